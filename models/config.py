@@ -1,0 +1,271 @@
+"""Every setting of a run, with its default: one TOML file, each value of which the command line can override.
+
+    [training]
+    epochs = 5
+
+read with ``load_config("run.toml", ["training.learning_rate=0.002", "data.target=ko"])``.
+
+A setting is a field of one of the sections below, a string, bool, int or float. Its type is checked, whether it comes
+from a file, the command line or Python. There is no "none": an option that is off has 0 or an empty string.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import os
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+__all__ = ["Config", "ConfigError", "DataConfig", "DecodingConfig", "ModelConfig", "TrainingConfig", "load_config"]
+
+Value = str | bool | int | float
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist or cannot have that value. The message names it as ``section.key``."""
+
+
+def _setting(
+    default: Value,
+    about: str,
+    *,
+    choices: tuple[str, ...] = (),
+    minimum: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> Any:
+    """A field: its default, what it means, and the values it may have."""
+    limits = {"choices": choices, "minimum": minimum, "above": above, "below": below}
+    return dataclasses.field(default=default, metadata={"about": about, **limits})
+
+
+@dataclass(frozen=True)
+class _Section:
+    """Checks every field when made. An int given for a float becomes one."""
+
+    section: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, self._checked(field, getattr(self, field.name)))
+
+    @classmethod
+    def _checked(cls, field: dataclasses.Field[Any], value: object) -> Value:
+        key, expected, limits = f"{cls.section}.{field.name}", cls.types()[field.name], field.metadata
+        if expected is float and type(value) is int:
+            value = float(value)
+        if type(value) is not expected:
+            raise ConfigError(f"{key}: expected {expected.__name__}, got {type(value).__name__} {value!r}")
+        if limits["choices"] and value not in limits["choices"]:
+            raise ConfigError(f"{key}: expected one of {', '.join(limits['choices'])}, got {value!r}")
+        if isinstance(value, (int, float)):
+            if not math.isfinite(value):
+                raise ConfigError(f"{key}: expected a finite number, got {value!r}")
+            if value < limits["minimum"]:
+                raise ConfigError(f"{key}: expected at least {limits['minimum']}, got {value!r}")
+            if value <= limits["above"]:
+                raise ConfigError(f"{key}: expected more than {limits['above']}, got {value!r}")
+            if value >= limits["below"]:
+                raise ConfigError(f"{key}: expected less than {limits['below']}, got {value!r}")
+        return typing.cast(Value, value)
+
+    @classmethod
+    def types(cls) -> dict[str, type]:
+        """The type of each setting."""
+        hints = typing.get_type_hints(cls)
+        return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+@dataclass(frozen=True)
+class DataConfig(_Section):
+    """What is translated, and how it is cut into symbols."""
+
+    section = "data"
+
+    kind: str = _setting("dates", "generated dates, or parallel text from files", choices=("dates", "parallel"))
+    directory: str = _setting("", "the folder of the parallel text")
+    source: str = _setting("", "the source language: the ending of its files")
+    target: str = _setting("", "the target language: the ending of its files")
+    tokenizer: str = _setting("characters", "how text is cut into symbols", choices=("characters", "words"))
+    lowercase: bool = _setting(False, "make all text lower case")
+    min_frequency: int = _setting(1, "rarer symbols of the training text are unknown", minimum=1)
+    max_length: int = _setting(100, "training pairs with more symbols on a side are left out", minimum=1)
+    train_size: int = _setting(20_000, "generated training pairs", minimum=1)
+    valid_size: int = _setting(1_000, "generated validation pairs", minimum=1)
+    test_size: int = _setting(2_000, "generated test pairs", minimum=1)
+    seed: int = _setting(0, "seed of the generated pairs", minimum=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        files = {"directory": self.directory, "source": self.source, "target": self.target}
+        if self.kind == "parallel":
+            missing = [f"data.{name}" for name, value in files.items() if not value]
+            if missing:
+                raise ConfigError(f"data.kind is 'parallel', which needs {' and '.join(missing)} too")
+        elif any(files.values()):
+            given = [f"data.{name}" for name, value in files.items() if value]
+            raise ConfigError(f"{' and '.join(given)} given, but data.kind is {self.kind!r}; set it to 'parallel'")
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Section):
+    """Which model, and its sizes."""
+
+    section = "model"
+
+    name: str = _setting("bahdanau", "the model", choices=("bahdanau",))
+    embedding_size: int = _setting(64, "width of the embeddings", minimum=1)
+    hidden_size: int = _setting(128, "width of the recurrent states", minimum=1)
+    dropout: float = _setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)
+
+
+@dataclass(frozen=True)
+class TrainingConfig(_Section):
+    """How the model learns."""
+
+    section = "training"
+
+    seed: int = _setting(0, "seed of weights, order and dropout", minimum=0)
+    epochs: int = _setting(5, "passes over the training pairs", minimum=1)
+    batch_type: str = _setting("sentences", "the unit of batch_size", choices=("sentences", "tokens"))
+    batch_size: int = _setting(64, "the most of a batch; tokens are counted with padding, each side apart", minimum=1)
+    learning_rate: float = _setting(0.001, "Adam's step size", above=0)
+    clip_norm: float = _setting(1.0, "the largest norm of all gradients together; 0 does not clip", minimum=0)
+    label_smoothing: float = _setting(0.0, "probability given to all symbols alike", minimum=0, below=1)
+
+
+@dataclass(frozen=True)
+class DecodingConfig(_Section):
+    """How a trained model translates."""
+
+    section = "decoding"
+
+    batch_size: int = _setting(64, "sentences translated together", minimum=1)
+    max_length: int = _setting(100, "the most symbols of a translation", minimum=1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    decoding: DecodingConfig = dataclasses.field(default_factory=DecodingConfig)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """The config with ``values``, as sections of settings; what they leave out has its default.
+
+        Raises:
+            ConfigError: an unknown section or setting, or a value that it cannot have.
+        """
+        sections: dict[str, Any] = {}
+        for name, section in values.items():
+            if name not in _SECTIONS:
+                raise ConfigError(_unknown("section", name))
+            if not isinstance(section, Mapping):
+                raise ConfigError(f"{name}: expected a section of settings, got {type(section).__name__} {section!r}")
+            for key in section:
+                if key not in _SECTIONS[name].types():
+                    raise ConfigError(_unknown("setting", f"{name}.{key}"))
+            sections[name] = _SECTIONS[name](**section)
+        return cls(**sections)
+
+    def to_dict(self) -> dict[str, dict[str, Value]]:
+        """Every setting, by section, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def to_toml(self) -> str:
+        """Every setting as a TOML file that ``load_config`` reads back to an equal config."""
+        sections = []
+        for name, settings in self.to_dict().items():
+            lines = [f"{key} = {_toml_value(value)}\n" for key, value in settings.items()]
+            sections.append(f"[{name}]\n{''.join(lines)}")
+        return "\n".join(sections)
+
+
+_SECTIONS: dict[str, type[_Section]] = {
+    section.section: section for section in (DataConfig, ModelConfig, TrainingConfig, DecodingConfig)
+}
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None, overrides: Iterable[str] | Mapping[str, Value] = ()
+) -> Config:
+    """The defaults, changed by a TOML file, changed by ``overrides``.
+
+    Args:
+        path: the file; None for the defaults.
+        overrides: strings ``"section.key=value"`` as typed after ``--set``, or a mapping from ``"section.key"`` to
+            values. A typed string needs no quotes.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML, a section or setting is unknown, or a value is not one that
+            the setting can have.
+    """
+    values = {} if path is None else _read_toml(Path(path))
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_parse_override, overrides)
+    for name, value in pairs:
+        section, key = _split_name(name)
+        if isinstance(values.setdefault(section, {}), dict):
+            values[section][key] = value
+    return Config.from_dict(values)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # of TOML's syntax, or of UTF-8
+        raise ConfigError(f"{path} is not a TOML file: {error}") from error
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    section, _, key = name.partition(".")
+    if section not in _SECTIONS or key not in _SECTIONS[section].types():
+        raise ConfigError(_unknown("setting", name))
+    return section, key
+
+
+def _parse_override(text: str) -> tuple[str, Value]:
+    """``"section.key=value"`` with the value as TOML writes it, or, where a string is expected, as it stands."""
+    name, equals, typed = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r}: expected section.key=value, as in training.epochs=10")
+    name, typed = name.strip(), typed.strip()
+    section, key = _split_name(name)
+    try:
+        parsed = tomllib.loads(f"value = {typed}")
+        value = parsed["value"] if len(parsed) == 1 else typed
+    except ValueError:
+        value = typed
+    if _SECTIONS[section].types()[key] is str and not isinstance(value, str):
+        value = typed
+    return name, value
+
+
+def _unknown(kind: str, name: str) -> str:
+    """An error message that suggests the nearest name of a setting, in any section, or of a section."""
+    settings = [f"{section}.{key}" for section, fields in _SECTIONS.items() for key in fields.types()]
+    same_key = [known for known in settings if known.partition(".")[2] == name.rpartition(".")[2]]
+    near = same_key or difflib.get_close_matches(name, [*settings, *_SECTIONS], n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(_SECTIONS)}"
+    return f"there is no {kind} {name!r}; {hint}"
+
+
+def _toml_value(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, except that TOML wants one for DEL.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)

@@ -1,0 +1,177 @@
+"""Batches: examples of similar length, padded to a rectangle, in an order that a seed and an epoch determine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .parallel import DataError, Pair
+from .vocabulary import END, PAD, START, Tokenizer
+
+__all__ = ["Batch", "Batches", "Example", "collate", "encode_pairs"]
+
+Example = tuple[Sequence[int], Sequence[int]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+
+# Examples that are sorted by length together. Larger: less padding; smaller: more varied company for each example.
+_POOL = 4096
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B examples, the longest with S source ids and T - 1 target ids, teacher forced.
+
+    A model that has read ``target_in[:, :t + 1]`` is to predict ``target_out[:, t]``.
+    """
+
+    source: IntArray
+    """(B, S), padded with ``PAD``."""
+    source_mask: BoolArray
+    """(B, S), True where ``source`` holds a token."""
+    target_in: IntArray
+    """(B, T): ``<s>``, then the target's ids."""
+    target_out: IntArray
+    """(B, T): the target's ids, then ``</s>``."""
+    target_mask: BoolArray
+    """(B, T), True where ``target_in`` and ``target_out`` hold a token."""
+    indices: IntArray
+    """(B,): which examples these are."""
+    target_tokens: int
+    """The number of ids to predict, ``</s>`` included."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def encode_pairs(pairs: Sequence[Pair], source: Tokenizer, target: Tokenizer) -> list[Example]:
+    """Each pair's ids, without control symbols."""
+    return [(source.encode(source_text), target.encode(target_text)) for source_text, target_text in pairs]
+
+
+def collate(examples: Sequence[Example], indices: Sequence[int] | IntArray) -> Batch:
+    """The batch of ``examples[i]`` for each i of ``indices``, in that order."""
+    chosen = [examples[i] for i in indices]
+    targets = [target for _, target in chosen]
+    source, source_mask = _pad([source for source, _ in chosen])
+    target_in, target_mask = _pad([[START, *target] for target in targets])
+    target_out, _ = _pad([[*target, END] for target in targets])
+    return Batch(
+        source=source,
+        source_mask=source_mask,
+        target_in=target_in,
+        target_out=target_out,
+        target_mask=target_mask,
+        indices=np.asarray(indices, dtype=np.int64),
+        target_tokens=int(target_mask.sum()),
+    )
+
+
+class Batches:
+    """The batches of a list of examples: shuffled anew for every epoch, or once through, sorted, for evaluation.
+
+    Each epoch holds every kept example exactly once. Its order is a function of ``seed`` and the epoch's number alone,
+    so training that stopped before batch k continues with ``epoch(number, start=k)``.
+
+    Args:
+        examples: pairs (source ids, target ids), without control symbols.
+        batch_size: how large a batch may be, in units of ``batch_type``.
+        batch_type: ``"sentences"``, the number of examples; or ``"tokens"``: neither the padded (B, S) source nor the
+            padded (B, T) target has more elements than ``batch_size``.
+        max_length: leave out examples with more ids than this on either side; ``dropped`` counts them. None keeps all.
+        seed: for the shuffling.
+
+    Raises:
+        DataError: no example is left, or one does not fit into ``batch_size`` tokens.
+        ValueError: ``batch_type`` or ``batch_size`` is not one.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        *,
+        batch_size: int,
+        batch_type: str = "sentences",
+        max_length: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if batch_type not in ("sentences", "tokens"):
+            raise ValueError(f"Batches: batch_type must be 'sentences' or 'tokens', got {batch_type!r}")
+        if batch_size < 1:
+            raise ValueError(f"Batches: batch_size must be at least 1, got {batch_size}")
+        self.examples = examples
+        self.batch_size = batch_size
+        self.batch_type = batch_type
+        self.seed = seed
+        lengths = np.array([(len(source), len(target)) for source, target in examples], dtype=np.int64).reshape(-1, 2)
+        fits = np.ones(len(examples), dtype=bool) if max_length is None else lengths.max(axis=1) <= max_length
+        self.dropped = int(np.count_nonzero(~fits))
+        self._kept = np.flatnonzero(fits)
+        # What each example costs in width: a padded source row, and a target row with its control symbol.
+        self._widths = lengths + np.array([0, 1])
+        self._check_kept(max_length)
+
+    def _check_kept(self, max_length: int | None) -> None:
+        if not len(self._kept):
+            reason = f"all {self.dropped} are longer than max_length={max_length}" if self.dropped else "none was given"
+            raise DataError(f"Batches: no examples: {reason}")
+        widest = int(self._widths[self._kept].max())
+        if self.batch_type == "tokens" and widest > self.batch_size:
+            raise DataError(
+                f"Batches: an example of {widest} tokens does not fit into batch_size={self.batch_size} tokens; "
+                f"raise batch_size, or set max_length to at most {self.batch_size - 1}"
+            )
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch ``number`` from the batch ``start`` on."""
+        return self._collated(self._shuffled(number)[start:])
+
+    def count(self, number: int) -> int:
+        """How many batches epoch ``number`` has."""
+        return len(self._shuffled(number))
+
+    def in_order(self) -> Iterator[Batch]:
+        """The batches of one pass without chance, the shortest examples first."""
+        return self._collated(self._cut(self._sorted(self._kept)))
+
+    def _collated(self, groups: list[IntArray]) -> Iterator[Batch]:
+        return (collate(self.examples, group) for group in groups)
+
+    def _shuffled(self, number: int) -> list[IntArray]:
+        """The epoch's batches as indices: shuffle, sort within pools, cut, and shuffle the batches."""
+        generator = np.random.default_rng([self.seed, number])
+        order = generator.permutation(self._kept)
+        pools = [order[first : first + _POOL] for first in range(0, len(order), _POOL)]
+        groups = [group for pool in pools for group in self._cut(self._sorted(pool))]
+        return [groups[i] for i in generator.permutation(len(groups))]
+
+    def _sorted(self, indices: IntArray) -> IntArray:
+        """By the longer side, then by source and target; equals stay as they come."""
+        source, target = self._widths[indices].T
+        return indices[np.lexsort((target, source, np.maximum(source, target)))]
+
+    def _cut(self, indices: IntArray) -> list[IntArray]:
+        """Consecutive groups, each as large as ``batch_size`` allows."""
+        if self.batch_type == "sentences":
+            return [indices[first : first + self.batch_size] for first in range(0, len(indices), self.batch_size)]
+        groups = []
+        first, widest = 0, 0
+        for position, width in enumerate(self._widths[indices].max(axis=1).tolist()):
+            widest = max(widest, width)
+            if widest * (position + 1 - first) > self.batch_size:
+                groups.append(indices[first:position])
+                first, widest = position, width
+        groups.append(indices[first:])
+        return groups
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> tuple[IntArray, BoolArray]:
+    """Rows padded with ``PAD`` to the longest, (B, L) int64, and where they hold ids, (B, L) bool."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    padded = np.full(mask.shape, PAD, dtype=np.int64)
+    padded[mask] = [number for row in rows for number in row]
+    return padded, mask

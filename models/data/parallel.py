@@ -1,0 +1,131 @@
+"""Parallel text: sentences in one language, each with its translation into another, in three splits.
+
+A folder holds six files, named by split and language: ``train.ko`` beside ``train.en``, so too ``valid`` and ``test``.
+Line *n* of one file translates line *n* of the other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["SPLITS", "DataError", "Pair", "ParallelText", "read_parallel_text"]
+
+Pair = tuple[str, str]
+SPLITS = ("train", "valid", "test")
+
+
+class DataError(ValueError):
+    """Data that cannot be used. The message says which, where, and what would make it usable."""
+
+
+@dataclass(frozen=True)
+class ParallelText:
+    """Pairs (source, target) of strings, by split.
+
+    ``skipped`` counts, by split, the pairs that were left out because a side was empty.
+    """
+
+    name: str
+    source_language: str
+    target_language: str
+    train: list[Pair]
+    valid: list[Pair]
+    test: list[Pair]
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """One line for people: languages, and the number of pairs used and skipped in each split."""
+        counts = []
+        for split in SPLITS:
+            skipped = self.skipped.get(split, 0)
+            note = f" ({skipped:,} skipped: a side is empty)" if skipped else ""
+            counts.append(f"{split} {len(getattr(self, split)):,}{note}")
+        return f"{self.name}, {self.source_language} to {self.target_language}: {', '.join(counts)}"
+
+
+def read_parallel_text(directory: str | os.PathLike[str], source: str, target: str) -> ParallelText:
+    """Read ``train``, ``valid`` and ``test`` pairs from ``directory``; the data's name is the folder's.
+
+    Files are UTF-8, with or without a byte order mark. Lines end at ``\\n`` or ``\\r\\n`` and nowhere else: a Unicode
+    line separator inside a sentence stays there. White space around a sentence is no part of it. Pairs with an empty
+    side are skipped and counted.
+
+    Raises:
+        DataError: the folder or a file is missing, a file is not UTF-8, the two files of a split differ in their number
+            of lines, or a split has no pair with text on both sides.
+    """
+    if source == target:
+        raise DataError(f"source and target are both {source!r}; name two languages, as in train.ko and train.en")
+    folder = Path(directory)
+    if not folder.is_dir():
+        problem = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"{folder}: {problem}; name a folder that holds train.{source}, train.{target} and so on")
+    pairs: dict[str, list[Pair]] = {}
+    skipped: dict[str, int] = {}
+    for split in SPLITS:
+        paths = folder / f"{split}.{source}", folder / f"{split}.{target}"
+        pairs[split], skipped[split] = _read_split(*paths)
+    return ParallelText(
+        name=folder.resolve().name,
+        source_language=source,
+        target_language=target,
+        train=pairs["train"],
+        valid=pairs["valid"],
+        test=pairs["test"],
+        skipped=skipped,
+    )
+
+
+def _read_split(source_path: Path, target_path: Path) -> tuple[list[Pair], int]:
+    """The pairs with text on both sides, and the number of the others."""
+    sources, targets = _read_lines(source_path), _read_lines(target_path)
+    if len(sources) != len(targets):
+        raise DataError(
+            f"{source_path} has {_count(sources)} and {target_path} has {_count(targets)}; "
+            f"line n of one must translate line n of the other"
+        )
+    pairs = [(source, target) for source, target in zip(sources, targets, strict=True) if source and target]
+    if not pairs:
+        found = "are empty" if not sources else f"have no pair with text on both sides in {_count(sources)}"
+        raise DataError(f"{source_path} and {target_path} {found}; at least one pair is needed")
+    return pairs, len(sources) - len(pairs)
+
+
+def _count(lines: Sequence[str]) -> str:
+    return f"{len(lines):,} line{'' if len(lines) == 1 else 's'}"
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The stripped lines of a UTF-8 file."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist; {_contents(path.parent)}")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = error.start - content.rfind(b"\n", 0, error.start)
+        raise DataError(
+            f"{path}, line {line}, byte {byte} of the line: 0x{content[error.start]:02x} is not UTF-8 "
+            f"({error.reason}); convert the file, as in: iconv -f CP949 -t UTF-8"
+        ) from error
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()  # what follows the last line's end is no line
+    return [line.strip() for line in lines]
+
+
+def _contents(folder: Path, shown: int = 12) -> str:
+    """What a folder holds, for an error message."""
+    names = sorted(entry.name for entry in folder.iterdir())
+    if not names:
+        return "the folder is empty"
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return f"the folder has {', '.join(names[:shown])}{more}"

@@ -1,0 +1,57 @@
+"""How every kernel is compiled, and the one pool of threads that runs them.
+
+A *serial* kernel runs on the calling thread. A *parallel* kernel spreads its ``prange`` over numba's pool; each iteration
+owns what it writes and no sum is split by thread, so the bits of a result do not depend on the number of threads.
+Parallel kernels take turns: the pool is one, and numba's ``workqueue`` layer must not be entered twice at once.
+
+``NUMBA_DISABLE_JIT=1`` leaves every kernel a plain Python function.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+__all__ = ["get_num_threads", "parallel_kernel", "serial_kernel", "set_num_threads"]
+
+# Division by zero gives inf or NaN as NumPy does; no fastmath, since masks are infinities.
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_pool = threading.Lock()
+
+
+def serial_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile ``function`` at its first call for the types it is called with; other kernels may call it too."""
+    return numba.njit(**_OPTIONS)(function)
+
+
+def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile ``function`` with ``numba.prange`` spread over the pool. Called from Python only, never from a kernel."""
+    compiled = numba.njit(parallel=True, **_OPTIONS)(function)
+
+    @functools.wraps(function)
+    def launch(*arguments: Any) -> Any:
+        with _pool:
+            return compiled(*arguments)
+
+    return launch
+
+
+def get_num_threads() -> int:
+    """The number of threads that the next parallel kernel called from this thread uses."""
+    return numba.get_num_threads()
+
+
+def set_num_threads(count: int) -> None:
+    """Use ``count`` threads from now on, in this thread.
+
+    Raises:
+        ValueError: ``count`` is less than 1 or more than the pool holds (``NUMBA_NUM_THREADS``, by default the cores).
+    """
+    largest = numba.config.NUMBA_NUM_THREADS
+    if not 1 <= count <= largest:
+        raise ValueError(f"set_num_threads: count must be from 1 to {largest} (NUMBA_NUM_THREADS), got {count}")
+    numba.set_num_threads(count)

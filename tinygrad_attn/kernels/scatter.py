@@ -1,0 +1,86 @@
+"""Adding rows into the rows of a table at given indices: the gradient of an embedding, and ``index_add``.
+
+Each thread owns a range of the table's columns and adds all rows in their order, so that two rows with one index never
+meet, and a sum has the same order however many threads there are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+
+from tinygrad_attn.kernels import simd
+from tinygrad_attn.kernels.jit import get_num_threads, parallel_kernel, serial_kernel
+
+__all__ = ["scatter_add_rows"]
+
+_SERIAL_SIZE = 32768  # elements up to which waking the threads costs more than they save
+_LINE = 16  # columns: a whole cache line of either dtype, so that threads don't write to the same one
+
+
+@serial_kernel
+def _add_columns(table: Any, index: Any, rows: Any, width: int, first: int, last: int) -> None:
+    """Add columns ``first`` to ``last`` of every row; ``table`` and ``rows`` are flat, each row ``width`` long."""
+    step = simd.lanes(table)
+    rest = (last - first) % step
+    whole = last - rest
+    for i in range(index.size):
+        to, start = index[i] * width, i * width
+        for j in range(first, whole, step):
+            simd.store(table, to + j, simd.load(table, to + j) + simd.load(rows, start + j))
+        if rest:
+            added = simd.load_part(table, to + whole, rest, 0.0) + simd.load_part(rows, start + whole, rest, 0.0)
+            simd.store_part(table, to + whole, rest, added)
+
+
+@parallel_kernel
+def _add_rows(table: Any, index: Any, rows: Any, width: int, columns: int) -> None:
+    for i in numba.prange((width + columns - 1) // columns):
+        _add_columns(table, index, rows, width, i * columns, min(width, (i + 1) * columns))
+
+
+def scatter_add_rows(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """``out[index[i]] += rows[i]`` for every ``i`` in order, repeated indices included.
+
+    Args:
+        out: ``(V, ...)``, float32 or float64, C-contiguous; changed in place.
+        index: integers from 0 to ``V - 1``, of any shape.
+        rows: ``index.shape + out.shape[1:]``, of ``out``'s dtype.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        IndexError: an index is out of range.
+    """
+    if out.dtype != np.float32 and out.dtype != np.float64:
+        raise TypeError(f"scatter_add_rows: dtype must be float32 or float64, got {out.dtype}; convert with astype")
+    if rows.dtype != out.dtype:
+        raise TypeError(f"scatter_add_rows: rows are {rows.dtype} but out is {out.dtype}; convert with astype")
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"scatter_add_rows: index must hold integers, got {index.dtype}")
+    if out.ndim == 0 or rows.shape != index.shape + out.shape[1:]:
+        raise ValueError(
+            f"scatter_add_rows: for out {out.shape} and index {index.shape}, rows must be "
+            f"{index.shape + out.shape[1:]}, got {rows.shape}"
+        )
+    if not out.flags.c_contiguous:
+        raise ValueError(f"scatter_add_rows: out {out.shape} must be C-contiguous, since it is changed in place")
+    if index.size and (index.min() < 0 or index.max() >= len(out)):
+        raise IndexError(
+            f"scatter_add_rows: index must be from 0 to {len(out) - 1} for out {out.shape}, "
+            f"got values from {index.min()} to {index.max()}"
+        )
+    if rows.size:
+        width = math.prod(out.shape[1:])
+        flat_index = np.ascontiguousarray(index, np.int64).reshape(-1)
+        flat_rows = np.ascontiguousarray(rows).reshape(-1)
+        columns = -(-width // (_LINE * get_num_threads())) * _LINE
+        if rows.size <= _SERIAL_SIZE or width <= columns:
+            _add_columns(out.reshape(-1), flat_index, flat_rows, width, 0, width)
+        else:
+            _add_rows(out.reshape(-1), flat_index, flat_rows, width, columns)
+    return out

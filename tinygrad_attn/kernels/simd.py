@@ -1,0 +1,431 @@
+"""Vectors of numbers inside kernels: sixteen ``float32`` or eight ``float64`` that one instruction works on.
+
+LLVM leaves a plain loop scalar where it cannot prove that two arrays don't overlap, where a sum's order would change,
+and wherever ``exp`` is called. A kernel that must run at the machine's speed therefore says what it wants::
+
+    step = lanes(x)
+    for i in range(0, whole, step):
+        store(y, i, exp(load(x, i) - top))
+    store_part(y, whole, rest, exp(load_part(x, whole, rest, 0.0) - top))
+
+Vectors support ``+ - * /``, negation and comparisons with each other and with scalars; a comparison gives a vector of
+booleans for `select`. Arrays are one-dimensional and contiguous, and offsets are not checked.
+
+Each primitive is a Python function on small NumPy arrays, which is what runs under ``NUMBA_DISABLE_JIT=1``, followed by
+the LLVM instructions that numba emits for it. The instructions are portable; LLVM splits a vector on a machine whose
+registers are narrower than 512 bits.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.datamodel import PrimitiveModel
+from numba.core.typing.templates import AbstractTemplate, Signature, infer_global, signature
+from numba.extending import lower_builtin, lower_cast, register_model
+
+__all__ = [
+    "Vector",
+    "call_intrinsic",
+    "copysign",
+    "elementwise",
+    "emits",
+    "fma",
+    "lanes",
+    "load",
+    "load_mask",
+    "load_mask_part",
+    "load_part",
+    "maximum",
+    "reduce_max",
+    "reduce_sum",
+    "select",
+    "splat",
+    "sqrt",
+    "store",
+    "store_part",
+    "widen",
+]
+
+_BYTES = 64  # of a vector: an AVX-512 register
+_INDEX = ir.IntType(64)
+
+
+# --- The type ---------------------------------------------------------------------------------------------------------
+
+
+class Vector(types.Type):
+    """numba's type of a vector: ``lanes`` elements, each ``float32``, ``float64`` or ``boolean``."""
+
+    def __init__(self, element: types.Type, lanes: int) -> None:
+        self.element = element
+        self.lanes = lanes
+        super().__init__(name=f"Vector({element} x {lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, ir.VectorType(_element_type(vector.element), vector.lanes))
+
+
+def _element_type(element: types.Type) -> ir.Type:
+    return {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.boolean: ir.IntType(1)}[element]
+
+
+def _vector_of(kind: Any) -> Vector:
+    """The vector type that goes with an array's or a vector's type."""
+    if isinstance(kind, Vector):
+        return kind
+    return Vector(kind.dtype, _BYTES * 8 // kind.dtype.bitwidth)
+
+
+def _mask_of(kind: types.Type) -> Vector:
+    return Vector(types.boolean, _vector_of(kind).lanes)
+
+
+def _repeat(builder: ir.IRBuilder, vector: ir.VectorType, value: ir.Value) -> ir.Value:
+    undefined = ir.Constant(vector, ir.Undefined)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+@lower_cast(types.Number, Vector)
+def _scalar_to_vector(
+    context: Any, builder: ir.IRBuilder, number: types.Type, vector: Vector, value: ir.Value
+) -> ir.Value:
+    scalar = context.cast(builder, value, number, vector.element)
+    return _repeat(builder, context.get_value_type(vector), scalar)
+
+
+Emitter = Callable[..., ir.Value]  # (context, builder, signature, arguments) -> value
+
+
+def emits(function: Callable[..., Any], typing: Callable[..., Signature | None]) -> Callable[[Emitter], Emitter]:
+    """Register what numba emits for a call of ``function``; ``typing`` maps the argument types to a signature."""
+
+    class Template(AbstractTemplate):
+        key = function
+
+        def generic(self, arguments: tuple[types.Type, ...], keywords: dict[str, types.Type]) -> Signature | None:
+            return None if keywords else typing(*arguments)
+
+    if function.__module__ == __name__:
+        infer_global(function, types.Function(Template))
+    else:  # an operator: numba's own template stays beside this one
+        infer_global(function)(Template)
+
+    def register(emitter: Emitter) -> Emitter:
+        lower_builtin(function, types.VarArg(types.Any))(emitter)
+        return emitter
+
+    return register
+
+
+def call_intrinsic(builder: ir.IRBuilder, name: str, *arguments: ir.Value) -> ir.Value:
+    """Call the LLVM intrinsic ``name`` on vectors of one type and return a vector of that type."""
+    kind = arguments[0].type
+    suffix = "f32" if kind.element == ir.FloatType() else "f64"
+    function_type = ir.FunctionType(kind, [kind] * len(arguments))
+    full_name = f"llvm.{name}.v{kind.count}{suffix}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, full_name), arguments)
+
+
+# --- Memory -----------------------------------------------------------------------------------------------------------
+
+
+def lanes(array: Any) -> int:
+    """How many elements of ``array`` (or of a vector) one vector holds: 16 for ``float32``, 8 for ``float64``."""
+    return _BYTES // array.itemsize
+
+
+@emits(lanes, lambda array: signature(types.intp, array))
+def _emit_lanes(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    return ir.Constant(_INDEX, _vector_of(sig.args[0]).lanes)
+
+
+def load(array: Any, offset: int) -> Any:
+    """The vector at ``array[offset : offset + lanes]``."""
+    return array[offset : offset + lanes(array)].copy()
+
+
+@emits(load, lambda array, offset: signature(_vector_of(array), array, types.intp))
+def _emit_load(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    value = builder.load(_address(context, builder, sig.args[0], *arguments))
+    value.align = sig.args[0].dtype.bitwidth // 8
+    return value
+
+
+def store(array: Any, offset: int, vector: Any) -> None:
+    """Write ``vector`` to ``array[offset : offset + lanes]``."""
+    array[offset : offset + lanes(array)] = vector
+
+
+@emits(store, lambda array, offset, vector: signature(types.none, array, types.intp, _vector_of(array)))
+def _emit_store(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    array, offset, vector = arguments
+    builder.store(vector, _address(context, builder, sig.args[0], array, offset)).align = (
+        sig.args[0].dtype.bitwidth // 8
+    )
+    return context.get_dummy_value()
+
+
+def load_part(array: Any, offset: int, count: int, fill: float) -> Any:
+    """The ``count`` elements from ``array[offset]``, fewer than a vector's, followed by ``fill``."""
+    vector = np.full(lanes(array), fill, array.dtype)
+    vector[:count] = array[offset : offset + count]
+    return vector
+
+
+@emits(
+    load_part,
+    lambda array, offset, count, fill: signature(_vector_of(array), array, types.intp, types.intp, _vector_of(array)),
+)
+def _emit_load_part(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    array, offset, count, fill = arguments
+    address = _address(context, builder, sig.args[0], array, offset)
+    return _masked_memory(
+        builder, "load", fill.type, [address, _first(builder, fill.type.count, count), fill], fill.type
+    )
+
+
+def store_part(array: Any, offset: int, count: int, vector: Any) -> None:
+    """Write the first ``count`` elements of ``vector`` to ``array[offset : offset + count]``."""
+    array[offset : offset + count] = vector[:count]
+
+
+@emits(
+    store_part,
+    lambda array, offset, count, vector: signature(types.none, array, types.intp, types.intp, _vector_of(array)),
+)
+def _emit_store_part(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    array, offset, count, vector = arguments
+    address = _address(context, builder, sig.args[0], array, offset)
+    mask = _first(builder, vector.type.count, count)
+    _masked_memory(builder, "store", vector.type, [vector, address, mask], ir.VoidType())
+    return context.get_dummy_value()
+
+
+def load_mask(mask: Any, offset: int, like: Any) -> Any:
+    """The booleans at ``mask[offset]`` and after, as many as the vector ``like`` holds."""
+    return mask[offset : offset + like.size].copy()
+
+
+@emits(load_mask, lambda mask, offset, like: signature(_mask_of(like), mask, types.intp, like))
+def _emit_load_mask(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    mask, offset, like = arguments
+    bytes_type = ir.VectorType(ir.IntType(8), like.type.count)
+    value = builder.load(_address(context, builder, sig.args[0], mask, offset, bytes_type))
+    value.align = 1
+    return builder.icmp_unsigned("!=", value, ir.Constant(bytes_type, None))
+
+
+def load_mask_part(mask: Any, offset: int, count: int, like: Any) -> Any:
+    """The ``count`` booleans from ``mask[offset]``, followed by False up to the size of ``like``."""
+    vector = np.zeros(like.size, np.bool_)
+    vector[:count] = mask[offset : offset + count]
+    return vector
+
+
+@emits(load_mask_part, lambda mask, offset, count, like: signature(_mask_of(like), mask, types.intp, types.intp, like))
+def _emit_load_mask_part(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    mask, offset, count, like = arguments
+    bytes_type = ir.VectorType(ir.IntType(8), like.type.count)
+    address = _address(context, builder, sig.args[0], mask, offset, bytes_type)
+    none = ir.Constant(bytes_type, None)
+    chosen = _first(builder, like.type.count, count)
+    value = _masked_memory(builder, "load", bytes_type, [address, chosen, none], bytes_type)
+    return builder.icmp_unsigned("!=", value, none)
+
+
+def _address(
+    context: Any,
+    builder: ir.IRBuilder,
+    kind: types.Array,
+    array: ir.Value,
+    offset: ir.Value,
+    vector: ir.VectorType | None = None,
+) -> ir.Value:
+    data = context.make_array(kind)(context, builder, array).data
+    target = vector or context.get_value_type(_vector_of(kind))
+    return builder.bitcast(builder.gep(data, [offset]), target.as_pointer())
+
+
+def _first(builder: ir.IRBuilder, size: int, count: ir.Value) -> ir.Value:
+    """A mask of ``size`` booleans of which the first ``count`` are true."""
+    numbers = ir.VectorType(ir.IntType(32), size)
+    limit = _repeat(builder, numbers, builder.trunc(count, ir.IntType(32)))
+    return builder.icmp_signed("<", ir.Constant(numbers, list(range(size))), limit)
+
+
+def _masked_memory(
+    builder: ir.IRBuilder, kind: str, vector: ir.VectorType, operands: list[ir.Value], result: ir.Type
+) -> ir.Value:
+    """``llvm.masked.load(address, align, mask, otherwise)`` or ``llvm.masked.store(value, address, align, mask)``."""
+    bits, letter = {ir.FloatType(): (32, "f"), ir.DoubleType(): (64, "f"), ir.IntType(8): (8, "i")}[vector.element]
+    place = 1 if kind == "load" else 2
+    operands = [*operands[:place], ir.Constant(ir.IntType(32), bits // 8), *operands[place:]]
+    function_type = ir.FunctionType(result, [operand.type for operand in operands])
+    name = f"llvm.masked.{kind}.v{vector.count}{letter}{bits}.p0"
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), operands)
+
+
+# --- Arithmetic -------------------------------------------------------------------------------------------------------
+
+
+def _numbers(*kinds: types.Type) -> Vector | None:
+    """The one vector type among the operands, the others being of that type or scalars."""
+    vectors = {kind for kind in kinds if isinstance(kind, Vector)}
+    scalars = [kind for kind in kinds if not isinstance(kind, Vector)]
+    return vectors.pop() if len(vectors) == 1 and all(isinstance(kind, types.Number) for kind in scalars) else None
+
+
+def elementwise(*kinds: types.Type) -> Signature | None:
+    """The typing of a function of vectors of one type, or scalars among them, to a vector of that type."""
+    vector = _numbers(*kinds)
+    return signature(vector, *[vector] * len(kinds)) if vector else None
+
+
+def _comparison(left: types.Type, right: types.Type) -> Signature | None:
+    vector = _numbers(left, right)
+    return signature(_mask_of(vector), vector, vector) if vector else None
+
+
+def _define_operators() -> None:
+    instructions = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}
+    for function, instruction in instructions.items():
+
+        @emits(function, lambda *kinds: elementwise(*kinds) if len(kinds) == 2 else None)
+        def emit_arithmetic(
+            context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any, name: str = instruction
+        ) -> ir.Value:
+            return getattr(builder, name)(*arguments)
+
+    signs = {operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.eq: "=="}
+    for function, sign in signs.items():
+
+        @emits(function, _comparison)
+        def emit_comparison(
+            context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any, name: str = sign
+        ) -> ir.Value:
+            return builder.fcmp_ordered(name, *arguments)
+
+    @emits(operator.neg, elementwise)
+    def emit_negation(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+        return builder.fneg(*arguments)
+
+
+_define_operators()
+
+
+def splat(like: Any, value: float) -> Any:
+    """A vector of ``value`` in every lane, of the type that goes with the array or vector ``like``."""
+    return np.full(lanes(like), value, like.dtype)
+
+
+@emits(splat, lambda like, value: signature(_vector_of(like), like, _vector_of(like)))
+def _emit_splat(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    return arguments[1]
+
+
+def fma(x: Any, y: Any, z: Any) -> Any:
+    """``x * y + z``, rounded once on a machine with fused multiply-add."""
+    return x * y + z
+
+
+@emits(fma, elementwise)
+def _emit_fma(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    return call_intrinsic(builder, "fmuladd", *arguments)
+
+
+def sqrt(x: Any) -> Any:
+    """The square root of each lane."""
+    return np.sqrt(x)
+
+
+@emits(sqrt, elementwise)
+def _emit_sqrt(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    return call_intrinsic(builder, "sqrt", *arguments)
+
+
+def widen(x: Any) -> Any:
+    """The same lanes as ``float64``."""
+    return x.astype(np.float64)
+
+
+@emits(widen, lambda x: signature(Vector(types.float64, x.lanes), x))
+def _emit_widen(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    (x,) = arguments
+    return x if x.type.element == ir.DoubleType() else builder.fpext(x, ir.VectorType(ir.DoubleType(), x.type.count))
+
+
+def copysign(size: Any, sign: Any) -> Any:
+    """Each lane of ``size`` with the sign of ``sign``."""
+    return np.copysign(size, sign)
+
+
+@emits(copysign, elementwise)
+def _emit_copysign(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    return call_intrinsic(builder, "copysign", *arguments)
+
+
+def maximum(x: Any, y: Any) -> Any:
+    """The larger of each lane, and ``y`` where either is NaN."""
+    return np.where(x > y, x, y)
+
+
+@emits(maximum, elementwise)
+def _emit_maximum(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    x, y = arguments
+    return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+
+def select(mask: Any, x: Any, y: Any) -> Any:
+    """``x`` where ``mask``, elsewhere ``y``; one of them may be a scalar."""
+    return (
+        np.where(mask, x, np.asarray(y, x.dtype)) if isinstance(x, np.ndarray) else np.where(mask, y.dtype.type(x), y)
+    )
+
+
+@emits(select, lambda mask, x, y: signature(_numbers(x, y), mask, _numbers(x, y), _numbers(x, y)))
+def _emit_select(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    return builder.select(*arguments)
+
+
+def reduce_sum(x: Any) -> Any:
+    """The sum of the lanes, halves added to halves."""
+    while x.size > 1:
+        x = x[: x.size // 2] + x[x.size // 2 :]
+    return x[0]
+
+
+@emits(reduce_sum, lambda x: signature(x.element, x))
+def _emit_reduce_sum(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    return _fold(builder, arguments[0], builder.fadd)
+
+
+def reduce_max(x: Any) -> Any:
+    """The largest of the lanes; which one where some are NaN is not defined."""
+    return x.max()
+
+
+@emits(reduce_max, lambda x: signature(x.element, x))
+def _emit_reduce_max(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    return _fold(builder, arguments[0], lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
+
+
+def _fold(builder: ir.IRBuilder, vector: ir.Value, combine: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
+    index = ir.IntType(32)
+    while (half := vector.type.count // 2) >= 1:
+        undefined = ir.Constant(vector.type, ir.Undefined)
+        kind = ir.VectorType(index, half)
+        low = builder.shuffle_vector(vector, undefined, ir.Constant(kind, list(range(half))))
+        high = builder.shuffle_vector(vector, undefined, ir.Constant(kind, list(range(half, 2 * half))))
+        vector = combine(low, high)
+    return builder.extract_element(vector, ir.Constant(index, 0))

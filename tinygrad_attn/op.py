@@ -1,0 +1,402 @@
+"""The op: a forward on arrays, and for every differentiable operand one line that holds its derivative twice.
+
+::
+
+    @op(r"z = x \\odot y", samples=broadcast_pairs)
+    def mul(x, y):
+        return np.multiply(x, y)
+
+    mul.vjp("x", r"\\bar z \\odot y", lambda g, y: g * y)
+    mul.vjp("y", r"\\bar z \\odot x", lambda g, x: g * x)
+
+The forward sees arrays (and Python numbers as they were given). A *rule* gives the gradient that reaches one operand; it
+is an expression over tensors, so that it can be differentiated again. It asks for what it needs by the names of its
+arguments, and only what some rule names is kept until backward:
+
+==============  ========================================================================
+``g``           the gradient of the output (a tuple, None where there is none, if the op has several outputs)
+``z``           the output (a tuple if there are several)
+an operand      by its name in the forward
+an option       by its name in the forward, default filled in
+``shapes``      the shapes of all operands (``dtypes``: their dtypes)
+``position``    the operand's position, for a rule that serves all of ``*operands``
+==============  ========================================================================
+
+Parameters of the forward without a default are operands, the others are options; a forward whose operands may be left out
+puts ``/`` after the last operand. `tinygrad_attn.autograd` applies the rules: it sums broadcast axes away and checks shapes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.dtypes import promote
+from tinygrad_attn.graph import Node, modes
+from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
+from tinygrad_attn.tensor import Tensor, as_array, share
+
+__all__ = ["Op", "Rule", "cast", "op", "registered_ops"]
+
+_REGISTRY: dict[str, Op] = {}
+_SPECIAL = ("g", "z", "shapes", "dtypes", "position", "needs")
+_NUMBERS = (float, int, bool, type(None))
+
+
+def registered_ops() -> dict[str, Op]:
+    """Every op defined so far, by name."""
+    return dict(_REGISTRY)
+
+
+class Rule:
+    """The derivative for one operand: its formula, the expression over tensors, and the kernel on arrays if there is one."""
+
+    def __init__(self, formula: str, function: Callable[..., Any] | None, kernel: Callable[..., Any] | None) -> None:
+        self.formula = formula
+        self.function = function
+        self.kernel = kernel
+        self.names = _names(function)
+        self.kernel_names = _names(kernel)
+
+
+def _names(function: Callable[..., Any] | None) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters) if function else ()
+
+
+class _Plan:
+    """What a call keeps when the operands in the bit set ``mask`` require a gradient: the same at every such call."""
+
+    def __init__(self, op: Op, mask: int, count: int) -> None:
+        named = [(op.operand_name(position), position) for position in range(count)]
+        self.positions = [position for name, position in named if mask >> position & 1 and name in op.rules]
+        self.without_rule = [name for name, position in named if mask >> position & 1 and name not in op.rules]
+        wanted = set(op.joint_names)
+        for position in self.positions:
+            rule = op.rules[op.operand_name(position)]
+            wanted.update(rule.names, rule.kernel_names)
+        if op.reference is not None:
+            wanted.update(op.operands)
+        self.saved_operands = [((name, position) if op.variadic else name, position) for name, position in named if name in wanted]
+        self.saved_rest = [name for name in ("z", "shapes", "dtypes", *op.saves) if name in wanted]
+
+
+class Op:
+    """A differentiable function of tensors, made by `op` and completed by `Op.vjp`.
+
+    Attributes:
+        name: the forward's name.
+        formula: the forward as LaTeX.
+        operands: names of the operands; the last stands for any number of them if ``variadic``.
+        rules: the `Rule` of each differentiable operand, by name.
+        reference: the same maths in primitives, for an op that is a composition.
+        samples: draws valid operands and options for `tinygrad_attn.check.check_op`.
+        errors: calls that must raise, with what they raise.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        formula: str,
+        samples: Samples | None,
+        errors: Iterable[ErrorSample],
+        outputs: int,
+        saves: Sequence[str],
+        floating: bool,
+    ) -> None:
+        self.name = forward.__name__.strip("_")
+        self.__doc__ = forward.__doc__
+        self.__name__ = self.name
+        self.__module__ = forward.__module__
+        self.__wrapped__ = forward
+        self.forward = forward
+        self.formula = formula
+        self.samples = samples
+        self.errors = tuple(errors)
+        self.outputs = outputs
+        self.saves = tuple(saves)
+        self.floating = floating
+        self.rules: dict[str, Rule] = {}
+        self.reference: Callable[..., Any] | None = None
+        self.joint_kernel: Callable[..., Any] | None = None
+        self.joint_names: tuple[str, ...] = ()
+        self.operands, self.optional, self.variadic, self.defaults = _split(forward)
+        self._plans: dict[tuple[int, int], _Plan] = {}
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}: {self.formula}>"
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def operand_name(self, position: int) -> str:
+        """The name of the operand at ``position``; all of ``*operands`` share one."""
+        return self.operands[0] if self.variadic else self.operands[position]
+
+    # -- what is said of it ----------------------------------------------------------------------------------------
+
+    def vjp(
+        self,
+        operand: str,
+        formula: str,
+        rule: Callable[..., Any] | None = None,
+        kernel: Callable[..., Any] | bool | None = None,
+    ) -> None:
+        """Declare the gradient that reaches ``operand``: the vector-Jacobian product of the op.
+
+        Args:
+            operand: the operand's name in the forward.
+            formula: the rule as LaTeX; ``\\bar z`` is the output's gradient.
+            rule: an expression over tensors (see the module's docstring). It may keep the output's broadcast shape: the
+                engine sums it to the operand's. Left out by ops that have a `reference`.
+            kernel: the same on arrays, taken when nobody asks for a differentiable gradient; True where the rule is made
+                of operators alone and so serves arrays as it stands. It returns a new array, or ``g`` or a view of ``g``.
+
+        Raises:
+            ValueError: no such operand, or a rule argument that names nothing the op has.
+        """
+        if operand not in self.operands:
+            raise ValueError(f"{self.name}.vjp: no operand {operand!r}; the operands are {', '.join(self.operands)}")
+        array_rule = rule if kernel is True else (kernel or None)
+        made = Rule(formula, rule, array_rule if callable(array_rule) else None)
+        known = {*_SPECIAL, *self.operands, *self.defaults, *self.saves}
+        for name in (*made.names, *made.kernel_names):
+            if name not in known:
+                raise ValueError(f"{self.name}.vjp: the rule's argument {name!r} is none of {', '.join(sorted(known))}")
+        self.rules[operand] = made
+        self._plans.clear()
+
+    def kernel(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare, as a decorator, one kernel on arrays that gives the gradients of all operands at once.
+
+        It takes what it names, as a rule does, and also the arrays in ``saves`` and ``needs`` (a bool for each operand). It
+        returns a tuple with an array, or None, for each operand.
+        """
+        self.joint_kernel, self.joint_names = function, _names(function)
+        self._plans.clear()
+        return function
+
+    def composed_of(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare, as a decorator, the op's reference: the same function of tensors written in primitives.
+
+        It documents the op, runs inside ``unfused()``, gives the derivatives of any order, and is what tests hold the
+        kernels to.
+        """
+        self.reference = function
+        self._plans.clear()
+        return function
+
+    # -- the call --------------------------------------------------------------------------------------------------
+
+    def __call__(self, *operands: Any, **options: Any) -> Any:
+        if len(operands) != len(self.operands) and not self.variadic:
+            operands, options = self._bind(operands, options)
+        # This loop runs for every op of every step: it finds in one pass what forward gets, whether all is one float
+        # dtype as it nearly always is, and which operands need a gradient.
+        arrays: list[Any] = []
+        mask, bit, plain, dtype = 0, 1, True, None
+        for operand in operands:
+            if isinstance(operand, Tensor):
+                array = operand.array
+                arrays.append(array)
+                if operand._requires_grad:
+                    mask |= bit
+                if array.dtype is not dtype:
+                    plain = plain and dtype is None
+                    dtype = array.dtype
+            else:
+                plain = plain and type(operand) in _NUMBERS
+                arrays.append(operand)
+            bit <<= 1
+        if not plain or dtype is None or dtype.kind != "f":
+            operands = self._prepare(operands)
+            arrays = [operand.array if isinstance(operand, Tensor) else operand for operand in operands]
+        if modes.unfused and self.reference is not None:
+            return self.reference(*operands, **options)
+        try:
+            results = self.forward(*arrays, **options)
+        except (ValueError, IndexError, TypeError) as error:
+            raise self._explain(error, operands, arrays) from None
+        if self.defaults:
+            options = {**self.defaults, **options}
+        extra: Sequence[Any] = ()
+        if self.outputs == 1 and not self.saves:
+            outputs: tuple[Tensor, ...] = (self._output(results, operands),)
+        else:
+            outputs = tuple([self._output(result, operands) for result in results[: self.outputs]])
+            extra = results[self.outputs :]
+        if mask and modes.grad:
+            plan = self._plans.get((mask, len(operands)))
+            if plan is None:
+                plan = self._plans[mask, len(operands)] = _Plan(self, mask, len(operands))
+            if plan.without_rule and any(output.array.dtype.kind == "f" for output in outputs):
+                raise NotImplementedError(f"{self.name}: has no derivative for {plan.without_rule[0]}; detach() it")
+            if plan.positions:
+                self._record(plan, operands, options, outputs, extra)
+        for observer in modes.observers:
+            observer.forward(self, operands, options, outputs)
+        return outputs[0] if self.outputs == 1 else outputs
+
+    def _output(self, result: Any, operands: tuple[Any, ...]) -> Tensor:
+        """A tensor around one result of the forward; a view shares its operand's storage, so that both see writes in place."""
+        output = Tensor(result if type(result) is np.ndarray else np.asarray(result))
+        if output.array.base is not None:
+            for operand in operands:
+                if isinstance(operand, Tensor) and np.may_share_memory(operand.array, output.array):
+                    share(operand, output)
+                    break
+        return output
+
+    def _record(
+        self, plan: _Plan, operands: tuple[Any, ...], options: dict[str, Any], outputs: tuple[Tensor, ...], extra: Sequence[Any]
+    ) -> None:
+        """Write the call into the graph: edges to the operands, and what the rules will need."""
+        edges: list[Any] = [None] * len(operands)
+        for position in plan.positions:
+            operand = operands[position]
+            edges[position] = operand.origin or operand
+        saved: dict[Any, Any] = {}
+        for name, position in plan.saved_operands:
+            operand = operands[position]
+            saved[name] = (operand, operand.version if isinstance(operand, Tensor) else 0)
+        for name in plan.saved_rest:
+            if name == "z":
+                saved[name] = [(o.array, o.storage, o.version) for o in outputs]
+            elif name == "shapes":
+                saved[name] = tuple([getattr(o, "shape", ()) for o in operands])
+            elif name == "dtypes":
+                saved[name] = tuple([getattr(o, "dtype", None) for o in operands])
+            else:
+                saved[name] = extra[self.saves.index(name)]
+        node = Node(self, edges, saved, options, tuple([(output.array.shape, output.array.dtype) for output in outputs]))
+        for index, output in enumerate(outputs):
+            if output.array.dtype.kind == "f":
+                output.origin = (node, index)
+                output._requires_grad = True
+
+    def _bind(self, operands: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Sort arguments given by position or by name into operands and options, as Python itself would."""
+        given = list(operands[: len(self.operands)])
+        for name, value in zip(self.defaults, operands[len(self.operands) :], strict=False):
+            if name in options:
+                raise TypeError(f"{self.name}: the option {name!r} is given twice")
+            options[name] = value
+        if len(operands) > len(self.operands) + len(self.defaults):
+            raise TypeError(f"{self.name}: takes at most {len(self.operands) + len(self.defaults)} arguments, got {len(operands)}")
+        for name in self.operands[len(given) :]:
+            if name in options:
+                given.append(options.pop(name))
+            elif name in self.optional:
+                given.append(None)
+            else:
+                raise TypeError(f"{self.name}: the operand {name!r} is missing")
+        return tuple(given), options
+
+    def _prepare(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Make tensors of arrays, numbers of NumPy scalars, and bring differentiable operands to one dtype."""
+        converted: list[Any] = []
+        for position, operand in enumerate(operands):
+            if isinstance(operand, Tensor) or type(operand) in _NUMBERS:
+                converted.append(operand)
+            elif isinstance(operand, np.generic):
+                converted.append(operand.item())
+            elif isinstance(operand, (np.ndarray, list)):
+                converted.append(Tensor(as_array(operand)))
+            else:
+                name = self.operand_name(position)
+                raise TypeError(f"{self.name}: {name} must be a tensor, an array or a number, got {type(operand).__name__}")
+        if not any(isinstance(operand, Tensor) for operand in converted):
+            raise TypeError(f"{self.name}: at least one operand must be a tensor or an array, got only numbers")
+        values = [p for p in range(len(converted)) if self.variadic or self.operands[p] in self.rules]
+        common = promote([converted[p] for p in values if converted[p] is not None], self.floating)
+        if common is not None:
+            for p in values:
+                if isinstance(converted[p], Tensor) and converted[p].dtype != common:
+                    converted[p] = cast(converted[p], dtype=common)
+        return tuple(converted)
+
+    def _explain(self, error: Exception, operands: tuple[Any, ...], arrays: list[Any]) -> Exception:
+        """The error in the op's own words: what failed, on which operands, at which axis."""
+        if str(error).startswith(f"{self.name}:"):
+            return error
+        names = [f"{self.operands[0]}[{i}]" for i in range(len(operands))] if self.variadic else self.operands
+        shaped = {name: a.shape for name, a in zip(names, arrays, strict=False) if isinstance(a, np.ndarray)}
+        listing = ", ".join(f"{name} {shape}" for name, shape in shaped.items())
+        clash = broadcast_clash(shaped) if "broadcast" in str(error) else None
+        return type(error)(f"{self.name}: {clash or error} (operands: {listing})")
+
+
+def broadcast_clash(shapes: dict[str, tuple[int, ...]]) -> str | None:
+    """Why named ``shapes`` do not broadcast: the first axis from the right whose sizes differ, or None if they do."""
+    for axis in range(1, max((len(shape) for shape in shapes.values()), default=0) + 1):
+        sizes = {name: shape[-axis] for name, shape in shapes.items() if len(shape) >= axis and shape[-axis] != 1}
+        if len(set(sizes.values())) > 1:
+            listing = " and ".join(f"{size} in {name}" for name, size in sizes.items())
+            return f"shapes do not broadcast: axis -{axis} has size {listing}"
+    return None
+
+
+def _split(forward: Callable[..., Any]) -> tuple[tuple[str, ...], frozenset[str], bool, dict[str, Any]]:
+    """Names of operands, those that may be left out, whether they are ``*variadic``, and the options with their defaults."""
+    parameters = list(inspect.signature(forward).parameters.values())
+    slashed = any(p.kind is p.POSITIONAL_ONLY for p in parameters)
+    operands, options, variadic = [], {}, False
+    for p in parameters:
+        if p.kind is p.VAR_POSITIONAL:
+            operands, variadic = [p.name], True
+        elif p.kind is p.POSITIONAL_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and not slashed and p.default is p.empty):
+            operands.append(p.name)
+        else:
+            options[p.name] = None if p.default is p.empty else p.default
+    optional = frozenset(p.name for p in parameters if p.name in operands and p.default is None)
+    return tuple(operands), optional, variadic, options
+
+
+def op(
+    formula: str,
+    *,
+    samples: Samples | None = None,
+    errors: Iterable[ErrorSample] = (),
+    outputs: int = 1,
+    saves: Sequence[str] = (),
+    floating: bool = False,
+) -> Callable[[Callable[..., Any]], Op]:
+    """Make an `Op` of the decorated forward and register it under the forward's name.
+
+    Args:
+        formula: the forward as LaTeX, ``z = …``.
+        samples: draws operands and options (see `tinygrad_attn.samples`).
+        errors: calls that must raise.
+        outputs: how many outputs the forward returns; above 1 they are a tuple.
+        saves: names of further arrays that the forward returns behind its outputs, kept for the kernels of backward.
+        floating: whether integer and bool operands become the default float first.
+
+    Raises:
+        ValueError: another module already has an op of this name.
+    """
+
+    def register(forward: Callable[..., Any]) -> Op:
+        made = Op(forward, formula, samples, errors, outputs, saves, floating)
+        before = _REGISTRY.get(made.name)
+        if before is not None and before.__module__ != made.__module__:
+            raise ValueError(f"op: the name {made.name!r} is taken by {before.__module__}; give the function another name")
+        _REGISTRY[made.name] = made
+        return made
+
+    return register
+
+
+def _cast_samples(draw: Draw) -> Sample:
+    return Sample((draw.floats(draw.shape()),), {"dtype": np.dtype(np.float64)})
+
+
+@op(r"z = x", samples=_cast_samples)
+def cast(x: np.ndarray[Any, Any], *, dtype: Any) -> np.ndarray[Any, Any]:
+    """``x`` with the elements converted to ``dtype``; the gradient is converted back."""
+    return x.astype(dtype)
+
+
+cast.vjp("x", r"\bar z", lambda g, dtypes: cast(g, dtype=dtypes[0]))

@@ -1,0 +1,99 @@
+"""Comparisons and logic: bool results, through which no gradient flows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.op import op
+from tinygrad_attn.samples import Draw, Sample, broadcast_pairs, floats
+
+__all__ = [
+    "eq", "ge", "gt", "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne",
+]  # fmt: skip
+
+Array = np.ndarray[Any, Any]
+
+
+def _masks(draw: Draw) -> Sample:
+    shape = draw.shape()
+    return Sample((draw.mask(shape), draw.mask(draw.broadcastable(shape))))
+
+
+@op(r"z = [x = y]", samples=broadcast_pairs)
+def eq(x: Array, y: Array) -> Array:
+    """Whether elements are equal."""
+    return np.equal(x, y)
+
+
+@op(r"z = [x \ne y]", samples=broadcast_pairs)
+def ne(x: Array, y: Array) -> Array:
+    """Whether elements differ."""
+    return np.not_equal(x, y)
+
+
+@op(r"z = [x < y]", samples=broadcast_pairs)
+def lt(x: Array, y: Array) -> Array:
+    """Whether ``x`` is less."""
+    return np.less(x, y)
+
+
+@op(r"z = [x \le y]", samples=broadcast_pairs)
+def le(x: Array, y: Array) -> Array:
+    """Whether ``x`` is less or equal."""
+    return np.less_equal(x, y)
+
+
+@op(r"z = [x > y]", samples=broadcast_pairs)
+def gt(x: Array, y: Array) -> Array:
+    """Whether ``x`` is greater."""
+    return np.greater(x, y)
+
+
+@op(r"z = [x \ge y]", samples=broadcast_pairs)
+def ge(x: Array, y: Array) -> Array:
+    """Whether ``x`` is greater or equal."""
+    return np.greater_equal(x, y)
+
+
+@op(r"z = x \wedge y", samples=_masks)
+def logical_and(x: Array, y: Array) -> Array:
+    """Whether both are true."""
+    return np.logical_and(x, y)
+
+
+@op(r"z = x \vee y", samples=_masks)
+def logical_or(x: Array, y: Array) -> Array:
+    """Whether either is true."""
+    return np.logical_or(x, y)
+
+
+@op(r"z = x \oplus y", samples=_masks)
+def logical_xor(x: Array, y: Array) -> Array:
+    """Whether exactly one is true."""
+    return np.logical_xor(x, y)
+
+
+@op(r"z = \neg x", samples=lambda draw: Sample((draw.mask(draw.shape()),)))
+def logical_not(x: Array) -> Array:
+    """Whether it is false."""
+    return np.logical_not(x)
+
+
+@op(r"z = [x \text{ is nan}]", samples=floats())
+def isnan(x: Array) -> Array:
+    """Whether an element is not a number."""
+    return np.isnan(x)
+
+
+@op(r"z = [|x| = \infty]", samples=floats())
+def isinf(x: Array) -> Array:
+    """Whether an element is infinite."""
+    return np.isinf(x)
+
+
+@op(r"z = [|x| < \infty]", samples=floats())
+def isfinite(x: Array) -> Array:
+    """Whether an element is a finite number."""
+    return np.isfinite(x)

@@ -1,0 +1,390 @@
+"""Arithmetic and functions of one element at a time: forward and derivative side by side.
+
+``kernel=True`` marks rules made of operators alone, which serve plain arrays as they stand.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.kernels.special import erf as erf_kernel
+from tinygrad_attn.op import op
+from tinygrad_attn.samples import Draw, ErrorSample, Sample, broadcast_pairs, floats
+
+__all__ = [
+    "abs", "add", "atan", "clamp", "cos", "erf", "exp", "exp2", "expm1", "log", "log1p", "log2", "maximum", "minimum", "mul",
+    "neg", "pow", "reciprocal", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh", "true_divide", "where",
+]  # fmt: skip
+
+Array = np.ndarray[Any, Any]
+quiet = np.errstate(all="ignore")  # inf and nan are results, not events
+positive = floats(0.1, 2.0)
+clash = ErrorSample((np.ones((2, 3)), np.ones((2, 4))), {}, ValueError, "axis -1 has size 3 in x and 4 in y")
+
+LN2 = math.log(2.0)
+TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
+
+
+# -- arithmetic ----------------------------------------------------------------------------------------------------------
+
+
+@op(r"z = x + y", samples=broadcast_pairs, errors=[clash])
+def add(x: Array, y: Array) -> Array:
+    """The sum, broadcast."""
+    return np.add(x, y)
+
+
+add.vjp("x", r"\bar z", lambda g: g, kernel=True)
+add.vjp("y", r"\bar z", lambda g: g, kernel=True)
+
+
+@op(r"z = x - y", samples=broadcast_pairs, errors=[clash])
+def sub(x: Array, y: Array) -> Array:
+    """The difference, broadcast."""
+    return np.subtract(x, y)
+
+
+sub.vjp("x", r"\bar z", lambda g: g, kernel=True)
+sub.vjp("y", r"-\bar z", lambda g: -g, kernel=True)
+
+
+@op(r"z = x \odot y", samples=broadcast_pairs, errors=[clash])
+def mul(x: Array, y: Array) -> Array:
+    """The product of elements, broadcast."""
+    return np.multiply(x, y)
+
+
+mul.vjp("x", r"\bar z \odot y", lambda g, y: g * y, kernel=True)
+mul.vjp("y", r"\bar z \odot x", lambda g, x: g * x, kernel=True)
+
+
+def _quotient_samples(draw: Draw) -> Sample:
+    return broadcast_pairs(draw, 0.5, 2.0)
+
+
+@op(r"z = x / y", samples=_quotient_samples, errors=[clash], floating=True)
+@quiet
+def true_divide(x: Array, y: Array) -> Array:
+    """The quotient, broadcast; integers are divided as floats, and division by zero gives inf or nan."""
+    return np.true_divide(x, y)
+
+
+true_divide.vjp("x", r"\bar z / y", lambda g, y: g / y, kernel=True)
+true_divide.vjp("y", r"-\bar z \odot z / y", lambda g, z, y: -g * z / y, kernel=True)
+
+
+@op(r"z = -x", samples=floats())
+def neg(x: Array) -> Array:
+    """The negative."""
+    return np.negative(x)
+
+
+neg.vjp("x", r"-\bar z", lambda g: -g, kernel=True)
+
+
+def _power_samples(draw: Draw) -> Sample:
+    if draw.boolean():
+        return Sample((draw.floats(draw.shape()), draw.choice([2, 3, 1, 0, 4.0])))
+    return broadcast_pairs(draw, 0.3, 2.0)
+
+
+@op(r"z = x^y", samples=_power_samples, errors=[clash])
+@quiet
+def pow(x: Array, y: Array) -> Array:
+    """``x`` to the power ``y``, broadcast; a negative base needs a whole exponent, else the result is nan."""
+    return np.power(x, y)
+
+
+def _pow_base(g: Any, x: Any, y: Any) -> Any:
+    if not hasattr(y, "shape"):
+        return g * (y * pow(x, y - 1)) if y != 0 else g * 0.0
+    # Where y is 0 the derivative is 0, even at x = 0, where x^(y-1) is infinite.
+    flat = y == 0.0
+    return g * where(flat, 0.0, y * pow(x, where(flat, 1.0, y - 1.0)))
+
+
+def _pow_exponent(g: Any, z: Any, x: Any, y: Any) -> Any:
+    # 0^y stays 0 for y > 0, and is taken as flat at y = 0.
+    if not hasattr(x, "shape"):
+        return g * z * math.log(x) if x > 0 else g * where(y >= 0.0, 0.0, z * float("nan"))
+    flat = (x == 0.0) & (y >= 0.0)
+    return g * where(flat, 0.0, z * log(where(flat, 1.0, x)))
+
+
+pow.vjp("x", r"\bar z \odot y\,x^{y-1}", _pow_base)
+pow.vjp("y", r"\bar z \odot z \ln x", _pow_exponent)
+
+
+@op(r"z = x^2", samples=floats())
+def square(x: Array) -> Array:
+    """The square."""
+    return np.square(x)
+
+
+square.vjp("x", r"2\,\bar z \odot x", lambda g, x: g * (2.0 * x), kernel=True)
+
+
+@op(r"z = \sqrt{x}", samples=positive, floating=True)
+@quiet
+def sqrt(x: Array) -> Array:
+    """The square root; nan below zero."""
+    return np.sqrt(x)
+
+
+sqrt.vjp("x", r"\bar z / (2z)", lambda g, z: g / (2.0 * z), kernel=True)
+
+
+@op(r"z = 1/\sqrt{x}", samples=positive, floating=True)
+@quiet
+def rsqrt(x: Array) -> Array:
+    """One over the square root."""
+    return 1.0 / np.sqrt(x)
+
+
+rsqrt.vjp("x", r"-\tfrac12\,\bar z \odot z^3", lambda g, z: g * (-0.5 * z * z * z), kernel=True)
+
+
+@op(r"z = 1/x", samples=positive, floating=True)
+@quiet
+def reciprocal(x: Array) -> Array:
+    """One over ``x``."""
+    return 1.0 / x
+
+
+reciprocal.vjp("x", r"-\bar z \odot z^2", lambda g, z: -g * z * z, kernel=True)
+
+
+@op(r"z = |x|", samples=floats())
+def abs(x: Array) -> Array:
+    """The absolute value; its gradient at 0 is 0."""
+    return np.abs(x)
+
+
+abs.vjp("x", r"\bar z \odot \operatorname{sign} x", lambda g, x: g * sign(x), kernel=lambda g, x: g * np.sign(x))
+
+
+@op(r"z = \operatorname{sign} x", samples=floats())
+def sign(x: Array) -> Array:
+    """-1, 0 or 1; flat, so its gradient is 0."""
+    return np.sign(x)
+
+
+sign.vjp("x", r"0", lambda g: g * 0.0, kernel=True)
+
+# -- exponentials and logarithms -----------------------------------------------------------------------------------------
+
+
+@op(r"z = e^x", samples=floats(), floating=True)
+@quiet
+def exp(x: Array) -> Array:
+    """The exponential."""
+    return np.exp(x)
+
+
+exp.vjp("x", r"\bar z \odot z", lambda g, z: g * z, kernel=True)
+
+
+@op(r"z = 2^x", samples=floats(), floating=True)
+@quiet
+def exp2(x: Array) -> Array:
+    """Two to the power ``x``."""
+    return np.exp2(x)
+
+
+exp2.vjp("x", r"\bar z \odot z \ln 2", lambda g, z: g * (z * LN2), kernel=True)
+
+
+@op(r"z = e^x - 1", samples=floats(), floating=True)
+@quiet
+def expm1(x: Array) -> Array:
+    """The exponential less one, exact near 0."""
+    return np.expm1(x)
+
+
+expm1.vjp("x", r"\bar z \odot (z + 1)", lambda g, z: g * (z + 1.0), kernel=True)
+
+
+@op(r"z = \ln x", samples=positive, floating=True)
+@quiet
+def log(x: Array) -> Array:
+    """The natural logarithm; -inf at 0, nan below."""
+    return np.log(x)
+
+
+log.vjp("x", r"\bar z / x", lambda g, x: g / x, kernel=True)
+
+
+@op(r"z = \log_2 x", samples=positive, floating=True)
+@quiet
+def log2(x: Array) -> Array:
+    """The logarithm to base 2."""
+    return np.log2(x)
+
+
+log2.vjp("x", r"\bar z / (x \ln 2)", lambda g, x: g / (x * LN2), kernel=True)
+
+
+@op(r"z = \ln(1 + x)", samples=floats(-0.8, 2.0), floating=True)
+@quiet
+def log1p(x: Array) -> Array:
+    """The logarithm of ``1 + x``, exact near 0."""
+    return np.log1p(x)
+
+
+log1p.vjp("x", r"\bar z / (1 + x)", lambda g, x: g / (1.0 + x), kernel=True)
+
+# -- curves --------------------------------------------------------------------------------------------------------------
+
+
+@op(r"z = \sin x", samples=floats(), floating=True)
+@quiet
+def sin(x: Array) -> Array:
+    """The sine of an angle in radians."""
+    return np.sin(x)
+
+
+sin.vjp("x", r"\bar z \odot \cos x", lambda g, x: g * cos(x), kernel=lambda g, x: g * np.cos(x))
+
+
+@op(r"z = \cos x", samples=floats(), floating=True)
+@quiet
+def cos(x: Array) -> Array:
+    """The cosine of an angle in radians."""
+    return np.cos(x)
+
+
+cos.vjp("x", r"-\bar z \odot \sin x", lambda g, x: -g * sin(x), kernel=lambda g, x: -g * np.sin(x))
+
+
+@op(r"z = \tan x", samples=floats(-1.0, 1.0), floating=True)
+@quiet
+def tan(x: Array) -> Array:
+    """The tangent of an angle in radians."""
+    return np.tan(x)
+
+
+tan.vjp("x", r"\bar z \odot (1 + z^2)", lambda g, z: g * (1.0 + z * z), kernel=True)
+
+
+@op(r"z = \arctan x", samples=floats(), floating=True)
+def atan(x: Array) -> Array:
+    """The angle in radians whose tangent is ``x``."""
+    return np.arctan(x)
+
+
+atan.vjp("x", r"\bar z / (1 + x^2)", lambda g, x: g / (1.0 + x * x), kernel=True)
+
+
+@op(r"z = \tanh x", samples=floats(), floating=True)
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent."""
+    return np.tanh(x)
+
+
+tanh.vjp("x", r"\bar z \odot (1 - z^2)", lambda g, z: g * (1.0 - z * z), kernel=True)
+
+
+@op(r"z = \sigma(x) = 1 / (1 + e^{-x})", samples=floats(), floating=True)
+@quiet
+def sigmoid(x: Array) -> Array:
+    """The logistic function."""
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+sigmoid.vjp("x", r"\bar z \odot z \odot (1 - z)", lambda g, z: g * (z * (1.0 - z)), kernel=True)
+
+
+@op(r"z = \operatorname{erf} x = \tfrac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt", samples=floats(), floating=True)
+def erf(x: Array) -> Array:
+    """The error function."""
+    return erf_kernel(x)
+
+
+erf.vjp("x", r"\bar z \odot \tfrac{2}{\sqrt\pi} e^{-x^2}", lambda g, x: g * (TWO_OVER_ROOT_PI * exp(-x * x)))
+
+# -- choices -------------------------------------------------------------------------------------------------------------
+
+
+def _where_samples(draw: Draw) -> Sample:
+    pair = broadcast_pairs(draw)
+    shape = np.broadcast_shapes(*[np.shape(operand) for operand in pair.operands])
+    return Sample((draw.mask(draw.broadcastable(shape)), *pair.operands))
+
+
+@op(r"z = x \text{ where } c, \text{ else } y", samples=_where_samples)
+def where(condition: Array, x: Array, y: Array) -> Array:
+    """``x`` where the bool ``condition`` holds, else ``y``; all three broadcast."""
+    if np.asarray(condition).dtype != np.bool_:
+        raise TypeError(f"where: condition must be bool, it is {np.asarray(condition).dtype}")
+    return np.where(condition, x, y)
+
+
+where.vjp("x", r"\bar z \text{ where } c, \text{ else } 0", lambda g, condition: where(condition, g, 0.0))
+where.vjp("y", r"0 \text{ where } c, \text{ else } \bar z", lambda g, condition: where(condition, 0.0, g))
+
+
+def _share(g: Any, mine: Any, other: Any, larger: bool) -> Any:
+    """``g`` where ``mine`` was chosen, half of it where both are equal."""
+    chosen = mine > other if larger else mine < other
+    return where(chosen, g, where(mine == other, g * 0.5, 0.0))
+
+
+@op(r"z = \max(x, y)", samples=broadcast_pairs, errors=[clash])
+def maximum(x: Array, y: Array) -> Array:
+    """The larger of two elements, broadcast; equal ones share the gradient."""
+    return np.maximum(x, y)
+
+
+maximum.vjp("x", r"\bar z\,([x > y] + \tfrac12[x = y])", lambda g, x, y: _share(g, x, y, True))
+maximum.vjp("y", r"\bar z\,([y > x] + \tfrac12[x = y])", lambda g, x, y: _share(g, y, x, True))
+
+
+@op(r"z = \min(x, y)", samples=broadcast_pairs, errors=[clash])
+def minimum(x: Array, y: Array) -> Array:
+    """The smaller of two elements, broadcast; equal ones share the gradient."""
+    return np.minimum(x, y)
+
+
+minimum.vjp("x", r"\bar z\,([x < y] + \tfrac12[x = y])", lambda g, x, y: _share(g, x, y, False))
+minimum.vjp("y", r"\bar z\,([y < x] + \tfrac12[x = y])", lambda g, x, y: _share(g, y, x, False))
+
+
+def _clamp_samples(draw: Draw) -> Sample:
+    bounds = draw.choice([(-1.0, 1.0), (None, 0.5), (-0.5, None), (1.0, -1.0)])
+    return Sample((draw.floats(draw.shape()),), dict(zip(("min", "max"), bounds, strict=True)))
+
+
+@op(
+    r"z = \min(\max(x, a), b)",
+    samples=_clamp_samples,
+    errors=[
+        ErrorSample((np.ones(2),), {}, ValueError, "at least one of min and max"),
+        ErrorSample((np.ones(2),), {"min": np.ones(2)}, TypeError, "min must be a number"),
+    ],
+)
+def clamp(x: Array, min: float | None = None, max: float | None = None) -> Array:
+    """``x`` kept between the numbers ``min`` and ``max``; where it was cut the gradient is 0.
+
+    Raises:
+        ValueError: neither bound is given.
+        TypeError: a bound is not a number.
+    """
+    for name, bound in (("min", min), ("max", max)):
+        if bound is not None and not isinstance(bound, (int, float)):
+            raise TypeError(f"clamp: {name} must be a number, got {type(bound).__name__}; use maximum() and minimum() for tensors")
+    if min is None and max is None:
+        raise ValueError("clamp: at least one of min and max must be given")
+    lower = x if min is None else np.maximum(x, min)
+    return lower if max is None else np.minimum(lower, max)
+
+
+def _within(g: Any, x: Any, min: float | None, max: float | None) -> Any:
+    inside = x == x if min is None else x >= min
+    return where(inside if max is None else inside & (x <= max), g, 0.0)
+
+
+clamp.vjp("x", r"\bar z\,[a \le x \le b]", _within)
+

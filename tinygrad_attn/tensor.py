@@ -1,0 +1,317 @@
+"""The tensor: an array, its gradient, and the node that made it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from tinygrad_attn.graph import Node, Storage, modes
+
+__all__ = ["Tensor", "default_dtype", "tensor"]
+
+Method = ClassVar[Callable[..., Any]]
+
+default_dtype = np.dtype(np.float32)
+_SUPPORTED = frozenset("?bhilqBHILQfd")
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was made.
+
+    Built by `tensor` and the creation functions; ``Tensor(array)`` itself wraps a NumPy array without copying it.
+
+    Attributes:
+        array: the NumPy array. Writing to it directly is invisible to the version check; use the in-place methods.
+        grad: the gradient that ``backward()`` has accumulated (same shape and dtype), or None.
+        origin: the graph node that made this tensor and which of its outputs this is, or None for a leaf.
+    """
+
+    __slots__ = ("__weakref__", "_requires_grad", "_storage", "array", "grad", "hooks", "origin")
+    # NumPy must leave `array * tensor` to Tensor.__rmul__.
+    __array_priority__ = 1000
+    __array_ufunc__ = None
+
+    def __init__(self, array: np.ndarray[Any, Any], requires_grad: bool = False) -> None:
+        self.array = array
+        self._requires_grad = requires_grad
+        self.grad: Tensor | None = None
+        self.origin: tuple[Node, int] | None = None
+        self.hooks: list[Callable[[Tensor], Tensor | None]] | None = None
+        self._storage: Storage | None = None
+
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The size of every axis."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of the elements."""
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.array.ndim
+
+    def dim(self) -> int:
+        """The number of axes, as PyTorch calls it."""
+        return self.array.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the size of axis ``dim``."""
+        return self.array.shape if dim is None else self.array.shape[dim]
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self.array.size
+
+    def is_floating_point(self) -> bool:
+        """Whether the elements are float32 or float64, the dtypes that can carry a gradient."""
+        return self.array.dtype.kind == "f"
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded op made this tensor."""
+        return self.origin is None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to this tensor; may be set on a leaf."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and self.array.dtype.kind != "f":
+            raise TypeError(f"only float32 and float64 tensors can require a gradient, this one is {self.dtype}")
+        if self.node is not None and not value:
+            raise RuntimeError(f"requires_grad can be cleared on a leaf only; this is the output of {self.node.op.name}. Use detach().")
+        self._requires_grad = bool(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set ``requires_grad`` and return the tensor itself."""
+        self.requires_grad = requires_grad
+        return self
+
+    # -- to and from NumPy -----------------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The array itself, sharing memory.
+
+        Raises:
+            RuntimeError: the tensor requires a gradient, which NumPy would lose; ``detach()`` first.
+        """
+        if self._requires_grad:
+            raise RuntimeError("numpy() of a tensor that requires a gradient would lose it; use tensor.detach().numpy()")
+        return self.array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"a {array.dtype} tensor cannot become a {np.dtype(dtype)} array without a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.numpy().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+    def item(self) -> float | int | bool:
+        """The only element as a Python number.
+
+        Raises:
+            ValueError: there is not exactly one element.
+        """
+        if self.array.size != 1:
+            raise ValueError(f"item() needs a tensor of one element, this one has shape {self.shape}")
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        """The elements as nested Python lists."""
+        return self.array.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.array.dtype.kind not in "iu":
+            raise TypeError(f"only integer tensors can be an index, this one is {self.dtype}")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use any() or all()")
+        return bool(self.array.item())
+
+    def __len__(self) -> int:
+        if self.array.ndim == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return self.array.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.array.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter([self[i] for i in range(self.array.shape[0])])
+
+    def __contains__(self, value: object) -> NoReturn:
+        raise TypeError("`in` on a tensor is ambiguous; use (tensor == value).any()")
+
+    __hash__ = object.__hash__
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self.node is not None:
+            raise RuntimeError(f"only leaf tensors can be copied deeply; this is the output of {self.node.op.name}. Use clone() or detach().")
+        copy = type(self)(self.array.copy(), self._requires_grad)
+        memo[id(self)] = copy
+        if self.grad is not None:
+            copy.grad = Tensor(self.grad.array.copy())
+        return copy
+
+    # -- the graph -------------------------------------------------------------------------------------------------
+
+    @property
+    def node(self) -> Node | None:
+        """The graph node that made this tensor, or None for a leaf."""
+        return None if self.origin is None else self.origin[0]
+
+    @property
+    def storage(self) -> Storage:
+        """What all views of the array share; holds the version."""
+        if self._storage is None:
+            self._storage = Storage()
+        return self._storage
+
+    @property
+    def version(self) -> int:
+        """How often the array was written in place, through this tensor or any view of it."""
+        return 0 if self._storage is None else self._storage.version
+
+    def detach(self) -> Tensor:
+        """The same memory outside the graph; writes in place are seen, and version-checked, by both."""
+        result = Tensor(self.array)
+        share(self, result)
+        return result
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call ``hook(gradient)`` when this tensor's gradient is complete; a tensor it returns replaces the gradient.
+
+        Returns:
+            A function that removes the hook.
+
+        Raises:
+            RuntimeError: the tensor does not require a gradient.
+        """
+        if not self._requires_grad:
+            raise RuntimeError("register_hook needs a tensor that requires a gradient")
+        if self.origin is None:
+            self.hooks = hooks = self.hooks or []
+        else:
+            node, index = self.origin
+            node.hooks = node.hooks or {}
+            hooks = node.hooks.setdefault(index, [])
+        hooks.append(hook)
+        return lambda: hooks.remove(hook)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this intermediate tensor in ``.grad`` when backward passes; leaves keep theirs anyway.
+
+        Raises:
+            RuntimeError: the tensor does not require a gradient.
+        """
+        if not self._requires_grad:
+            raise RuntimeError("retain_grad needs a tensor that requires a gradient")
+        if self.origin is not None:
+            node, index = self.origin
+            node.retained = node.retained or {}
+            node.retained[index] = weakref.ref(self)
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether ``retain_grad()`` was called on this intermediate tensor."""
+        return self.origin is not None and self.origin[1] in (self.origin[0].retained or {})
+
+    # -- how it looks ----------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.array, separator=", ", prefix="tensor(", precision=4, threshold=200, edgeitems=3)
+        notes = "" if self.dtype in (default_dtype, np.int64, np.bool_) else f", dtype={self.dtype}"
+        if 0 in self.shape:
+            notes = f", shape={self.shape}" + notes
+        if self.node is not None:
+            notes += f", made by {self.node.op.name}"
+        elif self._requires_grad:
+            notes += ", requires_grad=True"
+        return f"tensor({body}{notes})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.array.size == 1 else repr(self)
+
+    def _repr_html_(self) -> str:
+        """A table of the numbers for Jupyter, for one or two axes of moderate size."""
+        from html import escape
+
+        if not 1 <= self.ndim <= 2 or self.array.size == 0 or max(self.shape) > 24:
+            return f"<pre>{escape(repr(self))}</pre>"
+        rows = np.atleast_2d(self.array)
+        cells = "".join("<tr>" + "".join(f"<td>{escape(f'{v:.4g}')}</td>" for v in row.tolist()) + "</tr>" for row in rows)
+        maker = f", made by {self.node.op.name}" if self.node is not None else ""
+        return f"<table><caption>{escape(f'{self.shape} {self.dtype}{maker}')}</caption>{cells}</table>"
+
+
+def share(source: Tensor, view: Tensor) -> None:
+    """Note that ``view`` looks at the memory of ``source``, as a tensor of the same storage."""
+    storage = source.storage
+    if storage.tensors is None:
+        storage.tensors = weakref.WeakSet((source,))
+    view._storage = storage
+    storage.tensors.add(view)
+
+
+def as_array(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
+    """``data`` as an array of a supported dtype: Python floats become float32; arrays and integers keep their kind.
+
+    Raises:
+        TypeError: the dtype is not bool, integer, float32 or float64.
+        ValueError: nested lists of unequal length.
+    """
+    if isinstance(data, Tensor):
+        data = data.numpy()
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"tensor: nested lists must have equal lengths ({error})") from None
+    if dtype is None and not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:
+        dtype = default_dtype
+    if dtype is not None:
+        array = array.astype(dtype, copy=False)
+    if array.dtype.char not in _SUPPORTED:
+        raise TypeError(f"dtype {array.dtype} is not supported; use bool, an integer type, float32 or float64")
+    return array
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A leaf tensor with a copy of ``data`` (numbers, nested lists, or an array).
+
+    Args:
+        data: lists of Python floats become float32, of ints int64, of bools bool; an array keeps its dtype.
+        dtype: the dtype to convert to.
+        requires_grad: whether gradients are wanted for it.
+
+    Raises:
+        TypeError: an unsupported dtype, or ``requires_grad`` of an integer or bool tensor.
+        ValueError: nested lists of unequal length.
+    """
+    result = Tensor(np.array(as_array(data, dtype)))
+    result.requires_grad = requires_grad
+    return result
