@@ -257,7 +257,8 @@ def _unknown(kind: str, name: str) -> str:
     """An error message that suggests the nearest name of a setting, in any section, or of a section."""
     settings = [f"{section}.{key}" for section, fields in _SECTIONS.items() for key in fields.types()]
     same_key = [known for known in settings if known.partition(".")[2] == name.rpartition(".")[2]]
-    near = same_key or difflib.get_close_matches(name, [*settings, *_SECTIONS], n=1)
+    candidates = settings if kind == "setting" else [*_SECTIONS, *settings]
+    near = same_key or difflib.get_close_matches(name, candidates, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(_SECTIONS)}"
     return f"there is no {kind} {name!r}; {hint}"
 

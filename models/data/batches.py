@@ -18,7 +18,7 @@ IntArray = np.ndarray[Any, np.dtype[np.int64]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 # Examples that are sorted by length together. Larger: less padding; smaller: more varied company for each example.
-_POOL = 4096
+_POOL = 8192
 
 
 @dataclass(frozen=True)
@@ -154,16 +154,15 @@ class Batches:
         return indices[np.lexsort((target, source, np.maximum(source, target)))]
 
     def _cut(self, indices: IntArray) -> list[IntArray]:
-        """Consecutive groups, each as large as ``batch_size`` allows."""
+        """Sorted indices in consecutive groups, each as large as ``batch_size`` allows."""
         if self.batch_type == "sentences":
             return [indices[first : first + self.batch_size] for first in range(0, len(indices), self.batch_size)]
         groups = []
-        first, widest = 0, 0
+        first = 0
         for position, width in enumerate(self._widths[indices].max(axis=1).tolist()):
-            widest = max(widest, width)
-            if widest * (position + 1 - first) > self.batch_size:
+            if width * (position + 1 - first) > self.batch_size:
                 groups.append(indices[first:position])
-                first, widest = position, width
+                first = position
         groups.append(indices[first:])
         return groups
 

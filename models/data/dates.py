@@ -1,7 +1,8 @@
 """Dates as people write them, in English and Korean, beside ISO 8601.
 
-Real translation, small enough to learn in minutes. The output order differs from the input order, months and weekdays are words, and a Korean or English numeral must be
-read across several symbols. So attention has something to align, and its weights can be checked by eye.
+Real translation, small enough to learn in minutes. The output order differs from the input order, months and weekdays
+are words, and a Korean or English numeral must be read across several symbols. So attention has something to align,
+and its weights can be checked by eye.
 
 Every source determines its ISO date:
 

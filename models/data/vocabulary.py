@@ -8,6 +8,7 @@ run stores its ``to_dict()``, and ``tokenizer_from_dict`` restores it. A further
 from __future__ import annotations
 
 import unicodedata
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -66,12 +67,6 @@ class Vocabulary:
 
     def __contains__(self, symbol: str) -> bool:
         return symbol in self._ids
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and self.symbols == other.symbols
-
-    def __hash__(self) -> int:
-        return hash(self.symbols)
 
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} symbols)"
@@ -160,7 +155,7 @@ def _tokenizer_class(name: str) -> type[Tokenizer]:
     return TOKENIZERS[name]
 
 
-class _VocabularyTokenizer:
+class _VocabularyTokenizer(ABC):
     """A tokenizer that cuts a text by rule and looks the pieces up. Subclasses say how to cut and how to join."""
 
     name: ClassVar[str]
@@ -170,14 +165,14 @@ class _VocabularyTokenizer:
         self.lowercase = lowercase
 
     @staticmethod
+    @abstractmethod
     def split(text: str) -> list[str]:
         """The symbols of a normalised text."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def join(symbols: Sequence[str]) -> str:
         """The text of the symbols."""
-        raise NotImplementedError
 
     @classmethod
     def train(cls, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1) -> Self:

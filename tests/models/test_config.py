@@ -1,0 +1,166 @@
+"""Config: defaults, file, overrides; and errors that name the setting and suggest the nearest."""
+
+import dataclasses
+import json
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.config import Config, ConfigError, DataConfig, ModelConfig, TrainingConfig, load_config
+from models.data import TOKENIZERS
+
+
+def refused(message, path=None, overrides=()):
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert message in str(caught.value)
+
+
+def test_a_file_changes_defaults_and_an_override_changes_the_file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('[training]\nepochs = 7\nlearning_rate = 1\n\n[data]\ntokenizer = "words"\n', encoding="utf-8")
+    config = load_config(path, ["training.epochs=9", "model.dropout = 0.25"])
+    assert config.training == TrainingConfig(epochs=9, learning_rate=1.0)
+    assert config.data == DataConfig(tokenizer="words")
+    assert config.model == ModelConfig(dropout=0.25)
+    assert type(config.training.learning_rate) is float
+    assert load_config() == Config()
+
+
+def test_a_mapping_of_overrides():
+    assert load_config(None, {"training.epochs": 3}).training.epochs == 3
+
+
+def test_a_later_override_wins():
+    assert load_config(None, ["training.epochs=3", "training.epochs=4"]).training.epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("ko", "ko"),
+        ('"ko"', "ko"),
+        ("'k o'", "k o"),
+        ("true", "true"),
+        ("12", "12"),
+        ("a=b", "a=b"),
+        ("'x'\ny = 1", "'x'\ny = 1"),
+        ("C:\\data", "C:\\data"),
+    ],
+)
+def test_a_typed_string_needs_no_quotes(typed, value):
+    overrides = ["data.kind=parallel", "data.directory=d", "data.target=t", f"data.source={typed}"]
+    assert load_config(None, overrides).data.source == value
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("training.epoch", "there is no setting 'training.epoch'; did you mean training.epochs?"),
+        ("training.learningrate", "did you mean training.learning_rate?"),
+        ("model.learning_rate", "did you mean training.learning_rate?"),
+        ("epochs", "there is no setting 'epochs'; did you mean training.epochs?"),
+        ("trainning.epochs", "did you mean training.epochs?"),
+        ("zzz", "the sections are data, model, training, decoding"),
+        ("training", "there is no setting 'training'; did you mean training."),
+    ],
+)
+def test_an_unknown_override_suggests_the_nearest(name, message):
+    refused(message, overrides=[f"{name}=1"])
+    refused(message, overrides={name: 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[training]\nepoch = 3", "there is no setting 'training.epoch'; did you mean training.epochs?"),
+        ("[trainig]\nepochs = 3", "there is no section 'trainig'; did you mean training?"),
+        ("epochs = 3", "there is no section 'epochs'; did you mean training.epochs?"),
+        ("training = 3", "training: expected a section of settings, got int 3"),
+        ("[training]\nepochs = [3]", "training.epochs: expected int, got list [3]"),
+        ("[training\n", "run.toml is not a TOML file: "),
+        ("[data]\nsource = '\udcff'", "run.toml is not a TOML file: "),
+    ],
+)
+def test_a_wrong_file(tmp_path, text, message):
+    path = tmp_path / "run.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    refused(message, path)
+    if text == "training = 3":
+        refused(message, path, ["training.epochs=3"])
+
+
+def test_a_missing_file(tmp_path):
+    refused(f"{tmp_path / 'none.toml'} cannot be read: No such file", tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epochs", "'training.epochs': expected section.key=value"),
+        ("training.epochs=many", "training.epochs: expected int, got str 'many'"),
+        ("training.epochs=", "training.epochs: expected int, got str ''"),
+        ("training.epochs=2.5", "training.epochs: expected int, got float 2.5"),
+        ("training.epochs=true", "training.epochs: expected int, got bool True"),
+        ("training.epochs=0", "training.epochs: expected at least 1, got 0"),
+        ("training.learning_rate=0", "training.learning_rate: expected more than 0, got 0.0"),
+        ("training.learning_rate=nan", "training.learning_rate: expected a finite number, got nan"),
+        ("training.learning_rate=false", "training.learning_rate: expected float, got bool False"),
+        ("model.dropout=1", "model.dropout: expected less than 1, got 1.0"),
+        ("data.lowercase=1", "data.lowercase: expected bool, got int 1"),
+        ("data.tokenizer=letters", "data.tokenizer: expected one of characters, words, got 'letters'"),
+        ("data.kind=parallel", "which needs data.directory and data.source and data.target too"),
+        ("data.source=ko", "data.source given, but data.kind is 'dates'; set it to 'parallel'"),
+    ],
+)
+def test_a_value_that_cannot_be(override, message):
+    refused(message, overrides=[override])
+
+
+def test_values_are_checked_in_python_too():
+    with pytest.raises(ConfigError, match=r"training.epochs: expected int, got str '3'"):
+        TrainingConfig(epochs="3")
+    with pytest.raises(ConfigError, match=r"data.tokenizer: expected str, got NoneType None"):
+        dataclasses.replace(DataConfig(), tokenizer=None)
+
+
+parallel = st.fixed_dictionaries(
+    {
+        "kind": st.just("parallel"),
+        "directory": st.text(min_size=1),
+        "source": st.text(min_size=1),
+        "target": st.text(min_size=1),
+        "lowercase": st.booleans(),
+    }
+)
+numbers = st.fixed_dictionaries(
+    {"epochs": st.integers(1, 10**9), "learning_rate": st.floats(1e-30, 1e30), "clip_norm": st.integers(0, 10**9)}
+)
+
+
+@given(parallel, numbers)
+def test_a_stored_config_is_the_same_config(data, training):
+    config = Config(data=DataConfig(**data), training=TrainingConfig(**training))
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert Config.from_dict(tomllib.loads(config.to_toml())) == config
+
+
+def test_to_toml_is_a_file_that_load_config_reads(tmp_path):
+    config = load_config(None, ["data.min_frequency=3", "training.label_smoothing=1e-5"])
+    path = tmp_path / "run.toml"
+    path.write_text(config.to_toml(), encoding="utf-8")
+    assert load_config(path) == config
+    assert config.to_toml().startswith('[data]\nkind = "dates"\ndirectory = ""\n')
+
+
+def test_every_registered_tokenizer_can_be_chosen():
+    field = next(field for field in dataclasses.fields(DataConfig) if field.name == "tokenizer")
+    assert sorted(field.metadata["choices"]) == sorted(TOKENIZERS)
+
+
+def test_every_setting_says_what_it_is():
+    for section in dataclasses.fields(Config):
+        for field in dataclasses.fields(section.default_factory):
+            assert field.metadata["about"]
