@@ -12,17 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.graph import Node, Storage, modes, set_grad_enabled
+from tinygrad_attn.graph import Node, Place, modes, set_grad_enabled
 from tinygrad_attn.ops.elementwise import add
-from tinygrad_attn.ops.reduce import sum_to
-from tinygrad_attn.ops.shape import view_as
+from tinygrad_attn.pullback import as_tensors, pull_back
 from tinygrad_attn.tensor import Tensor
 
 __all__ = ["backward", "grad"]
 
 Array = np.ndarray[Any, Any]
-# Where a gradient waits: at a leaf, or at one output of a node.
-Place = Tensor | tuple[Node, int]
 
 
 def backward(
@@ -130,289 +127,140 @@ def _check(what: str, gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any
 
 
 class _Table:
-    """The gradients on their way: what has arrived at each place, summed."""
+    """The gradients on their way: what has arrived at each place, summed, and which nodes have something to pass on."""
 
     def __init__(self) -> None:
         self.values: dict[Place, Any] = {}
-        # Arrays that this table made or was handed for good, and so may add to in place.
+        # Places whose array this table made or was handed for good, and so may add to in place.
         self.owned: set[Place] = set()
+        self.heap: list[tuple[int, Node]] = []
 
-    def add(self, place: Place, gradient: Any, fresh: bool) -> None:
-        """Add ``gradient`` to what has arrived; ``fresh`` says that nobody else holds its memory."""
-        present = self.values.get(place)
+    def send(self, place: Place, gradient: Any, fresh: bool) -> None:
+        """Add ``gradient`` to what has arrived at ``place``; ``fresh`` says that nobody else holds its memory."""
+        values = self.values
+        present = values.get(place)
         if present is None:
-            self.values[place] = gradient
+            values[place] = gradient
             if fresh:
                 self.owned.add(place)
+            if type(place) is Node:
+                heapq.heappush(self.heap, (-place.number, place))
+            elif type(place) is tuple:
+                node, index = place
+                # Another output of the node may have queued it already.
+                if all((node, other) not in values for other in range(len(node.outputs)) if other != index):
+                    heapq.heappush(self.heap, (-node.number, node))
         elif isinstance(gradient, Tensor):
-            self.values[place] = add(present, gradient)
+            values[place] = add(present, gradient)
         elif place in self.owned:
             np.add(present, gradient, out=present)
         else:
-            self.values[place] = np.asarray(present + gradient)
+            values[place] = np.asarray(present + gradient)
             self.owned.add(place)
 
 
 def _run(
     outputs: Sequence[Tensor], seeds: list[Any], targets: list[Place] | None, retain: bool, create_graph: bool
 ) -> dict[Place, Tensor]:
-    """Walk the graph. With ``targets`` return their gradients, without accumulate into the leaves."""
+    """Walk the graph. With ``targets`` return their gradients, and leave the leaves alone."""
     table = _Table()
-    values = table.values
-    heap: list[tuple[int, Node]] = []
-    queued: set[Node] = set()
-    wanted = None if targets is None else _leading_to(outputs, targets)
+    wanted = None if targets is None else _Wanted(outputs, targets)
     results: dict[Place, Tensor] = {}
-
-    def send(place: Place, gradient: Any, fresh: bool) -> None:
-        table.add(place, gradient, fresh)
-        if type(place) is tuple:
-            node = place[0]
-            if node not in queued:
-                queued.add(node)
-                heapq.heappush(heap, (-node.number, node))
-
+    observers = modes.observers
     with set_grad_enabled(create_graph), np.errstate(all="ignore"):
         for output, seed in zip(outputs, seeds, strict=True):
-            send(_place(output), seed, False)
-        while heap:
-            node = heapq.heappop(heap)[1]
-            gradients: list[Any] = []
-            for index in range(len(node.outputs)):
-                place = (node, index)
-                gradient = values.pop(place, None)
-                if gradient is not None:
-                    if node.hooks and index in node.hooks:
-                        gradient = _call_hooks(node.hooks[index], gradient)
-                    if node.retained and index in node.retained:
-                        _retain(node.retained[index](), gradient)
-                    if wanted is not None and place in wanted[1]:
-                        results[place] = _given_away(gradient, place in table.owned)
-                gradients.append(gradient)
-            if wanted is not None and node not in wanted[0]:
-                continue
-            edges = node.edges if wanted is None else [edge if _leads(edge, wanted) else None for edge in node.edges]
-            arrived = gradients[0] if len(gradients) == 1 else tuple(gradients)
-            for position, gradient in enumerate(_pull_back(node, arrived, edges, create_graph)):
-                if gradient is not None:
-                    for observer in modes.observers:
+            table.send(_place(output), seed, False)
+        while table.heap:
+            node = heapq.heappop(table.heap)[1]
+            edges = node.edges
+            if node.watch is None and wanted is None and len(node.outputs) == 1:
+                arrived = table.values.pop(node)
+            else:
+                arrived = _arrived(node, table, wanted, results)
+                if wanted is not None:
+                    if node not in wanted.leading:
+                        continue
+                    edges = [edge if wanted.leads(edge) else None for edge in edges]
+            pulled = pull_back(node, arrived, edges, create_graph, grad)
+            for observer in observers:
+                for position, gradient in enumerate(pulled):
+                    if gradient is not None:
                         observer.backward(node, position, gradient)
-                    fresh = type(gradient) is np.ndarray and gradient.base is None and gradient is not arrived
-                    send(edges[position], gradient, fresh)
+            for edge, gradient in zip(edges, pulled):  # noqa: B905  of one length
+                if gradient is not None:
+                    table.send(edge, gradient, gradient is not arrived and type(gradient) is np.ndarray and gradient.base is None)
             if not retain:
                 node.release()
-        for place, gradient in values.items():
+        for place, gradient in table.values.items():
             if isinstance(place, Tensor):
                 if place.hooks:
                     gradient = _call_hooks(place.hooks, gradient)
-                if targets is None:
+                if wanted is None:
                     _accumulate(place, gradient, place in table.owned)
                 else:
                     results[place] = _given_away(gradient, place in table.owned)
     return results
 
 
-def _leading_to(outputs: Sequence[Tensor], targets: list[Place]) -> tuple[set[Node], set[Place]]:
-    """The nodes through which a gradient must pass to reach a target, and the targets themselves."""
-    goals = set(targets)
-    # No node older than the oldest target can lead to one; a leaf may be used by any node.
-    oldest = min((place[0].number if isinstance(place, tuple) else -1) for place in targets) if targets else 0
-    seen: dict[int, Node] = {}
-    stack = [output.node for output in outputs if output.node is not None]
-    while stack:
-        node = stack.pop()
-        if node.number in seen or node.number <= oldest:
-            continue
-        seen[node.number] = node
-        stack.extend(edge[0] for edge in node.edges if isinstance(edge, tuple))
-    leading: set[Node] = set()
-    for number in sorted(seen):
-        node = seen[number]
-        if any(edge in goals or (isinstance(edge, tuple) and edge[0] in leading) for edge in node.edges if edge is not None):
-            leading.add(node)
-    return leading, goals
+def _arrived(node: Node, table: _Table, wanted: _Wanted | None, results: dict[Place, Tensor]) -> Any:
+    """Take the complete gradient of a node from the table: through its hooks, to those who asked for it, and as it goes on."""
+    gradients: list[Any] = []
+    single = len(node.outputs) == 1
+    for index in range(len(node.outputs)):
+        place: Place = node if single else (node, index)
+        gradient = table.values.pop(place, None)
+        if gradient is not None:
+            if node.watch is not None and index in node.watch:
+                watch = node.watch[index]
+                gradient = _call_hooks(watch.hooks, gradient)
+                retaining = watch.retained() if watch.retained is not None else None
+                if retaining is not None:
+                    _accumulate(retaining, gradient, False)
+            if wanted is not None and place in wanted.targets:
+                results[place] = _given_away(gradient, False)
+        gradients.append(gradient)
+    return gradients[0] if single else tuple(gradients)
 
 
-def _leads(edge: Any, wanted: tuple[set[Node], set[Place]]) -> bool:
-    return edge is not None and (edge in wanted[1] or (isinstance(edge, tuple) and edge[0] in wanted[0]))
+class _Wanted:
+    """What a call of `grad` is after: its targets, and the nodes through which a gradient must pass to reach one."""
+
+    def __init__(self, outputs: Sequence[Tensor], targets: list[Place]) -> None:
+        self.targets = set(targets)
+        # No node older than the oldest target can lead to one; a leaf may be used by any node.
+        oldest = min((-1 if isinstance(place, Tensor) else _node(place).number for place in targets), default=0)
+        seen: dict[int, Node] = {}
+        stack = [output.node for output in outputs if output.node is not None]
+        while stack:
+            node = stack.pop()
+            if node.number not in seen and node.number > oldest:
+                seen[node.number] = node
+                stack.extend(_node(edge) for edge in node.edges if edge is not None and not isinstance(edge, Tensor))
+        self.leading: set[Node] = set()
+        for number in sorted(seen):
+            if any(self.leads(edge) for edge in seen[number].edges):
+                self.leading.add(seen[number])
+
+    def leads(self, edge: Place | None) -> bool:
+        """Whether a gradient along ``edge`` reaches a target."""
+        if edge is None or edge in self.targets:
+            return edge is not None
+        return not isinstance(edge, Tensor) and _node(edge) in self.leading
 
 
-def _pull_back(node: Node, gradient: Any, edges: list[Any], create_graph: bool) -> Sequence[Any]:
-    """The gradient that reaches each operand with an edge: by kernel if it may be, else by the rules, else by the reference."""
-    op = node.op
-    if node.freed:
-        raise RuntimeError(
-            f"backward: what {op.name} had saved was freed by an earlier backward; pass retain_graph=True to that one to go again"
-        )
-    results: list[Any] = [None] * len(edges)
-    if not create_graph and op.joint_kernel is not None:
-        needs = tuple([edge is not None for edge in edges])
-        found = op.joint_kernel(*_values(node, op.joint_names, gradient, True, needs=needs))
-        for position, edge in enumerate(edges):
-            if edge is not None:
-                results[position] = _fit(node, position, found[position], edge)
-        return results
-    referred: list[int] = []
-    for position, edge in enumerate(edges):
-        if edge is None:
-            continue
-        rule = op.rules[op.operand_name(position)]
-        if rule.kernel is not None and not create_graph:
-            result = rule.kernel(*_values(node, rule.kernel_names, gradient, True, position))
-        elif rule.function is not None:
-            result = rule.function(*_values(node, rule.names, gradient, False, position))
-            if not create_graph:
-                result = result.array
-        else:
-            referred.append(position)
-            continue
-        results[position] = _fit(node, position, result, edge)
-    if referred:
-        for position, result in zip(referred, _through_reference(node, gradient, referred, create_graph), strict=True):
-            results[position] = _fit(node, position, result, edges[position])
-    return results
-
-
-def _values(
-    node: Node, names: Sequence[str], gradient: Any, arrays: bool, position: int = 0, needs: tuple[bool, ...] = ()
-) -> list[Any]:
-    """What a rule asks for by name, as arrays for a kernel, as tensors otherwise."""
-    values: list[Any] = []
-    saved = node.saved
-    for name in names:
-        if name == "g":
-            values.append(gradient if arrays else _as_tensors(gradient))
-        elif name == "z":
-            values.append(_saved_outputs(node, saved[name], arrays))
-        elif name in saved:
-            item = saved[name]
-            if name in node.op.operands:
-                item, version = item
-                if isinstance(item, Tensor):
-                    if item.version != version:
-                        raise _changed(node, name, item.shape, version, item.storage)
-                    if arrays:
-                        item = item.array
-            values.append(item)
-        elif name in node.options:
-            values.append(node.options[name])
-        elif name == "position":
-            values.append(position)
-        elif name == "needs":
-            values.append(needs)
-        else:
-            values.append(tuple(v.array if arrays and isinstance(v, Tensor) else v for v in _saved_operands(node)))
-    return values
-
-
-def _as_tensors(gradient: Any) -> Any:
-    if type(gradient) is tuple:
-        return tuple([None if g is None else _as_tensors(g) for g in gradient])
-    return gradient if isinstance(gradient, Tensor) else Tensor(gradient)
-
-
-def _saved_operands(node: Node) -> list[Any]:
-    """All operands, of an op that keeps them all."""
-    values: list[Any] = []
-    for position in range(len(node.edges)):
-        name = node.op.operand_name(position)
-        value, version = node.saved[(name, position) if node.op.variadic else name]
-        if isinstance(value, Tensor) and value.version != version:
-            raise _changed(node, name, value.shape, version, value.storage)
-        values.append(value)
-    return values
-
-
-def _saved_outputs(node: Node, items: Any, arrays: bool) -> Any:
-    """The saved outputs; as tensors they are joined to the graph again, so that rules can be differentiated."""
-    outputs: list[Any] = []
-    for index, (array, storage, version) in enumerate(items):
-        if storage.version != version:
-            raise _changed(node, "its output", array.shape, version, storage)
-        if arrays:
-            outputs.append(array)
-            continue
-        output = Tensor(array)
-        output._storage = storage
-        if array.dtype.kind == "f":
-            output.origin, output._requires_grad = (node, index), True
-        outputs.append(output)
-    return outputs[0] if len(outputs) == 1 else tuple(outputs)
-
-
-def _changed(node: Node, name: str, shape: tuple[int, ...], version: int, storage: Storage) -> RuntimeError:
-    return RuntimeError(
-        f"backward: {node.op.name} saved {name} of shape {shape} at version {version}, and {storage.writer} has since changed it "
-        f"in place (version {storage.version}); clone() it before the change, or use an op that returns a new tensor"
-    )
-
-
-def _fit(node: Node, position: int, gradient: Any, edge: Any) -> Any:
-    """Sum the axes away along which the operand was broadcast, and check the rest."""
-    if gradient is None:
-        return None
-    if type(edge) is tuple:
-        shape, dtype = edge[0].outputs[edge[1]]
-    else:
-        shape, dtype = edge.array.shape, edge.array.dtype
-    if gradient.shape != shape:
-        gradient = _sum_to(gradient, shape, node)
-    if not isinstance(gradient, (np.ndarray, Tensor)):
-        gradient = np.asarray(gradient)  # NumPy gives scalars for 0-d arrays
-    if gradient.dtype != dtype:
-        raise TypeError(f"backward: {node.op.name} gave operand {position} a gradient of dtype {gradient.dtype}, its dtype is {dtype}")
-    return gradient
-
-
-def _sum_to(gradient: Any, shape: tuple[int, ...], node: Node) -> Any:
-    try:
-        broadcasts = np.broadcast_shapes(gradient.shape, shape) == gradient.shape
-    except ValueError:
-        broadcasts = False
-    if not broadcasts:
-        raise ValueError(f"backward: {node.op.name} gave a gradient of shape {gradient.shape} to an operand of shape {shape}")
-    if isinstance(gradient, Tensor):
-        return sum_to(gradient, shape=shape)
-    return sum_to.forward(gradient, shape=shape)
-
-
-def _through_reference(node: Node, gradient: Any, positions: list[int], create_graph: bool) -> list[Any]:
-    """Gradients of a composite op: run its reference on views of the saved operands and differentiate that."""
-    op = node.op
-    if op.reference is None:
-        raise RuntimeError(f"backward: {op.name} has neither a rule nor a reference for {op.operands[positions[0]]}")
-    saved = _saved_operands(node)
-    # A view is a new node, so that a gradient for one operand never runs on into another operand made from it.
-    operands = list(saved)
-    with set_grad_enabled(True):
-        for position in positions:
-            operands[position] = view_as(saved[position])
-        outputs = op.reference(*operands, **node.options)
-    results = outputs if isinstance(outputs, tuple) else (outputs,)
-    arrived = gradient if type(gradient) is tuple else (gradient,)
-    pairs = [(r, _as_tensors(g)) for r, g in zip(results, arrived, strict=True) if g is not None and r.requires_grad]
-    if not pairs:
-        return [None] * len(positions)
-    found = grad(
-        [r for r, _ in pairs], [operands[p] for p in positions], [g for _, g in pairs], create_graph=create_graph, allow_unused=True
-    )
-    return [None if f is None else (f if create_graph else f.array) for f in found]
+def _node(place: Node | tuple[Node, int]) -> Node:
+    return place[0] if type(place) is tuple else place  # type: ignore[return-value]
 
 
 def _call_hooks(hooks: list[Any], gradient: Any) -> Any:
     """Pass a complete gradient through the hooks; each may replace it."""
-    tensor = _as_tensors(gradient)
+    tensor = as_tensors(gradient)
     for hook in tuple(hooks):
         replaced = hook(tensor)
         if replaced is not None:
             _check("the gradient that a hook returned", replaced, tensor.shape, tensor.dtype)
             tensor = replaced
     return tensor if isinstance(gradient, Tensor) else tensor.array
-
-
-def _retain(tensor: Tensor | None, gradient: Any) -> None:
-    if tensor is not None:
-        _accumulate(tensor, gradient, False)
 
 
 def _given_away(gradient: Any, owned: bool) -> Tensor:

@@ -10,18 +10,24 @@ import contextlib
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from tinygrad_attn.op import Op
+    from tinygrad_attn.op import Op, Rule
     from tinygrad_attn.tensor import Tensor
 
-__all__ = ["Node", "Observer", "Storage", "enable_grad", "is_grad_enabled", "no_grad", "observe", "set_grad_enabled"]
+__all__ = [
+    "Node", "Observer", "Place", "Storage", "Watch", "enable_grad", "in_module", "is_grad_enabled", "modes", "no_grad", "observe",
+    "set_grad_enabled", "unfused",
+]  # fmt: skip
 
 _numbers = itertools.count()
+
+# Where a gradient goes: to a node with one output, to one of several outputs of a node, or to a leaf.
+Place: TypeAlias = "Node | tuple[Node, int] | Tensor"
 
 
 class Storage:
@@ -46,45 +52,57 @@ class Node:
 
     Attributes:
         op: the op that was called.
-        edges: for every operand where its gradient goes: ``(node, output index)``, a leaf tensor, or None.
+        rules: for every operand the rule that gives its gradient, or None.
+        edges: for every operand the `Place` its gradient goes to, or None.
         saved: what the rules need, by name: ``(value, version)`` for an operand, the outputs' ``(array, storage, version)``
-            for ``z``, and as they are the rest.
+            for ``z``, and the rest as it is. None once a backward has passed and dropped it.
         options: the op's options, defaults filled in.
         outputs: shape and dtype of each output.
         number: the creation number; backward takes the newest first.
-        hooks: gradient hooks of each output, by output index.
-        retained: weak references to the outputs that keep their gradient in ``.grad``, by output index.
-        freed: whether a backward has passed and dropped what was saved.
+        watch: the hooks, and the tensors that keep their gradient, of each output; None where there are none.
     """
 
-    __slots__ = ("__weakref__", "edges", "freed", "hooks", "number", "op", "options", "outputs", "retained", "saved")
+    __slots__ = ("edges", "number", "op", "options", "outputs", "rules", "saved", "watch")
 
     def __init__(
         self,
         op: Op,
-        edges: list[Any],
-        saved: dict[str, Any],
+        rules: Sequence[Rule | None],
+        edges: Sequence[Place | None],
+        saved: dict[Any, Any],
         options: Mapping[str, Any],
-        outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...],
+        outputs: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
     ) -> None:
         self.op = op
+        self.rules = rules
         self.edges = edges
-        self.saved = saved
+        self.saved: dict[Any, Any] | None = saved
         self.options = options
         self.outputs = outputs
         self.number = next(_numbers)
-        self.hooks: dict[int, list[Callable[[Tensor], Tensor | None]]] | None = None
-        self.retained: dict[int, weakref.ref[Tensor]] | None = None
-        self.freed = False
+        self.watch: dict[int, Watch] | None = None
 
     def __repr__(self) -> str:
         return f"<{self.op.name} backward, node {self.number}>"
 
+    def watched(self, index: int) -> Watch:
+        """The `Watch` of output ``index``, made at the first call."""
+        if self.watch is None:
+            self.watch = {}
+        return self.watch.setdefault(index, Watch())
+
     def release(self) -> None:
         """Drop what was kept for the derivative; a second backward that needs it then raises."""
         if self.saved:
-            self.saved = {}
-            self.freed = True
+            self.saved = None
+
+
+class Watch:
+    """Who asked to see the gradient of one output: hooks in their order, and the tensor that retains it."""
+
+    def __init__(self) -> None:
+        self.hooks: list[Callable[[Tensor], Tensor | None]] = []
+        self.retained: weakref.ref[Tensor] | None = None
 
 
 class Observer(Protocol):
@@ -93,8 +111,8 @@ class Observer(Protocol):
     def forward(self, op: Op, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Tensor, ...]) -> None:
         """An op has run: its operands as they were given, all its options, and its outputs."""
 
-    def backward(self, node: Node, operand: int, gradient: Any) -> None:
-        """A node has sent ``gradient`` (array or tensor, not yet summed) along the edge of its operand ``operand``."""
+    def backward(self, node: Node, position: int, gradient: Any) -> None:
+        """A node sends ``gradient`` (array or tensor) along the edge of its operand ``position``, before it is summed there."""
 
 
 class _Modes(threading.local):
@@ -103,6 +121,8 @@ class _Modes(threading.local):
     grad = True
     unfused = False
     observers: tuple[Observer, ...] = ()
+    # The modules whose forward is running, outermost first; kept only while somebody observes.
+    modules: tuple[Any, ...] = ()
 
 
 modes = _Modes()
@@ -150,6 +170,16 @@ def unfused() -> Iterator[None]:
         yield
     finally:
         modes.unfused = before
+
+
+@contextlib.contextmanager
+def in_module(module: Any) -> Iterator[None]:
+    """Run the forward of ``module``, so that observers can tell where an op was called."""
+    before, modes.modules = modes.modules, (*modes.modules, module)
+    try:
+        yield
+    finally:
+        modes.modules = before
 
 
 @contextlib.contextmanager

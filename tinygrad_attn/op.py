@@ -28,6 +28,7 @@ puts ``/`` after the last operand. `tinygrad_attn.autograd` applies the rules: i
 
 from __future__ import annotations
 
+import enum
 import inspect
 import types
 from collections.abc import Callable, Iterable, Sequence
@@ -36,14 +37,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.dtypes import promote
-from tinygrad_attn.graph import Node, modes
+from tinygrad_attn.graph import Node, Place, modes
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
 from tinygrad_attn.tensor import Tensor, as_array, share
 
 __all__ = ["Op", "Rule", "cast", "op", "registered_ops"]
 
 _REGISTRY: dict[str, Op] = {}
-_SPECIAL = ("g", "z", "shapes", "dtypes", "position", "needs")
 _NUMBERS = (float, int, bool, type(None))
 
 
@@ -52,36 +52,67 @@ def registered_ops() -> dict[str, Op]:
     return dict(_REGISTRY)
 
 
-class Rule:
-    """The derivative for one operand: its formula, the expression over tensors, and the kernel on arrays if there is one."""
+class Source(enum.Enum):
+    """Where the engine finds what a rule asks for by name."""
 
-    def __init__(self, formula: str, function: Callable[..., Any] | None, kernel: Callable[..., Any] | None) -> None:
+    GRADIENT = enum.auto()
+    OUTPUT = enum.auto()
+    OPERAND = enum.auto()
+    OPERANDS = enum.auto()
+    SAVED = enum.auto()
+    OPTION = enum.auto()
+    POSITION = enum.auto()
+    NEEDS = enum.auto()
+
+
+_SPECIAL = {
+    "g": Source.GRADIENT,
+    "z": Source.OUTPUT,
+    "shapes": Source.SAVED,
+    "dtypes": Source.SAVED,
+    "position": Source.POSITION,
+    "needs": Source.NEEDS,
+}
+
+
+class Rule:
+    """The derivative for one operand: its formula, the expression over tensors, and the kernel on arrays if there is one.
+
+    ``arguments`` and ``kernel_arguments`` say for each parameter of the two what the engine passes to it.
+    """
+
+    def __init__(self, op: Op, formula: str, function: Callable[..., Any] | None, kernel: Callable[..., Any] | None) -> None:
         self.formula = formula
         self.function = function
         self.kernel = kernel
-        self.names = _names(function)
-        self.kernel_names = _names(kernel)
-
-
-def _names(function: Callable[..., Any] | None) -> tuple[str, ...]:
-    return tuple(inspect.signature(function).parameters) if function else ()
+        self.arguments = op.arguments_of(function)
+        self.kernel_arguments = op.arguments_of(kernel)
+        self.kernel_takes_gradient_alone = [source for source, _ in self.kernel_arguments] == [Source.GRADIENT]
 
 
 class _Plan:
-    """What a call keeps when the operands in the bit set ``mask`` require a gradient: the same at every such call."""
+    """What a call writes into the graph when a given set of its operands requires a gradient: the same at every such call.
+
+    Attributes:
+        rules: for every operand the rule that will give its gradient, or None.
+        without_rule: an operand that requires a gradient but has no rule, or None.
+        operands: what to keep of the operands: the key in ``Node.saved`` and the position.
+        others: what else to keep, by name.
+    """
 
     def __init__(self, op: Op, mask: int, count: int) -> None:
-        named = [(op.operand_name(position), position) for position in range(count)]
-        self.positions = [position for name, position in named if mask >> position & 1 and name in op.rules]
-        self.without_rule = [name for name, position in named if mask >> position & 1 and name not in op.rules]
-        wanted = set(op.joint_names)
-        for position in self.positions:
-            rule = op.rules[op.operand_name(position)]
-            wanted.update(rule.names, rule.kernel_names)
+        names = [op.operand_name(position) for position in range(count)]
+        needing = [name if mask >> position & 1 else None for position, name in enumerate(names)]
+        self.rules = [op.rules.get(name) if name else None for name in needing]
+        self.without_rule = next((name for name in needing if name and name not in op.rules), None)
+        wanted = {name for _, name in op.joint_arguments}
+        for rule in self.rules:
+            if rule is not None:
+                wanted.update(name for _, name in (*rule.arguments, *rule.kernel_arguments))
         if op.reference is not None:
             wanted.update(op.operands)
-        self.saved_operands = [((name, position) if op.variadic else name, position) for name, position in named if name in wanted]
-        self.saved_rest = [name for name in ("z", "shapes", "dtypes", *op.saves) if name in wanted]
+        self.operands = [((n, p) if op.variadic else n, p) for p, n in enumerate(names) if n in wanted]
+        self.others = [name for name in ("z", "shapes", "dtypes", *op.saves) if name in wanted]
 
 
 class Op:
@@ -122,9 +153,10 @@ class Op:
         self.rules: dict[str, Rule] = {}
         self.reference: Callable[..., Any] | None = None
         self.joint_kernel: Callable[..., Any] | None = None
-        self.joint_names: tuple[str, ...] = ()
+        self.joint_arguments: tuple[tuple[Source, str], ...] = ()
         self.operands, self.optional, self.variadic, self.defaults = _split(forward)
-        self._plans: dict[tuple[int, int], _Plan] = {}
+        self._simple = outputs == 1 and not self.saves
+        self._plans: dict[int, _Plan] = {}
 
     def __repr__(self) -> str:
         return f"<op {self.name}: {self.formula}>"
@@ -135,6 +167,27 @@ class Op:
     def operand_name(self, position: int) -> str:
         """The name of the operand at ``position``; all of ``*operands`` share one."""
         return self.operands[0] if self.variadic else self.operands[position]
+
+    def arguments_of(self, function: Callable[..., Any] | None) -> tuple[tuple[Source, str], ...]:
+        """Where to find what each parameter of a rule or kernel names.
+
+        Raises:
+            ValueError: a parameter names nothing that the op has.
+        """
+        arguments = []
+        for name in inspect.signature(function).parameters if function else ():
+            if name in self.operands:
+                arguments.append((Source.OPERANDS if self.variadic else Source.OPERAND, name))
+            elif name in self.defaults:
+                arguments.append((Source.OPTION, name))
+            elif name in self.saves:
+                arguments.append((Source.SAVED, name))
+            elif name in _SPECIAL:
+                arguments.append((_SPECIAL[name], name))
+            else:
+                known = ", ".join([*self.operands, *self.defaults, *self.saves, *_SPECIAL])
+                raise ValueError(f"{self.name}: a rule's argument {name!r} is none of {known}")
+        return tuple(arguments)
 
     # -- what is said of it ----------------------------------------------------------------------------------------
 
@@ -161,11 +214,7 @@ class Op:
         if operand not in self.operands:
             raise ValueError(f"{self.name}.vjp: no operand {operand!r}; the operands are {', '.join(self.operands)}")
         array_rule = rule if kernel is True else (kernel or None)
-        made = Rule(formula, rule, array_rule if callable(array_rule) else None)
-        known = {*_SPECIAL, *self.operands, *self.defaults, *self.saves}
-        for name in (*made.names, *made.kernel_names):
-            if name not in known:
-                raise ValueError(f"{self.name}.vjp: the rule's argument {name!r} is none of {', '.join(sorted(known))}")
+        made = Rule(self, formula, rule, array_rule if callable(array_rule) else None)
         self.rules[operand] = made
         self._plans.clear()
 
@@ -175,7 +224,7 @@ class Op:
         It takes what it names, as a rule does, and also the arrays in ``saves`` and ``needs`` (a bool for each operand). It
         returns a tuple with an array, or None, for each operand.
         """
-        self.joint_kernel, self.joint_names = function, _names(function)
+        self.joint_kernel, self.joint_arguments = function, self.arguments_of(function)
         self._plans.clear()
         return function
 
@@ -194,27 +243,32 @@ class Op:
     def __call__(self, *operands: Any, **options: Any) -> Any:
         if len(operands) != len(self.operands) and not self.variadic:
             operands, options = self._bind(operands, options)
-        # This loop runs for every op of every step: it finds in one pass what forward gets, whether all is one float
-        # dtype as it nearly always is, and which operands need a gradient.
+        # This loop runs for every op of every step. It finds in one pass what the forward gets, whether all is one float
+        # dtype as it nearly always is, which operands need a gradient, and where that would go.
         arrays: list[Any] = []
+        edges: list[Any] = []
         mask, bit, plain, dtype = 0, 1, True, None
         for operand in operands:
+            edge = None
             if isinstance(operand, Tensor):
                 array = operand.array
                 arrays.append(array)
                 if operand._requires_grad:
                     mask |= bit
+                    edge = operand.origin or operand
                 if array.dtype is not dtype:
                     plain = plain and dtype is None
                     dtype = array.dtype
             else:
                 plain = plain and type(operand) in _NUMBERS
                 arrays.append(operand)
+            edges.append(edge)
             bit <<= 1
         if not plain or dtype is None or dtype.kind != "f":
             operands = self._prepare(operands)
             arrays = [operand.array if isinstance(operand, Tensor) else operand for operand in operands]
-        if modes.unfused and self.reference is not None:
+            edges = [_place(operand) for operand in operands]
+        if self.reference is not None and modes.unfused:
             return self.reference(*operands, **options)
         try:
             results = self.forward(*arrays, **options)
@@ -222,47 +276,47 @@ class Op:
             raise self._explain(error, operands, arrays) from None
         if self.defaults:
             options = {**self.defaults, **options}
-        extra: Sequence[Any] = ()
-        if self.outputs == 1 and not self.saves:
-            outputs: tuple[Tensor, ...] = (self._output(results, operands),)
+        if self._simple:
+            output = Tensor(results if type(results) is np.ndarray else np.asarray(results))
+            if output.array.base is not None:
+                _share_if_view(output, operands)
+            outputs: tuple[Tensor, ...] = (output,)
+            extra: Sequence[Any] = ()
         else:
-            outputs = tuple([self._output(result, operands) for result in results[: self.outputs]])
+            outputs = tuple([Tensor(np.asarray(result)) for result in results[: self.outputs]])
             extra = results[self.outputs :]
+            for output in outputs:
+                _share_if_view(output, operands)
         if mask and modes.grad:
-            plan = self._plans.get((mask, len(operands)))
+            # `bit` has passed all operands, so the key also tells their number.
+            plan = self._plans.get(mask | bit)
             if plan is None:
-                plan = self._plans[mask, len(operands)] = _Plan(self, mask, len(operands))
-            if plan.without_rule and any(output.array.dtype.kind == "f" for output in outputs):
-                raise NotImplementedError(f"{self.name}: has no derivative for {plan.without_rule[0]}; detach() it")
-            if plan.positions:
-                self._record(plan, operands, options, outputs, extra)
+                plan = self._plans[mask | bit] = _Plan(self, mask, len(operands))
+            self._record(plan, operands, edges, options, outputs, extra)
         for observer in modes.observers:
             observer.forward(self, operands, options, outputs)
         return outputs[0] if self.outputs == 1 else outputs
 
-    def _output(self, result: Any, operands: tuple[Any, ...]) -> Tensor:
-        """A tensor around one result of the forward; a view shares its operand's storage, so that both see writes in place."""
-        output = Tensor(result if type(result) is np.ndarray else np.asarray(result))
-        if output.array.base is not None:
-            for operand in operands:
-                if isinstance(operand, Tensor) and np.may_share_memory(operand.array, output.array):
-                    share(operand, output)
-                    break
-        return output
-
     def _record(
-        self, plan: _Plan, operands: tuple[Any, ...], options: dict[str, Any], outputs: tuple[Tensor, ...], extra: Sequence[Any]
+        self,
+        plan: _Plan,
+        operands: tuple[Any, ...],
+        edges: list[Any],
+        options: dict[str, Any],
+        outputs: tuple[Tensor, ...],
+        extra: Sequence[Any],
     ) -> None:
         """Write the call into the graph: edges to the operands, and what the rules will need."""
-        edges: list[Any] = [None] * len(operands)
-        for position in plan.positions:
-            operand = operands[position]
-            edges[position] = operand.origin or operand
+        if plan.without_rule is not None:
+            if any(output.array.dtype.kind == "f" for output in outputs):
+                raise NotImplementedError(f"{self.name}: has no derivative for {plan.without_rule}; detach() it")
+            return
         saved: dict[Any, Any] = {}
-        for name, position in plan.saved_operands:
+        for name, position in plan.operands:
             operand = operands[position]
-            saved[name] = (operand, operand.version if isinstance(operand, Tensor) else 0)
-        for name in plan.saved_rest:
+            storage = operand._storage if isinstance(operand, Tensor) else None
+            saved[name] = (operand, 0 if storage is None else storage.version)
+        for name in plan.others:
             if name == "z":
                 saved[name] = [(o.array, o.storage, o.version) for o in outputs]
             elif name == "shapes":
@@ -271,7 +325,13 @@ class Op:
                 saved[name] = tuple([getattr(o, "dtype", None) for o in operands])
             else:
                 saved[name] = extra[self.saves.index(name)]
-        node = Node(self, edges, saved, options, tuple([(output.array.shape, output.array.dtype) for output in outputs]))
+        if len(outputs) == 1:
+            output = outputs[0]
+            array = output.array
+            output.origin = Node(self, plan.rules, edges, saved, options, ((array.shape, array.dtype),))
+            output._requires_grad = True
+            return
+        node = Node(self, plan.rules, edges, saved, options, [(o.array.shape, o.array.dtype) for o in outputs])
         for index, output in enumerate(outputs):
             if output.array.dtype.kind == "f":
                 output.origin = (node, index)
@@ -337,6 +397,20 @@ def broadcast_clash(shapes: dict[str, tuple[int, ...]]) -> str | None:
             listing = " and ".join(f"{size} in {name}" for name, size in sizes.items())
             return f"shapes do not broadcast: axis -{axis} has size {listing}"
     return None
+
+
+def _place(operand: Any) -> Place | None:
+    """Where the gradient of an operand goes, None if it needs none."""
+    return (operand.origin or operand) if isinstance(operand, Tensor) and operand._requires_grad else None
+
+
+def _share_if_view(output: Tensor, operands: tuple[Any, ...]) -> None:
+    """Let an output that is a view share its operand's storage, so that both see writes in place."""
+    if output.array.base is not None:
+        for operand in operands:
+            if isinstance(operand, Tensor) and np.may_share_memory(operand.array, output.array):
+                share(operand, output)
+                return
 
 
 def _split(forward: Callable[..., Any]) -> tuple[tuple[str, ...], frozenset[str], bool, dict[str, Any]]:

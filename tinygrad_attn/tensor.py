@@ -26,7 +26,7 @@ class Tensor:
     Attributes:
         array: the NumPy array. Writing to it directly is invisible to the version check; use the in-place methods.
         grad: the gradient that ``backward()`` has accumulated (same shape and dtype), or None.
-        origin: the graph node that made this tensor and which of its outputs this is, or None for a leaf.
+        origin: the graph node that made this tensor, with the number of the output if it has several, or None for a leaf.
     """
 
     __slots__ = ("__weakref__", "_requires_grad", "_storage", "array", "grad", "hooks", "origin")
@@ -38,7 +38,7 @@ class Tensor:
         self.array = array
         self._requires_grad = requires_grad
         self.grad: Tensor | None = None
-        self.origin: tuple[Node, int] | None = None
+        self.origin: Node | tuple[Node, int] | None = None
         self.hooks: list[Callable[[Tensor], Tensor | None]] | None = None
         self._storage: Storage | None = None
 
@@ -183,7 +183,12 @@ class Tensor:
     @property
     def node(self) -> Node | None:
         """The graph node that made this tensor, or None for a leaf."""
-        return None if self.origin is None else self.origin[0]
+        return self.origin[0] if type(self.origin) is tuple else self.origin  # type: ignore[return-value]
+
+    @property
+    def output_index(self) -> int:
+        """Which of the outputs of its node this tensor is."""
+        return self.origin[1] if type(self.origin) is tuple else 0
 
     @property
     def storage(self) -> Storage:
@@ -214,12 +219,11 @@ class Tensor:
         """
         if not self._requires_grad:
             raise RuntimeError("register_hook needs a tensor that requires a gradient")
-        if self.origin is None:
+        node = self.node
+        if node is None:
             self.hooks = hooks = self.hooks or []
         else:
-            node, index = self.origin
-            node.hooks = node.hooks or {}
-            hooks = node.hooks.setdefault(index, [])
+            hooks = node.watched(self.output_index).hooks
         hooks.append(hook)
         return lambda: hooks.remove(hook)
 
@@ -231,15 +235,15 @@ class Tensor:
         """
         if not self._requires_grad:
             raise RuntimeError("retain_grad needs a tensor that requires a gradient")
-        if self.origin is not None:
-            node, index = self.origin
-            node.retained = node.retained or {}
-            node.retained[index] = weakref.ref(self)
+        node = self.node
+        if node is not None:
+            node.watched(self.output_index).retained = weakref.ref(self)
 
     @property
     def retains_grad(self) -> bool:
         """Whether ``retain_grad()`` was called on this intermediate tensor."""
-        return self.origin is not None and self.origin[1] in (self.origin[0].retained or {})
+        node = self.node
+        return node is not None and node.watch is not None and node.watched(self.output_index).retained is not None
 
     # -- how it looks ----------------------------------------------------------------------------------------------
 

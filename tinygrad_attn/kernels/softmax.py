@@ -26,7 +26,7 @@ _BLOCK_SIZE = 16384  # elements that a thread takes at a time, or one row if tha
 
 
 @serial_kernel
-def _row_maximum(x: Any, start: int, whole: int, tail: Any) -> Any:
+def row_maximum(x: Any, start: int, whole: int, tail: Any) -> Any:
     top = tail
     for i in range(start, whole, simd.lanes(x)):
         top = simd.maximum(top, simd.load(x, i))
@@ -46,7 +46,7 @@ def _mask_row(x: Any, mask: Any, mask_start: int, y: Any, start: int, whole: int
 
 
 @serial_kernel
-def _shift_of(x: Any, top: Any) -> Any:
+def shift_of(x: Any, top: Any) -> Any:
     """The vector to subtract from a row with maximum ``top``: zeros if that is -inf, so that -inf stays -inf."""
     shift = simd.splat(x, top)
     return simd.select(shift > -math.inf, shift, 0.0)
@@ -55,7 +55,7 @@ def _shift_of(x: Any, top: Any) -> Any:
 @serial_kernel
 def _softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, tail: Any, top: Any) -> None:
     step = simd.lanes(x)
-    shift = _shift_of(x, top)
+    shift = shift_of(x, top)
     total = simd.splat(x, 0.0)
     for i in range(start, whole, step):
         grown = simd_math.exp(simd.load(x, i) - shift)
@@ -73,9 +73,9 @@ def _softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, tail: Any, t
 
 
 @serial_kernel
-def _row_total(x: Any, start: int, whole: int, tail: Any, top: Any) -> Any:
+def row_total(x: Any, start: int, whole: int, tail: Any, top: Any) -> Any:
     """The sum of ``exp(x - top)``."""
-    shift = _shift_of(x, top)
+    shift = shift_of(x, top)
     total = simd_math.exp(tail - shift)
     for i in range(start, whole, simd.lanes(x)):
         total = total + simd_math.exp(simd.load(x, i) - shift)
@@ -84,7 +84,7 @@ def _row_total(x: Any, start: int, whole: int, tail: Any, top: Any) -> Any:
 
 @serial_kernel
 def _log_softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, top: Any, log_total: Any) -> None:
-    shift = _shift_of(x, top)
+    shift = shift_of(x, top)
     for i in range(start, whole, simd.lanes(x)):
         simd.store(y, i, simd.load(x, i) - shift - log_total)
     if rest:
@@ -128,7 +128,7 @@ def _softmax_rows(x: Any, y: Any, size: int, first: int, last: int) -> None:
     for start in range(first * size, last * size, size):
         whole = start + size - rest
         tail = simd.load_part(x, whole, rest, -math.inf)
-        _softmax_row(x, y, start, whole, rest, tail, _row_maximum(x, start, whole, tail))
+        _softmax_row(x, y, start, whole, rest, tail, row_maximum(x, start, whole, tail))
 
 
 @serial_kernel
@@ -138,8 +138,8 @@ def _log_softmax_rows(x: Any, tops: Any, totals: Any, y: Any, size: int, first: 
     for row in range(first, last):
         whole = (row + 1) * size - rest
         tail = simd.load_part(x, whole, rest, -math.inf)
-        tops[row] = _row_maximum(x, row * size, whole, tail)
-        total = _row_total(x, row * size, whole, tail, tops[row])
+        tops[row] = row_maximum(x, row * size, whole, tail)
+        total = row_total(x, row * size, whole, tail, tops[row])
         totals[row] = 1.0 if total == 0.0 else total
     for row in range(first, last, simd.lanes(x)):
         count = min(simd.lanes(x), last - row)

@@ -284,7 +284,13 @@ def tanh(x: Array) -> Array:
     return np.tanh(x)
 
 
-tanh.vjp("x", r"\bar z \odot (1 - z^2)", lambda g, z: g * (1.0 - z * z), kernel=True)
+def _tanh_kernel(g: Array, z: Array) -> Array:
+    result = np.multiply(z, z, out=np.empty_like(z))
+    np.subtract(1.0, result, out=result)
+    return np.multiply(g, result, out=result)
+
+
+tanh.vjp("x", r"\bar z \odot (1 - z^2)", lambda g, z: g * (1.0 - z * z), kernel=_tanh_kernel)
 
 
 @op(r"z = \sigma(x) = 1 / (1 + e^{-x})", samples=floats(), floating=True)

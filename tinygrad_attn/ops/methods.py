@@ -17,11 +17,13 @@ __all__: list[str] = []
 def _operator(name: str, op: Op, operator: str) -> None:
     """Make ``op`` the operator in both orders; an operand it cannot take is left to the other side."""
 
+    call = op.__call__
+
     def forward(self: Tensor, other: Any) -> Any:
-        return op(self, other)
+        return call(self, other)
 
     def reflected(self: Tensor, other: Any) -> Any:
-        return op(other, self)
+        return call(other, self)
 
     setattr(Tensor, f"__{name}__", forward)
     setattr(Tensor, f"__r{name}__", reflected)

@@ -1,0 +1,86 @@
+"""Where did the NaN come from? An observer that stops at the first value that is not finite."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.graph import Node, modes, observe
+from tinygrad_attn.op import Op
+from tinygrad_attn.tensor import Tensor
+
+__all__ = ["detect_anomaly", "module_path", "source_line"]
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def source_line() -> str:
+    """``file:line`` of the innermost call from outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def module_path() -> str:
+    """The running module's path from the outermost one, ``"Translator.encoder.gru"``; empty outside any module."""
+    if not modes.modules:
+        return ""
+    path = [type(modes.modules[0]).__name__]
+    for outer, inner in zip(modes.modules, modes.modules[1:], strict=False):
+        path.append(next((name for name, module in outer.named_modules() if module is inner), type(inner).__name__))
+    return ".".join(path)
+
+
+def _bad(array: Any) -> str:
+    """What is wrong with an array, with the first place of it; empty if all is finite."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or np.isfinite(array).all():
+        return ""
+    index = np.unravel_index(np.argmin(np.isfinite(array)), array.shape)
+    return f"{array[index]} at {tuple(map(int, index))} of shape {array.shape}"
+
+
+class _Detector:
+    """Raises at the first op, forward or backward, that makes a value that is not finite out of finite ones."""
+
+    def __init__(self) -> None:
+        self.sites: dict[int, str] = {}
+
+    def forward(self, op: Op, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Tensor, ...]) -> None:
+        module = module_path()
+        site = f"{op.name} called at {source_line()}" + (f" in module {module}" if module else "")
+        node = outputs[0].node
+        if node is not None:
+            self.sites[node.number] = site
+        if any(_bad(operand.array) for operand in operands if isinstance(operand, Tensor)):
+            return
+        for output in outputs:
+            complaint = _bad(output.array)
+            if complaint:
+                raise RuntimeError(f"detect_anomaly: forward made {complaint}, by {site}")
+
+    def backward(self, node: Node, position: int, gradient: Any) -> None:
+        complaint = _bad(gradient.array if isinstance(gradient, Tensor) else gradient)
+        if complaint:
+            site = self.sites.get(node.number, f"{node.op.name} called before detect_anomaly()")
+            name = node.op.operand_name(position)
+            raise RuntimeError(f"detect_anomaly: backward made {complaint}, as the gradient for {name} by {site}")
+
+
+@contextlib.contextmanager
+def detect_anomaly() -> Iterator[None]:
+    """Raise where a NaN or an infinity first appears, forward or backward, inside this context.
+
+    The error names the op, the module it ran in and the source line that called it. Every result is examined, so this is
+    slow: a tool for debugging.
+
+    Raises:
+        RuntimeError: a value that is not finite was made from finite ones.
+    """
+    with observe(_Detector()):
+        yield

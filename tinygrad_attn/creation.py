@@ -1,0 +1,123 @@
+"""New tensors: filled with a value, counted, or drawn at random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.random import generator
+from tinygrad_attn.tensor import Tensor, as_array, default_dtype, tensor
+
+__all__ = [
+    "arange", "empty", "eye", "from_numpy", "full", "full_like", "linspace", "ones", "ones_like", "rand", "randint", "randn",
+    "randperm", "tensor", "zeros", "zeros_like",
+]  # fmt: skip
+
+
+def _shape(sizes: tuple[Any, ...], name: str) -> tuple[int, ...]:
+    """The shape given as several integers or as one sequence."""
+    given = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
+    for size in given:
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 0:
+            raise ValueError(f"{name}: sizes must be integers of at least 0, got {given}")
+    return tuple(int(size) for size in given)
+
+
+def _leaf(array: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:
+    result = Tensor(array)
+    result.requires_grad = requires_grad
+    return result
+
+
+def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros, float32 unless ``dtype`` says otherwise. Sizes come as integers or as one sequence."""
+    return _leaf(np.zeros(_shape(size, "zeros"), dtype or default_dtype), requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones, float32 unless ``dtype`` says otherwise. Sizes come as integers or as one sequence."""
+    return _leaf(np.ones(_shape(size, "ones"), dtype or default_dtype), requires_grad)
+
+
+def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Whatever the memory holds, float32 unless ``dtype`` says otherwise: for those who fill it at once."""
+    return _leaf(np.empty(_shape(size, "empty"), dtype or default_dtype), requires_grad)
+
+
+def full(size: Sequence[int], fill_value: float | int | bool, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """``fill_value`` everywhere; its kind decides the dtype (float32, int64 or bool) unless ``dtype`` does."""
+    kind = default_dtype if isinstance(fill_value, float) else np.dtype(type(fill_value))
+    return _leaf(np.full(_shape((size,), "full"), fill_value, dtype or kind), requires_grad)
+
+
+def zeros_like(input: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros in the shape and dtype of ``input``."""
+    return _leaf(np.zeros(input.shape, dtype or input.dtype), requires_grad)
+
+
+def ones_like(input: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones in the shape and dtype of ``input``."""
+    return _leaf(np.ones(input.shape, dtype or input.dtype), requires_grad)
+
+
+def full_like(input: Tensor, fill_value: float | int | bool, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """``fill_value`` everywhere, in the shape and dtype of ``input``."""
+    return _leaf(np.full(input.shape, fill_value, dtype or input.dtype), requires_grad)
+
+
+def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """The numbers from ``start`` (0 if only one number is given) up to but not including ``end``.
+
+    Integers give int64, floats float32, unless ``dtype`` says otherwise.
+
+    Raises:
+        ValueError: ``step`` is 0 or leads away from ``end``.
+    """
+    first, last = (0, start) if end is None else (start, end)
+    if step == 0 or (last - first) * step < 0:
+        raise ValueError(f"arange: step {step} does not lead from {first} to {last}")
+    whole = all(isinstance(number, (int, np.integer)) for number in (first, last, step))
+    return _leaf(np.arange(first, last, step).astype(dtype or (np.int64 if whole else default_dtype)), requires_grad)
+
+
+def linspace(start: float, end: float, steps: int, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """``steps`` numbers, evenly spaced, from ``start`` to ``end``, both included."""
+    return _leaf(np.linspace(start, end, steps, dtype=dtype or default_dtype), requires_grad)
+
+
+def eye(n: int, m: int | None = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """An (n, m) matrix with ones on the diagonal; m is n if left out."""
+    return _leaf(np.eye(n, m, dtype=dtype or default_dtype), requires_grad)
+
+
+def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor that shares the memory of ``array``.
+
+    Raises:
+        TypeError: not an array, or an unsupported dtype.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy: expected an array, got {type(array).__name__}; use tensor()")
+    return Tensor(as_array(array))
+
+
+def randn(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Normal numbers of mean 0 and variance 1 from the package's generator (see `manual_seed`)."""
+    return _leaf(generator().standard_normal(_shape(size, "randn"), np.dtype(dtype or default_dtype)), requires_grad)  # type: ignore[arg-type]
+
+
+def rand(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Uniform numbers in [0, 1) from the package's generator."""
+    return _leaf(generator().random(_shape(size, "rand"), np.dtype(dtype or default_dtype)), requires_grad)  # type: ignore[arg-type]
+
+
+def randint(low: int, high: int, size: Sequence[int]) -> Tensor:
+    """int64 numbers from ``low`` up to but not including ``high``, from the package's generator."""
+    return Tensor(np.asarray(generator().integers(low, high, _shape((size,), "randint"))))
+
+
+def randperm(n: int) -> Tensor:
+    """The int64 numbers 0 to n - 1 in random order."""
+    return Tensor(generator().permutation(n))

@@ -1,0 +1,215 @@
+"""Layer normalisation over the last axis, forward and backward.
+
+Ba, Kiros and Hinton, "Layer Normalization", 2016::
+
+    xhat = (x - mean) / sqrt(var + eps),   y = weight * xhat + bias
+
+with the variance of a row's n elements the mean of their squares about the mean, as in PyTorch. Backward, with
+``h = g * weight``::
+
+    dx = rstd * (h - mean(h) - xhat * mean(h * xhat)),   dweight = sum of g * xhat,   dbias = sum of g over the rows
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+
+from tinygrad_attn.kernels import simd
+from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
+
+__all__ = ["layer_norm", "layer_norm_backward"]
+
+_SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than they save
+_BLOCK_SIZE = 16384  # elements that a thread takes at a time in the forward pass, or one row if that is longer
+_GRADIENT_BLOCKS = 32  # partial sums of dweight and dbias, at most: a number that must not depend on the threads
+_GRADIENT_ROWS = 16  # rows in one of them, at least
+
+
+# --- Forward: a row is whole vectors from start to whole, and the rest ------------------------------------------------
+
+
+@serial_kernel
+def _mean(x: Any, start: int, whole: int, rest: int) -> Any:
+    total = simd.load_part(x, whole, rest, 0.0)
+    for i in range(start, whole, simd.lanes(x)):
+        total = total + simd.load(x, i)
+    return simd.reduce_sum(total) / (whole + rest - start)
+
+
+@serial_kernel
+def _variance(x: Any, mean: Any, start: int, whole: int, rest: int) -> Any:
+    off = simd.load_part(x, whole, rest, mean) - mean
+    total = off * off
+    for i in range(start, whole, simd.lanes(x)):
+        off = simd.load(x, i) - mean
+        total = simd.fma(off, off, total)
+    return simd.reduce_sum(total) / (whole + rest - start)
+
+
+@serial_kernel
+def _forward_rows(
+    x: Any, weight: Any, bias: Any, y: Any, means: Any, rstds: Any, eps: float, first: int, last: int
+) -> None:
+    size = weight.size
+    rest = size % simd.lanes(x)
+    for row in range(first, last):
+        start = row * size
+        whole = start + size - rest
+        means[row] = _mean(x, start, whole, rest)
+        rstds[row] = 1.0 / math.sqrt(_variance(x, means[row], start, whole, rest) + eps)
+        mean, rstd = simd.splat(x, means[row]), simd.splat(x, rstds[row])
+        for i in range(start, whole, simd.lanes(x)):
+            xhat = (simd.load(x, i) - mean) * rstd
+            simd.store(y, i, simd.fma(xhat, simd.load(weight, i - start), simd.load(bias, i - start)))
+        if rest:
+            xhat = (simd.load_part(x, whole, rest, 0.0) - mean) * rstd
+            tail_weight = simd.load_part(weight, whole - start, rest, 0.0)
+            tail_bias = simd.load_part(bias, whole - start, rest, 0.0)
+            simd.store_part(y, whole, rest, simd.fma(xhat, tail_weight, tail_bias))
+
+
+@parallel_kernel
+def _forward_parallel(
+    x: Any, weight: Any, bias: Any, y: Any, means: Any, rstds: Any, eps: float, rows: int, block: int
+) -> None:
+    for i in numba.prange((rows + block - 1) // block):
+        _forward_rows(x, weight, bias, y, means, rstds, eps, i * block, min(rows, (i + 1) * block))
+
+
+def layer_norm(
+    x: np.ndarray, weight: np.ndarray | None = None, bias: np.ndarray | None = None, eps: float = 1e-5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normalise each row of ``x``.
+
+    Args:
+        x: ``(..., n)``, float32 or float64; copied unless C-contiguous.
+        weight: ``(n,)``, of ``x``'s dtype; ones if None.
+        bias: ``(n,)``, of ``x``'s dtype; zeros if None.
+        eps: added to the variance.
+
+    Returns:
+        ``y`` as ``x``; each row's mean and 1 / sqrt(var + eps), of shape ``x.shape[:-1]``, for the backward pass.
+    """
+    weight = _check("layer_norm", x, weight, "weight", 1.0)
+    bias = _check("layer_norm", x, bias, "bias", 0.0)
+    x = np.ascontiguousarray(x)
+    y = np.empty(x.shape, x.dtype)
+    means, rstds = np.empty(x.shape[:-1], x.dtype), np.empty(x.shape[:-1], x.dtype)
+    arrays = (x.reshape(-1), weight, bias, y.reshape(-1), means.reshape(-1), rstds.reshape(-1), float(eps))
+    if x.size <= _SERIAL_SIZE:
+        _forward_rows(*arrays, 0, means.size)
+    else:
+        _forward_parallel(*arrays, means.size, max(1, _BLOCK_SIZE // weight.size))
+    return y, means, rstds
+
+
+# --- Backward ---------------------------------------------------------------------------------------------------------
+
+
+@serial_kernel
+def _backward_rows(
+    g: Any, x: Any, weight: Any, means: Any, rstds: Any, dx: Any, sums: Any, sums_start: int, first: int, last: int
+) -> None:
+    """Write these rows' ``dx``, and add to ``sums`` from ``sums_start`` on their share of dweight, then of dbias."""
+    size = weight.size
+    step = simd.lanes(x)
+    rest = size % step
+    for row in range(first, last):
+        start = row * size
+        whole = start + size - rest
+        mean, rstd = simd.splat(x, means[row]), simd.splat(x, rstds[row])
+        dweight, dbias = sums_start - start, sums_start + size - start
+        h_total, h_xhat_total = simd.splat(x, 0.0), simd.splat(x, 0.0)
+        for i in range(start, whole, step):
+            gradient = simd.load(g, i)
+            xhat = (simd.load(x, i) - mean) * rstd
+            h = gradient * simd.load(weight, i - start)
+            h_total = h_total + h
+            h_xhat_total = simd.fma(h, xhat, h_xhat_total)
+            simd.store(sums, dweight + i, simd.fma(gradient, xhat, simd.load(sums, dweight + i)))
+            simd.store(sums, dbias + i, simd.load(sums, dbias + i) + gradient)
+        if rest:
+            gradient = simd.load_part(g, whole, rest, 0.0)
+            tail_xhat = (simd.load_part(x, whole, rest, 0.0) - mean) * rstd
+            tail_h = gradient * simd.load_part(weight, whole - start, rest, 0.0)
+            h_total = h_total + tail_h
+            h_xhat_total = simd.fma(tail_h, tail_xhat, h_xhat_total)
+            total = simd.fma(gradient, tail_xhat, simd.load_part(sums, dweight + whole, rest, 0.0))
+            simd.store_part(sums, dweight + whole, rest, total)
+            total = simd.load_part(sums, dbias + whole, rest, 0.0) + gradient
+            simd.store_part(sums, dbias + whole, rest, total)
+        h_mean = simd.splat(x, simd.reduce_sum(h_total) / size)
+        h_xhat_mean = simd.splat(x, simd.reduce_sum(h_xhat_total) / size)
+        for i in range(start, whole, step):
+            xhat = (simd.load(x, i) - mean) * rstd
+            h = simd.load(g, i) * simd.load(weight, i - start)
+            simd.store(dx, i, (h - h_mean - xhat * h_xhat_mean) * rstd)
+        if rest:
+            simd.store_part(dx, whole, rest, (tail_h - h_mean - tail_xhat * h_xhat_mean) * rstd)
+
+
+@parallel_kernel
+def _backward_parallel(
+    g: Any, x: Any, weight: Any, means: Any, rstds: Any, dx: Any, sums: Any, rows: int, block: int
+) -> None:
+    for i in numba.prange((rows + block - 1) // block):
+        first, last = i * block, min(rows, (i + 1) * block)
+        _backward_rows(g, x, weight, means, rstds, dx, sums, 2 * i * weight.size, first, last)
+
+
+@serial_kernel
+def _backward_serial(
+    g: Any, x: Any, weight: Any, means: Any, rstds: Any, dx: Any, sums: Any, rows: int, block: int
+) -> None:
+    for i in range((rows + block - 1) // block):
+        first, last = i * block, min(rows, (i + 1) * block)
+        _backward_rows(g, x, weight, means, rstds, dx, sums, 2 * i * weight.size, first, last)
+
+
+def layer_norm_backward(
+    g: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    mean: np.ndarray,
+    rstd: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The gradients of ``layer_norm`` with respect to ``x``, ``weight`` and ``bias``, from ``g``, that of ``y``.
+
+    ``g`` has ``x``'s shape and dtype; ``mean`` and ``rstd`` are what the forward pass returned. dweight and dbias are
+    sums over blocks of rows, the blocks in order: their bits do not depend on the number of threads.
+    """
+    if g.shape != x.shape or g.dtype != x.dtype:
+        raise ValueError(f"layer_norm_backward: gradient {g.shape} {g.dtype} must be as x, {x.shape} {x.dtype}")
+    if mean.shape != x.shape[:-1] or rstd.shape != x.shape[:-1]:
+        raise ValueError(
+            f"layer_norm_backward: mean {mean.shape} and rstd {rstd.shape} must be {x.shape[:-1]} for x {x.shape}"
+        )
+    weight = _check("layer_norm_backward", x, weight, "weight", 1.0)
+    dx = np.empty(x.shape, x.dtype)
+    rows, size = mean.size, weight.size
+    block = max(_GRADIENT_ROWS, -(-rows // _GRADIENT_BLOCKS))
+    sums = np.zeros((-(-rows // block), 2, size), x.dtype)
+    flat = [np.ascontiguousarray(array).reshape(-1) for array in (g, x, weight, mean, rstd, dx, sums)]
+    run = _backward_serial if x.size <= _SERIAL_SIZE else _backward_parallel
+    run(*flat, rows, block)
+    dweight, dbias = sums.sum(axis=0)
+    return dx, dweight, dbias
+
+
+def _check(name: str, x: np.ndarray, vector: np.ndarray | None, which: str, default: float) -> np.ndarray:
+    """``weight`` or ``bias``, contiguous, after checking ``x`` and it."""
+    if x.dtype != np.float32 and x.dtype != np.float64:
+        raise TypeError(f"{name}: dtype must be float32 or float64, got {x.dtype}; convert with astype")
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ValueError(f"{name}: x {x.shape} has no elements along its last axis to normalise")
+    if vector is None:
+        return np.full(x.shape[-1], default, x.dtype)
+    if vector.shape != x.shape[-1:] or vector.dtype != x.dtype:
+        raise ValueError(
+            f"{name}: {which} must be {x.shape[-1:]} and {x.dtype} for x {x.shape}, got {vector.shape} {vector.dtype}"
+        )
+    return np.ascontiguousarray(vector)

@@ -1,0 +1,408 @@
+"""GRU and LSTM over a whole sequence, forward and backward, in PyTorch's parametrisation and order of gates.
+
+GRU (Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014), gates r, z, n::
+
+    r = sigmoid(gx_r + gh_r)      z = sigmoid(gx_z + gh_z)      n = tanh(gx_n + r * gh_n)      h' = (1 - z) * n + z * h
+
+LSTM (Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997, with forget gates), gates i, f, g, o::
+
+    i, f, o = sigmoid(gx + gh)    g = tanh(gx_g + gh_g)         c' = f * c + i * g             h' = o * tanh(c')
+
+with ``gx = x W_ih^T + b_ih``, which the caller computes for all steps in one product, and ``gh = h W_hh^T + b_hh``, one
+product a step. A step takes that product and one pass over the gates. The states lie in one array with the initial one
+before the first step's (after the last step's if ``reverse``), so that the states that the steps started from, which
+the gradient of W_hh needs, are a view of it, and that gradient is one product over all steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from tinygrad_attn.kernels import simd, simd_math
+from tinygrad_attn.kernels.gemm import gemm
+from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
+
+__all__ = ["gru_sequence", "gru_sequence_backward", "lstm_sequence", "lstm_sequence_backward"]
+
+_SERIAL_SIZE = 8192  # states up to which waking the threads costs more than they save
+_BLOCK_SIZE = 2048  # states that a thread takes at a time, or one row if that is longer
+
+
+# --- One step of some rows of the batch -------------------------------------------------------------------------------
+# Arrays are flat; a row of k gates is k parts of ``size``. Rows whose mask is False keep their state: their gates are
+# left unwritten, and their gradient passes on to the state before.
+
+
+@serial_kernel
+def _gru_rows(gx: Any, gh: Any, h: Any, mask: Any, gates: Any, new_h: Any, size: int, first: int, last: int) -> None:
+    """Write r, z, n and gh_n to ``gates``, and the new state."""
+    step = simd.lanes(h)
+    for row in range(first, last):
+        if not mask[row]:
+            new_h[row * size : (row + 1) * size] = h[row * size : (row + 1) * size]
+            continue
+        for i in range(0, size, step):
+            count = min(step, size - i)
+            x, out, at = 3 * row * size + i, 4 * row * size + i, row * size + i
+            old = simd.load_part(h, at, count, 0.0)
+            gh_n = simd.load_part(gh, x + 2 * size, count, 0.0)
+            r = simd_math.sigmoid(simd.load_part(gx, x, count, 0.0) + simd.load_part(gh, x, count, 0.0))
+            z = simd_math.sigmoid(simd.load_part(gx, x + size, count, 0.0) + simd.load_part(gh, x + size, count, 0.0))
+            n = simd_math.tanh(simd.fma(r, gh_n, simd.load_part(gx, x + 2 * size, count, 0.0)))
+            simd.store_part(gates, out, count, r)
+            simd.store_part(gates, out + size, count, z)
+            simd.store_part(gates, out + 2 * size, count, n)
+            simd.store_part(gates, out + 3 * size, count, gh_n)
+            simd.store_part(new_h, at, count, simd.fma(z, old - n, n))
+
+
+@serial_kernel
+def _gru_backward_rows(
+    g: Any, h: Any, mask: Any, gates: Any, dgx: Any, dgh: Any, dh: Any, size: int, first: int, last: int
+) -> None:
+    """``g`` and ``dh`` together are the new state's gradient; ``dh`` becomes the old one's, less its part through gh."""
+    step = simd.lanes(h)
+    for row in range(first, last):
+        if not mask[row]:
+            dgx[3 * row * size : 3 * (row + 1) * size] = 0.0
+            dgh[3 * row * size : 3 * (row + 1) * size] = 0.0
+            for i in range(row * size, (row + 1) * size):
+                dh[i] += g[i]
+            continue
+        for i in range(0, size, step):
+            count = min(step, size - i)
+            x, out, at = 3 * row * size + i, 4 * row * size + i, row * size + i
+            r = simd.load_part(gates, out, count, 0.0)
+            z = simd.load_part(gates, out + size, count, 0.0)
+            n = simd.load_part(gates, out + 2 * size, count, 0.0)
+            gh_n = simd.load_part(gates, out + 3 * size, count, 0.0)
+            d = simd.load_part(dh, at, count, 0.0) + simd.load_part(g, at, count, 0.0)
+            dz = d * (simd.load_part(h, at, count, 0.0) - n) * z * (1.0 - z)
+            dn = d * (1.0 - z) * (1.0 - n * n)
+            dr = dn * gh_n * r * (1.0 - r)
+            simd.store_part(dgx, x, count, dr)
+            simd.store_part(dgx, x + size, count, dz)
+            simd.store_part(dgx, x + 2 * size, count, dn)
+            simd.store_part(dgh, x, count, dr)
+            simd.store_part(dgh, x + size, count, dz)
+            simd.store_part(dgh, x + 2 * size, count, dn * r)
+            simd.store_part(dh, at, count, d * z)
+
+
+@serial_kernel
+def _lstm_rows(
+    gx: Any, gh: Any, h: Any, c: Any, mask: Any, gates: Any, new_h: Any, new_c: Any, size: int, first: int, last: int
+) -> None:
+    """Write i, f, g and o to ``gates``, and the new state and cell."""
+    step = simd.lanes(h)
+    for row in range(first, last):
+        if not mask[row]:
+            new_h[row * size : (row + 1) * size] = h[row * size : (row + 1) * size]
+            new_c[row * size : (row + 1) * size] = c[row * size : (row + 1) * size]
+            continue
+        for j in range(0, size, step):
+            count = min(step, size - j)
+            x, at = 4 * row * size + j, row * size + j
+            i = simd_math.sigmoid(simd.load_part(gx, x, count, 0.0) + simd.load_part(gh, x, count, 0.0))
+            x += size
+            f = simd_math.sigmoid(simd.load_part(gx, x, count, 0.0) + simd.load_part(gh, x, count, 0.0))
+            x += size
+            g = simd_math.tanh(simd.load_part(gx, x, count, 0.0) + simd.load_part(gh, x, count, 0.0))
+            x += size
+            o = simd_math.sigmoid(simd.load_part(gx, x, count, 0.0) + simd.load_part(gh, x, count, 0.0))
+            x -= 3 * size
+            cell = simd.fma(f, simd.load_part(c, at, count, 0.0), i * g)
+            simd.store_part(gates, x, count, i)
+            simd.store_part(gates, x + size, count, f)
+            simd.store_part(gates, x + 2 * size, count, g)
+            simd.store_part(gates, x + 3 * size, count, o)
+            simd.store_part(new_c, at, count, cell)
+            simd.store_part(new_h, at, count, o * simd_math.tanh(cell))
+
+
+@serial_kernel
+def _lstm_backward_rows(
+    g: Any,
+    c: Any,
+    new_c: Any,
+    mask: Any,
+    gates: Any,
+    dgates: Any,
+    dh: Any,
+    dc: Any,
+    size: int,
+    first: int,
+    last: int,
+) -> None:
+    """``g`` and ``dh`` together are the new state's gradient, ``dc`` the new cell's; ``dh`` and ``dc`` become the old
+    ones', ``dh`` less its part through gh."""
+    step = simd.lanes(g)
+    for row in range(first, last):
+        if not mask[row]:
+            dgates[4 * row * size : 4 * (row + 1) * size] = 0.0
+            for j in range(row * size, (row + 1) * size):
+                dh[j] += g[j]
+            continue
+        for j in range(0, size, step):
+            count = min(step, size - j)
+            x, at = 4 * row * size + j, row * size + j
+            i = simd.load_part(gates, x, count, 0.0)
+            f = simd.load_part(gates, x + size, count, 0.0)
+            new = simd.load_part(gates, x + 2 * size, count, 0.0)
+            o = simd.load_part(gates, x + 3 * size, count, 0.0)
+            tanh_c = simd_math.tanh(simd.load_part(new_c, at, count, 0.0))
+            d = simd.load_part(dh, at, count, 0.0) + simd.load_part(g, at, count, 0.0)
+            d_cell = simd.fma(d * o, 1.0 - tanh_c * tanh_c, simd.load_part(dc, at, count, 0.0))
+            simd.store_part(dgates, x, count, d_cell * new * i * (1.0 - i))
+            simd.store_part(dgates, x + size, count, d_cell * simd.load_part(c, at, count, 0.0) * f * (1.0 - f))
+            simd.store_part(dgates, x + 2 * size, count, d_cell * i * (1.0 - new * new))
+            simd.store_part(dgates, x + 3 * size, count, d * tanh_c * o * (1.0 - o))
+            simd.store_part(dh, at, count, simd.splat(g, 0.0))
+            simd.store_part(dc, at, count, d_cell * f)
+
+
+@parallel_kernel
+def _gru_parallel(
+    gx: Any, gh: Any, h: Any, mask: Any, gates: Any, new_h: Any, size: int, rows: int, block: int
+) -> None:
+    for i in numba.prange((rows + block - 1) // block):
+        _gru_rows(gx, gh, h, mask, gates, new_h, size, i * block, min(rows, (i + 1) * block))
+
+
+@parallel_kernel
+def _gru_backward_parallel(
+    g: Any, h: Any, mask: Any, gates: Any, dgx: Any, dgh: Any, dh: Any, size: int, rows: int, block: int
+) -> None:
+    for i in numba.prange((rows + block - 1) // block):
+        _gru_backward_rows(g, h, mask, gates, dgx, dgh, dh, size, i * block, min(rows, (i + 1) * block))
+
+
+@parallel_kernel
+def _lstm_parallel(
+    gx: Any, gh: Any, h: Any, c: Any, mask: Any, gates: Any, new_h: Any, new_c: Any, size: int, rows: int, block: int
+) -> None:
+    for i in numba.prange((rows + block - 1) // block):
+        _lstm_rows(gx, gh, h, c, mask, gates, new_h, new_c, size, i * block, min(rows, (i + 1) * block))
+
+
+@parallel_kernel
+def _lstm_backward_parallel(
+    g: Any, c: Any, new_c: Any, mask: Any, gates: Any, dgates: Any, dh: Any, dc: Any, size: int, rows: int, block: int
+) -> None:
+    for i in numba.prange((rows + block - 1) // block):
+        _lstm_backward_rows(g, c, new_c, mask, gates, dgates, dh, dc, size, i * block, min(rows, (i + 1) * block))
+
+
+def _run(serial: Any, parallel: Any, arrays: tuple[np.ndarray, ...], size: int, rows: int) -> None:
+    if size * rows <= _SERIAL_SIZE:
+        serial(*arrays, size, 0, rows)
+    else:
+        parallel(*arrays, size, rows, max(1, _BLOCK_SIZE // size))
+
+
+# --- Whole sequences --------------------------------------------------------------------------------------------------
+
+
+def gru_sequence(
+    gx: np.ndarray,
+    w_hh: np.ndarray,
+    b_hh: np.ndarray | None,
+    h0: np.ndarray,
+    mask: np.ndarray | None = None,
+    reverse: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Run a GRU over ``T`` steps of ``B`` sequences.
+
+    Args:
+        gx: ``(T, B, 3H)``, ``x W_ih^T + b_ih``, float32 or float64, as everything else but the mask.
+        w_hh: ``(3H, H)``.
+        b_hh: ``(3H,)``, or None for zeros.
+        h0: ``(B, H)``.
+        mask: ``(T, B)`` booleans; a step where it is False, such as padding, keeps the state. None for all True.
+        reverse: from the last step to the first.
+
+    Returns:
+        outputs ``(T, B, H)``: the state after each step, where its input stands; and for the backward pass the states
+        ``(T + 1, B, H)``, of which outputs are a view, and the gates ``(T, B, 4H)``.
+    """
+    gx, mask = _check("gru_sequence", 3, gx, w_hh, b_hh, mask, h0=h0)
+    steps, batch, size = len(gx), *h0.shape
+    states, before, after = _states(steps, h0, reverse)
+    gates = np.empty((steps, batch, 4 * size), gx.dtype)
+    gh = np.empty((batch, 3 * size), gx.dtype)
+    flat_x, flat_h, flat_gates, w_hh_t = _flat(gx), _flat(states), _flat(gates), w_hh.T
+    for t in range(steps)[:: -1 if reverse else 1]:
+        gemm(states[t + before], w_hh_t, gh, bias=b_hh)
+        arrays = (flat_x[t], gh.reshape(-1), flat_h[t + before], mask[t], flat_gates[t], flat_h[t + after])
+        _run(_gru_rows, _gru_parallel, arrays, size, batch)
+    return states[after : after + steps], states, gates
+
+
+def gru_sequence_backward(
+    g: np.ndarray,
+    states: np.ndarray,
+    gates: np.ndarray,
+    w_hh: np.ndarray,
+    mask: np.ndarray | None = None,
+    reverse: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The gradients of `gru_sequence` from ``g``, ``(T, B, H)``, that of its outputs.
+
+    ``states`` and ``gates`` are what it returned, the rest what it was given.
+
+    Returns:
+        dgx ``(T, B, 3H)``, dw_hh ``(3H, H)``, db_hh ``(3H,)`` and dh0 ``(B, H)``.
+    """
+    g, mask = _check_backward("gru_sequence_backward", g, states, mask)
+    steps, batch, size = g.shape
+    before = 1 if reverse else 0
+    dgx, dgh = (np.empty((steps, batch, 3 * size), g.dtype) for _ in range(2))
+    dh = np.zeros((batch, size), g.dtype)
+    flat_g, flat_h, flat_gates, flat_dgx, flat_dgh = (_flat(array) for array in (g, states, gates, dgx, dgh))
+    for t in range(steps)[:: 1 if reverse else -1]:
+        arrays = (flat_g[t], flat_h[t + before], mask[t], flat_gates[t], flat_dgx[t], flat_dgh[t], dh.reshape(-1))
+        _run(_gru_backward_rows, _gru_backward_parallel, arrays, size, batch)
+        gemm(dgh[t], w_hh, dh, accumulate=True)
+    return dgx, *_parameter_gradients(dgh, states[before : before + steps]), dh
+
+
+def lstm_sequence(
+    gx: np.ndarray,
+    w_hh: np.ndarray,
+    b_hh: np.ndarray | None,
+    h0: np.ndarray,
+    c0: np.ndarray,
+    mask: np.ndarray | None = None,
+    reverse: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Run an LSTM over ``T`` steps of ``B`` sequences.
+
+    Args:
+        gx: ``(T, B, 4H)``, ``x W_ih^T + b_ih``, float32 or float64, as everything else but the mask.
+        w_hh: ``(4H, H)``.
+        b_hh: ``(4H,)``, or None for zeros.
+        h0, c0: ``(B, H)``.
+        mask: ``(T, B)`` booleans; a step where it is False, such as padding, keeps state and cell. None for all True.
+        reverse: from the last step to the first.
+
+    Returns:
+        outputs ``(T, B, H)``: the state after each step, where its input stands; and for the backward pass the states
+        ``(T + 1, B, H)``, of which outputs are a view, the cells likewise, and the gates ``(T, B, 4H)``. The last cell
+        is ``cells[-1]``, or ``cells[0]`` if ``reverse``.
+    """
+    gx, mask = _check("lstm_sequence", 4, gx, w_hh, b_hh, mask, h0=h0, c0=c0)
+    steps, batch, size = len(gx), *h0.shape
+    states, before, after = _states(steps, h0, reverse)
+    cells, _, _ = _states(steps, c0, reverse)
+    gates = np.empty(gx.shape, gx.dtype)
+    gh = np.empty((batch, 4 * size), gx.dtype)
+    flat_x, flat_h, flat_c, flat_gates, w_hh_t = _flat(gx), _flat(states), _flat(cells), _flat(gates), w_hh.T
+    for t in range(steps)[:: -1 if reverse else 1]:
+        gemm(states[t + before], w_hh_t, gh, bias=b_hh)
+        old = (flat_x[t], gh.reshape(-1), flat_h[t + before], flat_c[t + before], mask[t])
+        new = (flat_gates[t], flat_h[t + after], flat_c[t + after])
+        _run(_lstm_rows, _lstm_parallel, (*old, *new), size, batch)
+    return states[after : after + steps], states, cells, gates
+
+
+def lstm_sequence_backward(
+    g: np.ndarray,
+    states: np.ndarray,
+    cells: np.ndarray,
+    gates: np.ndarray,
+    w_hh: np.ndarray,
+    mask: np.ndarray | None = None,
+    reverse: bool = False,
+    g_cell: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The gradients of `lstm_sequence` from ``g``, ``(T, B, H)``, that of its outputs, and ``g_cell``, ``(B, H)``, that
+    of the last cell (None for zeros).
+
+    ``states``, ``cells`` and ``gates`` are what it returned, the rest what it was given.
+
+    Returns:
+        dgx ``(T, B, 4H)``, dw_hh ``(4H, H)``, db_hh ``(4H,)``, dh0 and dc0 ``(B, H)``.
+    """
+    g, mask = _check_backward("lstm_sequence_backward", g, states, mask)
+    steps, batch, size = g.shape
+    before, after = (1, 0) if reverse else (0, 1)
+    dgates = np.empty((steps, batch, 4 * size), g.dtype)
+    dh = np.zeros((batch, size), g.dtype)
+    dc = np.zeros((batch, size), g.dtype) if g_cell is None else np.array(g_cell, g.dtype, order="C")
+    flat_g, flat_c, flat_gates, flat_dgates = (_flat(array) for array in (g, cells, gates, dgates))
+    for t in range(steps)[:: 1 if reverse else -1]:
+        saved = (flat_c[t + before], flat_c[t + after], mask[t], flat_gates[t])
+        arrays = (flat_g[t], *saved, flat_dgates[t], dh.reshape(-1), dc.reshape(-1))
+        _run(_lstm_backward_rows, _lstm_backward_parallel, arrays, size, batch)
+        gemm(dgates[t], w_hh, dh, accumulate=True)
+    return dgates, *_parameter_gradients(dgates, states[before : before + steps]), dh, dc
+
+
+def _states(steps: int, initial: np.ndarray, reverse: bool) -> tuple[np.ndarray, int, int]:
+    """An array for the states, and what to add to a step's number for the state before it and the one after it."""
+    states = np.empty((steps + 1, *initial.shape), initial.dtype)
+    states[-1 if reverse else 0] = initial
+    return states, *((1, 0) if reverse else (0, 1))
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """``(T, ...)`` to ``(T, everything else)``."""
+    return array.reshape(len(array), -1) if array.size else array.reshape(len(array), 0)
+
+
+def _parameter_gradients(dgh: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """dw_hh and db_hh from the gradient of gh and the states that the steps started from."""
+    rows = dgh.reshape(-1, dgh.shape[-1])
+    return gemm(rows.T, before.reshape(-1, before.shape[-1])), rows.sum(axis=0)
+
+
+def _check(
+    name: str,
+    parts: int,
+    gx: np.ndarray,
+    w_hh: np.ndarray,
+    b_hh: np.ndarray | None,
+    mask: np.ndarray | None,
+    **initial: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """``gx`` contiguous and a mask, after checking everything against ``h0``."""
+    h0 = initial["h0"]
+    if h0.dtype != np.float32 and h0.dtype != np.float64:
+        raise TypeError(f"{name}: dtype must be float32 or float64, got {h0.dtype} for h0; convert with astype")
+    if h0.ndim != 2 or gx.ndim != 3:
+        raise ValueError(f"{name}: gx must be (T, B, {parts}H) and h0 (B, H), got {gx.shape} and {h0.shape}")
+    batch, size = h0.shape
+    expected = {
+        "gx": (gx, (len(gx), batch, parts * size)),
+        "w_hh": (w_hh, (parts * size, size)),
+        "b_hh": (b_hh, (parts * size,)),
+        **{which: (array, (batch, size)) for which, array in initial.items()},
+    }
+    for which, (array, shape) in expected.items():
+        if array is not None and (array.shape != shape or array.dtype != h0.dtype):
+            raise ValueError(
+                f"{name}: for h0 {h0.shape} {h0.dtype}, {which} must be {shape}, got {array.shape} {array.dtype}"
+            )
+    return np.ascontiguousarray(gx), _check_mask(name, mask, len(gx), batch)
+
+
+def _check_backward(
+    name: str, g: np.ndarray, states: np.ndarray, mask: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    shape = (len(states) - 1, *states.shape[1:])
+    if g.shape != shape or g.dtype != states.dtype:
+        raise ValueError(
+            f"{name}: the gradient must be {shape} {states.dtype}, as the outputs, got {g.shape} {g.dtype}"
+        )
+    return np.ascontiguousarray(g), _check_mask(name, mask, *shape[:2])
+
+
+def _check_mask(name: str, mask: np.ndarray | None, steps: int, batch: int) -> np.ndarray:
+    if mask is None:
+        return np.ones((steps, batch), np.bool_)
+    if mask.dtype != np.bool_ or mask.shape != (steps, batch):
+        raise ValueError(f"{name}: mask must be {(steps, batch)} and boolean, got {mask.shape} {mask.dtype}")
+    return np.ascontiguousarray(mask)

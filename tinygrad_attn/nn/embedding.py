@@ -1,0 +1,48 @@
+"""A table of vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.nn import init
+from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.ops.embedding import embedding
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = ["Embedding"]
+
+
+class Embedding(Module):
+    """Row i of ``weight`` for every integer i: (…) to (…, embedding_dim).
+
+    Attributes:
+        weight: (num_embeddings, embedding_dim), standard normal at first; the row ``padding_idx`` is zero and stays so.
+    """
+
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = default_dtype
+    ) -> None:
+        super().__init__()
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise ValueError(f"Embedding: padding_idx {padding_idx} is not one of the {num_embeddings} rows")
+        self.num_embeddings = num_embeddings
+        self.embedding_dim = embedding_dim
+        self.padding_idx = padding_idx
+        self.weight = Parameter(np.empty((num_embeddings, embedding_dim), dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the initial values anew."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            self.weight.array[self.padding_idx] = 0.0
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Integers of any shape (…) to vectors (…, embedding_dim)."""
+        return embedding(input, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        padding = f", padding_idx={self.padding_idx}" if self.padding_idx is not None else ""
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"

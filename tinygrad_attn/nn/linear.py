@@ -1,0 +1,48 @@
+"""The affine map."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.nn import init
+from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.ops.matmul import linear
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = ["Linear"]
+
+
+class Linear(Module):
+    """y = x Wᵀ + b, for x of shape (…, in_features) and y of shape (…, out_features).
+
+    Attributes:
+        weight: (out_features, in_features).
+        bias: (out_features,), or None.
+
+    Both start uniform within ±1/√in_features, as PyTorch's do.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = default_dtype) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = Parameter(np.empty((out_features, in_features), dtype))
+        self.bias = Parameter(np.empty(out_features, dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the initial values anew."""
+        bound = 1.0 / math.sqrt(self.in_features) if self.in_features else 0.0
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, in_features) to (…, out_features)."""
+        return linear(input, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

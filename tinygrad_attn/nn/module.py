@@ -1,0 +1,234 @@
+"""The module: parameters, buffers and smaller modules under one name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tinygrad_attn.graph import in_module, modes
+from tinygrad_attn.tensor import Tensor, as_array
+
+__all__ = ["Module", "ModuleList", "Parameter", "Sequential"]
+
+M = TypeVar("M", bound="Module")
+
+
+class Parameter(Tensor):
+    """A tensor that a module learns: a leaf that requires a gradient."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(np.array(data.array if isinstance(data, Tensor) else as_array(data), order="C"))
+        self.requires_grad = requires_grad
+
+    def __repr__(self) -> str:
+        return "Parameter: " + super().__repr__()
+
+
+class Module:
+    """Base of all layers and models: write ``__init__`` and ``forward``, and call the module like a function.
+
+    Attributes that are a `Parameter` or a `Module` are found by themselves, under their names; arrays that are not learnt
+    but belong to the state are announced with `register_buffer`. Names of parameters are paths, ``"encoder.weight"``.
+    """
+
+    def __init__(self) -> None:
+        self.training = True
+        self._buffers: set[str] = set()
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """The module's function; each module writes its own."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        if not modes.observers:
+            return self.forward(*inputs, **options)
+        with in_module(self):
+            return self.forward(*inputs, **options)
+
+    # -- what is inside --------------------------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly inside, in the order of assignment, each with its name."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def children(self) -> Iterator[Module]:
+        """The modules directly inside."""
+        return (child for _, child in self.named_children())
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all inside it, depth first, each with its path; the module itself is ``prefix``."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all inside it."""
+        return (module for _, module in self.named_modules())
+
+    def _named(self, kind: str) -> Iterator[tuple[str, Tensor]]:
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter) if kind == "parameters" else name in module._buffers:
+                    yield (f"{path}.{name}" if path else name), value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Each parameter once, with the first of its paths."""
+        seen: set[int] = set()
+        for name, value in self._named("parameters"):
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield name, value  # type: ignore[misc]
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Each parameter once."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """Each buffer with its path."""
+        return self._named("buffers")
+
+    def register_buffer(self, name: str, value: Tensor) -> None:
+        """Make ``value`` part of the state under ``name`` though nothing learns it."""
+        setattr(self, name, value)
+        self._buffers.add(name)
+
+    # -- its state -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters and buffers by path, as detached tensors that share their memory."""
+        return {name: value.detach() for kind in ("parameters", "buffers") for name, value in self._named(kind)}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Copy values into the parameters and buffers of the same path, converted to their dtype.
+
+        Args:
+            state: tensors or arrays by path (those of a PyTorch module's ``state_dict`` too, as NumPy arrays).
+            strict: every path must be there, and no other.
+
+        Raises:
+            ValueError: paths missing or not expected (if strict) or of another shape, all of them listed; nothing is
+                loaded then.
+        """
+        own = {name: value for kind in ("parameters", "buffers") for name, value in self._named(kind)}
+        arrays = {name: np.asarray(value.array if isinstance(value, Tensor) else value) for name, value in state.items()}
+        complaints = []
+        if strict:
+            complaints += [f"missing: {name} {own[name].shape}" for name in own if name not in arrays]
+            complaints += [f"unexpected: {name} {arrays[name].shape}" for name in arrays if name not in own]
+        complaints += [
+            f"wrong shape: {name} is {arrays[name].shape}, expected {value.shape}"
+            for name, value in own.items()
+            if name in arrays and arrays[name].shape != value.shape
+        ]
+        if complaints:
+            raise ValueError(f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(complaints))
+        for name, value in own.items():
+            if name in arrays:
+                value.array[...] = arrays[name]
+                value.storage.written_by("load_state_dict()")
+
+    def train(self: M, mode: bool = True) -> M:
+        """Behave as in training (dropout drops) or, with False, as in use; the same for all modules inside."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        """Behave as in use: the same as ``train(False)``."""
+        return self.train(False)
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Let all parameters learn, or freeze them."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def apply(self: M, function: Callable[[Module], Any]) -> M:
+        """Call ``function`` on every module inside, then on this one."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    def to(self: M, dtype: Any) -> M:
+        """Convert all floating-point parameters and buffers, in place, to float32 or float64."""
+        for kind in ("parameters", "buffers"):
+            for _, value in self._named(kind):
+                if value.is_floating_point():
+                    value.array = value.array.astype(dtype)
+                    value.grad = None
+        return self
+
+    # -- how it looks ----------------------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What to show of this module besides what is inside it."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return f"{type(self).__name__}({self.extra_repr()}\n  " + "\n  ".join(lines) + "\n)"
+
+    def summary(self) -> str:
+        """A table of all parameters: path, shape, count, and the total."""
+        rows = [(name, str(p.shape), p.numel()) for name, p in self.named_parameters()]
+        total = sum(count for _, _, count in rows)
+        rows.append(("total", "", total))
+        widths = [max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)]
+        return "\n".join(f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {count:>12,}" for name, shape, count in rows)
+
+
+class Sequential(Module):
+    """Modules one after the other, named "0", "1", …"""
+
+    def __init__(self, *modules: Module) -> None:
+        super().__init__()
+        for number, module in enumerate(modules):
+            setattr(self, str(number), module)
+
+    def forward(self, input: Any) -> Any:
+        for module in self.children():
+            input = module(input)
+        return input
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.children())
+
+    def __getitem__(self, index: int) -> Module:
+        return list(self.children())[index]
+
+
+class ModuleList(Module):
+    """A list of modules, named "0", "1", …, to loop over."""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__()
+        for module in modules:
+            self.append(module)
+
+    def append(self, module: Module) -> ModuleList:
+        """Add a module at the end."""
+        setattr(self, str(len(self)), module)
+        return self
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.children())
+
+    def __iter__(self) -> Iterator[Module]:
+        return self.children()
+
+    def __getitem__(self, index: int) -> Module:
+        return list(self.children())[index]

@@ -1,0 +1,53 @@
+"""Normalisation over the last axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.nn import init
+from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.ops.normalize import layer_norm
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = ["LayerNorm"]
+
+
+class LayerNorm(Module):
+    """(x − mean) / √(var + eps) ⊙ weight + bias, over the last axes, of shape ``normalized_shape`` (Ba et al. 2016).
+
+    Attributes:
+        weight: ``normalized_shape``, ones at first; None if not ``elementwise_affine``.
+        bias: ``normalized_shape``, zeros at first; None if not ``elementwise_affine`` or not ``bias``.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        dtype: Any = default_dtype,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.eps = eps
+        self.weight = Parameter(np.empty(self.normalized_shape, dtype)) if elementwise_affine else None
+        self.bias = Parameter(np.empty(self.normalized_shape, dtype)) if elementwise_affine and bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight to ones, bias to zeros."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, *normalized_shape), the same shape out."""
+        return layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}"

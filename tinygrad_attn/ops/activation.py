@@ -1,0 +1,239 @@
+"""The nonlinearities between layers, of one element at a time. At a kink the gradient is PyTorch's choice."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.kernels.special import erf as erf_kernel
+from tinygrad_attn.op import op
+from tinygrad_attn.ops.elementwise import erf, exp, quiet, sigmoid, tanh, where
+from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples, floats
+
+__all__ = ["elu", "gelu", "leaky_relu", "relu", "silu", "softplus"]
+
+Array = np.ndarray[Any, Any]
+
+ROOT_HALF = math.sqrt(0.5)
+ROOT_TWO_OVER_PI = math.sqrt(2.0 / math.pi)
+ONE_OVER_ROOT_TWO_PI = 1.0 / math.sqrt(2.0 * math.pi)
+GELU_CUBIC = 0.044715
+
+integers = ErrorSample((np.array([1, 2]),), {}, TypeError, "input must be float32 or float64, it is int64")
+in_place = ErrorSample((np.ones(2),), {"inplace": True}, TypeError, "inplace")
+
+
+def _check_float(name: str, input: Array) -> None:
+    if input.dtype.kind != "f":
+        raise TypeError(f"{name}: input must be float32 or float64, it is {input.dtype}")
+
+
+def _away_from_zero(**options: tuple[float, ...]) -> Samples:
+    """A sampler of operands that keep clear of a kink at 0, with options out of the values given."""
+
+    def sampler(draw: Draw) -> Sample:
+        shape = draw.shape()
+        signs = np.where(draw.mask(shape), 1.0, -1.0)
+        chosen = {name: draw.choice(values) for name, values in options.items()}
+        return Sample((draw.layout(np.asarray(draw.floats(shape, 0.1, 2.0) * signs)),), chosen)
+
+    return sampler
+
+
+# -- rectifiers --------------------------------------------------------------------------------------------------------
+
+
+@op(
+    r"z = \max(x, 0)",
+    samples=_away_from_zero(),
+    errors=[ErrorSample((np.array([True]),), {}, TypeError, "input must be a number dtype, it is bool"), in_place],
+)
+def relu(input: Array) -> Array:
+    """``input`` where positive, else 0, where the gradient is 0 too.
+
+    Raises:
+        TypeError: a bool input.
+    """
+    if input.dtype == np.bool_:
+        raise TypeError("relu: input must be a number dtype, it is bool")
+    return np.maximum(input, 0)
+
+
+relu.vjp(
+    "input",
+    r"\bar z\,[x > 0]",
+    lambda g, z: where(z <= 0.0, 0.0, g),
+    lambda g, z: np.where(z <= 0.0, 0.0, g),
+)
+
+
+@op(
+    r"z = x \text{ where } x > 0, \text{ else } s\,x",
+    samples=_away_from_zero(negative_slope=(0.01, 0.5, 0.0, -0.3)),
+    errors=[integers, in_place],
+)
+@quiet
+def leaky_relu(input: Array, negative_slope: float = 0.01) -> Array:
+    """``input`` where positive, else ``negative_slope`` times it; the gradient at 0 is ``negative_slope``.
+
+    Maas, Hannun and Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models", 2013.
+
+    Raises:
+        TypeError: the input is not float32 or float64.
+    """
+    _check_float("leaky_relu", input)
+    return np.where(input > 0.0, input, input * negative_slope)
+
+
+leaky_relu.vjp(
+    "input",
+    r"\bar z \text{ where } x > 0, \text{ else } s\,\bar z",
+    lambda g, input, negative_slope: where(input > 0.0, g, g * negative_slope),
+    lambda g, input, negative_slope: np.where(input > 0.0, g, g * negative_slope),
+)
+
+
+@op(
+    r"z = x \text{ where } x > 0, \text{ else } \alpha\,(e^x - 1)",
+    samples=_away_from_zero(alpha=(1.0, 0.5, 0.0, -0.3)),
+    errors=[integers, in_place],
+)
+@quiet
+def elu(input: Array, alpha: float = 1.0) -> Array:
+    """``input`` where positive, else ``alpha * (exp(input) - 1)``; the gradient at 0 is ``alpha``.
+
+    Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units", 2016.
+
+    Raises:
+        TypeError: the input is not float32 or float64.
+    """
+    _check_float("elu", input)
+    return np.where(input > 0.0, input, alpha * np.expm1(np.minimum(input, 0.0)))
+
+
+def _elu_rule(g: Any, input: Any, alpha: float) -> Any:
+    # Positive elements must not reach exp: inf where one is large, times the zero gradient sent there, would be nan.
+    slope = alpha * exp(where(input > 0.0, 0.0, input))
+    return where(input <= 0.0, g * slope, g)
+
+
+elu.vjp(
+    "input",
+    r"\bar z \text{ where } x > 0, \text{ else } \alpha\,\bar z \odot e^x",
+    _elu_rule,
+    lambda g, input, alpha: np.where(input <= 0.0, g * (alpha * np.exp(np.minimum(input, 0.0))), g),
+)
+
+# -- smooth ones -------------------------------------------------------------------------------------------------------
+
+
+def _gelu_samples(draw: Draw) -> Sample:
+    return Sample((draw.floats(draw.shape()),), {"approximate": draw.choice(["none", "tanh"])})
+
+
+@op(
+    r"z = x\,\Phi(x), \quad \Phi(x) = \tfrac12 (1 + \operatorname{erf}(x / \sqrt2))",
+    samples=_gelu_samples,
+    errors=[integers, ErrorSample((np.ones(2),), {"approximate": "erf"}, ValueError, "'none' or 'tanh', got 'erf'")],
+)
+@quiet
+def gelu(input: Array, approximate: str = "none") -> Array:
+    r"""``input`` times the probability that a standard normal variable lies below it.
+
+    Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
+
+    Args:
+        input: of any shape.
+        approximate: "none", or "tanh" for
+            :math:`\Phi(x) \approx \tfrac12 (1 + \tanh(\sqrt{2/\pi}\,(x + 0.044715\,x^3)))`.
+
+    Raises:
+        TypeError: the input is not float32 or float64.
+        ValueError: another approximation.
+    """
+    _check_float("gelu", input)
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    if approximate == "tanh":
+        return 0.5 * input * (1.0 + np.tanh(_gelu_argument(input)))
+    return 0.5 * input * (1.0 + erf_kernel(input * ROOT_HALF))
+
+
+def _gelu_argument(x: Any) -> Any:
+    return ROOT_TWO_OVER_PI * x * (1.0 + GELU_CUBIC * x * x)
+
+
+def _gelu_slope(x: Any, approximate: str, exp: Any, erf: Any, tanh: Any) -> Any:
+    """The derivative, on tensors or on arrays, whose functions are passed."""
+    if approximate == "tanh":
+        t = tanh(_gelu_argument(x))
+        return 0.5 * (1.0 + t) + (0.5 * ROOT_TWO_OVER_PI) * x * (1.0 - t * t) * (1.0 + 3.0 * GELU_CUBIC * x * x)
+    return 0.5 * (1.0 + erf(x * ROOT_HALF)) + x * (ONE_OVER_ROOT_TWO_PI * exp(-0.5 * x * x))
+
+
+gelu.vjp(
+    "input",
+    r"\bar z \odot (\Phi(x) + x\,\varphi(x)), \quad \varphi(x) = e^{-x^2/2} / \sqrt{2\pi}",
+    lambda g, input, approximate: g * _gelu_slope(input, approximate, exp, erf, tanh),
+    lambda g, input, approximate: g * _gelu_slope(input, approximate, np.exp, erf_kernel, np.tanh),
+)
+
+
+def _logistic(x: Array) -> Array:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+@op(r"z = x \odot \sigma(x)", samples=floats(), errors=[integers, in_place])
+@quiet
+def silu(input: Array) -> Array:
+    """``input`` times its logistic function; also called swish.
+
+    Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016; Ramachandran, Zoph and Le, "Searching for Activation
+    Functions", 2017.
+
+    Raises:
+        TypeError: the input is not float32 or float64.
+    """
+    _check_float("silu", input)
+    return input / (1.0 + np.exp(-input))
+
+
+def _silu_slope(x: Any, s: Any) -> Any:
+    return s * (1.0 + x * (1.0 - s))
+
+
+silu.vjp(
+    "input",
+    r"\bar z \odot s \odot (1 + x \odot (1 - s)), \quad s = \sigma(x)",
+    lambda g, input: g * _silu_slope(input, sigmoid(input)),
+    lambda g, input: g * _silu_slope(input, _logistic(input)),
+)
+
+
+def _softplus_samples(draw: Draw) -> Sample:
+    # The kink, at threshold / beta, is visible where the threshold is low; operands keep away from it.
+    beta, threshold = draw.choice([(1.0, 20.0), (2.0, 20.0), (0.5, 20.0), (1.0, -5.0), (-1.0, 20.0)])
+    return Sample((draw.floats(draw.shape()),), {"beta": beta, "threshold": threshold})
+
+
+@op(r"z = \ln(1 + e^{\beta x}) / \beta", samples=_softplus_samples, errors=[integers])
+@quiet
+def softplus(input: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
+    """A smooth `relu`: ``log(1 + exp(beta * input)) / beta``; ``input`` itself where ``beta * input > threshold``.
+
+    Raises:
+        TypeError: the input is not float32 or float64.
+    """
+    _check_float("softplus", input)
+    scaled = input * beta
+    return np.where(scaled > threshold, input, np.log1p(np.exp(np.minimum(scaled, threshold))) / beta)
+
+
+softplus.vjp(
+    "input",
+    r"\bar z \odot \sigma(\beta x); \quad \bar z \text{ where } \beta x > \text{threshold}",
+    lambda g, input, beta, threshold: where(input * beta > threshold, g, g * sigmoid(input * beta)),
+    lambda g, input, beta, threshold: np.where(input * beta > threshold, g, g * _logistic(input * beta)),
+)

@@ -1,0 +1,225 @@
+"""Rescaling: to zero mean and unit variance, to unit root mean square, to unit length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.kernels.layernorm import layer_norm as layer_norm_kernel
+from tinygrad_attn.kernels.layernorm import layer_norm_backward
+from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import floating
+from tinygrad_attn.ops.elementwise import add, clamp, mul, rsqrt, square, sub, true_divide
+from tinygrad_attn.ops.reduce import mean, sum, vector_norm
+from tinygrad_attn.ops.shape import expand
+from tinygrad_attn.samples import Draw, ErrorSample, Sample
+from tinygrad_attn.tensor import Tensor
+
+__all__ = ["cosine_similarity", "layer_norm", "normalize", "rms_norm"]
+
+Array = np.ndarray[Any, Any]
+
+
+def _check_normalized(op: str, shape: tuple[int, ...], normalized_shape: tuple[int, ...], **parameters: Any) -> None:
+    """Make sure that the input ends in ``normalized_shape`` and that each parameter has it."""
+    if not normalized_shape:
+        raise ValueError(f"{op}: normalized_shape must name at least one axis, got ()")
+    if shape[len(shape) - len(normalized_shape) :] != normalized_shape:
+        raise ValueError(f"{op}: input must end in normalized_shape {normalized_shape}, its shape is {shape}")
+    for name, parameter in parameters.items():
+        if parameter is not None and parameter.shape != normalized_shape:
+            raise ValueError(f"{op}: {name} must have normalized_shape {normalized_shape}, it has {parameter.shape}")
+
+
+def _axes(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+
+
+# -- layer norm --------------------------------------------------------------------------------------------------------
+
+
+def _layer_norm_samples(draw: Draw) -> Sample:
+    normalized = draw.shape((1, 2), (1, 4)) if draw.integer(0, 9) else (0,)
+    weight = draw.floats(normalized) if draw.boolean() else None
+    bias = draw.floats(normalized) if draw.boolean() else None
+    # eps keeps rows whose elements are nearly equal smooth at the scale of a finite difference.
+    options = {"normalized_shape": normalized, "eps": draw.choice([0.1, 0.5])}
+    return Sample((draw.floats((*draw.shape((0, 2)), *normalized)), weight, bias), options)
+
+
+_square = np.ones((2, 3))
+
+
+@op(
+    r"z = \hat x \odot w + b, \quad \hat x = (x - \mu)\,\rho, \quad \rho = 1/\sqrt{\sigma^2 + \epsilon}",
+    samples=_layer_norm_samples,
+    errors=[
+        ErrorSample((_square, None, None), {"normalized_shape": (4,)}, ValueError, r"\(4,\).* \(2, 3\)"),
+        ErrorSample(
+            (_square, np.ones(2), None), {"normalized_shape": (3,)}, ValueError, r"weight must .*\(3,\).* \(2,\)"
+        ),
+        ErrorSample((_square, None, np.ones((1, 3))), {"normalized_shape": (3,)}, ValueError, r"bias .*\(1, 3\)"),
+        ErrorSample((_square, None, None), {"normalized_shape": ()}, ValueError, "at least one axis"),
+    ],
+    saves=("means", "rstds"),
+)
+def _layer_norm(
+    input: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    /,
+    *,
+    normalized_shape: tuple[int, ...],
+    eps: float,
+) -> tuple[Array, Array, Array]:
+    """`layer_norm` with its operands first; saves each row's mean and 1 / sqrt(variance + eps)."""
+    _check_normalized("layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
+    if not math.prod(normalized_shape):
+        nothing = np.empty(input.shape, input.dtype)
+        return nothing, nothing, nothing
+    z, means, rstds = layer_norm_kernel(_rows(input, normalized_shape), _flat(weight), _flat(bias), eps)
+    return z.reshape(input.shape), means, rstds
+
+
+def _rows(array: Array, normalized_shape: tuple[int, ...]) -> Array:
+    """The array with its last axes, the normalised ones, made one, and the others another."""
+    return array.reshape(math.prod(array.shape[: array.ndim - len(normalized_shape)]), math.prod(normalized_shape))
+
+
+def _flat(array: Array | None) -> Array | None:
+    return None if array is None else array.reshape(-1)
+
+
+_layer_norm.vjp(
+    "input",
+    r"\rho\,(h - \operatorname{mean} h - \hat x \odot \operatorname{mean}(h \odot \hat x)), \quad h = \bar z \odot w",
+)
+_layer_norm.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z \odot \hat x")
+_layer_norm.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z")
+
+
+@_layer_norm.composed_of
+def _layer_norm_reference(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, normalized_shape: tuple[int, ...], eps: float
+) -> Tensor:
+    _check_normalized("layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
+    dims = tuple(range(-len(normalized_shape), 0))
+    centred = sub(input, mean(input, dims, keepdim=True))
+    result = mul(centred, rsqrt(add(mean(square(centred), dims, keepdim=True), eps)))
+    if weight is not None:
+        result = mul(result, weight)
+    return result if bias is None else add(result, bias)
+
+
+@_layer_norm.kernel
+def _layer_norm_gradients(
+    g: Array,
+    input: Array,
+    weight: Array | None,
+    means: Array,
+    rstds: Array,
+    normalized_shape: tuple[int, ...],
+) -> tuple[Array | None, ...]:
+    if not math.prod(normalized_shape):
+        return tuple(np.zeros(shape, g.dtype) for shape in (g.shape, normalized_shape, normalized_shape))
+    rows = (_rows(g, normalized_shape), _rows(input, normalized_shape))
+    for_input, for_weight, for_bias = layer_norm_backward(*rows, _flat(weight), means, rstds)
+    return for_input.reshape(input.shape), for_weight.reshape(normalized_shape), for_bias.reshape(normalized_shape)
+
+
+def layer_norm(
+    input: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    """Bring the last axes to mean 0 and variance 1, then scale by ``weight`` and shift by ``bias``.
+
+    Ba, Kiros and Hinton, "Layer Normalization", 2016. The variance is the mean of the squares about the mean.
+
+    Args:
+        input: ``(..., *normalized_shape)``.
+        normalized_shape: the sizes of the axes that are normalised together.
+        weight: ``normalized_shape``; 1 if None.
+        bias: ``normalized_shape``; 0 if None.
+        eps: added to the variance.
+
+    Returns:
+        The shape of ``input``.
+
+    Raises:
+        ValueError: a shape that does not fit ``normalized_shape``.
+    """
+    return _layer_norm(input, weight, bias, normalized_shape=_axes(normalized_shape), eps=eps)
+
+
+# -- made of other ops -------------------------------------------------------------------------------------------------
+
+
+def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
+    r"""Bring the last axes to root mean square 1, then scale by ``weight``.
+
+    Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019. The result is
+    :math:`x ⊙ w / \sqrt{\operatorname{mean} x^2 + ε}`.
+
+    Args:
+        input: ``(..., *normalized_shape)``.
+        normalized_shape: the sizes of the axes that are normalised together.
+        weight: ``normalized_shape``; 1 if None.
+        eps: added to the mean square; the dtype's machine epsilon if None.
+
+    Returns:
+        The shape of ``input``.
+
+    Raises:
+        ValueError: a shape that does not fit ``normalized_shape``.
+    """
+    input = floating("rms_norm", "input", input)
+    sizes = _axes(normalized_shape)
+    _check_normalized("rms_norm", input.shape, sizes, weight=weight)
+    if eps is None:
+        eps = float(np.finfo(input.dtype).eps)
+    result = mul(input, rsqrt(add(mean(square(input), tuple(range(-len(sizes), 0)), keepdim=True), eps)))
+    return result if weight is None else mul(result, weight)
+
+
+def normalize(input: Any, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12) -> Tensor:
+    r"""Bring every vector along ``dim`` to length 1 in the p-norm: :math:`x / \max(‖x‖_p, ε)`.
+
+    Args:
+        input: floats with an axis ``dim``.
+        p: the order of the norm.
+        dim: the axis along which a vector lies, or the axes that hold it together.
+        eps: the least divisor, so that a zero vector stays zero.
+
+    Returns:
+        The shape of ``input``.
+
+    Raises:
+        IndexError: ``input`` has no axis ``dim``.
+    """
+    input = floating("normalize", "input", input)
+    return true_divide(input, clamp(vector_norm(input, p, dim, keepdim=True), min=eps))
+
+
+def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    r"""The cosine of the angle between vectors along ``dim``: :math:`⟨x_1, x_2⟩ / (\max(‖x_1‖, ε) \max(‖x_2‖, ε))`.
+
+    Args:
+        x1, x2: floats whose shapes broadcast.
+        dim: the axis, of the broadcast shape, along which a vector lies.
+        eps: the least length divided by. Below it the length counts as constant in the gradient.
+
+    Returns:
+        The broadcast shape without ``dim``.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+        IndexError: there is no axis ``dim``.
+    """
+    x1, x2 = floating("cosine_similarity", "x1", x1), floating("cosine_similarity", "x2", x2)
+    try:
+        shape = np.broadcast_shapes(x1.shape, x2.shape)
+    except ValueError:
+        raise ValueError(f"cosine_similarity: shapes do not broadcast: x1 has {x1.shape}, x2 {x2.shape}") from None
+    return sum(mul(normalize(expand(x1, shape), 2.0, dim, eps), normalize(expand(x2, shape), 2.0, dim, eps)), dim)

@@ -1,0 +1,182 @@
+"""Optimisers: how a gradient becomes a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.kernels.adam import adam_update, global_norm
+from tinygrad_attn.nn.module import Parameter
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_grad_norm_"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Optimizer:
+    """Base of the optimisers: the parameters, and the state that belongs to each of them.
+
+    Attributes:
+        lr: the learning rate; a schedule sets it between steps.
+        steps: how many steps were taken.
+        state: by name of a quantity, one array for each parameter.
+    """
+
+    def __init__(self, params: Iterable[Parameter], lr: float) -> None:
+        self.params = list(params)
+        if not self.params:
+            raise ValueError(f"{type(self).__name__}: no parameters to optimise")
+        if lr < 0:
+            raise ValueError(f"{type(self).__name__}: lr must not be negative, got {lr}")
+        self.lr = lr
+        self.steps = 0
+        self.state: dict[str, list[Array]] = {}
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.params:
+            parameter.grad = None
+
+    def step(self, clip_norm: float | None = None) -> float | None:
+        """Take one step along the gradients; parameters without one stay.
+
+        Args:
+            clip_norm: scale all gradients together so that their norm is at most this, without a pass of its own.
+
+        Returns:
+            The norm of all gradients before clipping, or None if ``clip_norm`` is None.
+        """
+        used = [i for i, parameter in enumerate(self.params) if parameter.grad is not None]
+        gradients = [self.params[i].grad.array for i in used]  # type: ignore[union-attr]
+        norm = None if clip_norm is None else global_norm(gradients)
+        self.steps += 1
+        self._update(used, gradients, 1.0 if norm is None or clip_norm is None else clip_factor(norm, clip_norm))
+        for i in used:
+            self.params[i].storage.written_by(f"{type(self).__name__}.step()")
+        return norm
+
+    def _update(self, used: list[int], gradients: list[Array], scale: float) -> None:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Array]:
+        """The state as arrays, ``"exp_avg.0"`` …, and ``"steps"``, for `tinygrad_attn.serialize.save_file`."""
+        arrays = {f"{name}.{i}": array for name, values in self.state.items() for i, array in enumerate(values)}
+        return {**arrays, "steps": np.asarray(self.steps)}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Continue from what `state_dict` returned.
+
+        Raises:
+            ValueError: arrays missing, not expected, or of another shape, all of them listed.
+        """
+        own = self.state_dict()
+        wrong = [f"missing: {name}" for name in own if name not in state] + [f"unexpected: {name}" for name in state if name not in own]
+        wrong += [f"wrong shape: {n} is {state[n].shape}, expected {a.shape}" for n, a in own.items() if n in state and state[n].shape != a.shape]
+        if wrong:
+            raise ValueError(f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(wrong))
+        for name, values in self.state.items():
+            for i, array in enumerate(values):
+                array[...] = state[f"{name}.{i}"]
+        self.steps = int(state["steps"])
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum: v ← μ·v + g, θ ← θ − lr·v."""
+
+    def __init__(self, params: Iterable[Parameter], lr: float = 1e-3, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr)
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        if momentum:
+            self.state["momentum_buffer"] = [np.zeros_like(p.array) for p in self.params]
+
+    def _update(self, used: list[int], gradients: list[Array], scale: float) -> None:
+        for i, gradient in zip(used, gradients, strict=True):
+            array = self.params[i].array
+            change = gradient * scale + array * self.weight_decay
+            if self.momentum:
+                velocity = self.state["momentum_buffer"][i]
+                velocity *= self.momentum
+                velocity += change
+                change = velocity
+            array -= change * self.lr
+
+
+class Adam(Optimizer):
+    r"""Adam (Kingma and Ba 2015): θ ← θ − lr·m̂ / (√v̂ + eps), with m and v the running means of g and g².
+
+    ``weight_decay`` is added to the gradient (L2); `AdamW` takes it from the parameter instead.
+    """
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Iterable[Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr)
+        if not all(0.0 <= beta < 1.0 for beta in betas):
+            raise ValueError(f"{type(self).__name__}: betas must be in [0, 1), got {betas}")
+        self.betas = betas
+        self.eps = eps
+        self.weight_decay = weight_decay
+        self.state = {name: [np.zeros_like(p.array) for p in self.params] for name in ("exp_avg", "exp_avg_sq")}
+
+    def _update(self, used: list[int], gradients: list[Array], scale: float) -> None:
+        adam_update(
+            [self.params[i].array for i in used],
+            gradients,
+            [self.state["exp_avg"][i] for i in used],
+            [self.state["exp_avg_sq"][i] for i in used],
+            step=self.steps,
+            lr=self.lr,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            decoupled=self.decoupled,
+            grad_scale=scale,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): θ ← θ·(1 − lr·weight_decay) before the step."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+def clip_factor(norm: float, max_norm: float) -> float:
+    """What gradients of global norm ``norm`` are multiplied by so that the norm is at most ``max_norm``."""
+    return min(1.0, max_norm / (norm + 1e-6))
+
+
+def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> float:
+    """Scale all gradients together, in place, so that their norm is at most ``max_norm``.
+
+    Returns:
+        The norm before.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = global_norm([gradient.array for gradient in gradients])
+    factor = clip_factor(norm, max_norm)
+    if factor < 1.0:
+        for gradient in gradients:
+            gradient.array *= factor
+            gradient.storage.written_by("clip_grad_norm_()")
+    return norm
