@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.nn import functional as F
+from tinygrad_attn.ops.recurrent import gru_step
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import Translator, Weights
@@ -93,7 +94,7 @@ class Bahdanau(Translator):
         """See `Translator.forward`. The weights are those of ``"attention"``, with one head."""
         state = self.start(self.encode(source, source_mask))
         logits, _, weights = self._decode(state, target_in)
-        return (logits, self._named(weights)) if need_weights else logits
+        return (logits, _by_place(weights)) if need_weights else logits
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """h_j = [→h_j; ←h_j] for each symbol, and what of the scores depends on it alone."""
@@ -108,10 +109,10 @@ class Bahdanau(Translator):
     def step(self, state: State, token: Tensor) -> tuple[Tensor, State, Weights]:
         """See `Translator.step`."""
         logits, state, weights = self._decode(state, token.unsqueeze(1))
-        return logits.squeeze(1), state, self._named(weights)
+        return logits.squeeze(1), state, _by_place(weights)
 
     def _decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, list[Tensor]]:
-        """Read tokens (B, T) one after the other: logits (B, T, V), the last state, and the weights (B, S) of each step."""
+        """Read tokens (B, T), one after the other: logits (B, T, V), the last state, and each step's weights (B, S)."""
         embedded = self.dropout(self.target_embedding(tokens))  # E y_{i-1}
         # W [E y; c] = W_y E y + W_c c: the first part for all steps at once.
         width = embedded.shape[-1]
@@ -122,7 +123,7 @@ class Bahdanau(Translator):
         for from_embedding in ta.unbind(inputs, 1):
             context, weight = self.attention(hidden, memory)  # c_i, by s_{i-1}
             gates = from_embedding + F.linear(context, for_context)
-            hidden = F.gru_step(gates, hidden, self.decoder.weight_hh, self.decoder.bias_hh)  # s_i
+            hidden = gru_step(gates, hidden, self.decoder.weight_hh, self.decoder.bias_hh)  # s_i
             states.append(hidden)
             contexts.append(context)
             weights.append(weight)
@@ -134,6 +135,7 @@ class Bahdanau(Translator):
         features = self.readout(self.dropout(ta.cat([states, embedded, contexts], -1)))
         return self.output(ta.maximum(*ta.chunk(features, 2, -1)))
 
-    @staticmethod
-    def _named(weights: list[Tensor]) -> Weights:
-        return {"attention": ta.stack(weights, 1).unsqueeze(1)}
+
+def _by_place(weights: list[Tensor]) -> Weights:
+    """The weights (B, S) of T steps as those of the one place of attention, which has one head."""
+    return {"attention": ta.stack(weights, 1).unsqueeze(1)}

@@ -137,6 +137,7 @@ class TrainingConfig(_Section):
     batch_type: str = _setting("sentences", "the unit of batch_size", choices=("sentences", "tokens"))
     batch_size: int = _setting(64, "the most of a batch; tokens are counted with padding, each side apart", minimum=1)
     learning_rate: float = _setting(0.001, "Adam's step size", above=0)
+    schedule: str = _setting("linear", "how it changes: not, or to 0 at the end", choices=("constant", "linear"))
     clip_norm: float = _setting(1.0, "the largest norm of all gradients together; 0 does not clip", minimum=0)
     label_smoothing: float = _setting(0.0, "probability given to all symbols alike", minimum=0, below=1)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from tinygrad_attn import Tensor, no_grad
 
-from .data import END, PAD, START, Tokenizer
+from .data import END, PAD, START, pad
 from .data.batches import BoolArray, IntArray
 from .interface import Translator
 

@@ -55,5 +55,5 @@ class Translator(nn.Module):
         raise NotImplementedError
 
     def step(self, state: Any, token: Tensor) -> tuple[Tensor, Any, Weights]:
-        """Read one token (B,) of each sentence: the logits (B, V) of the next, the new state, and the weights (T = 1)."""
+        """Read one token (B,) of each sentence: logits (B, V) of the next, the new state, and the weights (T = 1)."""
         raise NotImplementedError

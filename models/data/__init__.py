@@ -1,6 +1,6 @@
 """Text for the models: pairs of sentences, their ids, and batches of them."""
 
-from .batches import Batch, Batches, collate, encode_pairs
+from .batches import Batch, Batches, collate, encode_pairs, pad
 from .dates import generate_dates
 from .parallel import DataError, ParallelText, read_parallel_text
 from .prepare import load_text, train_tokenizers
@@ -33,6 +33,7 @@ __all__ = [
     "encode_pairs",
     "generate_dates",
     "load_text",
+    "pad",
     "read_parallel_text",
     "register_tokenizer",
     "tokenizer_from_dict",

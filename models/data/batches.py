@@ -11,7 +11,7 @@ import numpy as np
 from .parallel import DataError, Pair
 from .vocabulary import END, PAD, START, Tokenizer
 
-__all__ = ["Batch", "Batches", "Example", "collate", "encode_pairs"]
+__all__ = ["Batch", "Batches", "Example", "collate", "encode_pairs", "pad"]
 
 Example = tuple[Sequence[int], Sequence[int]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -56,9 +56,9 @@ def collate(examples: Sequence[Example], indices: Sequence[int] | IntArray) -> B
     """The batch of ``examples[i]`` for each i of ``indices``, in that order."""
     chosen = [examples[i] for i in indices]
     targets = [target for _, target in chosen]
-    source, source_mask = _pad([source for source, _ in chosen])
-    target_in, target_mask = _pad([[START, *target] for target in targets])
-    target_out, _ = _pad([[*target, END] for target in targets])
+    source, source_mask = pad([source for source, _ in chosen])
+    target_in, target_mask = pad([[START, *target] for target in targets])
+    target_out, _ = pad([[*target, END] for target in targets])
     return Batch(
         source=source,
         source_mask=source_mask,
@@ -167,7 +167,7 @@ class Batches:
         return groups
 
 
-def _pad(rows: Sequence[Sequence[int]]) -> tuple[IntArray, BoolArray]:
+def pad(rows: Sequence[Sequence[int]]) -> tuple[IntArray, BoolArray]:
     """Rows padded with ``PAD`` to the longest, (B, L) int64, and where they hold ids, (B, L) bool."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     mask = np.arange(lengths.max(initial=0)) < lengths[:, None]

@@ -151,7 +151,7 @@ def test_padding_is_never_looked_at():
 
 
 def test_without_bias_and_without_mask():
-    arrays, mask, g = sample(4, 3, 2, 5)
+    arrays, mask, _ = sample(4, 3, 2, 5)
     plain = lstm_sequence(arrays[0], arrays[1], None, *arrays[3:])
     zeros = lstm_sequence(arrays[0], arrays[1], np.zeros(20), *arrays[3:], np.ones_like(mask))
     for one, other in zip(plain, zeros, strict=True):

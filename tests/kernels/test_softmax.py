@@ -143,9 +143,13 @@ def test_errors_name_the_thing():
         softmax(x, np.ones((2, 3)))
     with pytest.raises(ValueError, match=r"mask \(4,\) does not broadcast to \(2, 3\)"):
         softmax(x, np.ones(4, bool))
+    with pytest.raises(ValueError, match=r"mask \(4, 1, 3\) does not broadcast to \(2, 3\)"):
+        softmax(x, np.ones((4, 1, 3), bool))
+    with pytest.raises(ValueError, match=r"mask \(3, 3\) does not broadcast to \(2, 3\)"):
+        softmax(x, np.ones((3, 3), bool))
     with pytest.raises(ValueError, match=r"gradient \(2, 3\).*output \(3, 2\)"):
         softmax_backward(x, x.reshape(3, 2))
-    with pytest.raises(ValueError, match="out must be C-contiguous"):
+    with pytest.raises(ValueError, match="out must be writeable, C-contiguous"):
         softmax(x, out=np.zeros((3, 2), np.float32))
 
 

@@ -91,7 +91,12 @@ def test_empty():
         (((3, 2), (4, 2), (4, 5)), {"attn_mask": np.ones((3, 5), bool)}, ValueError, r"\(3, 5\) .* \(3, 4\)"),
         (((3, 2), (4, 2), (4, 5)), {"attn_mask": np.ones((2, 3, 4), bool)}, ValueError, r"\(2, 3, 4\) .* \(3, 4\)"),
         (((3, 2), (4, 2), (4, 5)), {"attn_mask": np.ones((3, 4), int)}, TypeError, "attn_mask must be bool .*int64"),
-        (((3, 2), (4, 2), (4, 5)), {"attn_mask": np.ones((3, 4), np.float32)}, TypeError, "float64 as query, .*float32"),
+        (
+            ((3, 2), (4, 2), (4, 5)),
+            {"attn_mask": np.ones((3, 4), np.float32)},
+            TypeError,
+            "float64 as query, .*float32",
+        ),
         (((3, 2), (4, 2), (4, 5)), {"attn_mask": np.ones((3, 4), bool), "is_causal": True}, ValueError, "not both"),
         (((3, 2), (4, 2), (4, 5)), {"enable_gqa": True}, NotImplementedError, "enable_gqa"),
         (((3, 2), (4, 2), (4, 5)), {"dropout_p": 2.0}, ValueError, "from 0 to 1, got 2.0"),

@@ -101,7 +101,12 @@ def test_gradients_of_the_compositions():
         ([0, -1], {}, IndexError, "target -1 is out of range for 4 classes, and ignore_index is -100"),
         ([0, 1, 2], {}, ValueError, r"target must have shape \(2,\) for input \(2, 4\), it has \(3,\)"),
         (np.array([0.0, 1.0]), {}, TypeError, r"class indices, integers; it is float64 of shape \(2,\)"),
-        ([0, 1], {"weight": np.ones(3)}, ValueError, r"weight must have shape \(4,\), one for each class, it has \(3,\)"),
+        (
+            [0, 1],
+            {"weight": np.ones(3)},
+            ValueError,
+            r"weight must have shape \(4,\), one for each class, it has \(3,\)",
+        ),
         ([0, 1], {"reduction": "batchmean"}, ValueError, "reduction must be 'mean', 'sum' or 'none', got 'batchmean'"),
         ([0, 1], {"size_average": True}, TypeError, "size_average"),
         ([0, 1], {"reduce": True}, TypeError, "reduce"),

@@ -16,10 +16,10 @@ def leaf(seed, *shape, low=-2.0, high=2.0):
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_gradients(reduction):
     x, y, p = leaf(0, 2, 3), leaf(1, 2, 3), leaf(2, 2, 3, low=0.1, high=1.0)
-    w = leaf(3, 3, low=0.5)
+    w, u = leaf(3, 3, low=0.5), leaf(4, 3, low=0.5)
     for function, inputs in (
         (lambda x, y: mse_loss(x, y, reduction=reduction), [x, y]),
-        (lambda x, y, a, b: binary_cross_entropy_with_logits(x, y, a, reduction=reduction, pos_weight=b), [x, p, w, w]),
+        (lambda x, y, a, b: binary_cross_entropy_with_logits(x, y, a, reduction=reduction, pos_weight=b), [x, p, w, u]),
         (lambda x, y: kl_div(x, y, reduction=reduction), [x, p]),
         (lambda x, y: kl_div(x, y, reduction=reduction, log_target=True), [x, y]),
     ):
@@ -57,9 +57,11 @@ def test_float32_stays_float32():
 
 @pytest.mark.parametrize("function", [mse_loss, binary_cross_entropy_with_logits, kl_div])
 def test_errors(function):
-    with pytest.raises(ValueError, match=rf"{function.__name__}: target must have input's shape \(2, 3\), it has \(3,\)"):
+    with pytest.raises(
+        ValueError, match=rf"{function.__name__}: target must have input's shape \(2, 3\), it has \(3,\)"
+    ):
         function(np.ones((2, 3)), np.ones(3))
-    with pytest.raises(ValueError, match="reduction must be .* got 'max'"):
+    with pytest.raises(ValueError, match=r"reduction must be .* got 'max'"):
         function(np.ones(3), np.ones(3), reduction="max")
     with pytest.raises(TypeError, match="target must hold floats, it is int64"):
         function(np.ones(3), np.ones(3, int))

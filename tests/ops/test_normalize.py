@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinygrad_attn.autograd import grad
 from tinygrad_attn.check import gradcheck, gradgradcheck
 from tinygrad_attn.graph import unfused
 from tinygrad_attn.ops.normalize import cosine_similarity, layer_norm, normalize, rms_norm
@@ -46,9 +47,7 @@ def test_layer_norm_of_empty_axes():
             with unfused():
                 z = layer_norm(x, 0, w)
         assert z.shape == (2, 0)
-        z.backward(np.ones((2, 0)))
-        assert x.grad.shape == (2, 0)
-        assert w.grad.shape == (0,)
+        assert [g.shape for g in grad(z, [x, w], np.ones((2, 0)))] == [(2, 0), (0,)]
 
 
 def test_gradients_of_the_compositions():
@@ -70,8 +69,7 @@ def test_a_zero_vector_stays_zero():
     x = Tensor(np.zeros((2, 3)), requires_grad=True)
     z = normalize(x)
     np.testing.assert_array_equal(z.array, 0.0)
-    z.backward(np.ones((2, 3)))
-    assert np.isfinite(x.grad.array).all()
+    assert np.isfinite(grad(z, x, np.ones((2, 3)))[0].array).all()
     np.testing.assert_array_equal(cosine_similarity(np.zeros((2, 3)), np.ones((2, 3))).array, 0.0)
 
 

@@ -25,7 +25,9 @@ def primitives_only():
 
 @pytest.mark.parametrize("scale", [None, 0.3])
 @pytest.mark.parametrize("is_causal", [False, True])
-@pytest.mark.parametrize("shapes", [(QUERY, KEY, VALUE), ((4, 5), (6, 5), (6, 7)), ((1, 5), (1, 5), (1, 5)), ((6, 5), (4, 5), (4, 1))])
+@pytest.mark.parametrize(
+    "shapes", [(QUERY, KEY, VALUE), ((4, 5), (6, 5), (6, 7)), ((1, 5), (1, 5), (1, 5)), ((6, 5), (4, 5), (4, 1))]
+)
 def test_without_mask(shapes, is_causal, scale):
     options = {"is_causal": is_causal, "scale": scale}
     assert_equal_to_torch(

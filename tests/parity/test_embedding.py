@@ -20,4 +20,5 @@ def test_embedding(shape, padding_idx):
         lambda w: embedding(numbers, w, padding_idx=padding_idx),
         lambda w: F.embedding(torch.tensor(numbers), w, padding_idx=padding_idx),
         [rng.standard_normal((6, 3))],
+        double=0 not in shape,  # where PyTorch fails to reshape nothing
     )

@@ -123,9 +123,7 @@ def test_integers(dtype):
     ],
 )
 def test_einsum(equation, shapes):
-    assert_equal_to_torch(
-        lambda *x: einsum(equation, *x), lambda *x: torch.einsum(equation, *x), operands(*shapes)
-    )
+    assert_equal_to_torch(lambda *x: einsum(equation, *x), lambda *x: torch.einsum(equation, *x), operands(*shapes))
 
 
 @pytest.mark.parametrize(
@@ -151,5 +149,5 @@ def test_einsum(equation, shapes):
 def test_einsum_rejects_what_torch_rejects(equation, shapes):
     with pytest.raises(RuntimeError):
         torch.einsum(equation, *[torch.ones(shape) for shape in shapes])
-    with pytest.raises(ValueError, match="^einsum: "):
+    with pytest.raises(ValueError, match=r"^einsum: "):
         einsum(equation, *[Tensor(np.ones(shape)) for shape in shapes])

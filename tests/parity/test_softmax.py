@@ -15,7 +15,17 @@ both_functions = pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 @both_functions
 @pytest.mark.parametrize(
     ("shape", "dim"),
-    [((), 0), ((), -1), ((5,), 0), ((3, 5), -1), ((3, 5), 0), ((2, 3, 5), 1), ((2, 3, 5), -3), ((0, 5), 1), ((5, 0), 1)],
+    [
+        ((), 0),
+        ((), -1),
+        ((5,), 0),
+        ((3, 5), -1),
+        ((3, 5), 0),
+        ((2, 3, 5), 1),
+        ((2, 3, 5), -3),
+        ((0, 5), 1),
+        ((5, 0), 1),
+    ],
 )
 def test_value_and_derivatives(name, shape, dim):
     ours, theirs = getattr(ops, name), getattr(torch, name)
@@ -27,7 +37,9 @@ def test_value_and_derivatives(name, shape, dim):
 @pytest.mark.parametrize("dim", [0, 1])
 def test_infinities_and_nan(name, dim):
     inf, nan = np.inf, np.nan
-    x = np.array([[-inf, -inf, -inf], [inf, 0, 1], [nan, 0, 1], [-inf, 0, 1], [inf, inf, 0], [0, -inf, -inf], [0, 1, nan]])
+    x = np.array(
+        [[-inf, -inf, -inf], [inf, 0, 1], [nan, 0, 1], [-inf, 0, 1], [inf, inf, 0], [0, -inf, -inf], [0, 1, nan]]
+    )
     x = x if dim == 1 else x.T.copy()
     found, expected = getattr(ops, name)(Tensor(x), dim), getattr(torch, name)(torch.tensor(x), dim)
     np.testing.assert_allclose(found.array, expected.numpy(), rtol=1e-14)

@@ -69,7 +69,7 @@ def global_norm(arrays: Sequence[np.ndarray]) -> float:
 # --- The update -------------------------------------------------------------------------------------------------------
 
 
-@serial_kernel
+@simd.inlined
 def _updated(
     param: Any,
     grad: Any,
@@ -177,5 +177,7 @@ def _check(position: int, param: np.ndarray, *others: np.ndarray) -> None:
                 f"adam_update: {name}[{position}] is {other.shape} {other.dtype}, "
                 f"but params[{position}] is {param.shape} {param.dtype}"
             )
-    if not (param.flags.c_contiguous and others[1].flags.c_contiguous and others[2].flags.c_contiguous):
-        raise ValueError(f"adam_update: params, m and v at {position} must be C-contiguous, since they change in place")
+    if not (param.flags.carray and others[1].flags.carray and others[2].flags.carray):
+        raise ValueError(
+            f"adam_update: params, m and v at {position} must be writeable and C-contiguous, since they change in place"
+        )

@@ -29,7 +29,7 @@ _BLOCK_SIZE = 16384  # elements that a thread takes at a time, or one row if tha
 # --- Rows -------------------------------------------------------------------------------------------------------------
 
 
-@serial_kernel
+@simd.inlined
 def _log_sum_exp(x: Any, start: int, whole: int, rest: int) -> Any:
     tail = simd.load_part(x, whole, rest, -math.inf)
     top = row_maximum(x, start, whole, tail)
@@ -37,7 +37,7 @@ def _log_sum_exp(x: Any, start: int, whole: int, rest: int) -> Any:
     return simd.reduce_max(shift_of(x, top) + simd_math.log(total))
 
 
-@serial_kernel
+@simd.inlined
 def _smooth_sum(x: Any, weight: Any, weighted: bool, start: int, whole: int, rest: int) -> Any:
     """The sum of the row's logits, each times its class's weight if there are weights."""
     total = simd.load_part(x, whole, rest, 0.0)
@@ -109,7 +109,7 @@ def _backward_rows(
         dx[start + target] -= of_target
 
 
-@serial_kernel
+@simd.inlined
 def _write_gradient(
     x: Any, weight: Any, weighted: bool, dx: Any, start: int, size: int, rest: int, lse: float, total: Any, share: Any
 ) -> None:
@@ -229,9 +229,10 @@ def cross_entropy_backward(
             )
     if out is None:
         out = np.empty(logits.shape, logits.dtype)
-    elif out.shape != logits.shape or out.dtype != logits.dtype or not out.flags.c_contiguous:
+    elif out.shape != logits.shape or out.dtype != logits.dtype or not out.flags.carray:
         raise ValueError(
-            f"{name}: out must be C-contiguous, {logits.shape} and {logits.dtype}, got {out.shape} {out.dtype}"
+            f"{name}: out must be writeable, C-contiguous, {logits.shape} and {logits.dtype}, "
+            f"got {out.shape} {out.dtype}"
         )
     weight_sum = float(flat_weight.sum(dtype=np.float64)) if flat_weight.size else float(size)
     settings = (size, ignore_index, float(label_smoothing), weight_sum)

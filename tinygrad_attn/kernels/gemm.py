@@ -26,7 +26,7 @@ import numba
 import numpy as np
 from numba import types
 
-from .gemm_codegen import ACTIVATIONS, activate_tile, multiply_tile, pack_a, pack_b, prefetch, tile_shape
+from .gemm_codegen import ACTIVATIONS, activate_tile, multiply_tile, pack_a, pack_b, tile_shape
 from .jit import get_num_threads, parallel_kernel, serial_kernel
 
 __all__ = ["gemm"]
@@ -42,19 +42,28 @@ class _Plan(NamedTuple):
     a_width: int  # of a packed panel of A
     block_rows: int
     block_depth: int
+    block_columns: int
     a_panel: int  # bytes of a packed panel of A
     b_panel: int  # bytes of a packed panel of B
-
-
-_BLOCK_STRIPS = 36
-_BLOCK_DEPTH = 512
+    a_block: int  # bytes of a packed block of A
+    b_block: int  # bytes of a packed block of B
 
 
 def _plan(itemsize: int) -> _Plan:
     tile = tile_shape(itemsize)
-    block_depth = _BLOCK_DEPTH * 4 // itemsize
+    block_strips, block_depth, block_panels = 128, 1536 // itemsize, 16
     a_panel, b_panel = (width * block_depth * itemsize for width in (tile.a_width, tile.columns))
-    return _Plan(itemsize, *tile, _BLOCK_STRIPS * tile.rows, block_depth, a_panel, b_panel)
+    return _Plan(
+        itemsize,
+        *tile,
+        block_strips * tile.rows,
+        block_depth,
+        block_panels * tile.columns,
+        a_panel,
+        b_panel,
+        block_strips * a_panel,
+        block_panels * b_panel,
+    )
 
 
 _SINGLE, _DOUBLE = _plan(4), _plan(8)
@@ -105,11 +114,11 @@ def _multiply_block(
     activation: int,
 ) -> None:
     """C, or C +, = activation(A B + bias) for one rectangle of C, from addresses and strides in bytes."""
-    b_scratch, a_scratch = scratch, scratch + plan.b_panel
+    b_scratch, a_scratch = scratch, scratch + plan.b_block
     # Equal blocks, so that none is left with a short last one.
     block_depth = -(-depth // -(-depth // plan.block_depth))
     block_rows = -(-rows // -(-rows // plan.block_rows))
-    # What is used only once or twice costs less to read where it lies than to copy.
+    # What is used only a few times costs less to read where it lies than to copy.
     read_a = columns <= 2 * plan.tile_columns
     read_b = b_column == plan.itemsize and rows <= 2 * plan.tile_rows
     for k0 in range(0, depth, block_depth):
@@ -126,52 +135,48 @@ def _multiply_block(
                     tile_rows = strip_rows + (strip < longer)
                     pack_a(dtype, a_scratch + strip * plan.a_panel, a_block + i * a_row, a_row, a_depth, tile_rows, ks)
                     i += tile_rows
-            for j in range(0, columns, plan.tile_columns):
-                tile_columns = min(plan.tile_columns, columns - j)
-                b_panel, b_step = b + k0 * b_depth + j * b_column, b_depth
-                ahead_rows = 0
-                if not read_b or tile_columns % plan.lanes != 0:
-                    pack_b(dtype, b_scratch, b_panel, b_column, b_depth, tile_columns, ks)
-                    if j + plan.tile_columns < columns:
-                        ahead = b_panel + plan.tile_columns * b_column
-                        ahead_columns = min(plan.tile_columns, columns - j - plan.tile_columns)
-                        if b_column == plan.itemsize:
-                            ahead_rows, ahead_stride, ahead_bytes = ks, b_depth, ahead_columns * plan.itemsize
-                        else:
-                            ahead_rows, ahead_stride, ahead_bytes = ahead_columns, b_column, ks * plan.itemsize
-                    b_panel, b_step = b_scratch, plan.tile_columns * plan.itemsize
-                tile_bias = bias + j * plan.itemsize if bias != 0 and first else 0
-                ahead_step = -(-ahead_rows // strips)
+            for j0 in range(0, columns, plan.block_columns):
+                width = min(plan.block_columns, columns - j0)
+                b_block = b + k0 * b_depth + j0 * b_column
+                for j in range(0, width, plan.tile_columns):
+                    tile_columns = min(plan.tile_columns, width - j)
+                    if not read_b or tile_columns % plan.lanes != 0:
+                        panel = b_scratch + j // plan.tile_columns * plan.b_panel
+                        pack_b(dtype, panel, b_block + j * b_column, b_column, b_depth, tile_columns, ks)
                 i = 0
                 for strip in range(strips):
                     tile_rows = strip_rows + (strip < longer)
-                    if ahead_rows > 0:
-                        count = min(ahead_step, ahead_rows)
-                        prefetch(dtype, ahead, ahead_stride, count, ahead_bytes)
-                        ahead_rows -= count
-                        ahead += count * ahead_stride
                     if read_a:
                         a_panel, a_item, a_step = a_block + i * a_row, a_row, a_depth
                     else:
-                        a_panel, a_item, a_step = a_scratch + strip * plan.a_panel, plan.itemsize, plan.a_width * plan.itemsize
-                    tile = c + (i0 + i) * c_row + j * plan.itemsize
-                    multiply_tile(
-                        dtype,
-                        tile_rows,
-                        tile_columns,
-                        ks,
-                        a_panel,
-                        a_item,
-                        a_step,
-                        b_panel,
-                        b_step,
-                        tile,
-                        c_row,
-                        tile_bias,
-                        int(accumulate or not first),
-                    )
-                    if last and activation >= 0:
-                        activate_tile(dtype, activation, tile, c_row, tile_rows, tile_columns)
+                        a_panel = a_scratch + strip * plan.a_panel
+                        a_item, a_step = plan.itemsize, plan.a_width * plan.itemsize
+                    for j in range(0, width, plan.tile_columns):
+                        tile_columns = min(plan.tile_columns, width - j)
+                        if read_b and tile_columns % plan.lanes == 0:
+                            b_panel, b_step = b_block + j * b_column, b_depth
+                        else:
+                            b_panel = b_scratch + j // plan.tile_columns * plan.b_panel
+                            b_step = plan.tile_columns * plan.itemsize
+                        tile = c + (i0 + i) * c_row + (j0 + j) * plan.itemsize
+                        tile_bias = bias + (j0 + j) * plan.itemsize if bias != 0 and first else 0
+                        multiply_tile(
+                            dtype,
+                            tile_rows,
+                            tile_columns,
+                            ks,
+                            a_panel,
+                            a_item,
+                            a_step,
+                            b_panel,
+                            b_step,
+                            tile,
+                            c_row,
+                            tile_bias,
+                            int(accumulate or not first),
+                        )
+                        if last and activation >= 0:
+                            activate_tile(dtype, activation, tile, c_row, tile_rows, tile_columns)
                     i += tile_rows
 
 
@@ -260,7 +265,7 @@ class _Workspaces(threading.local):
         workspace = self.by_dtype.get(dtype)
         if workspace is None:
             plan = _SINGLE if dtype.itemsize == 4 else _DOUBLE
-            elements = (_BLOCK_STRIPS * plan.a_panel + plan.b_panel) // plan.itemsize
+            elements = (plan.a_block + plan.b_block) // plan.itemsize
             workspace = np.empty((numba.config.NUMBA_NUM_THREADS, elements), dtype)
             self.by_dtype[dtype] = workspace
         return workspace

@@ -33,11 +33,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["ACTIVATIONS", "TileShape", "activate_tile", "multiply_tile", "pack_a", "pack_b", "prefetch", "tile_shape"]
+__all__ = ["ACTIVATIONS", "TileShape", "activate_tile", "multiply_tile", "pack_a", "pack_b", "tile_shape"]
 
 _INT = ir.IntType(64)
-_BYTE_POINTER = ir.IntType(8).as_pointer()
-_CACHE_LINE = 64
 Address = ir.Value  # a 64-bit integer
 
 
@@ -117,12 +115,6 @@ class _Emitter:
             f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), [self.vector, pointer.type, ir.IntType(32), self.mask]
         )
         self.builder.call(function, [value, pointer, ir.Constant(ir.IntType(32), 1), mask])
-
-    def prefetch(self, address: Address, *, write: bool) -> None:
-        # for writing into the first-level cache, for reading into the second; data, not instructions
-        flags = [ir.Constant(ir.IntType(32), flag) for flag in ((1, 3, 1) if write else (0, 2, 1))]
-        function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [_BYTE_POINTER] + [ir.IntType(32)] * 3)
-        self.builder.call(function, [self.builder.inttoptr(address, _BYTE_POINTER), *flags])
 
     def broadcast(self, value: ir.Value, vector: ir.VectorType | None = None) -> ir.Value:
         vector = vector or self.vector
@@ -207,9 +199,6 @@ def _emit_tile(rows: int, vectors: int) -> Callable[..., None]:
         last = emit.first_lanes(builder.sub(columns, emit.integer((vectors - 1) * emit.lanes)))
         masks = [None] * (vectors - 1) + [last]
         targets = {(r, v): emit.offset(emit.offset(c, r, c_row), v, step) for r, v in tile}
-        for r in range(rows):
-            for v in range(vectors):
-                emit.prefetch(targets[r, v], write=True)
 
         # Sums start at the bias. Without one, an empty mask over an address that is valid gives zeros.
         has_bias = builder.icmp_signed("!=", bias, emit.integer(0))
@@ -400,25 +389,6 @@ _pack_a = _pack_intrinsic(lambda shape: shape.a_width, "pack_a")
 _pack_b = _pack_intrinsic(lambda shape: shape.columns, "pack_b")
 
 
-def _emit_prefetch(emit: _Emitter, source: Address, stride: ir.Value, count: ir.Value, length: ir.Value) -> None:
-    builder, line = emit.builder, emit.integer(_CACHE_LINE)
-    lines = builder.sdiv(builder.add(length, emit.integer(_CACHE_LINE - 1)), line)
-    with cgutils.for_range(builder, count, intp=_INT) as row:
-        start = emit.offset(source, row.index, stride)
-        with cgutils.for_range(builder, lines, intp=_INT) as column:
-            emit.prefetch(emit.offset(start, column.index, _CACHE_LINE), write=False)
-
-
-@intrinsic
-def _prefetch(typingctx: Any, dtype: Any, source: Any, stride: Any, count: Any, length: Any) -> Any:
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        emit = _Emitter(builder, dtype)
-        builder.call(_define(_emit_prefetch, f"gemm_prefetch_{emit.suffix}", emit, 4), arguments[1:])
-        return context.get_dummy_value()
-
-    return types.void(dtype, *[types.int64] * 4), generate
-
-
 def _emit_activation(activation: _EmitActivation) -> Callable[..., None]:
     def body(emit: _Emitter, c: Address, c_row: ir.Value, rows: ir.Value, columns: ir.Value) -> None:
         builder, lanes = emit.builder, emit.integer(emit.lanes)
@@ -500,13 +470,9 @@ def _activate_tile_in_numpy(dtype: Any, code: int, c: int, c_row: int, rows: int
     tile[...] = list(ACTIVATIONS.values())[code][1](tile)
 
 
-def _prefetch_in_numpy(dtype: Any, source: int, stride: int, count: int, length: int) -> None:
-    """Changes nothing that can be seen."""
-
-
 if numba.config.DISABLE_JIT:
-    multiply_tile, activate_tile, prefetch = _multiply_tile_in_numpy, _activate_tile_in_numpy, _prefetch_in_numpy
+    multiply_tile, activate_tile = _multiply_tile_in_numpy, _activate_tile_in_numpy
     pack_a = _pack_in_numpy(lambda shape: shape.a_width)
     pack_b = _pack_in_numpy(lambda shape: shape.columns)
 else:
-    multiply_tile, activate_tile, prefetch, pack_a, pack_b = _multiply_tile, _activate_tile, _prefetch, _pack_a, _pack_b
+    multiply_tile, activate_tile, pack_a, pack_b = _multiply_tile, _activate_tile, _pack_a, _pack_b

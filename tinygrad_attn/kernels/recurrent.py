@@ -16,194 +16,12 @@ the gradient of W_hh needs, are a view of it, and that gradient is one product o
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels import simd, simd_math
 from tinygrad_attn.kernels.gemm import gemm
-from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.recurrent_steps import gru_step, gru_step_backward, lstm_step, lstm_step_backward
 
 __all__ = ["gru_sequence", "gru_sequence_backward", "lstm_sequence", "lstm_sequence_backward"]
-
-_SERIAL_SIZE = 8192  # states up to which waking the threads costs more than they save
-_BLOCK_SIZE = 2048  # states that a thread takes at a time, or one row if that is longer
-
-
-# --- One step of some rows of the batch -------------------------------------------------------------------------------
-# Arrays are flat; a row of k gates is k parts of ``size``. Rows whose mask is False keep their state: their gates are
-# left unwritten, and their gradient passes on to the state before.
-
-
-@serial_kernel
-def _gru_rows(gx: Any, gh: Any, h: Any, mask: Any, gates: Any, new_h: Any, size: int, first: int, last: int) -> None:
-    """Write r, z, n and gh_n to ``gates``, and the new state."""
-    step = simd.lanes(h)
-    for row in range(first, last):
-        if not mask[row]:
-            new_h[row * size : (row + 1) * size] = h[row * size : (row + 1) * size]
-            continue
-        for i in range(0, size, step):
-            count = min(step, size - i)
-            x, out, at = 3 * row * size + i, 4 * row * size + i, row * size + i
-            old = simd.load_part(h, at, count, 0.0)
-            gh_n = simd.load_part(gh, x + 2 * size, count, 0.0)
-            r = simd_math.sigmoid(simd.load_part(gx, x, count, 0.0) + simd.load_part(gh, x, count, 0.0))
-            z = simd_math.sigmoid(simd.load_part(gx, x + size, count, 0.0) + simd.load_part(gh, x + size, count, 0.0))
-            n = simd_math.tanh(simd.fma(r, gh_n, simd.load_part(gx, x + 2 * size, count, 0.0)))
-            simd.store_part(gates, out, count, r)
-            simd.store_part(gates, out + size, count, z)
-            simd.store_part(gates, out + 2 * size, count, n)
-            simd.store_part(gates, out + 3 * size, count, gh_n)
-            simd.store_part(new_h, at, count, simd.fma(z, old - n, n))
-
-
-@serial_kernel
-def _gru_backward_rows(
-    g: Any, h: Any, mask: Any, gates: Any, dgx: Any, dgh: Any, dh: Any, size: int, first: int, last: int
-) -> None:
-    """``g`` and ``dh`` together are the new state's gradient; ``dh`` becomes the old one's, less its part through gh."""
-    step = simd.lanes(h)
-    for row in range(first, last):
-        if not mask[row]:
-            dgx[3 * row * size : 3 * (row + 1) * size] = 0.0
-            dgh[3 * row * size : 3 * (row + 1) * size] = 0.0
-            for i in range(row * size, (row + 1) * size):
-                dh[i] += g[i]
-            continue
-        for i in range(0, size, step):
-            count = min(step, size - i)
-            x, out, at = 3 * row * size + i, 4 * row * size + i, row * size + i
-            r = simd.load_part(gates, out, count, 0.0)
-            z = simd.load_part(gates, out + size, count, 0.0)
-            n = simd.load_part(gates, out + 2 * size, count, 0.0)
-            gh_n = simd.load_part(gates, out + 3 * size, count, 0.0)
-            d = simd.load_part(dh, at, count, 0.0) + simd.load_part(g, at, count, 0.0)
-            dz = d * (simd.load_part(h, at, count, 0.0) - n) * z * (1.0 - z)
-            dn = d * (1.0 - z) * (1.0 - n * n)
-            dr = dn * gh_n * r * (1.0 - r)
-            simd.store_part(dgx, x, count, dr)
-            simd.store_part(dgx, x + size, count, dz)
-            simd.store_part(dgx, x + 2 * size, count, dn)
-            simd.store_part(dgh, x, count, dr)
-            simd.store_part(dgh, x + size, count, dz)
-            simd.store_part(dgh, x + 2 * size, count, dn * r)
-            simd.store_part(dh, at, count, d * z)
-
-
-@serial_kernel
-def _lstm_rows(
-    gx: Any, gh: Any, h: Any, c: Any, mask: Any, gates: Any, new_h: Any, new_c: Any, size: int, first: int, last: int
-) -> None:
-    """Write i, f, g and o to ``gates``, and the new state and cell."""
-    step = simd.lanes(h)
-    for row in range(first, last):
-        if not mask[row]:
-            new_h[row * size : (row + 1) * size] = h[row * size : (row + 1) * size]
-            new_c[row * size : (row + 1) * size] = c[row * size : (row + 1) * size]
-            continue
-        for j in range(0, size, step):
-            count = min(step, size - j)
-            x, at = 4 * row * size + j, row * size + j
-            i = simd_math.sigmoid(simd.load_part(gx, x, count, 0.0) + simd.load_part(gh, x, count, 0.0))
-            x += size
-            f = simd_math.sigmoid(simd.load_part(gx, x, count, 0.0) + simd.load_part(gh, x, count, 0.0))
-            x += size
-            g = simd_math.tanh(simd.load_part(gx, x, count, 0.0) + simd.load_part(gh, x, count, 0.0))
-            x += size
-            o = simd_math.sigmoid(simd.load_part(gx, x, count, 0.0) + simd.load_part(gh, x, count, 0.0))
-            x -= 3 * size
-            cell = simd.fma(f, simd.load_part(c, at, count, 0.0), i * g)
-            simd.store_part(gates, x, count, i)
-            simd.store_part(gates, x + size, count, f)
-            simd.store_part(gates, x + 2 * size, count, g)
-            simd.store_part(gates, x + 3 * size, count, o)
-            simd.store_part(new_c, at, count, cell)
-            simd.store_part(new_h, at, count, o * simd_math.tanh(cell))
-
-
-@serial_kernel
-def _lstm_backward_rows(
-    g: Any,
-    c: Any,
-    new_c: Any,
-    mask: Any,
-    gates: Any,
-    dgates: Any,
-    dh: Any,
-    dc: Any,
-    size: int,
-    first: int,
-    last: int,
-) -> None:
-    """``g`` and ``dh`` together are the new state's gradient, ``dc`` the new cell's; ``dh`` and ``dc`` become the old
-    ones', ``dh`` less its part through gh."""
-    step = simd.lanes(g)
-    for row in range(first, last):
-        if not mask[row]:
-            dgates[4 * row * size : 4 * (row + 1) * size] = 0.0
-            for j in range(row * size, (row + 1) * size):
-                dh[j] += g[j]
-            continue
-        for j in range(0, size, step):
-            count = min(step, size - j)
-            x, at = 4 * row * size + j, row * size + j
-            i = simd.load_part(gates, x, count, 0.0)
-            f = simd.load_part(gates, x + size, count, 0.0)
-            new = simd.load_part(gates, x + 2 * size, count, 0.0)
-            o = simd.load_part(gates, x + 3 * size, count, 0.0)
-            tanh_c = simd_math.tanh(simd.load_part(new_c, at, count, 0.0))
-            d = simd.load_part(dh, at, count, 0.0) + simd.load_part(g, at, count, 0.0)
-            d_cell = simd.fma(d * o, 1.0 - tanh_c * tanh_c, simd.load_part(dc, at, count, 0.0))
-            simd.store_part(dgates, x, count, d_cell * new * i * (1.0 - i))
-            simd.store_part(dgates, x + size, count, d_cell * simd.load_part(c, at, count, 0.0) * f * (1.0 - f))
-            simd.store_part(dgates, x + 2 * size, count, d_cell * i * (1.0 - new * new))
-            simd.store_part(dgates, x + 3 * size, count, d * tanh_c * o * (1.0 - o))
-            simd.store_part(dh, at, count, simd.splat(g, 0.0))
-            simd.store_part(dc, at, count, d_cell * f)
-
-
-@parallel_kernel
-def _gru_parallel(
-    gx: Any, gh: Any, h: Any, mask: Any, gates: Any, new_h: Any, size: int, rows: int, block: int
-) -> None:
-    for i in numba.prange((rows + block - 1) // block):
-        _gru_rows(gx, gh, h, mask, gates, new_h, size, i * block, min(rows, (i + 1) * block))
-
-
-@parallel_kernel
-def _gru_backward_parallel(
-    g: Any, h: Any, mask: Any, gates: Any, dgx: Any, dgh: Any, dh: Any, size: int, rows: int, block: int
-) -> None:
-    for i in numba.prange((rows + block - 1) // block):
-        _gru_backward_rows(g, h, mask, gates, dgx, dgh, dh, size, i * block, min(rows, (i + 1) * block))
-
-
-@parallel_kernel
-def _lstm_parallel(
-    gx: Any, gh: Any, h: Any, c: Any, mask: Any, gates: Any, new_h: Any, new_c: Any, size: int, rows: int, block: int
-) -> None:
-    for i in numba.prange((rows + block - 1) // block):
-        _lstm_rows(gx, gh, h, c, mask, gates, new_h, new_c, size, i * block, min(rows, (i + 1) * block))
-
-
-@parallel_kernel
-def _lstm_backward_parallel(
-    g: Any, c: Any, new_c: Any, mask: Any, gates: Any, dgates: Any, dh: Any, dc: Any, size: int, rows: int, block: int
-) -> None:
-    for i in numba.prange((rows + block - 1) // block):
-        _lstm_backward_rows(g, c, new_c, mask, gates, dgates, dh, dc, size, i * block, min(rows, (i + 1) * block))
-
-
-def _run(serial: Any, parallel: Any, arrays: tuple[np.ndarray, ...], size: int, rows: int) -> None:
-    if size * rows <= _SERIAL_SIZE:
-        serial(*arrays, size, 0, rows)
-    else:
-        parallel(*arrays, size, rows, max(1, _BLOCK_SIZE // size))
-
-
-# --- Whole sequences --------------------------------------------------------------------------------------------------
 
 
 def gru_sequence(
@@ -236,8 +54,7 @@ def gru_sequence(
     flat_x, flat_h, flat_gates, w_hh_t = _flat(gx), _flat(states), _flat(gates), w_hh.T
     for t in range(steps)[:: -1 if reverse else 1]:
         gemm(states[t + before], w_hh_t, gh, bias=b_hh)
-        arrays = (flat_x[t], gh.reshape(-1), flat_h[t + before], mask[t], flat_gates[t], flat_h[t + after])
-        _run(_gru_rows, _gru_parallel, arrays, size, batch)
+        gru_step(flat_x[t], gh.reshape(-1), flat_h[t + before], mask[t], flat_gates[t], flat_h[t + after], size)
     return states[after : after + steps], states, gates
 
 
@@ -263,8 +80,8 @@ def gru_sequence_backward(
     dh = np.zeros((batch, size), g.dtype)
     flat_g, flat_h, flat_gates, flat_dgx, flat_dgh = (_flat(array) for array in (g, states, gates, dgx, dgh))
     for t in range(steps)[:: 1 if reverse else -1]:
-        arrays = (flat_g[t], flat_h[t + before], mask[t], flat_gates[t], flat_dgx[t], flat_dgh[t], dh.reshape(-1))
-        _run(_gru_backward_rows, _gru_backward_parallel, arrays, size, batch)
+        saved = (flat_h[t + before], mask[t], flat_gates[t])
+        gru_step_backward(flat_g[t], *saved, flat_dgx[t], flat_dgh[t], dh.reshape(-1), size)
         gemm(dgh[t], w_hh, dh, accumulate=True)
     return dgx, *_parameter_gradients(dgh, states[before : before + steps]), dh
 
@@ -304,7 +121,7 @@ def lstm_sequence(
         gemm(states[t + before], w_hh_t, gh, bias=b_hh)
         old = (flat_x[t], gh.reshape(-1), flat_h[t + before], flat_c[t + before], mask[t])
         new = (flat_gates[t], flat_h[t + after], flat_c[t + after])
-        _run(_lstm_rows, _lstm_parallel, (*old, *new), size, batch)
+        lstm_step(*old, *new, size)
     return states[after : after + steps], states, cells, gates
 
 
@@ -335,8 +152,7 @@ def lstm_sequence_backward(
     flat_g, flat_c, flat_gates, flat_dgates = (_flat(array) for array in (g, cells, gates, dgates))
     for t in range(steps)[:: 1 if reverse else -1]:
         saved = (flat_c[t + before], flat_c[t + after], mask[t], flat_gates[t])
-        arrays = (flat_g[t], *saved, flat_dgates[t], dh.reshape(-1), dc.reshape(-1))
-        _run(_lstm_backward_rows, _lstm_backward_parallel, arrays, size, batch)
+        lstm_step_backward(flat_g[t], *saved, flat_dgates[t], dh.reshape(-1), dc.reshape(-1), size)
         gemm(dgates[t], w_hh, dh, accumulate=True)
     return dgates, *_parameter_gradients(dgates, states[before : before + steps]), dh, dc
 

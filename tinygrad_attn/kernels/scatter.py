@@ -67,8 +67,10 @@ def scatter_add_rows(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np
             f"scatter_add_rows: for out {out.shape} and index {index.shape}, rows must be "
             f"{index.shape + out.shape[1:]}, got {rows.shape}"
         )
-    if not out.flags.c_contiguous:
-        raise ValueError(f"scatter_add_rows: out {out.shape} must be C-contiguous, since it is changed in place")
+    if not out.flags.carray:
+        raise ValueError(
+            f"scatter_add_rows: out {out.shape} must be writeable and C-contiguous, since it changes in place"
+        )
     if index.size and (index.min() < 0 or index.max() >= len(out)):
         raise IndexError(
             f"scatter_add_rows: index must be from 0 to {len(out) - 1} for out {out.shape}, "

@@ -22,6 +22,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -36,6 +37,7 @@ __all__ = [
     "elementwise",
     "emits",
     "fma",
+    "inlined",
     "lanes",
     "load",
     "load_mask",
@@ -51,6 +53,9 @@ __all__ = [
     "store_part",
     "widen",
 ]
+
+# For functions of vectors: part of the loop that calls them, since a call would pass vectors through memory.
+inlined = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 
 _BYTES = 64  # of a vector: an AVX-512 register
 _INDEX = ir.IntType(64)
@@ -107,25 +112,22 @@ def _scalar_to_vector(
 Emitter = Callable[..., ir.Value]  # (context, builder, signature, arguments) -> value
 
 
-def emits(function: Callable[..., Any], typing: Callable[..., Signature | None]) -> Callable[[Emitter], Emitter]:
-    """Register what numba emits for a call of ``function``; ``typing`` maps the argument types to a signature."""
+def emits(
+    function: Callable[..., Any],
+    typing: Callable[..., Signature | None],
+    takes: tuple[Any, ...] = (types.VarArg(types.Any),),
+) -> Callable[[Emitter], Emitter]:
+    """Register what numba emits for a call of ``function`` with arguments of the kinds ``takes``.
 
+    ``typing`` maps the types of a call's arguments to those that the emitter gets and returns, or to None.
+    """
+
+    @infer_global(function)
     class Template(AbstractTemplate):
-        key = function
-
         def generic(self, arguments: tuple[types.Type, ...], keywords: dict[str, types.Type]) -> Signature | None:
             return None if keywords else typing(*arguments)
 
-    if function.__module__ == __name__:
-        infer_global(function, types.Function(Template))
-    else:  # an operator: numba's own template stays beside this one
-        infer_global(function)(Template)
-
-    def register(emitter: Emitter) -> Emitter:
-        lower_builtin(function, types.VarArg(types.Any))(emitter)
-        return emitter
-
-    return register
+    return lower_builtin(function, *takes)
 
 
 def call_intrinsic(builder: ir.IRBuilder, name: str, *arguments: ir.Value) -> ir.Value:
@@ -301,7 +303,7 @@ def _define_operators() -> None:
     instructions = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}
     for function, instruction in instructions.items():
 
-        @emits(function, lambda *kinds: elementwise(*kinds) if len(kinds) == 2 else None)
+        @emits(function, lambda *kinds: elementwise(*kinds) if len(kinds) == 2 else None, (Vector, Vector))
         def emit_arithmetic(
             context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any, name: str = instruction
         ) -> ir.Value:
@@ -310,13 +312,13 @@ def _define_operators() -> None:
     signs = {operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.eq: "=="}
     for function, sign in signs.items():
 
-        @emits(function, _comparison)
+        @emits(function, _comparison, (Vector, Vector))
         def emit_comparison(
             context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any, name: str = sign
         ) -> ir.Value:
             return builder.fcmp_ordered(name, *arguments)
 
-    @emits(operator.neg, elementwise)
+    @emits(operator.neg, elementwise, (Vector,))
     def emit_negation(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
         return builder.fneg(*arguments)
 
@@ -388,9 +390,7 @@ def _emit_maximum(context: Any, builder: ir.IRBuilder, sig: Signature, arguments
 
 def select(mask: Any, x: Any, y: Any) -> Any:
     """``x`` where ``mask``, elsewhere ``y``; one of them may be a scalar."""
-    return (
-        np.where(mask, x, np.asarray(y, x.dtype)) if isinstance(x, np.ndarray) else np.where(mask, y.dtype.type(x), y)
-    )
+    return np.where(mask, x, y)
 
 
 @emits(select, lambda mask, x, y: signature(_numbers(x, y), mask, _numbers(x, y), _numbers(x, y)))

@@ -14,8 +14,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.typing.templates import Signature, signature
 
-from tinygrad_attn.kernels.jit import serial_kernel
-from tinygrad_attn.kernels.simd import call_intrinsic, copysign, elementwise, emits, fma, select
+from tinygrad_attn.kernels.simd import call_intrinsic, copysign, elementwise, emits, fma, inlined, select
 
 __all__ = ["exp", "log", "sigmoid", "tanh"]
 
@@ -86,7 +85,7 @@ _TAYLOR_SINGLE = tuple(1.0 / math.factorial(n) for n in range(7, 0, -1))  # of (
 _TAYLOR_DOUBLE = tuple(1.0 / math.factorial(n) for n in range(13, 0, -1))
 
 
-@serial_kernel
+@inlined
 def _exp_parts(x: Any) -> Any:
     """``(exp(r) - 1, 2^(k-1))`` of the comment above, for ``x`` in the range that `exp` clamps to."""
     rounding = _by_type(x, _ROUND_SINGLE, _ROUND_DOUBLE)
@@ -97,7 +96,7 @@ def _exp_parts(x: Any) -> Any:
     return r * _polynomial(r, _TAYLOR_SINGLE, _TAYLOR_DOUBLE), _low_bits_to_exponent(shifted)
 
 
-@serial_kernel
+@inlined
 def exp(x: Any) -> Any:
     """e to the power of each lane, within 2 ulp; 0 and inf at the infinities, and 0 where the result is subnormal."""
     low = _by_type(x, -87.4, -708.6)
@@ -136,7 +135,7 @@ _ARTANH_SINGLE = tuple(2.0 / n for n in range(9, 1, -2))  # of (log(m) - 2 s) / 
 _ARTANH_DOUBLE = tuple(2.0 / n for n in range(21, 1, -2))
 
 
-@serial_kernel
+@inlined
 def log(x: Any) -> Any:
     """The natural logarithm of each lane, within 2 ulp; -inf at 0 and at subnormals, NaN below 0."""
     m, k = _split(x)
@@ -153,13 +152,13 @@ def log(x: Any) -> Any:
     return select(x < 0.0, math.nan, value)
 
 
-@serial_kernel
+@inlined
 def sigmoid(x: Any) -> Any:
     """``1 / (1 + exp(-x))`` of each lane."""
     return 1.0 / (1.0 + exp(-x))
 
 
-@serial_kernel
+@inlined
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent of each lane: ``(1 - e) / (1 + e)`` with ``e = exp(-2 |x|)``, by way of ``e - 1``."""
     size = select(x < 0.0, x, -x) * 2.0  # -2 |x|

@@ -25,7 +25,7 @@ _BLOCK_SIZE = 16384  # elements that a thread takes at a time, or one row if tha
 #     as ``tail``, since reading back what a masked store has just written would stall --------------------------------
 
 
-@serial_kernel
+@simd.inlined
 def row_maximum(x: Any, start: int, whole: int, tail: Any) -> Any:
     top = tail
     for i in range(start, whole, simd.lanes(x)):
@@ -33,7 +33,7 @@ def row_maximum(x: Any, start: int, whole: int, tail: Any) -> Any:
     return simd.reduce_max(top)
 
 
-@serial_kernel
+@simd.inlined
 def _mask_row(x: Any, mask: Any, mask_start: int, y: Any, start: int, whole: int, tail: Any) -> Any:
     """Write the row to ``y`` with -inf where ``mask`` is False, and return its maximum."""
     top = tail
@@ -45,14 +45,14 @@ def _mask_row(x: Any, mask: Any, mask_start: int, y: Any, start: int, whole: int
     return simd.reduce_max(top)
 
 
-@serial_kernel
+@simd.inlined
 def shift_of(x: Any, top: Any) -> Any:
     """The vector to subtract from a row with maximum ``top``: zeros if that is -inf, so that -inf stays -inf."""
     shift = simd.splat(x, top)
     return simd.select(shift > -math.inf, shift, 0.0)
 
 
-@serial_kernel
+@simd.inlined
 def _softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, tail: Any, top: Any) -> None:
     step = simd.lanes(x)
     shift = shift_of(x, top)
@@ -72,7 +72,7 @@ def _softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, tail: Any, t
         simd.store_part(y, whole, rest, tail * scale)
 
 
-@serial_kernel
+@simd.inlined
 def row_total(x: Any, start: int, whole: int, tail: Any, top: Any) -> Any:
     """The sum of ``exp(x - top)``."""
     shift = shift_of(x, top)
@@ -82,7 +82,7 @@ def row_total(x: Any, start: int, whole: int, tail: Any, top: Any) -> Any:
     return simd.reduce_sum(total)
 
 
-@serial_kernel
+@simd.inlined
 def _log_softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, top: Any, log_total: Any) -> None:
     shift = shift_of(x, top)
     for i in range(start, whole, simd.lanes(x)):
@@ -91,7 +91,7 @@ def _log_softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, top: Any
         simd.store_part(y, whole, rest, simd.load_part(x, whole, rest, 0.0) - shift - log_total)
 
 
-@serial_kernel
+@simd.inlined
 def _softmax_backward_row(g: Any, y: Any, dx: Any, start: int, whole: int, rest: int) -> None:
     step = simd.lanes(g)
     g_tail, y_tail = simd.load_part(g, whole, rest, 0.0), simd.load_part(y, whole, rest, 0.0)
@@ -105,7 +105,7 @@ def _softmax_backward_row(g: Any, y: Any, dx: Any, start: int, whole: int, rest:
         simd.store_part(dx, whole, rest, y_tail * (g_tail - mean))
 
 
-@serial_kernel
+@simd.inlined
 def _log_softmax_backward_row(g: Any, z: Any, dx: Any, start: int, whole: int, rest: int) -> None:
     step = simd.lanes(g)
     tail = simd.load_part(g, whole, rest, 0.0)
@@ -270,9 +270,10 @@ def _prepare(name: str, x: np.ndarray, out: np.ndarray | None) -> tuple[np.ndarr
         raise ValueError(f"{name}: needs at least one axis, got a 0-d array; reshape it to (1,)")
     if out is None:
         out = np.empty(x.shape, x.dtype)
-    elif out.shape != x.shape or out.dtype != x.dtype or not out.flags.c_contiguous:
+    elif out.shape != x.shape or out.dtype != x.dtype or not out.flags.carray:
         raise ValueError(
-            f"{name}: out must be C-contiguous, {x.shape} and {x.dtype} as the input, got {out.shape} and {out.dtype}"
+            f"{name}: out must be writeable, C-contiguous, {x.shape} and {x.dtype} as the input, "
+            f"got {out.shape} and {out.dtype}"
         )
     size = x.shape[-1]
     return np.ascontiguousarray(x), out, size, x.size // max(size, 1)
@@ -282,14 +283,16 @@ def _mask_rows(mask: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np
     """``mask`` flat, and for each row of an array of ``shape`` where in it that row's booleans start."""
     if mask.dtype != np.bool_:
         raise TypeError(f"softmax: mask must be boolean (True = takes part), got {mask.dtype}")
+    size, leading = shape[-1], shape[:-1]
     try:
-        np.broadcast_to(mask, shape)
+        if mask.shape[-1:] != (size,):
+            mask = np.broadcast_to(mask, (*mask.shape[:-1], size))
+        starts = np.arange(0, mask.size, size).reshape(mask.shape[:-1])
+        if starts.shape != leading:
+            starts = np.ascontiguousarray(np.broadcast_to(starts, leading))
     except ValueError:
         raise ValueError(f"softmax: mask {mask.shape} does not broadcast to {shape}") from None
-    mask = np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:-1], shape[-1])))
-    leading = mask.shape[:-1]
-    starts = np.arange(0, mask.size, shape[-1]).reshape(leading)
-    return mask.reshape(-1), np.ascontiguousarray(np.broadcast_to(starts, shape[:-1])).reshape(-1)
+    return np.ascontiguousarray(mask).reshape(-1), starts.reshape(-1)
 
 
 def _run(serial: Any, parallel: Any, arrays: tuple[Any, ...], size: int, rows: int, *options: Any) -> None:

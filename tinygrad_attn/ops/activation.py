@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.kernels.special import erf as erf_kernel
+from tinygrad_attn.kernels.activation import activate, activate_backward
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.elementwise import erf, exp, quiet, sigmoid, tanh, where
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples, floats
@@ -50,6 +50,7 @@ def _away_from_zero(**options: tuple[float, ...]) -> Samples:
     samples=_away_from_zero(),
     errors=[ErrorSample((np.array([True]),), {}, TypeError, "input must be a number dtype, it is bool"), in_place],
 )
+@quiet
 def relu(input: Array) -> Array:
     """``input`` where positive, else 0, where the gradient is 0 too.
 
@@ -58,14 +59,14 @@ def relu(input: Array) -> Array:
     """
     if input.dtype == np.bool_:
         raise TypeError("relu: input must be a number dtype, it is bool")
-    return np.maximum(input, 0)
+    return activate("relu", input) if input.dtype.kind == "f" else np.maximum(input, 0)
 
 
 relu.vjp(
     "input",
     r"\bar z\,[x > 0]",
     lambda g, z: where(z <= 0.0, 0.0, g),
-    lambda g, z: np.where(z <= 0.0, 0.0, g),
+    lambda g, z: activate_backward("relu", g, z),
 )
 
 
@@ -84,14 +85,14 @@ def leaky_relu(input: Array, negative_slope: float = 0.01) -> Array:
         TypeError: the input is not float32 or float64.
     """
     _check_float("leaky_relu", input)
-    return np.where(input > 0.0, input, input * negative_slope)
+    return activate("leaky_relu", input, negative_slope)
 
 
 leaky_relu.vjp(
     "input",
     r"\bar z \text{ where } x > 0, \text{ else } s\,\bar z",
     lambda g, input, negative_slope: where(input > 0.0, g, g * negative_slope),
-    lambda g, input, negative_slope: np.where(input > 0.0, g, g * negative_slope),
+    lambda g, input, negative_slope: activate_backward("leaky_relu", g, input, negative_slope),
 )
 
 
@@ -110,7 +111,7 @@ def elu(input: Array, alpha: float = 1.0) -> Array:
         TypeError: the input is not float32 or float64.
     """
     _check_float("elu", input)
-    return np.where(input > 0.0, input, alpha * np.expm1(np.minimum(input, 0.0)))
+    return activate("elu", input, alpha)
 
 
 def _elu_rule(g: Any, input: Any, alpha: float) -> Any:
@@ -123,10 +124,13 @@ elu.vjp(
     "input",
     r"\bar z \text{ where } x > 0, \text{ else } \alpha\,\bar z \odot e^x",
     _elu_rule,
-    lambda g, input, alpha: np.where(input <= 0.0, g * (alpha * np.exp(np.minimum(input, 0.0))), g),
+    lambda g, input, alpha: activate_backward("elu", g, input, alpha),
 )
 
 # -- smooth ones -------------------------------------------------------------------------------------------------------
+
+
+_GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 
 
 def _gelu_samples(draw: Draw) -> Sample:
@@ -154,35 +158,26 @@ def gelu(input: Array, approximate: str = "none") -> Array:
         ValueError: another approximation.
     """
     _check_float("gelu", input)
-    if approximate not in ("none", "tanh"):
+    if approximate not in _GELU:
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    if approximate == "tanh":
-        return 0.5 * input * (1.0 + np.tanh(_gelu_argument(input)))
-    return 0.5 * input * (1.0 + erf_kernel(input * ROOT_HALF))
+    return activate(_GELU[approximate], input)
 
 
-def _gelu_argument(x: Any) -> Any:
-    return ROOT_TWO_OVER_PI * x * (1.0 + GELU_CUBIC * x * x)
-
-
-def _gelu_slope(x: Any, approximate: str, exp: Any, erf: Any, tanh: Any) -> Any:
-    """The derivative, on tensors or on arrays, whose functions are passed."""
-    if approximate == "tanh":
-        t = tanh(_gelu_argument(x))
-        return 0.5 * (1.0 + t) + (0.5 * ROOT_TWO_OVER_PI) * x * (1.0 - t * t) * (1.0 + 3.0 * GELU_CUBIC * x * x)
-    return 0.5 * (1.0 + erf(x * ROOT_HALF)) + x * (ONE_OVER_ROOT_TWO_PI * exp(-0.5 * x * x))
+def _gelu_rule(g: Any, input: Any, approximate: str) -> Any:
+    if approximate == "none":
+        density = exp(-0.5 * input * input) * ONE_OVER_ROOT_TWO_PI
+        return g * (0.5 * (1.0 + erf(input * ROOT_HALF)) + input * density)
+    cube = GELU_CUBIC * input * input
+    t = tanh(ROOT_TWO_OVER_PI * input * (1.0 + cube))
+    return g * (0.5 * (1.0 + t) + 0.5 * ROOT_TWO_OVER_PI * input * (1.0 - t * t) * (1.0 + 3.0 * cube))
 
 
 gelu.vjp(
     "input",
     r"\bar z \odot (\Phi(x) + x\,\varphi(x)), \quad \varphi(x) = e^{-x^2/2} / \sqrt{2\pi}",
-    lambda g, input, approximate: g * _gelu_slope(input, approximate, exp, erf, tanh),
-    lambda g, input, approximate: g * _gelu_slope(input, approximate, np.exp, erf_kernel, np.tanh),
+    _gelu_rule,
+    lambda g, input, approximate: activate_backward(_GELU[approximate], g, input),
 )
-
-
-def _logistic(x: Array) -> Array:
-    return 1.0 / (1.0 + np.exp(-x))
 
 
 @op(r"z = x \odot \sigma(x)", samples=floats(), errors=[integers, in_place])
@@ -197,18 +192,19 @@ def silu(input: Array) -> Array:
         TypeError: the input is not float32 or float64.
     """
     _check_float("silu", input)
-    return input / (1.0 + np.exp(-input))
+    return activate("silu", input)
 
 
-def _silu_slope(x: Any, s: Any) -> Any:
-    return s * (1.0 + x * (1.0 - s))
+def _silu_rule(g: Any, input: Any) -> Any:
+    s = sigmoid(input)
+    return g * (s * (1.0 + input * (1.0 - s)))
 
 
 silu.vjp(
     "input",
     r"\bar z \odot s \odot (1 + x \odot (1 - s)), \quad s = \sigma(x)",
-    lambda g, input: g * _silu_slope(input, sigmoid(input)),
-    lambda g, input: g * _silu_slope(input, _logistic(input)),
+    _silu_rule,
+    lambda g, input: activate_backward("silu", g, input),
 )
 
 
@@ -227,13 +223,12 @@ def softplus(input: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
         TypeError: the input is not float32 or float64.
     """
     _check_float("softplus", input)
-    scaled = input * beta
-    return np.where(scaled > threshold, input, np.log1p(np.exp(np.minimum(scaled, threshold))) / beta)
+    return activate("softplus", input, beta, threshold)
 
 
 softplus.vjp(
     "input",
     r"\bar z \odot \sigma(\beta x); \quad \bar z \text{ where } \beta x > \text{threshold}",
     lambda g, input, beta, threshold: where(input * beta > threshold, g, g * sigmoid(input * beta)),
-    lambda g, input, beta, threshold: np.where(input * beta > threshold, g, g * _logistic(input * beta)),
+    lambda g, input, beta, threshold: activate_backward("softplus", g, input, beta, threshold),
 )

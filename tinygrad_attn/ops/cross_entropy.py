@@ -6,6 +6,7 @@ Losses take ``reduction``: ``"mean"``, ``"sum"``, or ``"none"`` for one loss per
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ def _rows(input: Array) -> Array:
     if input.ndim == 2:
         return input
     moved = np.moveaxis(input, _class_dim(input.ndim), -1)
-    return moved.reshape(-1 if input.shape[_class_dim(input.ndim)] else 0, moved.shape[-1])
+    return moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
 
 
 def _logits_gradient(
@@ -135,8 +136,15 @@ def _logits_gradient(
     label_smoothing: float,
 ) -> Array:
     scale = np.broadcast_to(g / divisor if divisor else g * 0.0, target.shape).reshape(-1)
-    options = {"ignore_index": ignore_index, "label_smoothing": label_smoothing}
-    rows = kernels.cross_entropy_backward(scale, _rows(input), target.reshape(-1), lses, weight, **options)
+    rows = kernels.cross_entropy_backward(
+        scale,
+        _rows(input),
+        target.reshape(-1),
+        lses,
+        weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+    )
     if input.ndim == 2:
         return rows
     dim = _class_dim(input.ndim)

@@ -1,47 +1,136 @@
 """Operators and methods of `Tensor`: every function that PyTorch also offers as a method, attached here.
 
-An import points down, so the tensor knows no ops; they come to it from above.
+An import points down, so the tensor knows no ops; they come to it from above. `Tensor` declares their names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from tinygrad_attn.op import Op
-from tinygrad_attn.ops import compare, elementwise
+import numpy as np
+
+from tinygrad_attn.op import cast
+from tinygrad_attn.ops import (
+    accumulate,
+    activation,
+    arrange,
+    compare,
+    elementwise,
+    index,
+    inplace,
+    matmul,
+    parts,
+    reduce,
+    shape,
+    softmax,
+    sort,
+    spread,
+    subscript,
+)
 from tinygrad_attn.tensor import Tensor
 
-__all__: list[str] = []
+__all__ = ["FUNCTIONS"]
+
+# Functions whose first argument is the tensor, by the names they have as methods.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    name: getattr(module, name)
+    for module, names in {
+        elementwise: "abs add atan clamp cos erf exp exp2 expm1 log log1p log2 maximum minimum mul neg pow reciprocal rsqrt "
+        "sigmoid sign sin sqrt square sub tan tanh true_divide",
+        activation: "relu",
+        compare: "eq ge gt isfinite isinf isnan le logical_and logical_not logical_or logical_xor lt ne",
+        reduce: "all amax amin any logsumexp mean sum",
+        accumulate: "cumsum prod",
+        spread: "std var",
+        sort: "argmax argmin argsort max min sort topk",
+        shape: "broadcast_to clone contiguous expand flatten flip movedim permute reshape squeeze swapaxes transpose unsqueeze "
+        "view view_as",
+        parts: "chunk narrow select split unbind",
+        arrange: "diagonal repeat roll tril triu",
+        index: "gather index_add index_select masked_fill scatter scatter_add take_along_dim",
+        subscript: "index_put",
+        matmul: "bmm dot matmul mm mv outer",
+        softmax: "log_softmax softmax",
+        inplace: "add_ clamp_ copy_ div_ fill_ index_add_ masked_fill_ mul_ pow_ scatter_add_ sub_ zero_",
+    }.items()
+    for name in names.split()
+}
 
 
-def _operator(name: str, op: Op, operator: str) -> None:
-    """Make ``op`` the operator in both orders; an operand it cannot take is left to the other side."""
+def _binary(name: str, function: Callable[..., Any], reflected: bool = True) -> None:
+    """Make ``function`` an operator, in both orders."""
+    # An op's bound __call__ spares each use of the operator a look-up.
+    call = getattr(function, "__call__", function)  # noqa: B004
 
-    call = op.__call__
-
-    def forward(self: Tensor, other: Any) -> Any:
+    def operator(self: Tensor, other: Any) -> Any:
         return call(self, other)
 
-    def reflected(self: Tensor, other: Any) -> Any:
+    def reflected_operator(self: Tensor, other: Any) -> Any:
         return call(other, self)
 
-    setattr(Tensor, f"__{name}__", forward)
-    setattr(Tensor, f"__r{name}__", reflected)
+    setattr(Tensor, f"__{name}__", operator)
+    if reflected:
+        setattr(Tensor, f"__r{name}__", reflected_operator)
 
 
-for _name, _op in {
+def _method(name: str, function: Callable[..., Any]) -> None:
+    def method(self: Tensor, *arguments: Any, **options: Any) -> Any:
+        return function(self, *arguments, **options)
+
+    method.__name__, method.__doc__ = name, function.__doc__
+    setattr(Tensor, name, method)
+
+
+def _to(self: Tensor, dtype: Any) -> Tensor:
+    """The tensor converted to ``dtype``, itself if it has it already."""
+    return self if self.dtype == np.dtype(dtype) else cast(self, dtype=np.dtype(dtype))
+
+
+def _where(self: Tensor, condition: Any, other: Any) -> Tensor:
+    """The tensor's elements where ``condition`` holds, else those of ``other``."""
+    return elementwise.where(condition, self, other)
+
+
+for _name, _function in FUNCTIONS.items():
+    _method(_name, _function)
+for _name, _function in {"div": elementwise.true_divide, "to": _to, "where": _where}.items():
+    _method(_name, _function)
+for _name, _dtype in {"float": np.float32, "double": np.float64, "long": np.int64, "bool": np.bool_}.items():
+    _method(_name, (lambda dtype: lambda self: _to(self, dtype))(_dtype))
+for _name, _function in {
     "add": elementwise.add,
     "sub": elementwise.sub,
     "mul": elementwise.mul,
     "truediv": elementwise.true_divide,
     "pow": elementwise.pow,
+    "matmul": matmul.matmul,
     "and": compare.logical_and,
     "or": compare.logical_or,
     "xor": compare.logical_xor,
 }.items():
-    _operator(_name, _op, _name)
+    _binary(_name, _function)
+for _name, _function in {
+    "eq": compare.eq, "ne": compare.ne, "lt": compare.lt, "le": compare.le, "gt": compare.gt, "ge": compare.ge,
+    "iadd": inplace.add_, "isub": inplace.sub_, "imul": inplace.mul_, "itruediv": inplace.div_,
+    "ipow": inplace.pow_,
+    "ipow": inplace.pow_, "getitem": subscript.getitem,
+}.items():  # fmt: skip
+    _binary(_name, _function, reflected=False)
+for _name, _function in {"neg": elementwise.neg, "invert": compare.logical_not, "abs": elementwise.abs}.items():
+    _method(f"__{_name}__", _function)
+_method("__setitem__", inplace.setitem)
 
-for _name, _op in {"eq": compare.eq, "ne": compare.ne, "lt": compare.lt, "le": compare.le, "gt": compare.gt, "ge": compare.ge}.items():
-    setattr(Tensor, f"__{_name}__", (lambda op: lambda self, other: op(self, other))(_op))
-Tensor.__neg__ = lambda self: elementwise.neg(self)
-Tensor.__invert__ = lambda self: compare.logical_not(self)
+
+def _matrix_transpose(self: Tensor) -> Tensor:
+    """The last two axes exchanged."""
+    return shape.transpose(self, -2, -1)
+
+
+def _reversed_axes(self: Tensor) -> Tensor:
+    """All axes in reverse order: the transpose of a matrix."""
+    return shape.permute(self, *range(self.ndim)[::-1])
+
+
+setattr(Tensor, "mT", property(_matrix_transpose))  # noqa: B010  mypy knows them as declared, not as properties
+setattr(Tensor, "T", property(_reversed_axes))  # noqa: B010

@@ -73,7 +73,7 @@ def _layer_norm(
     /,
     *,
     normalized_shape: tuple[int, ...],
-    eps: float,
+    eps: float = 1e-5,
 ) -> tuple[Array, Array, Array]:
     """`layer_norm` with its operands first; saves each row's mean and 1 / sqrt(variance + eps)."""
     _check_normalized("layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
@@ -81,12 +81,19 @@ def _layer_norm(
         nothing = np.empty(input.shape, input.dtype)
         return nothing, nothing, nothing
     z, means, rstds = layer_norm_kernel(_rows(input, normalized_shape), _flat(weight), _flat(bias), eps)
-    return z.reshape(input.shape), means, rstds
+    return _as(z, input.shape), means, rstds
 
 
 def _rows(array: Array, normalized_shape: tuple[int, ...]) -> Array:
-    """The array with its last axes, the normalised ones, made one, and the others another."""
-    return array.reshape(math.prod(array.shape[: array.ndim - len(normalized_shape)]), math.prod(normalized_shape))
+    """The array with its last axes, the normalised ones, made one."""
+    if len(normalized_shape) == 1:
+        return array
+    return array.reshape(*array.shape[: array.ndim - len(normalized_shape)], math.prod(normalized_shape))
+
+
+def _as(array: Array, shape: tuple[int, ...]) -> Array:
+    # A gradient that is no view belongs to the engine, which may then add to it in place.
+    return array if array.shape == shape else array.reshape(shape)
 
 
 def _flat(array: Array | None) -> Array | None:
@@ -127,7 +134,7 @@ def _layer_norm_gradients(
         return tuple(np.zeros(shape, g.dtype) for shape in (g.shape, normalized_shape, normalized_shape))
     rows = (_rows(g, normalized_shape), _rows(input, normalized_shape))
     for_input, for_weight, for_bias = layer_norm_backward(*rows, _flat(weight), means, rstds)
-    return for_input.reshape(input.shape), for_weight.reshape(normalized_shape), for_bias.reshape(normalized_shape)
+    return _as(for_input, input.shape), _as(for_weight, normalized_shape), _as(for_bias, normalized_shape)
 
 
 def layer_norm(

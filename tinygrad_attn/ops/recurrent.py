@@ -14,7 +14,8 @@ from tinygrad_attn.kernels import recurrent as kernels
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.elementwise import add, mul, sigmoid, sub, tanh, where
 from tinygrad_attn.ops.matmul import linear
-from tinygrad_attn.ops.shape import chunk, stack, unbind, unsqueeze
+from tinygrad_attn.ops.parts import chunk, stack, unbind
+from tinygrad_attn.ops.shape import unsqueeze
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -23,18 +24,19 @@ __all__ = ["gru", "gru_cell", "gru_step"]
 Array = np.ndarray[Any, Any]
 
 
-def _check_shapes(name: str, gx: Any, gates: int, w_hh: Any, b_hh: Any, mask: Any = None, **initial: Any) -> None:
-    """Make sure that all shapes follow from the batch and the width of the initial state, and that there is a step."""
+def _check_shapes(
+    name: str, gates: int, steps: tuple[int, ...], gx: Any, w_hh: Any, b_hh: Any, mask: Any = None, **initial: Any
+) -> None:
+    """Make sure that all shapes follow from the steps (none for a cell) and the initial state: its batch and width."""
     (first, state), *_ = initial.items()
     if state.ndim != 2:
         raise ValueError(f"{name}: {first} must have shape (B, H), it has {state.shape}")
     batch, size = state.shape
-    leading = gx.shape[:-2]
     expected = {
-        "gx": (gx, (*leading, batch, gates * size)),
+        "gx": (gx, (*steps, batch, gates * size)),
         "w_hh": (w_hh, (gates * size, size)),
         "b_hh": (b_hh, (gates * size,)),
-        "mask": (mask, (*leading, batch)),
+        "mask": (mask, (*steps, batch)),
         **{which: (array, (batch, size)) for which, array in initial.items()},
     }
     for which, (array, shape) in expected.items():
@@ -44,16 +46,18 @@ def _check_shapes(name: str, gx: Any, gates: int, w_hh: Any, b_hh: Any, mask: An
         raise TypeError(f"{name}: mask must be bool (True = a step to take), it is {mask.dtype}")
 
 
-def _check_steps(name: str, gx: Any, gates: int) -> None:
+def _steps(name: str, gates: int, gx: Any) -> tuple[int, ...]:
+    """The number of steps, at least one, of a sequence."""
     if gx.ndim != 3 or not gx.shape[0]:
         raise ValueError(f"{name}: gx must have shape (T, B, {gates}H) with at least one step, it has {gx.shape}")
+    return gx.shape[:1]
 
 
 # -- GRU ---------------------------------------------------------------------------------------------------------------
 
 
 def _gru_samples(draw: Draw) -> Sample:
-    steps, batch, size = draw.integer(1, 4), draw.integer(0, 3), draw.integer(1, 3)
+    steps, batch, size = draw.integer(1, 3), draw.integer(0, 2), draw.integer(1, 2)
     bias = draw.floats((3 * size,)) if draw.boolean() else None
     mask = draw.mask((steps, batch)) if draw.boolean() else None
     gx, h0, w_hh = draw.floats((steps, batch, 3 * size)), draw.floats((batch, size)), draw.floats((3 * size, size))
@@ -78,6 +82,7 @@ _DELTAS = (
     samples=_gru_step_samples,
     errors=[
         ErrorSample((_gx[0], np.ones((3, 3)), _w_hh, None), {}, ValueError, r"gx must .* \(3, 9\).* it has \(2, 9\)"),
+        ErrorSample((_gx, _h, _w_hh, None), {}, ValueError, r"gx must .* \(2, 9\).* it has \(4, 2, 9\)"),
         ErrorSample((_gx[0], _h, _w_hh.T, None), {}, ValueError, r"w_hh must have shape \(9, 3\).* it has \(3, 9\)"),
         ErrorSample((_gx[0], _h, _w_hh, np.ones(3)), {}, ValueError, r"b_hh must have shape \(9,\).* it has \(3,\)"),
     ],
@@ -101,7 +106,7 @@ def gru_step(gx: Array, h: Array, w_hh: Array, b_hh: Array | None = None, /) -> 
     Raises:
         ValueError: shapes other than these.
     """
-    _check_shapes("gru_step", gx, 3, w_hh, b_hh, h=h)
+    _check_shapes("gru_step", 3, (), gx, w_hh, b_hh, h=h)
     outputs, states, gates = kernels.gru_sequence(gx[None], w_hh, b_hh, h)
     return outputs[0], states, gates
 
@@ -114,7 +119,7 @@ gru_step.vjp("b_hh", r"\textstyle\sum_{\text{batch}} (\delta_r, \delta_u, r \odo
 
 @gru_step.composed_of
 def _gru_step_reference(gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> Tensor:
-    _check_shapes("gru_step", gx, 3, w_hh, b_hh, h=h)
+    _check_shapes("gru_step", 3, (), gx, w_hh, b_hh, h=h)
     x_r, x_u, x_n = chunk(gx, 3, -1)
     a_r, a_u, a_n = chunk(linear(h, w_hh, b_hh), 3, -1)
     r = sigmoid(add(x_r, a_r))
@@ -183,8 +188,7 @@ def gru(
         ValueError: shapes other than these, or no step.
         TypeError: a mask that is not bool.
     """
-    _check_steps("gru", gx, 3)
-    _check_shapes("gru", gx, 3, w_hh, b_hh, mask, h0=h0)
+    _check_shapes("gru", 3, _steps("gru", 3, gx), gx, w_hh, b_hh, mask, h0=h0)
     return kernels.gru_sequence(gx, w_hh, b_hh, h0, mask, reverse)
 
 
@@ -197,10 +201,9 @@ gru.vjp("b_hh", r"\textstyle\sum_t \sum_{\text{batch}} (\delta_r, \delta_u, r \o
 
 @gru.composed_of
 def _gru_reference(
-    gx: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor | None, mask: Tensor | None, reverse: bool
+    gx: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor | None, mask: Tensor | None, reverse: bool = False
 ) -> Tensor:
-    _check_steps("gru", gx, 3)
-    _check_shapes("gru", gx, 3, w_hh, b_hh, mask, h0=h0)
+    _check_shapes("gru", 3, _steps("gru", 3, gx), gx, w_hh, b_hh, mask, h0=h0)
     steps = range(gx.shape[0])
     gates, masks = unbind(gx, 0), None if mask is None else unbind(unsqueeze(mask, -1), 0)
     states: dict[int, Tensor] = {}

@@ -14,11 +14,16 @@ from tinygrad_attn.samples import Draw, ErrorSample, Sample, floats
 from tinygrad_attn.tensor import Tensor, as_array
 
 __all__ = [
-    "broadcast_to", "clone", "contiguous", "expand", "flatten", "flip", "movedim", "permute", "reshape", "squeeze", "swapaxes",
-    "transpose", "unsqueeze", "view", "view_as",
+    "broadcast_to", "clone", "contiguous", "expand", "flatten", "flip", "movedim", "permute", "reshape", "squeeze",
+    "swapaxes", "transpose", "unsqueeze", "view", "view_as",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
+
+
+def as_tensor(x: Any) -> Tensor:
+    """``x`` itself if it is a tensor, else one around it as an array."""
+    return x if isinstance(x, Tensor) else Tensor(as_array(x))
 
 
 def sizes_of(name: str, sizes: Sequence[Any]) -> tuple[int, ...]:
@@ -35,7 +40,7 @@ def sizes_of(name: str, sizes: Sequence[Any]) -> tuple[int, ...]:
         raise TypeError(f"{name}: expected integers, or one tuple of them, got {tuple(sizes)!r}") from None
 
 
-# -- the same shape ------------------------------------------------------------------------------------------------------
+# -- the same shape ---------------------------------------------------------------------------------------------------
 
 
 @op(r"z = x", samples=floats())
@@ -63,7 +68,7 @@ def contiguous(x: Any) -> Tensor:
     return clone(x)
 
 
-# -- another shape -------------------------------------------------------------------------------------------------------
+# -- another shape ----------------------------------------------------------------------------------------------------
 
 
 def _reshape_samples(draw: Draw) -> Sample:
@@ -91,7 +96,12 @@ def _reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
     return x.reshape(shape)
 
 
-_reshape.vjp("x", r"\bar z_i = \bar z_{i'}", lambda g, shapes: _reshape(g, shape=shapes[0]), kernel=lambda g, shapes: g.reshape(shapes[0]))
+_reshape.vjp(
+    "x",
+    r"\bar z_i = \bar z_{i'}",
+    lambda g, shapes: _reshape(g, shape=shapes[0]),
+    kernel=lambda g, shapes: g.reshape(shapes[0]),
+)
 
 
 def _check_reshape(name: str, x: Array, shape: tuple[int, ...]) -> None:
@@ -127,11 +137,16 @@ def view(x: Tensor, *shape: Any) -> Tensor:
         NotImplementedError: a dtype is given, to reinterpret the memory.
     """
     if len(shape) == 1 and not hasattr(shape[0], "__index__") and not isinstance(shape[0], (tuple, list)):
-        raise NotImplementedError(f"view: reinterpreting memory as another dtype is not supported, got {shape[0]!r}; use to() to convert")
+        raise NotImplementedError(
+            f"view: reinterpreting memory as another dtype is not supported, got {shape[0]!r}; use to() to convert"
+        )
     sizes = sizes_of("view", shape)
     _check_reshape("view", x.array, sizes)
     if x.array.size and not np.may_share_memory(x.array.reshape(sizes), x.array):
-        raise RuntimeError(f"view: a tensor of shape {x.shape} and strides {x.array.strides} has no view of shape {sizes}; use reshape(), which copies")
+        raise RuntimeError(
+            f"view: no view of a tensor of shape {x.shape} and strides {x.array.strides} has the shape {sizes}; "
+            "use reshape(), which copies"
+        )
     return _reshape(x, shape=sizes)
 
 
@@ -142,7 +157,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         IndexError: an axis that is not there.
         ValueError: ``start_dim`` comes after ``end_dim``.
     """
-    shape = np.shape(input.array if isinstance(input, Tensor) else input)
+    shape = as_tensor(input).shape
     start, end = one_dim("flatten", start_dim, len(shape)), one_dim("flatten", end_dim, len(shape))
     if start > end:
         raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}, for a tensor of shape {shape}")
@@ -151,7 +166,9 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def _squeeze_samples(draw: Draw) -> Sample:
     shape = tuple(draw.choice([1, 3, 0]) for _ in range(draw.integer(0, 3)))
-    return Sample((draw.floats(shape),), {"dim": draw.choice([None, 0, -1]) if draw.boolean() else tuple(range(len(shape)))})
+    return Sample(
+        (draw.floats(shape),), {"dim": draw.choice([None, 0, -1]) if draw.boolean() else tuple(range(len(shape)))}
+    )
 
 
 @op(r"z = x \text{ without axes of size 1}", samples=_squeeze_samples)
@@ -167,7 +184,9 @@ def squeeze(input: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
     return input.view() if not dropped else np.squeeze(input, dropped)
 
 
-squeeze.vjp("input", r"\bar z", lambda g, shapes: _reshape(g, shape=shapes[0]), kernel=lambda g, shapes: g.reshape(shapes[0]))
+squeeze.vjp(
+    "input", r"\bar z", lambda g, shapes: _reshape(g, shape=shapes[0]), kernel=lambda g, shapes: g.reshape(shapes[0])
+)
 
 
 def _unsqueeze_samples(draw: Draw) -> Sample:
@@ -189,9 +208,11 @@ def unsqueeze(input: Array, /, dim: int) -> Array:
     return np.expand_dims(input, one_dim("unsqueeze", dim, input.ndim + 1))
 
 
-unsqueeze.vjp("input", r"\bar z", lambda g, shapes: _reshape(g, shape=shapes[0]), kernel=lambda g, shapes: g.reshape(shapes[0]))
+unsqueeze.vjp(
+    "input", r"\bar z", lambda g, shapes: _reshape(g, shape=shapes[0]), kernel=lambda g, shapes: g.reshape(shapes[0])
+)
 
-# -- repeated without a copy ---------------------------------------------------------------------------------------------
+# -- repeated without a copy ------------------------------------------------------------------------------------------
 
 
 def _expand_samples(draw: Draw) -> Sample:
@@ -214,11 +235,15 @@ def _expand(x: Array, *, shape: tuple[int, ...]) -> Array:
     if lead < 0:
         raise ValueError(f"expand: a tensor of shape {x.shape} has {x.ndim} axes, more than {shape}")
     if -1 in shape[:lead]:
-        raise ValueError(f"expand: -1 keeps a size, but a new axis of {shape} has none to keep (the tensor's shape is {x.shape})")
-    full = shape if -1 not in shape else tuple(x.shape[i - lead] if size == -1 else size for i, size in enumerate(shape))
+        raise ValueError(
+            f"expand: -1 keeps a size, but a new axis of {shape} has none to keep (the tensor's shape is {x.shape})"
+        )
+    full = (
+        shape if -1 not in shape else tuple(x.shape[i - lead] if size == -1 else size for i, size in enumerate(shape))
+    )
     for axis in range(1, x.ndim + 1):
         if x.shape[-axis] not in (1, full[-axis]):
-            raise ValueError(f"expand: axis -{axis} has size {x.shape[-axis]}, which cannot become {full[-axis]}; only size 1 expands")
+            raise ValueError(f"expand: axis -{axis} has size {x.shape[-axis]}, which cannot become {full[-axis]}")
     return np.broadcast_to(x, full)
 
 
@@ -244,13 +269,15 @@ def broadcast_to(x: Any, shape: tuple[int, ...]) -> Tensor:
     return _expand(x, shape=sizes_of("broadcast_to", shape))
 
 
-# -- another order -------------------------------------------------------------------------------------------------------
+# -- another order ----------------------------------------------------------------------------------------------------
 
 
 def _transpose_samples(draw: Draw) -> Sample:
     shape = draw.shape((0, 4), (0, 3))
     reach = max(len(shape), 1)
-    return Sample((draw.floats(shape),), {"dim0": draw.integer(-reach, reach - 1), "dim1": draw.integer(-reach, reach - 1)})
+    return Sample(
+        (draw.floats(shape),), {"dim0": draw.integer(-reach, reach - 1), "dim1": draw.integer(-reach, reach - 1)}
+    )
 
 
 @op(
@@ -328,7 +355,7 @@ def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence
         ValueError: the two don't name equally many axes, or one of them names an axis twice.
         IndexError: an axis that is not there.
     """
-    x = input if isinstance(input, Tensor) else Tensor(as_array(input))
+    x = as_tensor(input)
     from_dims, to_dims = several_dims("movedim", source, x.ndim), several_dims("movedim", destination, x.ndim)
     if len(from_dims) != len(to_dims):
         raise ValueError(f"movedim: source {source!r} and destination {destination!r} must name equally many axes")
@@ -340,7 +367,10 @@ def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence
 
 def _flip_samples(draw: Draw) -> Sample:
     shape = draw.shape()
-    return Sample((draw.floats(shape),), {"dims": tuple(d - draw.choice([0, len(shape)]) for d in range(len(shape)) if draw.boolean())})
+    return Sample(
+        (draw.floats(shape),),
+        {"dims": tuple(d - draw.choice([0, len(shape)]) for d in range(len(shape)) if draw.boolean())},
+    )
 
 
 @op(

@@ -1,0 +1,250 @@
+"""The command line: ``python -m models``, or ``tinygrad-attn`` once installed.
+
+A command does its imports itself, so that ``--help`` and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+__all__ = ["main"]
+
+INTERRUPTED, USER_ERROR, CHECK_FAILED = 130, 2, 1
+
+# What --quick sets: enough to see everything work, not enough to learn much.
+_QUICK = {
+    "data.train_size": 1_500,
+    "data.valid_size": 100,
+    "data.test_size": 200,
+    "training.epochs": 2,
+}
+
+
+class CommandError(ValueError):
+    """Something on the command line that cannot be done."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and suggests the nearest option or command."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"{self.prog}: error: {message}{self._suggestion(message)}; see {self.prog} --help\n")
+
+    def _suggestion(self, message: str) -> str:
+        wrong = message.rpartition(": ")[2].split() if message.startswith("unrecognized arguments") else []
+        known = [option for action in self._actions for option in action.option_strings]
+        near = [match for word in wrong for match in difflib.get_close_matches(word.partition("=")[0], known, n=1)]
+        return f"; did you mean {near[0]}?" if near else ""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            # A command's own parser knows the options that may have been meant.
+            parser = getattr(parsed, "parser", self)
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: those of the process if None.
+
+    Returns:
+        The exit code: 0 for success, 1 for a failed check, 2 for a user's error (one line on stderr), 130 for Ctrl-C.
+    """
+    parsed = _parser().parse_args(arguments)
+    from .config import ConfigError
+    from .data import DataError
+
+    try:
+        return parsed.command(parsed)
+    except (CommandError, ConfigError, DataError) as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        return _fail(f"{error}; the commands need: pip install 'tinygrad-attn[models]'")
+    except BrokenPipeError:
+        # Whoever read our output has enough of it. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return USER_ERROR
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m models", description="Train attention models, use them, and check the engine's derivatives."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    train = commands.add_parser(
+        "train", help="train a model; without options, one that reads dates in English and Korean"
+    )
+    train.set_defaults(command=_train, parser=train)
+    train.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+    train.add_argument(
+        "--set", metavar="SECTION.KEY=VALUE", nargs="+", action="extend", default=[], help="change settings"
+    )
+    train.add_argument("--data", metavar="FOLDER", help="parallel text: train.L, valid.L, test.L for two languages L")
+    train.add_argument("--source", metavar="L", help="the source language, as the files' ending")
+    train.add_argument("--target", metavar="L", help="the target language")
+    train.add_argument("--out", metavar="RUN", help="the run folder to make (default: a new one in runs/)")
+    train.add_argument("--resume", metavar="RUN", help="continue a run that was stopped, with its own settings")
+    train.add_argument("--quick", action="store_true", help="a short run that shows everything and learns little")
+
+    translate = commands.add_parser("translate", help="translate texts, a file's lines, or standard input")
+    translate.set_defaults(command=_translate, parser=translate)
+    translate.add_argument("run", metavar="RUN", help="a run folder that train has made")
+    translate.add_argument("texts", metavar="TEXT", nargs="*", help="a text (default: each line of standard input)")
+    translate.add_argument("--file", metavar="FILE", help="translate each line of a file")
+
+    gradcheck = commands.add_parser(
+        "gradcheck", help="check the derivatives of all ops, or of some, against finite differences"
+    )
+    gradcheck.set_defaults(command=_gradcheck, parser=gradcheck)
+    gradcheck.add_argument("ops", metavar="OP", nargs="*", help="the name of an op (default: all)")
+    gradcheck.add_argument(
+        "--samples", metavar="N", type=_positive, default=10, help="random samples of each op (default: 10)"
+    )
+    gradcheck.add_argument("--seed", metavar="N", type=int, default=0, help="of the samples (default: 0)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return number
+
+
+# -- train -----------------------------------------------------------------------------------------------------------
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from .config import load_config
+    from .data import load_text, train_tokenizers
+    from .progress import make_progress
+    from .run import LAST, Run, RunError
+    from .training import Trainer, TrainingError
+
+    try:
+        if arguments.resume:
+            _refuse_with_resume(arguments)
+            run, arrays, position = Run.open(arguments.resume, LAST)
+            text = load_text(run.config.data)
+        else:
+            config = load_config(arguments.config, [*_overrides(arguments), *arguments.set])
+            text = load_text(config.data)
+            run = Run.create(
+                arguments.out or _new_folder(text.name, config.model.name), config, *train_tokenizers(text, config.data)
+            )
+        progress = make_progress()
+        try:
+            progress.say(text.summary())
+            trainer = Trainer(run, text, progress)
+            if arguments.resume:
+                trainer.resume(arrays, position)
+            progress.say(trainer.summary())
+            finished = trainer.train()
+            last_words = trainer.finish() if finished else trainer.farewell()
+        finally:
+            progress.stop()
+    except (RunError, TrainingError) as error:
+        raise CommandError(str(error)) from error
+    print(last_words)
+    return 0 if finished else INTERRUPTED
+
+
+def _refuse_with_resume(arguments: argparse.Namespace) -> None:
+    given = [
+        f"--{name}"
+        for name in ("config", "set", "data", "source", "target", "out", "quick")
+        if getattr(arguments, name)
+    ]
+    if given:
+        raise CommandError(f"--resume continues a run with its own settings; leave out {' and '.join(given)}")
+
+
+def _overrides(arguments: argparse.Namespace) -> list[str]:
+    """What the options other than --set say about settings; the quick ones first, so that all others win."""
+    overrides = [f"{name}={value}" for name, value in _QUICK.items()] if arguments.quick else []
+    if arguments.data is None:
+        if arguments.source or arguments.target:
+            raise CommandError("--source and --target name files in the folder that --data names; give --data too")
+        return overrides
+    if not (arguments.source and arguments.target):
+        raise CommandError(
+            "--data needs --source and --target, the endings of the files, as in --source ko --target en"
+        )
+    # Absolute, so that --resume finds it from anywhere.
+    directory = Path(arguments.data).absolute()
+    settings = {"kind": "parallel", "directory": directory, "source": arguments.source, "target": arguments.target}
+    return [*overrides, *(f"data.{name}={value}" for name, value in settings.items())]
+
+
+def _new_folder(data: str, model: str) -> Path:
+    """``runs/data-model``, with a number if there is one already."""
+    first = Path("runs") / f"{data}-{model}"
+    number, folder = 1, first
+    while folder.exists():
+        number += 1
+        folder = first.with_name(f"{first.name}-{number}")
+    return folder
+
+
+# -- translate -------------------------------------------------------------------------------------------------------
+
+
+def _translate(arguments: argparse.Namespace) -> int:
+    if arguments.texts and arguments.file:
+        raise CommandError("give texts or --file, not both")
+    from .run import Run, RunError
+    from .translating import batches_of, lines_of, lines_of_standard_input, translate_lines
+
+    try:
+        run, model = Run.load(arguments.run)
+    except RunError as error:
+        raise CommandError(str(error)) from error
+    if arguments.texts:
+        lines = iter(arguments.texts)
+    elif arguments.file:
+        lines = lines_of(Path(arguments.file))
+    else:
+        lines = lines_of_standard_input()
+    # Somebody who types wants an answer to each line.
+    typed = not arguments.texts and not arguments.file and sys.stdin.isatty()
+    for batch in batches_of(lines, 1 if typed else run.config.decoding.batch_size):
+        translations, warnings = translate_lines(run, model, batch)
+        for warning in warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        for translation in translations:
+            print(translation, flush=typed)
+    return 0
+
+
+# -- gradcheck -------------------------------------------------------------------------------------------------------
+
+
+def _gradcheck(arguments: argparse.Namespace) -> int:
+    from .gradcheck import UnknownOp, choose_ops, print_reports
+
+    try:
+        ops = choose_ops(arguments.ops)
+    except UnknownOp as error:
+        raise CommandError(str(error)) from error
+    return 0 if print_reports(ops, arguments.samples, arguments.seed) else CHECK_FAILED

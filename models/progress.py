@@ -1,0 +1,118 @@
+"""How training shows itself: a live bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol
+
+__all__ = ["LiveProgress", "PlainProgress", "Progress", "make_progress"]
+
+# Seconds between two plain lines.
+_INTERVAL = 5.0
+
+
+class Progress(Protocol):
+    """What training tells about itself while it runs."""
+
+    def start(self, done: int, total: int) -> None:
+        """``done`` of ``total`` steps of training are behind us."""
+
+    def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
+        """Step number ``step`` is done; loss and accuracy are of the epoch so far, tokens those of the step."""
+
+    def say(self, text: str) -> None:
+        """Something to keep on the screen."""
+
+    def stop(self) -> None:
+        """No more is to come."""
+
+
+class _Rate:
+    """Tokens per second and time left, from the pace so far."""
+
+    def __init__(self, done: int, total: int) -> None:
+        self.first = done
+        self.total = total
+        self.tokens = 0
+        self.since = time.perf_counter()
+
+    def advance(self, step: int, tokens: int) -> tuple[float, float]:
+        """Tokens per second, and the seconds left."""
+        self.tokens += tokens
+        seconds = time.perf_counter() - self.since
+        return self.tokens / seconds, seconds / (step - self.first) * (self.total - step)
+
+
+class PlainProgress:
+    """A line for the first step, so that the reader knows at once that it runs, and then one every few seconds."""
+
+    def __init__(self) -> None:
+        self.rate = _Rate(0, 0)
+        self.shown = -_INTERVAL
+
+    def start(self, done: int, total: int) -> None:
+        """See `Progress`."""
+        self.rate = _Rate(done, total)
+
+    def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
+        """See `Progress`."""
+        speed, left = self.rate.advance(step, tokens)
+        now = time.perf_counter()
+        if now - self.shown >= _INTERVAL or step == self.rate.total:
+            self.shown = now
+            self.say(
+                f"step {step}/{self.rate.total}  loss {loss:.3f}  token accuracy {100 * accuracy:.1f} %  "
+                f"{speed:,.0f} tokens/s  {clock(left)} left"
+            )
+
+    def say(self, text: str) -> None:
+        """See `Progress`."""
+        print(text, flush=True)
+
+    def stop(self) -> None:
+        """See `Progress`."""
+
+
+class LiveProgress:
+    """A bar at the bottom of the terminal, drawn by rich; what is said scrolls by above it."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self.bar = Bar(TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        self.rate = _Rate(0, 0)
+        self.task = self.bar.add_task("compiling", total=None)
+        self.bar.start()
+
+    def start(self, done: int, total: int) -> None:
+        """See `Progress`."""
+        self.rate = _Rate(done, total)
+        self.bar.update(self.task, completed=done, total=total)
+
+    def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
+        """See `Progress`."""
+        speed, left = self.rate.advance(step, tokens)
+        figures = f"loss {loss:.3f}  accuracy {100 * accuracy:.1f} %  {speed:,.0f} tokens/s  {clock(left)} left"
+        self.bar.update(self.task, completed=step, description=figures)
+
+    def say(self, text: str) -> None:
+        """See `Progress`."""
+        self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """See `Progress`."""
+        self.bar.stop()
+
+
+def make_progress() -> Progress:
+    """The bar if standard output is a terminal, else lines."""
+    return LiveProgress() if sys.stdout.isatty() else PlainProgress()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``m:ss``, with hours if there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

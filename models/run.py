@@ -1,0 +1,201 @@
+"""The run folder: everything about one training run, in files that people and other programs can read.
+
+=====================  =============================================================================================
+``config.toml``        every setting
+``run.json``           command, seed, versions, commit, and the final figures
+``log.csv``            one line an epoch
+``best.safetensors``   the weights of the epoch with the lowest validation loss; config and tokenizers as JSON within
+``last.safetensors``   the latest weights, the optimiser's state, and where training stood, to continue from
+``*.png``              learning curve and attention
+=====================  =============================================================================================
+
+Every file is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.serialize import atomic_path, load_file, save_file
+
+from .build import build_model
+from .config import Config, ConfigError
+from .data import Tokenizer, tokenizer_from_dict
+from .interface import Translator
+
+__all__ = ["Run", "RunError", "versions"]
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+BEST, LAST = "best.safetensors", "last.safetensors"
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used. The message names it and says what would help."""
+
+
+class Run:
+    """A run folder, with its config and its two tokenizers.
+
+    Made by `create` or `open`.
+    """
+
+    def __init__(self, directory: Path, config: Config, source: Tokenizer, target: Tokenizer) -> None:
+        self.directory = directory
+        self.config = config
+        self.source = source
+        self.target = target
+
+    @classmethod
+    def create(cls, directory: str | os.PathLike[str], config: Config, source: Tokenizer, target: Tokenizer) -> Run:
+        """A new folder with ``config.toml`` and ``run.json``.
+
+        Raises:
+            RunError: the folder holds files already, or cannot be made.
+        """
+        directory = Path(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            occupied = any(directory.iterdir())
+        except OSError as error:
+            raise RunError(f"the run folder {directory} cannot be made: {error.strerror}") from error
+        if occupied:
+            hint = f"continue it with --resume {directory}, or " if (directory / LAST).exists() else ""
+            raise RunError(f"{directory} is not empty; {hint}name another folder with --out")
+        run = cls(directory, config, source, target)
+        run.write_text("config.toml", config.to_toml())
+        run.write_json("run.json", {"command": sys.argv, "seed": config.training.seed, "versions": versions()})
+        return run
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str], checkpoint: str) -> tuple[Run, Arrays, dict[str, Any]]:
+        """The run in a folder, the arrays of one of its checkpoints, and where training stood then.
+
+        Raises:
+            RunError: no such folder, no such checkpoint, or one that is damaged.
+        """
+        directory = Path(directory)
+        path = directory / checkpoint
+        if not path.is_file():
+            raise RunError(_missing(directory, checkpoint))
+        try:
+            arrays, about = load_file(path)
+            config = Config.from_dict(json.loads(about["config"]))
+            progress = json.loads(about.get("progress", "{}"))
+            source, target = (
+                tokenizer_from_dict(json.loads(about[f"{side}_tokenizer"])) for side in ("source", "target")
+            )
+        except ConfigError as error:
+            raise RunError(f"{path} does not fit this version of the program: {error}") from error
+        except KeyError as error:
+            raise RunError(f"{path} is no checkpoint of this program: it lacks {error}") from error
+        except (ValueError, TypeError) as error:
+            raise RunError(str(error)) from error
+        return cls(directory, config, source, target), arrays, progress
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> tuple[Run, Translator]:
+        """The run in a folder, and its best model, ready for use.
+
+        Raises:
+            RunError: no such folder, or a checkpoint that is missing or damaged.
+        """
+        run, arrays, _ = cls.open(directory, BEST)
+        model = run.build()
+        run.restore(model, arrays)
+        return run, model.eval()
+
+    def build(self) -> Translator:
+        """A new model for this run's config and tokenizers."""
+        return build_model(self.config.model, len(self.source), len(self.target))
+
+    def restore(self, model: Translator, arrays: Mapping[str, Any]) -> None:
+        """Give the model the weights of a checkpoint.
+
+        Raises:
+            RunError: they do not fit the model.
+        """
+        try:
+            model.load_state_dict(arrays)
+        except ValueError as error:
+            raise RunError(f"the weights in {self.directory} do not fit the model of its config: {error}") from error
+
+    def save(self, checkpoint: str, arrays: Mapping[str, Any], progress: Mapping[str, Any] | None = None) -> None:
+        """Write a checkpoint that ``open`` reads back."""
+        about = {
+            "config": json.dumps(self.config.to_dict()),
+            "source_tokenizer": json.dumps(self.source.to_dict()),
+            "target_tokenizer": json.dumps(self.target.to_dict()),
+        }
+        if progress is not None:
+            about["progress"] = json.dumps(progress)
+        save_file(arrays, self.directory / checkpoint, about)
+
+    def write_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """``log.csv`` anew, with one line for each row; all rows have the same keys."""
+        content = io.StringIO()
+        writer = csv.DictWriter(content, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write_text("log.csv", content.getvalue())
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """A JSON file in the folder."""
+        self.write_text(name, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+
+    def write_text(self, name: str, content: str) -> None:
+        """A text file in the folder."""
+        with atomic_path(self.directory / name) as path:
+            path.write_text(content, encoding="utf-8")
+
+    def add_results(self, results: Mapping[str, Any]) -> None:
+        """Put the final figures into ``run.json``."""
+        about = json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
+        self.write_json("run.json", {**about, "results": dict(results)})
+
+
+def versions() -> dict[str, str]:
+    """What a run's numbers depend on besides config and seed."""
+    packages = {name: metadata.version(name) for name in ("numpy", "numba")}
+    try:
+        packages["tinygrad-attn"] = metadata.version("tinygrad-attn")
+    except metadata.PackageNotFoundError:
+        packages["tinygrad-attn"] = "not installed, run from its source"
+    return {"python": platform.python_version(), **packages, "machine": platform.platform(), "commit": _commit()}
+
+
+def _commit() -> str:
+    """The commit of the source, marked if changed since; empty where the source is in no repository."""
+    here = Path(__file__).resolve()
+    git = ["git", "-C", str(here.parent)]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 10}
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], **options)
+        return subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], **options
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _missing(directory: Path, checkpoint: str) -> str:
+    if not directory.exists():
+        return f"there is no run folder {directory}"
+    if not directory.is_dir():
+        return f"{directory} is a file, not a run folder"
+    if checkpoint == BEST and (directory / LAST).exists():
+        resume = f"python -m models train --resume {directory}"
+        return f"{directory} has no {BEST}: no epoch is finished yet; continue with: {resume}"
+    return f"{directory} is no run folder: it has no {checkpoint}"

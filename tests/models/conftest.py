@@ -1,0 +1,46 @@
+"""A tiny trained run, made once for all tests of the models."""
+
+import pytest
+
+from models.config import load_config
+from models.data import load_text, train_tokenizers
+from models.progress import PlainProgress
+from models.run import Run
+from models.training import Trainer
+
+TINY = {
+    "data.train_size": 300,
+    "data.valid_size": 20,
+    "data.test_size": 30,
+    "model.embedding_size": 8,
+    "model.hidden_size": 16,
+    "training.epochs": 2,
+    "training.batch_size": 32,
+    "training.learning_rate": 0.01,
+    "decoding.max_length": 12,
+}
+
+
+@pytest.fixture
+def make_trainer(tmp_path):
+    """A function: a trainer of a new run in a folder of that name, with the tiny settings and further ones."""
+
+    def make(name="run", **settings):
+        changes = {**TINY, **{key.replace("__", "."): value for key, value in settings.items()}}
+        config = load_config(None, changes)
+        text = load_text(config.data)
+        return Trainer(Run.create(tmp_path / name, config, *train_tokenizers(text, config.data)), text, PlainProgress())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The folder of a finished run that translates badly."""
+    config = load_config(None, TINY)
+    text = load_text(config.data)
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    trainer = Trainer(Run.create(folder, config, *train_tokenizers(text, config.data)), text, PlainProgress())
+    assert trainer.train()
+    trainer.finish()
+    return folder

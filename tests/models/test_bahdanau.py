@@ -1,0 +1,109 @@
+"""The model: its gradients, its masks, and that both of its ways to decode are one."""
+
+import numpy as np
+import pytest
+
+import tinygrad_attn as ta
+from models.bahdanau import Bahdanau
+from models.data import collate
+from models.evaluation import token_loss
+from tinygrad_attn import Tensor
+from tinygrad_attn.check import gradcheck
+
+EXAMPLES = [([5, 6, 7, 4], [6, 4, 5]), ([4, 7], [5]), ([6, 6, 5], [4, 4, 6, 6])]
+
+
+@pytest.fixture
+def model():
+    ta.manual_seed(0)
+    return Bahdanau(source_size=8, target_size=7, embedding_size=3, hidden_size=4, dtype=np.float64).eval()
+
+
+def run(model, batch, **options):
+    return model(Tensor(batch.source), Tensor(batch.source_mask), Tensor(batch.target_in), **options)
+
+
+def test_the_gradient_of_the_loss_with_respect_to_every_parameter(model):
+    batch = collate(EXAMPLES, [0, 1, 2])
+    parameters = list(model.parameters())
+
+    def loss(*values):
+        # Parameters are found by attribute, so moved values are put in their place.
+        for (path, _), value in zip(names, values, strict=True):
+            owner = model
+            *above, name = path.split(".")
+            for part in above:
+                owner = getattr(owner, part)
+            setattr(owner, name, value)
+        return token_loss(run(model, batch), batch)
+
+    names = list(model.named_parameters())
+    assert gradcheck(loss, parameters) < 1e-6
+
+
+def test_every_parameter_has_a_gradient(model):
+    batch = collate(EXAMPLES, [0, 1, 2])
+    token_loss(run(model, batch), batch).backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def test_stepping_gives_what_teacher_forcing_gives(model):
+    batch = collate(EXAMPLES, [0, 1, 2])
+    expected, expected_weights = run(model, batch, need_weights=True)
+    state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
+    for t in range(batch.target_in.shape[1]):
+        logits, state, weights = model.step(state, Tensor(batch.target_in[:, t]))
+        np.testing.assert_allclose(logits.array, expected.array[:, t], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            weights["attention"].array[:, :, 0], expected_weights["attention"].array[:, :, t], rtol=0, atol=1e-12
+        )
+
+
+def test_a_sentence_gives_the_same_alone_and_beside_longer_ones(model):
+    together = collate(EXAMPLES, [0, 1, 2])
+    logits, weights = run(model, together, need_weights=True)
+    for row, index in enumerate(together.indices):
+        alone = collate(EXAMPLES, [index])
+        expected, expected_weights = run(model, alone, need_weights=True)
+        steps, symbols = alone.target_in.shape[1], alone.source.shape[1]
+        np.testing.assert_allclose(logits.array[row, :steps], expected.array[0], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            weights["attention"].array[row, 0, :steps, :symbols],
+            expected_weights["attention"].array[0, 0],
+            rtol=0,
+            atol=1e-12,
+        )
+
+
+def test_what_stands_in_the_padding_changes_nothing(model):
+    batch = collate(EXAMPLES, [0, 1, 2])
+    expected = run(model, batch).array.copy()
+    batch.source[~batch.source_mask] = 6
+    np.testing.assert_array_equal(run(model, batch).array, expected)
+
+
+def test_logits_do_not_depend_on_later_tokens(model):
+    batch = collate(EXAMPLES, [0, 2])
+    expected = run(model, batch).array.copy()
+    batch.target_in[:, 3:] = 5
+    changed = run(model, batch).array
+    np.testing.assert_array_equal(changed[:, :3], expected[:, :3])
+    assert not np.array_equal(changed[:, 3:], expected[:, 3:])
+
+
+def test_weights_are_a_distribution_over_the_symbols_of_the_source(model):
+    batch = collate(EXAMPLES, [0, 1, 2])
+    _, weights = run(model, batch, need_weights=True)
+    attention = weights["attention"].array
+    assert attention.shape == (3, 1, batch.target_in.shape[1], batch.source.shape[1])
+    np.testing.assert_allclose(attention.sum(axis=-1), 1.0, atol=1e-12)
+    assert (attention[~np.broadcast_to(batch.source_mask[:, None, None], attention.shape)] == 0.0).all()
+
+
+def test_dropout_acts_in_training_only():
+    ta.manual_seed(0)
+    model = Bahdanau(8, 7, embedding_size=3, hidden_size=4, dropout=0.5)
+    batch = collate(EXAMPLES, [0, 1, 2])
+    assert not np.array_equal(run(model, batch).array, run(model, batch).array)
+    model.eval()
+    np.testing.assert_array_equal(run(model, batch).array, run(model, batch).array)

@@ -1,0 +1,5 @@
+"""Linear algebra, under the names of ``torch.linalg``."""
+
+from tinygrad_attn.ops.reduce import vector_norm
+
+__all__ = ["vector_norm"]

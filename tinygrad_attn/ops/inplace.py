@@ -1,0 +1,293 @@
+"""Writes in place: ``x[...] = values``, ``add_``, ``fill_`` and their like.
+
+Outside the graph a write changes the array and the version, no more. Inside it, what a write computes is an op like
+any other, whose result takes the place of the old numbers: the tensor keeps its memory and takes over the result's
+origin, so that its gradient flows on through the write.
+
+What is different from PyTorch: a recorded write is refused while another tensor looks at the same memory, as a view or
+as what it is a view of, since that tensor's origin would no longer tell how its numbers came about. PyTorch rewrites
+the history of the views instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.dtypes import promote
+from tinygrad_attn.graph import modes, no_grad
+from tinygrad_attn.op import Op, cast
+from tinygrad_attn.ops.elementwise import add, clamp, mul, pow, sub, true_divide
+from tinygrad_attn.ops.index import index_add, masked_fill, scatter_add
+from tinygrad_attn.ops.subscript import with_item, write_item
+from tinygrad_attn.tensor import Tensor, as_array
+
+__all__ = [
+    "add_", "clamp_", "copy_", "div_", "fill_", "index_add_", "masked_fill_", "mul_", "pow_", "scatter_add_", "setitem",
+    "sub_", "zero_",
+]  # fmt: skip
+
+Array = np.ndarray[Any, Any]
+_KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}
+
+
+# -- the mechanism ----------------------------------------------------------------------------------------------------
+
+
+def write(
+    name: str,
+    x: Tensor,
+    operands: tuple[Any, ...],
+    compute: Callable[[Tensor], Tensor],
+    direct: Callable[[Array], None] | None = None,
+) -> Tensor:
+    """Replace the numbers of ``x`` by those of ``compute(x)``.
+
+    Args:
+        name: who writes, for messages.
+        x: what is written to.
+        operands: whatever else ``compute`` looks at.
+        compute: gives the result, of ``x``'s shape and dtype, as a new tensor.
+        direct: does the same to ``x``'s array in place, for writes that are not recorded.
+
+    Returns:
+        ``x``.
+
+    Raises:
+        RuntimeError: ``x`` is a leaf that requires a gradient, or shares memory with another live tensor, while the
+            write is recorded; or it is an expanded tensor, many of whose elements are one.
+        ValueError: the result has another shape than ``x``.
+    """
+    if not x.array.flags.writeable:
+        raise RuntimeError(
+            f"{name}: the memory of this tensor of shape {x.shape} is read-only, or one place of it serves many "
+            "elements (an expanded tensor); clone() it first"
+        )
+    if modes.grad and x.is_floating_point() and any(isinstance(t, Tensor) and t.requires_grad for t in (x, *operands)):
+        _check_recordable(name, x)
+        # The op may keep what it was given, so it gets the old numbers in memory of their own.
+        before = Tensor(x.array.copy(), x.requires_grad)
+        before.origin = x.origin
+        result = compute(before)
+        _put(name, x, result)
+        x.origin, x._requires_grad = result.origin, result.requires_grad
+    elif direct is not None:
+        direct(x.array)
+    else:
+        with no_grad():
+            _put(name, x, compute(x))
+    x.storage.written_by(name)
+    return x
+
+
+def _check_recordable(name: str, x: Tensor) -> None:
+    if x.is_leaf and x.requires_grad:
+        raise RuntimeError(
+            f"{name}: a leaf tensor that requires a gradient, here of shape {x.shape}, cannot be written to while the "
+            "graph is recorded; do it inside no_grad(), or use the op that returns a new tensor"
+        )
+    # A detached tensor has the very same array; it has no gradient that could go wrong.
+    others = [t for t in x.storage.tensors or () if t is not x and t.array is not x.array]
+    if others:
+        raise RuntimeError(
+            f"{name}: the tensor of shape {x.shape} shares its memory with another one of shape {others[0].shape} (a "
+            "view of it, or what it is a view of), whose gradient would not see this write; clone() it first, or use "
+            "the op that returns a new tensor"
+        )
+
+
+def _put(name: str, x: Tensor, result: Tensor) -> None:
+    if result.shape != x.shape:
+        raise ValueError(f"{name}: the result has shape {result.shape}, which does not fit into the tensor's {x.shape}")
+    np.copyto(x.array, result.array)
+
+
+# -- arithmetic -------------------------------------------------------------------------------------------------------
+
+
+def _arithmetic(name: str, op: Op, ufunc: Any, x: Tensor, other: Any) -> Tensor:
+    """``x = op(x, other)`` in place; ``other`` broadcasts to ``x``."""
+    if isinstance(other, np.generic):
+        other = other.item()
+    elif isinstance(other, (np.ndarray, list)):
+        other = Tensor(as_array(other))
+    if not isinstance(other, (Tensor, int, float)):
+        raise TypeError(f"{name}: other must be a tensor, an array or a number, got {type(other).__name__}")
+    common = promote([x, other], op.floating)
+    if common is not None and _kind(common) > _kind(x.dtype):
+        raise TypeError(
+            f"{name}: the result is {common} and does not fit a tensor of {x.dtype}; use the op that returns another"
+        )
+    if isinstance(other, Tensor):
+        _check_broadcasts(name, x, other)
+
+    def compute(before: Tensor) -> Tensor:
+        result = op(before, other)
+        return result if result.dtype == x.dtype else cast(result, dtype=x.dtype)
+
+    def direct(array: Array) -> None:
+        with np.errstate(all="ignore"):
+            ufunc(array, other.array if isinstance(other, Tensor) else other, out=array, casting="same_kind")
+
+    return write(name, x, (other,), compute, direct)
+
+
+def _kind(dtype: np.dtype[Any]) -> int:
+    """Bool below integers below floats."""
+    return _KINDS[dtype.kind]
+
+
+def _check_broadcasts(name: str, x: Tensor, other: Tensor) -> None:
+    try:
+        np.broadcast_to(other.array, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"{name}: other of shape {other.shape} does not broadcast to the shape {x.shape} of what is written to"
+        ) from None
+
+
+def add_(x: Tensor, other: Any) -> Tensor:
+    """``x += other``; ``other`` broadcasts to ``x`` and is converted to its dtype.
+
+    Raises:
+        RuntimeError: as for `write`.
+        ValueError: ``other`` does not broadcast to ``x``.
+        TypeError: the sum is of a higher kind than ``x``: floats for integers, integers for bools.
+    """
+    return _arithmetic("add_", add, np.add, x, other)
+
+
+def sub_(x: Tensor, other: Any) -> Tensor:
+    """``x -= other``; errors as `add_`."""
+    return _arithmetic("sub_", sub, np.subtract, x, other)
+
+
+def mul_(x: Tensor, other: Any) -> Tensor:
+    """``x *= other``; errors as `add_`."""
+    return _arithmetic("mul_", mul, np.multiply, x, other)
+
+
+def div_(x: Tensor, other: Any) -> Tensor:
+    """``x /= other``; errors as `add_`."""
+    return _arithmetic("div_", true_divide, np.true_divide, x, other)
+
+
+def pow_(x: Tensor, other: Any) -> Tensor:
+    """``x **= other``; errors as `add_`."""
+    return _arithmetic("pow_", pow, np.power, x, other)
+
+
+def clamp_(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+    """Keep the elements of ``x`` between the numbers ``min`` and ``max``.
+
+    Raises:
+        RuntimeError: as for `write`.
+        ValueError: neither bound is given.
+        TypeError: a bound is not a number, or is a float for integers.
+    """
+    for bound in (min, max):
+        if isinstance(bound, float) and not x.is_floating_point():
+            raise TypeError(f"clamp_: the bound {bound} is a float and the tensor holds {x.dtype}; use clamp()")
+    return write("clamp_", x, (), lambda before: clamp(before, min=min, max=max))
+
+
+# -- assignment -------------------------------------------------------------------------------------------------------
+
+
+def _assign(name: str, x: Tensor, index: Any, values: Any) -> Tensor:
+    return write(
+        name,
+        x,
+        (values,),
+        compute=lambda before: with_item(name, before, index, values),
+        direct=lambda array: write_item(name, array, index, values),
+    )
+
+
+def setitem(x: Tensor, index: Any, values: Any) -> None:
+    """``x[index] = values``; ``values`` broadcasts to ``x[index]`` and is converted to ``x``'s dtype.
+
+    Of several values for one place the last stays, and only it gets a gradient.
+
+    Raises:
+        RuntimeError: as for `write`.
+        IndexError: too many indices, one out of range, a mask of another shape, or arrays that don't broadcast.
+        ValueError: ``values`` of a shape that does not broadcast, or a slice with a step below 1.
+        TypeError: a tensor of floats for integers at index arrays or a mask.
+    """
+    _assign("setitem", x, index, values)
+
+
+def fill_(x: Tensor, value: Any) -> Tensor:
+    """Set all elements of ``x`` to a number or 0-d tensor, converted to ``x``'s dtype.
+
+    Raises:
+        RuntimeError: as for `write`.
+        ValueError: ``value`` has axes.
+    """
+    if np.ndim(value.array if isinstance(value, Tensor) else value):
+        raise ValueError(f"fill_: value must be a number or a 0-d tensor, its shape is {np.shape(value)}; use copy_()")
+    return _assign("fill_", x, Ellipsis, value)
+
+
+def zero_(x: Tensor) -> Tensor:
+    """Set all elements of ``x`` to 0.
+
+    Raises:
+        RuntimeError: as for `write`.
+    """
+    return _assign("zero_", x, Ellipsis, 0)
+
+
+def copy_(x: Tensor, src: Any) -> Tensor:
+    """Set ``x`` to ``src``, which broadcasts to it and is converted to its dtype.
+
+    Raises:
+        RuntimeError: as for `write`.
+        ValueError: ``src`` does not broadcast to ``x``.
+    """
+    return _assign("copy_", x, Ellipsis, src)
+
+
+# -- at an index, by a mask -------------------------------------------------------------------------------------------
+
+
+def masked_fill_(x: Tensor, mask: Any, value: Any) -> Tensor:
+    """Set the elements of ``x`` where the bool ``mask``, broadcast, holds to a number or 0-d tensor.
+
+    Raises:
+        RuntimeError: as for `write`.
+        TypeError: ``mask`` is not bool.
+        ValueError: ``mask`` does not broadcast to ``x``, or ``value`` has axes.
+    """
+    return write("masked_fill_", x, (value,), lambda before: masked_fill(before, mask, value))
+
+
+def index_add_(x: Tensor, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
+    """Add ``alpha`` times the slabs of ``source`` along ``dim`` to those of ``x`` that ``index`` numbers.
+
+    Raises:
+        RuntimeError: as for `write`.
+        IndexError, ValueError, TypeError: as for `index_add`; TypeError also for a ``source`` of another dtype.
+    """
+    _check_dtype("index_add_", x, "source", source)
+    return write("index_add_", x, (source,), lambda before: index_add(before, dim, index, source, alpha=alpha))
+
+
+def scatter_add_(x: Tensor, dim: int, index: Any, src: Any) -> Tensor:
+    """Add the elements of ``src`` to ``x``, each to its line along ``dim`` at the place ``index`` names.
+
+    Raises:
+        RuntimeError: as for `write`.
+        IndexError, ValueError, TypeError: as for `scatter_add`; TypeError also for a ``src`` of another dtype.
+    """
+    _check_dtype("scatter_add_", x, "src", src)
+    return write("scatter_add_", x, (src,), lambda before: scatter_add(before, dim, index, src))
+
+
+def _check_dtype(name: str, x: Tensor, operand: str, values: Any) -> None:
+    dtype = values.dtype if isinstance(values, Tensor) else as_array(values).dtype
+    if dtype != x.dtype:
+        raise TypeError(f"{name}: {operand} must have the tensor's dtype {x.dtype}, it is {dtype}")

@@ -1,0 +1,256 @@
+"""Tensors joined into one, and one cut into several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.op import op
+from tinygrad_attn.ops.dims import one_dim
+from tinygrad_attn.ops.shape import as_tensor
+from tinygrad_attn.ops.subscript import ALL, slice_view
+from tinygrad_attn.samples import Draw, ErrorSample, Sample
+from tinygrad_attn.tensor import Tensor
+
+__all__ = ["cat", "chunk", "narrow", "select", "split", "stack", "unbind"]
+
+Array = np.ndarray[Any, Any]
+
+_two_by_three = np.ones((2, 3))
+
+
+def _at(dim: int, entry: Any) -> tuple[Any, ...]:
+    """The subscript with ``entry`` at axis ``dim``."""
+    return (*[ALL] * dim, entry)
+
+
+def _part(x: Tensor, dim: int, entry: Any) -> Tensor:
+    return slice_view(x, key=_at(dim, entry))
+
+
+# -- joined -----------------------------------------------------------------------------------------------------------
+
+
+def _cat_samples(draw: Draw) -> Sample:
+    shape = draw.shape((1, 3))
+    dim = draw.integer(-len(shape), len(shape) - 1)
+    parts = []
+    for _ in range(draw.integer(1, 3)):
+        sizes = list(shape)
+        sizes[dim] = draw.integer(0, 3)
+        parts.append(draw.floats(tuple(sizes)))
+    return Sample(tuple(parts), {"dim": dim})
+
+
+@op(
+    r"z = [x_1; x_2; \ldots]",
+    samples=_cat_samples,
+    errors=[
+        ErrorSample(
+            (_two_by_three, np.ones((2, 4))),
+            {"dim": 0},
+            ValueError,
+            r"axis 1 has size 3 in tensors\[0\] and 4 in tensors\[1\]",
+        ),
+        ErrorSample(
+            (_two_by_three, np.ones(3)), {"dim": 0}, ValueError, r"2 axes in tensors\[0\] and 1 in tensors\[1\]"
+        ),
+        ErrorSample((np.ones(()),), {"dim": 0}, ValueError, "0-d"),
+        ErrorSample((_two_by_three,), {"dim": 2}, IndexError, "dim 2 is out of range"),
+    ],
+)
+def _cat(*tensors: Array, dim: int) -> Array:
+    """The tensors one after another along the axis ``dim``."""
+    first = tensors[0]
+    axis = one_dim("cat", dim, first.ndim)
+    if first.ndim == 0:
+        raise ValueError("cat: a 0-d tensor has no axis to join along; use stack()")
+    for position, other in enumerate(tensors):
+        if other.ndim != first.ndim:
+            raise ValueError(
+                f"cat: all tensors must have equally many axes, there are {first.ndim} axes in tensors[0] "
+                f"and {other.ndim} in tensors[{position}]"
+            )
+        for d in range(first.ndim):
+            if d != axis and other.shape[d] != first.shape[d]:
+                raise ValueError(
+                    f"cat: axis {d} has size {first.shape[d]} in tensors[0] and {other.shape[d]} in tensors[{position}]"
+                )
+    return np.concatenate(tensors, axis)
+
+
+def _cat_part(shapes: Sequence[tuple[int, ...]], position: int, dim: int) -> tuple[Any, ...]:
+    """The subscript of the part of the result that the tensor at ``position`` became."""
+    axis = dim % len(shapes[0])
+    start = sum(shape[axis] for shape in shapes[:position])
+    return _at(axis, slice(start, start + shapes[position][axis]))
+
+
+_cat.vjp(
+    "tensors",
+    r"\bar x_k = \text{part } k \text{ of } \bar z",
+    lambda g, shapes, position, dim: slice_view(g, key=_cat_part(shapes, position, dim)),
+    kernel=lambda g, shapes, position, dim: g[_cat_part(shapes, position, dim)],
+)
+
+
+def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """The tensors one after another along the axis ``dim``; their other sizes must be equal.
+
+    Raises:
+        ValueError: no tensors, a 0-d one, or sizes that differ elsewhere.
+        IndexError: there is no axis ``dim``.
+    """
+    if isinstance(tensors, Tensor) or not len(tensors):
+        raise ValueError("cat: needs a list or tuple with at least one tensor")
+    return _cat(*tensors, dim=dim)
+
+
+def _stack_samples(draw: Draw) -> Sample:
+    shape = draw.shape((0, 2))
+    return Sample(
+        tuple(draw.floats(shape) for _ in range(draw.integer(1, 3))), {"dim": draw.integer(-len(shape) - 1, len(shape))}
+    )
+
+
+@op(
+    r"z_k = x_k",
+    samples=_stack_samples,
+    errors=[
+        ErrorSample(
+            (_two_by_three, np.ones((3, 2))),
+            {"dim": 0},
+            ValueError,
+            r"tensors\[0\] has \(2, 3\) and tensors\[1\] \(3, 2\)",
+        ),
+        ErrorSample((_two_by_three,), {"dim": 3}, IndexError, "dim 3 is out of range"),
+    ],
+)
+def _stack(*tensors: Array, dim: int) -> Array:
+    """The tensors, all of one shape, along a new axis ``dim``."""
+    axis = one_dim("stack", dim, tensors[0].ndim + 1)
+    for position, other in enumerate(tensors):
+        if other.shape != tensors[0].shape:
+            raise ValueError(
+                f"stack: shapes must be equal, tensors[0] has {tensors[0].shape} and tensors[{position}] {other.shape}"
+            )
+    return np.stack(tensors, axis)
+
+
+_stack.vjp(
+    "tensors",
+    r"\bar x_k = \bar z_k",
+    lambda g, position, dim: _part(g, dim % g.ndim, position),
+    kernel=lambda g, position, dim: g[_at(dim % g.ndim, position)],
+)
+
+
+def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """The tensors, all of one shape, along a new axis at position ``dim`` of the result.
+
+    Raises:
+        ValueError: no tensors, or shapes that differ.
+        IndexError: the result has no axis ``dim``.
+    """
+    if isinstance(tensors, Tensor) or not len(tensors):
+        raise ValueError("stack: needs a list or tuple with at least one tensor")
+    return _stack(*tensors, dim=dim)
+
+
+# -- cut --------------------------------------------------------------------------------------------------------------
+
+
+def select(input: Any, dim: int, index: int) -> Tensor:
+    """The view of ``input`` at ``index`` of the axis ``dim``, which goes away.
+
+    Raises:
+        IndexError: the axis, or the index, is not there.
+    """
+    x = as_tensor(input)
+    axis = _existing_dim("select", dim, x)
+    if not -x.shape[axis] <= index < x.shape[axis]:
+        raise IndexError(f"select: index {index} is out of range for axis {axis} of size {x.shape[axis]}")
+    return _part(x, axis, int(index))
+
+
+def narrow(input: Any, dim: int, start: int, length: int) -> Tensor:
+    """The view of ``length`` entries of the axis ``dim``, from ``start`` on (counted from the end if negative).
+
+    Raises:
+        IndexError: the axis, or the start, is not there.
+        ValueError: a negative ``length``, or one that goes beyond the end.
+    """
+    x = as_tensor(input)
+    axis = _existing_dim("narrow", dim, x)
+    size, start = x.shape[axis], int(start)
+    if not -size <= start <= size:
+        raise IndexError(f"narrow: start {start} is out of range for axis {axis} of size {size}")
+    first = start + size if start < 0 else start
+    if length < 0 or first + length > size:
+        raise ValueError(f"narrow: start {start} and length {length} do not fit axis {axis} of size {size}")
+    return _part(x, axis, slice(first, first + length))
+
+
+def _existing_dim(name: str, dim: int, x: Tensor) -> int:
+    if x.ndim == 0:
+        raise IndexError(f"{name}: a 0-d tensor has no axis {dim}")
+    return one_dim(name, dim, x.ndim)
+
+
+def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of consecutive parts along the axis ``dim``.
+
+    Args:
+        tensor: what to split.
+        split_size_or_sections: the size of each part (the last may be smaller), or the list of all sizes.
+        dim: the axis.
+
+    Raises:
+        ValueError: a part size below 1, or sizes that don't sum to the axis's.
+        IndexError: there is no axis ``dim``.
+    """
+    x = as_tensor(tensor)
+    axis = _existing_dim("split", dim, x)
+    size = x.shape[axis]
+    if isinstance(split_size_or_sections, int):
+        step = split_size_or_sections
+        if step < 0 or (step == 0 and size):
+            raise ValueError(f"split: the size of a part must be 1 or more, got {step} for axis {axis} of size {size}")
+        sections = [min(step, size - start) for start in range(0, size, step or 1)] or [0]
+    else:
+        sections = [int(section) for section in split_size_or_sections]
+        if sum(sections) != size or min(sections, default=0) < 0:
+            raise ValueError(
+                f"split: the sizes {sections} must be 0 or more and sum to {size}, the size of axis {axis}"
+            )
+    ends = np.cumsum(sections).tolist()
+    return tuple([_part(x, axis, slice(end - section, end)) for section, end in zip(sections, ends, strict=True)])
+
+
+def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most ``chunks`` views of consecutive parts along ``dim``, all of one size but the last, which may be smaller.
+
+    Raises:
+        ValueError: ``chunks`` below 1.
+        IndexError: there is no axis ``dim``.
+    """
+    x = as_tensor(input)
+    axis = _existing_dim("chunk", dim, x)
+    if chunks < 1:
+        raise ValueError(f"chunk: chunks must be 1 or more, got {chunks}")
+    if x.shape[axis] == 0:
+        return split(x, [0] * chunks, axis)
+    return split(x, -(-x.shape[axis] // chunks), axis)
+
+
+def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """The views of ``input`` at every index of the axis ``dim``, which goes away.
+
+    Raises:
+        IndexError: there is no axis ``dim``.
+    """
+    x = as_tensor(input)
+    axis = _existing_dim("unbind", dim, x)
+    return tuple([_part(x, axis, position) for position in range(x.shape[axis])])

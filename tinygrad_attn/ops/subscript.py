@@ -1,0 +1,478 @@
+"""Subscripts: ``x[index]`` and ``x[index] = values``.
+
+A subscript is taken in two steps, as PyTorch does it. Slices, integers, None and the ellipsis come first and give a
+view (the op ``slice_view``); integer arrays and masks then choose elements from the view (the op ``index``). Each has a
+counterpart that writes: it is the other's gradient, adds where a place was read more than once, and has reading as its
+own gradient in turn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.kernels.scatter import scatter_add_rows
+from tinygrad_attn.op import cast, op
+from tinygrad_attn.ops.elementwise import where
+from tinygrad_attn.ops.shape import reshape
+from tinygrad_attn.samples import Draw, ErrorSample, Sample
+from tinygrad_attn.tensor import Tensor, as_array
+
+__all__ = ["getitem", "index_put"]
+
+Array = np.ndarray[Any, Any]
+Key = tuple[int | slice | None, ...]
+Indices = tuple[Array | None, ...]
+
+ALL = slice(None)
+
+
+# -- what a subscript means -------------------------------------------------------------------------------------------
+
+
+def resolve(name: str, index: Any, shape: tuple[int, ...]) -> tuple[Key | None, Indices | None]:
+    """The two steps of the subscript ``[index]`` of a tensor of ``shape``.
+
+    Returns:
+        The key of the view, one entry for each axis of ``shape`` and each None, or None if it is the whole; and for
+        every axis of that view the int64 array that indexes it, counted from the front, or None. The arrays are copies.
+
+    Raises:
+        IndexError: too many indices, one out of range, a mask of another shape, arrays that don't broadcast, or
+            something that cannot be an index.
+        ValueError: a slice with a step below 1.
+    """
+    items = [_item(name, item) for item in (index if isinstance(index, tuple) else (index,))]
+    taken = sum(_axes_taken(item) for item in items)
+    if taken > len(shape):
+        raise IndexError(f"{name}: {taken} indices are too many for a tensor with {len(shape)} axes, of shape {shape}")
+    ellipses = [position for position, item in enumerate(items) if item is Ellipsis]
+    if len(ellipses) > 1:
+        raise IndexError(f"{name}: an index can have only one ellipsis")
+    rest = [ALL] * (len(shape) - taken)
+    at = ellipses[0] if ellipses else len(items)
+    items[at : at + 1] = rest
+
+    key: list[Any] = []
+    arrays: list[Array | None] = []
+    axis = 0
+    for item in items:
+        if isinstance(item, int):
+            key.append(_within(name, item, axis, shape))
+        elif not isinstance(item, np.ndarray):
+            key.append(item)
+            arrays.append(None)
+        elif item.dtype == np.bool_:
+            key.extend([ALL] * item.ndim if item.ndim else [None])
+            arrays.extend(_places(name, item, axis, shape))
+        else:
+            key.append(ALL)
+            arrays.append(counted_from_front(name, item, axis, shape[axis]))
+        axis += _axes_taken(item)
+    chosen = [array for array in arrays if array is not None]
+    if not chosen:
+        return tuple(key), None
+    try:
+        np.broadcast_shapes(*[array.shape for array in chosen])
+    except ValueError:
+        shapes = ", ".join(str(array.shape) for array in chosen)
+        raise IndexError(
+            f"{name}: the index arrays must broadcast against each other, their shapes are {shapes}"
+        ) from None
+    whole = len(key) == len(shape) and all(isinstance(k, slice) and k == ALL for k in key)
+    return None if whole else tuple(key), tuple(arrays)
+
+
+def _item(name: str, item: Any) -> Any:
+    """One entry of a subscript as int, slice, None, Ellipsis, or an integer or bool array."""
+    if item is None or item is Ellipsis or type(item) is int:
+        return item
+    if isinstance(item, slice):
+        if item.step is not None and item.step.__index__() < 1:
+            raise ValueError(
+                f"{name}: the step of a slice must be 1 or more, got {item.step}; use flip() to reverse an axis"
+            )
+        return item
+    if isinstance(item, Tensor):
+        array = item.array
+    elif isinstance(item, (np.ndarray, np.generic, bool, list, tuple, range)):
+        # An empty list would become an array of floats.
+        array = (
+            np.asarray(item) if np.size(item) or isinstance(item, np.ndarray) else np.zeros(np.shape(item), np.int64)
+        )
+    elif hasattr(item, "__index__"):
+        return item.__index__()
+    else:
+        raise IndexError(
+            f"{name}: an index must be an integer, a slice, None, ..., or an array of integers or bools, "
+            f"got {type(item).__name__}"
+        )
+    if array.dtype == np.uint8 or array.dtype.kind not in "biu":
+        raise IndexError(f"{name}: an index array must be bool (a mask) or int64, it is {array.dtype}")
+    return int(array) if array.ndim == 0 and array.dtype != np.bool_ else array
+
+
+def _axes_taken(item: Any) -> int:
+    """How many axes of the tensor an entry of a subscript uses up."""
+    if item is None or item is Ellipsis:
+        return 0
+    return item.ndim if isinstance(item, np.ndarray) and item.dtype == np.bool_ else 1
+
+
+def _within(name: str, item: int, axis: int, shape: tuple[int, ...]) -> int:
+    if not -shape[axis] <= item < shape[axis]:
+        raise IndexError(
+            f"{name}: index {item} is out of range for axis {axis} of size {shape[axis]}, in a tensor of shape {shape}"
+        )
+    return item
+
+
+def _places(name: str, mask: Array, axis: int, shape: tuple[int, ...]) -> Sequence[Array]:
+    """Where ``mask`` holds, as one index array for each of its axes; a mask without axes keeps or drops a new axis."""
+    if mask.ndim == 0:
+        return [np.zeros(int(mask), np.int64)]
+    covered = shape[axis : axis + mask.ndim]
+    if mask.shape != covered:
+        raise IndexError(
+            f"{name}: a mask of shape {mask.shape} does not match the axes from {axis} on, whose sizes are {covered}"
+        )
+    return mask.nonzero()
+
+
+def check_range(name: str, index: Array, dim: int, size: int, lowest: int = 0) -> None:
+    """Make sure that every index of axis ``dim`` is from ``lowest`` to ``size - 1``."""
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"{name}: index must hold integers, it is {index.dtype}")
+    if index.size:
+        least, most = int(index.min()), int(index.max())
+        if least < lowest or most >= size:
+            wrong = least if least < lowest else most
+            raise IndexError(f"{name}: index {wrong} is out of range for axis {dim} of size {size}")
+
+
+def counted_from_front(name: str, index: Array, dim: int, size: int) -> Array:
+    """A copy of ``index``, whose negative numbers count from the end of axis ``dim``."""
+    check_range(name, index, dim, size, -size)
+    copy = index.astype(np.int64)
+    return (
+        np.asarray(np.where(copy < 0, copy + size, copy))
+        if index.size and index.dtype.kind == "i" and copy.min() < 0
+        else copy
+    )
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def getitem(x: Tensor, index: Any) -> Tensor:
+    """``x[index]``: a view where ``index`` has only integers, slices, None and ``...``, else a copy.
+
+    Index arrays broadcast against each other; their common axes replace theirs, in front where the arrays are not side
+    by side. Integers count as slices do, not as arrays: ``x[0, :, [1, 2]]`` is ``x[0][:, [1, 2]]``, as in PyTorch.
+
+    Raises:
+        IndexError: too many indices, one out of range, a mask of another shape, or arrays that don't broadcast.
+        ValueError: a slice with a step below 1.
+    """
+    key, indices = resolve("getitem", index, x.shape)
+    if key is not None:
+        x = slice_view(x, key=key)
+    return x if indices is None else _index(x, indices=indices)
+
+
+def _draw_key(draw: Draw, shape: tuple[int, ...]) -> Key:
+    key: list[Any] = []
+    for size in shape:
+        kind = draw.integer(0, 3)
+        if kind == 3:
+            key.append(None)
+        key.append(
+            draw.integer(-size, size - 1)
+            if kind == 1 and size
+            else slice(draw.integer(-size, size), None, kind % 2 + 1)
+        )
+    return tuple(key)
+
+
+def _slice_samples(draw: Draw) -> Sample:
+    shape = draw.shape()
+    return Sample((draw.floats(shape),), {"key": _draw_key(draw, shape)})
+
+
+@op(r"z_i = x_{a + s i}", samples=_slice_samples)
+def slice_view(x: Array, *, key: Key) -> Array:
+    """The view of ``x`` that a ``key`` of integers, slices and Nones selects."""
+    # With the ellipsis NumPy gives a view for a single element too.
+    return x[(*key, Ellipsis)]
+
+
+def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return Tensor(np.zeros(shape, like.dtype))
+
+
+def _slice_gradient(g: Array, shapes: Any, key: Key) -> Array:
+    gradient = np.zeros(shapes[0], g.dtype)
+    gradient[key] = g
+    return gradient
+
+
+def _slice_scatter_samples(draw: Draw) -> Sample:
+    shape = draw.shape()
+    key = _draw_key(draw, shape)
+    target = np.zeros(shape)[key].shape
+    return Sample((draw.floats(shape), draw.choice([draw.floats(draw.broadcastable(target)), 0.5])), {"key": key})
+
+
+@op(
+    r"z = x \text{, with } z_{a + s i} = v_i",
+    samples=_slice_scatter_samples,
+    errors=[ErrorSample((np.ones((2, 3)), np.ones(2)), {"key": (0, ALL)}, ValueError, r"shape \(2,\) .* \(3,\)")],
+)
+def slice_scatter(input: Array, values: Array, *, key: Key) -> Array:
+    """A copy of ``input`` in which the view that ``key`` selects holds ``values``, broadcast."""
+    result = input.copy()
+    view = result[(*key, Ellipsis)]
+    view[...] = broadcast_values("slice_scatter", values, view.shape)
+    return result
+
+
+slice_view.vjp(
+    "x",
+    r"\bar x_{a + s i} = \bar z_i \text{, else } 0",
+    lambda g, shapes, key: slice_scatter(zeros(shapes[0], g), g, key=key),
+    kernel=_slice_gradient,
+)
+slice_scatter.vjp(
+    "input", r"\bar z \text{, with } 0 \text{ at } a + s i", lambda g, key: slice_scatter(g, 0.0, key=key)
+)
+slice_scatter.vjp("values", r"\bar v_i = \bar z_{a + s i}", lambda g, key: slice_view(g, key=key))
+
+
+def broadcast_values(name: str, values: Any, shape: tuple[int, ...]) -> Array:
+    """``values`` broadcast to ``shape``.
+
+    Raises:
+        ValueError: they don't.
+    """
+    try:
+        return np.broadcast_to(values, shape)
+    except ValueError:
+        raise ValueError(
+            f"{name}: values of shape {np.shape(values)} do not broadcast to {shape}, the shape of what they replace"
+        ) from None
+
+
+def _draw_indices(draw: Draw, shape: tuple[int, ...]) -> Indices:
+    common = draw.shape((0, 2), (0, 3))
+    chosen = [bool(size) and draw.boolean() for size in shape]
+    chosen[draw.integer(0, len(shape) - 1)] = True
+    return tuple(
+        draw.integers(draw.broadcastable(common), 0, size - 1) if take else None
+        for size, take in zip(shape, chosen, strict=True)
+    )
+
+
+def _index_samples(draw: Draw) -> Sample:
+    shape = draw.shape((1, 4), (1, 3))
+    return Sample((draw.floats(shape),), {"indices": _draw_indices(draw, shape)})
+
+
+@op(r"z_i = x_{\iota_i}", samples=_index_samples)
+def _index(x: Array, *, indices: Indices) -> Array:
+    """The elements of ``x`` at ``indices``: for every axis an int64 array, all of which broadcast, or None."""
+    arrays = [(axis, array) for axis, array in enumerate(indices) if array is not None]
+    if len(arrays) == 1 and x.flags.c_contiguous:
+        return np.take(x, arrays[0][1], axis=arrays[0][0])
+    return x[numpy_key(indices)]
+
+
+def numpy_key(indices: Indices) -> tuple[Any, ...]:
+    return tuple([ALL if array is None else array for array in indices])
+
+
+def add_at(x: Array | None, shape: tuple[int, ...], indices: Indices, values: Array) -> Array:
+    """``x`` (None: zeros) of ``shape`` with ``values``, of the shape of ``x[indices]``, added there in their order."""
+    axes = [axis for axis, array in enumerate(indices) if array is not None]
+    order = axes + [axis for axis in range(len(shape)) if axis not in axes]
+    arrays = np.broadcast_arrays(*[array for array in indices if array is not None])
+    indexed = tuple([shape[axis] for axis in axes])
+    # The indexed axes go to the front and count as one, so that what is added are rows of a table.
+    moved = tuple([shape[axis] for axis in order])
+    table = np.zeros(moved, values.dtype) if x is None else np.array(x.transpose(order), order="C")
+    row = arrays[0]
+    for array, size in zip(arrays[1:], indexed[1:], strict=True):
+        row = row * size + array
+    position = _position(axes)
+    rows = np.moveaxis(values, range(position, position + row.ndim), range(row.ndim))
+    width = math.prod(moved[len(axes) :])
+    _add_rows(table.reshape(math.prod(indexed), width), row.reshape(-1), rows.reshape(row.size, width))
+    return table.transpose(np.argsort(order))
+
+
+def _position(axes: list[int]) -> int:
+    """Where the common axes of index arrays at ``axes`` go: in front, unless the arrays are side by side."""
+    return axes[0] if axes[-1] - axes[0] == len(axes) - 1 else 0
+
+
+def _add_rows(table: Array, index: Array, rows: Array) -> None:
+    """``table[index[i]] += rows[i]`` for every ``i`` in order, in place; the table is contiguous and has two axes."""
+    if table.shape[1] == 1:
+        np.add.at(table.reshape(-1), index, rows.reshape(-1))
+    elif table.dtype.kind == "f":
+        scatter_add_rows(table, index, rows)
+    else:
+        np.add.at(table, index, rows)
+
+
+def _index_put_samples(draw: Draw) -> Sample:
+    shape = draw.shape((1, 3), (1, 3))
+    indices = _draw_indices(draw, shape)
+    target = np.zeros(shape)[numpy_key(indices)].shape
+    values = draw.choice([draw.floats(draw.broadcastable(target)), 0.5])
+    return Sample((draw.floats(shape), values), {"indices": indices, "accumulate": draw.boolean()})
+
+
+@op(
+    r"z = x \text{, with } z_{\iota_i} = v_i \text{; accumulating: } z_j = x_j + \textstyle\sum_{i:\, \iota_i = j} v_i",
+    samples=_index_put_samples,
+    errors=[
+        ErrorSample(
+            (np.ones((2, 3)), np.ones(2)), {"indices": (np.array([0]),)}, ValueError, r"shape \(2,\) .* \(1, 3\)"
+        )
+    ],
+)
+def _index_put(input: Array, values: Array, *, indices: Indices, accumulate: bool = False) -> Array:
+    """A copy of ``input`` with ``values``, broadcast, put at ``indices`` (the last one stays) or added there."""
+    key = numpy_key(indices)
+    full = broadcast_values("index_put", values, _result_shape(input.shape, indices))
+    if accumulate:
+        return add_at(input, input.shape, indices, np.asarray(full, input.dtype))
+    result = input.copy()
+    result[key] = full
+    return result
+
+
+def _result_shape(shape: tuple[int, ...], indices: Indices) -> tuple[int, ...]:
+    """The shape of ``x[indices]`` for ``x`` of ``shape``."""
+    common = np.broadcast_shapes(*[array.shape for array in indices if array is not None])
+    axes = [axis for axis, array in enumerate(indices) if array is not None]
+    position = _position(axes)
+    rest = [size for axis, size in enumerate(shape) if axis not in axes]
+    return (*rest[:position], *common, *rest[position:])
+
+
+_index.vjp(
+    "x",
+    r"\bar x_j = \textstyle\sum_{i:\, \iota_i = j} \bar z_i",
+    lambda g, shapes, indices: _index_put(zeros(shapes[0], g), g, indices=indices, accumulate=True),
+    kernel=lambda g, shapes, indices: add_at(None, shapes[0], indices, g),
+)
+
+
+def survivors(shape: tuple[int, ...], key: Any, written: tuple[int, ...]) -> Tensor:
+    """Which of the values written to ``key``, of shape ``written``, are not overwritten by a later one."""
+    writers = np.arange(math.prod(written)).reshape(written)
+    last = np.zeros(shape, np.int64)
+    last[key] = writers
+    return Tensor(np.asarray(last[key] == writers))
+
+
+def _put_gradient(g: Tensor, indices: Indices, accumulate: bool) -> Tensor:
+    read = _index(g, indices=indices)
+    return read if accumulate else where(survivors(g.shape, numpy_key(indices), read.shape), read, 0.0)
+
+
+_index_put.vjp(
+    "input",
+    r"\bar z \text{, with } 0 \text{ at } \iota_i \text{ unless accumulating}",
+    lambda g, indices, accumulate: g if accumulate else _index_put(g, 0.0, indices=indices),
+)
+_index_put.vjp("values", r"\bar v_i = \bar z_{\iota_i} \text{ where } v_i \text{ stays}", _put_gradient)
+
+
+def index_put(input: Tensor, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Tensor:
+    """A copy of ``input`` with ``values``, broadcast, put at ``indices``, or added there.
+
+    Args:
+        input: a tensor.
+        indices: integer arrays or masks for the leading axes, or None to leave an axis alone.
+        values: broadcasts to ``input[indices]``, in ``input``'s dtype.
+        accumulate: add; else, of several values put at one place, the last stays.
+
+    Raises:
+        IndexError: as for `getitem`.
+        ValueError: ``values`` of a shape that does not broadcast.
+        TypeError: ``values`` of another dtype.
+    """
+    if isinstance(values, Tensor) and values.dtype != input.dtype:
+        raise TypeError(f"index_put: values must have input's dtype {input.dtype}, they have {values.dtype}")
+    _, arrays = resolve("index_put", tuple(ALL if i is None else _as_list(i) for i in indices), input.shape)
+    if arrays is None:
+        raise IndexError("index_put: indices must hold at least one array")
+    return _index_put(input, values, indices=arrays, accumulate=accumulate)
+
+
+def _as_list(index: Any) -> Array:
+    """An index as an array that has an axis even if it is a single integer."""
+    array = index.array if isinstance(index, Tensor) else np.asarray(index)
+    return array if array.dtype == np.bool_ else np.atleast_1d(array)
+
+
+def with_item(name: str, x: Tensor, index: Any, values: Any) -> Tensor:
+    """A copy of ``x`` after ``x[index] = values``: what assignment computes, as an op.
+
+    Args:
+        name: who asks, for messages.
+        x: floats.
+        index: as for `getitem`.
+        values: a number or tensor that broadcasts to ``x[index]``; converted to ``x``'s dtype.
+
+    Raises:
+        IndexError: as for `getitem`.
+        ValueError: ``values`` of a shape that does not broadcast.
+    """
+    key, indices = resolve(name, index, x.shape)
+    if isinstance(values, (np.ndarray, list, tuple)):
+        values = Tensor(as_array(values))
+    if isinstance(values, Tensor):
+        values = reshape(in_dtype_of(x, values), _without_leading_ones(values.shape))
+    if indices is None:
+        return slice_scatter(x, values, key=key)
+    if key is None:
+        return _index_put(x, values, indices=indices)
+    return slice_scatter(x, _index_put(slice_view(x, key=key), values, indices=indices), key=key)
+
+
+def write_item(name: str, array: Array, index: Any, values: Any) -> None:
+    """``array[index] = values`` with the meaning and errors of `with_item`, in place and for any dtype.
+
+    Raises:
+        TypeError: an array or tensor of floats for integers or bools at index arrays or a mask.
+    """
+    key, indices = resolve(name, index, array.shape)
+    view = array if key is None else array[(*key, Ellipsis)]
+    given = values.array if isinstance(values, Tensor) else np.asarray(values)
+    given = given.reshape(_without_leading_ones(given.shape))
+    if indices is None:
+        view[...] = broadcast_values(name, given, view.shape)
+        return
+    if given.dtype.kind == "f" and array.dtype.kind != "f" and isinstance(values, (Tensor, np.ndarray)):
+        raise TypeError(
+            f"{name}: {given.dtype} values cannot be put at index arrays of a {array.dtype} tensor; convert them first"
+        )
+    view[numpy_key(indices)] = broadcast_values(name, given, _result_shape(view.shape, indices))
+
+
+def _without_leading_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """``shape`` without the leading axes of size 1, which assignment ignores."""
+    return shape[next((axis for axis, size in enumerate(shape) if size != 1), len(shape)) :]
+
+
+def in_dtype_of(x: Tensor, value: Any) -> Any:
+    """``value``, a number or tensor, in the dtype of ``x``."""
+    if isinstance(value, Tensor):
+        return value if value.dtype == x.dtype else cast(value, dtype=x.dtype)
+    return Tensor(np.asarray(value).astype(x.dtype)) if x.dtype.kind != "f" else value
