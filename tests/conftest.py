@@ -2,7 +2,11 @@
 
 from hypothesis import HealthCheck, settings
 
-_common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large], "print_blob": True}
+_common = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+    "print_blob": True,
+}
 settings.register_profile("ci", max_examples=25, **_common)
 settings.register_profile("coverage", max_examples=5, **_common)
 settings.register_profile("thorough", max_examples=300, **_common)

@@ -34,7 +34,7 @@ def test_every_rule_has_a_formula() -> None:
         assert each.__doc__, each.name
 
 
-# -- the checker itself: each broken op must be caught --------------------------------------------------------------------
+# -- the checker itself: each broken op must be caught -----------------------------------------------------------------
 
 
 def broken(forward, rule, samples=floats(), **more) -> Op:  # type: ignore[no-untyped-def]  # noqa: B008
@@ -119,7 +119,7 @@ def test_catches_an_error_that_is_not_raised() -> None:
         check_op(made)
 
 
-# -- an op of the user's --------------------------------------------------------------------------------------------------
+# -- an op of the user's -----------------------------------------------------------------------------------------------
 
 
 def test_a_users_op() -> None:

@@ -36,7 +36,16 @@ def test_tensor_copies_and_from_numpy_shares() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_number_never_changes_a_float_dtype(number: object, dtype: type) -> None:
     x = ta.tensor(np.ones(3, dtype))
-    for result in (x * number, number * x, x + number, number - x, x / number, number / x, x**number, ta.maximum(x, number)):
+    for result in (
+        x * number,
+        number * x,
+        x + number,
+        number - x,
+        x / number,
+        number / x,
+        x**number,
+        ta.maximum(x, number),
+    ):
         assert isinstance(result, ta.Tensor)
         assert result.dtype == dtype
 
@@ -63,7 +72,13 @@ def test_promotion_keeps_each_gradients_dtype() -> None:
 
 def test_operators_with_arrays_in_both_orders() -> None:
     x, array = ta.tensor(np.array([1.0, 2.0]), requires_grad=True), np.array([10.0, 20.0])
-    for result, expected in ((x + array, [11, 22]), (array + x, [11, 22]), (array - x, [9, 18]), (array / x, [10, 10]), (x * array, [10, 40])):
+    for result, expected in (
+        (x + array, [11, 22]),
+        (array + x, [11, 22]),
+        (array - x, [9, 18]),
+        (array / x, [10, 10]),
+        (x * array, [10, 40]),
+    ):
         assert isinstance(result, ta.Tensor) and result.requires_grad
         np.testing.assert_allclose(result.detach().numpy(), expected)
     assert isinstance(array @ x, ta.Tensor)
@@ -166,7 +181,11 @@ def test_a_view_shares_the_version() -> None:
     assert x.tolist()[0] == [1.0, 1.0, 1.0]
 
 
-@given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3), elements=st.floats(-1e3, 1e3)))
+@given(
+    hnp.arrays(
+        np.float64, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3), elements=st.floats(-1e3, 1e3)
+    )
+)
 def test_round_trips(array: np.ndarray) -> None:
     x = ta.tensor(array)
     assert x.shape == array.shape and x.numel() == array.size and x.ndim == array.ndim

@@ -1,7 +1,7 @@
 """tinygrad_attn: an autograd engine on NumPy and numba, for studying how gradients flow through attention.
 
-Names, arguments and results are PyTorch's; where something differs, the README's table of exceptions says so. dtypes are
-NumPy's: ``tinygrad_attn.float32`` is ``numpy.float32``.
+Names, arguments and results are PyTorch's; where something differs, the README's table of exceptions says so. dtypes
+are NumPy's: ``tinygrad_attn.float32`` is ``numpy.float32``.
 """
 
 from numpy import bool_, float32, float64, int32, int64
@@ -30,8 +30,8 @@ from tinygrad_attn.creation import (
 from tinygrad_attn.graph import enable_grad, is_grad_enabled, no_grad, set_grad_enabled, unfused
 from tinygrad_attn.kernels.jit import get_num_threads, set_num_threads
 from tinygrad_attn.op import op, registered_ops
-from tinygrad_attn.ops.activation import relu
 from tinygrad_attn.ops.accumulate import cumsum, prod
+from tinygrad_attn.ops.activation import relu
 from tinygrad_attn.ops.arrange import diagonal, repeat, roll, tril, triu
 from tinygrad_attn.ops.compare import (
     eq,
@@ -89,8 +89,8 @@ from tinygrad_attn.ops.index import (
     scatter_add,
     take_along_dim,
 )
-from tinygrad_attn.ops.methods import FUNCTIONS as _METHODS  # noqa: F401  attaches the methods and operators
 from tinygrad_attn.ops.matmul import bmm, dot, matmul, mm, mv, outer
+from tinygrad_attn.ops.methods import FUNCTIONS as _METHODS
 from tinygrad_attn.ops.parts import cat, chunk, narrow, select, split, stack, unbind
 from tinygrad_attn.ops.reduce import all, amax, amin, any, logsumexp, mean, sum
 from tinygrad_attn.ops.shape import (

@@ -51,7 +51,9 @@ class _Detector:
     def __init__(self) -> None:
         self.sites: dict[int, str] = {}
 
-    def forward(self, op: Op, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Tensor, ...]) -> None:
+    def forward(
+        self, op: Op, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Tensor, ...]
+    ) -> None:
         module = module_path()
         site = f"{op.name} called at {source_line()}" + (f" in module {module}" if module else "")
         node = outputs[0].node
@@ -76,8 +78,8 @@ class _Detector:
 def detect_anomaly() -> Iterator[None]:
     """Raise where a NaN or an infinity first appears, forward or backward, inside this context.
 
-    The error names the op, the module it ran in and the source line that called it. Every result is examined, so this is
-    slow: a tool for debugging.
+    The error names the op, the module it ran in and the source line that called it. Every result is examined, so this
+    is slow: a tool for debugging.
 
     Raises:
         RuntimeError: a value that is not finite was made from finite ones.

@@ -1,7 +1,8 @@
 """Backward: gradients travel from the outputs to the leaves, newest node first.
 
-The engine, not the op, skips what needs no gradient, sums broadcast axes away, adds what arrives at a tensor from several
-uses, and checks every gradient's shape and dtype. Gradients wait in a table beside the graph until their node is next.
+The engine, not the op, skips what needs no gradient, sums broadcast axes away, adds what arrives at a tensor from
+several uses, and checks every gradient's shape and dtype. Gradients wait in a table beside the graph until their node
+is next.
 """
 
 from __future__ import annotations
@@ -94,9 +95,14 @@ def _place(tensor: Tensor) -> Place:
 
 
 def _seeds(tensors: Any, gradients: Any, create_graph: bool) -> tuple[tuple[Tensor, ...], list[Any]]:
-    """The outputs and the gradient that starts at each, as arrays, or as tensors when the pass is to be differentiable."""
+    """The outputs and the gradient that starts at each, as arrays, or as tensors when the pass is to be
+    differentiable."""
     outputs = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
-    given = [gradients] * len(outputs) if gradients is None or isinstance(gradients, (Tensor, np.ndarray)) else list(gradients)
+    given = (
+        [gradients] * len(outputs)
+        if gradients is None or isinstance(gradients, (Tensor, np.ndarray))
+        else list(gradients)
+    )
     if len(given) != len(outputs):
         raise ValueError(f"backward: {len(outputs)} outputs but {len(given)} gradients")
     seeds: list[Any] = []
@@ -109,8 +115,8 @@ def _seeds(tensors: Any, gradients: Any, create_graph: bool) -> tuple[tuple[Tens
         if gradient is None:
             if output.array.size != 1:
                 raise RuntimeError(
-                    f"backward: the output has shape {output.shape}; without a gradient for it only a scalar can start, so reduce it "
-                    "(e.g. with sum()) or pass the gradient"
+                    f"backward: the output has shape {output.shape}; without a gradient only a scalar can "
+                    "start, so reduce it (e.g. with sum()) or pass the gradient"
                 )
             gradient = np.ones_like(output.array)
         array = gradient.array if isinstance(gradient, Tensor) else np.asarray(gradient)
@@ -187,8 +193,12 @@ def _run(
                     if gradient is not None:
                         observer.backward(node, position, gradient)
             for edge, gradient in zip(edges, pulled):  # noqa: B905  of one length
-                if gradient is not None:
-                    table.send(edge, gradient, gradient is not arrived and type(gradient) is np.ndarray and gradient.base is None)
+                if gradient is not None and edge is not None:
+                    table.send(
+                        edge,
+                        gradient,
+                        gradient is not arrived and type(gradient) is np.ndarray and gradient.base is None,
+                    )
             if not retain:
                 node.release()
         for place, gradient in table.values.items():
@@ -203,7 +213,8 @@ def _run(
 
 
 def _arrived(node: Node, table: _Table, wanted: _Wanted | None, results: dict[Place, Tensor]) -> Any:
-    """Take the complete gradient of a node from the table: through its hooks, to those who asked for it, and as it goes on."""
+    """Take the complete gradient of a node from the table: through its hooks, to those who asked for it, and as it
+    goes on."""
     gradients: list[Any] = []
     single = len(node.outputs) == 1
     for index in range(len(node.outputs)):
@@ -279,3 +290,13 @@ def _accumulate(tensor: Tensor, gradient: Any, owned: bool) -> None:
     else:
         np.add(tensor.grad.array, gradient, out=tensor.grad.array)
         tensor.grad.storage.written_by("backward()")
+
+
+def _backward_method(
+    self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+) -> None:
+    """Accumulate the gradient of this tensor into ``.grad`` of every leaf that requires one (see `backward`)."""
+    backward(self, gradient, retain_graph, create_graph)
+
+
+Tensor.backward = _backward_method

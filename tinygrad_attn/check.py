@@ -57,7 +57,7 @@ class OpReport:
         self.kernel = max(self.kernel, other.kernel)
 
 
-# -- of any function -----------------------------------------------------------------------------------------------------
+# -- of any function ---------------------------------------------------------------------------------------------------
 
 
 def gradcheck(function: Function, inputs: Sequence[Tensor], tolerance: float = TOLERANCE, seed: int = 0) -> float:
@@ -110,7 +110,11 @@ def gradgradcheck(function: Function, inputs: Sequence[Tensor], tolerance: float
 
 def _floats_of(outputs: Any) -> list[Tensor]:
     """The floating-point outputs, in order."""
-    return [o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if isinstance(o, Tensor) and o.is_floating_point()]
+    return [
+        o
+        for o in (outputs if isinstance(outputs, tuple) else (outputs,))
+        if isinstance(o, Tensor) and o.is_floating_point()
+    ]
 
 
 def _projections(outputs: Sequence[Tensor], seed: int) -> list[Array]:
@@ -118,7 +122,9 @@ def _projections(outputs: Sequence[Tensor], seed: int) -> list[Array]:
     return [np.asarray(generator.uniform(0.5, 1.5, o.shape) * generator.choice([-1.0, 1.0], o.shape)) for o in outputs]
 
 
-def _gradients(outputs: list[Tensor], inputs: list[Tensor], weights: list[Array], create_graph: bool = False) -> list[Array]:
+def _gradients(
+    outputs: list[Tensor], inputs: list[Tensor], weights: list[Array], create_graph: bool = False
+) -> list[Array]:
     """The gradients of ⟨weights, outputs⟩; zeros where an input is not reached."""
     pairs = [(o, Tensor(w.astype(o.dtype))) for o, w in zip(outputs, weights, strict=True) if o.requires_grad]
     if not pairs:
@@ -153,16 +159,19 @@ def _compare(where: str, found: Array, expected: Array, tolerance: float, left: 
         found, expected = found.astype(np.int8), expected.astype(np.int8)
     with np.errstate(all="ignore"):
         error = np.abs(found - expected) / (1.0 + np.abs(expected))
-    error = np.where((found == expected) | (np.isnan(found) & np.isnan(expected)), 0.0, np.atleast_1d(error).reshape(found.shape))
+    error = np.where(
+        (found == expected) | (np.isnan(found) & np.isnan(expected)), 0.0, np.atleast_1d(error).reshape(found.shape)
+    )
     worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape)
     if not error[worst] <= tolerance:
         raise CheckError(
-            f"{where}at {tuple(map(int, worst))} {left} {found[worst]:.9g}, {right} {expected[worst]:.9g}, error {error[worst]:.2g}"
+            f"{where}at {tuple(map(int, worst))} {left} {found[worst]:.9g}, {right} {expected[worst]:.9g}, "
+            f"error {error[worst]:.2g}"
         )
     return float(error[worst])
 
 
-# -- of an op ------------------------------------------------------------------------------------------------------------
+# -- of an op ----------------------------------------------------------------------------------------------------------
 
 
 def check_op(op: Op, samples: int = 25, seed: int = 0) -> OpReport:
@@ -235,14 +244,19 @@ def _call(op: Op, operands: Sequence[Any], sample: Sample) -> Any:
 def _tensors(operands: Sequence[Any], dtype: Any) -> list[Any]:
     """Tensors around arrays, floating ones as leaves of ``dtype`` that require a gradient; the rest as it is."""
     return [
-        (Tensor(o.astype(dtype, copy=False), requires_grad=True) if o.dtype.kind == "f" else Tensor(o)) if isinstance(o, np.ndarray) else o
+        (Tensor(o.astype(dtype, copy=False), requires_grad=True) if o.dtype.kind == "f" else Tensor(o))
+        if isinstance(o, np.ndarray)
+        else o
         for o in operands
     ]
 
 
 def _check_contiguous(op: Op, sample: Sample) -> None:
     """The values, not their layout in memory, decide the result."""
-    plain = Sample(tuple(np.ascontiguousarray(o).reshape(o.shape) if isinstance(o, np.ndarray) else o for o in sample.operands), sample.options)
+    plain = Sample(
+        tuple(np.ascontiguousarray(o).reshape(o.shape) if isinstance(o, np.ndarray) else o for o in sample.operands),
+        sample.options,
+    )
     with no_grad():
         here = _call(op, _tensors(sample.operands, np.float64), sample)
         there = _call(op, _tensors(plain.operands, np.float64), plain)
@@ -277,7 +291,9 @@ def _check_aliases(op: Op, operands: Sequence[Any], outputs: Sequence[Tensor]) -
 def _check_kernels(op: Op, sample: Sample, seed: int) -> float:
     """Kernels give what rules give, and a composite gives what its reference gives."""
     fused = _with_gradients(op, sample, seed, create_graph=False)
-    worst = _compare_all("kernel against rule: ", fused, _with_gradients(op, sample, seed, create_graph=True), "kernel", "rule")
+    worst = _compare_all(
+        "kernel against rule: ", fused, _with_gradients(op, sample, seed, create_graph=True), "kernel", "rule"
+    )
     if op.reference is not None:
         with unfused():
             reference = _with_gradients(op, sample, seed, create_graph=False)
@@ -292,8 +308,16 @@ def _with_gradients(op: Op, sample: Sample, seed: int, create_graph: bool, dtype
     return [o.array for o in outputs] + _gradients(outputs, inputs, _projections(outputs, seed), create_graph)
 
 
-def _compare_all(where: str, found: list[Array], expected: list[Array], left: str, right: str, tolerance: float = 1e-9) -> float:
-    return max((_compare(f"{where}result {i}: ", a, b, tolerance, left, right) for i, (a, b) in enumerate(zip(found, expected, strict=True))), default=0.0)
+def _compare_all(
+    where: str, found: list[Array], expected: list[Array], left: str, right: str, tolerance: float = 1e-9
+) -> float:
+    return max(
+        (
+            _compare(f"{where}result {i}: ", a, b, tolerance, left, right)
+            for i, (a, b) in enumerate(zip(found, expected, strict=True))
+        ),
+        default=0.0,
+    )
 
 
 def _check_float32(op: Op, sample: Sample, seed: int) -> None:

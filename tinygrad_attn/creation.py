@@ -11,8 +11,8 @@ from tinygrad_attn.random import generator
 from tinygrad_attn.tensor import Tensor, as_array, default_dtype, tensor
 
 __all__ = [
-    "arange", "empty", "eye", "from_numpy", "full", "full_like", "linspace", "ones", "ones_like", "rand", "randint", "randn",
-    "randperm", "tensor", "zeros", "zeros_like",
+    "arange", "empty", "eye", "from_numpy", "full", "full_like", "linspace", "ones", "ones_like", "rand", "randint",
+    "randn", "randperm", "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
 
 
@@ -67,7 +67,9 @@ def full_like(input: Tensor, fill_value: float | int | bool, dtype: Any = None, 
     return _leaf(np.full(input.shape, fill_value, dtype or input.dtype), requires_grad)
 
 
-def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def arange(
+    start: float, end: float | None = None, step: float = 1, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
     """The numbers from ``start`` (0 if only one number is given) up to but not including ``end``.
 
     Integers give int64, floats float32, unless ``dtype`` says otherwise.
@@ -105,12 +107,14 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
 
 def randn(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Normal numbers of mean 0 and variance 1 from the package's generator (see `manual_seed`)."""
-    return _leaf(generator().standard_normal(_shape(size, "randn"), np.dtype(dtype or default_dtype)), requires_grad)  # type: ignore[arg-type]
+    kind: Any = np.dtype(dtype or default_dtype)
+    return _leaf(np.asarray(generator().standard_normal(_shape(size, "randn"), kind), kind), requires_grad)
 
 
 def rand(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Uniform numbers in [0, 1) from the package's generator."""
-    return _leaf(generator().random(_shape(size, "rand"), np.dtype(dtype or default_dtype)), requires_grad)  # type: ignore[arg-type]
+    kind: Any = np.dtype(dtype or default_dtype)
+    return _leaf(np.asarray(generator().random(_shape(size, "rand"), kind), kind), requires_grad)
 
 
 def randint(low: int, high: int, size: Sequence[int]) -> Tensor:

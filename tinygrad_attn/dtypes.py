@@ -1,4 +1,5 @@
-"""Which dtype a mixture gets: PyTorch's rules, where a Python number never changes a dtype and no int makes a float64."""
+"""Which dtype a mixture gets: PyTorch's rules, where a Python number never changes a dtype and no int makes a
+float64."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""The graph that a forward pass leaves behind: its nodes, what they keep, and the modes that decide whether it is written.
+"""The graph that a forward pass leaves behind: its nodes, what they keep, and the modes that decide whether it is
+written.
 
-A *node* is one call of an op. Its *edges* lead to the nodes (or leaf tensors) that made the operands, so the graph points
-backwards, from the loss to the parameters. A node keeps what its derivative rules name in their arguments and no more.
+A *node* is one call of an op. Its *edges* lead to the nodes (or leaf tensors) that made the operands, so the graph
+points backwards, from the loss to the parameters. A node keeps what its derivative rules name in their arguments and
+no more.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     from tinygrad_attn.tensor import Tensor
 
 __all__ = [
-    "Node", "Observer", "Place", "Storage", "Watch", "enable_grad", "in_module", "is_grad_enabled", "modes", "no_grad", "observe",
-    "set_grad_enabled", "unfused",
+    "Node", "Observer", "Place", "Storage", "Watch", "enable_grad", "in_module", "is_grad_enabled", "modes", "no_grad",
+    "observe", "set_grad_enabled", "unfused",
 ]  # fmt: skip
 
 _numbers = itertools.count()
@@ -54,8 +56,8 @@ class Node:
         op: the op that was called.
         rules: for every operand the rule that gives its gradient, or None.
         edges: for every operand the `Place` its gradient goes to, or None.
-        saved: what the rules need, by name: ``(value, version)`` for an operand, the outputs' ``(array, storage, version)``
-            for ``z``, and the rest as it is. None once a backward has passed and dropped it.
+        saved: what the rules need, by name: ``(value, version)`` for an operand, the outputs' ``(array, storage,
+            version)`` for ``z``, and the rest as it is. None once a backward has passed and dropped it.
         options: the op's options, defaults filled in.
         outputs: shape and dtype of each output.
         number: the creation number; backward takes the newest first.
@@ -108,11 +110,14 @@ class Watch:
 class Observer(Protocol):
     """Sees every op as it runs; `record` and `detect_anomaly` are observers."""
 
-    def forward(self, op: Op, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Tensor, ...]) -> None:
+    def forward(
+        self, op: Op, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Tensor, ...]
+    ) -> None:
         """An op has run: its operands as they were given, all its options, and its outputs."""
 
     def backward(self, node: Node, position: int, gradient: Any) -> None:
-        """A node sends ``gradient`` (array or tensor) along the edge of its operand ``position``, before it is summed there."""
+        """A node sends ``gradient`` (array or tensor) along the edge of its operand ``position``, before it is summed
+        there."""
 
 
 class _Modes(threading.local):
@@ -133,7 +138,7 @@ def is_grad_enabled() -> bool:
     return modes.grad
 
 
-class set_grad_enabled(contextlib.ContextDecorator):  # noqa: N801  PyTorch's name
+class set_grad_enabled(contextlib.ContextDecorator):
     """Write ops into the graph or not, in this thread, within ``with`` or a decorated function."""
 
     def __init__(self, mode: bool) -> None:
@@ -148,14 +153,14 @@ class set_grad_enabled(contextlib.ContextDecorator):  # noqa: N801  PyTorch's na
         modes.grad = self._before.pop()
 
 
-class no_grad(set_grad_enabled):  # noqa: N801  PyTorch's name
+class no_grad(set_grad_enabled):
     """Leave the graph alone: results do not require a gradient."""
 
     def __init__(self) -> None:
         super().__init__(False)
 
 
-class enable_grad(set_grad_enabled):  # noqa: N801  PyTorch's name
+class enable_grad(set_grad_enabled):
     """Write the graph again inside ``no_grad()``."""
 
     def __init__(self) -> None:

@@ -9,8 +9,8 @@
     mul.vjp("x", r"\\bar z \\odot y", lambda g, y: g * y)
     mul.vjp("y", r"\\bar z \\odot x", lambda g, x: g * x)
 
-The forward sees arrays (and Python numbers as they were given). A *rule* gives the gradient that reaches one operand; it
-is an expression over tensors, so that it can be differentiated again. It asks for what it needs by the names of its
+The forward sees arrays (and Python numbers as they were given). A *rule* gives the gradient that reaches one operand;
+it is an expression over tensors, so that it can be differentiated again. It asks for what it needs by the names of its
 arguments, and only what some rule names is kept until backward:
 
 ==============  ========================================================================
@@ -22,8 +22,9 @@ an option       by its name in the forward, default filled in
 ``position``    the operand's position, for a rule that serves all of ``*operands``
 ==============  ========================================================================
 
-Parameters of the forward without a default are operands, the others are options; a forward whose operands may be left out
-puts ``/`` after the last operand. `tinygrad_attn.autograd` applies the rules: it sums broadcast axes away and checks shapes.
+Parameters of the forward without a default are operands, the others are options; a forward whose operands may be left
+out puts ``/`` after the last operand. `tinygrad_attn.autograd` applies the rules: it sums broadcast axes away and
+checks shapes.
 """
 
 from __future__ import annotations
@@ -76,12 +77,15 @@ _SPECIAL = {
 
 
 class Rule:
-    """The derivative for one operand: its formula, the expression over tensors, and the kernel on arrays if there is one.
+    """The derivative for one operand: its formula, the expression over tensors, and the kernel on arrays if there is
+    one.
 
     ``arguments`` and ``kernel_arguments`` say for each parameter of the two what the engine passes to it.
     """
 
-    def __init__(self, op: Op, formula: str, function: Callable[..., Any] | None, kernel: Callable[..., Any] | None) -> None:
+    def __init__(
+        self, op: Op, formula: str, function: Callable[..., Any] | None, kernel: Callable[..., Any] | None
+    ) -> None:
         self.formula = formula
         self.function = function
         self.kernel = kernel
@@ -91,7 +95,8 @@ class Rule:
 
 
 class _Plan:
-    """What a call writes into the graph when a given set of its operands requires a gradient: the same at every such call.
+    """What a call writes into the graph when a given set of its operands requires a gradient: the same at every such
+    call.
 
     Attributes:
         rules: for every operand the rule that will give its gradient, or None.
@@ -189,7 +194,7 @@ class Op:
                 raise ValueError(f"{self.name}: a rule's argument {name!r} is none of {known}")
         return tuple(arguments)
 
-    # -- what is said of it ----------------------------------------------------------------------------------------
+    # -- what is said of it --------------------------------------------------------------------------------------------
 
     def vjp(
         self,
@@ -205,8 +210,9 @@ class Op:
             formula: the rule as LaTeX; ``\\bar z`` is the output's gradient.
             rule: an expression over tensors (see the module's docstring). It may keep the output's broadcast shape: the
                 engine sums it to the operand's. Left out by ops that have a `reference`.
-            kernel: the same on arrays, taken when nobody asks for a differentiable gradient; True where the rule is made
-                of operators alone and so serves arrays as it stands. It returns a new array, or ``g`` or a view of ``g``.
+            kernel: the same on arrays, taken when nobody asks for a differentiable gradient; True where the rule is
+                made of operators alone and so serves arrays as it stands. It returns a new array, or ``g`` or a view of
+                ``g``.
 
         Raises:
             ValueError: no such operand, or a rule argument that names nothing the op has.
@@ -221,8 +227,8 @@ class Op:
     def kernel(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Declare, as a decorator, one kernel on arrays that gives the gradients of all operands at once.
 
-        It takes what it names, as a rule does, and also the arrays in ``saves`` and ``needs`` (a bool for each operand). It
-        returns a tuple with an array, or None, for each operand.
+        It takes what it names, as a rule does, and also the arrays in ``saves`` and ``needs`` (a bool for each
+        operand). It returns a tuple with an array, or None, for each operand.
         """
         self.joint_kernel, self.joint_arguments = function, self.arguments_of(function)
         self._plans.clear()
@@ -238,13 +244,13 @@ class Op:
         self._plans.clear()
         return function
 
-    # -- the call --------------------------------------------------------------------------------------------------
+    # -- the call ------------------------------------------------------------------------------------------------------
 
     def __call__(self, *operands: Any, **options: Any) -> Any:
         if len(operands) != len(self.operands) and not self.variadic:
             operands, options = self._bind(operands, options)
-        # This loop runs for every op of every step. It finds in one pass what the forward gets, whether all is one float
-        # dtype as it nearly always is, which operands need a gradient, and where that would go.
+        # This loop runs for every op of every step. It finds in one pass what the forward gets, whether all is one
+        # float dtype as it nearly always is, which operands need a gradient, and where that would go.
         arrays: list[Any] = []
         edges: list[Any] = []
         mask, bit, plain, dtype = 0, 1, True, None
@@ -345,7 +351,9 @@ class Op:
                 raise TypeError(f"{self.name}: the option {name!r} is given twice")
             options[name] = value
         if len(operands) > len(self.operands) + len(self.defaults):
-            raise TypeError(f"{self.name}: takes at most {len(self.operands) + len(self.defaults)} arguments, got {len(operands)}")
+            raise TypeError(
+                f"{self.name}: takes at most {len(self.operands) + len(self.defaults)} arguments, got {len(operands)}"
+            )
         for name in self.operands[len(given) :]:
             if name in options:
                 given.append(options.pop(name))
@@ -367,7 +375,9 @@ class Op:
                 converted.append(Tensor(as_array(operand)))
             else:
                 name = self.operand_name(position)
-                raise TypeError(f"{self.name}: {name} must be a tensor, an array or a number, got {type(operand).__name__}")
+                raise TypeError(
+                    f"{self.name}: {name} must be a tensor, an array or a number, got {type(operand).__name__}"
+                )
         if not any(isinstance(operand, Tensor) for operand in converted):
             raise TypeError(f"{self.name}: at least one operand must be a tensor or an array, got only numbers")
         values = [p for p in range(len(converted)) if self.variadic or self.operands[p] in self.rules]
@@ -414,14 +424,17 @@ def _share_if_view(output: Tensor, operands: tuple[Any, ...]) -> None:
 
 
 def _split(forward: Callable[..., Any]) -> tuple[tuple[str, ...], frozenset[str], bool, dict[str, Any]]:
-    """Names of operands, those that may be left out, whether they are ``*variadic``, and the options with their defaults."""
+    """Names of operands, those that may be left out, whether they are ``*variadic``, and the options with their
+    defaults."""
     parameters = list(inspect.signature(forward).parameters.values())
     slashed = any(p.kind is p.POSITIONAL_ONLY for p in parameters)
     operands, options, variadic = [], {}, False
     for p in parameters:
         if p.kind is p.VAR_POSITIONAL:
             operands, variadic = [p.name], True
-        elif p.kind is p.POSITIONAL_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and not slashed and p.default is p.empty):
+        elif p.kind is p.POSITIONAL_ONLY or (
+            p.kind is p.POSITIONAL_OR_KEYWORD and not slashed and p.default is p.empty
+        ):
             operands.append(p.name)
         else:
             options[p.name] = None if p.default is p.empty else p.default
@@ -456,7 +469,9 @@ def op(
         made = Op(forward, formula, samples, errors, outputs, saves, floating)
         before = _REGISTRY.get(made.name)
         if before is not None and before.__module__ != made.__module__:
-            raise ValueError(f"op: the name {made.name!r} is taken by {before.__module__}; give the function another name")
+            raise ValueError(
+                f"op: the name {made.name!r} is taken by {before.__module__}; give the function another name"
+            )
         _REGISTRY[made.name] = made
         return made
 

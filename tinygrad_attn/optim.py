@@ -72,8 +72,14 @@ class Optimizer:
             ValueError: arrays missing, not expected, or of another shape, all of them listed.
         """
         own = self.state_dict()
-        wrong = [f"missing: {name}" for name in own if name not in state] + [f"unexpected: {name}" for name in state if name not in own]
-        wrong += [f"wrong shape: {n} is {state[n].shape}, expected {a.shape}" for n, a in own.items() if n in state and state[n].shape != a.shape]
+        wrong = [f"missing: {name}" for name in own if name not in state] + [
+            f"unexpected: {name}" for name in state if name not in own
+        ]
+        wrong += [
+            f"wrong shape: {n} is {state[n].shape}, expected {a.shape}"
+            for n, a in own.items()
+            if n in state and state[n].shape != a.shape
+        ]
         if wrong:
             raise ValueError(f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(wrong))
         for name, values in self.state.items():
@@ -85,7 +91,9 @@ class Optimizer:
 class SGD(Optimizer):
     """Gradient descent, with momentum: v ← μ·v + g, θ ← θ − lr·v."""
 
-    def __init__(self, params: Iterable[Parameter], lr: float = 1e-3, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, params: Iterable[Parameter], lr: float = 1e-3, momentum: float = 0.0, weight_decay: float = 0.0
+    ) -> None:
         super().__init__(params, lr)
         self.momentum = momentum
         self.weight_decay = weight_decay

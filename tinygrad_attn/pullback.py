@@ -1,7 +1,7 @@
 """One step of backward: the gradient of a node's output becomes the gradients of its operands.
 
-A kernel does it where there is one and nobody asked for a differentiable gradient, else the rules do, and for a composite
-op its reference. What comes out is summed over broadcast axes and checked.
+A kernel does it where there is one and nobody asked for a differentiable gradient, else the rules do, and for a
+composite op its reference. What comes out is summed over broadcast axes and checked.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def pull_back(
 
     Args:
         node: the node whose turn it is.
-        gradient: of its output, an array, or a tensor if ``create_graph``; a tuple, None among them, for several outputs.
-        edges: for each operand where its gradient goes, None if it is not wanted.
+        gradient: of its output, an array, or a tensor if ``create_graph``; a tuple, None among them, for several
+        outputs. edges: for each operand where its gradient goes, None if it is not wanted.
         create_graph: give tensors that can be differentiated again.
         grad: `tinygrad_attn.autograd.grad`, for composite ops.
 
@@ -43,7 +43,8 @@ def pull_back(
     op = node.op
     if node.saved is None:
         raise RuntimeError(
-            f"backward: what {op.name} had saved was freed by an earlier backward; pass retain_graph=True to that one to go again"
+            f"backward: what {op.name} had saved was freed by an earlier backward; pass retain_graph=True to that one "
+            "to go again"
         )
     results: list[Any] = [None] * len(edges)
     if not create_graph and op.joint_kernel is not None:
@@ -58,6 +59,7 @@ def pull_back(
         if edge is None:
             continue
         rule = node.rules[position]
+        assert rule is not None  # an edge exists only where a rule does
         if rule.kernel is not None and not create_graph:
             if rule.kernel_takes_gradient_alone:
                 result = rule.kernel(gradient)
@@ -75,7 +77,9 @@ def pull_back(
         elif result is not None:
             results[position] = _fit(node, position, result, edge)
     if referred:
-        for position, result in zip(referred, _through_reference(node, gradient, referred, create_graph, grad), strict=True):
+        for position, result in zip(
+            referred, _through_reference(node, gradient, referred, create_graph, grad), strict=True
+        ):
             if result is not None:
                 results[position] = _fit(node, position, result, edges[position])
     return results
@@ -156,8 +160,9 @@ def _saved_outputs(node: Node, items: Any, arrays: bool) -> Any:
 
 def _changed(node: Node, name: str, shape: tuple[int, ...], version: int, storage: Storage) -> RuntimeError:
     return RuntimeError(
-        f"backward: {node.op.name} saved {name} of shape {shape} at version {version}, and {storage.writer} has since changed it "
-        f"in place (version {storage.version}); clone() it before the change, or use an op that returns a new tensor"
+        f"backward: {node.op.name} saved {name} of shape {shape} at version {version}, and {storage.writer} has since "
+        f"changed it in place (version {storage.version}); clone() it before the change, or use an op that "
+        "returns a new tensor"
     )
 
 
@@ -174,7 +179,10 @@ def _fit(node: Node, position: int, gradient: Any, edge: Place | None) -> Any:
     if not isinstance(gradient, (np.ndarray, Tensor)):
         gradient = np.asarray(gradient)  # NumPy gives scalars for 0-d arrays
     if gradient.dtype != dtype:
-        raise TypeError(f"backward: {node.op.name} gave operand {position} a gradient of dtype {gradient.dtype}, its dtype is {dtype}")
+        raise TypeError(
+            f"backward: {node.op.name} gave operand {position} a gradient of dtype {gradient.dtype}, "
+            f"its dtype is {dtype}"
+        )
     return gradient
 
 
@@ -184,7 +192,9 @@ def _sum_to(gradient: Any, shape: tuple[int, ...], node: Node) -> Any:
     except ValueError:
         broadcasts = False
     if not broadcasts:
-        raise ValueError(f"backward: {node.op.name} gave a gradient of shape {gradient.shape} to an operand of shape {shape}")
+        raise ValueError(
+            f"backward: {node.op.name} gave a gradient of shape {gradient.shape} to an operand of shape {shape}"
+        )
     if isinstance(gradient, Tensor):
         return sum_to(gradient, shape=shape)
     return sum_to.forward(gradient, shape=shape)
@@ -210,6 +220,10 @@ def _through_reference(
     if not pairs:
         return [None] * len(positions)
     found = grad(
-        [r for r, _ in pairs], [operands[p] for p in positions], [g for _, g in pairs], create_graph=create_graph, allow_unused=True
+        [r for r, _ in pairs],
+        [operands[p] for p in positions],
+        [g for _, g in pairs],
+        create_graph=create_graph,
+        allow_unused=True,
     )
     return [None if f is None else (f if create_graph else f.array) for f in found]

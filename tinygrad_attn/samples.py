@@ -1,7 +1,7 @@
 """Samples of an op's operands, drawn at random: the raw material of every check.
 
-A *sampler* is a function of a `Draw` that returns a `Sample`. A `Draw` takes its decisions from a stream of integers: from
-a seeded generator in `check_op`, from hypothesis in the tests, which then shrinks a failure to its simplest form.
+A *sampler* is a function of a `Draw` that returns a `Sample`. A `Draw` takes its decisions from a stream of integers:
+from a seeded generator in `check_op`, from hypothesis in the tests, which then shrinks a failure to its simplest form.
 """
 
 from __future__ import annotations

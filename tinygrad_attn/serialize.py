@@ -34,7 +34,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_file(tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
+def save_file(
+    tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write tensors or arrays, by name, and a ``metadata`` of strings to a safetensors file, atomically.
 
     Raises:
@@ -70,5 +72,7 @@ def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("weights are stored with the safetensors package: pip install 'tinygrad-attn[models]'") from None
+        raise ModuleNotFoundError(
+            "weights are stored with the safetensors package: pip install 'tinygrad-attn[models]'"
+        ) from None
     return safetensors.numpy

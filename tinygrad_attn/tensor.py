@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
-from tinygrad_attn.graph import Node, Storage, modes
+from tinygrad_attn.attached import Attached
+from tinygrad_attn.graph import Node, Storage
 
 __all__ = ["Tensor", "default_dtype", "tensor"]
-
-Method = ClassVar[Callable[..., Any]]
 
 default_dtype = np.dtype(np.float32)
 _SUPPORTED = frozenset("?bhilqBHILQfd")
 
 
-class Tensor:
+class Tensor(Attached):
     """An n-dimensional array that remembers how it was made.
 
     Built by `tensor` and the creation functions; ``Tensor(array)`` itself wraps a NumPy array without copying it.
@@ -26,7 +25,8 @@ class Tensor:
     Attributes:
         array: the NumPy array. Writing to it directly is invisible to the version check; use the in-place methods.
         grad: the gradient that ``backward()`` has accumulated (same shape and dtype), or None.
-        origin: the graph node that made this tensor, with the number of the output if it has several, or None for a leaf.
+        origin: the graph node that made this tensor, with the number of the output if it has several, or None for a
+            leaf.
     """
 
     __slots__ = ("__weakref__", "_requires_grad", "_storage", "array", "grad", "hooks", "origin")
@@ -42,7 +42,7 @@ class Tensor:
         self.hooks: list[Callable[[Tensor], Tensor | None]] | None = None
         self._storage: Storage | None = None
 
-    # -- what it is ------------------------------------------------------------------------------------------------
+    # -- what it is ----------------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,7 +90,9 @@ class Tensor:
         if value and self.array.dtype.kind != "f":
             raise TypeError(f"only float32 and float64 tensors can require a gradient, this one is {self.dtype}")
         if self.node is not None and not value:
-            raise RuntimeError(f"requires_grad can be cleared on a leaf only; this is the output of {self.node.op.name}. Use detach().")
+            raise RuntimeError(
+                f"requires_grad can be cleared on a leaf only; this is the output of {self.node.op.name}. Use detach()."
+            )
         self._requires_grad = bool(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -98,7 +100,7 @@ class Tensor:
         self.requires_grad = requires_grad
         return self
 
-    # -- to and from NumPy -----------------------------------------------------------------------------------------
+    # -- to and from NumPy ---------------------------------------------------------------------------------------------
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The array itself, sharing memory.
@@ -107,7 +109,9 @@ class Tensor:
             RuntimeError: the tensor requires a gradient, which NumPy would lose; ``detach()`` first.
         """
         if self._requires_grad:
-            raise RuntimeError("numpy() of a tensor that requires a gradient would lose it; use tensor.detach().numpy()")
+            raise RuntimeError(
+                "numpy() of a tensor that requires a gradient would lose it; use tensor.detach().numpy()"
+            )
         return self.array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
@@ -171,14 +175,17 @@ class Tensor:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self.node is not None:
-            raise RuntimeError(f"only leaf tensors can be copied deeply; this is the output of {self.node.op.name}. Use clone() or detach().")
+            raise RuntimeError(
+                f"only leaf tensors can be copied deeply; this is the output of {self.node.op.name}. "
+                "Use clone() or detach()."
+            )
         copy = type(self)(self.array.copy(), self._requires_grad)
         memo[id(self)] = copy
         if self.grad is not None:
             copy.grad = Tensor(self.grad.array.copy())
         return copy
 
-    # -- the graph -------------------------------------------------------------------------------------------------
+    # -- the graph -----------------------------------------------------------------------------------------------------
 
     @property
     def node(self) -> Node | None:
@@ -245,7 +252,7 @@ class Tensor:
         node = self.node
         return node is not None and node.watch is not None and node.watched(self.output_index).retained is not None
 
-    # -- how it looks ----------------------------------------------------------------------------------------------
+    # -- how it looks --------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         body = np.array2string(self.array, separator=", ", prefix="tensor(", precision=4, threshold=200, edgeitems=3)
@@ -268,7 +275,9 @@ class Tensor:
         if not 1 <= self.ndim <= 2 or self.array.size == 0 or max(self.shape) > 24:
             return f"<pre>{escape(repr(self))}</pre>"
         rows = np.atleast_2d(self.array)
-        cells = "".join("<tr>" + "".join(f"<td>{escape(f'{v:.4g}')}</td>" for v in row.tolist()) + "</tr>" for row in rows)
+        cells = "".join(
+            "<tr>" + "".join(f"<td>{escape(f'{v:.4g}')}</td>" for v in row.tolist()) + "</tr>" for row in rows
+        )
         maker = f", made by {self.node.op.name}" if self.node is not None else ""
         return f"<table><caption>{escape(f'{self.shape} {self.dtype}{maker}')}</caption>{cells}</table>"
 

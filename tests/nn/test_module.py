@@ -58,7 +58,9 @@ def test_a_bad_state_lists_all_complaints_and_loads_nothing() -> None:
     before = block.first.bias.array.copy()
     state = {**block.state_dict(), "first.bias": np.ones(3), "scale": np.ones(2), "more": np.ones(1)}
     del state["rest.0.weight"]
-    with pytest.raises(ValueError, match=r"(?s)missing: rest\.0\.weight \(3, 3\).*unexpected: more.*scale is \(2,\), expected \(1,\)"):
+    with pytest.raises(
+        ValueError, match=r"(?s)missing: rest\.0\.weight \(3, 3\).*unexpected: more.*scale is \(2,\), expected \(1,\)"
+    ):
         block.load_state_dict(state)
     np.testing.assert_array_equal(block.first.bias.array, before)
     del state["scale"]

@@ -6,8 +6,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 from against_torch import assert_equal_to_torch  # noqa: E402
 
+from tinygrad_attn.ops.lstm import lstm, lstm_cell  # noqa: E402
 from tinygrad_attn.ops.matmul import linear  # noqa: E402
+from tinygrad_attn.ops.parts import cat  # noqa: E402
 from tinygrad_attn.ops.recurrent import gru, gru_cell  # noqa: E402
+from tinygrad_attn.ops.shape import unsqueeze  # noqa: E402
 
 INPUT, HIDDEN, BATCH, STEPS = 3, 4, 3, 5
 
@@ -17,36 +20,46 @@ def parameters(rng, gates, bias):
     return [rng.standard_normal(shape) for shape in shapes]
 
 
-def torch_layer(kind, parameters, reverse):
-    """A function of a sequence and PyTorch's parameters that runs its layer, in one direction only.
+def in_time(run, reverse):
+    """``run``, a function of a sequence, of other arguments, with its axis of time turned round before and after.
 
-    PyTorch has no layer that only goes backwards, so the time axis is flipped before and after.
+    PyTorch has no layer that goes only backwards.
     """
-
-    def run(x, *state_and_parameters):
-        count = len(parameters)
-        state, weights = state_and_parameters[:-count], list(state_and_parameters[-count:])
-        flipped = x.flip(0) if reverse else x
-        state = tuple(s[None] for s in state)
-        hidden = state[0] if kind is torch.gru else state
-        result = kind(flipped, hidden, weights, count == 4, 1, 0.0, False, False, False)
-        return result[0].flip(0) if reverse else result[0]
-
-    return run
+    return (lambda x, *rest: run(x.flip(0), *rest).flip(0)) if reverse else run
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 def test_gru(bias, reverse):
     rng = np.random.default_rng(0)
-    weights = parameters(rng, 3, bias)
 
     def ours(x, h0, w_ih, w_hh, b_ih=None, b_hh=None):
         return gru(linear(x, w_ih, b_ih), h0, w_hh, b_hh, reverse=reverse)
 
-    arrays = [rng.standard_normal((STEPS, BATCH, INPUT)), rng.standard_normal((BATCH, HIDDEN)), *weights]
+    def theirs(x, h0, *weights):
+        return torch.gru(x, h0[None], weights, bias, 1, 0.0, False, False, False)[0]
+
+    arrays = [rng.standard_normal((STEPS, BATCH, INPUT)), rng.standard_normal((BATCH, HIDDEN))]
     with torch.backends.mkldnn.flags(enabled=False):
-        assert_equal_to_torch(ours, torch_layer(torch.gru, weights, reverse), arrays)
+        assert_equal_to_torch(ours, in_time(theirs, reverse), [*arrays, *parameters(rng, 3, bias)])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_lstm(bias, reverse):
+    rng = np.random.default_rng(0)
+
+    def ours(x, h0, c0, w_ih, w_hh, b_ih=None, b_hh=None):
+        outputs, cell = lstm(linear(x, w_ih, b_ih), h0, c0, w_hh, b_hh, reverse=reverse)
+        return cat([unsqueeze(cell, 0), outputs] if reverse else [outputs, unsqueeze(cell, 0)])
+
+    def theirs(x, h0, c0, *weights):
+        outputs, _, cell = torch.lstm(x, (h0[None], c0[None]), weights, bias, 1, 0.0, False, False, False)
+        return torch.cat([outputs, cell])
+
+    arrays = [rng.standard_normal((STEPS, BATCH, INPUT))] + [rng.standard_normal((BATCH, HIDDEN)) for _ in range(2)]
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert_equal_to_torch(ours, in_time(theirs, reverse), [*arrays, *parameters(rng, 4, bias)])
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -54,6 +67,18 @@ def test_gru_cell(bias):
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal((BATCH, INPUT)), rng.standard_normal((BATCH, HIDDEN)), *parameters(rng, 3, bias)]
     assert_equal_to_torch(gru_cell, torch.gru_cell, arrays)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("which", [0, 1])
+def test_lstm_cell(which, bias):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((BATCH, INPUT))] + [rng.standard_normal((BATCH, HIDDEN)) for _ in range(2)]
+    assert_equal_to_torch(
+        lambda x, h, c, *weights: lstm_cell(x, (h, c), *weights)[which],
+        lambda x, h, c, *weights: torch.lstm_cell(x, (h, c), *weights)[which],
+        [*arrays, *parameters(rng, 4, bias)],
+    )
 
 
 def test_a_padded_gru_equals_a_packed_one():

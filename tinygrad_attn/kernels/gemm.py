@@ -119,8 +119,8 @@ def _multiply_block(
     block_depth = -(-depth // -(-depth // plan.block_depth))
     block_rows = -(-rows // -(-rows // plan.block_rows))
     # What is used only a few times costs less to read where it lies than to copy.
-    read_a = columns <= 2 * plan.tile_columns
-    read_b = b_column == plan.itemsize and rows <= 2 * plan.tile_rows
+    read_a = columns <= 8 * plan.tile_columns
+    read_b = b_column == plan.itemsize and rows <= 8 * plan.tile_rows
     for k0 in range(0, depth, block_depth):
         ks = min(block_depth, depth - k0)
         first, last = k0 == 0, k0 + ks == depth
@@ -277,15 +277,15 @@ _ACTIVATION_CODES = {None: -1} | {name: code for code, name in enumerate(ACTIVAT
 
 
 @functools.cache
-def _describe_any_layout() -> Any:
-    """`_describe`, compiled for arrays of any strides: without this, each layout would compile a version of its own."""
+def _describe_any_layout(dtype: np.dtype) -> Any:
+    """`_describe`, compiled for arrays of any strides: left to itself, it would be compiled for each layout again."""
     if not numba.config.DISABLE_JIT:
-        for dtype in _NO_BIAS:
-            element = numba.from_dtype(dtype)
-            read = types.Array(element, 4, "A", readonly=True, aligned=False)
-            write = types.Array(element, 4, "A", aligned=False)
-            vector = types.Array(element, 1, "C", readonly=True, aligned=False)
-            _describe.compile((read, read, write, vector, types.Array(types.int64, 2, "C")))
+        element = numba.from_dtype(dtype)
+        read = types.Array(element, 4, "A", readonly=True, aligned=False)
+        write = types.Array(element, 4, "A", aligned=False)
+        vector = types.Array(element, 1, "C", readonly=True, aligned=False)
+        _describe.disable_compile(False)
+        _describe.compile((read, read, write, vector, types.Array(types.int64, 2, "C")))
         _describe.disable_compile()
     return _describe
 
@@ -339,7 +339,7 @@ def gemm(
 
     code, workspace = _ACTIVATION_CODES[activation], _workspaces(dtype)
     operands = np.empty((4, 5), np.int64)
-    describe, no_bias = _describe_any_layout(), _NO_BIAS[dtype]
+    describe, no_bias = _describe_any_layout(dtype), _NO_BIAS[dtype]
     for a4, b4, c4 in _in_four_dimensions(a, b, out):
         describe(a4, b4, c4, no_bias if bias is None else bias, operands)
         outer, inner, rows, _ = c4.shape

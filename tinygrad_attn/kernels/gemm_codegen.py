@@ -308,7 +308,8 @@ def _emit_pack(width: int) -> Callable[..., None]:
         itemsize, vectors = emit.integer(size), width // emit.lanes
 
         def copy_rows(masked: bool) -> None:
-            masks = [emit.first_lanes(builder.sub(items, emit.integer(v * emit.lanes))) if masked else None for v in range(vectors)]
+            counts = [builder.sub(items, emit.integer(v * emit.lanes)) for v in range(vectors)]
+            masks = [emit.first_lanes(count) if masked else None for count in counts]
             with cgutils.for_range(builder, depth, intp=_INT) as loop:
                 row = emit.offset(source, loop.index, depth_stride)
                 target = emit.offset(panel, loop.index, width * size)
@@ -316,47 +317,43 @@ def _emit_pack(width: int) -> Callable[..., None]:
                     value = emit.load(emit.offset(row, v, emit.lanes * size), masks[v])
                     emit.store(value, emit.offset(target, v, emit.lanes * size))
 
-        def transpose_block(k: ir.Value, mask: ir.Value | None) -> None:
-            for v in range(vectors):
-                rows = []
-                for lane in range(emit.lanes):
-                    wanted = emit.integer(v * emit.lanes + lane)
-                    existing = builder.select(builder.icmp_signed("<", wanted, items), wanted, emit.integer(0))
-                    row = emit.offset(emit.offset(source, existing, item_stride), k, size)
-                    rows.append(emit.load(row, mask))
-                for lane, value in enumerate(emit.transpose(rows)):
-                    target = emit.offset(panel, builder.add(k, emit.integer(lane)), width * size)
-                    emit.store(value, emit.offset(target, v, emit.lanes * size))
+        def transpose_squares(count: ir.Value) -> None:
+            with cgutils.for_range(builder, count, intp=_INT) as loop:
+                k = builder.mul(loop.index, emit.integer(emit.lanes))
+                for v in range(vectors):
+                    rows = []
+                    for lane in range(emit.lanes):
+                        wanted = emit.integer(v * emit.lanes + lane)
+                        # Past the last item, the first again: what it yields is never read.
+                        item = builder.select(builder.icmp_signed("<", wanted, items), wanted, emit.integer(0))
+                        rows.append(emit.load(emit.offset(emit.offset(source, item, item_stride), k, size)))
+                    for lane, value in enumerate(emit.transpose(rows)):
+                        target = emit.offset(panel, builder.add(k, emit.integer(lane)), width * size)
+                        emit.store(value, emit.offset(target, v, emit.lanes * size))
 
-        def transpose() -> None:
-            lanes = emit.integer(emit.lanes)
-            whole = builder.sdiv(depth, lanes)
-            with cgutils.for_range(builder, whole, intp=_INT) as loop:
-                transpose_block(builder.mul(loop.index, lanes), None)
-            done = builder.mul(whole, lanes)
-            rest = builder.sub(depth, done)
-            with builder.if_then(builder.icmp_signed(">", rest, emit.integer(0))):
-                transpose_block(done, emit.first_lanes(rest))
-
-        def copy_elements() -> None:
-            with cgutils.for_range(builder, depth, intp=_INT) as outer:
-                column = emit.offset(source, outer.index, depth_stride)
-                target = emit.offset(panel, outer.index, width * size)
+        def copy_elements(first_depth: ir.Value) -> None:
+            with cgutils.for_range(builder, builder.sub(depth, first_depth), intp=_INT) as outer:
+                k = builder.add(first_depth, outer.index)
+                column = emit.offset(source, k, depth_stride)
+                target = emit.offset(panel, k, width * size)
                 with cgutils.for_range(builder, items, intp=_INT) as inner:
-                    value = builder.load(emit.pointer(emit.offset(column, inner.index, item_stride), emit.element), align=1)
-                    builder.store(value, emit.pointer(emit.offset(target, inner.index, size), emit.element))
+                    place = emit.pointer(emit.offset(target, inner.index, size), emit.element)
+                    element = emit.pointer(emit.offset(column, inner.index, item_stride), emit.element)
+                    builder.store(builder.load(element, align=1), place, align=1)
 
-        with builder.if_else(builder.icmp_signed("==", item_stride, itemsize)) as (items_adjoin, otherwise):
-            with items_adjoin, builder.if_else(builder.icmp_signed("==", items, emit.integer(width))) as (whole, part):
-                with whole:
+        with builder.if_else(builder.icmp_signed("==", item_stride, itemsize)) as (adjoining_items, otherwise):
+            with adjoining_items, builder.if_else(builder.icmp_signed("==", items, emit.integer(width))) as (full, part):
+                with full:
                     copy_rows(masked=False)
                 with part:
                     copy_rows(masked=True)
-            with otherwise, builder.if_else(builder.icmp_signed("==", depth_stride, itemsize)) as (depth_adjoins, neither):
-                with depth_adjoins:
-                    transpose()
-                with neither:
-                    copy_elements()
+            with otherwise:
+                adjoining_depths = builder.icmp_signed("==", depth_stride, itemsize)
+                squares = builder.select(
+                    adjoining_depths, builder.sdiv(depth, emit.integer(emit.lanes)), emit.integer(0)
+                )
+                transpose_squares(squares)
+                copy_elements(builder.mul(squares, emit.integer(emit.lanes)))
 
     return body
 

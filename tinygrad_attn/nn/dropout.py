@@ -10,7 +10,8 @@ __all__ = ["Dropout"]
 
 
 class Dropout(Module):
-    """In training, zero each element with probability ``p`` and scale the rest by 1/(1 − p) (Srivastava et al. 2014)."""
+    """In training, zero each element with probability ``p`` and scale the rest by 1/(1 − p) (Srivastava et al.
+    2014)."""
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()

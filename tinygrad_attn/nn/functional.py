@@ -1,6 +1,7 @@
 """Functions of neural networks, under the names they have in ``torch.nn.functional``."""
 
 from tinygrad_attn.ops.activation import elu, gelu, leaky_relu, relu, silu, softplus
+from tinygrad_attn.ops.arrange import pad
 from tinygrad_attn.ops.attention import scaled_dot_product_attention
 from tinygrad_attn.ops.cross_entropy import cross_entropy, nll_loss
 from tinygrad_attn.ops.dropout import dropout
@@ -9,7 +10,6 @@ from tinygrad_attn.ops.embedding import embedding
 from tinygrad_attn.ops.loss import binary_cross_entropy_with_logits, kl_div, logsigmoid, mse_loss
 from tinygrad_attn.ops.matmul import linear
 from tinygrad_attn.ops.normalize import cosine_similarity, layer_norm, normalize, rms_norm
-from tinygrad_attn.ops.arrange import pad
 from tinygrad_attn.ops.softmax import log_softmax, masked_softmax, softmax
 
 __all__ = [

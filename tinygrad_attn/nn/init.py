@@ -9,7 +9,16 @@ import numpy as np
 from tinygrad_attn.random import generator
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["calculate_fan", "constant_", "kaiming_uniform_", "normal_", "ones_", "uniform_", "xavier_uniform_", "zeros_"]
+__all__ = [
+    "calculate_fan",
+    "constant_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "uniform_",
+    "xavier_uniform_",
+    "zeros_",
+]
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:

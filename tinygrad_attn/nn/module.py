@@ -31,8 +31,9 @@ class Parameter(Tensor):
 class Module:
     """Base of all layers and models: write ``__init__`` and ``forward``, and call the module like a function.
 
-    Attributes that are a `Parameter` or a `Module` are found by themselves, under their names; arrays that are not learnt
-    but belong to the state are announced with `register_buffer`. Names of parameters are paths, ``"encoder.weight"``.
+    Attributes that are a `Parameter` or a `Module` are found by themselves, under their names; arrays that are not
+    learnt but belong to the state are announced with `register_buffer`. Parameters are named by their paths,
+    ``"encoder.weight"``.
     """
 
     def __init__(self) -> None:
@@ -49,7 +50,7 @@ class Module:
         with in_module(self):
             return self.forward(*inputs, **options)
 
-    # -- what is inside --------------------------------------------------------------------------------------------
+    # -- what is inside ------------------------------------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside, in the order of assignment, each with its name."""
@@ -98,7 +99,7 @@ class Module:
         setattr(self, name, value)
         self._buffers.add(name)
 
-    # -- its state -------------------------------------------------------------------------------------------------
+    # -- its state -----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters and buffers by path, as detached tensors that share their memory."""
@@ -116,7 +117,9 @@ class Module:
                 loaded then.
         """
         own = {name: value for kind in ("parameters", "buffers") for name, value in self._named(kind)}
-        arrays = {name: np.asarray(value.array if isinstance(value, Tensor) else value) for name, value in state.items()}
+        arrays = {
+            name: np.asarray(value.array if isinstance(value, Tensor) else value) for name, value in state.items()
+        }
         complaints = []
         if strict:
             complaints += [f"missing: {name} {own[name].shape}" for name in own if name not in arrays]
@@ -170,7 +173,7 @@ class Module:
                     value.grad = None
         return self
 
-    # -- how it looks ----------------------------------------------------------------------------------------------
+    # -- how it looks --------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
         """What to show of this module besides what is inside it."""

@@ -65,7 +65,8 @@ class GRU(Module):
     """A GRU (see `GRUCell`) over a sequence, in any number of layers and in one or both directions.
 
     Attributes:
-        weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0: of layer 0 as in `GRUCell`, and so on for each layer; with the
+        weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0: of layer 0 as in `GRUCell`, and so on for each layer; with
+        the
             suffix ``_reverse`` for the other direction. Layers above the first take (directions · hidden_size) inputs.
 
     Args:
@@ -132,7 +133,9 @@ class GRU(Module):
             ValueError: the shapes do not fit.
         """
         if input.ndim != 3 or input.shape[-1] != self.input_size:
-            raise ValueError(f"GRU: input must have three axes, the last of size {self.input_size}, it has shape {input.shape}")
+            raise ValueError(
+                f"GRU: input must have three axes, the last of size {self.input_size}, it has shape {input.shape}"
+            )
         x = transpose(input, 0, 1) if self.batch_first else input
         batch, count = x.shape[1], self.num_layers * self.num_directions
         if hx is None:
@@ -165,7 +168,9 @@ class GRU(Module):
         return (transpose(x, 0, 1) if self.batch_first else x), stack(finals, 0)
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bidirectional={self.bidirectional}"
+        return (
+            f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bidirectional={self.bidirectional}"
+        )
 
 
 def _uniform(module: Module, hidden_size: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.elementwise import quiet, where
-from tinygrad_attn.ops.reduce import converted, dim_errors, over, total_dtype, with_axes
+from tinygrad_attn.ops.reduce import converted, one_dim_errors, over, total_dtype, with_axes
 from tinygrad_attn.ops.shape import flip, movedim, reshape, unsqueeze
 from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor
@@ -25,7 +25,7 @@ def _line_samples(draw: Draw) -> Sample:
     return Sample((draw.floats(shape),), {"dim": draw.integer(-reach, reach - 1)})
 
 
-@op(r"z_i = \textstyle\sum_{j \le i} x_j", samples=_line_samples, errors=dim_errors)
+@op(r"z_i = \textstyle\sum_{j \le i} x_j", samples=_line_samples, errors=one_dim_errors)
 def _cumsum(input: Array, /, dim: int) -> Array:
     """`cumsum` in the dtype of ``input``, or in int64."""
     axis, dtype = one_dim("cumsum", dim, input.ndim), total_dtype(input)
@@ -35,7 +35,7 @@ def _cumsum(input: Array, /, dim: int) -> Array:
 _cumsum.vjp(
     "input",
     r"\bar x_i = \textstyle\sum_{j \ge i} \bar z_j",
-    lambda g, dim: flip(_cumsum(flip(g, dim), dim=dim), dim),
+    lambda g, dim: flip(_cumsum(flip(g, dim), dim=dim), dim) if g.ndim else g,
     kernel=lambda g, dim: np.flip(np.add.accumulate(np.flip(g, dim), axis=dim), dim) if g.ndim else g,
 )
 
@@ -63,7 +63,7 @@ def _prod_samples(draw: Draw) -> Sample:
     return Sample((x,), {"dim": draw.integer(-len(shape), len(shape) - 1), "keepdim": draw.boolean()})
 
 
-@op(r"z = \textstyle\prod_i x_i", samples=_prod_samples, errors=dim_errors)
+@op(r"z = \textstyle\prod_i x_i", samples=_prod_samples, errors=one_dim_errors)
 @quiet
 def _prod(input: Array, /, dim: int, keepdim: bool = False) -> Array:
     """`prod` along one axis, in the dtype of ``input`` or in int64."""
@@ -116,5 +116,5 @@ def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: An
         return _prod(reshape(x, -1), dim=0)
     if np.ndim(x.array if isinstance(x, Tensor) else x) == 0:
         one_dim("prod", dim, 0)
-        return _prod(reshape(x, 1), dim=0)[0]
+        return _prod(reshape(x, 1), dim=0)
     return _prod(x, dim=dim, keepdim=keepdim)

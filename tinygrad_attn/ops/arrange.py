@@ -22,7 +22,7 @@ Widths = tuple[tuple[int, int], ...]
 _two_by_three = np.ones((2, 3))
 
 
-# -- diagonals and triangles ------------------------------------------------------------------------------------------
+# -- diagonals and triangles -------------------------------------------------------------------------------------------
 
 
 def _diagonal_samples(draw: Draw) -> Sample:
@@ -140,7 +140,7 @@ triu.vjp(
     kernel=lambda g, diagonal: triu.forward(g, diagonal),
 )
 
-# -- repeated, shifted, padded ----------------------------------------------------------------------------------------
+# -- repeated, shifted, padded -----------------------------------------------------------------------------------------
 
 
 def _repeat_samples(draw: Draw) -> Sample:

@@ -10,7 +10,8 @@ from tinygrad_attn.op import op
 from tinygrad_attn.samples import Draw, Sample, broadcast_pairs, floats
 
 __all__ = [
-    "eq", "ge", "gt", "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne",
+    "eq", "ge", "gt", "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "logical_xor",
+    "lt", "ne",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]

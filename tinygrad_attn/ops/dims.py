@@ -19,7 +19,9 @@ def one_dim(op: str, dim: int, ndim: int) -> int:
     # As in PyTorch, a 0-d tensor may be addressed as if it had one axis.
     reach = max(ndim, 1)
     if not -reach <= dim < reach:
-        raise IndexError(f"{op}: dim {dim} is out of range for a tensor with {ndim} axes (from {-reach} to {reach - 1})")
+        raise IndexError(
+            f"{op}: dim {dim} is out of range for a tensor with {ndim} axes (from {-reach} to {reach - 1})"
+        )
     return dim % reach
 
 

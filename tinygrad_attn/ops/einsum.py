@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.op import op
+from tinygrad_attn.ops.elementwise import quiet
 from tinygrad_attn.ops.matmul import product
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
@@ -209,6 +210,7 @@ def _error(equation: str, *shapes: Shape, match: str) -> ErrorSample:
         _error("i->i->i", (2,), match="letters and one ellipsis"),
     ],
 )
+@quiet
 def _einsum(*operands: Array, equation: str) -> Array:
     """`einsum` with its operands first."""
     for number, operand in enumerate(operands):

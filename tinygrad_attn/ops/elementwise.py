@@ -15,8 +15,9 @@ from tinygrad_attn.op import op
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, broadcast_pairs, floats
 
 __all__ = [
-    "abs", "add", "atan", "clamp", "cos", "erf", "exp", "exp2", "expm1", "log", "log1p", "log2", "maximum", "minimum", "mul",
-    "neg", "pow", "reciprocal", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh", "true_divide", "where",
+    "abs", "add", "atan", "clamp", "cos", "erf", "exp", "exp2", "expm1", "log", "log1p", "log2", "maximum", "minimum",
+    "mul", "neg", "pow", "reciprocal", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh", 
+    "true_divide", "where",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -28,7 +29,7 @@ LN2 = math.log(2.0)
 TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 
 
-# -- arithmetic ----------------------------------------------------------------------------------------------------------
+# -- arithmetic --------------------------------------------------------------------------------------------------------
 
 
 @op(r"z = x + y", samples=broadcast_pairs, errors=[clash])
@@ -163,18 +164,16 @@ def abs(x: Array) -> Array:
     return np.abs(x)
 
 
-abs.vjp("x", r"\bar z \odot \operatorname{sign} x", lambda g, x: g * sign(x), kernel=lambda g, x: g * np.sign(x))
-
-
 @op(r"z = \operatorname{sign} x", samples=floats())
 def sign(x: Array) -> Array:
     """-1, 0 or 1; flat, so its gradient is 0."""
     return np.sign(x)
 
 
+abs.vjp("x", r"\bar z \odot \operatorname{sign} x", lambda g, x: g * sign(x), kernel=lambda g, x: g * np.sign(x))
 sign.vjp("x", r"0", lambda g: g * 0.0, kernel=True)
 
-# -- exponentials and logarithms -----------------------------------------------------------------------------------------
+# -- exponentials and logarithms ---------------------------------------------------------------------------------------
 
 
 @op(r"z = e^x", samples=floats(), floating=True)
@@ -236,7 +235,7 @@ def log1p(x: Array) -> Array:
 
 log1p.vjp("x", r"\bar z / (1 + x)", lambda g, x: g / (1.0 + x), kernel=True)
 
-# -- curves --------------------------------------------------------------------------------------------------------------
+# -- curves ------------------------------------------------------------------------------------------------------------
 
 
 @op(r"z = \sin x", samples=floats(), floating=True)
@@ -246,9 +245,6 @@ def sin(x: Array) -> Array:
     return np.sin(x)
 
 
-sin.vjp("x", r"\bar z \odot \cos x", lambda g, x: g * cos(x), kernel=lambda g, x: g * np.cos(x))
-
-
 @op(r"z = \cos x", samples=floats(), floating=True)
 @quiet
 def cos(x: Array) -> Array:
@@ -256,6 +252,7 @@ def cos(x: Array) -> Array:
     return np.cos(x)
 
 
+sin.vjp("x", r"\bar z \odot \cos x", lambda g, x: g * cos(x), kernel=lambda g, x: g * np.cos(x))
 cos.vjp("x", r"-\bar z \odot \sin x", lambda g, x: -g * sin(x), kernel=lambda g, x: -g * np.sin(x))
 
 
@@ -311,7 +308,7 @@ def erf(x: Array) -> Array:
 
 erf.vjp("x", r"\bar z \odot \tfrac{2}{\sqrt\pi} e^{-x^2}", lambda g, x: g * (TWO_OVER_ROOT_PI * exp(-x * x)))
 
-# -- choices -------------------------------------------------------------------------------------------------------------
+# -- choices -----------------------------------------------------------------------------------------------------------
 
 
 def _where_samples(draw: Draw) -> Sample:
@@ -380,7 +377,9 @@ def clamp(x: Array, min: float | None = None, max: float | None = None) -> Array
     """
     for name, bound in (("min", min), ("max", max)):
         if bound is not None and not isinstance(bound, (int, float)):
-            raise TypeError(f"clamp: {name} must be a number, got {type(bound).__name__}; use maximum() and minimum() for tensors")
+            raise TypeError(
+                f"clamp: {name} must be a number, got {type(bound).__name__}; use maximum() and minimum() for tensors"
+            )
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must be given")
     lower = x if min is None else np.maximum(x, min)
@@ -393,4 +392,3 @@ def _within(g: Any, x: Any, min: float | None, max: float | None) -> Any:
 
 
 clamp.vjp("x", r"\bar z\,[a \le x \le b]", _within)
-

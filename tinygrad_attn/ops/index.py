@@ -33,7 +33,7 @@ __all__ = ["gather", "index_add", "index_select", "masked_fill", "scatter", "sca
 Array = np.ndarray[Any, Any]
 
 
-# -- along one axis, one index for each element -----------------------------------------------------------------------
+# -- along one axis, one index for each element ------------------------------------------------------------------------
 
 
 def _check_along(name: str, input: Array, dim: int, index: Array) -> int:
@@ -258,7 +258,7 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
     return gather(x, axis, Tensor(np.broadcast_to(index, common)))
 
 
-# -- along one axis, one index for each slab --------------------------------------------------------------------------
+# -- along one axis, one index for each slab ---------------------------------------------------------------------------
 
 
 def _check_select(name: str, input: Array, dim: int, index: Array) -> int:
@@ -364,7 +364,7 @@ index_add.vjp(
     "source", r"\bar s_i = \alpha\, \bar z_{\iota_i}", lambda g, dim, index, alpha: index_select(g, dim, index) * alpha
 )
 
-# -- by a mask --------------------------------------------------------------------------------------------------------
+# -- by a mask ---------------------------------------------------------------------------------------------------------
 
 
 def _masked_fill_samples(draw: Draw) -> Sample:

@@ -33,7 +33,7 @@ Array = np.ndarray[Any, Any]
 _KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}
 
 
-# -- the mechanism ----------------------------------------------------------------------------------------------------
+# -- the mechanism -----------------------------------------------------------------------------------------------------
 
 
 def write(
@@ -104,7 +104,7 @@ def _put(name: str, x: Tensor, result: Tensor) -> None:
     np.copyto(x.array, result.array)
 
 
-# -- arithmetic -------------------------------------------------------------------------------------------------------
+# -- arithmetic --------------------------------------------------------------------------------------------------------
 
 
 def _arithmetic(name: str, op: Op, ufunc: Any, x: Tensor, other: Any) -> Tensor:
@@ -193,7 +193,7 @@ def clamp_(x: Tensor, min: float | None = None, max: float | None = None) -> Ten
     return write("clamp_", x, (), lambda before: clamp(before, min=min, max=max))
 
 
-# -- assignment -------------------------------------------------------------------------------------------------------
+# -- assignment --------------------------------------------------------------------------------------------------------
 
 
 def _assign(name: str, x: Tensor, index: Any, values: Any) -> Tensor:
@@ -251,7 +251,7 @@ def copy_(x: Tensor, src: Any) -> Tensor:
     return _assign("copy_", x, Ellipsis, src)
 
 
-# -- at an index, by a mask -------------------------------------------------------------------------------------------
+# -- at an index, by a mask --------------------------------------------------------------------------------------------
 
 
 def masked_fill_(x: Tensor, mask: Any, value: Any) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygrad_attn.kernels.gemm import gemm
 from tinygrad_attn.op import broadcast_clash, op
-from tinygrad_attn.ops.elementwise import add
+from tinygrad_attn.ops.elementwise import add, quiet
 from tinygrad_attn.ops.shape import reshape, squeeze, transpose, unsqueeze
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
 from tinygrad_attn.tensor import Tensor
@@ -24,6 +24,7 @@ __all__ = ["bmm", "dot", "linear", "matmul", "mm", "mv", "outer"]
 Array = np.ndarray[Any, Any]
 
 
+@quiet
 def product(x: Array, y: Array, bias: Array | None = None) -> Array:
     """``x @ y + bias`` on arrays of one dtype and any strides.
 
@@ -272,6 +273,7 @@ dot.vjp("y", r"\bar z\,x", lambda g, x: g * x, kernel=True)
     samples=_shaped("m", "n"),
     errors=[_error((2, 3), (3,), match=r"x needs 1 and y 1 axes.*\(2, 3\)")],
 )
+@quiet
 def outer(x: Array, y: Array) -> Array:
     """Every element of a vector ``(M,)`` times every element of another ``(N,)``: ``(M, N)``.
 

@@ -36,16 +36,16 @@ __all__ = ["FUNCTIONS"]
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
     for module, names in {
-        elementwise: "abs add atan clamp cos erf exp exp2 expm1 log log1p log2 maximum minimum mul neg pow reciprocal rsqrt "
-        "sigmoid sign sin sqrt square sub tan tanh true_divide",
+        elementwise: "abs add atan clamp cos erf exp exp2 expm1 log log1p log2 maximum minimum mul neg pow reciprocal "
+        "rsqrt sigmoid sign sin sqrt square sub tan tanh true_divide",
         activation: "relu",
         compare: "eq ge gt isfinite isinf isnan le logical_and logical_not logical_or logical_xor lt ne",
         reduce: "all amax amin any logsumexp mean sum",
         accumulate: "cumsum prod",
         spread: "std var",
         sort: "argmax argmin argsort max min sort topk",
-        shape: "broadcast_to clone contiguous expand flatten flip movedim permute reshape squeeze swapaxes transpose unsqueeze "
-        "view view_as",
+        shape: "broadcast_to clone contiguous expand flatten flip movedim permute reshape squeeze swapaxes transpose "
+        "unsqueeze view view_as",
         parts: "chunk narrow select split unbind",
         arrange: "diagonal repeat roll tril triu",
         index: "gather index_add index_select masked_fill scatter scatter_add take_along_dim",
@@ -92,13 +92,17 @@ def _where(self: Tensor, condition: Any, other: Any) -> Tensor:
     return elementwise.where(condition, self, other)
 
 
-for _name, _function in FUNCTIONS.items():
-    _method(_name, _function)
-for _name, _function in {"div": elementwise.true_divide, "to": _to, "where": _where}.items():
-    _method(_name, _function)
-for _name, _dtype in {"float": np.float32, "double": np.float64, "long": np.int64, "bool": np.bool_}.items():
-    _method(_name, (lambda dtype: lambda self: _to(self, dtype))(_dtype))
-for _name, _function in {
+_METHODS: dict[str, Callable[..., Any]] = {
+    **FUNCTIONS,
+    "div": elementwise.true_divide,
+    "to": _to,
+    "where": _where,
+    "__neg__": elementwise.neg,
+    "__invert__": compare.logical_not,
+    "__abs__": elementwise.abs,
+    "__setitem__": inplace.setitem,
+}
+_OPERATORS: dict[str, Callable[..., Any]] = {
     "add": elementwise.add,
     "sub": elementwise.sub,
     "mul": elementwise.mul,
@@ -108,18 +112,29 @@ for _name, _function in {
     "and": compare.logical_and,
     "or": compare.logical_or,
     "xor": compare.logical_xor,
-}.items():
-    _binary(_name, _function)
-for _name, _function in {
-    "eq": compare.eq, "ne": compare.ne, "lt": compare.lt, "le": compare.le, "gt": compare.gt, "ge": compare.ge,
-    "iadd": inplace.add_, "isub": inplace.sub_, "imul": inplace.mul_, "itruediv": inplace.div_,
+}
+_ONE_WAY_OPERATORS: dict[str, Callable[..., Any]] = {
+    "eq": compare.eq,
+    "ne": compare.ne,
+    "lt": compare.lt,
+    "le": compare.le,
+    "gt": compare.gt,
+    "ge": compare.ge,
+    "iadd": inplace.add_,
+    "isub": inplace.sub_,
+    "imul": inplace.mul_,
+    "itruediv": inplace.div_,
     "ipow": inplace.pow_,
-    "ipow": inplace.pow_, "getitem": subscript.getitem,
-}.items():  # fmt: skip
+    "getitem": subscript.getitem,
+}
+for _name, _function in _METHODS.items():
+    _method(_name, _function)
+for _name, _function in _OPERATORS.items():
+    _binary(_name, _function)
+for _name, _function in _ONE_WAY_OPERATORS.items():
     _binary(_name, _function, reflected=False)
-for _name, _function in {"neg": elementwise.neg, "invert": compare.logical_not, "abs": elementwise.abs}.items():
-    _method(f"__{_name}__", _function)
-_method("__setitem__", inplace.setitem)
+for _name, _dtype in {"float": np.float32, "double": np.float64, "long": np.int64, "bool": np.bool_}.items():
+    _method(_name, (lambda dtype: lambda self: _to(self, dtype))(_dtype))
 
 
 def _matrix_transpose(self: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""Recurrent networks over a whole sequence as one op, and one step of them for decoders.
+"""The GRU: over a whole sequence as one op, and one step of it for decoders.
 
 Time is the first axis. What the inputs contribute to the gates is computed beforehand, for all steps in one product:
-``gx = linear(x, w_ih, b_ih)``. The ops here do what must go step by step. Parameters have PyTorch's layout.
+``gx = linear(x, w_ih, b_ih)``. The ops do what must go step by step. Parameters have PyTorch's layout. All this holds
+for `tinygrad_attn.ops.lstm` too, which shares the checks.
 """
 
 from __future__ import annotations
@@ -24,39 +25,7 @@ __all__ = ["gru", "gru_cell", "gru_step"]
 Array = np.ndarray[Any, Any]
 
 
-def _check_shapes(
-    name: str, gates: int, steps: tuple[int, ...], gx: Any, w_hh: Any, b_hh: Any, mask: Any = None, **initial: Any
-) -> None:
-    """Make sure that all shapes follow from the steps (none for a cell) and the initial state: its batch and width."""
-    (first, state), *_ = initial.items()
-    if state.ndim != 2:
-        raise ValueError(f"{name}: {first} must have shape (B, H), it has {state.shape}")
-    batch, size = state.shape
-    expected = {
-        "gx": (gx, (*steps, batch, gates * size)),
-        "w_hh": (w_hh, (gates * size, size)),
-        "b_hh": (b_hh, (gates * size,)),
-        "mask": (mask, (*steps, batch)),
-        **{which: (array, (batch, size)) for which, array in initial.items()},
-    }
-    for which, (array, shape) in expected.items():
-        if array is not None and array.shape != shape:
-            raise ValueError(f"{name}: {which} must have shape {shape} for {first} {state.shape}, it has {array.shape}")
-    if mask is not None and mask.dtype != np.bool_:
-        raise TypeError(f"{name}: mask must be bool (True = a step to take), it is {mask.dtype}")
-
-
-def _steps(name: str, gates: int, gx: Any) -> tuple[int, ...]:
-    """The number of steps, at least one, of a sequence."""
-    if gx.ndim != 3 or not gx.shape[0]:
-        raise ValueError(f"{name}: gx must have shape (T, B, {gates}H) with at least one step, it has {gx.shape}")
-    return gx.shape[:1]
-
-
-# -- GRU ---------------------------------------------------------------------------------------------------------------
-
-
-def _gru_samples(draw: Draw) -> Sample:
+def _samples(draw: Draw) -> Sample:
     steps, batch, size = draw.integer(1, 3), draw.integer(0, 2), draw.integer(1, 2)
     bias = draw.floats((3 * size,)) if draw.boolean() else None
     mask = draw.mask((steps, batch)) if draw.boolean() else None
@@ -64,8 +33,8 @@ def _gru_samples(draw: Draw) -> Sample:
     return Sample((gx, h0, w_hh, bias, mask), {"reverse": draw.boolean()})
 
 
-def _gru_step_samples(draw: Draw) -> Sample:
-    (gx, h, w_hh, bias, _) = _gru_samples(draw).operands
+def _step_samples(draw: Draw) -> Sample:
+    (gx, h, w_hh, bias, _) = _samples(draw).operands
     return Sample((gx[0], h, w_hh, bias))
 
 
@@ -79,7 +48,7 @@ _DELTAS = (
 
 @op(
     rf"z = (1 - u) \odot n + u \odot h, \quad {_STEP}",
-    samples=_gru_step_samples,
+    samples=_step_samples,
     errors=[
         ErrorSample((_gx[0], np.ones((3, 3)), _w_hh, None), {}, ValueError, r"gx must .* \(3, 9\).* it has \(2, 9\)"),
         ErrorSample((_gx, _h, _w_hh, None), {}, ValueError, r"gx must .* \(2, 9\).* it has \(4, 2, 9\)"),
@@ -106,7 +75,7 @@ def gru_step(gx: Array, h: Array, w_hh: Array, b_hh: Array | None = None, /) -> 
     Raises:
         ValueError: shapes other than these.
     """
-    _check_shapes("gru_step", 3, (), gx, w_hh, b_hh, h=h)
+    check_shapes("gru_step", 3, (), gx, w_hh, b_hh, h=h)
     outputs, states, gates = kernels.gru_sequence(gx[None], w_hh, b_hh, h)
     return outputs[0], states, gates
 
@@ -119,7 +88,7 @@ gru_step.vjp("b_hh", r"\textstyle\sum_{\text{batch}} (\delta_r, \delta_u, r \odo
 
 @gru_step.composed_of
 def _gru_step_reference(gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> Tensor:
-    _check_shapes("gru_step", 3, (), gx, w_hh, b_hh, h=h)
+    check_shapes("gru_step", 3, (), gx, w_hh, b_hh, h=h)
     x_r, x_u, x_n = chunk(gx, 3, -1)
     a_r, a_u, a_n = chunk(linear(h, w_hh, b_hh), 3, -1)
     r = sigmoid(add(x_r, a_r))
@@ -156,7 +125,7 @@ def gru_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: 
 
 @op(
     rf"z_t = (1 - u) \odot n + u \odot h, \quad h = z_{{t-1}}, \quad z_0 = h_0, \quad {_STEP}",
-    samples=_gru_samples,
+    samples=_samples,
     errors=[
         ErrorSample((_gx[:0], _h, _w_hh, None, None), {}, ValueError, r"at least one step.* \(0, 2, 9\)"),
         ErrorSample((_gx[0], _h, _w_hh, None, None), {}, ValueError, r"\(T, B, 3H\).* \(2, 9\)"),
@@ -188,7 +157,7 @@ def gru(
         ValueError: shapes other than these, or no step.
         TypeError: a mask that is not bool.
     """
-    _check_shapes("gru", 3, _steps("gru", 3, gx), gx, w_hh, b_hh, mask, h0=h0)
+    check_shapes("gru", 3, steps_of("gru", 3, gx), gx, w_hh, b_hh, mask, h0=h0)
     return kernels.gru_sequence(gx, w_hh, b_hh, h0, mask, reverse)
 
 
@@ -203,7 +172,7 @@ gru.vjp("b_hh", r"\textstyle\sum_t \sum_{\text{batch}} (\delta_r, \delta_u, r \o
 def _gru_reference(
     gx: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor | None, mask: Tensor | None, reverse: bool = False
 ) -> Tensor:
-    _check_shapes("gru", 3, _steps("gru", 3, gx), gx, w_hh, b_hh, mask, h0=h0)
+    check_shapes("gru", 3, steps_of("gru", 3, gx), gx, w_hh, b_hh, mask, h0=h0)
     steps = range(gx.shape[0])
     gates, masks = unbind(gx, 0), None if mask is None else unbind(unsqueeze(mask, -1), 0)
     states: dict[int, Tensor] = {}
@@ -220,3 +189,35 @@ def _gru_gradients(
 ) -> tuple[Array | None, ...]:
     for_gx, for_w_hh, for_b_hh, for_h0 = kernels.gru_sequence_backward(g, states, gates, w_hh, mask, reverse)
     return for_gx, for_h0, for_w_hh, for_b_hh, None
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def check_shapes(
+    name: str, gates: int, steps: tuple[int, ...], gx: Any, w_hh: Any, b_hh: Any, mask: Any = None, **initial: Any
+) -> None:
+    """Make sure that all shapes follow from the steps (none for a cell) and the initial state: its batch and width."""
+    (first, state), *_ = initial.items()
+    if state.ndim != 2:
+        raise ValueError(f"{name}: {first} must have shape (B, H), it has {state.shape}")
+    batch, size = state.shape
+    expected = {
+        "gx": (gx, (*steps, batch, gates * size)),
+        "w_hh": (w_hh, (gates * size, size)),
+        "b_hh": (b_hh, (gates * size,)),
+        "mask": (mask, (*steps, batch)),
+        **{which: (array, (batch, size)) for which, array in initial.items()},
+    }
+    for which, (array, shape) in expected.items():
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{name}: {which} must have shape {shape} for {first} {state.shape}, it has {array.shape}")
+    if mask is not None and mask.dtype != np.bool_:
+        raise TypeError(f"{name}: mask must be bool (True = a step to take), it is {mask.dtype}")
+
+
+def steps_of(name: str, gates: int, gx: Any) -> tuple[int, ...]:
+    """The number of steps, at least one, of a sequence."""
+    if gx.ndim != 3 or not gx.shape[0]:
+        raise ValueError(f"{name}: gx must have shape (T, B, {gates}H) with at least one step, it has {gx.shape}")
+    return gx.shape[:1]

@@ -108,6 +108,10 @@ dim_errors = [
     ErrorSample((_matrix,), {"dim": (0.5,)}, TypeError, "dim must be an integer, got 0.5"),
     ErrorSample((_matrix,), {"dim": 0, "keepdims": True}, TypeError, "keepdims"),
 ]
+one_dim_errors = [
+    ErrorSample((_matrix,), {"dim": -3}, IndexError, "dim -3 is out of range for a tensor with 2 axes"),
+    ErrorSample((_matrix,), {"dim": (0, 1)}, TypeError, "dim must be an integer"),
+]
 integers = ErrorSample((np.ones((2, 3), int),), {"dim": 0}, TypeError, "input must be float32 or float64, it is int64")
 no_rows = ErrorSample((np.ones((0, 3)),), {"dim": 0}, ValueError, "axis 0 has size 0")
 

@@ -40,7 +40,7 @@ def sizes_of(name: str, sizes: Sequence[Any]) -> tuple[int, ...]:
         raise TypeError(f"{name}: expected integers, or one tuple of them, got {tuple(sizes)!r}") from None
 
 
-# -- the same shape ---------------------------------------------------------------------------------------------------
+# -- the same shape ----------------------------------------------------------------------------------------------------
 
 
 @op(r"z = x", samples=floats())
@@ -68,7 +68,7 @@ def contiguous(x: Any) -> Tensor:
     return clone(x)
 
 
-# -- another shape ----------------------------------------------------------------------------------------------------
+# -- another shape -----------------------------------------------------------------------------------------------------
 
 
 def _reshape_samples(draw: Draw) -> Sample:
@@ -212,7 +212,7 @@ unsqueeze.vjp(
     "input", r"\bar z", lambda g, shapes: _reshape(g, shape=shapes[0]), kernel=lambda g, shapes: g.reshape(shapes[0])
 )
 
-# -- repeated without a copy ------------------------------------------------------------------------------------------
+# -- repeated without a copy -------------------------------------------------------------------------------------------
 
 
 def _expand_samples(draw: Draw) -> Sample:
@@ -269,7 +269,7 @@ def broadcast_to(x: Any, shape: tuple[int, ...]) -> Tensor:
     return _expand(x, shape=sizes_of("broadcast_to", shape))
 
 
-# -- another order ----------------------------------------------------------------------------------------------------
+# -- another order -----------------------------------------------------------------------------------------------------
 
 
 def _transpose_samples(draw: Draw) -> Sample:

@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_attn.kernels import softmax as kernels
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.dims import one_dim
-from tinygrad_attn.ops.elementwise import exp
+from tinygrad_attn.ops.elementwise import exp, quiet
 from tinygrad_attn.ops.reduce import sum
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 
@@ -58,6 +58,7 @@ def _mark_empty(input: Array, result: Array) -> Array:
 
 
 @op(r"z_i = e^{x_i} / \textstyle\sum_j e^{x_j}", samples=_samples, errors=errors)
+@quiet
 def softmax(input: Array, *, dim: int) -> Array:
     """Positive weights along ``dim`` that sum to 1, without overflow; a row of -inf alone gives nan.
 
@@ -82,6 +83,7 @@ softmax.vjp(
 
 
 @op(r"z_i = x_i - \ln \textstyle\sum_j e^{x_j}", samples=_samples, errors=errors)
+@quiet
 def log_softmax(input: Array, *, dim: int) -> Array:
     """The logarithm of `softmax`, exact where that is too small for a float; a row of -inf alone gives nan.
 
@@ -121,6 +123,7 @@ def _masked_samples(draw: Draw) -> Sample:
         ErrorSample((np.ones(3, int), np.ones(3, bool)), {}, TypeError, "input must be float32 or float64"),
     ],
 )
+@quiet
 def masked_softmax(input: Array, mask: Array, dim: int = -1) -> Array:
     """Softmax along ``dim`` over the elements that may be attended to; the others get the weight 0.
 

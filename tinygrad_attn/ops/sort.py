@@ -16,7 +16,7 @@ from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.elementwise import maximum, minimum
 from tinygrad_attn.ops.index import take_along_dim
-from tinygrad_attn.ops.reduce import amax, amin, draw_distinct, not_empty
+from tinygrad_attn.ops.reduce import amax, amin, draw_distinct, not_empty, one_dim_errors
 from tinygrad_attn.ops.shape import squeeze
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
@@ -33,13 +33,6 @@ class ValuesAndIndices(NamedTuple):
     indices: Tensor
 
 
-_matrix = np.ones((2, 3))
-_dim_errors = [
-    ErrorSample((_matrix,), {"dim": 2}, IndexError, "dim 2 is out of range for a tensor with 2 axes"),
-    ErrorSample((_matrix,), {"dim": (0, 1)}, TypeError, "dim must be an integer"),
-]
-
-
 # -- the first place of an extreme -------------------------------------------------------------------------------------
 
 
@@ -50,7 +43,7 @@ def _extreme_samples(draw: Draw) -> Sample:
     return Sample((draw_distinct(draw, shape),), {"dim": dim, "keepdim": draw.boolean()})
 
 
-_extreme_errors = [*_dim_errors, ErrorSample((np.ones((0, 3)),), {"dim": 0}, ValueError, "axis 0 has size 0")]
+_extreme_errors = [*one_dim_errors, ErrorSample((np.ones((0, 3)),), {"dim": 0}, ValueError, "axis 0 has size 0")]
 
 
 def _find(name: str, x: Array, dim: int | None, keepdim: bool, largest: bool) -> Array:
@@ -148,7 +141,7 @@ def _order(x: Array, axis: int, descending: bool) -> Array:
     return x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
 
 
-@op(r"x_{z_1} \le x_{z_2} \le \ldots", samples=_sort_samples, errors=_dim_errors)
+@op(r"x_{z_1} \le x_{z_2} \le \ldots", samples=_sort_samples, errors=one_dim_errors)
 def argsort(input: Array, /, dim: int = -1, descending: bool = False, stable: bool = False) -> Array:
     """The indices that sort ``input`` along ``dim``.
 
@@ -195,10 +188,10 @@ def _precedes(x: Array, edge: Array, largest: bool) -> Array:
     r"z = \text{the } i \text{ of the } k \text{ largest } x_i",
     samples=_topk_samples,
     errors=[
-        *[ErrorSample(e.operands, {"k": 1, **e.options}, e.exception, e.match) for e in _dim_errors],
-        ErrorSample((_matrix,), {"k": 4}, ValueError, "k must be from 0 to 3, the size of axis 1, got 4"),
-        ErrorSample((_matrix,), {"k": -1}, ValueError, "got -1"),
-        ErrorSample((_matrix,), {"k": 1.0}, TypeError, "k must be an integer"),
+        *[ErrorSample(e.operands, {"k": 1, **e.options}, e.exception, e.match) for e in one_dim_errors],
+        ErrorSample((np.ones((2, 3)),), {"k": 4}, ValueError, "k must be from 0 to 3, the size of axis 1, got 4"),
+        ErrorSample((np.ones((2, 3)),), {"k": -1}, ValueError, "got -1"),
+        ErrorSample((np.ones((2, 3)),), {"k": 1.0}, TypeError, "k must be an integer"),
     ],
 )
 def _topk(input: Array, /, k: int, dim: int = -1, largest: bool = True) -> Array:

@@ -30,7 +30,7 @@ Indices = tuple[Array | None, ...]
 ALL = slice(None)
 
 
-# -- what a subscript means -------------------------------------------------------------------------------------------
+# -- what a subscript means --------------------------------------------------------------------------------------------
 
 
 def resolve(name: str, index: Any, shape: tuple[int, ...]) -> tuple[Key | None, Indices | None]:
@@ -164,7 +164,7 @@ def counted_from_front(name: str, index: Array, dim: int, size: int) -> Array:
     )
 
 
-# -- reading ----------------------------------------------------------------------------------------------------------
+# -- reading -----------------------------------------------------------------------------------------------------------
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
