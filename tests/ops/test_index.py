@@ -152,6 +152,8 @@ def test_an_index_changed_later_does_not_change_the_gradient():
         (np.ones(2, np.uint8), IndexError, "it is uint8"),
         (slice(None, None, -1), ValueError, "step .*got -1; use flip"),
         (slice(None, None, 0), ValueError, "step .*got 0"),
+        (slice(0.5, None), IndexError, "parts of a slice .*0.5"),
+        ([[0], [0, 1]], IndexError, "equal lengths"),
     ],
 )
 def test_subscript_errors_say_what_is_wrong(item, error, message):

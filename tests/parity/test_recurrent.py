@@ -40,8 +40,7 @@ def test_gru(bias, reverse):
         return torch.gru(x, h0[None], weights, bias, 1, 0.0, False, False, False)[0]
 
     arrays = [rng.standard_normal((STEPS, BATCH, INPUT)), rng.standard_normal((BATCH, HIDDEN))]
-    with torch.backends.mkldnn.flags(enabled=False):
-        assert_equal_to_torch(ours, in_time(theirs, reverse), [*arrays, *parameters(rng, 3, bias)])
+    assert_equal_to_torch(ours, in_time(theirs, reverse), [*arrays, *parameters(rng, 3, bias)])
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -58,8 +57,7 @@ def test_lstm(bias, reverse):
         return torch.cat([outputs, cell])
 
     arrays = [rng.standard_normal((STEPS, BATCH, INPUT))] + [rng.standard_normal((BATCH, HIDDEN)) for _ in range(2)]
-    with torch.backends.mkldnn.flags(enabled=False):
-        assert_equal_to_torch(ours, in_time(theirs, reverse), [*arrays, *parameters(rng, 4, bias)])
+    assert_equal_to_torch(ours, in_time(theirs, reverse), [*arrays, *parameters(rng, 4, bias)])
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numba
@@ -119,8 +119,8 @@ def _multiply_block(
     block_depth = -(-depth // -(-depth // plan.block_depth))
     block_rows = -(-rows // -(-rows // plan.block_rows))
     # What is used only a few times costs less to read where it lies than to copy.
-    read_a = columns <= 8 * plan.tile_columns
-    read_b = b_column == plan.itemsize and rows <= 8 * plan.tile_rows
+    read_a = columns <= (8 if a_depth == plan.itemsize else 2) * plan.tile_columns
+    read_b = b_column == plan.itemsize and rows <= 4 * plan.tile_rows
     for k0 in range(0, depth, block_depth):
         ks = min(block_depth, depth - k0)
         first, last = k0 == 0, k0 + ks == depth
@@ -255,32 +255,35 @@ def _multiply_in_parallel(
         )
 
 
+# By the character of the element type, "f" or "d": NumPy's dtypes are slow to hash.
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_NO_BIAS = {dtype.char: np.empty(0, dtype) for dtype in (_FLOAT32, _FLOAT64)}
+_ACTIVATION_CODES = {None: -1} | {name: code for code, name in enumerate(ACTIVATIONS)}
+
+
 class _Workspaces(threading.local):
-    """Scratch memory by calling thread and element type, kept: fresh memory costs a page fault every few KB."""
+    """Scratch memory of each calling thread by element type, kept: fresh memory costs a page fault every few KB."""
 
     def __init__(self) -> None:
-        self.by_dtype: dict[np.dtype, np.ndarray] = {}
+        self._kept: dict[str, np.ndarray] = {}
 
-    def __call__(self, dtype: np.dtype) -> np.ndarray:
-        workspace = self.by_dtype.get(dtype)
+    def get(self, dtype: np.dtype) -> np.ndarray:
+        workspace = self._kept.get(dtype.char)
         if workspace is None:
             plan = _SINGLE if dtype.itemsize == 4 else _DOUBLE
             elements = (plan.a_block + plan.b_block) // plan.itemsize
-            workspace = np.empty((numba.config.NUMBA_NUM_THREADS, elements), dtype)
-            self.by_dtype[dtype] = workspace
+            workspace = self._kept[dtype.char] = np.empty((numba.config.NUMBA_NUM_THREADS, elements), dtype)
         return workspace
 
 
 _workspaces = _Workspaces()
-_NO_BIAS = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}
-_ACTIVATION_CODES = {None: -1} | {name: code for code, name in enumerate(ACTIVATIONS)}
 
 
 @functools.cache
-def _describe_any_layout(dtype: np.dtype) -> Any:
+def _describe_any_layout(char: str) -> Any:
     """`_describe`, compiled for arrays of any strides: left to itself, it would be compiled for each layout again."""
     if not numba.config.DISABLE_JIT:
-        element = numba.from_dtype(dtype)
+        element = numba.from_dtype(np.dtype(char))
         read = types.Array(element, 4, "A", readonly=True, aligned=False)
         write = types.Array(element, 4, "A", aligned=False)
         vector = types.Array(element, 1, "C", readonly=True, aligned=False)
@@ -315,6 +318,8 @@ def gemm(
         ValueError: Shapes do not fit, ``out`` is read-only or overlaps an input, ``accumulate`` without ``out``,
             or an unknown activation.
     """
+    if out is None and bias is None and activation is None and not accumulate and _numpy_is_best(a, b):
+        return np.matmul(a, b)
     _check_operands(a, b)
     dtype = a.dtype
     rows, depth, columns = a.shape[-2], a.shape[-1], b.shape[-1]
@@ -331,17 +336,16 @@ def gemm(
         out = np.empty(shape, dtype)
 
     work = out.size * depth
-    if work == 0 or (work <= _NUMPY_WORK and _blas_reads(a) and _blas_reads(b)):
+    if work == 0 or _numpy_is_best(a, b):
         return _with_numpy(a, b, out, bias, activation, accumulate)
     if columns > 1 and out.strides[-1] != dtype.itemsize:
         out[...] = gemm(a, b, out.copy() if accumulate else None, bias=bias, activation=activation, accumulate=accumulate)
         return out
 
-    code, workspace = _ACTIVATION_CODES[activation], _workspaces(dtype)
+    code, workspace, describe = _ACTIVATION_CODES[activation], _workspaces.get(dtype), _describe_any_layout(dtype.char)
     operands = np.empty((4, 5), np.int64)
-    describe, no_bias = _describe_any_layout(dtype), _NO_BIAS[dtype]
     for a4, b4, c4 in _in_four_dimensions(a, b, out):
-        describe(a4, b4, c4, no_bias if bias is None else bias, operands)
+        describe(a4, b4, c4, _NO_BIAS[dtype.char] if bias is None else bias, operands)
         outer, inner, rows, _ = c4.shape
         arguments = (operands, outer * inner, inner, rows, columns, depth, accumulate, code, workspace)
         if work <= _SERIAL_WORK:
@@ -351,13 +355,30 @@ def gemm(
     return out
 
 
+def _numpy_is_best(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether this is a tiny product of two valid matrices, which NumPy hands to BLAS as they are."""
+    try:
+        (rows, depth), (inner, columns) = a.shape, b.shape
+        dtype = a.dtype
+        return (
+            rows * depth * columns <= _NUMPY_WORK
+            and depth == inner
+            and (dtype is _FLOAT32 or dtype is _FLOAT64)
+            and b.dtype is dtype
+            and _blas_reads(a)
+            and _blas_reads(b)
+        )
+    except (AttributeError, ValueError):  # not arrays, or not of two dimensions
+        return False
+
+
 def _check_operands(a: np.ndarray, b: np.ndarray) -> None:
     for name, array in (("a", a), ("b", b)):
         if not isinstance(array, np.ndarray):
             raise TypeError(f"gemm: {name} must be a numpy.ndarray, got {type(array).__name__}")
         if array.ndim < 2:
             raise ValueError(f"gemm: {name} must have at least 2 dimensions, got shape {array.shape}; reshape a vector")
-        if array.dtype not in _NO_BIAS:
+        if array.dtype != _FLOAT32 and array.dtype != _FLOAT64:
             raise TypeError(f"gemm: {name} must be float32 or float64, got {array.dtype}")
     if a.dtype != b.dtype:
         raise TypeError(f"gemm: a and b must have one dtype, got {a.dtype} and {b.dtype}; convert one with astype")
@@ -405,9 +426,9 @@ def _check_out(
 
 def _blas_reads(array: np.ndarray) -> bool:
     """Whether NumPy hands the array to BLAS as it is, instead of running a slow loop of its own."""
-    row, column = array.strides[-2:]
+    row, column = array.strides
     itemsize = array.itemsize
-    return (column == itemsize and row >= itemsize) or (row == itemsize and column >= itemsize)
+    return row >= itemsize == column or column >= itemsize == row
 
 
 def _with_numpy(
@@ -431,17 +452,20 @@ def _with_numpy(
 
 def _in_four_dimensions(
     a: np.ndarray, b: np.ndarray, c: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+) -> Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The product as products of arrays with two leading dimensions, which may be 1; all are views."""
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous and c.flags.c_contiguous:
-        a, c = a.reshape(-1, a.shape[-1]), c.reshape(-1, c.shape[-1])  # one tall product shares the packed B
+        a, c = a.reshape(-1, a.shape[-1]), c.reshape(-1, c.shape[-1])  # one tall product packs b only once
+    if c.ndim == 2:
+        return ((a[None, None], b[None, None], c[None, None]),)
     a, b, c = (array[(None,) * (max(c.ndim, 4) - array.ndim)] for array in (a, b, c))
     if c.ndim == 4:
-        yield a, b, c
-        return
-    for index in np.ndindex(c.shape[:-4]):
-        yield (
-            a[tuple(min(i, length - 1) for i, length in zip(index, a.shape, strict=False))],
-            b[tuple(min(i, length - 1) for i, length in zip(index, b.shape, strict=False))],
-            c[index],
-        )
+        return ((a, b, c),)
+    return (
+        (_matrices_at(index, a), _matrices_at(index, b), _matrices_at(index, c)) for index in np.ndindex(c.shape[:-4])
+    )
+
+
+def _matrices_at(index: tuple[int, ...], array: np.ndarray) -> np.ndarray:
+    """The array at an index of its first dimensions, of which those of length 1 are broadcast."""
+    return array[tuple(min(i, length - 1) for i, length in zip(index, array.shape, strict=False))]

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import Signature, signature
 
 from tinygrad_attn.kernels.simd import call_intrinsic, copysign, elementwise, emits, fma, inlined, select

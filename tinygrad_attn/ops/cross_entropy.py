@@ -56,6 +56,11 @@ def _check_classes(op: str, input: Any, target: Any, weight: Any, ignore_index: 
         )
 
 
+def _check_smoothing(label_smoothing: float) -> None:
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"cross_entropy: label_smoothing must be from 0 to 1, got {label_smoothing}")
+
+
 def _class_samples(draw: Draw) -> Sample:
     classes = draw.integer(1, 4)
     leading = draw.shape((0, 1), (0, 4))
@@ -104,6 +109,7 @@ def _cross_entropy(
 ) -> tuple[Array, Array, Array]:
     """`cross_entropy` of class indices; saves the log-sum-exp of each row of logits, and what the mean divides by."""
     _check_classes("cross_entropy", input, target, weight, ignore_index, reduction)
+    _check_smoothing(label_smoothing)
     losses, lses = kernels.cross_entropy(
         _rows(input), target.reshape(-1), weight, ignore_index=ignore_index, label_smoothing=label_smoothing
     )
@@ -170,6 +176,7 @@ def _cross_entropy_reference(
     input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
 ) -> Tensor:
     _check_classes("cross_entropy", input, target, weight, ignore_index, reduction)
+    _check_smoothing(label_smoothing)
     dim = _class_dim(input.ndim)
     logs = log_softmax(input, dim)
     losses, weights = _picked(logs, target, weight, ignore_index)
@@ -273,8 +280,7 @@ def _probability_cross_entropy(
         )
     if ignore_index >= 0:
         raise ValueError(f"{name}: ignore_index {ignore_index} has no meaning for a target of probabilities")
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing}")
+    _check_smoothing(label_smoothing)
     if weight is not None and weight.shape != (classes,):
         raise ValueError(f"{name}: weight must have shape ({classes},), one for each class, it has {weight.shape}")
     if label_smoothing > 0.0:

@@ -16,7 +16,7 @@ from tinygrad_attn.samples import Draw, ErrorSample, Sample, broadcast_pairs, fl
 
 __all__ = [
     "abs", "add", "atan", "clamp", "cos", "erf", "exp", "exp2", "expm1", "log", "log1p", "log2", "maximum", "minimum",
-    "mul", "neg", "pow", "reciprocal", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh", 
+    "mul", "neg", "pow", "reciprocal", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh",
     "true_divide", "where",
 ]  # fmt: skip
 

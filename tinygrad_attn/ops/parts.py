@@ -9,8 +9,9 @@ import numpy as np
 
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.dims import one_dim
+from tinygrad_attn.ops.keys import ALL
 from tinygrad_attn.ops.shape import as_tensor
-from tinygrad_attn.ops.subscript import ALL, slice_view
+from tinygrad_attn.ops.subscript import slice_view
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -214,8 +215,8 @@ def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0
     x = as_tensor(tensor)
     axis = _existing_dim("split", dim, x)
     size = x.shape[axis]
-    if isinstance(split_size_or_sections, int):
-        step = split_size_or_sections
+    if not isinstance(split_size_or_sections, Sequence):
+        step = int(split_size_or_sections)
         if step < 0 or (step == 0 and size):
             raise ValueError(f"split: the size of a part must be 1 or more, got {step} for axis {axis} of size {size}")
         sections = [min(step, size - start) for start in range(0, size, step or 1)] or [0]

@@ -97,6 +97,7 @@ def _samples(draw: Draw) -> Sample:
 
 
 def distinct_samples(draw: Draw) -> Sample:
+    """A reduction of elements of which no two are nearly equal, and never of nothing."""
     shape = draw.shape((0, 3), (1, 3))
     return Sample((draw_distinct(draw, shape),), {"dim": draw_dim(draw, len(shape)), "keepdim": draw.boolean()})
 
@@ -175,7 +176,7 @@ def _mean(input: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
 
 
 def _equal_parts(g: Any, shape: tuple[int, ...], dim: Dim) -> Any:
-    # An empty mean has no elements to give parts to; only a division by 0 must be avoided.
+    # The mean of nothing has no elements to give parts to: all that matters is not to divide by 0.
     return with_axes(g / builtins.max(count(shape, dim), 1), shape, dim)
 
 
@@ -209,8 +210,8 @@ def mean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = Non
 def logsumexp(input: Array, /, dim: int | Sequence[int], keepdim: bool = False) -> Array:
     """The logarithm of a sum of exponentials over ``dim``, without overflow.
 
-    A row of -inf alone, or of nothing, gives -inf: the logarithm of 0. As in PyTorch the gradient of such a row is nan,
-    since no small change of one element describes it.
+    A row of -inf alone, or of nothing, gives -inf: the logarithm of 0. As in PyTorch the gradient there is nan, for
+    x - z is -inf less -inf.
 
     Args:
         input: of any shape; integers become float32.

@@ -209,14 +209,18 @@ def _topk(input: Array, /, k: int, dim: int = -1, largest: bool = True) -> Array
 
 def _first_k(lines: Array, k: int, largest: bool) -> Array:
     """`_topk` along the last axis, in time linear in its size."""
-    # The edge is the last of the k. Whatever precedes it is among them, and its equals fill the rest, first come first.
-    place = lines.shape[-1] - k if largest else k - 1
+    size = lines.shape[-1]
+    # The edge is the last of the k: all of them precede or equal it.
+    place = size - k if largest else k - 1
     edge = np.partition(lines, place, axis=-1)[..., place : place + 1]
-    inside = _precedes(lines, edge, largest)
-    equal = ~inside & ~_precedes(edge, lines, largest)
-    room = k - np.count_nonzero(inside, axis=-1, keepdims=True)
-    members = inside | (equal & (np.cumsum(equal, axis=-1) <= room))
-    indices = np.nonzero(members)[-1].reshape(*lines.shape[:-1], k)
+    members = ~_precedes(edge, lines, largest)
+    if np.count_nonzero(members) > k * (lines.size // size):
+        # More elements equal the edge than there is room for: the first ones stay.
+        inside = _precedes(lines, edge, largest)
+        equal = members & ~inside
+        room = k - np.count_nonzero(inside, axis=-1, keepdims=True)
+        members = inside | (equal & (np.cumsum(equal, axis=-1) <= room))
+    indices = (np.flatnonzero(members) % size).reshape(*lines.shape[:-1], k)
     order = _order(np.take_along_axis(lines, indices, -1), -1, largest)
     return np.take_along_axis(indices, order, -1)
 

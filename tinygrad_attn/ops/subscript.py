@@ -17,151 +17,14 @@ import numpy as np
 from tinygrad_attn.kernels.scatter import scatter_add_rows
 from tinygrad_attn.op import cast, op
 from tinygrad_attn.ops.elementwise import where
-from tinygrad_attn.ops.shape import reshape
+from tinygrad_attn.ops.keys import ALL, Indices, Key, resolve
+from tinygrad_attn.ops.shape import as_tensor, reshape
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
-from tinygrad_attn.tensor import Tensor, as_array
+from tinygrad_attn.tensor import Tensor
 
 __all__ = ["getitem", "index_put"]
 
 Array = np.ndarray[Any, Any]
-Key = tuple[int | slice | None, ...]
-Indices = tuple[Array | None, ...]
-
-ALL = slice(None)
-
-
-# -- what a subscript means --------------------------------------------------------------------------------------------
-
-
-def resolve(name: str, index: Any, shape: tuple[int, ...]) -> tuple[Key | None, Indices | None]:
-    """The two steps of the subscript ``[index]`` of a tensor of ``shape``.
-
-    Returns:
-        The key of the view, one entry for each axis of ``shape`` and each None, or None if it is the whole; and for
-        every axis of that view the int64 array that indexes it, counted from the front, or None. The arrays are copies.
-
-    Raises:
-        IndexError: too many indices, one out of range, a mask of another shape, arrays that don't broadcast, or
-            something that cannot be an index.
-        ValueError: a slice with a step below 1.
-    """
-    items = [_item(name, item) for item in (index if isinstance(index, tuple) else (index,))]
-    taken = sum(_axes_taken(item) for item in items)
-    if taken > len(shape):
-        raise IndexError(f"{name}: {taken} indices are too many for a tensor with {len(shape)} axes, of shape {shape}")
-    ellipses = [position for position, item in enumerate(items) if item is Ellipsis]
-    if len(ellipses) > 1:
-        raise IndexError(f"{name}: an index can have only one ellipsis")
-    rest = [ALL] * (len(shape) - taken)
-    at = ellipses[0] if ellipses else len(items)
-    items[at : at + 1] = rest
-
-    key: list[Any] = []
-    arrays: list[Array | None] = []
-    axis = 0
-    for item in items:
-        if isinstance(item, int):
-            key.append(_within(name, item, axis, shape))
-        elif not isinstance(item, np.ndarray):
-            key.append(item)
-            arrays.append(None)
-        elif item.dtype == np.bool_:
-            key.extend([ALL] * item.ndim if item.ndim else [None])
-            arrays.extend(_places(name, item, axis, shape))
-        else:
-            key.append(ALL)
-            arrays.append(counted_from_front(name, item, axis, shape[axis]))
-        axis += _axes_taken(item)
-    chosen = [array for array in arrays if array is not None]
-    if not chosen:
-        return tuple(key), None
-    try:
-        np.broadcast_shapes(*[array.shape for array in chosen])
-    except ValueError:
-        shapes = ", ".join(str(array.shape) for array in chosen)
-        raise IndexError(
-            f"{name}: the index arrays must broadcast against each other, their shapes are {shapes}"
-        ) from None
-    whole = len(key) == len(shape) and all(isinstance(k, slice) and k == ALL for k in key)
-    return None if whole else tuple(key), tuple(arrays)
-
-
-def _item(name: str, item: Any) -> Any:
-    """One entry of a subscript as int, slice, None, Ellipsis, or an integer or bool array."""
-    if item is None or item is Ellipsis or type(item) is int:
-        return item
-    if isinstance(item, slice):
-        if item.step is not None and item.step.__index__() < 1:
-            raise ValueError(
-                f"{name}: the step of a slice must be 1 or more, got {item.step}; use flip() to reverse an axis"
-            )
-        return item
-    if isinstance(item, Tensor):
-        array = item.array
-    elif isinstance(item, (np.ndarray, np.generic, bool, list, tuple, range)):
-        # An empty list would become an array of floats.
-        array = (
-            np.asarray(item) if np.size(item) or isinstance(item, np.ndarray) else np.zeros(np.shape(item), np.int64)
-        )
-    elif hasattr(item, "__index__"):
-        return item.__index__()
-    else:
-        raise IndexError(
-            f"{name}: an index must be an integer, a slice, None, ..., or an array of integers or bools, "
-            f"got {type(item).__name__}"
-        )
-    if array.dtype == np.uint8 or array.dtype.kind not in "biu":
-        raise IndexError(f"{name}: an index array must be bool (a mask) or int64, it is {array.dtype}")
-    return int(array) if array.ndim == 0 and array.dtype != np.bool_ else array
-
-
-def _axes_taken(item: Any) -> int:
-    """How many axes of the tensor an entry of a subscript uses up."""
-    if item is None or item is Ellipsis:
-        return 0
-    return item.ndim if isinstance(item, np.ndarray) and item.dtype == np.bool_ else 1
-
-
-def _within(name: str, item: int, axis: int, shape: tuple[int, ...]) -> int:
-    if not -shape[axis] <= item < shape[axis]:
-        raise IndexError(
-            f"{name}: index {item} is out of range for axis {axis} of size {shape[axis]}, in a tensor of shape {shape}"
-        )
-    return item
-
-
-def _places(name: str, mask: Array, axis: int, shape: tuple[int, ...]) -> Sequence[Array]:
-    """Where ``mask`` holds, as one index array for each of its axes; a mask without axes keeps or drops a new axis."""
-    if mask.ndim == 0:
-        return [np.zeros(int(mask), np.int64)]
-    covered = shape[axis : axis + mask.ndim]
-    if mask.shape != covered:
-        raise IndexError(
-            f"{name}: a mask of shape {mask.shape} does not match the axes from {axis} on, whose sizes are {covered}"
-        )
-    return mask.nonzero()
-
-
-def check_range(name: str, index: Array, dim: int, size: int, lowest: int = 0) -> None:
-    """Make sure that every index of axis ``dim`` is from ``lowest`` to ``size - 1``."""
-    if index.dtype.kind not in "iu":
-        raise TypeError(f"{name}: index must hold integers, it is {index.dtype}")
-    if index.size:
-        least, most = int(index.min()), int(index.max())
-        if least < lowest or most >= size:
-            wrong = least if least < lowest else most
-            raise IndexError(f"{name}: index {wrong} is out of range for axis {dim} of size {size}")
-
-
-def counted_from_front(name: str, index: Array, dim: int, size: int) -> Array:
-    """A copy of ``index``, whose negative numbers count from the end of axis ``dim``."""
-    check_range(name, index, dim, size, -size)
-    copy = index.astype(np.int64)
-    return (
-        np.asarray(np.where(copy < 0, copy + size, copy))
-        if index.size and index.dtype.kind == "i" and copy.min() < 0
-        else copy
-    )
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -210,6 +73,7 @@ def slice_view(x: Array, *, key: Key) -> Array:
 
 
 def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros of ``shape`` in the dtype of ``like``, for a gradient to be written into."""
     return Tensor(np.zeros(shape, like.dtype))
 
 
@@ -290,6 +154,7 @@ def _index(x: Array, *, indices: Indices) -> Array:
 
 
 def numpy_key(indices: Indices) -> tuple[Any, ...]:
+    """``indices`` as NumPy's subscript, with ``:`` for an axis that no array indexes."""
     return tuple([ALL if array is None else array for array in indices])
 
 
@@ -309,7 +174,7 @@ def add_at(x: Array | None, shape: tuple[int, ...], indices: Indices, values: Ar
     rows = np.moveaxis(values, range(position, position + row.ndim), range(row.ndim))
     width = math.prod(moved[len(axes) :])
     _add_rows(table.reshape(math.prod(indexed), width), row.reshape(-1), rows.reshape(row.size, width))
-    return table.transpose(np.argsort(order))
+    return table if order == sorted(order) else table.transpose(np.argsort(order))
 
 
 def _position(axes: list[int]) -> int:
@@ -407,7 +272,9 @@ def index_put(input: Tensor, indices: Sequence[Any], values: Any, accumulate: bo
         ValueError: ``values`` of a shape that does not broadcast.
         TypeError: ``values`` of another dtype.
     """
-    if isinstance(values, Tensor) and values.dtype != input.dtype:
+    if isinstance(values, (int, float)):
+        values = in_dtype_of(input, values)
+    elif (values := as_tensor(values)).dtype != input.dtype:
         raise TypeError(f"index_put: values must have input's dtype {input.dtype}, they have {values.dtype}")
     _, arrays = resolve("index_put", tuple(ALL if i is None else _as_list(i) for i in indices), input.shape)
     if arrays is None:
@@ -436,7 +303,7 @@ def with_item(name: str, x: Tensor, index: Any, values: Any) -> Tensor:
     """
     key, indices = resolve(name, index, x.shape)
     if isinstance(values, (np.ndarray, list, tuple)):
-        values = Tensor(as_array(values))
+        values = as_tensor(values)
     if isinstance(values, Tensor):
         values = reshape(in_dtype_of(x, values), _without_leading_ones(values.shape))
     if indices is None:
