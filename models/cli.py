@@ -82,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    # Some messages of the engine are lists.
+    print("error:", " ".join(message.split()), file=sys.stderr)
     return USER_ERROR
 
 

@@ -29,7 +29,7 @@ def test_any_sample(name: str, data: st.DataObject) -> None:
 
 def test_every_rule_has_a_formula() -> None:
     for each in OPS.values():
-        assert each.formula.startswith(("z", "(", "o", "c", "h", r"\ell", "L", "y")), each.name
+        assert each.formula.strip(), each.name
         assert all(rule.formula.strip() for rule in each.rules.values()), each.name
         assert each.__doc__, each.name
 

@@ -24,7 +24,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert metadata == {"seed": "1"}
     for name, value in tensors.items():
         expected = value.array if isinstance(value, ta.Tensor) else value
-        assert arrays[name].dtype == expected.dtype
+        assert (arrays[name].shape, arrays[name].dtype) == (expected.shape, expected.dtype)
         np.testing.assert_array_equal(arrays[name], expected)
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["w.safetensors"]
 

@@ -275,7 +275,7 @@ class Op:
             arrays = [operand.array if isinstance(operand, Tensor) else operand for operand in operands]
             edges = [_place(operand) for operand in operands]
         if self.reference is not None and modes.unfused:
-            return self.reference(*operands, **options)
+            return self.reference(*operands, **{**self.defaults, **options})
         try:
             results = self.forward(*arrays, **options)
         except (ValueError, IndexError, TypeError) as error:

@@ -45,12 +45,18 @@ class Draw:
 
     def __init__(self, integer: Callable[[int, int], int]) -> None:
         self.integer = integer
+        self._arrays = 0
 
     @classmethod
     def seeded(cls, seed: int) -> Draw:
         """Decisions from a seeded generator."""
         generator = np.random.default_rng(seed)
         return cls(lambda low, high: int(generator.integers(low, high + 1)))
+
+    def _generator(self) -> np.random.Generator:
+        # Numbered, so that two arrays drawn from the same integer differ: equal operands sit on the kink of a maximum.
+        self._arrays += 1
+        return np.random.default_rng([self.integer(0, 2**32 - 1), self._arrays])
 
     def boolean(self) -> bool:
         """True or False."""
@@ -66,16 +72,16 @@ class Draw:
 
     def floats(self, shape: tuple[int, ...], low: float = -2.0, high: float = 2.0) -> Array:
         """A float64 array, uniform in [low, high), of any memory layout."""
-        values = np.asarray(np.random.default_rng(self.integer(0, 2**32 - 1)).uniform(low, high, shape))
+        values = np.asarray(self._generator().uniform(low, high, shape))
         return self.layout(values)
 
     def integers(self, shape: tuple[int, ...], low: int, high: int) -> Array:
         """An int64 array with values from ``low`` to ``high``, both included."""
-        return np.asarray(np.random.default_rng(self.integer(0, 2**32 - 1)).integers(low, high + 1, shape))
+        return np.asarray(self._generator().integers(low, high + 1, shape))
 
     def mask(self, shape: tuple[int, ...]) -> Array:
         """A bool array, some of it True."""
-        return np.asarray(np.random.default_rng(self.integer(0, 2**32 - 1)).random(shape) < 0.6)
+        return np.asarray(self._generator().random(shape) < 0.6)
 
     def layout(self, values: Array) -> Array:
         """The same values as they are, or as a view of something larger: transposed, strided or reversed."""

@@ -43,7 +43,7 @@ def save_file(
         ModuleNotFoundError: the safetensors package (extra "models") is not installed.
     """
     numpy_io = _safetensors()
-    arrays = {n: np.ascontiguousarray(t.array if isinstance(t, Tensor) else t) for n, t in tensors.items()}
+    arrays = {n: np.asarray(t.array if isinstance(t, Tensor) else t, order="C") for n, t in tensors.items()}
     with atomic_path(path) as temporary:
         temporary.write_bytes(numpy_io.save(arrays, dict(metadata) if metadata else None))
 

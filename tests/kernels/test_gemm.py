@@ -153,7 +153,12 @@ def test_attention_on_heads_that_are_views(dtype):
     "a_shape, b_shape",
     [((5, 7), (7, 33))]
     if IN_PYTHON
-    else [((333, 700), (700, 95)), ((40, 300), (300, 900)), ((3, 5, 25, 64), (3, 5, 64, 25)), ((7, 33, 600), (600, 50))],
+    else [
+        ((333, 700), (700, 95)),
+        ((40, 300), (300, 900)),
+        ((3, 5, 25, 64), (3, 5, 64, 25)),
+        ((7, 33, 600), (600, 50)),
+    ],
 )
 def test_same_bits_for_any_number_of_threads(a_shape, b_shape, dtype):
     rng = np.random.default_rng(3)

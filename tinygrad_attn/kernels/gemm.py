@@ -339,7 +339,9 @@ def gemm(
     if work == 0 or _numpy_is_best(a, b):
         return _with_numpy(a, b, out, bias, activation, accumulate)
     if columns > 1 and out.strides[-1] != dtype.itemsize:
-        out[...] = gemm(a, b, out.copy() if accumulate else None, bias=bias, activation=activation, accumulate=accumulate)
+        out[...] = gemm(
+            a, b, out.copy() if accumulate else None, bias=bias, activation=activation, accumulate=accumulate
+        )
         return out
 
     code, workspace, describe = _ACTIVATION_CODES[activation], _workspaces.get(dtype), _describe_any_layout(dtype.char)
@@ -410,9 +412,7 @@ def _check_bias(bias: np.ndarray, dtype: np.dtype, columns: int) -> np.ndarray:
     return np.ascontiguousarray(bias)
 
 
-def _check_out(
-    out: np.ndarray, shape: tuple[int, ...], a: np.ndarray, b: np.ndarray, bias: np.ndarray | None
-) -> None:
+def _check_out(out: np.ndarray, shape: tuple[int, ...], a: np.ndarray, b: np.ndarray, bias: np.ndarray | None) -> None:
     if not isinstance(out, np.ndarray) or out.dtype != a.dtype:
         raise TypeError(f"gemm: out must be an array of {a.dtype} as a and b, got {getattr(out, 'dtype', type(out))}")
     if out.shape != shape:

@@ -342,7 +342,10 @@ def _emit_pack(width: int) -> Callable[..., None]:
                     builder.store(builder.load(element, align=1), place, align=1)
 
         with builder.if_else(builder.icmp_signed("==", item_stride, itemsize)) as (adjoining_items, otherwise):
-            with adjoining_items, builder.if_else(builder.icmp_signed("==", items, emit.integer(width))) as (full, part):
+            with (
+                adjoining_items,
+                builder.if_else(builder.icmp_signed("==", items, emit.integer(width))) as (full, part),
+            ):
                 with full:
                     copy_rows(masked=False)
                 with part:
@@ -390,7 +393,10 @@ def _emit_activation(activation: _EmitActivation) -> Callable[..., None]:
     def body(emit: _Emitter, c: Address, c_row: ir.Value, rows: ir.Value, columns: ir.Value) -> None:
         builder, lanes = emit.builder, emit.integer(emit.lanes)
         vectors = builder.sdiv(builder.add(columns, emit.integer(emit.lanes - 1)), lanes)
-        with cgutils.for_range(builder, rows, intp=_INT) as row, cgutils.for_range(builder, vectors, intp=_INT) as vector:
+        with (
+            cgutils.for_range(builder, rows, intp=_INT) as row,
+            cgutils.for_range(builder, vectors, intp=_INT) as vector,
+        ):
             first = builder.mul(vector.index, lanes)
             target = emit.offset(emit.offset(c, row.index, c_row), first, emit.itemsize)
             mask = emit.first_lanes(builder.sub(columns, first))
@@ -444,7 +450,10 @@ def _multiply_tile_in_numpy(
 ) -> None:
     itemsize = np.dtype(dtype).itemsize
     tile = _view(dtype, c, (rows, columns), (c_row, itemsize))
-    a_tile, b_tile = _view(dtype, a, (rows, depth), (a_row, a_depth)), _view(dtype, b, (depth, columns), (b_depth, itemsize))
+    a_tile, b_tile = (
+        _view(dtype, a, (rows, depth), (a_row, a_depth)),
+        _view(dtype, b, (depth, columns), (b_depth, itemsize)),
+    )
     product = np.zeros((rows, columns), dtype)
     if bias:
         product += _view(dtype, bias, (1, columns), (0, itemsize))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.ops.arguments import as_tensor, floating
-from tinygrad_attn.ops.compare import gt
+from tinygrad_attn.ops.compare import ne
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.elementwise import add, mul
 from tinygrad_attn.ops.matmul import matmul
@@ -78,7 +78,7 @@ def scaled_dot_product_attention(
         _check_mask(mask, scores_shape, query.dtype)
         if mask.dtype != np.bool_:
             scores = add(scores, mask)
-            mask = gt(mask, -math.inf)
+            mask = ne(mask, -math.inf)
         weights = masked_softmax(scores, mask, dim=-1)
     else:
         weights = softmax(scores, -1)

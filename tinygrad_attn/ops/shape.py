@@ -387,7 +387,12 @@ def _flip(x: Array, *, dims: tuple[int, ...]) -> Array:
     return np.flip(x, several_dims("flip", dims, x.ndim) if dims else ()).copy()
 
 
-_flip.vjp("x", r"\bar z_{n-1-i}", lambda g, dims: _flip(g, dims=dims), kernel=lambda g, dims: np.flip(g, dims))
+_flip.vjp(
+    "x",
+    r"\bar z_{n-1-i}",
+    lambda g, dims: _flip(g, dims=dims),
+    kernel=lambda g, dims: np.flip(g, several_dims("flip", dims, g.ndim)),
+)
 
 
 def flip(x: Any, *dims: Any) -> Tensor:
