@@ -97,7 +97,7 @@ class DataConfig(_Section):
     lowercase: bool = _setting(False, "make all text lower case")
     min_frequency: int = _setting(1, "rarer symbols of the training text are unknown", minimum=1)
     max_length: int = _setting(100, "training pairs with more symbols on a side are left out", minimum=1)
-    train_size: int = _setting(20_000, "generated training pairs", minimum=1)
+    train_size: int = _setting(10_000, "generated training pairs", minimum=1)
     valid_size: int = _setting(1_000, "generated validation pairs", minimum=1)
     test_size: int = _setting(2_000, "generated test pairs", minimum=1)
     seed: int = _setting(0, "seed of the generated pairs", minimum=0)
@@ -121,8 +121,8 @@ class ModelConfig(_Section):
     section = "model"
 
     name: str = _setting("bahdanau", "the model", choices=("bahdanau",))
-    embedding_size: int = _setting(64, "width of the embeddings", minimum=1)
-    hidden_size: int = _setting(128, "width of the recurrent states", minimum=1)
+    embedding_size: int = _setting(32, "width of the embeddings", minimum=1)
+    hidden_size: int = _setting(64, "width of the recurrent states", minimum=1)
     dropout: float = _setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)
 
 
@@ -133,11 +133,13 @@ class TrainingConfig(_Section):
     section = "training"
 
     seed: int = _setting(0, "seed of weights, order and dropout", minimum=0)
-    epochs: int = _setting(5, "passes over the training pairs", minimum=1)
+    epochs: int = _setting(6, "passes over the training pairs", minimum=1)
     batch_type: str = _setting("sentences", "the unit of batch_size", choices=("sentences", "tokens"))
     batch_size: int = _setting(64, "the most of a batch; tokens are counted with padding, each side apart", minimum=1)
-    learning_rate: float = _setting(0.001, "Adam's step size", above=0)
-    schedule: str = _setting("linear", "how it changes: not, or to 0 at the end", choices=("constant", "linear"))
+    learning_rate: float = _setting(0.004, "Adam's step size", above=0)
+    schedule: str = _setting(
+        "linear", "what becomes of it: constant, or falling to 0 along a line", choices=("constant", "linear")
+    )
     clip_norm: float = _setting(1.0, "the largest norm of all gradients together; 0 does not clip", minimum=0)
     label_smoothing: float = _setting(0.0, "probability given to all symbols alike", minimum=0, below=1)
 

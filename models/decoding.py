@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygrad_attn import Tensor, no_grad
 
+from .config import DecodingConfig
 from .data import END, PAD, START, pad
 from .data.batches import BoolArray, IntArray
 from .interface import Translator
@@ -44,15 +45,12 @@ def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_leng
     return [row[: row.index(END)] if END in row else row for row in rows]
 
 
-def translate(
-    model: Translator, sentences: Sequence[Sequence[int]], *, batch_size: int, max_length: int
-) -> list[list[int]]:
+def translate(model: Translator, sentences: Sequence[Sequence[int]], settings: DecodingConfig) -> list[list[int]]:
     """Greedy translations of sentences of any lengths, in their order.
 
     Args:
         sentences: source ids, without control symbols.
-        batch_size: how many are decoded together; those of similar length are.
-        max_length: the most tokens of a translation.
+        settings: how many sentences are decoded together (those of similar length are), and the most tokens of one.
 
     Returns:
         A list of target ids for each sentence. An empty sentence has an empty translation.
@@ -61,10 +59,10 @@ def translate(
     translations: list[list[int]] = [[] for _ in sentences]
     was_training = model.training
     model.eval()
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
+    for first in range(0, len(order), settings.batch_size):
+        chosen = order[first : first + settings.batch_size]
         source, mask = pad([sentences[i] for i in chosen])
-        for i, translation in zip(chosen, greedy(model, source, mask, max_length), strict=True):
+        for i, translation in zip(chosen, greedy(model, source, mask, settings.max_length), strict=True):
             translations[i] = translation
     model.train(was_training)
     return translations

@@ -11,10 +11,13 @@ import numpy as np
 from tinygrad_attn import Tensor, no_grad
 from tinygrad_attn.nn import functional as F
 
-from .data import PAD, UNKNOWN, Batch
+from .config import DecodingConfig
+from .data import PAD, UNKNOWN, Batch, Batches
+from .data.batches import Example
+from .decoding import translate
 from .interface import Translator
 
-__all__ = ["TeacherForced", "correct_tokens", "exact_match", "teacher_forced", "token_loss"]
+__all__ = ["Figures", "TeacherForced", "correct_tokens", "evaluate", "exact_match", "teacher_forced", "token_loss"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,27 @@ class TeacherForced:
         return math.exp(min(self.loss, 700.0))
 
 
+@dataclass(frozen=True)
+class Figures:
+    """All that is measured of a model on a set of pairs."""
+
+    pairs: int
+    teacher_forced: TeacherForced
+    exact_match: float
+    """The share of pairs whose greedy translation is the reference, symbol for symbol."""
+
+
+def evaluate(model: Translator, examples: Sequence[Example], settings: DecodingConfig) -> Figures:
+    """Measure ``model`` on ``examples``, without dropout or label smoothing."""
+    batches = Batches(examples, batch_size=settings.batch_size)
+    translations = translate(model, [source for source, _ in examples], settings)
+    return Figures(
+        pairs=len(examples),
+        teacher_forced=teacher_forced(model, batches.in_order()),
+        exact_match=exact_match(translations, [target for _, target in examples]),
+    )
+
+
 def token_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
     """The mean cross entropy of the batch's target tokens; padding does not count.
 
@@ -41,9 +65,8 @@ def token_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Te
         label_smoothing: the share of probability that is spread evenly over all V symbols.
     """
     flat = logits.reshape(-1, logits.shape[-1])
-    return F.cross_entropy(
-        flat, Tensor(batch.target_out.reshape(-1)), ignore_index=PAD, label_smoothing=label_smoothing
-    )
+    target = Tensor(batch.target_out.reshape(-1))
+    return F.cross_entropy(flat, target, ignore_index=PAD, label_smoothing=label_smoothing)
 
 
 def correct_tokens(logits: Tensor, batch: Batch) -> int:
@@ -52,14 +75,18 @@ def correct_tokens(logits: Tensor, batch: Batch) -> int:
 
 
 def teacher_forced(model: Translator, batches: Iterable[Batch]) -> TeacherForced:
-    """Loss and accuracy over all batches, each token weighing the same, without dropout or label smoothing."""
+    """Loss and accuracy over all batches, each token weighing the same.
+
+    Raises:
+        ValueError: there is no batch.
+    """
     loss, correct, tokens = 0.0, 0, 0
     was_training = model.training
     model.eval()
     with no_grad():
         for batch in batches:
             logits = model(Tensor(batch.source), Tensor(batch.source_mask), Tensor(batch.target_in))
-            loss += token_loss(logits, batch).item() * batch.target_tokens
+            loss += float(token_loss(logits, batch).item()) * batch.target_tokens
             correct += correct_tokens(logits, batch)
             tokens += batch.target_tokens
     model.train(was_training)

@@ -41,8 +41,10 @@ def find_fonts(text: str) -> tuple[list[str], str]:
     _add_packaged_fonts()
     fonts = sorted(fontManager.ttflist, key=lambda font: (_rank(font.name), font.name, font.fname))
     for font in fonts:
-        # Bold and oblique faces have the characters of the regular one, which is what labels are set in.
-        if (font.style, font.weight) not in (("normal", 400), ("normal", "normal"), ("normal", "regular")):
+        # Bold and oblique faces have the characters of the regular one, which is what labels are set in; matplotlib's
+        # font of last resort has a box for every character.
+        plain = font.style == "normal" and font.weight in (400, "normal", "regular")
+        if not plain or font.name.startswith("Last Resort"):
             continue
         if not names or wanted & _characters(font.fname):
             names.append(font.name)

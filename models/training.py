@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import shlex
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,18 +13,14 @@ import numpy as np
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, optim, random
 
-from .alignment import align
 from .data import Batch, Batches, ParallelText, encode_pairs
-from .decoding import translate
-from .evaluation import correct_tokens, exact_match, teacher_forced, token_loss
-from .progress import Progress, clock
+from .evaluation import correct_tokens, evaluate, token_loss
+from .interruption import Interruption
+from .progress import Progress
 from .run import BEST, LAST, Run, RunError
+from .showing import choose_examples, describe_epoch, draw, last_words, show_translations
 
-__all__ = ["Interruption", "Position", "Trainer", "TrainingError"]
-
-_EXAMPLES = 4
-# Longer sentences make a heatmap that nobody can read.
-_EXAMPLE_LENGTH = 40
+__all__ = ["Position", "Trainer", "TrainingError"]
 
 
 class TrainingError(RuntimeError):
@@ -67,32 +58,6 @@ class Position:
         return min((row["valid_loss"] for row in self.history), default=math.inf)
 
 
-class Interruption:
-    """Turns the first Ctrl-C into a request to stop at the next step's end; the second stops at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    @contextlib.contextmanager
-    def awaited(self, notice: Callable[[], None]) -> Iterator[None]:
-        """Listen for Ctrl-C while the block runs, in the main thread, where alone Python delivers it."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def request(number: int, frame: Any) -> None:
-            if self.requested:
-                raise KeyboardInterrupt
-            self.requested = True
-            notice()
-
-        previous = signal.signal(signal.SIGINT, request)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
-
-
 class Trainer:
     """Trains the model of a run on parallel text, from its beginning or from where ``resume`` finds it.
 
@@ -122,7 +87,7 @@ class Trainer:
         self.valid = encode_pairs(text.valid, run.source, run.target)
         self.test = encode_pairs(text.test, run.source, run.target)
         self.steps = sum(self.train_batches.count(epoch) for epoch in range(settings.epochs))
-        self.examples = self._choose_examples()
+        self.examples = choose_examples(self.test, settings.seed)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -191,24 +156,24 @@ class Trainer:
 
     def _finish_epoch(self, began: float) -> None:
         """Measure on the validation set, show the examples, and keep what there is to keep."""
-        position = self.position
-        measured = teacher_forced(self.model, self._batches(self.valid).in_order())
-        translations = self._translations([source for source, _ in self.valid])
+        position, settings = self.position, self.run.config.decoding
+        figures = evaluate(self.model, self.valid, settings)
         row = {
             "epoch": position.epoch + 1,
             "step": position.step,
             "train_loss": position.loss / position.tokens,
             "train_accuracy": position.correct / position.tokens,
-            "valid_loss": measured.loss,
-            "valid_perplexity_teacher_forced": measured.perplexity,
-            "valid_accuracy": measured.accuracy,
-            "valid_exact_match": exact_match(translations, [target for _, target in self.valid]),
+            "valid_loss": figures.teacher_forced.loss,
+            "valid_perplexity_teacher_forced": figures.teacher_forced.perplexity,
+            "valid_accuracy": figures.teacher_forced.accuracy,
+            "valid_exact_match": figures.exact_match,
             "tokens_per_second": round(position.tokens / position.seconds),
             "seconds": round(time.perf_counter() - began, 1),
         }
         if row["valid_loss"] < position.best_loss:
             self.run.save(BEST, self.model.state_dict())
-        self._report(row)
+        self.progress.say(describe_epoch(row, self.settings.epochs))
+        self.progress.say(show_translations(self.run, self.model, self.examples))
         self.position = Position(
             epoch=position.epoch + 1,
             step=position.step,
@@ -246,7 +211,7 @@ class Trainer:
         _, arrays, _ = Run.open(self.run.directory, BEST)
         self.run.restore(self.model, arrays)
 
-    # -- words for the reader --------------------------------------------------------------------------------------
+    # -- before and after ------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
         """What is trained on what."""
@@ -269,84 +234,15 @@ class Trainer:
         )
 
     def finish(self) -> str:
-        """Measure on the test set, draw the pictures, and say how good the model is and what to try next."""
-        results = self.evaluate()
-        self.run.add_results(results)
-        notice = self.plot()
-        folder = self.run.directory
-        example = self.run.source.decode(self.test[self.examples[0]][0])
-        lines = [
-            f"Exact match: {100 * results['test_exact_match']:.2f} % of {results['test_pairs']:,} unseen test pairs "
-            f"(token accuracy {100 * results['test_accuracy']:.2f} %), "
-            f"after {clock(results['training_seconds'])} of training.",
-            f"In {folder}: learning_curve.png, attention.png, log.csv, best.safetensors",
-            "Try next:",
-            f"    python -m models translate {folder} {shlex.quote(example)}",
-            "    python -m models gradcheck softmax tanh matmul",
-            f"    python -m models train --set training.epochs={2 * self.settings.epochs}",
-        ]
-        if notice:
-            lines.insert(2, f"Note: {notice}")
-        return "\n".join(lines)
-
-    # -- measuring and showing -------------------------------------------------------------------------------------
-
-    def evaluate(self) -> dict[str, Any]:
-        """The figures of the best model on the test set."""
+        """Measure the best model on the test set, draw the pictures, and return the last words."""
         self.restore_best()
-        measured = teacher_forced(self.model, self._batches(self.test).in_order())
-        translations = self._translations([source for source, _ in self.test])
-        return {
-            "test_pairs": len(self.test),
-            "test_exact_match": exact_match(translations, [target for _, target in self.test]),
-            "test_accuracy": measured.accuracy,
-            "test_loss": measured.loss,
-            "test_perplexity_teacher_forced": measured.perplexity,
-            "training_seconds": round(self.position.total_seconds, 1),
-        }
-
-    def plot(self) -> str:
-        """Draw the learning curve and the attention on the examples; returns what the reader should know."""
-        from .plots import plot_attention, plot_learning_curve
-
-        plot_learning_curve(self.position.history, self.run.directory / "learning_curve.png")
-        sources = [self.test[i][0] for i in self.examples]
-        self.model.eval()
-        heads = [
-            head
-            for source, translation in zip(sources, self._translations(sources), strict=True)
-            for place in align(self.model, self.run.source, self.run.target, source, translation).values()
-            for head in place
-        ]
-        return plot_attention(heads, self.run.directory / "attention.png") if heads else ""
-
-    def _choose_examples(self) -> list[int]:
-        """A few test pairs, the same ones every epoch, short ones if there are any."""
-        short = [i for i, (source, _) in enumerate(self.test) if len(source) <= _EXAMPLE_LENGTH]
-        generator = np.random.default_rng(self.settings.seed)
-        short = short or list(range(len(self.test)))
-        return sorted(generator.choice(short, size=min(_EXAMPLES, len(short)), replace=False).tolist())
-
-    def _batches(self, examples: list[Any]) -> Batches:
-        return Batches(examples, batch_size=self.run.config.decoding.batch_size)
-
-    def _translations(self, sources: list[Any]) -> list[list[int]]:
-        settings = self.run.config.decoding
-        return translate(self.model, sources, batch_size=settings.batch_size, max_length=settings.max_length)
-
-    def _report(self, row: dict[str, Any]) -> None:
-        say = self.progress.say
-        say(
-            f"epoch {row['epoch']}/{self.settings.epochs}, {clock(row['seconds'])}: "
-            f"training loss {row['train_loss']:.4f}, validation loss {row['valid_loss']:.4f}, "
-            f"token accuracy {100 * row['valid_accuracy']:.2f} %, exact match {100 * row['valid_exact_match']:.2f} %, "
-            f"{row['tokens_per_second']:,} tokens/s"
-        )
-        pairs = [self.test[i] for i in self.examples]
-        decode = self.run.target.decode
-        for (source, target), mine in zip(pairs, self._translations([source for source, _ in pairs]), strict=True):
-            verdict = "✓" if mine == list(target) else f"✗ ({decode(target)})"
-            say(f"    {self.run.source.decode(source)} → {decode(mine)} {verdict}")
+        figures = evaluate(self.model, self.test, self.run.config.decoding)
+        seconds = self.position.total_seconds
+        self.run.add_results({**dataclasses.asdict(figures), "training_seconds": round(seconds, 1)})
+        notice = draw(self.run, self.model, self.position.history, self.examples)
+        if notice:
+            self.progress.say(f"Note: {notice}")
+        return last_words(self.run, figures, seconds, self.examples)
 
 
 def _under(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:

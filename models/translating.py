@@ -64,8 +64,7 @@ def translate_lines(run: Run, model: Translator, lines: Sequence[str]) -> tuple[
         for line, ids in zip(lines, sentences, strict=True)
         if UNKNOWN in ids
     ]
-    settings = run.config.decoding
-    translations = translate(model, sentences, batch_size=settings.batch_size, max_length=settings.max_length)
+    translations = translate(model, sentences, run.config.decoding)
     return [run.target.decode(ids) for ids in translations], warnings
 
 

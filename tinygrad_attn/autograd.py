@@ -140,6 +140,7 @@ class _Table:
         # Places whose array this table made or was handed for good, and so may add to in place.
         self.owned: set[Place] = set()
         self.heap: list[tuple[int, Node]] = []
+        self.queued: set[Node] = set()
 
     def send(self, place: Place, gradient: Any, fresh: bool) -> None:
         """Add ``gradient`` to what has arrived at ``place``; ``fresh`` says that nobody else holds its memory."""
@@ -152,9 +153,10 @@ class _Table:
             if type(place) is Node:
                 heapq.heappush(self.heap, (-place.number, place))
             elif type(place) is tuple:
-                node, index = place
+                node = place[0]
                 # Another output of the node may have queued it already.
-                if all((node, other) not in values for other in range(len(node.outputs)) if other != index):
+                if node not in self.queued:
+                    self.queued.add(node)
                     heapq.heappush(self.heap, (-node.number, node))
         elif isinstance(gradient, Tensor):
             values[place] = add(present, gradient)
@@ -179,7 +181,7 @@ def _run(
         while table.heap:
             node = heapq.heappop(table.heap)[1]
             edges = node.edges
-            if node.watch is None and wanted is None and len(node.outputs) == 1:
+            if node.watch is None and wanted is None and node.op.outputs == 1:
                 arrived = table.values.pop(node)
             else:
                 arrived = _arrived(node, table, wanted, results)
@@ -216,7 +218,7 @@ def _arrived(node: Node, table: _Table, wanted: _Wanted | None, results: dict[Pl
     """Take the complete gradient of a node from the table: through its hooks, to those who asked for it, and as it
     goes on."""
     gradients: list[Any] = []
-    single = len(node.outputs) == 1
+    single = node.op.outputs == 1
     for index in range(len(node.outputs)):
         place: Place = node if single else (node, index)
         gradient = table.values.pop(place, None)

@@ -139,7 +139,7 @@ class Op:
         formula: str,
         samples: Samples | None,
         errors: Iterable[ErrorSample],
-        outputs: int,
+        outputs: int | None,
         saves: Sequence[str],
         floating: bool,
     ) -> None:
@@ -331,7 +331,7 @@ class Op:
                 saved[name] = tuple([getattr(o, "dtype", None) for o in operands])
             else:
                 saved[name] = extra[self.saves.index(name)]
-        if len(outputs) == 1:
+        if self.outputs == 1:
             output = outputs[0]
             array = output.array
             output.origin = Node(self, plan.rules, edges, saved, options, ((array.shape, array.dtype),))
@@ -447,7 +447,7 @@ def op(
     *,
     samples: Samples | None = None,
     errors: Iterable[ErrorSample] = (),
-    outputs: int = 1,
+    outputs: int | None = 1,
     saves: Sequence[str] = (),
     floating: bool = False,
 ) -> Callable[[Callable[..., Any]], Op]:
@@ -457,7 +457,7 @@ def op(
         formula: the forward as LaTeX, ``z = …``.
         samples: draws operands and options (see `tinygrad_attn.samples`).
         errors: calls that must raise.
-        outputs: how many outputs the forward returns; above 1 they are a tuple.
+        outputs: how many outputs the forward returns; above 1 they are a tuple, of any length if None.
         saves: names of further arrays that the forward returns behind its outputs, kept for the kernels of backward.
         floating: whether integer and bool operands become the default float first.
 

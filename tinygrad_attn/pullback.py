@@ -153,9 +153,9 @@ def _saved_outputs(node: Node, items: Any, arrays: bool) -> Any:
         output = Tensor(array)
         output._storage = storage
         if array.dtype.kind == "f":
-            output.origin, output._requires_grad = (node if len(items) == 1 else (node, index)), True
+            output.origin, output._requires_grad = (node if node.op.outputs == 1 else (node, index)), True
         outputs.append(output)
-    return outputs[0] if len(outputs) == 1 else tuple(outputs)
+    return outputs[0] if node.op.outputs == 1 else tuple(outputs)
 
 
 def _changed(node: Node, name: str, shape: tuple[int, ...], version: int, storage: Storage) -> RuntimeError:

@@ -1,12 +1,12 @@
 """Timing functions against each other, each in a process of its own, in turns.
 
 Two libraries in one process fight for the cores with two pools of threads, and what runs first warms or trashes the
-caches for what runs next; a machine that others use too has fast and slow minutes. So every candidate gets its own process,
-candidates take turns round after round, and the best time of all rounds counts.
+caches for what runs next; a machine that others use too has fast and slow minutes. So every candidate gets its own
+process, candidates take turns round after round, and the best time of all rounds counts.
 
 A benchmark is a script that calls `compare` with its candidates, functions that map a case to a callable::
 
-    compare(__file__, {"ours": prepare_ours, "numpy": prepare_numpy}, cases={"256": (256, 256)}, work={"256": 2 * 256**3})
+    compare(__file__, {"ours": prepare_ours, "numpy": prepare_numpy}, cases={"small": 16, "large": 1024})
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ EXAMPLES = [([5, 6, 7, 4], [6, 4, 5]), ([4, 7], [5]), ([6, 6, 5], [4, 4, 6, 6])]
 @pytest.fixture
 def model():
     ta.manual_seed(0)
-    return Bahdanau(source_size=8, target_size=7, embedding_size=3, hidden_size=4, dtype=np.float64).eval()
+    return Bahdanau(source_size=8, target_size=7, embedding_size=2, hidden_size=3, dtype=np.float64).eval()
 
 
 def run(model, batch, **options):

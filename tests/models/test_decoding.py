@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from models.config import DecodingConfig
 from models.data import END, PAD, START
 from models.decoding import translate
 from models.interface import Translator
@@ -31,20 +32,20 @@ class Copier(Translator):
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_translations_come_in_the_order_of_the_sentences(batch_size):
     sentences = [[4, 5, 6, 7], [8], [], [9, 9], [5, 4, 5]]
-    assert translate(Copier(), sentences, batch_size=batch_size, max_length=10) == sentences
+    assert translate(Copier(), sentences, DecodingConfig(batch_size=batch_size, max_length=10)) == sentences
 
 
 def test_a_translation_that_does_not_end_is_cut_off():
-    assert translate(Copier(), [[4, 5, 6, 7], [8]], batch_size=2, max_length=2) == [[4, 5], [8]]
+    assert translate(Copier(), [[4, 5, 6, 7], [8]], DecodingConfig(batch_size=2, max_length=2)) == [[4, 5], [8]]
 
 
 def test_no_sentences():
-    assert translate(Copier(), [], batch_size=2, max_length=2) == []
+    assert translate(Copier(), [], DecodingConfig(batch_size=2, max_length=2)) == []
 
 
 def test_the_mode_of_the_model_is_restored():
     model = Copier()
-    translate(model, [[4]], batch_size=1, max_length=2)
+    translate(model, [[4]], DecodingConfig(batch_size=1, max_length=2))
     assert model.training
-    translate(model.eval(), [[4]], batch_size=1, max_length=2)
+    translate(model.eval(), [[4]], DecodingConfig(batch_size=1, max_length=2))
     assert not model.training

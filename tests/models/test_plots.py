@@ -60,3 +60,8 @@ def test_fonts_are_added_until_all_characters_are_there(monkeypatch):
 
 def test_a_space_is_visible():
     assert plots._label(" ", "") == "␣"
+
+
+def test_a_box_is_no_glyph():
+    # No font has a glyph for a character of the private area; matplotlib's font of last resort claims to.
+    assert plots.find_fonts("a\ue123")[1] == "\ue123"

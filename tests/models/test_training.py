@@ -8,8 +8,9 @@ import signal
 import numpy as np
 import pytest
 
+from models.interruption import Interruption
 from models.run import BEST, LAST, Run, RunError
-from models.training import Interruption, TrainingError
+from models.training import TrainingError
 from tinygrad_attn.serialize import load_file
 
 
@@ -123,7 +124,7 @@ def test_the_run_folder_after_training(trained):
     about = json.loads((trained / "run.json").read_text(encoding="utf-8"))
     assert about["seed"] == 0
     assert {"python", "numpy", "numba", "tinygrad-attn", "commit"} <= about["versions"].keys()
-    assert 0.0 <= about["results"]["test_exact_match"] <= 1.0
+    assert 0.0 <= about["results"]["exact_match"] <= 1.0
     with (trained / "log.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]

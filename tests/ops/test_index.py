@@ -23,7 +23,7 @@ def count(*sizes):
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_op_keeps_its_promises(name):
-    check_op(registered_ops()[name], samples=15, seed=1)
+    check_op(registered_ops()[name], samples=30, seed=1)
 
 
 # -- subscripts ----------------------------------------------------------------------------------------------------
@@ -258,3 +258,23 @@ def test_masked_fill_stops_nan():
     filled = masked_fill(x, tensor([True, False]), float("-inf"))
     assert filled.tolist() == [float("-inf"), 2.0]
     assert grad(filled, x, Tensor(np.array([np.nan, 1.0], np.float32)))[0].tolist() == [0.0, 1.0]
+
+
+def test_scalars_are_taken_as_axes_of_one():
+    assert take_along_dim(tensor(3.0), tensor(-1), 0).item() == 3.0
+    assert take_along_dim(np.array([1.0, 2.0]), [1], 0).tolist() == [2.0]
+    with pytest.raises(ValueError, match=r"index_select: index must be a single 0"):
+        index_select(tensor(3.0), 0, tensor([0, 0]))
+
+
+def test_numbers_and_lists_are_put_in_the_dtype_of_the_tensor():
+    assert index_put(tensor([1, 2]), [[0]], 7.5).tolist() == [7, 2]
+    assert index_put(tensor([1.0, 2.0]), [[0]], [3.0]).dtype == np.float32
+
+
+def test_an_object_with_an_index_is_an_integer():
+    class Two:
+        def __index__(self):
+            return 2
+
+    assert getitem(count(3), Two()).item() == 2.0

@@ -236,3 +236,12 @@ def test_setitem_equals_numpy_and_its_recorded_form(sizes, data):
     setitem(recorded, key, Tensor(values))
     np.testing.assert_array_equal(x.array, expected)
     np.testing.assert_array_equal(recorded.array, expected)
+
+
+def test_numpy_numbers_and_arrays_are_added():
+    x = tensor([1.0, 2.0])
+    add_(x, np.float64(1.0))
+    add_(x, np.array([1.0, 0.0]))
+    setitem(x, 1, [5.0])
+    assert x.tolist() == [3.0, 5.0]
+    assert x.dtype == np.float32

@@ -22,7 +22,7 @@ def count(*sizes):
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_op_keeps_its_promises(name):
-    check_op(registered_ops()[name], samples=15, seed=1)
+    check_op(registered_ops()[name], samples=30, seed=1)
 
 
 # -- views ---------------------------------------------------------------------------------------------------------

@@ -14,8 +14,7 @@ import numpy as np
 
 from tinygrad_attn.kernels import simd
 from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
-from tinygrad_attn.kernels.simd_math import _polynomial as polynomial
-from tinygrad_attn.kernels.simd_math import exp, log, tanh
+from tinygrad_attn.kernels.simd_math import exp, log, polynomial, tanh
 
 __all__ = ["ACTIVATIONS", "activate", "activate_backward"]
 

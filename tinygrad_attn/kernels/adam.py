@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from tinygrad_attn.kernels import simd
-from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.jit import inlined_kernel, parallel_kernel, serial_kernel
 
 __all__ = ["adam_update", "global_norm"]
 
@@ -69,7 +69,7 @@ def global_norm(arrays: Sequence[np.ndarray]) -> float:
 # --- The update -------------------------------------------------------------------------------------------------------
 
 
-@simd.inlined
+@inlined_kernel
 def _updated(
     param: Any,
     grad: Any,

@@ -17,7 +17,7 @@ import numba
 import numpy as np
 
 from tinygrad_attn.kernels import simd, simd_math
-from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.jit import inlined_kernel, parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.softmax import row_maximum, row_total, shift_of
 
 __all__ = ["cross_entropy", "cross_entropy_backward"]
@@ -29,7 +29,7 @@ _BLOCK_SIZE = 16384  # elements that a thread takes at a time, or one row if tha
 # --- Rows -------------------------------------------------------------------------------------------------------------
 
 
-@simd.inlined
+@inlined_kernel
 def _log_sum_exp(x: Any, start: int, whole: int, rest: int) -> Any:
     tail = simd.load_part(x, whole, rest, -math.inf)
     top = row_maximum(x, start, whole, tail)
@@ -37,7 +37,7 @@ def _log_sum_exp(x: Any, start: int, whole: int, rest: int) -> Any:
     return simd.reduce_max(shift_of(x, top) + simd_math.log(total))
 
 
-@simd.inlined
+@inlined_kernel
 def _smooth_sum(x: Any, weight: Any, weighted: bool, start: int, whole: int, rest: int) -> Any:
     """The sum of the row's logits, each times its class's weight if there are weights."""
     total = simd.load_part(x, whole, rest, 0.0)
@@ -109,7 +109,7 @@ def _backward_rows(
         dx[start + target] -= of_target
 
 
-@simd.inlined
+@inlined_kernel
 def _write_gradient(
     x: Any, weight: Any, weighted: bool, dx: Any, start: int, size: int, rest: int, lse: float, total: Any, share: Any
 ) -> None:

@@ -1,21 +1,21 @@
-"""The three innermost loops of the matrix product, emitted as LLVM vector code.
+"""The innermost loops of the matrix product, emitted as LLVM vector code.
 
-Numba's own loops over arrays do not become vector code here, since LLVM cannot prove that the arrays don't overlap. So what
-runs once per multiplication is written with vectors as values, and `gemm` puts plain loops around it:
+Numba's own loops over arrays do not become vector code here, since LLVM cannot prove that the arrays don't overlap.
+So what runs once per multiplication is written with vectors as values; `gemm_blocks` puts plain loops around it:
 
 ``multiply_tile``
-    the *micro-kernel*: a tile of C, at most ``rows`` by ``columns`` of `TileShape`, stays in registers while the products of
-    a column of A and a row of B are added to it, one depth ``k`` after the other.
-``pack_panel``
-    copies a panel of A or B so that the micro-kernel reads it with unit stride.
+    the *micro-kernel*: a tile of C stays in registers while the products of a column of A and a row of B are added
+    to it, one depth ``k`` after the other.
+``pack_a``, ``pack_b``
+    copy a panel of A or B so that the micro-kernel reads it with unit stride.
 ``activate_tile``
     applies an activation function to a tile that was just stored and is still in the cache.
 
-They work on addresses and strides in bytes, so that one compiled version serves every layout of an array. Each has a twin
-in NumPy that runs under ``NUMBA_DISABLE_JIT=1`` and says in a few lines what the vector code computes.
+They work on addresses and strides in bytes, so that one compiled version serves every layout of an array. Each has a
+twin in NumPy that runs under ``NUMBA_DISABLE_JIT=1`` and says in a few lines what the vector code computes.
 
-Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34(3), 2008;
-Van Zee and van de Geijn, "BLIS: A Framework for Rapidly Instantiating BLAS Functionality", ACM TOMS 41(3), 2015.
+The micro-kernel is that of Van Zee and van de Geijn, "BLIS: A Framework for Rapidly Instantiating BLAS Functionality",
+ACM TOMS 41(3), 2015, with a version for every number of rows, so that no row is computed in vain.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import llvmlite.binding
 import numba
@@ -36,7 +36,7 @@ from numba.extending import intrinsic
 __all__ = ["ACTIVATIONS", "TileShape", "activate_tile", "multiply_tile", "pack_a", "pack_b", "tile_shape"]
 
 _INT = ir.IntType(64)
-Address = ir.Value  # a 64-bit integer
+Address: TypeAlias = ir.Value  # a 64-bit integer
 
 
 class TileShape(NamedTuple):
@@ -52,8 +52,8 @@ class TileShape(NamedTuple):
 def tile_shape(itemsize: int) -> TileShape:
     """The tile for elements of ``itemsize`` bytes on this machine's registers.
 
-    rows x (columns / lanes) accumulators, a row of B and one broadcast element of A share the vector registers: 32 of them
-    with AVX-512 and on AArch64, 16 with AVX2 and SSE.
+    rows x (columns / lanes) accumulators, a row of B and one broadcast element of A share the vector registers: 32 of
+    them with AVX-512 and on AArch64, 16 with AVX2 and SSE.
     """
     features = llvmlite.binding.get_host_cpu_features()
     if features.get("avx512f"):

@@ -1,8 +1,8 @@
 """How every kernel is compiled, and the one pool of threads that runs them.
 
-A *serial* kernel runs on the calling thread. A *parallel* kernel spreads its ``prange`` over numba's pool; each iteration
-owns what it writes and no sum is split by thread, so the bits of a result do not depend on the number of threads.
-Parallel kernels take turns: the pool is one, and numba's ``workqueue`` layer must not be entered twice at once.
+A *serial* kernel runs on the calling thread. A *parallel* kernel spreads its ``prange`` over numba's pool; each
+iteration owns what it writes and no sum is split by thread, so the bits of a result do not depend on the number of
+threads. Parallel kernels take turns: the pool is one, and numba's ``workqueue`` layer must not be entered twice at once.
 
 ``NUMBA_DISABLE_JIT=1`` leaves every kernel a plain Python function.
 """
@@ -12,25 +12,44 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
 
-__all__ = ["get_num_threads", "parallel_kernel", "serial_kernel", "set_num_threads"]
+__all__ = ["get_num_threads", "inlined_kernel", "parallel_kernel", "serial_kernel", "set_num_threads"]
 
 # Division by zero gives inf or NaN as NumPy does; no fastmath, since masks are infinities.
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 _pool = threading.Lock()
+_SOURCES = sorted(
+    (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in Path(__file__).parent.glob("*.py")
+)
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+    dispatcher = numba.njit(**_OPTIONS, **options)(function)
+    # On disk numba keeps a kernel until the file that holds it changes. A kernel is made of what it calls in other
+    # files, too, so here the stamp of every file counts.
+    cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    if hasattr(cache_file, "_source_stamp"):
+        cache_file._source_stamp = (cache_file._source_stamp, *_SOURCES)
+    return dispatcher
 
 
 def serial_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` at its first call for the types it is called with; other kernels may call it too."""
-    return numba.njit(**_OPTIONS)(function)
+    return _compiled(function)
+
+
+def inlined_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of vectors that becomes part of each loop that calls it: a call would pass them through memory."""
+    return _compiled(function, forceinline=True)
 
 
 def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` with ``numba.prange`` spread over the pool. Called from Python only, never from a kernel."""
-    compiled = numba.njit(parallel=True, **_OPTIONS)(function)
+    compiled = _compiled(function, parallel=True)
 
     @functools.wraps(function)
     def launch(*arguments: Any) -> Any:

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 
 from tinygrad_attn.kernels import simd
-from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.jit import inlined_kernel, parallel_kernel, serial_kernel
 
 __all__ = ["layer_norm", "layer_norm_backward"]
 
@@ -32,7 +32,7 @@ _GRADIENT_ROWS = 16  # rows in one of them, at least
 # --- Forward: a row is whole vectors from start to whole, and the rest ------------------------------------------------
 
 
-@simd.inlined
+@inlined_kernel
 def _mean(x: Any, start: int, whole: int, rest: int) -> Any:
     total = simd.load_part(x, whole, rest, 0.0)
     for i in range(start, whole, simd.lanes(x)):
@@ -40,7 +40,7 @@ def _mean(x: Any, start: int, whole: int, rest: int) -> Any:
     return simd.reduce_sum(total) / (whole + rest - start)
 
 
-@simd.inlined
+@inlined_kernel
 def _variance(x: Any, mean: Any, start: int, whole: int, rest: int) -> Any:
     off = simd.load_part(x, whole, rest, mean) - mean
     total = off * off

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from tinygrad_attn.kernels import simd, simd_math
-from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.jit import inlined_kernel, parallel_kernel, serial_kernel
 
 __all__ = ["gru_step", "gru_step_backward", "lstm_step", "lstm_step_backward"]
 
@@ -24,7 +24,7 @@ _BLOCK_SIZE = 2048  # states that a thread takes at a time, or one row if that i
 # --- Some rows of the batch -------------------------------------------------------------------------------------------
 
 
-@simd.inlined
+@inlined_kernel
 def _load_sum(x: Any, y: Any, start: int, count: int) -> Any:
     return simd.load_part(x, start, count, 0.0) + simd.load_part(y, start, count, 0.0)
 

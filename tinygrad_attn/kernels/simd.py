@@ -22,7 +22,6 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -38,7 +37,6 @@ __all__ = [
     "elementwise",
     "emits",
     "fma",
-    "inlined",
     "lanes",
     "load",
     "load_mask",
@@ -54,9 +52,6 @@ __all__ = [
     "store_part",
     "widen",
 ]
-
-# For functions of vectors: part of the loop that calls them, since a call would pass vectors through memory.
-inlined = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 
 _BYTES = 64  # of a vector: an AVX-512 register
 _INDEX = ir.IntType(64)

@@ -15,7 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import Signature, signature
 
-from tinygrad_attn.kernels.simd import call_intrinsic, copysign, elementwise, emits, fma, inlined, select
+from tinygrad_attn.kernels.jit import inlined_kernel
+from tinygrad_attn.kernels.simd import call_intrinsic, copysign, elementwise, emits, fma, select
 
 __all__ = ["exp", "log", "sigmoid", "tanh"]
 
@@ -31,7 +32,7 @@ def _emit_by_type(context: Any, builder: ir.IRBuilder, sig: Signature, arguments
     return context.cast(builder, chosen, types.float64, sig.return_type)
 
 
-def _polynomial(x: Any, single: tuple[float, ...], double: tuple[float, ...]) -> Any:
+def polynomial(x: Any, single: tuple[float, ...], double: tuple[float, ...]) -> Any:
     """The polynomial in ``x`` whose coefficients, highest power first, are those for ``x``'s type (Horner's scheme)."""
     coefficients = single if x.dtype == np.float32 else double
     value = np.full_like(x, coefficients[0])
@@ -40,7 +41,7 @@ def _polynomial(x: Any, single: tuple[float, ...], double: tuple[float, ...]) ->
     return value
 
 
-@emits(_polynomial, lambda x, single, double: signature(x, x, single, double))
+@emits(polynomial, lambda x, single, double: signature(x, x, single, double))
 def _emit_polynomial(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
     x = arguments[0]
     chosen = arguments[1 if sig.args[0].element == types.float32 else 2]
@@ -86,7 +87,7 @@ _TAYLOR_SINGLE = tuple(1.0 / math.factorial(n) for n in range(7, 0, -1))  # of (
 _TAYLOR_DOUBLE = tuple(1.0 / math.factorial(n) for n in range(13, 0, -1))
 
 
-@inlined
+@inlined_kernel
 def _exp_parts(x: Any) -> Any:
     """``(exp(r) - 1, 2^(k-1))`` of the comment above, for ``x`` in the range that `exp` clamps to."""
     rounding = _by_type(x, _ROUND_SINGLE, _ROUND_DOUBLE)
@@ -94,10 +95,10 @@ def _exp_parts(x: Any) -> Any:
     k = shifted - rounding
     r = fma(k, _by_type(x, -_LOG_2_HIGH_SINGLE, -_LOG_2_HIGH_DOUBLE), x)
     r = fma(k, _by_type(x, -_LOG_2_LOW_SINGLE, -_LOG_2_LOW_DOUBLE), r)
-    return r * _polynomial(r, _TAYLOR_SINGLE, _TAYLOR_DOUBLE), _low_bits_to_exponent(shifted)
+    return r * polynomial(r, _TAYLOR_SINGLE, _TAYLOR_DOUBLE), _low_bits_to_exponent(shifted)
 
 
-@inlined
+@inlined_kernel
 def exp(x: Any) -> Any:
     """e to the power of each lane, within 2 ulp; 0 and inf at the infinities, and 0 where the result is subnormal."""
     low = _by_type(x, -87.4, -708.6)
@@ -136,13 +137,13 @@ _ARTANH_SINGLE = tuple(2.0 / n for n in range(9, 1, -2))  # of (log(m) - 2 s) / 
 _ARTANH_DOUBLE = tuple(2.0 / n for n in range(21, 1, -2))
 
 
-@inlined
+@inlined_kernel
 def log(x: Any) -> Any:
     """The natural logarithm of each lane, within 2 ulp; -inf at 0 and at subnormals, NaN below 0."""
     m, k = _split(x)
     s = (m - 1.0) / (m + 1.0)
     square = s * s
-    value = fma(s * square, _polynomial(square, _ARTANH_SINGLE, _ARTANH_DOUBLE), 2.0 * s)
+    value = fma(s * square, polynomial(square, _ARTANH_SINGLE, _ARTANH_DOUBLE), 2.0 * s)
     value = fma(
         k,
         _by_type(x, _LOG_2_HIGH_SINGLE, _LOG_2_HIGH_DOUBLE),
@@ -153,13 +154,13 @@ def log(x: Any) -> Any:
     return select(x < 0.0, math.nan, value)
 
 
-@inlined
+@inlined_kernel
 def sigmoid(x: Any) -> Any:
     """``1 / (1 + exp(-x))`` of each lane."""
     return 1.0 / (1.0 + exp(-x))
 
 
-@inlined
+@inlined_kernel
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent of each lane: ``(1 - e) / (1 + e)`` with ``e = exp(-2 |x|)``, by way of ``e - 1``."""
     size = select(x < 0.0, x, -x) * 2.0  # -2 |x|

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from tinygrad_attn.kernels import simd, simd_math
-from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.jit import inlined_kernel, parallel_kernel, serial_kernel
 
 __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 
@@ -25,7 +25,7 @@ _BLOCK_SIZE = 16384  # elements that a thread takes at a time, or one row if tha
 #     as ``tail``, since reading back what a masked store has just written would stall --------------------------------
 
 
-@simd.inlined
+@inlined_kernel
 def row_maximum(x: Any, start: int, whole: int, tail: Any) -> Any:
     top = tail
     for i in range(start, whole, simd.lanes(x)):
@@ -33,7 +33,7 @@ def row_maximum(x: Any, start: int, whole: int, tail: Any) -> Any:
     return simd.reduce_max(top)
 
 
-@simd.inlined
+@inlined_kernel
 def _mask_row(x: Any, mask: Any, mask_start: int, y: Any, start: int, whole: int, tail: Any) -> Any:
     """Write the row to ``y`` with -inf where ``mask`` is False, and return its maximum."""
     top = tail
@@ -45,14 +45,14 @@ def _mask_row(x: Any, mask: Any, mask_start: int, y: Any, start: int, whole: int
     return simd.reduce_max(top)
 
 
-@simd.inlined
+@inlined_kernel
 def shift_of(x: Any, top: Any) -> Any:
     """The vector to subtract from a row with maximum ``top``: zeros if that is -inf, so that -inf stays -inf."""
     shift = simd.splat(x, top)
     return simd.select(shift > -math.inf, shift, 0.0)
 
 
-@simd.inlined
+@inlined_kernel
 def _softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, tail: Any, top: Any) -> None:
     step = simd.lanes(x)
     shift = shift_of(x, top)
@@ -72,7 +72,7 @@ def _softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, tail: Any, t
         simd.store_part(y, whole, rest, tail * scale)
 
 
-@simd.inlined
+@inlined_kernel
 def row_total(x: Any, start: int, whole: int, tail: Any, top: Any) -> Any:
     """The sum of ``exp(x - top)``."""
     shift = shift_of(x, top)
@@ -82,7 +82,7 @@ def row_total(x: Any, start: int, whole: int, tail: Any, top: Any) -> Any:
     return simd.reduce_sum(total)
 
 
-@simd.inlined
+@inlined_kernel
 def _log_softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, top: Any, log_total: Any) -> None:
     shift = shift_of(x, top)
     for i in range(start, whole, simd.lanes(x)):
@@ -91,7 +91,7 @@ def _log_softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, top: Any
         simd.store_part(y, whole, rest, simd.load_part(x, whole, rest, 0.0) - shift - log_total)
 
 
-@simd.inlined
+@inlined_kernel
 def _softmax_backward_row(g: Any, y: Any, dx: Any, start: int, whole: int, rest: int) -> None:
     step = simd.lanes(g)
     g_tail, y_tail = simd.load_part(g, whole, rest, 0.0), simd.load_part(y, whole, rest, 0.0)
@@ -105,7 +105,7 @@ def _softmax_backward_row(g: Any, y: Any, dx: Any, start: int, whole: int, rest:
         simd.store_part(dx, whole, rest, y_tail * (g_tail - mean))
 
 
-@simd.inlined
+@inlined_kernel
 def _log_softmax_backward_row(g: Any, z: Any, dx: Any, start: int, whole: int, rest: int) -> None:
     step = simd.lanes(g)
     tail = simd.load_part(g, whole, rest, 0.0)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.reduce import sum_to
-from tinygrad_attn.ops.shape import as_tensor, reshape, sizes_of
+from tinygrad_attn.ops.shape import reshape, sizes_of
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.elementwise import where
 from tinygrad_attn.ops.keys import ALL, check_range, counted_from_front
-from tinygrad_attn.ops.shape import as_tensor, expand, reshape
+from tinygrad_attn.ops.shape import expand, reshape
 from tinygrad_attn.ops.subscript import add_at, in_dtype_of, slice_scatter, survivors, zeros
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor, as_array

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.keys import ALL
-from tinygrad_attn.ops.shape import as_tensor
 from tinygrad_attn.ops.subscript import slice_view
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
@@ -200,6 +200,56 @@ def _existing_dim(name: str, dim: int, x: Tensor) -> int:
     return one_dim(name, dim, x.ndim)
 
 
+def _split_samples(draw: Draw) -> Sample:
+    shape = (*draw.shape((0, 1)), draw.integer(0, 4), *draw.shape((0, 1)))
+    axis = draw.integer(0, len(shape) - 1)
+    first = draw.integer(0, shape[axis])
+    return Sample((draw.floats(shape),), {"sizes": (first, shape[axis] - first), "dim": axis})
+
+
+@op(r"(z_1, z_2, \ldots) = x", samples=_split_samples, outputs=None)
+def _split(x: Array, *, sizes: tuple[int, ...], dim: int) -> tuple[Array, ...]:
+    """Views of consecutive parts of the given sizes along the axis ``dim``."""
+    ends = np.cumsum(sizes).tolist()
+    return tuple([x[_at(dim, slice(end - size, end))] for size, end in zip(sizes, ends, strict=True)])
+
+
+def _joined(g: tuple[Tensor | None, ...], shapes: Any, sizes: tuple[int, ...], dim: int) -> Tensor:
+    """The gradients of the parts end to end, zeros where a part was not used."""
+    (shape,) = shapes
+    known = next(part for part in g if part is not None)
+    missing = [(*shape[:dim], size, *shape[dim + 1 :]) for size in sizes]
+    return _cat(
+        *[Tensor(np.zeros(m, known.dtype)) if part is None else part for part, m in zip(g, missing, strict=True)],
+        dim=dim,
+    )
+
+
+_split.vjp("x", r"(\bar z_1, \bar z_2, \ldots)", _joined)
+
+
+def _unbind_samples(draw: Draw) -> Sample:
+    shape = (*draw.shape((0, 1)), draw.integer(1, 4), *draw.shape((0, 1)))
+    return Sample((draw.floats(shape),), {"dim": draw.integer(0, len(shape) - 1)})
+
+
+@op(r"(z_1, z_2, \ldots) = (x_1, x_2, \ldots)", samples=_unbind_samples, outputs=None)
+def _unbind(x: Array, *, dim: int) -> tuple[Array, ...]:
+    """The views of ``x`` at every index of the axis ``dim``, which goes away."""
+    return tuple([x[_at(dim, position)] for position in range(x.shape[dim])])
+
+
+def _stacked(g: tuple[Tensor | None, ...], shapes: Any, dim: int) -> Tensor:
+    """The gradients of the entries along their axis, zeros where an entry was not used."""
+    (shape,) = shapes
+    known = next(part for part in g if part is not None)
+    zeros = Tensor(np.zeros((*shape[:dim], *shape[dim + 1 :]), known.dtype))
+    return _stack(*[zeros if part is None else part for part in g], dim=dim)
+
+
+_unbind.vjp("x", r"(\bar z_1, \bar z_2, \ldots)", _stacked)
+
+
 def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of consecutive parts along the axis ``dim``.
 
@@ -226,8 +276,7 @@ def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0
             raise ValueError(
                 f"split: the sizes {sections} must be 0 or more and sum to {size}, the size of axis {axis}"
             )
-    ends = np.cumsum(sections).tolist()
-    return tuple([_part(x, axis, slice(end - section, end)) for section, end in zip(sections, ends, strict=True)])
+    return _split(x, sizes=tuple(sections), dim=axis)
 
 
 def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
@@ -254,4 +303,4 @@ def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """
     x = as_tensor(input)
     axis = _existing_dim("unbind", dim, x)
-    return tuple([_part(x, axis, position) for position in range(x.shape[axis])])
+    return _unbind(x, dim=axis)

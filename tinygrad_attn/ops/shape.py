@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim, several_dims
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, floats
-from tinygrad_attn.tensor import Tensor, as_array
+from tinygrad_attn.tensor import Tensor
 
 __all__ = [
     "broadcast_to", "clone", "contiguous", "expand", "flatten", "flip", "movedim", "permute", "reshape", "squeeze",
@@ -19,11 +20,6 @@ __all__ = [
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
-
-
-def as_tensor(x: Any) -> Tensor:
-    """``x`` itself if it is a tensor, else one around it as an array."""
-    return x if isinstance(x, Tensor) else Tensor(as_array(x))
 
 
 def sizes_of(name: str, sizes: Sequence[Any]) -> tuple[int, ...]:
@@ -383,15 +379,19 @@ def _flip_samples(draw: Draw) -> Sample:
 )
 def _flip(x: Array, *, dims: tuple[int, ...]) -> Array:
     """A copy of ``x`` reversed along the axes ``dims``."""
+    return _reversed(x, dims).copy()
+
+
+def _reversed(x: Array, dims: tuple[int, ...]) -> Array:
     # An empty tuple names no axis here, while it stands for all of them in reductions.
-    return np.flip(x, several_dims("flip", dims, x.ndim) if dims else ()).copy()
+    return np.flip(x, several_dims("flip", dims, x.ndim) if dims else ())
 
 
 _flip.vjp(
     "x",
     r"\bar z_{n-1-i}",
     lambda g, dims: _flip(g, dims=dims),
-    kernel=lambda g, dims: np.flip(g, several_dims("flip", dims, g.ndim)),
+    kernel=lambda g, dims: _reversed(g, dims),
 )
 
 

@@ -1,0 +1,87 @@
+"""What a run tells its reader: lines while it trains, translations of a few examples, pictures, and last words."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .alignment import align
+from .data.batches import Example
+from .decoding import translate
+from .evaluation import Figures
+from .interface import Translator
+from .progress import clock
+from .run import Run
+
+__all__ = ["choose_examples", "describe_epoch", "draw", "last_words", "show_translations"]
+
+_EXAMPLES = 4
+# Longer sentences make a heatmap that nobody can read.
+_LONGEST = 40
+
+
+def choose_examples(pairs: Sequence[Example], seed: int) -> list[Example]:
+    """A few of the pairs by chance, short ones if there are any."""
+    short = [pair for pair in pairs if len(pair[0]) <= _LONGEST] or list(pairs)
+    chosen = np.random.default_rng(seed).choice(len(short), size=min(_EXAMPLES, len(short)), replace=False)
+    return [short[i] for i in sorted(chosen.tolist())]
+
+
+def describe_epoch(row: Mapping[str, Any], epochs: int) -> str:
+    """A line of ``log.csv`` for people."""
+    return (
+        f"epoch {row['epoch']}/{epochs}, {clock(row['seconds'])}: "
+        f"training loss {row['train_loss']:.4f}, validation loss {row['valid_loss']:.4f}, "
+        f"token accuracy {100 * row['valid_accuracy']:.2f} %, exact match {100 * row['valid_exact_match']:.2f} %, "
+        f"{row['tokens_per_second']:,} tokens/s"
+    )
+
+
+def show_translations(run: Run, model: Translator, examples: Sequence[Example]) -> str:
+    """A line for each example: source, translation, and the reference where it is another."""
+    lines = []
+    translations = translate(model, [source for source, _ in examples], run.config.decoding)
+    for (source, target), translation in zip(examples, translations, strict=True):
+        verdict = "✓" if translation == list(target) else f"✗ ({run.target.decode(target)})"
+        lines.append(f"    {run.source.decode(source)} → {run.target.decode(translation)} {verdict}")
+    return "\n".join(lines)
+
+
+def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> str:
+    """Draw ``learning_curve.png``, and ``attention.png`` if the model has attention on the source.
+
+    Returns:
+        What the reader should know about the pictures; empty if nothing.
+    """
+    from .plots import plot_attention, plot_learning_curve
+
+    plot_learning_curve(history, run.directory / "learning_curve.png")
+    sources = [source for source, _ in examples]
+    model.eval()
+    alignments = [
+        head
+        for source, translation in zip(sources, translate(model, sources, run.config.decoding), strict=True)
+        for heads in align(model, run.source, run.target, source, translation).values()
+        for head in heads
+    ]
+    return plot_attention(alignments, run.directory / "attention.png") if alignments else ""
+
+
+def last_words(run: Run, figures: Figures, seconds: float, examples: Sequence[Example]) -> str:
+    """How good the model became, and what to try next."""
+    example = shlex.quote(run.source.decode(examples[0][0]))
+    pictures = ", ".join(sorted(path.name for path in run.directory.glob("*.png")))
+    return "\n".join(
+        [
+            f"Exact match: {100 * figures.exact_match:.2f} % of {figures.pairs:,} unseen test pairs "
+            f"(token accuracy {100 * figures.teacher_forced.accuracy:.2f} %), after {clock(seconds)} of training.",
+            f"In {run.directory}: {pictures}, log.csv, best.safetensors",
+            "Try next:",
+            f"    python -m models translate {run.directory} {example}",
+            "    python -m models gradcheck softmax tanh matmul",
+            "    python -m models train --set model.hidden_size=32 training.epochs=3",
+        ]
+    )
