@@ -10,6 +10,7 @@ __all__ = ["LiveProgress", "PlainProgress", "Progress", "make_progress"]
 
 # Seconds between two plain lines.
 _INTERVAL = 5.0
+_FIRST_STEP = "the first step compiles the kernels, once on each machine"
 
 
 class Progress(Protocol):
@@ -28,43 +29,45 @@ class Progress(Protocol):
         """No more is to come."""
 
 
-class _Rate:
-    """Tokens per second and time left, from the pace so far."""
+class _Pace:
+    """Tokens per second and time left, measured from the end of the first step, which may have compiled the kernels."""
 
     def __init__(self, done: int, total: int) -> None:
-        self.first = done
+        self.first = done + 1
         self.total = total
         self.tokens = 0
         self.since = time.perf_counter()
 
-    def advance(self, step: int, tokens: int) -> tuple[float, float]:
-        """Tokens per second, and the seconds left."""
-        self.tokens += tokens
+    def describe(self, step: int, tokens: int) -> str:
+        """For people, after step number ``step`` with so many tokens."""
         seconds = time.perf_counter() - self.since
-        return self.tokens / seconds, seconds / (step - self.first) * (self.total - step)
+        if step == self.first:
+            self.since = time.perf_counter()
+            return f"first step took {seconds:.1f} s"
+        self.tokens += tokens
+        left = seconds / (step - self.first) * (self.total - step)
+        return f"{self.tokens / seconds:,.0f} tokens/s  {clock(left)} left"
 
 
 class PlainProgress:
-    """A line for the first step, so that the reader knows at once that it runs, and then one every few seconds."""
+    """A line at once and after the first step, so that the reader knows that it runs, and then one every few seconds."""
 
     def __init__(self) -> None:
-        self.rate = _Rate(0, 0)
+        self.pace = _Pace(0, 0)
         self.shown = -_INTERVAL
 
     def start(self, done: int, total: int) -> None:
         """See `Progress`."""
-        self.rate = _Rate(done, total)
+        self.pace = _Pace(done, total)
+        self.say(f"step {done}/{total}  {_FIRST_STEP}")
 
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """See `Progress`."""
-        speed, left = self.rate.advance(step, tokens)
+        pace = self.pace.describe(step, tokens)
         now = time.perf_counter()
-        if now - self.shown >= _INTERVAL or step == self.rate.total:
+        if now - self.shown >= _INTERVAL or step == self.pace.total:
             self.shown = now
-            self.say(
-                f"step {step}/{self.rate.total}  loss {loss:.3f}  token accuracy {100 * accuracy:.1f} %  "
-                f"{speed:,.0f} tokens/s  {clock(left)} left"
-            )
+            self.say(f"step {step}/{self.pace.total}  loss {loss:.3f}  token accuracy {100 * accuracy:.1f} %  {pace}")
 
     def say(self, text: str) -> None:
         """See `Progress`."""
@@ -82,19 +85,18 @@ class LiveProgress:
         from rich.progress import Progress as Bar
 
         self.bar = Bar(TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
-        self.rate = _Rate(0, 0)
-        self.task = self.bar.add_task("compiling", total=None)
+        self.pace = _Pace(0, 0)
+        self.task = self.bar.add_task("", total=None)
         self.bar.start()
 
     def start(self, done: int, total: int) -> None:
         """See `Progress`."""
-        self.rate = _Rate(done, total)
-        self.bar.update(self.task, completed=done, total=total)
+        self.pace = _Pace(done, total)
+        self.bar.update(self.task, completed=done, total=total, description=_FIRST_STEP)
 
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """See `Progress`."""
-        speed, left = self.rate.advance(step, tokens)
-        figures = f"loss {loss:.3f}  accuracy {100 * accuracy:.1f} %  {speed:,.0f} tokens/s  {clock(left)} left"
+        figures = f"loss {loss:.3f}  accuracy {100 * accuracy:.1f} %  {self.pace.describe(step, tokens)}"
         self.bar.update(self.task, completed=step, description=figures)
 
     def say(self, text: str) -> None:

@@ -222,8 +222,7 @@ class Trainer:
         return (
             f"{self.run.config.model.name}, {count:,} parameters, {len(self.run.source)} source and "
             f"{len(self.run.target)} target symbols; "
-            f"{self.settings.epochs} epochs, {self.steps:,} steps{left_out}{done}.\n"
-            f"The first step compiles the kernels, once on each machine."
+            f"{self.settings.epochs} epochs, {self.steps:,} steps{left_out}{done}"
         )
 
     def farewell(self) -> str:

@@ -73,14 +73,13 @@ class Node:
         edges: Sequence[Place | None],
         saved: dict[Any, Any],
         options: Mapping[str, Any],
-        outputs: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
     ) -> None:
         self.op = op
         self.rules = rules
         self.edges = edges
         self.saved: dict[Any, Any] | None = saved
         self.options = options
-        self.outputs = outputs
+        self.outputs: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self.number = next(_numbers)
         self.watch: dict[int, Watch] | None = None
 

@@ -46,6 +46,7 @@ __all__ = ["Op", "Rule", "cast", "op", "registered_ops"]
 
 _REGISTRY: dict[str, Op] = {}
 _NUMBERS = (float, int, bool, type(None))
+_NOTHING: dict[Any, Any] = {}  # saved by all the nodes that save nothing
 
 
 def registered_ops() -> dict[str, Op]:
@@ -103,6 +104,7 @@ class _Plan:
         without_rule: an operand that requires a gradient but has no rule, or None.
         operands: what to keep of the operands: the key in ``Node.saved`` and the position.
         others: what else to keep, by name.
+        saves: whether there is anything to keep.
     """
 
     def __init__(self, op: Op, mask: int, count: int) -> None:
@@ -118,6 +120,7 @@ class _Plan:
             wanted.update(op.operands)
         self.operands = [((n, p) if op.variadic else n, p) for p, n in enumerate(names) if n in wanted]
         self.others = [name for name in ("z", "shapes", "dtypes", *op.saves) if name in wanted]
+        self.saves = bool(self.operands or self.others)
 
 
 class Op:
@@ -298,25 +301,25 @@ class Op:
             plan = self._plans.get(mask | bit)
             if plan is None:
                 plan = self._plans[mask | bit] = _Plan(self, mask, len(operands))
-            self._record(plan, operands, edges, options, outputs, extra)
+            if plan.without_rule is not None:
+                self._refuse(plan.without_rule, outputs)
+            else:
+                saved = self._saved(plan, operands, outputs, extra) if plan.saves else _NOTHING
+                node = Node(self, plan.rules, edges, saved, options)
+                for index, output in enumerate(outputs):
+                    array = output.array
+                    node.outputs.append((array.shape, array.dtype))
+                    if array.dtype.kind == "f":
+                        output.origin = node if self.outputs == 1 else (node, index)
+                        output._requires_grad = True
         for observer in modes.observers:
             observer.forward(self, operands, options, outputs)
         return outputs[0] if self.outputs == 1 else outputs
 
-    def _record(
-        self,
-        plan: _Plan,
-        operands: tuple[Any, ...],
-        edges: list[Any],
-        options: dict[str, Any],
-        outputs: tuple[Tensor, ...],
-        extra: Sequence[Any],
-    ) -> None:
-        """Write the call into the graph: edges to the operands, and what the rules will need."""
-        if plan.without_rule is not None:
-            if any(output.array.dtype.kind == "f" for output in outputs):
-                raise NotImplementedError(f"{self.name}: has no derivative for {plan.without_rule}; detach() it")
-            return
+    def _saved(
+        self, plan: _Plan, operands: tuple[Any, ...], outputs: tuple[Tensor, ...], extra: Sequence[Any]
+    ) -> dict[Any, Any]:
+        """What the rules will need, by name; with versions where it could be written to until then."""
         saved: dict[Any, Any] = {}
         for name, position in plan.operands:
             operand = operands[position]
@@ -331,17 +334,12 @@ class Op:
                 saved[name] = tuple([getattr(o, "dtype", None) for o in operands])
             else:
                 saved[name] = extra[self.saves.index(name)]
-        if self.outputs == 1:
-            output = outputs[0]
-            array = output.array
-            output.origin = Node(self, plan.rules, edges, saved, options, ((array.shape, array.dtype),))
-            output._requires_grad = True
-            return
-        node = Node(self, plan.rules, edges, saved, options, [(o.array.shape, o.array.dtype) for o in outputs])
-        for index, output in enumerate(outputs):
-            if output.array.dtype.kind == "f":
-                output.origin = (node, index)
-                output._requires_grad = True
+        return saved
+
+    def _refuse(self, operand: str, outputs: tuple[Tensor, ...]) -> None:
+        """An operand that needs a gradient has no rule: an error, unless no output could carry a gradient anyway."""
+        if any(output.is_floating_point() for output in outputs):
+            raise NotImplementedError(f"{self.name}: has no derivative for {operand}; detach() it")
 
     def _bind(self, operands: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Sort arguments given by position or by name into operands and options, as Python itself would."""

@@ -99,12 +99,12 @@ def _measure_in_process(
 def _print_table(best: Mapping[str, Mapping[str, float]], names: Sequence[str], work: Mapping[str, float]) -> None:
     first, *others = best
     width = max(map(len, names))
-    heads = [f"{candidate:>20}" for candidate in best] + [f"{other + '/' + first:>14}" for other in others]
+    heads = [f"{candidate:>28}" for candidate in best] + [f"{other + '/' + first:>14}" for other in others]
     print(" " * width, *heads)
     for name in names:
         cells = []
         for times in best.values():
-            rate = f"{work[name] / times[name] / 1e9:6.0f} Gflop/s"[:9] if name in work else ""
-            cells.append(f"{times[name] * 1e6:11.1f} us {rate:>5}".rjust(20))
+            rate = f"{work[name] / times[name] / 1e9:6.0f} GFLOP/s" if name in work else ""
+            cells.append(f"{times[name] * 1e6:10.1f} us{rate:>15}".rjust(28))
         ratios = [f"{best[other][name] / best[first][name]:14.2f}" for other in others]
         print(f"{name:<{width}}", *cells, *ratios)

@@ -109,7 +109,11 @@ def test_inputs_stay_as_they_were(product):
 
 
 # Sizes around the edges of tiles and blocks, and past every block size.
-SIZES = [(3, 5, 7), (9, 12, 11)] if IN_PYTHON else [(1, 700, 33), (97, 1, 130), (350, 530, 70), (29, 260, 2100)]
+SIZES = (
+    [(3, 5, 7), (9, 12, 11)]
+    if IN_PYTHON
+    else [(1, 700, 33), (97, 1, 130), (350, 530, 70), (29, 260, 2100), (1801, 20, 270)]
+)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

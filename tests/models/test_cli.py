@@ -14,7 +14,7 @@ from models.run import BEST, LAST
 from tinygrad_attn.op import Op, registered_ops
 from tinygrad_attn.samples import floats
 
-TINY = ["data.train_size=64", "data.valid_size=8", "data.test_size=8", "training.epochs=1", "model.hidden_size=8",
+TINY = ["data.train_size=65", "data.valid_size=8", "data.test_size=8", "training.epochs=1", "model.hidden_size=8",
         "model.embedding_size=4", "decoding.max_length=12"]  # fmt: skip
 
 
@@ -57,8 +57,8 @@ def test_train_and_translate(tmp_path, capsys):
     assert main(["train", "--out", str(run), "--set", *TINY]) == 0
     output = capsys.readouterr().out
     lines = output.splitlines()
-    assert lines[0].startswith("dates, en/ko to iso: train 64") or "train 64" in lines[0]
-    assert any(line.startswith("step 1/") and "tokens/s" in line and "left" in line for line in lines)
+    assert lines[0] == "dates, human to iso: train 65, valid 8, test 8"
+    assert any(line.startswith("step 2/2 ") and "tokens/s" in line and "left" in line for line in lines)
     assert sum(" → " in line for line in lines) == 4
     assert any(line.startswith("Exact match: ") and "% of 8 unseen test pairs" in line for line in lines)
     assert f"    python -m models translate {run}" in output
@@ -99,7 +99,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     command = ["train", "--out", str(run), "--set", *TINY, "training.batch_size=16"]
     assert main(command) == 130
     output = capsys.readouterr().out
-    assert "Stopped in epoch 1, at step 2 of 4, and saved" in output
+    assert "Stopped in epoch 1, at step 2 of 5, and saved" in output
     assert f"python -m models train --resume {run}" in output
     refused(capsys, command, "is not empty", f"--resume {run}")
     refused(capsys, ["translate", run, "x"], "no epoch is finished yet", f"--resume {run}")

@@ -80,7 +80,7 @@ def gemm(
     for a4, b4, c4 in _in_four_dimensions(a, b, out):
         describe(a4, b4, c4, _NO_BIAS[dtype.char] if bias is None else bias, operands)
         outer, inner, rows, _ = c4.shape
-        arguments = (operands, outer * inner, inner, rows, columns, depth, accumulate, code, workspace)
+        arguments = (operands, outer * inner, inner, rows, columns, depth, bool(accumulate), code, workspace)
         if work <= _SERIAL_WORK:
             multiply_share(0, 1, *arguments)
         else:

@@ -50,6 +50,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(itemsize: int) -> _Plan:
+    """With AVX-512 a panel of A takes 32 KB of the first-level and a block of B 1 MB of the second-level cache."""
     tile = tile_shape(itemsize)
     block_strips, block_depth, block_panels = 128, 2048 // itemsize, 16
     a_panel, b_panel = (width * block_depth * itemsize for width in (tile.a_width, tile.columns))
@@ -113,9 +114,10 @@ def _multiply_block(
     # Equal blocks, so that none is left with a short last one.
     block_depth = -(-depth // -(-depth // plan.block_depth))
     block_rows = -(-rows // -(-rows // plan.block_rows))
-    # What is used only a few times costs less to read where it lies than to copy.
+    # What is used only a few times, or stays in the cache as it lies, costs less to read there than to copy.
     read_a = columns <= (8 if a_depth == plan.itemsize else 2) * plan.tile_columns
-    read_b = b_column == plan.itemsize and rows <= 4 * plan.tile_rows
+    fits = depth * columns * plan.itemsize <= plan.b_block
+    read_b = b_column == plan.itemsize and rows <= (4 if fits else 1) * plan.tile_rows
     for k0 in range(0, depth, block_depth):
         ks = min(block_depth, depth - k0)
         first, last = k0 == 0, k0 + ks == depth
@@ -265,6 +267,9 @@ class Workspaces(threading.local):
         return workspace
 
 
+_compiling = threading.Lock()
+
+
 @functools.cache
 def describe_any_layout(char: str) -> Any:
     """`_describe`, compiled for arrays of any strides: left to itself, it would be compiled for each layout again."""
@@ -273,8 +278,10 @@ def describe_any_layout(char: str) -> Any:
         read = types.Array(element, 4, "A", readonly=True, aligned=False)
         write = types.Array(element, 4, "A", aligned=False)
         vector = types.Array(element, 1, "C", readonly=True, aligned=False)
+        signature = (read, read, write, vector, types.Array(types.int64, 2, "C"))
         describe: Any = _describe
-        describe.disable_compile(False)
-        describe.compile((read, read, write, vector, types.Array(types.int64, 2, "C")))
-        describe.disable_compile()
+        with _compiling:
+            describe.disable_compile(False)
+            describe.compile(signature)
+            describe.disable_compile()
     return _describe

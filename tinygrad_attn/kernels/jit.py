@@ -2,7 +2,8 @@
 
 A *serial* kernel runs on the calling thread. A *parallel* kernel spreads its ``prange`` over numba's pool; each
 iteration owns what it writes and no sum is split by thread, so the bits of a result do not depend on the number of
-threads. Parallel kernels take turns: the pool is one, and numba's ``workqueue`` layer must not be entered twice at once.
+threads. Parallel kernels take turns: the pool is one, and numba's ``workqueue`` layer must not be entered twice at
+once.
 
 ``NUMBA_DISABLE_JIT=1`` leaves every kernel a plain Python function.
 """
@@ -32,7 +33,7 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     # On disk numba keeps a kernel until the file that holds it changes. A kernel is made of what it calls in other
     # files, too, so here the stamp of every file counts.
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
-    if hasattr(cache_file, "_source_stamp"):
+    if cache_file is not None and hasattr(cache_file, "_source_stamp"):
         cache_file._source_stamp = (cache_file._source_stamp, *_SOURCES)
     return dispatcher
 

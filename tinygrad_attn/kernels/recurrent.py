@@ -1,4 +1,8 @@
-"""GRU and LSTM over a whole sequence, forward and backward, in PyTorch's parametrisation and order of gates.
+"""RNN, GRU and LSTM over a whole sequence, forward and backward, in PyTorch's parametrisation and order of gates.
+
+RNN (Elman, "Finding Structure in Time", 1990)::
+
+    h' = tanh(gx + gh)    or, in place of tanh, relu
 
 GRU (Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014), gates r, z, n::
 
@@ -21,7 +25,85 @@ import numpy as np
 from tinygrad_attn.kernels.gemm import gemm
 from tinygrad_attn.kernels.recurrent_steps import gru_step, gru_step_backward, lstm_step, lstm_step_backward
 
-__all__ = ["gru_sequence", "gru_sequence_backward", "lstm_sequence", "lstm_sequence_backward"]
+__all__ = [
+    "gru_sequence",
+    "gru_sequence_backward",
+    "lstm_sequence",
+    "lstm_sequence_backward",
+    "rnn_sequence",
+    "rnn_sequence_backward",
+]
+
+
+def rnn_sequence(
+    gx: np.ndarray,
+    w_hh: np.ndarray,
+    b_hh: np.ndarray | None,
+    h0: np.ndarray,
+    mask: np.ndarray | None = None,
+    reverse: bool = False,
+    relu: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run a plain RNN over ``T`` steps of ``B`` sequences.
+
+    Args:
+        gx: ``(T, B, H)``, ``x W_ih^T + b_ih``, float32 or float64, as everything else but the mask.
+        w_hh: ``(H, H)``.
+        b_hh: ``(H,)``, or None for zeros.
+        h0: ``(B, H)``.
+        mask: ``(T, B)`` booleans; a step where it is False, such as padding, keeps the state. None for all True.
+        reverse: from the last step to the first.
+        relu: relu in place of tanh.
+
+    Returns:
+        outputs ``(T, B, H)``: the state after each step, where its input stands; and for the backward pass the states
+        ``(T + 1, B, H)``, of which outputs are a view.
+    """
+    gx, mask = _check("rnn_sequence", 1, gx, w_hh, b_hh, mask, h0=h0)
+    steps = len(gx)
+    states, before, after = _states(steps, h0, reverse)
+    w_hh_t, padding = w_hh.T, ~mask[..., None]
+    for t in range(steps)[:: -1 if reverse else 1]:
+        old, new = states[t + before], states[t + after]
+        gemm(old, w_hh_t, new, bias=b_hh)
+        new += gx[t]
+        if relu:
+            np.maximum(new, 0.0, out=new)
+        else:
+            np.tanh(new, out=new)
+        np.copyto(new, old, where=padding[t])
+    return states[after : after + steps], states
+
+
+def rnn_sequence_backward(
+    g: np.ndarray,
+    states: np.ndarray,
+    w_hh: np.ndarray,
+    mask: np.ndarray | None = None,
+    reverse: bool = False,
+    relu: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The gradients of `rnn_sequence` from ``g``, ``(T, B, H)``, that of its outputs.
+
+    ``states`` is what it returned, the rest what it was given.
+
+    Returns:
+        dgx ``(T, B, H)``, dw_hh ``(H, H)``, db_hh ``(H,)`` and dh0 ``(B, H)``.
+    """
+    g, mask = _check_backward("rnn_sequence_backward", g, states, mask)
+    steps = len(g)
+    before, after = (1, 0) if reverse else (0, 1)
+    outputs, taken = states[after : after + steps], mask[..., None]
+    # tanh' = 1 - tanh^2, relu' = [relu > 0]; a padded step passes its gradient on to the state before.
+    slope = np.where(taken, outputs > 0.0 if relu else 1.0 - outputs * outputs, 0.0).astype(g.dtype, copy=False)
+    dgx = np.empty_like(g)
+    dh = np.zeros(g.shape[1:], g.dtype)
+    for t in range(steps)[:: 1 if reverse else -1]:
+        dh += g[t]
+        np.multiply(dh, slope[t], out=dgx[t])
+        np.copyto(dh, 0.0, where=taken[t])
+        gemm(dgx[t], w_hh, dh, accumulate=True)
+    return dgx, *_parameter_gradients(dgx, states[before : before + steps]), dh
 
 
 def gru_sequence(

@@ -1,14 +1,39 @@
 """Layers: modules with PyTorch's names, arguments, parameter layouts and initial values."""
 
 from tinygrad_attn.nn import functional, init
+from tinygrad_attn.nn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.embedding import Embedding
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, ModuleList, Parameter, Sequential
+from tinygrad_attn.nn.multihead import KeysValues, MultiheadAttention, record_attention_weights
 from tinygrad_attn.nn.norm import LayerNorm
-from tinygrad_attn.nn.recurrent import GRU, GRUCell
+from tinygrad_attn.nn.positional import LearnedPositionalEncoding, SinusoidalPositionalEncoding
+from tinygrad_attn.nn.recurrent import GRU, LSTM, RNN
+from tinygrad_attn.nn.scores import (
+    AdditiveScore,
+    ConcatScore,
+    DotScore,
+    GeneralScore,
+    LocationScore,
+    ScaledDotScore,
+    Score,
+    attend,
+    attention,
+)
+from tinygrad_attn.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerEncoder,
+    generate_square_subsequent_mask,
+)
+from tinygrad_attn.nn.transformer_layers import DecoderLayerState, TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = [
-    "GRU", "Dropout", "Embedding", "GRUCell", "LayerNorm", "Linear", "Module", "ModuleList", "Parameter", "Sequential",
-    "functional", "init",
+    "GRU", "LSTM", "RNN", "AdditiveScore", "ConcatScore", "DecoderLayerState", "DotScore", "Dropout", "Embedding",
+    "GRUCell", "GeneralScore", "KeysValues", "LSTMCell", "LayerNorm", "LearnedPositionalEncoding", "Linear",
+    "LocationScore", "Module", "ModuleList", "MultiheadAttention", "Parameter", "RNNCell", "ScaledDotScore", "Score",
+    "Sequential", "SinusoidalPositionalEncoding", "Transformer", "TransformerDecoder", "TransformerDecoderLayer",
+    "TransformerEncoder", "TransformerEncoderLayer", "attend", "attention", "functional",
+    "generate_square_subsequent_mask", "init", "record_attention_weights",
 ]  # fmt: skip

@@ -1,77 +1,56 @@
-"""Recurrent layers."""
+"""Recurrent layers: RNN, GRU and LSTM over sequences, in any number of layers and in one or both directions."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tinygrad_attn.nn import init
+from tinygrad_attn.nn.cells import uniform_by_hidden_size
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.elementwise import where
+from tinygrad_attn.ops.lstm import lstm
 from tinygrad_attn.ops.matmul import linear
 from tinygrad_attn.ops.parts import cat, stack
-from tinygrad_attn.ops.recurrent import gru, gru_cell
-from tinygrad_attn.ops.shape import transpose, unsqueeze
+from tinygrad_attn.ops.recurrent import gru
+from tinygrad_attn.ops.rnn import check_nonlinearity, rnn
+from tinygrad_attn.ops.shape import squeeze, transpose, unsqueeze
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-__all__ = ["GRU", "GRUCell"]
+__all__ = ["GRU", "LSTM", "RNN", "RNNBase"]
 
 
-class GRUCell(Module):
-    """One step of a GRU (Cho et al. 2014), in PyTorch's form::
-
-        r = σ(W_ir x + b_ir + W_hr h + b_hr)
-        z = σ(W_iz x + b_iz + W_hz h + b_hz)
-        n = tanh(W_in x + b_in + r ⊙ (W_hn h + b_hn))
-        h' = (1 − z) ⊙ n + z ⊙ h
+class RNNBase(Module):
+    """What RNN, GRU and LSTM share: all but the recurrence itself.
 
     Attributes:
-        weight_ih: (3·hidden_size, input_size), the rows of r, z and n one under the other.
-        weight_hh: (3·hidden_size, hidden_size).
-        bias_ih, bias_hh: (3·hidden_size,), or None.
+        weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0: of layer 0, laid out as in the cell of the kind, and so on
+            for each layer; with the suffix ``_reverse`` for the other direction. Layers above the first take
+            (directions · hidden_size) inputs.
 
     All start uniform within ±1/√hidden_size.
-    """
-
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = default_dtype) -> None:
-        super().__init__()
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.weight_ih = Parameter(np.empty((3 * hidden_size, input_size), dtype))
-        self.weight_hh = Parameter(np.empty((3 * hidden_size, hidden_size), dtype))
-        self.bias_ih = Parameter(np.empty(3 * hidden_size, dtype)) if bias else None
-        self.bias_hh = Parameter(np.empty(3 * hidden_size, dtype)) if bias else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the initial values anew."""
-        _uniform(self, self.hidden_size)
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """Input (B, input_size) and state (B, hidden_size), zeros if None, to the next state."""
-        if hx is None:
-            hx = Tensor(np.zeros((input.shape[0], self.hidden_size), input.dtype))
-        return gru_cell(input, hx, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-
-    def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}"
-
-
-class GRU(Module):
-    """A GRU (see `GRUCell`) over a sequence, in any number of layers and in one or both directions.
-
-    Attributes:
-        weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0: of layer 0 as in `GRUCell`, and so on for each layer; with
-        the
-            suffix ``_reverse`` for the other direction. Layers above the first take (directions · hidden_size) inputs.
 
     Args:
+        input_size: of each step's input.
+        hidden_size: H, of a state.
+        num_layers: L; each layer reads the states of the one below.
+        bias: False leaves out both biases.
+        batch_first: input and outputs are (B, T, …) and not (T, B, …).
         dropout: the probability of dropping an output between layers, in training.
+        bidirectional: read in both directions; the outputs have both states side by side.
+        dtype: of all parameters.
+
+    Raises:
+        ValueError: no layer, or ``dropout`` is not a probability.
     """
+
+    blocks: ClassVar[int]
+    """The number of gates: of blocks of rows of the parameters."""
+    states: ClassVar[tuple[str, ...]] = ("hx",)
+    """The names of the tensors that make up the state."""
 
     def __init__(
         self,
@@ -86,22 +65,23 @@ class GRU(Module):
     ) -> None:
         super().__init__()
         if num_layers < 1:
-            raise ValueError(f"GRU: num_layers must be at least 1, got {num_layers}")
+            raise ValueError(f"{type(self).__name__}: num_layers must be at least 1, got {num_layers}")
         if not 0.0 <= dropout <= 1.0:
-            raise ValueError(f"GRU: dropout must be a probability, got {dropout}")
+            raise ValueError(f"{type(self).__name__}: dropout must be a probability, got {dropout}")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.batch_first = batch_first
         self.dropout = dropout
         self.bidirectional = bidirectional
+        rows = self.blocks * hidden_size
         for layer in range(num_layers):
             width = input_size if layer == 0 else hidden_size * self.num_directions
             for suffix in self._suffixes(layer):
-                setattr(self, f"weight_ih{suffix}", Parameter(np.empty((3 * hidden_size, width), dtype)))
-                setattr(self, f"weight_hh{suffix}", Parameter(np.empty((3 * hidden_size, hidden_size), dtype)))
-                setattr(self, f"bias_ih{suffix}", Parameter(np.empty(3 * hidden_size, dtype)) if bias else None)
-                setattr(self, f"bias_hh{suffix}", Parameter(np.empty(3 * hidden_size, dtype)) if bias else None)
+                setattr(self, f"weight_ih{suffix}", Parameter(np.empty((rows, width), dtype)))
+                setattr(self, f"weight_hh{suffix}", Parameter(np.empty((rows, hidden_size), dtype)))
+                setattr(self, f"bias_ih{suffix}", Parameter(np.empty(rows, dtype)) if bias else None)
+                setattr(self, f"bias_hh{suffix}", Parameter(np.empty(rows, dtype)) if bias else None)
         self.reset_parameters()
 
     @property
@@ -113,59 +93,98 @@ class GRU(Module):
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]
 
     def reset_parameters(self) -> None:
-        """Draw the initial values anew, uniform within ±1/√hidden_size."""
-        _uniform(self, self.hidden_size)
+        """Draw the initial values anew."""
+        uniform_by_hidden_size(self, self.hidden_size)
 
-    def forward(self, input: Tensor, hx: Tensor | None = None, mask: Any = None) -> tuple[Tensor, Tensor]:
-        """Run over the sequence.
+    def sequence(
+        self, gates: Tensor, state: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, mask: Any, reverse: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One layer in one direction, from the input's part of the gates; each kind of layer writes its own.
 
         Args:
-            input: (T, B, input_size), or (B, T, input_size) if ``batch_first``.
-            hx: initial states, (layers · directions, B, hidden_size); zeros if None.
-            mask: bool (T, B), or (B, T) if ``batch_first``; False where a step is padding. A padded step leaves the
-                state as it was and gives zeros, as PyTorch's packed sequences do.
+            gates: (T, B, blocks·H), W_ih x + b_ih.
+            state: the initial state, (B, H) each.
+            w_hh, b_hh: the layer's parameters.
+            mask: bool (T, B), or None.
+            reverse: from the last step to the first.
 
         Returns:
-            The last layer's states, of both directions side by side, in the input's layout, and the final states in the
-            layout of ``hx``.
-
-        Raises:
-            ValueError: the shapes do not fit.
+            The states (T, B, H) and the final state, (B, H) each.
         """
-        if input.ndim != 3 or input.shape[-1] != self.input_size:
+        raise NotImplementedError(f"{type(self).__name__} has no sequence")
+
+    def _run(
+        self, input: Tensor, initial: Sequence[Tensor] | None, mask: Any, lengths: Any
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The outputs, in the input's layout, and the final state, (L·directions, B, H) each."""
+        name = type(self).__name__
+        if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
             raise ValueError(
-                f"GRU: input must have three axes, the last of size {self.input_size}, it has shape {input.shape}"
+                f"{name}: input must be three axes, or two without a batch, the last of size {self.input_size}; "
+                f"it has shape {input.shape}"
             )
-        x = transpose(input, 0, 1) if self.batch_first else input
-        batch, count = x.shape[1], self.num_layers * self.num_directions
-        if hx is None:
-            hx = Tensor(np.zeros((count, batch, self.hidden_size), x.dtype))
-        if hx.shape != (count, batch, self.hidden_size):
-            raise ValueError(f"GRU: hx must have shape {(count, batch, self.hidden_size)}, it has {hx.shape}")
-        if mask is not None:
-            mask = transpose(as_tensor(mask), 0, 1) if self.batch_first else as_tensor(mask)
-        finals: list[Tensor] = []
+        batched = input.ndim == 3
+        swapped = batched and self.batch_first
+        x = input if batched else unsqueeze(input, 1)
+        x = transpose(x, 0, 1) if swapped else x
+        state = self._initial(x, initial, batched)
+        mask = self._step_mask(x.shape[:2], mask, lengths, batched, swapped)
+        finals: list[tuple[Tensor, ...]] = []
         for layer in range(self.num_layers):
             if layer > 0:
                 x = dropout(x, self.dropout, self.training)
-            outputs = []
+            directions = []
             for reverse, suffix in enumerate(self._suffixes(layer)):
-                parameters = vars(self)
-                gates = linear(x, parameters[f"weight_ih{suffix}"], parameters[f"bias_ih{suffix}"])
-                states = gru(
-                    gates,
-                    hx[len(finals)],
-                    parameters[f"weight_hh{suffix}"],
-                    parameters[f"bias_hh{suffix}"],
-                    mask,
-                    reverse=bool(reverse),
+                w_ih, w_hh, b_ih, b_hh = (
+                    getattr(self, kind + suffix) for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
                 )
-                finals.append(states[0 if reverse else -1])
-                outputs.append(states)
-            x = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
-            if mask is not None:
-                x = where(unsqueeze(mask, -1), x, 0.0)
-        return (transpose(x, 0, 1) if self.batch_first else x), stack(finals, 0)
+                first = tuple(tensor[len(finals)] for tensor in state)
+                outputs, final = self.sequence(linear(x, w_ih, b_ih), first, w_hh, b_hh, mask, bool(reverse))
+                directions.append(outputs)
+                finals.append(final)
+            x = directions[0] if len(directions) == 1 else cat(directions, -1)
+        if mask is not None:
+            x = where(unsqueeze(mask, -1), x, 0.0)
+        last = tuple(stack(of_all_layers, 0) for of_all_layers in zip(*finals, strict=True))
+        if not batched:
+            return squeeze(x, 1), tuple(squeeze(tensor, 1) for tensor in last)
+        return (transpose(x, 0, 1) if swapped else x), last
+
+    def _initial(self, x: Tensor, initial: Sequence[Tensor] | None, batched: bool) -> tuple[Tensor, ...]:
+        """The initial state, (L·directions, B, H) each."""
+        shape = (self.num_layers * self.num_directions, x.shape[1], self.hidden_size)
+        if initial is None:
+            return tuple(Tensor(np.zeros(shape, x.dtype)) for _ in self.states)
+        expected = shape if batched else (shape[0], shape[2])
+        for which, tensor in zip(self.states, initial, strict=True):
+            if tensor.shape != expected:
+                raise ValueError(f"{type(self).__name__}: {which} must have shape {expected}, it has {tensor.shape}")
+        return tuple(initial) if batched else tuple(unsqueeze(tensor, 1) for tensor in initial)
+
+    def _step_mask(
+        self, shape: tuple[int, ...], mask: Any, lengths: Any, batched: bool, swapped: bool
+    ) -> Tensor | None:
+        """Bool (T, B), True for the steps to take, or None for all of them."""
+        name = type(self).__name__
+        if mask is not None and lengths is not None:
+            raise ValueError(f"{name}: give mask or lengths, not both")
+        if lengths is not None:
+            steps, batch = shape
+            lengths = as_tensor(lengths).array
+            if lengths.shape != (batch,):
+                raise ValueError(f"{name}: lengths must have shape ({batch},), it has {lengths.shape}")
+            if batch and (lengths.min() < 0 or lengths.max() > steps):
+                raise ValueError(f"{name}: lengths must lie within 0 and the {steps} steps, got {lengths.tolist()}")
+            return Tensor(np.arange(steps)[:, None] < lengths)
+        if mask is None:
+            return None
+        mask = as_tensor(mask)
+        expected = (shape[::-1] if swapped else shape) if batched else shape[:1]
+        if mask.shape != expected:
+            raise ValueError(f"{name}: mask must have shape {expected}, it has {mask.shape}")
+        if swapped:
+            return transpose(mask, 0, 1)
+        return mask if batched else unsqueeze(mask, 1)
 
     def extra_repr(self) -> str:
         return (
@@ -173,7 +192,97 @@ class GRU(Module):
         )
 
 
-def _uniform(module: Module, hidden_size: int) -> None:
-    bound = 1.0 / math.sqrt(hidden_size) if hidden_size else 0.0
-    for parameter in module.parameters():
-        init.uniform_(parameter, -bound, bound)
+class RNN(RNNBase):
+    """A plain RNN (see `tinygrad_attn.nn.RNNCell`) over a sequence; arguments and parameters as in `RNNBase`.
+
+    Args:
+        nonlinearity: "tanh" or "relu".
+    """
+
+    blocks = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: Any = default_dtype,
+    ) -> None:
+        check_nonlinearity("RNN", nonlinearity)
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype)
+        self.nonlinearity = nonlinearity
+
+    def sequence(
+        self, gates: Tensor, state: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, mask: Any, reverse: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        states = rnn(gates, *state, w_hh, b_hh, mask, reverse=reverse, nonlinearity=self.nonlinearity)
+        return states, (states[0 if reverse else -1],)
+
+    def forward(
+        self, input: Tensor, hx: Tensor | None = None, mask: Any = None, lengths: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run over the sequence: see `GRU.forward`."""
+        outputs, (final,) = self._run(input, None if hx is None else (hx,), mask, lengths)
+        return outputs, final
+
+
+class GRU(RNNBase):
+    """A GRU (see `tinygrad_attn.nn.GRUCell`) over a sequence; arguments and parameters as in `RNNBase`."""
+
+    blocks = 3
+
+    def sequence(
+        self, gates: Tensor, state: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, mask: Any, reverse: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        states = gru(gates, *state, w_hh, b_hh, mask, reverse=reverse)
+        return states, (states[0 if reverse else -1],)
+
+    def forward(
+        self, input: Tensor, hx: Tensor | None = None, mask: Any = None, lengths: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run over the sequence.
+
+        A padded step leaves the state as it was and gives zeros, so that outputs and final states are those of
+        PyTorch's packed sequences. What stands there must be finite, and changes nothing.
+
+        Args:
+            input: (T, B, input_size), or (B, T, input_size) if ``batch_first``, or (T, input_size) without a batch.
+            hx: initial states, (L · directions, B, H), or (L · directions, H) without a batch; zeros if None.
+            mask: bool (T, B), or (B, T) if ``batch_first``; False where a step is padding.
+            lengths: (B,) integers; the steps from there on are padding. In place of ``mask``.
+
+        Returns:
+            The last layer's states, of both directions side by side, in the input's layout, and the final states in the
+            layout of ``hx``: those after the last step that is not padding, or the first in the other direction.
+
+        Raises:
+            ValueError: shapes other than these, both ``mask`` and ``lengths``, or lengths that do not fit.
+            TypeError: a mask that is not bool.
+        """
+        outputs, (final,) = self._run(input, None if hx is None else (hx,), mask, lengths)
+        return outputs, final
+
+
+class LSTM(RNNBase):
+    """An LSTM (see `tinygrad_attn.nn.LSTMCell`) over a sequence; arguments and parameters as in `RNNBase`."""
+
+    blocks = 4
+    states = ("h_0", "c_0")
+
+    def sequence(
+        self, gates: Tensor, state: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, mask: Any, reverse: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        states, cell = lstm(gates, *state, w_hh, b_hh, mask, reverse=reverse)
+        return states, (states[0 if reverse else -1], cell)
+
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None, mask: Any = None, lengths: Any = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Run over the sequence: see `GRU.forward`. ``hx`` and the final states are pairs (h, c)."""
+        outputs, (h, c) = self._run(input, hx, mask, lengths)
+        return outputs, (h, c)

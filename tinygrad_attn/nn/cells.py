@@ -1,0 +1,170 @@
+"""Recurrent cells: one step of an RNN, a GRU or an LSTM."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinygrad_attn.nn import init
+from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.ops.lstm import lstm_cell
+from tinygrad_attn.ops.recurrent import gru_cell
+from tinygrad_attn.ops.rnn import check_nonlinearity, rnn_cell
+from tinygrad_attn.ops.shape import squeeze, unsqueeze
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = ["GRUCell", "LSTMCell", "RNNCell", "RNNCellBase", "uniform_by_hidden_size"]
+
+
+def uniform_by_hidden_size(module: Module, hidden_size: int) -> None:
+    """Draw all parameters uniform within ±1/√hidden_size, as PyTorch's recurrent layers start."""
+    bound = 1.0 / math.sqrt(hidden_size) if hidden_size else 0.0
+    for parameter in module.parameters():
+        init.uniform_(parameter, -bound, bound)
+
+
+class RNNCellBase(Module):
+    """What the cells share: parameters, a state of zeros, and input without an axis for the batch.
+
+    Attributes:
+        weight_ih: (blocks·hidden_size, input_size), the rows of the gates one under the other.
+        weight_hh: (blocks·hidden_size, hidden_size).
+        bias_ih, bias_hh: (blocks·hidden_size,), or None.
+
+    All start uniform within ±1/√hidden_size.
+    """
+
+    blocks: ClassVar[int]
+    """The number of gates: of blocks of rows of the parameters."""
+    states: ClassVar[tuple[str, ...]] = ("hx",)
+    """The names of the tensors that make up the state."""
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = default_dtype) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        rows = self.blocks * hidden_size
+        self.weight_ih = Parameter(np.empty((rows, input_size), dtype))
+        self.weight_hh = Parameter(np.empty((rows, hidden_size), dtype))
+        self.bias_ih = Parameter(np.empty(rows, dtype)) if bias else None
+        self.bias_hh = Parameter(np.empty(rows, dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the initial values anew."""
+        uniform_by_hidden_size(self, self.hidden_size)
+
+    def step(self, input: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """One step from (B, input_size) and a state of (B, hidden_size) each; each cell writes its own."""
+        raise NotImplementedError(f"{type(self).__name__} has no step")
+
+    def _next(self, input: Tensor, state: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
+        name = type(self).__name__
+        if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
+            raise ValueError(
+                f"{name}: input must be (B, {self.input_size}) or ({self.input_size},), it has shape {input.shape}"
+            )
+        expected = (*input.shape[:-1], self.hidden_size)
+        if state is None:
+            state = [Tensor(np.zeros(expected, input.dtype)) for _ in self.states]
+        for which, tensor in zip(self.states, state, strict=True):
+            if tensor.shape != expected:
+                raise ValueError(f"{name}: {which} must have shape {expected}, it has {tensor.shape}")
+        if input.ndim == 2:
+            return self.step(input, tuple(state))
+        state = self.step(unsqueeze(input, 0), tuple(unsqueeze(tensor, 0) for tensor in state))
+        return tuple(squeeze(tensor, 0) for tensor in state)
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}"
+
+
+class RNNCell(RNNCellBase):
+    """One step of a plain RNN (Elman 1990): h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu in place of tanh.
+
+    The parameters are those of `RNNCellBase` with one block.
+    """
+
+    blocks = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        dtype: Any = default_dtype,
+    ) -> None:
+        check_nonlinearity("RNNCell", nonlinearity)
+        super().__init__(input_size, hidden_size, bias, dtype)
+        self.nonlinearity = nonlinearity
+
+    def step(self, input: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (h,) = state
+        return (rnn_cell(input, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity),)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Input (B, input_size) and state (B, hidden_size), zeros if None, to the next state; the axis B is optional.
+
+        Raises:
+            ValueError: shapes other than these.
+        """
+        return self._next(input, None if hx is None else (hx,))[0]
+
+
+class GRUCell(RNNCellBase):
+    """One step of a GRU (Cho et al. 2014), in PyTorch's form::
+
+        r = σ(W_ir x + b_ir + W_hr h + b_hr)
+        z = σ(W_iz x + b_iz + W_hz h + b_hz)
+        n = tanh(W_in x + b_in + r ⊙ (W_hn h + b_hn))
+        h' = (1 − z) ⊙ n + z ⊙ h
+
+    The parameters are those of `RNNCellBase` with the blocks r, z, n.
+    """
+
+    blocks = 3
+
+    def step(self, input: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (h,) = state
+        return (gru_cell(input, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh),)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Input (B, input_size) and state (B, hidden_size), zeros if None, to the next state; the axis B is optional.
+
+        Raises:
+            ValueError: shapes other than these.
+        """
+        return self._next(input, None if hx is None else (hx,))[0]
+
+
+class LSTMCell(RNNCellBase):
+    """One step of an LSTM (Hochreiter and Schmidhuber 1997; Gers et al. 2000), with a state h and a cell c::
+
+        i, f, o = σ(W_ii x + b_ii + W_hi h + b_hi), and so on with f and o
+        g = tanh(W_ig x + b_ig + W_hg h + b_hg)
+        c' = f ⊙ c + i ⊙ g
+        h' = o ⊙ tanh c'
+
+    The parameters are those of `RNNCellBase` with the blocks i, f, g, o.
+    """
+
+    blocks = 4
+    states = ("h", "c")
+
+    def step(self, input: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        h, c = state
+        return lstm_cell(input, (h, c), self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Input (B, input_size) and state (h, c), each (B, hidden_size), zeros if None, to the next (h, c); the axis B
+        is optional.
+
+        Raises:
+            ValueError: shapes other than these.
+        """
+        h, c = self._next(input, hx)
+        return h, c

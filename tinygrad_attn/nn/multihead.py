@@ -1,0 +1,342 @@
+"""Multi-head attention, whole or in two steps for decoders, and how to see the weights of every head."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_attn.nn import init
+from tinygrad_attn.nn.linear import Linear
+from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.op import cast
+from tinygrad_attn.ops.arguments import as_tensor
+from tinygrad_attn.ops.attention import scaled_dot_product_attention
+from tinygrad_attn.ops.compare import logical_and, logical_not
+from tinygrad_attn.ops.elementwise import add, where
+from tinygrad_attn.ops.matmul import linear
+from tinygrad_attn.ops.parts import cat, chunk, narrow
+from tinygrad_attn.ops.reduce import mean
+from tinygrad_attn.ops.shape import permute, reshape, squeeze, unsqueeze
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = ["KeysValues", "MultiheadAttention", "record_attention_weights"]
+
+
+class KeysValues(NamedTuple):
+    """Projected keys and values of every head: what can be attended to."""
+
+    keys: Tensor
+    """(B, heads, S, head_dim)."""
+    values: Tensor
+    """(B, heads, S, head_dim)."""
+
+    def extended(self, more: KeysValues) -> KeysValues:
+        """These and then ``more``, along S."""
+        return KeysValues(cat([self.keys, more.keys], 2), cat([self.values, more.values], 2))
+
+
+class MultiheadAttention(Module):
+    """Concat(head_1, …, head_h) W_O, where head_i = softmax(Q_i K_iᵀ / √d) V_i over projections of size d = E / h.
+
+    Vaswani et al., "Attention Is All You Need", 2017, section 3.2. E: embed_dim, B: batch, L: queries, S: keys.
+
+    Masks are PyTorch's: where a bool mask is **True nobody attends**, a float mask is added to the scores, -inf keeps a
+    query from a key. (`tinygrad_attn.nn.attention` and `scaled_dot_product_attention` have it the other way round, the
+    latter in PyTorch too.) A query with nothing to attend to gets zeros from every head, where PyTorch gives nan.
+
+    Attributes:
+        in_proj_weight: (3E, E), the rows that make queries, keys and values one under the other; Xavier-uniform at
+            first. None if ``kdim`` or ``vdim`` differ from E: then there are q_proj_weight (E, E), k_proj_weight
+            (E, kdim) and v_proj_weight (E, vdim).
+        in_proj_bias: (3E,), zeros at first, or None.
+        out_proj: W_O, a `Linear` from E to E; its bias is zero at first.
+        recorded_weights: where each call appends its weights (B, heads, L, S), or None: see `record_attention_weights`.
+
+    Args:
+        embed_dim: of queries and outputs; the heads share it.
+        num_heads: h.
+        dropout: the probability of dropping a weight, in training.
+        bias: of all projections.
+        kdim, vdim: the sizes of keys and values as they come; E if None.
+        batch_first: tensors are (B, L, E) and not (L, B, E).
+        dtype: of all parameters.
+
+    Raises:
+        ValueError: the heads do not divide ``embed_dim``, or ``dropout`` is not a probability.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        *,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        dtype: Any = default_dtype,
+    ) -> None:
+        super().__init__()
+        if num_heads < 1 or embed_dim % num_heads:
+            raise ValueError(f"MultiheadAttention: num_heads {num_heads} does not divide embed_dim {embed_dim}")
+        if not 0.0 <= dropout <= 1.0:
+            raise ValueError(f"MultiheadAttention: dropout must be a probability, got {dropout}")
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.head_dim = embed_dim // num_heads
+        self.dropout = dropout
+        self.kdim = embed_dim if kdim is None else kdim
+        self.vdim = embed_dim if vdim is None else vdim
+        self.batch_first = batch_first
+        self.recorded_weights: list[Tensor] | None = None
+
+        def weight(rows: int, columns: int) -> Parameter:
+            return Parameter(np.empty((rows, columns), dtype))
+
+        if self.kdim == self.vdim == embed_dim:
+            self.in_proj_weight: Parameter | None = weight(3 * embed_dim, embed_dim)
+        else:
+            self.in_proj_weight = None
+            self.q_proj_weight = weight(embed_dim, embed_dim)
+            self.k_proj_weight = weight(embed_dim, self.kdim)
+            self.v_proj_weight = weight(embed_dim, self.vdim)
+        self.in_proj_bias = Parameter(np.empty(3 * embed_dim, dtype)) if bias else None
+        self.out_proj = Linear(embed_dim, embed_dim, bias=bias, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the initial values anew."""
+        self.out_proj.reset_parameters()
+        for weight in self._in_weights():
+            init.xavier_uniform_(weight)
+        if self.in_proj_bias is not None and self.out_proj.bias is not None:
+            init.zeros_(self.in_proj_bias)
+            init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Any = None,
+        need_weights: bool = True,
+        attn_mask: Any = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend from each query to the keys.
+
+        Args:
+            query: (L, B, E), or (B, L, E) if ``batch_first``, or (L, E) without a batch.
+            key: (S, B, kdim), (B, S, kdim) or (S, kdim).
+            value: (S, B, vdim), (B, S, vdim) or (S, vdim).
+            key_padding_mask: (B, S), or (S,) without a batch; bool, True where a key is to be ignored, or floats to add
+                to its scores.
+            need_weights: return the weights too.
+            attn_mask: (L, S), or (B·heads, L, S); bool, True where a query may not attend to a key, or floats to add to
+                the scores.
+            average_attn_weights: return the mean of the weights over all heads.
+            is_causal: query i attends to keys 0 to i only, and what the other masks leave of them. PyTorch takes it as
+                a hint about ``attn_mask``; here it does it alone too, for less work than a mask.
+
+        Returns:
+            The output, of the query's shape, and the weights (B, L, S), or (B, heads, L, S) if not averaged, without B
+            if there is no batch; None if not ``need_weights``. They are those that multiplied the values: after
+            dropout.
+
+        Raises:
+            ValueError: shapes other than these.
+            TypeError: a mask of integers.
+        """
+        if query.ndim == 2:
+            at = 0 if self.batch_first else 1
+            query, key, value = (unsqueeze(x, at) for x in (query, key, value))
+            padding = None if key_padding_mask is None else unsqueeze(as_tensor(key_padding_mask), 0)
+            output, weights = self.forward(
+                query, key, value, padding, need_weights, attn_mask, average_attn_weights, is_causal
+            )
+            return squeeze(output, at), None if weights is None else squeeze(weights, 0)
+        self._check("query", query, self.embed_dim)
+        if query is key is value and self.in_proj_weight is not None:
+            queries, keys, values = self._projected(query, 0, 3)
+            memory = KeysValues(keys, values)
+        else:
+            (queries,) = self._projected(query, 0, 1)
+            memory = self.project_keys_values(key, value)
+        return self._attend(queries, memory, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+
+    def project_keys_values(self, key: Tensor, value: Tensor) -> KeysValues:
+        """What of attention depends on keys and values alone, for `attend`; a decoder keeps it from step to step.
+
+        Args:
+            key: (S, B, kdim), or (B, S, kdim) if ``batch_first``.
+            value: (S, B, vdim), or (B, S, vdim) if ``batch_first``.
+
+        Raises:
+            ValueError: shapes other than these.
+        """
+        self._check("key", key, self.kdim)
+        self._check("value", value, self.vdim)
+        if key.shape[:2] != value.shape[:2]:
+            raise ValueError(
+                f"MultiheadAttention: there must be a value for each key, their shapes are {key.shape} and "
+                f"{value.shape}"
+            )
+        if key is value and self.in_proj_weight is not None:
+            return KeysValues(*self._projected(key, 1, 3))
+        return KeysValues(*self._projected(key, 1, 2), *self._projected(value, 2, 3))
+
+    def attend(
+        self,
+        query: Tensor,
+        memory: KeysValues,
+        key_padding_mask: Any = None,
+        need_weights: bool = True,
+        attn_mask: Any = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The rest of `forward`, which has the same arguments: from queries with a batch to what is kept."""
+        self._check("query", query, self.embed_dim)
+        (queries,) = self._projected(query, 0, 1)
+        return self._attend(queries, memory, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+
+    # -- projections ---------------------------------------------------------------------------------------------------
+
+    def _in_weights(self) -> list[Parameter]:
+        if self.in_proj_weight is not None:
+            return [self.in_proj_weight]
+        return [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
+
+    def _projected(self, x: Tensor, first: int, last: int) -> list[Tensor]:
+        """``x`` as queries (0), keys (1) and values (2), from ``first`` up to ``last``: (B, heads, length, head_dim)
+        each, by one product."""
+        if self.in_proj_weight is not None:
+            weight = self._rows(self.in_proj_weight, first, last)
+        else:
+            weight = self._in_weights()[first]
+        bias = None if self.in_proj_bias is None else self._rows(self.in_proj_bias, first, last)
+        parts = chunk(linear(x, weight, bias), last - first, -1)
+        to_heads = (0, 2, 1, 3) if self.batch_first else (1, 2, 0, 3)
+        return [permute(reshape(part, *x.shape[:2], self.num_heads, self.head_dim), *to_heads) for part in parts]
+
+    def _rows(self, parameter: Tensor, first: int, last: int) -> Tensor:
+        if (first, last) == (0, 3):
+            return parameter
+        return narrow(parameter, 0, first * self.embed_dim, (last - first) * self.embed_dim)
+
+    def _attend(
+        self,
+        queries: Tensor,
+        memory: KeysValues,
+        key_padding_mask: Any,
+        need_weights: bool,
+        attn_mask: Any,
+        average_attn_weights: bool,
+        is_causal: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        if queries.shape[0] != memory.keys.shape[0]:
+            raise ValueError(
+                f"MultiheadAttention: query and key must have the same batch, they have {queries.shape[0]} and "
+                f"{memory.keys.shape[0]}; batch_first is {self.batch_first}"
+            )
+        scores = (*queries.shape[:3], memory.keys.shape[2])
+        mask = _merged(key_padding_mask, attn_mask, is_causal, scores, queries.dtype)
+        weighted = need_weights or self.recorded_weights is not None
+        found = scaled_dot_product_attention(
+            queries,
+            memory.keys,
+            memory.values,
+            mask,
+            self.dropout if self.training else 0.0,
+            is_causal and mask is None,
+            need_weights=weighted,
+        )
+        heads, weights = found if weighted else (found, None)
+        if self.recorded_weights is not None and weights is not None:
+            self.recorded_weights.append(weights)
+        from_heads = permute(heads, *((0, 2, 1, 3) if self.batch_first else (2, 0, 1, 3)))
+        output = self.out_proj(reshape(from_heads, *from_heads.shape[:2], self.embed_dim))
+        if not need_weights:
+            return output, None
+        return output, mean(weights, 1) if average_attn_weights else weights
+
+    def _check(self, which: str, x: Tensor, width: int) -> None:
+        if x.ndim != 3 or x.shape[-1] != width:
+            layout = "(B, length, {})" if self.batch_first else "(length, B, {})"
+            raise ValueError(f"MultiheadAttention: {which} must be {layout.format(width)}, it has shape {x.shape}")
+
+    def extra_repr(self) -> str:
+        return f"{self.embed_dim}, {self.num_heads}, batch_first={self.batch_first}"
+
+
+@contextlib.contextmanager
+def record_attention_weights(model: Module) -> Iterator[dict[str, list[Tensor]]]:
+    """See the weights of every layer and head inside ``model``::
+
+        with record_attention_weights(model) as weights:
+            model(source, target)
+        weights["decoder.layers.0.multihead_attn"][-1]  # (B, heads, L, S)
+
+    Yields:
+        For the path of each `MultiheadAttention` a list, to which every call of it inside the ``with`` adds its
+        weights. They are part of the graph, as all tensors are.
+    """
+    found = [(path, module) for path, module in model.named_modules() if isinstance(module, MultiheadAttention)]
+    before = [module.recorded_weights for _, module in found]
+    recorded: dict[str, list[Tensor]] = {path: [] for path, _ in found}
+    for path, module in found:
+        module.recorded_weights = recorded[path]
+    try:
+        yield recorded
+    finally:
+        for (_, module), kept in zip(found, before, strict=True):
+            module.recorded_weights = kept
+
+
+# -- masks -------------------------------------------------------------------------------------------------------------
+
+
+def _merged(
+    key_padding_mask: Any, attn_mask: Any, is_causal: bool, scores: tuple[int, ...], dtype: Any
+) -> Tensor | None:
+    """All masks as one for `scaled_dot_product_attention`: bool, True = may attend, if none of them has floats, else
+    floats to add. None if there is no mask, or only the causal one, which needs none."""
+    batch, heads, queries, keys = scores
+    masks = []
+    if key_padding_mask is not None:
+        mask = _mask("key_padding_mask", key_padding_mask, [(batch, keys)], dtype)
+        masks.append(reshape(mask, batch, 1, 1, keys))
+    if attn_mask is not None:
+        mask = _mask("attn_mask", attn_mask, [(queries, keys), (batch * heads, queries, keys)], dtype)
+        masks.append(reshape(mask, batch, heads, queries, keys) if mask.ndim == 3 else mask)
+    if not masks:
+        return None
+    allowed: Tensor | None = Tensor(np.tri(queries, keys, dtype=np.bool_)) if is_causal else None
+    added: Tensor | None = None
+    for mask in masks:
+        if mask.dtype == np.bool_:
+            attended = logical_not(mask)
+            allowed = attended if allowed is None else logical_and(allowed, attended)
+        else:
+            added = mask if added is None else add(added, mask)
+    if added is None or allowed is None:
+        return allowed if added is None else added
+    return where(allowed, added, -math.inf)
+
+
+def _mask(name: str, given: Any, shapes: list[tuple[int, ...]], dtype: Any) -> Tensor:
+    mask = as_tensor(given)
+    if mask.dtype != np.bool_ and not mask.is_floating_point():
+        raise TypeError(
+            f"MultiheadAttention: {name} must be bool (True = do not attend) or floats to add, it is {mask.dtype}"
+        )
+    if mask.shape not in shapes:
+        expected = " or ".join(str(shape) for shape in shapes)
+        raise ValueError(f"MultiheadAttention: {name} must have shape {expected}, it has {mask.shape}")
+    return mask if mask.dtype in (np.bool_, dtype) else cast(mask, dtype=dtype)

@@ -1,0 +1,96 @@
+"""Positional encodings: what tells a Transformer the order of its input. Both are added to vectors (…, T, d_model)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.nn import init
+from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.ops.elementwise import add
+from tinygrad_attn.ops.parts import narrow
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = ["LearnedPositionalEncoding", "SinusoidalPositionalEncoding", "sinusoids"]
+
+
+def sinusoids(length: int, d_model: int, start: int = 0) -> np.ndarray[Any, Any]:
+    """The paper's sines and cosines (Vaswani et al. 2017, section 3.5) for ``length`` places from ``start`` on::
+
+        PE(p, 2i) = sin(p / 10000^(2i / d_model))        PE(p, 2i + 1) = cos(p / 10000^(2i / d_model))
+
+    Returns:
+        (length, d_model), float64.
+    """
+    places = np.arange(start, start + length, dtype=np.float64)[:, None]
+    angles = places / 10000.0 ** (np.arange(0, d_model, 2) / d_model)
+    table = np.empty((length, d_model))
+    table[:, 0::2] = np.sin(angles)
+    table[:, 1::2] = np.cos(angles[:, : d_model // 2])
+    return table
+
+
+class SinusoidalPositionalEncoding(Module):
+    """Adds `sinusoids`: nothing to learn, for places of any number."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.d_model = d_model
+
+    def forward(self, input: Tensor, start: int = 0) -> Tensor:
+        """(…, T, d_model), the same shape out; ``start`` is the place of the first vector.
+
+        Raises:
+            ValueError: the last axis is not of size ``d_model``.
+        """
+        _check(self, input)
+        table = sinusoids(input.shape[-2], self.d_model, start)
+        return add(input, Tensor(table.astype(input.dtype, copy=False)))
+
+    def extra_repr(self) -> str:
+        return f"{self.d_model}"
+
+
+class LearnedPositionalEncoding(Module):
+    """Adds a learned vector for each place.
+
+    Attributes:
+        weight: (max_length, d_model), normal with standard deviation 0.02 at first (Radford et al. 2018), so that what
+            it is added to is not drowned.
+    """
+
+    def __init__(self, max_length: int, d_model: int, dtype: Any = default_dtype) -> None:
+        super().__init__()
+        self.max_length = max_length
+        self.d_model = d_model
+        self.weight = Parameter(np.empty((max_length, d_model), dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the initial values anew."""
+        init.normal_(self.weight, std=0.02)
+
+    def forward(self, input: Tensor, start: int = 0) -> Tensor:
+        """(…, T, d_model), the same shape out; ``start`` is the place of the first vector.
+
+        Raises:
+            ValueError: the last axis is not of size ``d_model``, or a place lies beyond ``max_length``.
+        """
+        _check(self, input)
+        length = input.shape[-2]
+        if start < 0 or start + length > self.max_length:
+            raise ValueError(
+                f"LearnedPositionalEncoding: places {start} to {start + length - 1} are not all within max_length "
+                f"{self.max_length}"
+            )
+        return add(input, narrow(self.weight, 0, start, length))
+
+    def extra_repr(self) -> str:
+        return f"{self.max_length}, {self.d_model}"
+
+
+def _check(encoding: SinusoidalPositionalEncoding | LearnedPositionalEncoding, input: Tensor) -> None:
+    if input.ndim < 2 or input.shape[-1] != encoding.d_model:
+        name = type(encoding).__name__
+        raise ValueError(f"{name}: input must be (…, T, {encoding.d_model}), it has shape {input.shape}")

@@ -1,0 +1,184 @@
+"""The Transformer of Vaswani et al., "Attention Is All You Need", 2017: both stacks of layers, and the whole.
+
+Layouts and masks are those of `tinygrad_attn.nn.transformer_layers`. The weights of every layer and head are to be had
+from `tinygrad_attn.nn.record_attention_weights`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.nn import init
+from tinygrad_attn.nn.module import Module, ModuleList
+from tinygrad_attn.nn.norm import LayerNorm
+from tinygrad_attn.nn.transformer_layers import (
+    Activation,
+    DecoderLayerState,
+    TransformerDecoderLayer,
+    TransformerEncoderLayer,
+)
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = ["Transformer", "TransformerDecoder", "TransformerEncoder", "generate_square_subsequent_mask"]
+
+
+def generate_square_subsequent_mask(sz: int, dtype: Any = default_dtype) -> Tensor:
+    """PyTorch's causal mask, to add to scores: (sz, sz), 0 on and below the diagonal and -inf above it."""
+    return Tensor(np.triu(np.full((sz, sz), -np.inf, dtype), 1))
+
+
+class TransformerEncoder(Module):
+    """A stack of encoder layers.
+
+    Args:
+        encoder_layer: copied ``num_layers`` times; all copies start with the same values, as in PyTorch.
+        num_layers: N.
+        norm: applied to the last layer's output, or None.
+    """
+
+    def __init__(self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: LayerNorm | None = None) -> None:
+        super().__init__()
+        self.layers = ModuleList(copy.deepcopy(encoder_layer) for _ in range(num_layers))
+        self.num_layers = num_layers
+        self.norm = norm
+
+    def forward(
+        self, src: Tensor, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
+    ) -> Tensor:
+        """Every layer in turn: see `TransformerEncoderLayer.forward`; ``is_causal`` None is False."""
+        for layer in self.layers:
+            src = layer(src, mask, src_key_padding_mask, bool(is_causal))
+        return src if self.norm is None else self.norm(src)
+
+
+class TransformerDecoder(Module):
+    """A stack of decoder layers.
+
+    Args:
+        decoder_layer: copied ``num_layers`` times; all copies start with the same values, as in PyTorch.
+        num_layers: N.
+        norm: applied to the last layer's output, or None.
+    """
+
+    def __init__(self, decoder_layer: TransformerDecoderLayer, num_layers: int, norm: LayerNorm | None = None) -> None:
+        super().__init__()
+        self.layers = ModuleList(copy.deepcopy(decoder_layer) for _ in range(num_layers))
+        self.num_layers = num_layers
+        self.norm = norm
+
+    def forward(
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Any = None,
+        memory_mask: Any = None,
+        tgt_key_padding_mask: Any = None,
+        memory_key_padding_mask: Any = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """Every layer in turn: see `TransformerDecoderLayer.forward`; ``tgt_is_causal`` None is False."""
+        masks = (tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
+        for layer in self.layers:
+            tgt = layer(tgt, memory, *masks, bool(tgt_is_causal), memory_is_causal)
+        return tgt if self.norm is None else self.norm(tgt)
+
+    def start(self, memory: Tensor) -> list[DecoderLayerState]:
+        """Every layer's state before the first place of the target."""
+        return [layer.start(memory) for layer in self._decoder_layers()]
+
+    def step(
+        self, tgt: Tensor, states: Sequence[DecoderLayerState], memory_key_padding_mask: Any = None
+    ) -> tuple[Tensor, list[DecoderLayerState]]:
+        """One place of the target, (1, B, d_model) or (B, 1, d_model), and the states after it.
+
+        Gives what `forward` with a causal target gives at this place, without computing the earlier ones again. In the
+        states axis 0 of each tensor is B, for a beam search to reorder.
+        """
+        after = []
+        for layer, state in zip(self._decoder_layers(), states, strict=True):
+            tgt, state = layer.step(tgt, state, memory_key_padding_mask)
+            after.append(state)
+        return (tgt if self.norm is None else self.norm(tgt)), after
+
+    def _decoder_layers(self) -> list[TransformerDecoderLayer]:
+        return list(self.layers)  # type: ignore[arg-type]
+
+
+class Transformer(Module):
+    """Encoder and decoder, both with a final layer norm as in PyTorch; embeddings and the output layer are the model's.
+
+    All matrices start Xavier-uniform, all else as its layer says. Arguments as in `TransformerLayer`, and:
+
+    Args:
+        num_encoder_layers: of the encoder.
+        num_decoder_layers: of the decoder.
+    """
+
+    def __init__(
+        self,
+        d_model: int = 512,
+        nhead: int = 8,
+        num_encoder_layers: int = 6,
+        num_decoder_layers: int = 6,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: Activation = "relu",
+        *,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        dtype: Any = default_dtype,
+    ) -> None:
+        super().__init__()
+        sizes = (d_model, nhead, dim_feedforward, dropout, activation)
+        options = (layer_norm_eps, batch_first, norm_first, bias, dtype)
+        self.encoder = TransformerEncoder(
+            TransformerEncoderLayer(*sizes, *options),
+            num_encoder_layers,
+            LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype),
+        )
+        self.decoder = TransformerDecoder(
+            TransformerDecoderLayer(*sizes, *options),
+            num_decoder_layers,
+            LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype),
+        )
+        self.d_model = d_model
+        self.nhead = nhead
+        self.batch_first = batch_first
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all matrices anew."""
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                init.xavier_uniform_(parameter)
+
+    def forward(
+        self,
+        src: Tensor,
+        tgt: Tensor,
+        src_mask: Any = None,
+        tgt_mask: Any = None,
+        memory_mask: Any = None,
+        src_key_padding_mask: Any = None,
+        tgt_key_padding_mask: Any = None,
+        memory_key_padding_mask: Any = None,
+        src_is_causal: bool | None = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """Source (S, B, d_model) and target (T, B, d_model), or B first if ``batch_first``, to (T, B, d_model).
+
+        Masks as in `TransformerEncoderLayer.forward` and `TransformerDecoderLayer.forward`.
+        """
+        memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
+        masks = (tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
+        return self.decoder(tgt, memory, *masks, tgt_is_causal, memory_is_causal)
+
+    generate_square_subsequent_mask = staticmethod(generate_square_subsequent_mask)
