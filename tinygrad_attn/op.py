@@ -183,7 +183,7 @@ class Op:
             ValueError: a parameter names nothing that the op has.
         """
         arguments = []
-        for name in inspect.signature(function).parameters if function else ():
+        for name in _parameter_names(function) if function else ():
             if name in self.operands:
                 arguments.append((Source.OPERANDS if self.variadic else Source.OPERAND, name))
             elif name in self.defaults:
@@ -419,6 +419,15 @@ def _share_if_view(output: Tensor, operands: tuple[Any, ...]) -> None:
             if isinstance(operand, Tensor) and np.may_share_memory(operand.array, output.array):
                 share(operand, output)
                 return
+
+
+def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The parameters' names, without inspect.signature where possible: hundreds of rules are read at import."""
+    plain = inspect.unwrap(function)
+    if not isinstance(plain, types.FunctionType):
+        return tuple(inspect.signature(plain).parameters)
+    code = plain.__code__
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def _split(forward: Callable[..., Any]) -> tuple[tuple[str, ...], frozenset[str], bool, dict[str, Any]]:
