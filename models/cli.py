@@ -114,14 +114,16 @@ def _parser() -> _Parser:
     translate = commands.add_parser("translate", help="translate texts, a file's lines, or standard input")
     translate.set_defaults(command=_translate, parser=translate)
     translate.add_argument("run", metavar="RUN", help="a run folder that train has made")
-    translate.add_argument("texts", metavar="TEXT", nargs="*", help="a text (default: each line of standard input)")
+    translate.add_argument(
+        "texts", metavar="TEXT", nargs="*", default=[], help="a text (default: each line of standard input)"
+    )
     translate.add_argument("--file", metavar="FILE", help="translate each line of a file")
 
     gradcheck = commands.add_parser(
         "gradcheck", help="check the derivatives of all ops, or of some, against finite differences"
     )
     gradcheck.set_defaults(command=_gradcheck, parser=gradcheck)
-    gradcheck.add_argument("ops", metavar="OP", nargs="*", help="the name of an op (default: all)")
+    gradcheck.add_argument("ops", metavar="OP", nargs="*", default=[], help="the name of an op (default: all)")
     gradcheck.add_argument(
         "--samples", metavar="N", type=_positive, default=10, help="random samples of each op (default: 10)"
     )
@@ -154,15 +156,16 @@ def _train(arguments: argparse.Namespace) -> int:
         else:
             config = load_config(arguments.config, [*_overrides(arguments), *arguments.set])
             text = load_text(config.data)
-            run = Run.create(
-                arguments.out or _new_folder(text.name, config.model.name), config, *train_tokenizers(text, config.data)
-            )
+            folder = arguments.out or _new_folder(text.name, config.model.name)
+            run = Run(folder, config, *train_tokenizers(text, config.data))
         progress = make_progress()
         try:
             progress.say(text.summary())
             trainer = Trainer(run, text, progress)
             if arguments.resume:
                 trainer.resume(arrays, position)
+            else:
+                run.create()
             progress.say(trainer.summary())
             finished = trainer.train()
             last_words = trainer.finish() if finished else trainer.farewell()

@@ -40,10 +40,11 @@ def _setting(
     minimum: float = -math.inf,
     above: float = -math.inf,
     below: float = math.inf,
+    models: tuple[str, ...] = (),
 ) -> Any:
-    """A field: its default, what it means, and the values it may have."""
+    """A field: its default, what it means, the values it may have, and the models it belongs to; none named is all."""
     limits = {"choices": choices, "minimum": minimum, "above": above, "below": below}
-    return dataclasses.field(default=default, metadata={"about": about, **limits})
+    return dataclasses.field(default=default, metadata={"about": about, "models": models, **limits})
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,70 @@ class DataConfig(_Section):
             raise ConfigError(f"{' and '.join(given)} given, but data.kind is {self.kind!r}; set it to 'parallel'")
 
 
+_RECURRENT = ("seq2seq", "luong", "bahdanau")
+_LUONG, _TRANSFORMER = ("luong",), ("transformer",)
+
+
 @dataclass(frozen=True)
 class ModelConfig(_Section):
-    """Which model, and its sizes."""
+    """Which model, and its sizes. A setting of another model than the named one must keep its default."""
 
     section = "model"
 
-    name: str = _setting("bahdanau", "the model", choices=("bahdanau",))
-    embedding_size: int = _setting(32, "width of the embeddings", minimum=1)
-    hidden_size: int = _setting(64, "width of the recurrent states", minimum=1)
+    name: str = _setting("bahdanau", "the model", choices=(*_RECURRENT, *_TRANSFORMER))
     dropout: float = _setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)
+    embedding_size: int = _setting(32, "width of the embeddings", minimum=1, models=_RECURRENT)
+    hidden_size: int = _setting(64, "width of the recurrent states", minimum=1, models=_RECURRENT)
+    cell: str = _setting("lstm", "the recurrent layers", choices=("rnn", "gru", "lstm"), models=("seq2seq", "luong"))
+    layers: int = _setting(
+        1, "recurrent layers of the encoder, and of the decoder", minimum=1, models=("seq2seq", "luong")
+    )
+    score: str = _setting(
+        "general",
+        "how a decoder state is compared with the source",
+        choices=("dot", "scaled_dot", "general", "concat", "location"),
+        models=_LUONG,
+    )
+    attention: str = _setting(
+        "global",
+        "all of the source, or a window at the same place (local-m) or a predicted one (local-p)",
+        choices=("global", "local-m", "local-p"),
+        models=_LUONG,
+    )
+    window: int = _setting(10, "D: local attention reaches D places to each side", minimum=1, models=_LUONG)
+    input_feeding: bool = _setting(False, "feed what attention gave into the next step of the decoder", models=_LUONG)
+    d_model: int = _setting(512, "width of embeddings and layers", minimum=1, models=_TRANSFORMER)
+    heads: int = _setting(8, "heads of every attention", minimum=1, models=_TRANSFORMER)
+    encoder_layers: int = _setting(6, "layers of the encoder", minimum=1, models=_TRANSFORMER)
+    decoder_layers: int = _setting(6, "layers of the decoder", minimum=1, models=_TRANSFORMER)
+    d_ff: int = _setting(2048, "inner width of the feed-forward networks", minimum=1, models=_TRANSFORMER)
+    positions: str = _setting(
+        "sinusoidal", "how places are told apart", choices=("sinusoidal", "learned"), models=_TRANSFORMER
+    )
+    tied_output: bool = _setting(False, "the output layer's matrix is the target's embedding", models=_TRANSFORMER)
+    shared_embeddings: bool = _setting(
+        False, "source and target have one embedding; they need one vocabulary", models=_TRANSFORMER
+    )
+    max_length: int = _setting(
+        256,
+        "the most symbols of a sentence for the score 'location' and for learned positions",
+        minimum=1,
+        models=_LUONG + _TRANSFORMER,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in dataclasses.fields(self):
+            models = field.metadata["models"]
+            if models and self.name not in models and getattr(self, field.name) != field.default:
+                raise ConfigError(
+                    f"model.{field.name} is a setting of {' and '.join(models)}, but model.name is {self.name!r}"
+                )
+        if self.d_model % self.heads:
+            raise ConfigError(
+                f"model.heads is {self.heads}, which does not divide model.d_model {self.d_model}; "
+                "the heads share it evenly"
+            )
 
 
 @dataclass(frozen=True)

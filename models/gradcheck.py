@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import tinygrad_attn  # noqa: F401  registers the ops
-from tinygrad_attn.check import CheckError, check_op
+from tinygrad_attn.check import CheckError, OpReport, check_op
 from tinygrad_attn.op import Op, registered_ops
 
 __all__ = ["UnknownOp", "choose_ops", "print_reports"]
@@ -48,8 +48,7 @@ def print_reports(ops: Sequence[Op], samples: int, seed: int) -> bool:
             failures.append(str(error))
             print(f"{op.name:<{width}}  {'FAILED':>8}  {'':>8}  {'':>8}  {op.formula}", flush=True)
         else:
-            errors = "  ".join(f"{error:8.1e}" for error in (report.gradient, report.double_gradient, report.kernel))
-            print(f"{op.name:<{width}}  {errors}  {op.formula}", flush=True)
+            print(f"{op.name:<{width}}  {_errors(op, report)}  {op.formula}", flush=True)
     print(
         f"\n{len(ops) - len(failures)} of {len(ops)} ops pass, {samples} samples each. Worst |found - expected| / "
         "(1 + |expected|)\nof the gradient and the double gradient against central differences in float64, and of the "
@@ -58,3 +57,15 @@ def print_reports(ops: Sequence[Op], samples: int, seed: int) -> bool:
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)
     return not failures
+
+
+def _errors(op: Op, report: OpReport) -> str:
+    """The three columns of numbers; a dash where an op has no derivative, or nothing that stands for its rules."""
+    differentiable = bool(op.rules)
+    fused = op.reference is not None or op.joint_kernel is not None or any(r.kernel for r in op.rules.values())
+    columns = (
+        (report.gradient, differentiable),
+        (report.double_gradient, differentiable),
+        (report.kernel, differentiable and fused),
+    )
+    return "  ".join(f"{error:8.1e}" if applies else f"{'–':>8}" for error, applies in columns)

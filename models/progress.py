@@ -50,7 +50,7 @@ class _Pace:
 
 
 class PlainProgress:
-    """A line at once and after the first step, so that the reader knows that it runs, and then one every few seconds."""
+    """A line at once and one after the first step, which tell the reader that it runs; then one every few seconds."""
 
     def __init__(self) -> None:
         self.pace = _Pace(0, 0)

@@ -47,37 +47,32 @@ class RunError(ValueError):
 
 
 class Run:
-    """A run folder, with its config and its two tokenizers.
+    """A run: its folder, which `create` makes and `open` reads, its config, and its two tokenizers."""
 
-    Made by `create` or `open`.
-    """
-
-    def __init__(self, directory: Path, config: Config, source: Tokenizer, target: Tokenizer) -> None:
-        self.directory = directory
+    def __init__(self, directory: str | os.PathLike[str], config: Config, source: Tokenizer, target: Tokenizer) -> None:
+        self.directory = Path(directory)
         self.config = config
         self.source = source
         self.target = target
 
-    @classmethod
-    def create(cls, directory: str | os.PathLike[str], config: Config, source: Tokenizer, target: Tokenizer) -> Run:
-        """A new folder with ``config.toml`` and ``run.json``.
+    def create(self) -> None:
+        """Make the folder, with ``config.toml`` and ``run.json``.
 
         Raises:
             RunError: the folder holds files already, or cannot be made.
         """
-        directory = Path(directory)
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            occupied = any(directory.iterdir())
+            self.directory.mkdir(parents=True, exist_ok=True)
+            occupied = any(self.directory.iterdir())
         except OSError as error:
-            raise RunError(f"the run folder {directory} cannot be made: {error.strerror}") from error
+            raise RunError(f"the run folder {self.directory} cannot be made: {error.strerror}") from error
         if occupied:
-            hint = f"continue it with --resume {directory}, or " if (directory / LAST).exists() else ""
-            raise RunError(f"{directory} is not empty; {hint}name another folder with --out")
-        run = cls(directory, config, source, target)
-        run.write_text("config.toml", config.to_toml())
-        run.write_json("run.json", {"command": sys.argv, "seed": config.training.seed, "versions": versions()})
-        return run
+            resumable = (self.directory / LAST).exists()
+            hint = f"continue it with --resume {self.directory}, or " if resumable else ""
+            raise RunError(f"{self.directory} is not empty; {hint}name another folder with --out")
+        self.write_text("config.toml", self.config.to_toml())
+        about = {"command": sys.argv, "seed": self.config.training.seed, "versions": versions()}
+        self.write_json("run.json", about)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], checkpoint: str) -> tuple[Run, Arrays, dict[str, Any]]:

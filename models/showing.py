@@ -21,6 +21,8 @@ __all__ = ["choose_examples", "describe_epoch", "draw", "last_words", "show_tran
 _EXAMPLES = 4
 # Longer sentences make a heatmap that nobody can read.
 _LONGEST = 40
+# From this exact match on, a smaller model is the interesting thing to try; below it, longer training.
+_GOOD = 0.98
 
 
 def choose_examples(pairs: Sequence[Example], seed: int) -> list[Example]:
@@ -74,6 +76,10 @@ def last_words(run: Run, figures: Figures, seconds: float, examples: Sequence[Ex
     """How good the model became, and what to try next."""
     example = shlex.quote(run.source.decode(examples[0][0]))
     pictures = ", ".join(sorted(path.name for path in run.directory.glob("*.png")))
+    if figures.exact_match > _GOOD:
+        change = f"model.hidden_size={max(1, run.config.model.hidden_size // 2)}"
+    else:
+        change = f"training.epochs={2 * run.config.training.epochs}"
     return "\n".join(
         [
             f"Exact match: {100 * figures.exact_match:.2f} % of {figures.pairs:,} unseen test pairs "
@@ -82,6 +88,6 @@ def last_words(run: Run, figures: Figures, seconds: float, examples: Sequence[Ex
             "Try next:",
             f"    python -m models translate {run.directory} {example}",
             "    python -m models gradcheck softmax tanh matmul",
-            "    python -m models train --set model.hidden_size=32 training.epochs=3",
+            f"    python -m models train --config {run.directory / 'config.toml'} --set {change}",
         ]
     )

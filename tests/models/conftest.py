@@ -21,6 +21,13 @@ TINY = {
 }
 
 
+def new_trainer(folder, config):
+    text = load_text(config.data)
+    run = Run(folder, config, *train_tokenizers(text, config.data))
+    run.create()
+    return Trainer(run, text, PlainProgress())
+
+
 @pytest.fixture
 def make_trainer(tmp_path):
     """A function: a trainer of a new run in a folder of that name, with the tiny settings and further ones."""
@@ -28,8 +35,7 @@ def make_trainer(tmp_path):
     def make(name="run", **settings):
         changes = {**TINY, **{key.replace("__", "."): value for key, value in settings.items()}}
         config = load_config(None, changes)
-        text = load_text(config.data)
-        return Trainer(Run.create(tmp_path / name, config, *train_tokenizers(text, config.data)), text, PlainProgress())
+        return new_trainer(tmp_path / name, config)
 
     return make
 
@@ -37,10 +43,8 @@ def make_trainer(tmp_path):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """The folder of a finished run that translates badly."""
-    config = load_config(None, TINY)
-    text = load_text(config.data)
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    trainer = Trainer(Run.create(folder, config, *train_tokenizers(text, config.data)), text, PlainProgress())
+    trainer = new_trainer(folder, load_config(None, TINY))
     assert trainer.train()
     trainer.finish()
     return folder

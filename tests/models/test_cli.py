@@ -167,6 +167,7 @@ def test_pairs_too_long_for_training(capsys, parallel, tmp_path):
     refused(capsys, [*arguments, "--set", "data.max_length=0"], "data.max_length", "at least 1")
     (parallel / "train.en").write_text("abc\n" * 40, encoding="utf-8")
     refused(capsys, [*arguments, "--set", "data.max_length=2"], "all 40 are longer than max_length=2")
+    assert not (tmp_path / "run").exists()  # nothing is left behind that a second try would stumble over
 
 
 # -- translate -------------------------------------------------------------------------------------------------------
@@ -232,6 +233,15 @@ def test_gradcheck_prints_a_table(capsys):
     assert lines[2].endswith(r"z = x \odot y")
     assert all(float(number) < 1e-5 for number in lines[1].split()[1:4])
     assert "2 of 2 ops pass" in lines[4]
+
+
+def test_gradcheck_leaves_out_what_an_op_does_not_have(capsys):
+    assert main(["gradcheck", "argmax", "sin", "tanh", "--samples", "2"]) == 0
+    rows = [line.split()[1:4] for line in capsys.readouterr().out.splitlines()[1:4]]
+    assert rows[0] == ["–", "–", "–"]  # no derivative
+    assert float(rows[1][0]) < 1e-5
+    assert rows[1][2] == "–"  # no kernel
+    assert float(rows[2][2]) < 1e-9
 
 
 def test_gradcheck_fails_for_a_wrong_derivative(capsys, monkeypatch):

@@ -15,7 +15,9 @@ from tinygrad_attn.serialize import load_file, save_file
 @pytest.fixture
 def run(tmp_path):
     config = load_config(None, {"data.train_size": 50, "model.hidden_size": 4, "model.embedding_size": 3})
-    return Run.create(tmp_path / "run", config, *train_tokenizers(load_text(config.data), config.data))
+    made = Run(tmp_path / "run", config, *train_tokenizers(load_text(config.data), config.data))
+    made.create()
+    return made
 
 
 def test_a_model_comes_back_as_it_was(run):
@@ -40,16 +42,16 @@ def test_progress_travels_with_a_checkpoint(run):
 
 def test_a_folder_in_use_is_not_written_to(run):
     with pytest.raises(RunError, match="is not empty; name another folder with --out"):
-        Run.create(run.directory, run.config, run.source, run.target)
+        run.create()
     run.save(LAST, {"a": np.arange(3)})
     with pytest.raises(RunError, match=f"continue it with --resume {run.directory}"):
-        Run.create(run.directory, run.config, run.source, run.target)
+        run.create()
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(RunError, match="cannot be made"):
-        Run.create(tmp_path / "file" / "run", None, None, None)
+        Run(tmp_path / "file" / "run", None, None, None).create()
 
 
 def test_what_is_missing_is_named(run, tmp_path):

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
 
 import tinygrad_attn as ta  # noqa: E402
-from tinygrad_attn import nn  # noqa: E402
+from tinygrad_attn import nn, serialize  # noqa: E402
 from tinygrad_attn.autograd import grad  # noqa: E402
 
 TOLERANCE = 1e-9
@@ -326,6 +326,32 @@ def test_stacks_without_a_norm():
     decoder = double(nn.TransformerDecoder(nn.TransformerDecoderLayer(**sizes), 2))
     other = torch.nn.TransformerDecoder(torch.nn.TransformerDecoderLayer(**sizes), 2)
     hold(decoder, other.double(), [draw(STEPS, BATCH, 6), draw(SOURCE, BATCH, 6)])
+
+
+def test_a_trained_transformer_travels_through_a_file_and_back(tmp_path):
+    pytest.importorskip("safetensors")
+    from safetensors.torch import load_file, save_file
+
+    ta.manual_seed(0)
+    sizes = (6, 2, 2, 2, 7, 0.0)
+    ours, source, target = double(nn.Transformer(*sizes)), draw(SOURCE, BATCH, 6), draw(STEPS, BATCH, 6)
+    optimizer = ta.optim.Adam(ours.parameters(), lr=0.01)
+    for _ in range(3):
+        ours.zero_grad()
+        (ours(ta.Tensor(source), ta.Tensor(target), tgt_is_causal=True) - 1.0).abs().sum().backward()
+        optimizer.step()
+    with ta.no_grad():
+        expected = ours(ta.Tensor(source), ta.Tensor(target), tgt_is_causal=True).numpy()
+    serialize.save_file(ours.state_dict(), tmp_path / "ours.safetensors")
+    theirs = torch.nn.Transformer(*sizes).double()
+    theirs.load_state_dict(load_file(tmp_path / "ours.safetensors"))
+    ahead = theirs.generate_square_subsequent_mask(STEPS, dtype=torch.float64)
+    compare("output", theirs(torch.tensor(source), torch.tensor(target), tgt_mask=ahead).detach().numpy(), expected)
+    save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
+    back = double(nn.Transformer(*sizes))
+    back.load_state_dict(serialize.load_file(tmp_path / "theirs.safetensors")[0])
+    for name, value in ours.state_dict().items():
+        np.testing.assert_array_equal(back.state_dict()[name].numpy(), value.numpy(), err_msg=name)
 
 
 # -- the beginning -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,225 @@
+"""Luong, Pham and Manning, "Effective Approaches to Attention-based Neural Machine Translation", 2015.
+
+A decoder's state s_t (the paper's h_t) looks back at the encoder's states h_1 … h_S in six steps, numbered in the code:
+
+    1. score            e_tj = score(s_t, h_j)
+    2. softmax          α_t = softmax(e_t)
+    3. weighted sum     a_t = Σ_j α_tj h_j
+    4. concatenation    [a_t; s_t]
+    5. attentional      s̃_t = tanh(W_c [a_t; s_t] + b_c)
+    6. output           logits = W_y s̃_t + b_y
+
+The paper has no biases. Its attention comes after the state, where Bahdanau's comes before: unless s̃ is fed back into
+the decoder (section 3.3), no step waits for the attention of another, and all are computed at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import tinygrad_attn as ta
+from tinygrad_attn import nn
+from tinygrad_attn.nn import functional as F
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+from .interface import Translator, Weights
+from .recurrence import Hidden, recurrent_layers, run
+
+__all__ = ["ATTENTIONS", "SCORES", "Luong", "Memory", "PredictedPosition", "State"]
+
+SCORES = ("dot", "scaled_dot", "general", "concat", "location")
+ATTENTIONS = ("global", "local-m", "local-p")
+
+
+class Memory(NamedTuple):
+    """What the encoder makes of B sources of at most S symbols."""
+
+    states: Tensor
+    """h: (B, S, H)."""
+    keys: Tensor
+    """(B, S, …), the part of the scores that does not depend on the decoder."""
+    mask: Tensor
+    """(B, S), True where there is a symbol."""
+    final: Hidden
+    """Where the decoder starts: the encoder's state after the last symbol."""
+
+
+class State(NamedTuple):
+    """The decoder between two tokens."""
+
+    hidden: Hidden
+    """Of every layer; the last layer's is s."""
+    attentional: Tensor
+    """s̃: (B, H)."""
+    place: int
+    """t, the number of tokens read."""
+    memory: Memory
+
+
+class PredictedPosition(nn.Module):
+    """The place in the source that a decoder state is about: p_t = S · σ(v_p · tanh(W_p s_t)) (section 3.2)."""
+
+    def __init__(self, hidden_size: int, dtype: Any = default_dtype) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(hidden_size, hidden_size, bias=False, dtype=dtype)  # W_p
+        self.share = nn.Linear(hidden_size, 1, bias=False, dtype=dtype)  # v_p
+
+    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """States (B, T, H) and lengths (B, 1, 1), as floats, to p (B, T, 1), within 0 and the length."""
+        return F.sigmoid(self.share(ta.tanh(self.hidden(states)))) * lengths
+
+
+class Luong(Translator):
+    """An encoder and a decoder of recurrent layers, and attention from the decoder's state.
+
+    Global attention reaches all of the source, local attention the places within D of p_t: local-m has p_t = t (the
+    last place of the source where t lies beyond it), local-p predicts p_t and multiplies the weights by a Gaussian
+    around it, of σ = D/2; they do not sum to 1 then. Places are counted from 0.
+
+    Args:
+        source_size, target_size: the numbers of symbols.
+        embedding_size: E.
+        hidden_size: H, of each layer of the encoder and of the decoder, and of s̃.
+        layers: of the encoder, and of the decoder.
+        cell: "rnn", "gru" or "lstm".
+        score: "dot", "scaled_dot", "general", "concat" or "location".
+        attention: "global", "local-m" or "local-p".
+        window: D.
+        input_feeding: let each step of the decoder read the s̃ of the step before, beside its token.
+        max_length: the most symbols of a source, with the score "location".
+        dropout: of embeddings, between layers, and of the output layer's input.
+        dtype: of all parameters.
+
+    Raises:
+        ValueError: no such cell, score or attention, or a window less than 1.
+    """
+
+    def __init__(
+        self,
+        source_size: int,
+        target_size: int,
+        embedding_size: int,
+        hidden_size: int,
+        layers: int = 1,
+        cell: str = "lstm",
+        score: str = "general",
+        attention: str = "global",
+        window: int = 10,
+        input_feeding: bool = False,
+        max_length: int = 256,
+        dropout: float = 0.0,
+        dtype: Any = default_dtype,
+    ) -> None:
+        super().__init__()
+        if attention not in ATTENTIONS:
+            raise ValueError(f"Luong: attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}")
+        if window < 1:
+            raise ValueError(f"Luong: window must be at least 1, got {window}")
+        self.attention = attention
+        self.window = window
+        self.input_feeding = input_feeding
+        self.source_embedding = nn.Embedding(source_size, embedding_size, dtype=dtype)
+        self.target_embedding = nn.Embedding(target_size, embedding_size, dtype=dtype)
+        self.encoder = recurrent_layers(cell, embedding_size, hidden_size, layers, dropout, dtype)
+        decoder_input = embedding_size + (hidden_size if input_feeding else 0)
+        self.decoder = recurrent_layers(cell, decoder_input, hidden_size, layers, dropout, dtype)
+        self.score = _make_score(score, hidden_size, max_length, dtype)
+        if attention == "local-p":
+            self.position = PredictedPosition(hidden_size, dtype)
+        self.combine = nn.Linear(2 * hidden_size, hidden_size, dtype=dtype)  # W_c, b_c
+        self.output = nn.Linear(hidden_size, target_size, dtype=dtype)  # W_y, b_y
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, source: Tensor, source_mask: Tensor, target_in: Tensor, *, need_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Weights]:
+        """See `Translator.forward`. The weights are those of ``"attention"``, with one head."""
+        state = self.start(self.encode(source, source_mask))
+        logits, _, weights = self._decode(state, target_in)
+        return (logits, _by_place(weights)) if need_weights else logits
+
+    def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
+        """h_j for each symbol, and what of the scores depends on it alone."""
+        states, final = run(self.encoder, self.dropout(self.source_embedding(source)), mask=source_mask)
+        return Memory(states, self.score.project(states), source_mask, final)
+
+    def start(self, memory: Memory) -> State:
+        """The decoder begins where the encoder ended, with s̃_0 = 0."""
+        batch, _, size = memory.states.shape
+        return State(memory.final, Tensor(np.zeros((batch, size), memory.states.dtype)), 0, memory)
+
+    def step(self, state: State, token: Tensor) -> tuple[Tensor, State, Weights]:
+        """See `Translator.step`."""
+        logits, state, weights = self._decode(state, token.unsqueeze(1))
+        return logits.squeeze(1), state, _by_place(weights)
+
+    def _decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, Tensor]:
+        """Read tokens (B, T): logits (B, T, V), the last state, and the weights (B, T, S)."""
+        embedded = self.dropout(self.target_embedding(tokens))
+        read = self._read_feeding if self.input_feeding else self._read
+        attentional, state, weights = read(state, embedded)
+        return self.output(self.dropout(attentional)), state, weights  # 6. output
+
+    def _read(self, state: State, embedded: Tensor) -> tuple[Tensor, State, Tensor]:
+        """Read embeddings (B, T, E), all at once: s̃ (B, T, H), the last state, and the weights (B, T, S)."""
+        states, hidden = run(self.decoder, embedded, state.hidden)
+        attentional, weights = self._attend(states, state.place, state.memory)
+        return attentional, State(hidden, attentional[:, -1], state.place + embedded.shape[1], state.memory), weights
+
+    def _read_feeding(self, state: State, embedded: Tensor) -> tuple[Tensor, State, Tensor]:
+        """As `_read`, one after the other, each beside the s̃ of the step before."""
+        attentionals, weights = [], []
+        for at_step in ta.unbind(embedded, 1):
+            fed = ta.cat([at_step, state.attentional], -1).unsqueeze(1)
+            attentional, state, weight = self._read(state, fed)
+            attentionals.append(attentional)
+            weights.append(weight)
+        return ta.cat(attentionals, 1), state, ta.cat(weights, 1)
+
+    def _attend(self, states: Tensor, start: int, memory: Memory) -> tuple[Tensor, Tensor]:
+        """From the states s (B, T, H) of the steps from ``start`` on to s̃ (B, T, H), and the weights (B, T, S)."""
+        mask, gaussian = self._within_reach(states, start, memory)
+        scores = self.score.compare(states, memory.keys)  # 1. score
+        weights = F.masked_softmax(scores, mask, dim=-1)  # 2. softmax
+        if gaussian is not None:
+            weights = weights * gaussian
+        context = ta.matmul(weights, memory.states)  # 3. weighted sum
+        joined = ta.cat([context, states], -1)  # 4. concatenation
+        return ta.tanh(self.combine(joined)), weights  # 5. attentional
+
+    def _within_reach(self, states: Tensor, start: int, memory: Memory) -> tuple[Tensor, Tensor | None]:
+        """Which places may be attended to, (B, T or 1, S) bool, and local-p's Gaussian (B, T, S)."""
+        symbols = memory.mask.array[:, None]  # (B, 1, S)
+        if self.attention == "global":
+            return Tensor(symbols), None
+        places = np.arange(symbols.shape[-1])
+        lengths = symbols.sum(axis=-1, keepdims=True)  # (B, 1, 1)
+        if self.attention == "local-m":
+            steps = np.arange(start, start + states.shape[1])[:, None]
+            position = np.minimum(steps, lengths - 1)  # (B, T, 1)
+            return Tensor(symbols & (np.abs(places - position) <= self.window)), None
+        predicted = self.position(states, Tensor(lengths.astype(states.dtype)))
+        distance = Tensor(places.astype(states.dtype)) - predicted  # (B, T, S)
+        gaussian = ta.exp(distance * distance * (-2.0 / self.window**2))  # exp(-(j - p)² / 2σ²) with σ = D / 2
+        return Tensor(symbols & (np.abs(distance.array) <= self.window)), gaussian
+
+
+def _make_score(name: str, size: int, max_length: int, dtype: Any) -> nn.Score:
+    if name == "dot":
+        return nn.DotScore()
+    if name == "scaled_dot":
+        return nn.ScaledDotScore()
+    if name == "general":
+        return nn.GeneralScore(size, size, dtype=dtype)
+    if name == "concat":
+        return nn.ConcatScore(size, size, size, dtype=dtype)
+    if name == "location":
+        return nn.LocationScore(size, max_length, dtype=dtype)
+    raise ValueError(f"Luong: score must be one of {', '.join(SCORES)}, got {name!r}")
+
+
+def _by_place(weights: Tensor) -> Weights:
+    """The weights (B, T, S) as those of the one place of attention, which has one head."""
+    return {"attention": weights.unsqueeze(1)}

@@ -1,0 +1,50 @@
+"""RNN, GRU and LSTM under one call, for models that leave the choice to their config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tinygrad_attn as ta
+from tinygrad_attn import nn
+from tinygrad_attn.nn.recurrent import RNNBase
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = ["CELLS", "Hidden", "recurrent_layers", "run"]
+
+CELLS: dict[str, type[RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+Hidden = tuple[Tensor, ...]
+"""A state of L layers: (h,), or (h, c) of an LSTM, each (B, L, H); the batch comes first, as in all that decoders keep."""
+
+
+def recurrent_layers(
+    cell: str, input_size: int, hidden_size: int, layers: int, dropout: float, dtype: Any = default_dtype
+) -> RNNBase:
+    """Layers of the kind ``cell``, reading (B, T, input_size) in one direction.
+
+    Raises:
+        ValueError: no such kind.
+    """
+    if cell not in CELLS:
+        raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
+    return CELLS[cell](input_size, hidden_size, layers, batch_first=True, dropout=dropout, dtype=dtype)
+
+
+def run(
+    layers: RNNBase, inputs: Tensor, hidden: Hidden | None = None, mask: Tensor | None = None
+) -> tuple[Tensor, Hidden]:
+    """Read a sequence.
+
+    Args:
+        layers: made by `recurrent_layers`.
+        inputs: (B, T, input_size).
+        hidden: the state before the first step; zeros if None.
+        mask: bool (B, T), False where a step is padding, which leaves the state as it was.
+
+    Returns:
+        The last layer's states (B, T, H), and the state after the last step.
+    """
+    before = None if hidden is None else tuple(ta.transpose(of_layers, 0, 1) for of_layers in hidden)
+    outputs, after = layers(inputs, before if before is None or len(before) > 1 else before[0], mask=mask)
+    after = after if isinstance(after, tuple) else (after,)
+    return outputs, tuple(ta.transpose(of_layers, 0, 1) for of_layers in after)

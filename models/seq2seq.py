@@ -1,0 +1,91 @@
+"""The encoder-decoder without attention: all that the decoder learns of the source is one vector of a fixed size.
+
+Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks", 2014: the encoder's last state, of every
+layer, is where the decoder starts. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for
+Statistical Machine Translation", 2014, brought the GRU; their decoder sees the vector at every step, this one at the
+first. Sentences are read from left to right, where Sutskever et al. turned the source round.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tinygrad_attn import nn
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+from .interface import Translator, Weights
+from .recurrence import Hidden, recurrent_layers, run
+
+__all__ = ["Seq2Seq", "State"]
+
+
+class State(NamedTuple):
+    """The decoder between two tokens; before the first, this is the context vector."""
+
+    hidden: Hidden
+    """(h,), or (h, c) of an LSTM, each (B, layers, H)."""
+
+
+class Seq2Seq(Translator):
+    """An encoder that ends in a context vector, and a decoder that begins with it.
+
+    Args:
+        source_size, target_size: the numbers of symbols.
+        embedding_size: E.
+        hidden_size: H, of each layer of the encoder and of the decoder.
+        layers: of the encoder, and of the decoder.
+        cell: "rnn", "gru" or "lstm".
+        dropout: of embeddings, between layers, and of the output layer's input.
+        dtype: of all parameters.
+
+    Raises:
+        ValueError: no such cell.
+    """
+
+    def __init__(
+        self,
+        source_size: int,
+        target_size: int,
+        embedding_size: int,
+        hidden_size: int,
+        layers: int = 1,
+        cell: str = "lstm",
+        dropout: float = 0.0,
+        dtype: Any = default_dtype,
+    ) -> None:
+        super().__init__()
+        self.source_embedding = nn.Embedding(source_size, embedding_size, dtype=dtype)
+        self.target_embedding = nn.Embedding(target_size, embedding_size, dtype=dtype)
+        self.encoder = recurrent_layers(cell, embedding_size, hidden_size, layers, dropout, dtype)
+        self.decoder = recurrent_layers(cell, embedding_size, hidden_size, layers, dropout, dtype)
+        self.output = nn.Linear(hidden_size, target_size, dtype=dtype)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, source: Tensor, source_mask: Tensor, target_in: Tensor, *, need_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Weights]:
+        """See `Translator.forward`. There are no weights: nothing attends."""
+        state = self.start(self.encode(source, source_mask))
+        logits, _ = self._decode(state, target_in)
+        return (logits, {}) if need_weights else logits
+
+    def encode(self, source: Tensor, source_mask: Tensor) -> Hidden:
+        """The context vector: the state of every layer after the last symbol."""
+        embedded = self.dropout(self.source_embedding(source))
+        _, context = run(self.encoder, embedded, mask=source_mask)
+        return context
+
+    def start(self, memory: Hidden) -> State:
+        """The decoder begins where the encoder ended."""
+        return State(memory)
+
+    def step(self, state: State, token: Tensor) -> tuple[Tensor, State, Weights]:
+        """See `Translator.step`. There are no weights."""
+        logits, state = self._decode(state, token.unsqueeze(1))
+        return logits.squeeze(1), state, {}
+
+    def _decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State]:
+        """Read tokens (B, T): logits (B, T, V), and the last state."""
+        embedded = self.dropout(self.target_embedding(tokens))
+        states, hidden = run(self.decoder, embedded, state.hidden)
+        return self.output(self.dropout(states)), State(hidden)

@@ -1,0 +1,159 @@
+"""The Transformer: Vaswani et al., "Attention Is All You Need", 2017.
+
+Embeddings, positions and the output layer are here; both stacks of layers are `tinygrad_attn.nn.Transformer`, whose
+parameters are named as those of ``torch.nn.Transformer``. As there, and unlike the paper, each stack ends in one more
+layer norm.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import tinygrad_attn as ta
+from tinygrad_attn import nn
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+from .interface import Translator, Weights
+
+__all__ = ["POSITIONS", "Memory", "State", "Transformer"]
+
+POSITIONS = ("sinusoidal", "learned")
+
+
+class Memory(NamedTuple):
+    """What the encoder makes of B sources of at most S symbols."""
+
+    encoded: Tensor
+    """(B, S, d_model)."""
+    padding: Tensor
+    """Bool (B, S), True where there is no symbol: `nn.MultiheadAttention` attends where its masks are False."""
+
+
+class State(NamedTuple):
+    """The decoder between two tokens."""
+
+    layers: list[nn.DecoderLayerState]
+    """Keys and values: of the source, projected once, and of the tokens so far."""
+    padding: Tensor
+    """As in `Memory`."""
+    place: int
+    """How many tokens were read."""
+
+
+class Transformer(Translator):
+    """Stacks of self-attention and feed-forward layers; the decoder's attend to the encoder's output too.
+
+    Embeddings are drawn with standard deviation 1/√d_model: multiplied by √d_model (section 3.4) they are as large as
+    the positions, and as the matrix of the output layer they give logits of order one.
+
+    Args:
+        source_size, target_size: the numbers of symbols.
+        d_model: of embeddings and of every layer's output.
+        heads: h; d_model is their multiple.
+        encoder_layers, decoder_layers: N.
+        d_ff: the inner size of the feed-forward networks.
+        positions: "sinusoidal", the paper's sines and cosines, or "learned", a vector for each place.
+        max_length: the most symbols of a sentence, source or target with ``<s>``, with learned positions.
+        tied_output: let the output layer's matrix be the target's embedding (section 3.4).
+        shared_embeddings: let source and target have one embedding, for two languages with one vocabulary.
+        dropout: P_drop, of embeddings with positions, and of all that `nn.Transformer` drops.
+        dtype: of all parameters.
+
+    Raises:
+        ValueError: heads that do not divide d_model, no such positions, or a shared embedding for vocabularies of two
+            sizes.
+    """
+
+    def __init__(
+        self,
+        source_size: int,
+        target_size: int,
+        d_model: int = 512,
+        heads: int = 8,
+        encoder_layers: int = 6,
+        decoder_layers: int = 6,
+        d_ff: int = 2048,
+        positions: str = "sinusoidal",
+        max_length: int = 256,
+        tied_output: bool = False,
+        shared_embeddings: bool = False,
+        dropout: float = 0.1,
+        dtype: Any = default_dtype,
+    ) -> None:
+        super().__init__()
+        if positions not in POSITIONS:
+            raise ValueError(f"Transformer: positions must be one of {', '.join(POSITIONS)}, got {positions!r}")
+        if shared_embeddings and source_size != target_size:
+            raise ValueError(
+                "Transformer: shared_embeddings needs one vocabulary for source and target, theirs have "
+                f"{source_size} and {target_size} symbols"
+            )
+        self.d_model = d_model
+        self.source_embedding = nn.Embedding(source_size, d_model, dtype=dtype)
+        self.target_embedding = nn.Embedding(target_size, d_model, dtype=dtype)
+        if shared_embeddings:
+            self.target_embedding = self.source_embedding
+        for embedding in (self.source_embedding, self.target_embedding):
+            nn.init.normal_(embedding.weight, std=d_model**-0.5)
+        self.source_positions = self._make_positions(positions, max_length, dtype)
+        self.target_positions = self._make_positions(positions, max_length, dtype)
+        self.dropout = nn.Dropout(dropout)
+        self.transformer = nn.Transformer(
+            d_model, heads, encoder_layers, decoder_layers, d_ff, dropout, batch_first=True, dtype=dtype
+        )
+        self.output = nn.Linear(d_model, target_size, dtype=dtype)
+        if tied_output:
+            self.output.weight = self.target_embedding.weight
+
+    def forward(
+        self, source: Tensor, source_mask: Tensor, target_in: Tensor, *, need_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Weights]:
+        """See `Translator.forward`.
+
+        The weights are those of each layer i, all heads: of ``"encoder.layers.i.self_attn"`` (B, h, S, S), of
+        ``"decoder.layers.i.self_attn"`` (B, h, T, T), and of ``"decoder.layers.i.multihead_attn"`` (B, h, T, S), the
+        decoder's attention to the encoder. In training mode they are those after dropout.
+        """
+        if not need_weights:
+            return self._teacher_forced(source, source_mask, target_in)
+        with nn.record_attention_weights(self.transformer) as recorded:
+            logits = self._teacher_forced(source, source_mask, target_in)
+        return logits, {place: weights for place, (weights,) in recorded.items()}
+
+    def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
+        """The encoder's output."""
+        padding = ta.logical_not(source_mask)
+        embedded = self._embed(source, self.source_embedding, self.source_positions)
+        return Memory(self.transformer.encoder(embedded, src_key_padding_mask=padding), padding)
+
+    def start(self, memory: Memory) -> State:
+        """Every layer's keys and values of the source."""
+        return State(self.transformer.decoder.start(memory.encoded), memory.padding, 0)
+
+    def step(self, state: State, token: Tensor) -> tuple[Tensor, State, Weights]:
+        """See `Translator.step`. The weights are the decoder's; those of its self-attention are over the tokens so
+        far."""
+        embedded = self._embed(token.unsqueeze(1), self.target_embedding, self.target_positions, state.place)
+        with nn.record_attention_weights(self.transformer.decoder) as recorded:
+            decoded, layers = self.transformer.decoder.step(embedded, state.layers, state.padding)
+        weights = {f"decoder.{place}": weights for place, (weights,) in recorded.items()}
+        return self.output(decoded).squeeze(1), State(layers, state.padding, state.place + 1), weights
+
+    def _teacher_forced(self, source: Tensor, source_mask: Tensor, target_in: Tensor) -> Tensor:
+        """The logits (B, T, V), all steps at once: place t attends to the places up to t only."""
+        memory = self.encode(source, source_mask)
+        embedded = self._embed(target_in, self.target_embedding, self.target_positions)
+        decoded = self.transformer.decoder(
+            embedded, memory.encoded, memory_key_padding_mask=memory.padding, tgt_is_causal=True
+        )
+        return self.output(decoded)
+
+    def _embed(self, tokens: Tensor, embedding: nn.Embedding, positions: nn.Module, start: int = 0) -> Tensor:
+        """√d_model E x + PE: (B, T) ids, the first of which is at place ``start``, to (B, T, d_model)."""
+        return self.dropout(positions(embedding(tokens) * math.sqrt(self.d_model), start))
+
+    def _make_positions(self, kind: str, max_length: int, dtype: Any) -> nn.Module:
+        if kind == "learned":
+            return nn.LearnedPositionalEncoding(max_length, self.d_model, dtype=dtype)
+        return nn.SinusoidalPositionalEncoding(self.d_model)

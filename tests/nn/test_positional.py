@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import tinygrad_attn as ta
+from tinygrad_attn import nn
+from tinygrad_attn.nn.positional import sinusoids
+
+
+@pytest.mark.parametrize("d_model", [1, 2, 5, 8])
+def test_sinusoids_are_the_papers(d_model):
+    table = sinusoids(7, d_model, start=2)
+    for row, place in enumerate(range(2, 9)):
+        for i in range(d_model):
+            angle = place / 10000 ** (i // 2 * 2 / d_model)
+            assert math.isclose(table[row, i], math.cos(angle) if i % 2 else math.sin(angle), abs_tol=1e-15)
+
+
+def test_a_shift_is_a_linear_map_of_the_encoding():
+    """The reason that the paper gives for them: PE(p + k) is a rotation of PE(p), the same at every p."""
+    table = sinusoids(30, 6)
+    shift, *_ = np.linalg.lstsq(table[:-3], table[3:], rcond=None)
+    np.testing.assert_allclose(table[:-3] @ shift, table[3:], atol=1e-12)
+    np.testing.assert_allclose(shift @ shift.T, np.eye(6), atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_encodings_are_added_from_a_start(dtype):
+    x = ta.randn(2, 5, 6, dtype=dtype)
+    for encoding, table in [
+        (nn.SinusoidalPositionalEncoding(6), sinusoids(9, 6).astype(dtype)),
+        (learned := nn.LearnedPositionalEncoding(9, 6, dtype=dtype), learned.weight.array),
+    ]:
+        whole = encoding(x)
+        assert whole.dtype == dtype
+        np.testing.assert_array_equal(whole.array, x.array + table[:5])
+        np.testing.assert_array_equal(encoding(x[:, 3:4], start=3).array, whole.array[:, 3:4])
+        np.testing.assert_array_equal(encoding(x[0]).array, whole.array[0])
+
+
+def test_only_places_that_are_used_learn():
+    encoding = nn.LearnedPositionalEncoding(9, 6)
+    encoding(ta.zeros(2, 3, 6), start=4).sum().backward()
+    expected = np.zeros((9, 6), np.float32)
+    expected[4:7] = 2.0
+    np.testing.assert_array_equal(encoding.weight.grad.array, expected)
+    assert (
+        not list(nn.SinusoidalPositionalEncoding(6).parameters())
+        and not nn.SinusoidalPositionalEncoding(6).state_dict()
+    )
+    assert abs(nn.LearnedPositionalEncoding(200, 50).weight.array.std() - 0.02) < 0.001
+
+
+def test_complaints():
+    with pytest.raises(
+        ValueError, match=r"SinusoidalPositionalEncoding: input must be \(…, T, 6\), it has shape \(2, 5\)"
+    ):
+        nn.SinusoidalPositionalEncoding(6)(ta.ones(2, 5))
+    with pytest.raises(ValueError, match="places 3 to 5 are not all within max_length 5"):
+        nn.LearnedPositionalEncoding(5, 6)(ta.ones(3, 6), start=3)
