@@ -172,7 +172,7 @@ class ModelConfig(_Section):
             models = field.metadata["models"]
             if models and self.name not in models and getattr(self, field.name) != field.default:
                 raise ConfigError(
-                    f"model.{field.name} is a setting of {' and '.join(models)}, but model.name is {self.name!r}"
+                    f"model.{field.name} is a setting of {', '.join(models)}; model.name is {self.name!r}"
                 )
         if self.d_model % self.heads:
             raise ConfigError(

@@ -14,7 +14,7 @@ __all__ = ["CELLS", "Hidden", "recurrent_layers", "run"]
 CELLS: dict[str, type[RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 Hidden = tuple[Tensor, ...]
-"""A state of L layers: (h,), or (h, c) of an LSTM, each (B, L, H); the batch comes first, as in all that decoders keep."""
+"""A state of L layers: (h,), or (h, c) of an LSTM, each (B, L, H). The batch comes first, as in all a decoder keeps."""
 
 
 def recurrent_layers(

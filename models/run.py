@@ -40,6 +40,8 @@ __all__ = ["Run", "RunError", "versions"]
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 BEST, LAST = "best.safetensors", "last.safetensors"
+# One entry: safetensors writes several in an order of its own, and equal checkpoints would be different files.
+_METADATA = "run"
 
 
 class RunError(ValueError):
@@ -86,18 +88,21 @@ class Run:
         if not path.is_file():
             raise RunError(_missing(directory, checkpoint))
         try:
-            arrays, about = load_file(path)
-            config = Config.from_dict(json.loads(about["config"]))
-            progress = json.loads(about.get("progress", "{}"))
-            source, target = (
-                tokenizer_from_dict(json.loads(about[f"{side}_tokenizer"])) for side in ("source", "target")
-            )
+            arrays, metadata = load_file(path)
+        except ValueError as error:
+            raise RunError(str(error)) from error
+        try:
+            about = json.loads(metadata[_METADATA])
+            config = Config.from_dict(about["config"])
+            source = tokenizer_from_dict(about["source_tokenizer"])
+            target = tokenizer_from_dict(about["target_tokenizer"])
+            progress = about["progress"]
         except ConfigError as error:
             raise RunError(f"{path} does not fit this version of the program: {error}") from error
         except KeyError as error:
             raise RunError(f"{path} is no checkpoint of this program: it lacks {error}") from error
         except (ValueError, TypeError) as error:
-            raise RunError(str(error)) from error
+            raise RunError(f"{path} is no checkpoint of this program: {error}") from error
         return cls(directory, config, source, target), arrays, progress
 
     @classmethod
@@ -130,13 +135,12 @@ class Run:
     def save(self, checkpoint: str, arrays: Mapping[str, Any], progress: Mapping[str, Any] | None = None) -> None:
         """Write a checkpoint that ``open`` reads back."""
         about = {
-            "config": json.dumps(self.config.to_dict()),
-            "source_tokenizer": json.dumps(self.source.to_dict()),
-            "target_tokenizer": json.dumps(self.target.to_dict()),
+            "config": self.config.to_dict(),
+            "source_tokenizer": self.source.to_dict(),
+            "target_tokenizer": self.target.to_dict(),
+            "progress": progress or {},
         }
-        if progress is not None:
-            about["progress"] = json.dumps(progress)
-        save_file(arrays, self.directory / checkpoint, about)
+        save_file(arrays, self.directory / checkpoint, {_METADATA: json.dumps(about)})
 
     def write_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """``log.csv`` anew, with one line for each row; all rows have the same keys."""

@@ -1,7 +1,7 @@
 """The encoder-decoder without attention: all that the decoder learns of the source is one vector of a fixed size.
 
-Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks", 2014: the encoder's last state, of every
-layer, is where the decoder starts. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for
+Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks", 2014: the encoder's last state, of
+every layer, is where the decoder starts. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for
 Statistical Machine Translation", 2014, brought the GRU; their decoder sees the vector at every step, this one at the
 first. Sentences are read from left to right, where Sutskever et al. turned the source round.
 """

@@ -9,13 +9,13 @@ from models.run import Run
 from models.training import Trainer
 
 TINY = {
-    "data.train_size": 300,
-    "data.valid_size": 20,
-    "data.test_size": 30,
-    "model.embedding_size": 8,
-    "model.hidden_size": 16,
+    "data.train_size": 80,
+    "data.valid_size": 8,
+    "data.test_size": 10,
+    "model.embedding_size": 4,
+    "model.hidden_size": 6,
     "training.epochs": 2,
-    "training.batch_size": 32,
+    "training.batch_size": 8,
     "training.learning_rate": 0.01,
     "decoding.max_length": 12,
 }

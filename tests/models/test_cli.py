@@ -235,8 +235,18 @@ def test_gradcheck_prints_a_table(capsys):
     assert "2 of 2 ops pass" in lines[4]
 
 
-def test_gradcheck_leaves_out_what_an_op_does_not_have(capsys):
-    assert main(["gradcheck", "argmax", "sin", "tanh", "--samples", "2"]) == 0
+def cube(derivative):
+    """An op made directly, not by @op, which would register it for the whole process."""
+    made = Op(lambda x: x * x * x, "z = x^3", samples=floats(), errors=(), outputs=1, saves=(), floating=False)
+    made.name = "cube"
+    made.vjp("x", r"3 x^2 \odot \bar z", derivative)
+    return made
+
+
+def test_gradcheck_leaves_out_what_an_op_does_not_have(capsys, monkeypatch):
+    ops = {"cube": cube(lambda g, x: 3.0 * x * x * g), **registered_ops()}
+    monkeypatch.setattr(models.gradcheck, "registered_ops", lambda: ops)
+    assert main(["gradcheck", "argmax", "cube", "tanh", "--samples", "2"]) == 0
     rows = [line.split()[1:4] for line in capsys.readouterr().out.splitlines()[1:4]]
     assert rows[0] == ["–", "–", "–"]  # no derivative
     assert float(rows[1][0]) < 1e-5
@@ -245,11 +255,8 @@ def test_gradcheck_leaves_out_what_an_op_does_not_have(capsys):
 
 
 def test_gradcheck_fails_for_a_wrong_derivative(capsys, monkeypatch):
-    # Made directly, not by @op, which would register it for the whole process.
-    cube = Op(lambda x: x * x * x, "z = x^3", samples=floats(), errors=(), outputs=1, saves=(), floating=False)
-    cube.name = "cube"
-    cube.vjp("x", r"2 x \odot \bar z", lambda g, x: 2.0 * x * g)
-    monkeypatch.setattr(models.gradcheck, "registered_ops", lambda: {"cube": cube, **registered_ops()})
+    ops = {"cube": cube(lambda g, x: 2.0 * x * g), **registered_ops()}
+    monkeypatch.setattr(models.gradcheck, "registered_ops", lambda: ops)
     assert main(["gradcheck", "cube", "tanh"]) == 1
     captured = capsys.readouterr()
     assert "FAILED" in captured.out.splitlines()[1]

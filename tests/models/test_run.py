@@ -88,26 +88,39 @@ def empty(path):
 
 def resize_the_model(path):
     arrays, about = load_file(path)
-    config = json.loads(about["config"])
-    config["model"]["hidden_size"] += 1
-    save_file(arrays, path, {**about, "config": json.dumps(config)})
+    run = json.loads(about["run"])
+    run["config"]["model"]["hidden_size"] += 1
+    save_file(arrays, path, {"run": json.dumps(run)})
 
 
 def add_a_setting(path):
     arrays, about = load_file(path)
-    config = json.loads(about["config"])
-    config["model"]["wings"] = 2
-    save_file(arrays, path, {**about, "config": json.dumps(config)})
+    run = json.loads(about["run"])
+    run["config"]["model"]["wings"] = 2
+    save_file(arrays, path, {"run": json.dumps(run)})
+
+
+def spoil_the_metadata(path):
+    save_file(load_file(path)[0], path, {"run": "{"})
+
+
+def forget_the_tokenizer(path):
+    arrays, about = load_file(path)
+    run = json.loads(about["run"])
+    del run["target_tokenizer"]
+    save_file(arrays, path, {"run": json.dumps(run)})
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_nothing, "is no checkpoint of this program: it lacks 'config'"),
+        (damage_nothing, "is no checkpoint of this program: it lacks 'run'"),
         (cut_off, "is damaged"),
         (fill_with_noise, "is damaged"),
         (empty, "is damaged"),
         (resize_the_model, "do not fit the model"),
+        (spoil_the_metadata, "is no checkpoint of this program: Expecting property name"),
+        (forget_the_tokenizer, "it lacks 'target_tokenizer'"),
         (add_a_setting, "there is no setting 'model.wings'"),
     ],
 )

@@ -1,0 +1,192 @@
+"""The Transformer: what holds for every model, and that it is PyTorch's with the same weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import translators as t
+
+import tinygrad_attn as ta
+from models import transformer
+from models.build import build_model
+from models.config import ModelConfig
+from models.evaluation import token_loss
+from models.transformer import Transformer
+from tinygrad_attn import Tensor
+from tinygrad_attn.nn.positional import sinusoids
+from tinygrad_attn.serialize import load_file, save_file
+
+LAYERS, HEADS = 2, 2
+OPTIONS = [{}, {"positions": "learned"}, {"tied_output": True}, {"tied_output": True, "shared_embeddings": True}]
+ENCODER = [f"encoder.layers.{i}.self_attn" for i in range(LAYERS)]
+DECODER = [f"decoder.layers.{i}.self_attn" for i in range(LAYERS)]
+ACROSS = [f"decoder.layers.{i}.multihead_attn" for i in range(LAYERS)]
+
+
+def make(d_model=4, d_ff=6, dropout=0.0, dtype=np.float64, **options):
+    sizes = (t.SOURCE_SIZE, t.SOURCE_SIZE if options.get("shared_embeddings") else t.TARGET_SIZE)
+    return Transformer(
+        *sizes, d_model, HEADS, LAYERS, LAYERS, d_ff, max_length=9, dropout=dropout, dtype=dtype, **options
+    )
+
+
+@pytest.fixture(params=OPTIONS, ids=lambda options: ",".join(map(str, options)) or "plain")
+def model(request):
+    ta.manual_seed(0)
+    return make(**request.param).eval()
+
+
+def test_gradients(model):
+    t.check_gradients(model, most=24)
+
+
+def test_steps_padding_and_causality(model):
+    t.check_steps(model, over_target=DECODER)
+    t.check_padding(model)
+    t.check_causality(model)
+
+
+def test_weights_of_every_layer_and_head(model):
+    weights = t.check_weights(model, ENCODER + ACROSS, HEADS)
+    assert set(weights) == {*ENCODER, *DECODER, *ACROSS}
+    steps = t.whole_batch().target_in.shape[1]
+    for place in DECODER:
+        assert weights[place].shape == (3, HEADS, steps, steps)
+        np.testing.assert_allclose(weights[place].sum(axis=-1), 1.0, **t.EXACT)
+        assert not np.triu(weights[place], 1).any()
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_files_and_learning(options, tmp_path):
+    ta.manual_seed(0)
+    t.check_files(lambda: make(**options), tmp_path)
+    t.check_overfits(make(d_model=16, d_ff=32, dtype=np.float32, **options), learning_rate=0.01)
+
+
+def test_dropout():
+    t.check_dropout(make(dropout=0.5))
+
+
+def test_tied_parameters_are_one():
+    plain, tied = make(), make(tied_output=True)
+    shared = make(tied_output=True, shared_embeddings=True)
+    assert tied.output.weight is tied.target_embedding.weight
+    assert tied.source_embedding is not tied.target_embedding
+    assert shared.source_embedding is shared.target_embedding
+    assert len(list(plain.parameters())) - 2 == len(list(tied.parameters())) - 1 == len(list(shared.parameters()))
+
+
+def test_embeddings_are_as_large_as_positions():
+    ta.manual_seed(0)
+    model = Transformer(1000, 1000, d_model=64, heads=1, encoder_layers=1, decoder_layers=1, d_ff=1)
+    for embedding in (model.source_embedding, model.target_embedding):
+        assert abs(embedding.weight.array.std() * 8.0 - 1.0) < 0.02
+
+
+def test_keys_and_values_are_kept():
+    model = make().eval()
+    batch = t.whole_batch()
+    state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
+    for place in range(3):
+        before = state
+        _, state, _ = model.step(state, Tensor(batch.target_in[:, place]))
+        for now, earlier in zip(state.layers, before.layers, strict=True):
+            assert now.memory is earlier.memory
+            assert now.past.keys.shape == now.past.values.shape == (3, HEADS, place + 1, 2)
+            if earlier.past is not None:
+                np.testing.assert_array_equal(now.past.keys.array[:, :, :place], earlier.past.keys.array)
+
+
+def test_the_defaults_are_those_of_the_base_model():
+    settings = ModelConfig(name="transformer")
+    sizes = (settings.d_model, settings.encoder_layers, settings.decoder_layers, settings.heads, settings.d_ff)
+    assert sizes == (512, 6, 6, 8, 2048)
+
+
+def test_it_is_built_from_its_settings():
+    settings = ModelConfig(
+        name="transformer", d_model=6, heads=3, encoder_layers=1, decoder_layers=2, d_ff=5, positions="learned",
+        tied_output=True, shared_embeddings=True, max_length=12, dropout=0.1,
+    )  # fmt: skip
+    model = build_model(settings, 8, 8, np.float64)
+    assert isinstance(model, Transformer)
+    assert model.transformer.decoder.layers[1].linear1.weight.shape == (5, 6)
+    assert model.transformer.decoder.layers[0].self_attn.num_heads == 3
+    assert len(model.transformer.encoder.layers) == 1
+    assert model.target_positions.weight.shape == (12, 6)
+    assert model.output.weight is model.source_embedding.weight
+    assert model.dropout.p == model.transformer.encoder.layers[0].dropout.p == 0.1
+    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(ModelConfig)}
+    assert choices["positions"] == transformer.POSITIONS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"positions": "rotary"}, "positions must be one of sinusoidal, learned, got 'rotary'"),
+        ({"shared_embeddings": True}, "needs one vocabulary for source and target, theirs have 8 and 7 symbols"),
+        ({"heads": 3, "d_model": 4}, "num_heads 3 does not divide embed_dim 4"),
+    ],
+)
+def test_refused_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        Transformer(8, 7, **{"encoder_layers": 1, "decoder_layers": 1, "d_model": 8, "d_ff": 2, **options})
+
+
+def test_a_sentence_longer_than_the_learned_positions():
+    source = Tensor(np.full((1, 10), 4))
+    with pytest.raises(ValueError, match="places 0 to 9 are not all within max_length 9"):
+        make(positions="learned").encode(source, Tensor(np.ones((1, 10), dtype=bool)))
+
+
+# -- PyTorch -----------------------------------------------------------------------------------------------------------
+
+
+def torch_logits(torch, reference, model, batch):
+    """What PyTorch's Transformer makes of the batch between this model's embeddings and its output layer."""
+
+    def embed(tokens, embedding):
+        vectors = embedding.weight.array[tokens] * np.sqrt(model.d_model)
+        return torch.tensor(vectors + sinusoids(tokens.shape[1], model.d_model))
+
+    padding = torch.tensor(~batch.source_mask)
+    decoded = reference(
+        embed(batch.source, model.source_embedding),
+        embed(batch.target_in, model.target_embedding),
+        tgt_mask=reference.generate_square_subsequent_mask(batch.target_in.shape[1], dtype=torch.float64),
+        src_key_padding_mask=padding.clone(),
+        memory_key_padding_mask=padding.clone(),
+        tgt_is_causal=True,
+    )
+    return decoded @ torch.tensor(model.output.weight.array).T + torch.tensor(model.output.bias.array)
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")  # of a path that PyTorch does not take here
+def test_it_is_pytorchs_transformer_there_and_back_through_a_file(tmp_path):
+    torch = pytest.importorskip("torch")
+    files = pytest.importorskip("safetensors.torch")
+    ta.manual_seed(0)
+    model = make(d_model=8, d_ff=10)
+    t.train(model, steps=5, learning_rate=0.05)  # biases and norms are no longer all alike
+    batch = t.whole_batch()
+    reference = torch.nn.Transformer(8, HEADS, LAYERS, LAYERS, 10, dropout=0.0, batch_first=True, dtype=torch.float64)
+
+    save_file(model.transformer.state_dict(), tmp_path / "there.safetensors")
+    reference.load_state_dict(files.load_file(tmp_path / "there.safetensors"))
+    logits = t.run(model, batch)
+    expected = torch_logits(torch, reference, model, batch)
+    np.testing.assert_allclose(logits.array, expected.detach().numpy(), rtol=0, atol=1e-10)
+
+    token_loss(logits, batch).backward()
+    goal = torch.tensor(batch.target_out.reshape(-1))
+    torch.nn.functional.cross_entropy(expected.reshape(len(goal), -1), goal, ignore_index=0).backward()
+    theirs = dict(reference.named_parameters())
+    for name, parameter in model.transformer.named_parameters():
+        np.testing.assert_allclose(parameter.grad.array, theirs[name].grad.numpy(), rtol=0, atol=1e-10, err_msg=name)
+
+    files.save_file(reference.state_dict(), tmp_path / "back.safetensors")
+    other = make(d_model=8, d_ff=10).eval()
+    other.transformer.load_state_dict(load_file(tmp_path / "back.safetensors")[0])
+    for part in ("source_embedding", "target_embedding", "output"):
+        getattr(other, part).load_state_dict(getattr(model, part).state_dict())
+    np.testing.assert_array_equal(t.run(other, batch).array, logits.array)
