@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from typing import NoReturn
 
 __all__ = ["main"]
 
-INTERRUPTED, USER_ERROR, CHECK_FAILED = 130, 2, 1
+CHECK_FAILED, USER_ERROR = 1, 2
+INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13  # as shells count the signals SIGINT and SIGPIPE
 
 # What --quick sets: enough to see everything work, not enough to learn much.
 _QUICK = {
@@ -58,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those of the process if None.
 
     Returns:
-        The exit code: 0 for success, 1 for a failed check, 2 for a user's error (one line on stderr), 130 for Ctrl-C.
+        The exit code: 0 for success, 1 for a failed check, 2 for a user's error (one line on stderr), 130 for Ctrl-C,
+        141 if whoever read the output has left.
     """
     parsed = _parser().parse_args(arguments)
     # Threads that wait for work sleep. Left to spin, they take the cores from whatever else runs on the machine, and
@@ -76,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has enough of it. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return PIPE_CLOSED
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except KeyboardInterrupt:
@@ -142,6 +145,10 @@ def _positive(text: str) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    # Before training, not when it comes to saving.
+    missing = [name for name in ("safetensors", "matplotlib", "rich") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CommandError(f"training needs {', '.join(missing)}: pip install 'tinygrad-attn[models]'")
     from .config import load_config
     from .data import load_text, train_tokenizers
     from .progress import make_progress

@@ -19,6 +19,7 @@ from matplotlib.ft2font import FT2Font
 from tinygrad_attn.serialize import atomic_path
 
 from .alignment import Alignment
+from .data.vocabulary import JOINER
 
 __all__ = ["find_fonts", "plot_attention", "plot_learning_curve"]
 
@@ -86,8 +87,8 @@ def plot_attention(alignments: Sequence[Alignment], path: str | os.PathLike[str]
         What the reader should know: which characters no font has, shown as their code points, and which font to
         install; empty if all is legible.
     """
-    labels = "".join(symbol for alignment in alignments for symbol in (*alignment.source, *alignment.target))
-    fonts, missing = find_fonts(labels + "␣")
+    symbols = [symbol for alignment in alignments for symbol in (*alignment.source, *alignment.target)]
+    fonts, missing = find_fonts("".join(map(_visible, symbols)))
     heights, widths = zip(*[alignment.weights.shape for alignment in alignments], strict=True)
     columns = min(2, len(alignments))
     rows = -(-len(alignments) // columns)
@@ -110,9 +111,14 @@ def plot_attention(alignments: Sequence[Alignment], path: str | os.PathLike[str]
 
 
 def _label(symbol: str, missing: str) -> str:
-    """A symbol as it can be shown: a space visible, and a character that no font has as its code point."""
-    shown = "".join(f"U+{ord(character):04X}" if character in missing else character for character in symbol)
-    return shown.replace(" ", "␣").replace("$", r"\$")
+    """A symbol as it can be shown: a character that no font has as its code point."""
+    shown = "".join(f"U+{ord(character):04X}" if character in missing else character for character in _visible(symbol))
+    return shown.replace("$", r"\$")
+
+
+def _visible(symbol: str) -> str:
+    """A space, and the joiner of words, as signs that common fonts have."""
+    return symbol.replace(" ", "␣").replace(JOINER, "▪")
 
 
 def _advice(missing: str) -> str:

@@ -87,12 +87,12 @@ class LiveProgress:
         self.bar = Bar(TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
         self.pace = _Pace(0, 0)
         self.task = self.bar.add_task("", total=None)
-        self.bar.start()
 
     def start(self, done: int, total: int) -> None:
         """See `Progress`."""
         self.pace = _Pace(done, total)
         self.bar.update(self.task, completed=done, total=total, description=_FIRST_STEP)
+        self.bar.start()
 
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """See `Progress`."""

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from .alignment import align
-from .data.batches import Example
+from .data import Tokenizer
+from .data.parallel import Pair
 from .decoding import translate
-from .evaluation import Figures
+from .evaluation import Figures, exact_match
 from .interface import Translator
 from .progress import clock
 from .run import Run
@@ -25,9 +26,9 @@ _LONGEST = 40
 _GOOD = 0.98
 
 
-def choose_examples(pairs: Sequence[Example], seed: int) -> list[Example]:
+def choose_examples(pairs: Sequence[Pair], source: Tokenizer, seed: int) -> list[Pair]:
     """A few of the pairs by chance, short ones if there are any."""
-    short = [pair for pair in pairs if len(pair[0]) <= _LONGEST] or list(pairs)
+    short = [pair for pair in pairs if len(source.encode(pair[0])) <= _LONGEST] or list(pairs)
     chosen = np.random.default_rng(seed).choice(len(short), size=min(_EXAMPLES, len(short)), replace=False)
     return [short[i] for i in sorted(chosen.tolist())]
 
@@ -42,17 +43,17 @@ def describe_epoch(row: Mapping[str, Any], epochs: int) -> str:
     )
 
 
-def show_translations(run: Run, model: Translator, examples: Sequence[Example]) -> str:
+def show_translations(run: Run, model: Translator, examples: Sequence[Pair]) -> str:
     """A line for each example: source, translation, and the reference where it is another."""
     lines = []
-    translations = translate(model, [source for source, _ in examples], run.config.decoding)
+    translations = translate(model, [run.source.encode(source) for source, _ in examples], run.config.decoding)
     for (source, target), translation in zip(examples, translations, strict=True):
-        verdict = "✓" if translation == list(target) else f"✗ ({run.target.decode(target)})"
-        lines.append(f"    {run.source.decode(source)} → {run.target.decode(translation)} {verdict}")
+        right = exact_match([translation], [run.target.encode(target)])
+        lines.append(f"    {source} → {run.target.decode(translation)} {'✓' if right else f'✗ ({target})'}")
     return "\n".join(lines)
 
 
-def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> str:
+def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], examples: Sequence[Pair]) -> str:
     """Draw ``learning_curve.png``, and ``attention.png`` if the model has attention on the source.
 
     Returns:
@@ -61,7 +62,7 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
     from .plots import plot_attention, plot_learning_curve
 
     plot_learning_curve(history, run.directory / "learning_curve.png")
-    sources = [source for source, _ in examples]
+    sources = [run.source.encode(source) for source, _ in examples]
     model.eval()
     alignments = [
         head
@@ -72,9 +73,9 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
     return plot_attention(alignments, run.directory / "attention.png") if alignments else ""
 
 
-def last_words(run: Run, figures: Figures, seconds: float, examples: Sequence[Example]) -> str:
+def last_words(run: Run, figures: Figures, seconds: float, examples: Sequence[Pair]) -> str:
     """How good the model became, and what to try next."""
-    example = shlex.quote(run.source.decode(examples[0][0]))
+    example = shlex.quote(examples[0][0])
     pictures = ", ".join(sorted(path.name for path in run.directory.glob("*.png")))
     if figures.exact_match > _GOOD:
         change = f"model.hidden_size={max(1, run.config.model.hidden_size // 2)}"

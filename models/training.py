@@ -87,7 +87,7 @@ class Trainer:
         self.valid = encode_pairs(text.valid, run.source, run.target)
         self.test = encode_pairs(text.test, run.source, run.target)
         self.steps = sum(self.train_batches.count(epoch) for epoch in range(settings.epochs))
-        self.examples = choose_examples(self.test, settings.seed)
+        self.examples = choose_examples(text.test, run.source, settings.seed)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 

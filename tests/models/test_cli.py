@@ -129,6 +129,11 @@ def test_mistakes_in_training(capsys, arguments, words):
     refused(capsys, ["train", *arguments], *words)
 
 
+def test_packages_that_are_missing_are_named_before_training(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("matplotlib", "rich") else object())
+    refused(capsys, ["train"], "training needs matplotlib, rich: pip install 'tinygrad-attn[models]'")
+
+
 def break_utf8(folder):
     (folder / "train.ko").write_bytes("가\n".encode() + b"\xff\n")
     return ["train.ko, line 2", "0xff is not UTF-8"]
@@ -295,5 +300,5 @@ def test_a_reader_who_has_enough(trained):
         process.stdin.write(b"22 Nov 2026\n" * 200)
         process.stdin.close()
         errors = process.stderr.read()
-        assert process.wait() == 0
+        assert process.wait() == 141
     assert errors == b""

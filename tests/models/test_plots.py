@@ -58,8 +58,10 @@ def test_fonts_are_added_until_all_characters_are_there(monkeypatch):
     assert plots.find_fonts("cz") == (["two"], "z")
 
 
-def test_a_space_is_visible():
+def test_spaces_and_joiners_are_visible():
     assert plots._label(" ", "") == "␣"
+    assert plots._label("￭,", "") == "▪,"
+    assert plots.find_fonts("␣▪")[1] == ""
 
 
 def test_a_box_is_no_glyph():
