@@ -32,7 +32,8 @@ def pull_back(
     Args:
         node: the node whose turn it is.
         gradient: of its output, an array, or a tensor if ``create_graph``; a tuple, None among them, for several
-        outputs. edges: for each operand where its gradient goes, None if it is not wanted.
+            outputs.
+        edges: for each operand where its gradient goes, None if it is not wanted.
         create_graph: give tensors that can be differentiated again.
         grad: `tinygrad_attn.autograd.grad`, for composite ops.
 

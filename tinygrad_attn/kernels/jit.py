@@ -11,6 +11,7 @@ once.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,11 @@ from typing import Any
 import numba
 
 __all__ = ["get_num_threads", "inlined_kernel", "parallel_kernel", "serial_kernel", "set_num_threads"]
+
+# Idle workers of GNU's OpenMP, where numba uses it, turn in a loop for a millisecond before they sleep. On a machine with
+# other work that makes a step several times slower; this many turns, some microseconds, cost an idle machine nothing.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 # Division by zero gives inf or NaN as NumPy does; no fastmath, since masks are infinities.
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
