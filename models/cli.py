@@ -64,9 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         141 if whoever read the output has left.
     """
     parsed = _parser().parse_args(arguments)
-    # Threads that wait for work sleep. Left to spin, they take the cores from whatever else runs on the machine, and
-    # from the thread that they wait for: a step of training took ten times as long. Read when OpenMP is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from .config import ConfigError
     from .data import DataError
 
