@@ -21,8 +21,8 @@ import numba
 
 __all__ = ["get_num_threads", "inlined_kernel", "parallel_kernel", "serial_kernel", "set_num_threads"]
 
-# Idle workers of GNU's OpenMP, where numba uses it, turn in a loop for a millisecond before they sleep. On a machine with
-# other work that makes a step several times slower; this many turns, some microseconds, cost an idle machine nothing.
+# Idle workers of GNU's OpenMP, where numba uses it, turn in a loop for a millisecond before they sleep. On a machine
+# with other work that makes a step several times slower; this many turns, some microseconds, hardly cost an idle one.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
