@@ -1,4 +1,6 @@
-"""Softmax, forward and backward, beside PyTorch's: ``python tests/benchmarks/bench_softmax.py [CASE ...] [--threads N ...]``.
+"""Softmax, forward and backward, beside PyTorch's.
+
+``python tests/benchmarks/bench_softmax.py [CASE ...] [--threads N ...]``.
 
 Results are allocated within the call, as in a training step. A ratio above 1 means that we are faster.
 """
