@@ -181,7 +181,7 @@ def _run(
         while table.heap:
             node = heapq.heappop(table.heap)[1]
             edges = node.edges
-            if node.watch is None and wanted is None and node.op.outputs == 1:
+            if node.watch is None and wanted is None and node.plan.op.outputs == 1:
                 arrived = table.values.pop(node)
             else:
                 arrived = _arrived(node, table, wanted, results)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    from tinygrad_attn.op import Op, Rule
+    from tinygrad_attn.op import Op, Plan
     from tinygrad_attn.tensor import Tensor
 
 __all__ = [
@@ -53,35 +53,45 @@ class Node:
     """One call of an op in the graph.
 
     Attributes:
-        op: the op that was called.
-        rules: for every operand the rule that gives its gradient, or None.
+        plan: the op that was called and what follows from which of its operands required a gradient.
         edges: for every operand the `Place` its gradient goes to, or None.
-        saved: what the rules need, by name: ``(value, version)`` for an operand, the outputs' ``(array, storage,
-            version)`` for ``z``, and the rest as it is. None once a backward has passed and dropped it.
+        operands: the operands that the rules need, by position, None for the others; empty if they need none.
+        versions: the version of each of ``operands`` at the time of the call; None if nobody had written to any.
+        saved: what else the rules need, by name: the outputs' ``(array, storage, version)`` for ``z``, the rest as it
+            is.
         options: the op's options, defaults filled in.
         outputs: shape and dtype of each output.
         number: the creation number; backward takes the newest first.
         watch: the hooks, and the tensors that keep their gradient, of each output; None where there are none.
+        freed: whether a backward has passed and dropped what was saved.
     """
 
-    __slots__ = ("edges", "number", "op", "options", "outputs", "rules", "saved", "watch")
+    __slots__ = ("edges", "freed", "number", "operands", "options", "outputs", "plan", "saved", "versions", "watch")
 
     def __init__(
         self,
-        op: Op,
-        rules: Sequence[Rule | None],
+        plan: Plan,
         edges: Sequence[Place | None],
-        saved: dict[Any, Any],
+        operands: tuple[Any, ...],
+        versions: tuple[int, ...] | None,
+        saved: dict[str, Any],
         options: Mapping[str, Any],
     ) -> None:
-        self.op = op
-        self.rules = rules
+        self.plan = plan
         self.edges = edges
-        self.saved: dict[Any, Any] | None = saved
+        self.operands = operands
+        self.versions = versions
+        self.saved = saved
         self.options = options
         self.outputs: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self.number = next(_numbers)
         self.watch: dict[int, Watch] | None = None
+        self.freed = False
+
+    @property
+    def op(self) -> Op:
+        """The op that was called."""
+        return self.plan.op
 
     def __repr__(self) -> str:
         return f"<{self.op.name} backward, node {self.number}>"
@@ -94,8 +104,8 @@ class Node:
 
     def release(self) -> None:
         """Drop what was kept for the derivative; a second backward that needs it then raises."""
-        if self.saved:
-            self.saved = None
+        if self.operands or self.saved:
+            self.operands, self.saved, self.freed = (), {}, True
 
 
 class Watch:

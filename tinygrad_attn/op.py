@@ -33,7 +33,7 @@ import enum
 import inspect
 import types
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -46,7 +46,7 @@ __all__ = ["Op", "Rule", "cast", "op", "registered_ops"]
 
 _REGISTRY: dict[str, Op] = {}
 _NUMBERS = (float, int, bool, type(None))
-_NOTHING: dict[Any, Any] = {}  # saved by all the nodes that save nothing
+_NOTHING: dict[str, Any] = {}  # saved by all the nodes that save nothing
 
 
 def registered_ops() -> dict[str, Op]:
@@ -77,6 +77,13 @@ _SPECIAL = {
 }
 
 
+# For each parameter of a rule where its value comes from, and its name there (of an operand the position).
+Arguments: TypeAlias = "tuple[tuple[Source, Any], ...]"
+
+
+GRADIENT_ALONE: Arguments = ((Source.GRADIENT, "g"),)
+
+
 class Rule:
     """The derivative for one operand: its formula, the expression over tensors, and the kernel on arrays if there is
     one.
@@ -90,37 +97,47 @@ class Rule:
         self.formula = formula
         self.function = function
         self.kernel = kernel
-        self.arguments = op.arguments_of(function)
-        self.kernel_arguments = op.arguments_of(kernel)
-        self.kernel_takes_gradient_alone = [source for source, _ in self.kernel_arguments] == [Source.GRADIENT]
+        self.names = _parameter_names(function)
+        self.kernel_names = _parameter_names(kernel)
+        self.arguments = op.arguments_of(self.names)
+        self.kernel_arguments = op.arguments_of(self.kernel_names)
 
 
-class _Plan:
-    """What a call writes into the graph when a given set of its operands requires a gradient: the same at every such
-    call.
+class Plan:
+    """What a call writes into the graph when a given set of its operands requires a gradient.
 
     Attributes:
+        op: the op.
         rules: for every operand the rule that will give its gradient, or None.
+        kernels: position, kernel and arguments of each rule, if all of them have a kernel; else None.
         without_rule: an operand that requires a gradient but has no rule, or None.
-        operands: what to keep of the operands: the key in ``Node.saved`` and the position.
-        others: what else to keep, by name.
-        saves: whether there is anything to keep.
+        keeps: for each operand whether the rules need it.
+        saves: what else they need, by name.
     """
 
     def __init__(self, op: Op, mask: int, count: int) -> None:
+        self.op = op
         names = [op.operand_name(position) for position in range(count)]
         needing = [name if mask >> position & 1 else None for position, name in enumerate(names)]
         self.rules = [op.rules.get(name) if name else None for name in needing]
+        used = [(position, rule) for position, rule in enumerate(self.rules) if rule is not None]
+        self.kernels: list[tuple[int, Callable[..., Any], Arguments]] | None = None
+        if op.joint_kernel is None and all(rule.kernel is not None for _, rule in used):
+            self.kernels = [(position, rule.kernel, rule.kernel_arguments) for position, rule in used if rule.kernel]
         self.without_rule = next((name for name in needing if name and name not in op.rules), None)
-        wanted = {name for _, name in op.joint_arguments}
-        for rule in self.rules:
-            if rule is not None:
-                wanted.update(name for _, name in (*rule.arguments, *rule.kernel_arguments))
+        wanted = {name for rule in [r for _, r in used] for name in (*rule.names, *rule.kernel_names)}
+        wanted.update(op.joint_names)
         if op.reference is not None:
             wanted.update(op.operands)
-        self.operands = [((n, p) if op.variadic else n, p) for p, n in enumerate(names) if n in wanted]
-        self.others = [name for name in ("z", "shapes", "dtypes", *op.saves) if name in wanted]
-        self.saves = bool(self.operands or self.others)
+        self.keeps = [name in wanted for name in names]
+        self.keeps_all, self.keeps_none = all(self.keeps), not any(self.keeps)
+        self.saves = [name for name in ("z", "shapes", "dtypes", *op.saves) if name in wanted]
+
+    def kept(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The operands, None for those that the rules don't need."""
+        if self.keeps_none:
+            return ()
+        return tuple([o if keep else None for o, keep in zip(operands, self.keeps, strict=True)])
 
 
 class Op:
@@ -161,10 +178,11 @@ class Op:
         self.rules: dict[str, Rule] = {}
         self.reference: Callable[..., Any] | None = None
         self.joint_kernel: Callable[..., Any] | None = None
-        self.joint_arguments: tuple[tuple[Source, str], ...] = ()
+        self.joint_names: tuple[str, ...] = ()
+        self.joint_arguments: Arguments = ()
         self.operands, self.optional, self.variadic, self.defaults = _split(forward)
         self._simple = outputs == 1 and not self.saves
-        self._plans: dict[int, _Plan] = {}
+        self._plans: dict[int, Plan] = {}
 
     def __repr__(self) -> str:
         return f"<op {self.name}: {self.formula}>"
@@ -176,16 +194,18 @@ class Op:
         """The name of the operand at ``position``; all of ``*operands`` share one."""
         return self.operands[0] if self.variadic else self.operands[position]
 
-    def arguments_of(self, function: Callable[..., Any] | None) -> tuple[tuple[Source, str], ...]:
-        """Where to find what each parameter of a rule or kernel names.
+    def arguments_of(self, names: Sequence[str]) -> Arguments:
+        """Where to find what the parameters of a rule or kernel name.
 
         Raises:
             ValueError: a parameter names nothing that the op has.
         """
-        arguments = []
-        for name in _parameter_names(function) if function else ():
+        arguments: list[tuple[Source, Any]] = []
+        for name in names:
             if name in self.operands:
-                arguments.append((Source.OPERANDS if self.variadic else Source.OPERAND, name))
+                arguments.append(
+                    (Source.OPERANDS, name) if self.variadic else (Source.OPERAND, self.operands.index(name))
+                )
             elif name in self.defaults:
                 arguments.append((Source.OPTION, name))
             elif name in self.saves:
@@ -195,7 +215,8 @@ class Op:
             else:
                 known = ", ".join([*self.operands, *self.defaults, *self.saves, *_SPECIAL])
                 raise ValueError(f"{self.name}: a rule's argument {name!r} is none of {known}")
-        return tuple(arguments)
+        found = tuple(arguments)
+        return GRADIENT_ALONE if found == GRADIENT_ALONE else found
 
     # -- what is said of it --------------------------------------------------------------------------------------------
 
@@ -233,7 +254,8 @@ class Op:
         It takes what it names, as a rule does, and also the arrays in ``saves`` and ``needs`` (a bool for each
         operand). It returns a tuple with an array, or None, for each operand.
         """
-        self.joint_kernel, self.joint_arguments = function, self.arguments_of(function)
+        self.joint_kernel, self.joint_names = function, _parameter_names(function)
+        self.joint_arguments = self.arguments_of(self.joint_names)
         self._plans.clear()
         return function
 
@@ -256,7 +278,7 @@ class Op:
         # float dtype as it nearly always is, which operands need a gradient, and where that would go.
         arrays: list[Any] = []
         edges: list[Any] = []
-        mask, bit, plain, dtype = 0, 1, True, None
+        mask, bit, plain, written, dtype = 0, 1, True, False, None
         for operand in operands:
             edge = None
             if isinstance(operand, Tensor):
@@ -265,6 +287,8 @@ class Op:
                 if operand._requires_grad:
                     mask |= bit
                     edge = operand.origin or operand
+                if operand._storage is not None:
+                    written = True
                 if array.dtype is not dtype:
                     plain = plain and dtype is None
                     dtype = array.dtype
@@ -300,12 +324,14 @@ class Op:
             # `bit` has passed all operands, so the key also tells their number.
             plan = self._plans.get(mask | bit)
             if plan is None:
-                plan = self._plans[mask | bit] = _Plan(self, mask, len(operands))
+                plan = self._plans[mask | bit] = Plan(self, mask, len(operands))
             if plan.without_rule is not None:
                 self._refuse(plan.without_rule, outputs)
             else:
+                kept = operands if plan.keeps_all else plan.kept(operands)
+                versions = tuple([getattr(o, "version", 0) for o in kept]) if written else None
                 saved = self._saved(plan, operands, outputs, extra) if plan.saves else _NOTHING
-                node = Node(self, plan.rules, edges, saved, options)
+                node = Node(plan, edges, kept, versions, saved, options)
                 for index, output in enumerate(outputs):
                     array = output.array
                     node.outputs.append((array.shape, array.dtype))
@@ -317,15 +343,11 @@ class Op:
         return outputs[0] if self.outputs == 1 else outputs
 
     def _saved(
-        self, plan: _Plan, operands: tuple[Any, ...], outputs: tuple[Tensor, ...], extra: Sequence[Any]
-    ) -> dict[Any, Any]:
-        """What the rules will need, by name; with versions where it could be written to until then."""
-        saved: dict[Any, Any] = {}
-        for name, position in plan.operands:
-            operand = operands[position]
-            storage = operand._storage if isinstance(operand, Tensor) else None
-            saved[name] = (operand, 0 if storage is None else storage.version)
-        for name in plan.others:
+        self, plan: Plan, operands: tuple[Any, ...], outputs: tuple[Tensor, ...], extra: Sequence[Any]
+    ) -> dict[str, Any]:
+        """What the rules will need besides the operands, by name."""
+        saved: dict[str, Any] = {}
+        for name in plan.saves:
             if name == "z":
                 saved[name] = [(o.array, o.storage, o.version) for o in outputs]
             elif name == "shapes":
@@ -421,8 +443,10 @@ def _share_if_view(output: Tensor, operands: tuple[Any, ...]) -> None:
                 return
 
 
-def _parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
+def _parameter_names(function: Callable[..., Any] | None) -> tuple[str, ...]:
     """The parameters' names, without inspect.signature where possible: hundreds of rules are read at import."""
+    if function is None:
+        return ()
     plain = inspect.unwrap(function)
     if not isinstance(plain, types.FunctionType):
         return tuple(inspect.signature(plain).parameters)

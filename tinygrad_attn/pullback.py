@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.graph import Node, Place, Storage, set_grad_enabled
-from tinygrad_attn.op import Source
+from tinygrad_attn.op import GRADIENT_ALONE, Arguments, Source
 from tinygrad_attn.ops.reduce import sum_to
 from tinygrad_attn.ops.shape import view_as
 from tinygrad_attn.tensor import Tensor
@@ -41,13 +41,29 @@ def pull_back(
         RuntimeError: what the node had saved was freed, or changed in place.
         ValueError, TypeError: a rule gave a gradient of the wrong shape or dtype.
     """
-    op = node.op
-    if node.saved is None:
+    plan = node.plan
+    op = plan.op
+    if node.freed:
         raise RuntimeError(
             f"backward: what {op.name} had saved was freed by an earlier backward; pass retain_graph=True to that one "
             "to go again"
         )
     results: list[Any] = [None] * len(edges)
+    if plan.kernels is not None and not create_graph:
+        for position, kernel, arguments in plan.kernels:
+            edge = edges[position]
+            if edge is None:
+                continue
+            result = (
+                kernel(gradient)
+                if arguments is GRADIENT_ALONE
+                else kernel(*_values(node, arguments, gradient, True, position))
+            )
+            shape, dtype = edge.outputs[0] if type(edge) is Node else _kind(edge)
+            if type(result) is not np.ndarray or result.shape != shape or result.dtype != dtype:
+                result = _fit(node, position, result, edge)
+            results[position] = result
+        return results
     if not create_graph and op.joint_kernel is not None:
         needs = tuple([edge is not None for edge in edges])
         found = op.joint_kernel(*_values(node, op.joint_arguments, gradient, True, needs=needs))
@@ -57,15 +73,11 @@ def pull_back(
         return results
     referred: list[int] = []
     for position, edge in enumerate(edges):
-        if edge is None:
+        rule = plan.rules[position]
+        if edge is None or rule is None:
             continue
-        rule = node.rules[position]
-        assert rule is not None  # an edge exists only where a rule does
         if rule.kernel is not None and not create_graph:
-            if rule.kernel_takes_gradient_alone:
-                result = rule.kernel(gradient)
-            else:
-                result = rule.kernel(*_values(node, rule.kernel_arguments, gradient, True, position))
+            result = rule.kernel(*_values(node, rule.kernel_arguments, gradient, True, position))
         elif rule.function is not None:
             result = rule.function(*_values(node, rule.arguments, gradient, False, position))
             if not create_graph:
@@ -73,14 +85,10 @@ def pull_back(
         else:
             referred.append(position)
             continue
-        if type(edge) is Node and type(result) is np.ndarray and (result.shape, result.dtype) == edge.outputs[0]:
-            results[position] = result  # nothing to do, as nearly always
-        elif result is not None:
-            results[position] = _fit(node, position, result, edge)
+        results[position] = _fit(node, position, result, edge)
     if referred:
-        for position, result in zip(
-            referred, _through_reference(node, gradient, referred, create_graph, grad), strict=True
-        ):
+        through = _through_reference(node, gradient, referred, create_graph, grad)
+        for position, result in zip(referred, through, strict=True):
             if result is not None:
                 results[position] = _fit(node, position, result, edges[position])
     return results
@@ -88,30 +96,29 @@ def pull_back(
 
 def _values(
     node: Node,
-    arguments: tuple[tuple[Source, str], ...],
+    arguments: Arguments,
     gradient: Any,
     arrays: bool,
     position: int = 0,
     needs: tuple[bool, ...] = (),
 ) -> list[Any]:
-    """What a rule asks for by name, as arrays for a kernel, as tensors otherwise."""
+    """What a rule asks for, as arrays for a kernel, as tensors otherwise."""
     values: list[Any] = []
-    saved: dict[Any, Any] = node.saved  # type: ignore[assignment]
     for source, name in arguments:
         if source is GRADIENT:
             values.append(gradient if arrays else as_tensors(gradient))
         elif source is OPERAND:
-            value, version = saved[name]
+            value = node.operands[name]
             if isinstance(value, Tensor):
-                if value._storage is not None and value._storage.version != version:
-                    raise _changed(node, name, value.shape, version, value._storage)
+                if value._storage is not None:
+                    _check_version(node, name)
                 if arrays:
                     value = value.array
             values.append(value)
         elif source is OUTPUT:
-            values.append(_saved_outputs(node, saved[name], arrays))
+            values.append(_saved_outputs(node, node.saved[name], arrays))
         elif source is SAVED:
-            values.append(saved[name])
+            values.append(node.saved[name])
         elif source is OPTION:
             values.append(node.options[name])
         elif source is POSITION:
@@ -129,17 +136,20 @@ def as_tensors(gradient: Any) -> Any:
     return gradient if isinstance(gradient, Tensor) else Tensor(gradient)
 
 
-def _saved_operands(node: Node) -> list[Any]:
+def _saved_operands(node: Node) -> tuple[Any, ...]:
     """All operands, of an op that keeps them all."""
-    saved: dict[Any, Any] = node.saved  # type: ignore[assignment]
-    values: list[Any] = []
-    for position in range(len(node.edges)):
-        name = node.op.operand_name(position)
-        value, version = saved[(name, position) if node.op.variadic else name]
-        if isinstance(value, Tensor) and value.version != version:
-            raise _changed(node, name, value.shape, version, value.storage)
-        values.append(value)
-    return values
+    for position, value in enumerate(node.operands):
+        if isinstance(value, Tensor):
+            _check_version(node, position)
+    return node.operands
+
+
+def _check_version(node: Node, position: int) -> None:
+    """Make sure that nobody has written to a saved operand since."""
+    operand = node.operands[position]
+    version = 0 if node.versions is None else node.versions[position]
+    if operand.version != version:
+        raise _changed(node, node.op.operand_name(position), operand.shape, version, operand.storage)
 
 
 def _saved_outputs(node: Node, items: Any, arrays: bool) -> Any:
@@ -167,14 +177,18 @@ def _changed(node: Node, name: str, shape: tuple[int, ...], version: int, storag
     )
 
 
+def _kind(place: Place | None) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and dtype of the tensor whose gradient goes to ``place``."""
+    if isinstance(place, Tensor):
+        return place.array.shape, place.array.dtype
+    if type(place) is tuple:
+        return place[0].outputs[place[1]]
+    return place.outputs[0]  # type: ignore[union-attr]
+
+
 def _fit(node: Node, position: int, gradient: Any, edge: Place | None) -> Any:
     """Sum the axes away along which the operand was broadcast, and check the rest."""
-    if type(edge) is Node:
-        shape, dtype = edge.outputs[0]
-    elif type(edge) is tuple:
-        shape, dtype = edge[0].outputs[edge[1]]
-    else:
-        shape, dtype = edge.array.shape, edge.array.dtype  # type: ignore[union-attr]
+    shape, dtype = _kind(edge)
     if gradient.shape != shape:
         gradient = _sum_to(gradient, shape, node)
     if not isinstance(gradient, (np.ndarray, Tensor)):
