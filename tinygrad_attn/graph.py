@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    from tinygrad_attn.op import Op, Plan
+    from tinygrad_attn.op import Op
+    from tinygrad_attn.rule import Plan
     from tinygrad_attn.tensor import Tensor
 
 __all__ = [

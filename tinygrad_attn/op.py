@@ -29,16 +29,16 @@ checks shapes.
 
 from __future__ import annotations
 
-import enum
 import inspect
 import types
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from tinygrad_attn.dtypes import promote
 from tinygrad_attn.graph import Node, Place, modes
+from tinygrad_attn.rule import GRADIENT_ALONE, SPECIAL, Arguments, Plan, Rule, Source, parameter_names
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
 from tinygrad_attn.tensor import Tensor, as_array, share
 
@@ -52,92 +52,6 @@ _NOTHING: dict[str, Any] = {}  # saved by all the nodes that save nothing
 def registered_ops() -> dict[str, Op]:
     """Every op defined so far, by name."""
     return dict(_REGISTRY)
-
-
-class Source(enum.Enum):
-    """Where the engine finds what a rule asks for by name."""
-
-    GRADIENT = enum.auto()
-    OUTPUT = enum.auto()
-    OPERAND = enum.auto()
-    OPERANDS = enum.auto()
-    SAVED = enum.auto()
-    OPTION = enum.auto()
-    POSITION = enum.auto()
-    NEEDS = enum.auto()
-
-
-_SPECIAL = {
-    "g": Source.GRADIENT,
-    "z": Source.OUTPUT,
-    "shapes": Source.SAVED,
-    "dtypes": Source.SAVED,
-    "position": Source.POSITION,
-    "needs": Source.NEEDS,
-}
-
-
-# For each parameter of a rule where its value comes from, and its name there (of an operand the position).
-Arguments: TypeAlias = "tuple[tuple[Source, Any], ...]"
-
-
-GRADIENT_ALONE: Arguments = ((Source.GRADIENT, "g"),)
-
-
-class Rule:
-    """The derivative for one operand: its formula, the expression over tensors, and the kernel on arrays if there is
-    one.
-
-    ``arguments`` and ``kernel_arguments`` say for each parameter of the two what the engine passes to it.
-    """
-
-    def __init__(
-        self, op: Op, formula: str, function: Callable[..., Any] | None, kernel: Callable[..., Any] | None
-    ) -> None:
-        self.formula = formula
-        self.function = function
-        self.kernel = kernel
-        self.names = _parameter_names(function)
-        self.kernel_names = _parameter_names(kernel)
-        self.arguments = op.arguments_of(self.names)
-        self.kernel_arguments = op.arguments_of(self.kernel_names)
-
-
-class Plan:
-    """What a call writes into the graph when a given set of its operands requires a gradient.
-
-    Attributes:
-        op: the op.
-        rules: for every operand the rule that will give its gradient, or None.
-        kernels: position, kernel and arguments of each rule, if all of them have a kernel; else None.
-        without_rule: an operand that requires a gradient but has no rule, or None.
-        keeps: for each operand whether the rules need it.
-        saves: what else they need, by name.
-    """
-
-    def __init__(self, op: Op, mask: int, count: int) -> None:
-        self.op = op
-        names = [op.operand_name(position) for position in range(count)]
-        needing = [name if mask >> position & 1 else None for position, name in enumerate(names)]
-        self.rules = [op.rules.get(name) if name else None for name in needing]
-        used = [(position, rule) for position, rule in enumerate(self.rules) if rule is not None]
-        self.kernels: list[tuple[int, Callable[..., Any], Arguments]] | None = None
-        if op.joint_kernel is None and all(rule.kernel is not None for _, rule in used):
-            self.kernels = [(position, rule.kernel, rule.kernel_arguments) for position, rule in used if rule.kernel]
-        self.without_rule = next((name for name in needing if name and name not in op.rules), None)
-        wanted = {name for rule in [r for _, r in used] for name in (*rule.names, *rule.kernel_names)}
-        wanted.update(op.joint_names)
-        if op.reference is not None:
-            wanted.update(op.operands)
-        self.keeps = [name in wanted for name in names]
-        self.keeps_all, self.keeps_none = all(self.keeps), not any(self.keeps)
-        self.saves = [name for name in ("z", "shapes", "dtypes", *op.saves) if name in wanted]
-
-    def kept(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The operands, None for those that the rules don't need."""
-        if self.keeps_none:
-            return ()
-        return tuple([o if keep else None for o, keep in zip(operands, self.keeps, strict=True)])
 
 
 class Op:
@@ -210,10 +124,10 @@ class Op:
                 arguments.append((Source.OPTION, name))
             elif name in self.saves:
                 arguments.append((Source.SAVED, name))
-            elif name in _SPECIAL:
-                arguments.append((_SPECIAL[name], name))
+            elif name in SPECIAL:
+                arguments.append((SPECIAL[name], name))
             else:
-                known = ", ".join([*self.operands, *self.defaults, *self.saves, *_SPECIAL])
+                known = ", ".join([*self.operands, *self.defaults, *self.saves, *SPECIAL])
                 raise ValueError(f"{self.name}: a rule's argument {name!r} is none of {known}")
         found = tuple(arguments)
         return GRADIENT_ALONE if found == GRADIENT_ALONE else found
@@ -254,7 +168,7 @@ class Op:
         It takes what it names, as a rule does, and also the arrays in ``saves`` and ``needs`` (a bool for each
         operand). It returns a tuple with an array, or None, for each operand.
         """
-        self.joint_kernel, self.joint_names = function, _parameter_names(function)
+        self.joint_kernel, self.joint_names = function, parameter_names(function)
         self.joint_arguments = self.arguments_of(self.joint_names)
         self._plans.clear()
         return function
@@ -441,17 +355,6 @@ def _share_if_view(output: Tensor, operands: tuple[Any, ...]) -> None:
             if isinstance(operand, Tensor) and np.may_share_memory(operand.array, output.array):
                 share(operand, output)
                 return
-
-
-def _parameter_names(function: Callable[..., Any] | None) -> tuple[str, ...]:
-    """The parameters' names, without inspect.signature where possible: hundreds of rules are read at import."""
-    if function is None:
-        return ()
-    plain = inspect.unwrap(function)
-    if not isinstance(plain, types.FunctionType):
-        return tuple(inspect.signature(plain).parameters)
-    code = plain.__code__
-    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def _split(forward: Callable[..., Any]) -> tuple[tuple[str, ...], frozenset[str], bool, dict[str, Any]]:

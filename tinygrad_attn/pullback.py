@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.graph import Node, Place, Storage, set_grad_enabled
-from tinygrad_attn.op import GRADIENT_ALONE, Arguments, Source
 from tinygrad_attn.ops.reduce import sum_to
 from tinygrad_attn.ops.shape import view_as
+from tinygrad_attn.rule import GRADIENT_ALONE, Arguments, Source
 from tinygrad_attn.tensor import Tensor
 
 __all__ = ["as_tensors", "pull_back"]
