@@ -18,26 +18,26 @@ __all__ = ["Alignment", "align"]
 
 @dataclass(frozen=True)
 class Alignment:
-    """The attention of one translation: weights (T, S), and a symbol for each of its T rows and S columns."""
+    """The attention of one translation: of every place and head, and a symbol for each row and column."""
 
-    weights: np.ndarray[Any, Any]
+    weights: dict[str, np.ndarray[Any, Any]]
+    """By place of attention on the source, as the model names it: (heads, T, S). Empty for a model without."""
     source: Sequence[str]
+    """The S symbols of the columns."""
     target: Sequence[str]
+    """The T symbols of the rows; the last is ``</s>``."""
 
 
 def align(
     model: Translator, source: Tokenizer, target: Tokenizer, sentence: Sequence[int], translation: Sequence[int]
-) -> dict[str, list[Alignment]]:
+) -> Alignment:
     """The attention with which ``model`` reads ``sentence`` while it is led along ``translation``.
 
     Args:
         model: in evaluation mode.
         source, target: the tokenizers of the ids.
-        sentence, translation: ids without control symbols. The translation may be the model's own or any other.
-
-    Returns:
-        For each place of attention on the source, as the model names it, one alignment a head. The last row is that of
-        ``</s>``.
+        sentence, translation: ids without control symbols, at least one in the sentence. The translation may be the
+            model's own or any other.
     """
     ids = np.array([sentence], dtype=np.int64)
     with no_grad():
@@ -47,9 +47,9 @@ def align(
             Tensor(np.array([[START, *translation]])),
             need_weights=True,
         )
-    columns, rows = source.symbols_of(sentence), target.symbols_of([*translation, END])
-    return {
-        place: [Alignment(head, columns, rows) for head in tensor.array[0]]
-        for place, tensor in weights.items()
-        if tensor.shape[-2:] == (len(rows), len(columns))
-    }
+    return Alignment(
+        # Self-attention relates the symbols of one side to each other. Its shape does not tell: T may equal S.
+        {place: tensor.array[0] for place, tensor in weights.items() if not place.endswith("self_attn")},
+        source.symbols_of(sentence),
+        target.symbols_of([*translation, END]),
+    )

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["main"]
+__all__ = ["CommandError", "main"]
 
 CHECK_FAILED, USER_ERROR = 1, 2
 INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13  # as shells count the signals SIGINT and SIGPIPE
@@ -100,7 +100,9 @@ def _parser() -> _Parser:
         "train", help="train a model; without options, one that reads dates in English and Korean"
     )
     train.set_defaults(command=_train, parser=train)
-    train.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+    train.add_argument(
+        "--config", metavar="NAME", help="settings: the name of one of the configs in models/configs, or a TOML file"
+    )
     train.add_argument(
         "--set", metavar="SECTION.KEY=VALUE", nargs="+", action="extend", default=[], help="change settings"
     )
@@ -118,6 +120,39 @@ def _parser() -> _Parser:
         "texts", metavar="TEXT", nargs="*", default=[], help="a text (default: each line of standard input)"
     )
     translate.add_argument("--file", metavar="FILE", help="translate each line of a file")
+    _add_decoding(translate)
+    translate.add_argument(
+        "--n-best", metavar="N", type=_positive, help="print N translations a line: its number, score, translation"
+    )
+    translate.add_argument(
+        "--attention", metavar="FILE", help="draw what the model attended to in the first few sentences, as PNG"
+    )
+
+    evaluate = commands.add_parser("evaluate", help="measure a run: BLEU, chrF and more, and each by source length")
+    evaluate.set_defaults(command=_evaluate, parser=evaluate)
+    evaluate.add_argument("run", metavar="RUN", help="a run folder that train has made")
+    _add_split(evaluate)
+    _add_decoding(evaluate)
+    evaluate.add_argument(
+        "--bleu-tokenizer",
+        metavar="NAME",
+        choices=("13a", "intl", "zh", "char", "none"),
+        help="what BLEU counts as a word: 13a, intl, zh, char or none (default: 13a; for generated data its symbols)",
+    )
+    evaluate.add_argument(
+        "--bleu-lowercase",
+        action=argparse.BooleanOptionalAction,
+        help="compare without case (default: if the model was trained without)",
+    )
+    evaluate.add_argument("--json", action="store_true", help="print the evaluation as JSON instead of tables")
+
+    compare = commands.add_parser("compare", help="one table and one picture of several evaluated runs")
+    compare.set_defaults(command=_compare, parser=compare)
+    compare.add_argument("runs", metavar="RUN", nargs="+", help="a run folder that evaluate has measured")
+    _add_split(compare)
+    compare.add_argument(
+        "--out", metavar="FILE", default="comparison.png", help="the picture (default: comparison.png)"
+    )
 
     gradcheck = commands.add_parser(
         "gradcheck", help="check the derivatives of all ops, or of some, against finite differences"
@@ -129,6 +164,21 @@ def _parser() -> _Parser:
     )
     gradcheck.add_argument("--seed", metavar="N", type=int, default=0, help="of the samples (default: 0)")
     return parser
+
+
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--split", metavar="SPLIT", choices=("test", "valid"), default="test", help="test (default) or valid"
+    )
+
+
+def _add_decoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--beam", metavar="N", type=_positive, help="width of the beam; 1 is greedy (default: the run's)"
+    )
+    parser.add_argument(
+        "--length-penalty", metavar="A", type=float, help="exponent of the beam's length penalty (default: the run's)"
+    )
 
 
 def _positive(text: str) -> int:
@@ -146,7 +196,7 @@ def _train(arguments: argparse.Namespace) -> int:
     missing = [name for name in ("safetensors", "matplotlib", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         raise CommandError(f"training needs {', '.join(missing)}: pip install 'tinygrad-attn[models]'")
-    from .config import load_config
+    from .config import find_config, load_config
     from .data import load_text, train_tokenizers
     from .progress import make_progress
     from .run import LAST, Run, RunError
@@ -158,7 +208,8 @@ def _train(arguments: argparse.Namespace) -> int:
             run, arrays, position = Run.open(arguments.resume, LAST)
             text = load_text(run.config.data)
         else:
-            config = load_config(arguments.config, [*_overrides(arguments), *arguments.set])
+            path = find_config(arguments.config) if arguments.config else None
+            config = load_config(path, [*_overrides(arguments), *arguments.set])
             text = load_text(config.data)
             folder = arguments.out or _new_folder(text.name, config.model.name)
             run = Run(folder, config, *train_tokenizers(text, config.data))
@@ -194,18 +245,18 @@ def _refuse_with_resume(arguments: argparse.Namespace) -> None:
 def _overrides(arguments: argparse.Namespace) -> list[str]:
     """What the options other than --set say about settings; the quick ones first, so that all others win."""
     overrides = [f"{name}={value}" for name, value in _QUICK.items()] if arguments.quick else []
+    languages = {"source": arguments.source, "target": arguments.target}
     if arguments.data is None:
-        if arguments.source or arguments.target:
+        if any(languages.values()):
             raise CommandError("--source and --target name files in the folder that --data names; give --data too")
         return overrides
-    if not (arguments.source and arguments.target):
+    if not (all(languages.values()) or arguments.config):
         raise CommandError(
             "--data needs --source and --target, the endings of the files, as in --source ko --target en"
         )
     # Absolute, so that --resume finds it from anywhere.
-    directory = Path(arguments.data).absolute()
-    settings = {"kind": "parallel", "directory": directory, "source": arguments.source, "target": arguments.target}
-    return [*overrides, *(f"data.{name}={value}" for name, value in settings.items())]
+    settings = {"kind": "parallel", "directory": Path(arguments.data).absolute(), **languages}
+    return [*overrides, *(f"data.{name}={value}" for name, value in settings.items() if value)]
 
 
 def _new_folder(data: str, model: str) -> Path:
@@ -218,34 +269,25 @@ def _new_folder(data: str, model: str) -> Path:
     return folder
 
 
-# -- translate -------------------------------------------------------------------------------------------------------
+# -- translate, evaluate and compare ---------------------------------------------------------------------------------
 
 
 def _translate(arguments: argparse.Namespace) -> int:
-    if arguments.texts and arguments.file:
-        raise CommandError("give texts or --file, not both")
-    from .run import Run, RunError
-    from .translating import batches_of, lines_of, lines_of_standard_input, translate_lines
+    from .commands import translate
 
-    try:
-        run, model = Run.load(arguments.run)
-    except RunError as error:
-        raise CommandError(str(error)) from error
-    if arguments.texts:
-        lines = iter(arguments.texts)
-    elif arguments.file:
-        lines = lines_of(Path(arguments.file))
-    else:
-        lines = lines_of_standard_input()
-    # Somebody who types wants an answer to each line.
-    typed = not arguments.texts and not arguments.file and sys.stdin.isatty()
-    for batch in batches_of(lines, 1 if typed else run.config.decoding.batch_size):
-        translations, warnings = translate_lines(run, model, batch)
-        for warning in warnings:
-            print(f"warning: {warning}", file=sys.stderr)
-        for translation in translations:
-            print(translation, flush=typed)
-    return 0
+    return translate(arguments)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from .commands import evaluate
+
+    return evaluate(arguments)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from .commands import compare
+
+    return compare(arguments)
 
 
 # -- gradcheck -------------------------------------------------------------------------------------------------------

@@ -23,7 +23,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-__all__ = ["Config", "ConfigError", "DataConfig", "DecodingConfig", "ModelConfig", "TrainingConfig", "load_config"]
+__all__ = [
+    "CONFIGS",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "DecodingConfig",
+    "ModelConfig",
+    "TrainingConfig",
+    "find_config",
+    "load_config",
+]
+
+CONFIGS = Path(__file__).parent / "configs"
+"""The configs that come with the package, one file for each result in the README."""
 
 Value = str | bool | int | float
 
@@ -39,11 +52,12 @@ def _setting(
     choices: tuple[str, ...] = (),
     minimum: float = -math.inf,
     above: float = -math.inf,
+    most: float = math.inf,
     below: float = math.inf,
     models: tuple[str, ...] = (),
 ) -> Any:
     """A field: its default, what it means, the values it may have, and the models it belongs to; none named is all."""
-    limits = {"choices": choices, "minimum": minimum, "above": above, "below": below}
+    limits = {"choices": choices, "minimum": minimum, "above": above, "most": most, "below": below}
     return dataclasses.field(default=default, metadata={"about": about, "models": models, **limits})
 
 
@@ -73,6 +87,8 @@ class _Section:
                 raise ConfigError(f"{key}: expected at least {limits['minimum']}, got {value!r}")
             if value <= limits["above"]:
                 raise ConfigError(f"{key}: expected more than {limits['above']}, got {value!r}")
+            if value > limits["most"]:
+                raise ConfigError(f"{key}: expected at most {limits['most']}, got {value!r}")
             if value >= limits["below"]:
                 raise ConfigError(f"{key}: expected less than {limits['below']}, got {value!r}")
         return typing.cast(Value, value)
@@ -90,26 +106,45 @@ class DataConfig(_Section):
 
     section = "data"
 
-    kind: str = _setting("dates", "generated dates, or parallel text from files", choices=("dates", "parallel"))
+    kind: str = _setting(
+        "dates",
+        "generated dates, letters to copy, integers to reverse, or parallel text from files",
+        choices=("dates", "copy", "reverse", "parallel"),
+    )
     directory: str = _setting("", "the folder of the parallel text")
     source: str = _setting("", "the source language: the ending of its files")
     target: str = _setting("", "the target language: the ending of its files")
-    tokenizer: str = _setting("characters", "how text is cut into symbols", choices=("characters", "words"))
+    tokenizer: str = _setting("characters", "how text is cut into symbols", choices=("characters", "words", "bpe"))
     lowercase: bool = _setting(False, "make all text lower case")
-    min_frequency: int = _setting(1, "rarer symbols of the training text are unknown", minimum=1)
+    min_frequency: int = _setting(
+        1, "rarer symbols of the training text are unknown; bpe makes no symbol of a rarer pair", minimum=1
+    )
+    vocabulary_size: int = _setting(0, "the most symbols of a language; 0 sets no limit, but bpe needs one", minimum=0)
+    shared_vocabulary: bool = _setting(False, "source and target have one vocabulary, of both sides")
     max_length: int = _setting(100, "training pairs with more symbols on a side are left out", minimum=1)
     train_size: int = _setting(10_000, "generated training pairs", minimum=1)
     valid_size: int = _setting(1_000, "generated validation pairs", minimum=1)
     test_size: int = _setting(2_000, "generated test pairs", minimum=1)
     seed: int = _setting(0, "seed of the generated pairs", minimum=0)
+    shortest: int = _setting(6, "the least symbols to copy or reverse", minimum=1)
+    longest: int = _setting(15, "the most symbols to copy or reverse, in training and validation", minimum=2)
+    longest_test: int = _setting(15, "the most symbols to copy or reverse, in the test set", minimum=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.tokenizer == "bpe" and not self.vocabulary_size:
+            raise ConfigError("data.tokenizer is 'bpe', which needs data.vocabulary_size, as in 8000")
+        if self.shortest > min(self.longest, self.longest_test):
+            raise ConfigError(
+                f"data.shortest is {self.shortest}, more than data.longest {self.longest} "
+                f"or data.longest_test {self.longest_test}"
+            )
         files = {"directory": self.directory, "source": self.source, "target": self.target}
         if self.kind == "parallel":
             missing = [f"data.{name}" for name, value in files.items() if not value]
             if missing:
-                raise ConfigError(f"data.kind is 'parallel', which needs {' and '.join(missing)} too")
+                hint = "; give the folder with --data" if "data.directory" in missing else ""
+                raise ConfigError(f"data.kind is 'parallel', which needs {' and '.join(missing)} too{hint}")
         elif any(files.values()):
             given = [f"data.{name}" for name, value in files.items() if value]
             raise ConfigError(f"{' and '.join(given)} given, but data.kind is {self.kind!r}; set it to 'parallel'")
@@ -191,12 +226,37 @@ class TrainingConfig(_Section):
     epochs: int = _setting(6, "passes over the training pairs", minimum=1)
     batch_type: str = _setting("sentences", "the unit of batch_size", choices=("sentences", "tokens"))
     batch_size: int = _setting(64, "the most of a batch; tokens are counted with padding, each side apart", minimum=1)
-    learning_rate: float = _setting(0.004, "Adam's step size", above=0)
+    learning_rate: float = _setting(0.004, "Adam's step size at its largest; noam has one of its own", above=0)
     schedule: str = _setting(
-        "linear", "what becomes of it: constant, or falling to 0 along a line", choices=("constant", "linear")
+        "linear",
+        "what becomes of it: constant, falling to 0 along a line or a cosine, or as 1/√step; noam is the Transformer "
+        "paper's",
+        choices=("constant", "linear", "cosine", "inverse_sqrt", "noam"),
     )
+    warmup: int = _setting(0, "steps in which it rises from 0 first; inverse_sqrt and noam need some", minimum=0)
+    noam_factor: float = _setting(1.0, "what noam's step size is multiplied by", above=0)
+    beta1: float = _setting(0.9, "Adam's decay of the mean of gradients", minimum=0, below=1)
+    beta2: float = _setting(0.999, "Adam's decay of the mean of their squares", minimum=0, below=1)
+    eps: float = _setting(1e-8, "what Adam adds to their root", above=0)
     clip_norm: float = _setting(1.0, "the largest norm of all gradients together; 0 does not clip", minimum=0)
     label_smoothing: float = _setting(0.0, "probability given to all symbols alike", minimum=0, below=1)
+    teacher_forcing: float = _setting(
+        1.0, "probability that the decoder reads the true token, and not its own; below 1 is slower", minimum=0, most=1
+    )
+    patience: int = _setting(
+        0, "stop after so many epochs without a lower validation loss; 0 trains all epochs", minimum=0
+    )
+    average: int = _setting(
+        0, "average the weights of the last so many epochs, and use them if they are better; 0 or 1 does not", minimum=0
+    )
+    checkpoint_seconds: float = _setting(
+        30.0, "seconds between checkpoints within an epoch; 0 writes them between epochs only", minimum=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule in ("inverse_sqrt", "noam") and not self.warmup:
+            raise ConfigError(f"training.schedule is {self.schedule!r}, which needs training.warmup, as in 4000")
 
 
 @dataclass(frozen=True)
@@ -207,6 +267,8 @@ class DecodingConfig(_Section):
 
     batch_size: int = _setting(64, "sentences translated together", minimum=1)
     max_length: int = _setting(100, "the most symbols of a translation", minimum=1)
+    beam: int = _setting(1, "translations followed at a time; 1 is greedy decoding", minimum=1)
+    length_penalty: float = _setting(0.6, "the exponent α of beam search; 0 prefers short translations", minimum=0)
 
 
 @dataclass(frozen=True)
@@ -217,6 +279,10 @@ class Config:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     decoding: DecodingConfig = dataclasses.field(default_factory=DecodingConfig)
+
+    def __post_init__(self) -> None:
+        if self.model.shared_embeddings and not self.data.shared_vocabulary:
+            raise ConfigError("model.shared_embeddings needs data.shared_vocabulary: one embedding has one vocabulary")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
@@ -253,6 +319,24 @@ class Config:
 _SECTIONS: dict[str, type[_Section]] = {
     section.section: section for section in (DataConfig, ModelConfig, TrainingConfig, DecodingConfig)
 }
+
+
+def find_config(name: str) -> Path:
+    """The file of a config that comes with the package, such as ``"copy-luong-dot"``, or the file of that path.
+
+    Raises:
+        ConfigError: neither.
+    """
+    shipped = CONFIGS / f"{name}.toml"
+    if shipped.is_file():
+        return shipped
+    path = Path(name)
+    if path.suffix == ".toml" or path.exists():
+        return path
+    names = sorted(path.stem for path in CONFIGS.glob("*.toml"))
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else "name a TOML file."
+    raise ConfigError(f"there is no config {name!r}; {hint} The configs of the package: {', '.join(names)}")
 
 
 def load_config(

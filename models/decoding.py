@@ -1,19 +1,24 @@
-"""From a source to a translation: greedy decoding, in batches."""
+"""From sources to translations, in batches: greedy decoding here, beam search in `models.beam`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from tinygrad_attn import Tensor, no_grad
 
+from .beam import Hypothesis, beam_search
 from .config import DecodingConfig
 from .data import END, PAD, START, pad
 from .data.batches import BoolArray, IntArray
 from .interface import Translator
+from .states import Rows
 
-__all__ = ["greedy", "translate"]
+__all__ = ["greedy", "search", "translate"]
+
+Told = Callable[[int], None]
+"""Told how many sentences more are translated."""
 
 
 def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_length: int) -> list[list[int]]:
@@ -27,42 +32,92 @@ def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_leng
     Returns:
         B lists of target ids, without ``<s>`` and ``</s>``.
     """
-    chosen = []
+    translations: list[list[int]] = [[] for _ in source]
     with no_grad():
         state = model.start(model.encode(Tensor(source), Tensor(source_mask)))
+        rows = Rows(state)
+        going_on = np.arange(len(source))
         token = np.full(len(source), START, dtype=np.int64)
-        ended = np.zeros(len(source), dtype=bool)
         for _ in range(max_length):
             logits, state, _ = model.step(state, Tensor(token))
             scores = logits.array
             scores[:, [PAD, START]] = -np.inf  # no translation holds them
-            token = np.where(ended, END, scores.argmax(axis=-1))
-            ended |= token == END
-            if ended.all():
+            token = scores.argmax(axis=-1)
+            kept = np.flatnonzero(token != END)
+            if not len(kept):
                 break
-            chosen.append(token)
-    rows = np.stack(chosen, axis=1).tolist() if chosen else [[] for _ in source]
-    return [row[: row.index(END)] if END in row else row for row in rows]
+            going_on, token = going_on[kept], token[kept]
+            for sentence, number in zip(going_on.tolist(), token.tolist(), strict=True):
+                translations[sentence].append(number)
+            state = rows.choose(state, kept)
+    return translations
 
 
-def translate(model: Translator, sentences: Sequence[Sequence[int]], settings: DecodingConfig) -> list[list[int]]:
-    """Greedy translations of sentences of any lengths, in their order.
+def translate(
+    model: Translator, sentences: Sequence[Sequence[int]], settings: DecodingConfig, tell: Told | None = None
+) -> list[list[int]]:
+    """The best translations of sentences of any lengths, in their order.
 
     Args:
         sentences: source ids, without control symbols.
-        settings: how many sentences are decoded together (those of similar length are), and the most tokens of one.
+        settings: the width of the beam (1 is greedy) and its length penalty, how many sentences are decoded together
+            (those of similar length are), and the most tokens of one.
+        tell: called after each batch with the number of its sentences.
 
     Returns:
         A list of target ids for each sentence. An empty sentence has an empty translation.
     """
-    order = sorted((i for i, sentence in enumerate(sentences) if len(sentence)), key=lambda i: len(sentences[i]))
+    if settings.beam > 1:
+        return [list(found[0].tokens) if found else [] for found in search(model, sentences, settings, tell=tell)]
     translations: list[list[int]] = [[] for _ in sentences]
-    was_training = model.training
-    model.eval()
-    for first in range(0, len(order), settings.batch_size):
-        chosen = order[first : first + settings.batch_size]
-        source, mask = pad([sentences[i] for i in chosen])
+    for chosen, source, mask in _batches(model, sentences, settings.batch_size, tell):
         for i, translation in zip(chosen, greedy(model, source, mask, settings.max_length), strict=True):
             translations[i] = translation
-    model.train(was_training)
     return translations
+
+
+def search(
+    model: Translator,
+    sentences: Sequence[Sequence[int]],
+    settings: DecodingConfig,
+    n_best: int = 1,
+    tell: Told | None = None,
+) -> list[list[Hypothesis]]:
+    """For each sentence the ``n_best`` translations of a beam search, the best first; see `translate`.
+
+    An empty sentence has none.
+
+    Raises:
+        ValueError: ``n_best`` is not from 1 to the width of the beam.
+    """
+    if not 1 <= n_best <= settings.beam:
+        raise ValueError(f"search: n_best must be from 1 to the width of the beam, {settings.beam}; got {n_best}")
+    found: list[list[Hypothesis]] = [[] for _ in sentences]
+    for chosen, source, mask in _batches(model, sentences, settings.batch_size, tell):
+        best = beam_search(
+            model, source, mask, settings.max_length, settings.beam, settings.length_penalty, n_best=n_best
+        )
+        for i, hypotheses in zip(chosen, best, strict=True):
+            found[i] = hypotheses
+    return found
+
+
+def _batches(
+    model: Translator, sentences: Sequence[Sequence[int]], size: int, tell: Told | None
+) -> Iterator[tuple[list[int], IntArray, BoolArray]]:
+    """Which sentences come together, their ids and mask; all but the empty ones, the longest first.
+
+    The model is in evaluation mode meanwhile. Time left is overestimated rather than underestimated.
+    """
+    order = [i for i, sentence in enumerate(sentences) if len(sentence)]
+    order.sort(key=lambda i: len(sentences[i]), reverse=True)
+    was_training = model.training
+    model.eval()
+    try:
+        for first in range(0, len(order), size):
+            chosen = order[first : first + size]
+            yield chosen, *pad([sentences[i] for i in chosen])
+            if tell is not None:
+                tell(len(chosen))
+    finally:
+        model.train(was_training)

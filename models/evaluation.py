@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,16 @@ from .data.batches import Example
 from .decoding import translate
 from .interface import Translator
 
-__all__ = ["Figures", "TeacherForced", "correct_tokens", "evaluate", "exact_match", "teacher_forced", "token_loss"]
+__all__ = [
+    "Figures",
+    "TeacherForced",
+    "correct_tokens",
+    "evaluate",
+    "exact_match",
+    "of_all",
+    "teacher_forced",
+    "token_loss",
+]
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class TeacherForced:
     """The cross entropy, in nats per token."""
     accuracy: float
     """The share of tokens that are the likeliest."""
+    tokens: int
+    """How many there are."""
 
     @property
     def perplexity(self) -> float:
@@ -46,9 +58,12 @@ class Figures:
 
 
 def evaluate(model: Translator, examples: Sequence[Example], settings: DecodingConfig) -> Figures:
-    """Measure ``model`` on ``examples``, without dropout or label smoothing."""
+    """Measure ``model`` on ``examples``, without dropout or label smoothing.
+
+    It is for use in training, and quick: translations are greedy, whatever the settings say of the beam.
+    """
     batches = Batches(examples, batch_size=settings.batch_size)
-    translations = translate(model, [source for source, _ in examples], settings)
+    translations = translate(model, [source for source, _ in examples], dataclasses.replace(settings, beam=1))
     return Figures(
         pairs=len(examples),
         teacher_forced=teacher_forced(model, batches.in_order()),
@@ -92,7 +107,17 @@ def teacher_forced(model: Translator, batches: Iterable[Batch]) -> TeacherForced
     model.train(was_training)
     if not tokens:
         raise ValueError("teacher_forced: no batches were given")
-    return TeacherForced(loss / tokens, correct / tokens)
+    return TeacherForced(loss / tokens, correct / tokens, tokens)
+
+
+def of_all(parts: Sequence[TeacherForced]) -> TeacherForced:
+    """Of several sets together what `teacher_forced` measured of each; at least one."""
+    tokens = sum(part.tokens for part in parts)
+    return TeacherForced(
+        loss=sum(part.loss * part.tokens for part in parts) / tokens,
+        accuracy=sum(part.accuracy * part.tokens for part in parts) / tokens,
+        tokens=tokens,
+    )
 
 
 def exact_match(translations: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> float:

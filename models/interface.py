@@ -10,7 +10,9 @@ from tinygrad_attn.tensor import Tensor
 __all__ = ["Translator", "Weights"]
 
 Weights = dict[str, Tensor]
-"""Attention weights by the place in the model where they arise, each (B, heads, T, S): T queries over S keys."""
+"""Attention weights by the place in the model where they arise, each (B, heads, T, S): T queries over S keys.
+
+The name of a place where a sequence attends to itself ends in ``self_attn``."""
 
 
 class Translator(nn.Module):
@@ -26,7 +28,8 @@ class Translator(nn.Module):
         state = model.start(memory)
         logits, state, weights = model.step(state, token)
 
-    Both give the same logits. What ``memory`` and ``state`` are is each model's own affair.
+    Both give the same logits. What ``memory`` and ``state`` are is each model's own affair, but for one thing: every
+    tensor in a state has the batch on axis 0, so that a search can reorder its sentences.
     """
 
     def forward(

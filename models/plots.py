@@ -1,86 +1,43 @@
-"""Pictures of a run: the learning curve, and attention as a heatmap, in any script that an installed font has."""
+"""Pictures of runs: learning curves, BLEU by length, and attention as heatmaps, in any script that a font has."""
 
 from __future__ import annotations
 
-import importlib.util
+import itertools
+import math
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
-from matplotlib.ft2font import FT2Font
+from matplotlib.image import AxesImage
 
 from tinygrad_attn.serialize import atomic_path
 
 from .alignment import Alignment
 from .data.vocabulary import JOINER
+from .evaluating import Evaluation
+from .fonts import find_fonts, font_advice
 
-__all__ = ["find_fonts", "plot_attention", "plot_learning_curve"]
+__all__ = ["plot_attention", "plot_bleu_by_length", "plot_comparison", "plot_learning_curve"]
 
-# Tried before all others, since a rare font may hold a script in name only.
-_PREFERRED = (
-    "DejaVu Sans", "Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans KR", "NanumGothic", "Malgun Gothic",
-    "Apple SD Gothic Neo", "Noto Sans",
-)  # fmt: skip
-# Where a font for a script is to be had.
-_FONTS = {
-    "HANGUL": "pip install koreanize-matplotlib",
-    **dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA"), "apt install fonts-noto-cjk"),
-}
-
-
-def find_fonts(text: str) -> tuple[list[str], str]:
-    """The names of installed fonts that together have every character of ``text``, and the characters that none has."""
-    wanted = {ord(character) for character in text if not character.isspace()}
-    names: list[str] = []
-    _add_packaged_fonts()
-    fonts = sorted(fontManager.ttflist, key=lambda font: (_rank(font.name), font.name, font.fname))
-    for font in fonts:
-        # Bold and oblique faces have the characters of the regular one, which is what labels are set in; matplotlib's
-        # font of last resort has a box for every character.
-        plain = font.style == "normal" and font.weight in (400, "normal", "regular")
-        if not plain or font.name.startswith("Last Resort"):
-            continue
-        if not names or wanted & _characters(font.fname):
-            names.append(font.name)
-            wanted -= _characters(font.fname)
-        if not wanted:
-            break
-    return names, "".join(map(chr, sorted(wanted)))
-
-
-@cache
-def _add_packaged_fonts() -> None:
-    """Make the Hangul font in the package koreanize-matplotlib known; importing the package would change styles."""
-    package = importlib.util.find_spec("koreanize_matplotlib")
-    for folder in package.submodule_search_locations or () if package else ():
-        for font in sorted(Path(folder).glob("fonts/*.ttf")):
-            fontManager.addfont(font)
-
-
-def _rank(name: str) -> int:
-    return _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED)
-
-
-@cache
-def _characters(path: str) -> frozenset[int]:
-    try:
-        return frozenset(FT2Font(path).get_charmap())
-    except (OSError, RuntimeError):
-        return frozenset()
+# Of a picture: a grid of all layers and heads of long sentences is coarser rather than too large for a viewer.
+_MOST_PIXELS = 40e6
+_MARKERS = ("o-", "s-", "^-", "D-", "v-", "P-", "X-")
 
 
 def plot_attention(alignments: Sequence[Alignment], path: str | os.PathLike[str]) -> str:
-    """Heatmaps, one beside the other, of how much each target symbol (a row) attended to each source symbol.
+    """Heatmaps of how much each target symbol (a row) attended to each source symbol (a column).
+
+    A sentence of a model with one place of attention and one head is one map; otherwise it is a grid of them, with a
+    row for each layer and a column for each head.
 
     Args:
-        alignments: at least one.
+        alignments: at least one, each with weights.
         path: of the PNG file.
 
     Returns:
@@ -89,25 +46,65 @@ def plot_attention(alignments: Sequence[Alignment], path: str | os.PathLike[str]
     """
     symbols = [symbol for alignment in alignments for symbol in (*alignment.source, *alignment.target)]
     fonts, missing = find_fonts("".join(map(_visible, symbols)))
-    heights, widths = zip(*[alignment.weights.shape for alignment in alignments], strict=True)
-    columns = min(2, len(alignments))
-    rows = -(-len(alignments) // columns)
-    size = (columns * (1.5 + 0.24 * max(widths)), rows * (1.5 + 0.24 * max(heights)))
+    grids = [_Grid(alignment) for alignment in alignments]
+    single = all(grid.layers == grid.heads == 1 for grid in grids)
+    columns = min(2 if single else 1, len(grids))
+    rows = -(-len(grids) // columns)
+    cell = 0.24 if single else 0.14  # inches
+    heights = [
+        1.5 + cell * max(grid.map.shape[0] for grid in grids[i : i + columns]) for i in range(0, len(grids), columns)
+    ]
+    width = columns * (1.5 + cell * max(grid.map.shape[1] for grid in grids))
     with matplotlib.rc_context({"font.family": fonts, "axes.unicode_minus": False}):
-        figure = Figure(figsize=size, layout="constrained")
-        for position, alignment in enumerate(alignments):
-            axes = figure.add_subplot(rows, columns, position + 1)
-            image = axes.imshow(alignment.weights, cmap="cividis", vmin=0.0, vmax=1.0, aspect="equal")
-            axes.set_xticks(range(len(alignment.source)), [_label(symbol, missing) for symbol in alignment.source])
-            axes.set_yticks(range(len(alignment.target)), [_label(symbol, missing) for symbol in alignment.target])
-            axes.tick_params(axis="x", top=True, labeltop=True, bottom=False, labelbottom=False)
-            if any(len(_label(symbol, missing)) > 2 for symbol in alignment.source):
-                axes.tick_params(axis="x", labelrotation=90)
-            axes.set_xlabel("source")
-            axes.set_ylabel("translation")
+        figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+        places = figure.add_gridspec(rows, columns, height_ratios=heights)
+        for position, grid in enumerate(grids):
+            axes = figure.add_subplot(places[divmod(position, columns)])
+            image = grid.draw(axes, missing, fontsize=10.0 if single else 6.5)
         figure.colorbar(image, ax=figure.axes, label="attention weight", shrink=0.6)
         _save(figure, path)
-    return _advice(missing)
+    return font_advice(missing)
+
+
+class _Grid:
+    """The maps (T, S) of every layer and head of one sentence, laid out as one, with a gap between them."""
+
+    def __init__(self, alignment: Alignment) -> None:
+        self.alignment = alignment
+        by_layer = list(alignment.weights.values())
+        self.layers, self.heads = len(by_layer), max(len(weights) for weights in by_layer)
+        self.height, self.width = len(alignment.target) + 1, len(alignment.source) + 1  # with the gap
+        self.map = np.full((self.layers * self.height - 1, self.heads * self.width - 1), np.nan)
+        for layer, weights in enumerate(by_layer):
+            for head, weight in enumerate(weights):
+                top, left = layer * self.height, head * self.width
+                self.map[top : top + self.height - 1, left : left + self.width - 1] = weight
+
+    def draw(self, axes: Axes, missing: str, fontsize: float) -> AxesImage:
+        """Draw it, with the source's symbols above each column of maps, and the target's beside each row."""
+        source = [_label(symbol, missing) for symbol in self.alignment.source]
+        target = [_label(symbol, missing) for symbol in self.alignment.target]
+        image = axes.imshow(self.map, cmap="cividis", vmin=0.0, vmax=1.0, aspect="equal", interpolation="nearest")
+        lefts = [head * self.width for head in range(self.heads)]
+        tops = [layer * self.height for layer in range(self.layers)]
+        axes.set_xticks([left + i for left in lefts for i in range(len(source))], source * self.heads)
+        axes.set_yticks([top + i for top in tops for i in range(len(target))], target * self.layers)
+        axes.tick_params(axis="x", top=True, labeltop=True, bottom=False, labelbottom=False)
+        axes.tick_params(labelsize=fontsize, length=0.35 * fontsize)
+        if any(len(label) > 2 for label in source):
+            axes.tick_params(axis="x", labelrotation=90)
+        if self.layers == self.heads == 1:
+            axes.set(xlabel="source", ylabel="translation")
+            return image
+        axes.spines[:].set_visible(False)
+        for head, left in enumerate(lefts if self.heads > 1 else ()):
+            middle = left + (len(source) - 1) / 2
+            axes.text(middle, len(self.map) + 0.5, f"head {head + 1}", ha="center", va="top", fontsize=9.0)
+        for layer, top in enumerate(tops if self.layers > 1 else ()):
+            middle = top + (len(target) - 1) / 2
+            right = self.map.shape[1] + 0.5
+            axes.text(right, middle, f"layer {layer + 1}", ha="left", va="center", rotation=270, fontsize=9.0)
+        return image
 
 
 def _label(symbol: str, missing: str) -> str:
@@ -119,18 +116,6 @@ def _label(symbol: str, missing: str) -> str:
 def _visible(symbol: str) -> str:
     """A space, and the joiner of words, as signs that common fonts have."""
     return symbol.replace(" ", "␣").replace(JOINER, "▪")
-
-
-def _advice(missing: str) -> str:
-    if not missing:
-        return ""
-    scripts = sorted({unicodedata.name(character, "UNNAMED").split()[0] for character in missing})
-    commands = sorted({_FONTS.get(script, "apt install fonts-noto-core") for script in scripts})
-    shown = missing if len(missing) <= 8 else f"{missing[:8]}…"
-    return (
-        f"no installed font has {shown} ({', '.join(scripts)}), so the pictures show code points; "
-        f"to see the characters: {'; '.join(commands)}"
-    )
 
 
 def plot_learning_curve(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
@@ -160,13 +145,66 @@ def plot_learning_curve(history: Sequence[Mapping[str, Any]], path: str | os.Pat
     _save(figure, path)
 
 
+def plot_bleu_by_length(evaluations: Mapping[str, Evaluation], path: str | os.PathLike[str]) -> None:
+    """BLEU of sources of similar length.
+
+    Args:
+        evaluations: by the name that each is to have in the legend.
+        path: of the PNG file.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    _draw_bleu_by_length(figure.add_subplot(), evaluations)
+    _save(figure, path)
+
+
+def plot_comparison(
+    histories: Mapping[str, Sequence[Mapping[str, Any]]],
+    evaluations: Mapping[str, Evaluation],
+    path: str | os.PathLike[str],
+) -> None:
+    """Validation loss by epoch, and BLEU by source length, of several runs.
+
+    Args:
+        histories: the lines of each run's ``log.csv``, by the run's name in the legend; runs without lines are left out
+            of the curves.
+        evaluations: by the same names.
+        path: of the PNG file.
+    """
+    with matplotlib.rc_context({"font.family": find_fonts("".join(evaluations))[0]}):
+        figure = Figure(figsize=(12, 4.5), layout="constrained")
+        curves, lengths = figure.subplots(1, 2)
+        for (name, history), marker in zip(histories.items(), itertools.cycle(_MARKERS)):
+            curves.plot([row["epoch"] for row in history], [row["valid_loss"] for row in history], marker, label=name)
+        curves.set(xlabel="epoch", ylabel="validation cross entropy, nats per token", ylim=(0, None))
+        curves.set_xticks(_ticks(sorted({row["epoch"] for history in histories.values() for row in history})))
+        curves.grid(alpha=0.3)
+        if histories:
+            curves.legend()
+        _draw_bleu_by_length(lengths, evaluations)
+        _save(figure, path)
+
+
+def _draw_bleu_by_length(axes: Axes, evaluations: Mapping[str, Evaluation]) -> None:
+    for (name, evaluation), marker in zip(evaluations.items(), itertools.cycle(_MARKERS)):
+        rows = evaluation.by_source_length
+        middles = [(row.shortest + row.longest) / 2 for row in rows]
+        axes.plot(middles, [row.scores.bleu for row in rows], marker, label=name)
+    (split,) = {evaluation.split for evaluation in evaluations.values()}
+    highest = max(row.scores.bleu for evaluation in evaluations.values() for row in evaluation.by_source_length)
+    axes.set(xlabel="symbols in the source", ylabel=f"BLEU, {split}", ylim=(0, min(102.0, 1.1 * highest + 2.0)))
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
 def _ticks(epochs: Iterable[int]) -> list[int]:
     """At most a dozen whole epochs."""
     numbers = list(epochs)
-    return numbers[:: -(-len(numbers) // 12)]
+    return numbers[:: max(1, -(-len(numbers) // 12))]
 
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
     FigureCanvasAgg(figure)
+    width, height = figure.get_size_inches()
+    dpi = min(120.0, math.sqrt(_MOST_PIXELS / (width * height)))
     with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        figure.savefig(temporary, format="png", dpi=dpi)

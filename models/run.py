@@ -1,13 +1,15 @@
 """The run folder: everything about one training run, in files that people and other programs can read.
 
-=====================  =============================================================================================
-``config.toml``        every setting
-``run.json``           command, seed, versions, commit, and the final figures
-``log.csv``            one line an epoch
-``best.safetensors``   the weights of the epoch with the lowest validation loss; config and tokenizers as JSON within
-``last.safetensors``   the latest weights, the optimiser's state, and where training stood, to continue from
-``*.png``              learning curve and attention
-=====================  =============================================================================================
+=======================  =======================================================================================
+``config.toml``          every setting
+``run.json``             command, seed, versions, commit, and the final figures
+``log.csv``              one line an epoch
+``clock.json``           how long training has taken
+``best.safetensors``     the weights with the lowest validation loss; config and tokenizers as JSON within
+``last.safetensors``     the latest weights, the optimiser's state, and where training stood, to continue from
+``epoch-N.safetensors``  the weights after epoch N, for an average
+``*.png``                learning curve and attention
+=======================  =======================================================================================
 
 Every file is written whole or not at all.
 """
@@ -19,6 +21,7 @@ import io
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -42,6 +45,8 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 BEST, LAST = "best.safetensors", "last.safetensors"
 # One entry: safetensors writes several in an order of its own, and equal checkpoints would be different files.
 _METADATA = "run"
+# As `atomic_path` names what is not yet whole.
+_LEFTOVER = re.compile(r"\..+\.(toml|json|csv|safetensors|png)\.\w{8}")
 
 
 class RunError(ValueError):
@@ -58,23 +63,34 @@ class Run:
         self.target = target
 
     def create(self) -> None:
-        """Make the folder, with ``config.toml`` and ``run.json``.
+        """Make the folder.
 
         Raises:
             RunError: the folder holds files already, or cannot be made.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            occupied = any(self.directory.iterdir())
+            occupied = any(not _LEFTOVER.fullmatch(path.name) for path in self.directory.iterdir())
         except OSError as error:
             raise RunError(f"the run folder {self.directory} cannot be made: {error.strerror}") from error
         if occupied:
             resumable = (self.directory / LAST).exists()
             hint = f"continue it with --resume {self.directory}, or " if resumable else ""
             raise RunError(f"{self.directory} is not empty; {hint}name another folder with --out")
-        self.write_text("config.toml", self.config.to_toml())
-        about = {"command": sys.argv, "seed": self.config.training.seed, "versions": versions()}
-        self.write_json("run.json", about)
+
+    def describe(self) -> None:
+        """Write ``config.toml`` and ``run.json`` where they are missing, and remove what a killed process left behind.
+
+        A process that is killed while it writes a file leaves a part of it under a temporary name.
+        """
+        for path in self.directory.iterdir():
+            if _LEFTOVER.fullmatch(path.name):
+                path.unlink()
+        if not (self.directory / "config.toml").exists():
+            self.write_text("config.toml", self.config.to_toml())
+        if not (self.directory / "run.json").exists():
+            about = {"command": sys.argv, "seed": self.config.training.seed, "versions": versions()}
+            self.write_json("run.json", about)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], checkpoint: str) -> tuple[Run, Arrays, dict[str, Any]]:

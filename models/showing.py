@@ -65,12 +65,11 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
     sources = [run.source.encode(source) for source, _ in examples]
     model.eval()
     alignments = [
-        head
+        align(model, run.source, run.target, source, translation)
         for source, translation in zip(sources, translate(model, sources, run.config.decoding), strict=True)
-        for heads in align(model, run.source, run.target, source, translation).values()
-        for head in heads
     ]
-    return plot_attention(alignments, run.directory / "attention.png") if alignments else ""
+    has_attention = any(alignment.weights for alignment in alignments)
+    return plot_attention(alignments, run.directory / "attention.png") if has_attention else ""
 
 
 def last_words(run: Run, figures: Figures, seconds: float, examples: Sequence[Pair]) -> str:

@@ -1,9 +1,11 @@
 """Text for the models: pairs of sentences, their ids, and batches of them."""
 
 from .batches import Batch, Batches, collate, encode_pairs, pad
+from .bpe import BPETokenizer
 from .dates import generate_dates
 from .parallel import DataError, ParallelText, read_parallel_text
 from .prepare import load_text, train_tokenizers
+from .tasks import TASKS, generate_task
 from .vocabulary import (
     END,
     PAD,
@@ -21,8 +23,10 @@ __all__ = [
     "END",
     "PAD",
     "START",
+    "TASKS",
     "TOKENIZERS",
     "UNKNOWN",
+    "BPETokenizer",
     "Batch",
     "Batches",
     "DataError",
@@ -32,6 +36,7 @@ __all__ = [
     "collate",
     "encode_pairs",
     "generate_dates",
+    "generate_task",
     "load_text",
     "pad",
     "read_parallel_text",

@@ -87,7 +87,14 @@ def generate_task(
             raise DataError(f"{name}: the number of {split} pairs must be at least 1, got {size}")
         longest_of_split = longest_test if split == "test" else longest
         pairs[split] = _draw(TASKS[name], seed, split, size, shortest, longest_of_split)
-    return ParallelText(name=name, source_language="sequence", target_language=name, **pairs)
+    return ParallelText(
+        name=name,
+        source_language="sequence",
+        target_language=name,
+        train=pairs["train"],
+        valid=pairs["valid"],
+        test=pairs["test"],
+    )
 
 
 def _draw(task: Task, seed: int, split: str, size: int, shortest: int, longest: int) -> list[Pair]:

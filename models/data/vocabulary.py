@@ -23,7 +23,9 @@ __all__ = [
     "CharacterTokenizer",
     "Tokenizer",
     "Vocabulary",
+    "VocabularyTokenizer",
     "WordTokenizer",
+    "normalise",
     "register_tokenizer",
     "split_words",
     "tokenizer_from_dict",
@@ -56,11 +58,15 @@ class Vocabulary:
             raise ValueError(f"Vocabulary: these symbols come more than once: {twice[:10]}")
 
     @classmethod
-    def count(cls, sequences: Iterable[Iterable[str]], min_frequency: int = 1) -> Self:
-        """The symbols that occur at least ``min_frequency`` times: the most frequent first, equals by code point."""
+    def count(cls, sequences: Iterable[Iterable[str]], min_frequency: int = 1, size: int = 0) -> Self:
+        """The symbols that occur at least ``min_frequency`` times: the most frequent first, equals by code point.
+
+        With the control symbols they are at most ``size``; 0 sets no limit.
+        """
         frequency = Counter(symbol for sequence in sequences for symbol in sequence)
         kept = [symbol for symbol, count in frequency.items() if count >= min_frequency]
-        return cls(sorted(kept, key=lambda symbol: (-frequency[symbol], symbol)))
+        kept.sort(key=lambda symbol: (-frequency[symbol], symbol))
+        return cls(kept[: max(size - len(CONTROL_SYMBOLS), 0)] if size else kept)
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -110,8 +116,13 @@ class Tokenizer(Protocol):
         """The tokenizer that ``to_dict`` described."""
 
     @classmethod
-    def train(cls, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1) -> Self:
-        """A tokenizer with the symbols of ``texts`` that occur at least ``min_frequency`` times."""
+    def train(
+        cls, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1, vocabulary_size: int = 0
+    ) -> Self:
+        """A tokenizer with the symbols of ``texts`` that occur at least ``min_frequency`` times.
+
+        With the control symbols they are at most ``vocabulary_size``; 0 sets no limit.
+        """
 
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {}
@@ -131,13 +142,17 @@ def register_tokenizer(name: str) -> Callable[[T], T]:
     return register
 
 
-def train_tokenizer(name: str, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1) -> Tokenizer:
-    """A tokenizer of the kind ``name`` for ``texts``.
+def train_tokenizer(
+    name: str, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1, vocabulary_size: int = 0
+) -> Tokenizer:
+    """A tokenizer of the kind ``name`` for ``texts``; see `Tokenizer.train`.
 
     Raises:
         ValueError: no tokenizer is registered under ``name``.
     """
-    return _tokenizer_class(name).train(texts, lowercase=lowercase, min_frequency=min_frequency)
+    return _tokenizer_class(name).train(
+        texts, lowercase=lowercase, min_frequency=min_frequency, vocabulary_size=vocabulary_size
+    )
 
 
 def tokenizer_from_dict(stored: dict[str, Any]) -> Tokenizer:
@@ -155,8 +170,8 @@ def _tokenizer_class(name: str) -> type[Tokenizer]:
     return TOKENIZERS[name]
 
 
-class _VocabularyTokenizer(ABC):
-    """A tokenizer that cuts a text by rule and looks the pieces up. Subclasses say how to cut and how to join."""
+class VocabularyTokenizer(ABC):
+    """A tokenizer whose ids are those of a vocabulary. Subclasses say how to cut a text and how to join symbols."""
 
     name: ClassVar[str]
 
@@ -164,31 +179,20 @@ class _VocabularyTokenizer(ABC):
         self.vocabulary = vocabulary
         self.lowercase = lowercase
 
-    @staticmethod
     @abstractmethod
-    def split(text: str) -> list[str]:
-        """The symbols of a normalised text."""
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without ``<s>`` and ``</s>``."""
 
     @staticmethod
     @abstractmethod
     def join(symbols: Sequence[str]) -> str:
         """The text of the symbols."""
 
-    @classmethod
-    def train(cls, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1) -> Self:
-        """A tokenizer with the symbols of ``texts`` that occur at least ``min_frequency`` times."""
-        sequences = (cls.split(_normalise(text, lowercase)) for text in texts)
-        return cls(Vocabulary.count(sequences, min_frequency), lowercase)
-
     def __len__(self) -> int:
         return len(self.vocabulary)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.vocabulary!r}, lowercase={self.lowercase})"
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text, without ``<s>`` and ``</s>``."""
-        return self.vocabulary.ids(self.split(_normalise(text, self.lowercase)))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text up to the first ``</s>``, without ``<pad>`` and ``<s>``; an unknown symbol shows as ``<unk>``."""
@@ -208,6 +212,27 @@ class _VocabularyTokenizer(ABC):
         """The registered name and all that ``from_dict`` needs, ready for JSON."""
         return {"name": self.name, "lowercase": self.lowercase, **self.vocabulary.to_dict()}
 
+
+class _RuleTokenizer(VocabularyTokenizer):
+    """Cuts a text by a rule that is the same for all texts, and looks the pieces up."""
+
+    @staticmethod
+    @abstractmethod
+    def split(text: str) -> list[str]:
+        """The symbols of a normalised text."""
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1, vocabulary_size: int = 0
+    ) -> Self:
+        """See `Tokenizer.train`."""
+        sequences = (cls.split(normalise(text, lowercase)) for text in texts)
+        return cls(Vocabulary.count(sequences, min_frequency, vocabulary_size), lowercase)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without ``<s>`` and ``</s>``."""
+        return self.vocabulary.ids(self.split(normalise(text, self.lowercase)))
+
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
         """The tokenizer that ``to_dict`` described."""
@@ -215,7 +240,7 @@ class _VocabularyTokenizer(ABC):
 
 
 @register_tokenizer("characters")
-class CharacterTokenizer(_VocabularyTokenizer):
+class CharacterTokenizer(_RuleTokenizer):
     """One symbol a code point, white space too. A Korean syllable is one symbol, since text is normalised to NFC."""
 
     @staticmethod
@@ -230,7 +255,7 @@ class CharacterTokenizer(_VocabularyTokenizer):
 
 
 @register_tokenizer("words")
-class WordTokenizer(_VocabularyTokenizer):
+class WordTokenizer(_RuleTokenizer):
     """One symbol a word or punctuation mark; decoding restores the text but for the amount of white space.
 
     See `split_words` for the symbols.
@@ -272,6 +297,6 @@ def split_words(text: str) -> list[str]:
     return symbols
 
 
-def _normalise(text: str, lowercase: bool) -> str:
+def normalise(text: str, lowercase: bool) -> str:
     """NFC, so that a Korean syllable typed as jamo equals the composed one."""
     return unicodedata.normalize("NFC", text.lower() if lowercase else text)

@@ -79,6 +79,15 @@ def test_train_on_parallel_text(parallel, tmp_path, capsys):
     assert main(["translate", str(run), "가 나"]) == 0
 
 
+def test_a_config_of_the_package_takes_its_data_from_the_command_line(parallel, tmp_path, capsys):
+    settings = ["training.epochs=1", "model.hidden_size=8", "model.embedding_size=4", "data.vocabulary_size=12"]
+    options = ["--config", "tatoeba-bahdanau", "--data", str(parallel), "--out", str(tmp_path / "run")]
+    assert main(["train", *options, "--set", *settings]) == 0
+    output = capsys.readouterr().out
+    assert "parallel, ko to en: train 40" in output
+    assert "bahdanau" in output
+
+
 def test_a_new_folder_is_made_in_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for expected in ("dates-bahdanau", "dates-bahdanau-2"):
@@ -118,6 +127,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
         (["--set", "epochs"], ["expected section.key=value"]),
         (["--config", "none.toml"], ["none.toml", "No such file"]),
         (["--data", "nowhere", "--source", "ko", "--target", "en"], ["nowhere", "does not exist"]),
+        (["--config", "date"], ["there is no config 'date'", "did you mean dates?", "copy-bahdanau"]),
+        (["--config", "tatoeba-bahdanau"], ["needs data.directory too", "give the folder with --data"]),
+        (["--config", "dates", "--data", "nowhere"], ["needs data.source and data.target too"]),
         (["--data", "nowhere"], ["--data needs --source and --target"]),
         (["--source", "ko"], ["give --data too"]),
         (["--resume", "nowhere"], ["no run folder nowhere"]),

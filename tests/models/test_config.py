@@ -8,8 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.config import Config, ConfigError, DataConfig, ModelConfig, TrainingConfig, load_config
+from models.build import build_model
+from models.config import (
+    CONFIGS,
+    Config,
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    find_config,
+    load_config,
+)
 from models.data import TOKENIZERS
+from models.optimization import make_schedule
 
 
 def refused(message, path=None, overrides=()):
@@ -110,8 +121,16 @@ def test_a_missing_file(tmp_path):
         ("training.learning_rate=false", "training.learning_rate: expected float, got bool False"),
         ("model.dropout=1", "model.dropout: expected less than 1, got 1.0"),
         ("data.lowercase=1", "data.lowercase: expected bool, got int 1"),
-        ("data.tokenizer=letters", "data.tokenizer: expected one of characters, words, got 'letters'"),
-        ("data.kind=parallel", "which needs data.directory and data.source and data.target too"),
+        ("data.tokenizer=letters", "data.tokenizer: expected one of characters, words, bpe, got 'letters'"),
+        (
+            "data.kind=parallel",
+            "which needs data.directory and data.source and data.target too; give the folder with --data",
+        ),
+        ("data.tokenizer=bpe", "which needs data.vocabulary_size, as in 8000"),
+        ("data.shortest=16", "data.shortest is 16, more than data.longest 15 or data.longest_test 15"),
+        ("data.kind=copies", "expected one of dates, copy, reverse, parallel, got 'copies'"),
+        ("training.schedule=noam", "training.schedule is 'noam', which needs training.warmup, as in 4000"),
+        ("training.teacher_forcing=1.5", "training.teacher_forcing: expected at most 1, got 1.5"),
         ("data.source=ko", "data.source given, but data.kind is 'dates'; set it to 'parallel'"),
     ],
 )
@@ -124,6 +143,33 @@ def test_values_are_checked_in_python_too():
         TrainingConfig(epochs="3")
     with pytest.raises(ConfigError, match=r"data.tokenizer: expected str, got NoneType None"):
         dataclasses.replace(DataConfig(), tokenizer=None)
+
+
+def test_a_shared_embedding_needs_a_shared_vocabulary():
+    settings = ["model.name=transformer", "model.shared_embeddings=true"]
+    refused("model.shared_embeddings needs data.shared_vocabulary", overrides=settings)
+    assert load_config(None, [*settings, "data.shared_vocabulary=true"]).model.shared_embeddings
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_config_of_the_package_gives_a_model(path):
+    assert find_config(path.stem) == path
+    config = load_config(path, {"data.directory": "folder"} if "parallel" in path.read_text(encoding="utf-8") else {})
+    make_schedule(config, 100_000)
+    small = {"d_model": 16, "heads": 2, "d_ff": 8, "embedding_size": 4, "hidden_size": 6}
+    small = {name: value for name, value in small.items() if getattr(config.model, name) != ModelConfig.__dict__[name]}
+    build_model(dataclasses.replace(config.model, **small), 9, 9)
+
+
+def test_a_config_is_found_by_its_name_or_path(tmp_path):
+    assert find_config("dates") == CONFIGS / "dates.toml"
+    assert find_config(str(tmp_path / "mine.toml")) == tmp_path / "mine.toml"
+    with pytest.raises(
+        ConfigError, match=r"no config 'copy-luong-dott'; did you mean copy-luong-dot\? .* copy-bahdanau"
+    ):
+        find_config("copy-luong-dott")
+    with pytest.raises(ConfigError, match=r"no config 'zzz'; name a TOML file\. "):
+        find_config("zzz")
 
 
 parallel = st.fixed_dictionaries(

@@ -107,7 +107,7 @@ def test_words_decode_any_order_of_symbols():
 
 
 def test_names():
-    with pytest.raises(ValueError, match=r"no tokenizer is named 'letters'; there are characters, words"):
+    with pytest.raises(ValueError, match=r"no tokenizer is named 'letters'; there are bpe, characters, words"):
         train_tokenizer("letters", [])
     with pytest.raises(ValueError, match=r"'characters' is registered already: CharacterTokenizer"):
         register_tokenizer("characters")(CharacterTokenizer)

@@ -17,6 +17,7 @@ def run(tmp_path):
     config = load_config(None, {"data.train_size": 50, "model.hidden_size": 4, "model.embedding_size": 3})
     made = Run(tmp_path / "run", config, *train_tokenizers(load_text(config.data), config.data))
     made.create()
+    made.describe()
     return made
 
 
@@ -46,6 +47,25 @@ def test_a_folder_in_use_is_not_written_to(run):
     run.save(LAST, {"a": np.arange(3)})
     with pytest.raises(RunError, match=f"continue it with --resume {run.directory}"):
         run.create()
+
+
+def test_describing_again_removes_leftovers_and_changes_nothing_else(run):
+    (run.directory / ".last.safetensors.ab_12xyz").write_bytes(b"half")
+    (run.directory / ".notes.of.mine").write_text("x", encoding="utf-8")
+    (run.directory / "run.json").write_text("{}", encoding="utf-8")
+    run.describe()
+    assert {path.name for path in run.directory.iterdir()} == {"config.toml", "run.json", ".notes.of.mine"}
+    assert (run.directory / "run.json").read_text(encoding="utf-8") == "{}"
+
+
+def test_a_folder_with_nothing_but_leftovers_is_free(run):
+    folder = run.directory.with_name("other")
+    folder.mkdir()
+    (folder / ".last.safetensors.ab_12xyz").write_bytes(b"half")
+    other = Run(folder, run.config, run.source, run.target)
+    other.create()
+    other.describe()
+    assert {path.name for path in folder.iterdir()} == {"config.toml", "run.json"}
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -4,6 +4,9 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -80,13 +83,9 @@ def test_a_run_stopped_by_ctrl_c_continues_to_the_same_bits(make_trainer, steps)
     continued.resume(arrays, position)
     assert continued.train()
     assert_same(weights(continued), weights(whole))
-    assert_same(*(load_file(trainer.run.directory / LAST)[0] for trainer in (continued, whole)))
-    assert (continued.run.directory / BEST).read_bytes() == (whole.run.directory / BEST).read_bytes()
-
-    def figures(trainer):
-        return [{key: value for key, value in row.items() if "second" not in key} for row in trainer.position.history]
-
-    assert figures(continued) == figures(whole)
+    for checkpoint in (LAST, BEST):
+        assert (continued.run.directory / checkpoint).read_bytes() == (whole.run.directory / checkpoint).read_bytes()
+    assert len(continued.clock.epochs) == 2
 
 
 def test_the_second_ctrl_c_stops_at_once():
@@ -100,6 +99,95 @@ def test_the_second_ctrl_c_stops_at_once():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+KILLED = {
+    "data.train_size": 600, "data.valid_size": 8, "data.test_size": 8, "decoding.max_length": 12,
+    "model.embedding_size": 4, "model.hidden_size": 6, "model.dropout": 0.1,
+    "training.epochs": 3, "training.batch_size": 8, "training.average": 2, "training.teacher_forcing": 0.9,
+    "training.warmup": 3, "training.checkpoint_seconds": 0.2,
+}  # fmt: skip
+
+
+def train_command(*arguments):
+    return [sys.executable, "-m", "models", "train", *map(str, arguments)]
+
+
+def test_a_run_killed_within_epochs_ends_with_the_files_of_one_that_was_not(tmp_path):
+    settings = [f"{name}={value}" for name, value in KILLED.items()]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(train_command("--out", whole, "--set", *settings), check=True, stdout=subprocess.DEVNULL)
+    steps = []
+    command = train_command("--out", killed, "--set", *settings)
+    for batches in (10, 90, 170):  # the first within the first epoch of 75 batches, and so on
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None and step_of(killed) < batches:
+                time.sleep(0.01)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+        steps.append(step_of(killed))
+        command = train_command("--resume", killed)
+    assert any(step % 75 for step in steps), f"never killed within an epoch: {steps}"
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
+    for path in whole.glob("*.safetensors"):
+        assert path.read_bytes() == (killed / path.name).read_bytes(), path.name
+
+
+def step_of(folder):
+    """How far the checkpoint in a folder has come; -1 if there is none."""
+    return Run.open(folder, LAST)[2]["step"] if (folder / LAST).exists() else -1
+
+
+def test_a_run_killed_at_once_can_be_continued(make_trainer):
+    trainer = make_trainer()
+    trainer._train_epoch = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    _, arrays, position = Run.open(trainer.run.directory, LAST)
+    assert position["step"] == 0
+    assert_same({name: arrays[f"model.{name}"] for name in weights(trainer)}, weights(trainer))
+
+
+def test_training_stops_when_patience_ends(make_trainer):
+    trainer = make_trainer(training__epochs=9, training__patience=2, training__learning_rate=0.01)
+    finish = trainer._finish_epoch
+
+    def spoil():
+        if trainer.position.epoch >= 2:
+            trainer.model.state_dict()["output.bias"].array[4:] += np.arange(len(trainer.run.target) - 4)
+        finish()
+
+    trainer._finish_epoch = spoil
+    assert trainer.train()
+    losses = [row["valid_loss"] for row in trainer.position.history]
+    assert len(losses) == 4
+    assert min(losses) == losses[1]
+    assert trainer.train()  # once more changes nothing
+    assert len(trainer.position.history) == 4
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_the_average_of_the_last_epochs_is_used_if_it_is_better(make_trainer, helps):
+    trainer = make_trainer(training__epochs=4, training__average=3)
+    assert trainer.train()
+    folder = trainer.run.directory
+    names = [f"epoch-{epoch}.safetensors" for epoch in (2, 3, 4)]
+    assert sorted(path.name for path in folder.glob("epoch-*")) == names
+    epochs = [load_file(folder / name)[0] for name in names]
+    mean = {name: sum(arrays[name].astype(np.float64) for arrays in epochs) / 3 for name in epochs[0]}
+    best = load_file(folder / BEST)[0]
+    for row in trainer.position.history:
+        row["valid_loss"] = 100.0 if helps else 0.0
+    trainer.finish()
+    used = weights(trainer)
+    if not helps:
+        assert_same(used, best)
+    else:
+        for name, array in mean.items():
+            np.testing.assert_allclose(used[name], array, rtol=1e-6, atol=1e-7, err_msg=name)
+        assert any(not np.array_equal(used[name], best[name]) for name in best)
+    assert_same(load_file(folder / BEST)[0], used)
+
+
 def test_a_loss_that_is_no_number_stops_training(make_trainer):
     trainer = make_trainer(training__learning_rate=0.5)
     trainer.model.state_dict()["output.bias"].array[:] = np.nan
@@ -108,17 +196,17 @@ def test_a_loss_that_is_no_number_stops_training(make_trainer):
 
 
 def test_a_schedule_sets_the_step_size(make_trainer):
-    linear = make_trainer("linear")
-    assert linear._learning_rate(0) == 0.01
-    assert linear._learning_rate(linear.steps // 2) == pytest.approx(0.005)
-    constant = make_trainer("constant", training__schedule="constant")
-    assert constant._learning_rate(constant.steps - 1) == 0.01
+    trainer = make_trainer(training__epochs=1)
+    assert trainer.train()
+    assert trainer.optimizer.lr == pytest.approx(0.01 / trainer.steps)
+    with pytest.raises(TrainingError, match=r"training.warmup: linear: warmup must be less than .* 10, got 10; lower"):
+        make_trainer("long", training__epochs=1, training__warmup=10)
 
 
 def test_the_run_folder_after_training(trained):
     assert {path.name for path in trained.iterdir()} == {
         "config.toml", "run.json", "log.csv", "best.safetensors", "last.safetensors", "learning_curve.png",
-        "attention.png",
+        "attention.png", "clock.json",
     }  # fmt: skip
     about = json.loads((trained / "run.json").read_text(encoding="utf-8"))
     assert about["seed"] == 0
@@ -136,10 +224,10 @@ def test_the_best_epoch_is_kept(make_trainer):
     kept = {}
     step = trainer._finish_epoch
 
-    def finish(began):
+    def finish():
         if trainer.position.epoch == 2:  # spoil the last epoch
             trainer.model.state_dict()["output.weight"].array[...] *= -3.0
-        step(began)
+        step()
         kept[trainer.position.epoch] = weights(trainer)
 
     trainer._finish_epoch = finish

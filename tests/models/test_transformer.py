@@ -142,39 +142,47 @@ def test_a_sentence_longer_than_the_learned_positions():
 # -- PyTorch -----------------------------------------------------------------------------------------------------------
 
 
-def torch_logits(torch, reference, model, batch):
-    """What PyTorch's Transformer makes of the batch between this model's embeddings and its output layer."""
+def torch_logits(torch, reference, weights, batch):
+    """What PyTorch makes of the batch: its Transformer between the embeddings and the output layer of a whole model.
 
-    def embed(tokens, embedding):
-        vectors = embedding.weight.array[tokens] * np.sqrt(model.d_model)
-        return torch.tensor(vectors + sinusoids(tokens.shape[1], model.d_model))
+    Args:
+        reference: PyTorch's Transformer.
+        weights: PyTorch's tensors of the other layers, by their names in the whole model.
+    """
+
+    def embed(tokens, side):
+        vectors = weights[f"{side}_embedding.weight"][torch.tensor(tokens)] * np.sqrt(reference.d_model)
+        return vectors + torch.tensor(sinusoids(tokens.shape[1], reference.d_model))
 
     padding = torch.tensor(~batch.source_mask)
     decoded = reference(
-        embed(batch.source, model.source_embedding),
-        embed(batch.target_in, model.target_embedding),
+        embed(batch.source, "source"),
+        embed(batch.target_in, "target"),
         tgt_mask=reference.generate_square_subsequent_mask(batch.target_in.shape[1], dtype=torch.float64),
         src_key_padding_mask=padding.clone(),
         memory_key_padding_mask=padding.clone(),
         tgt_is_causal=True,
     )
-    return decoded @ torch.tensor(model.output.weight.array).T + torch.tensor(model.output.bias.array)
+    return torch.nn.functional.linear(decoded, weights["output.weight"], weights["output.bias"])
 
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")  # of a path that PyTorch does not take here
-def test_it_is_pytorchs_transformer_there_and_back_through_a_file(tmp_path):
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_whole_trained_model_is_pytorchs_there_and_back_through_files(tmp_path, tied):
     torch = pytest.importorskip("torch")
     files = pytest.importorskip("safetensors.torch")
     ta.manual_seed(0)
-    model = make(d_model=8, d_ff=10)
+    model = make(d_model=8, d_ff=10, tied_output=tied)
     t.train(model, steps=5, learning_rate=0.05)  # biases and norms are no longer all alike
     batch = t.whole_batch()
     reference = torch.nn.Transformer(8, HEADS, LAYERS, LAYERS, 10, dropout=0.0, batch_first=True, dtype=torch.float64)
 
-    save_file(model.transformer.state_dict(), tmp_path / "there.safetensors")
-    reference.load_state_dict(files.load_file(tmp_path / "there.safetensors"))
+    save_file(model.state_dict(), tmp_path / "there.safetensors")
+    weights = files.load_file(tmp_path / "there.safetensors")
+    inner = {name: weights.pop(name) for name in list(weights) if name.startswith("transformer.")}
+    reference.load_state_dict({name.removeprefix("transformer."): tensor for name, tensor in inner.items()})
     logits = t.run(model, batch)
-    expected = torch_logits(torch, reference, model, batch)
+    expected = torch_logits(torch, reference, weights, batch)
     np.testing.assert_allclose(logits.array, expected.detach().numpy(), rtol=0, atol=1e-10)
 
     token_loss(logits, batch).backward()
@@ -184,9 +192,9 @@ def test_it_is_pytorchs_transformer_there_and_back_through_a_file(tmp_path):
     for name, parameter in model.transformer.named_parameters():
         np.testing.assert_allclose(parameter.grad.array, theirs[name].grad.numpy(), rtol=0, atol=1e-10, err_msg=name)
 
-    files.save_file(reference.state_dict(), tmp_path / "back.safetensors")
-    other = make(d_model=8, d_ff=10).eval()
-    other.transformer.load_state_dict(load_file(tmp_path / "back.safetensors")[0])
-    for part in ("source_embedding", "target_embedding", "output"):
-        getattr(other, part).load_state_dict(getattr(model, part).state_dict())
+    back = {f"transformer.{name}": tensor for name, tensor in reference.state_dict().items()} | weights
+    files.save_file(back, tmp_path / "back.safetensors")
+    other = make(d_model=8, d_ff=10, tied_output=tied).eval()
+    assert not np.array_equal(t.run(other, batch).array, logits.array)
+    other.load_state_dict(load_file(tmp_path / "back.safetensors")[0])
     np.testing.assert_array_equal(t.run(other, batch).array, logits.array)

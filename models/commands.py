@@ -1,0 +1,100 @@
+"""What is done with trained runs: the commands translate, evaluate and compare, from their parsed arguments on.
+
+Each returns the exit code, and raises `CommandError`, `DataError` or `ConfigError` for what cannot be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .cli import CommandError
+from .comparing import compare as compare_runs
+from .comparing import read_runs
+from .config import DecodingConfig
+from .corpus_scores import BleuSettings
+from .data import load_text
+from .evaluating import EVALUATION, evaluate_run, print_evaluation
+from .interface import Translator
+from .run import Run, RunError
+from .sentence_progress import SentenceProgress
+from .translating import draw_attention, lines_of, lines_of_standard_input, print_translations
+
+__all__ = ["compare", "evaluate", "translate"]
+
+
+def translate(arguments: argparse.Namespace) -> int:
+    """Translate texts, a file's lines, or standard input."""
+    if arguments.texts and arguments.file:
+        raise CommandError("give texts or --file, not both")
+    run, model = _load(arguments.run)
+    settings = _decoding(arguments, run.config.decoding)
+    if (arguments.n_best or 1) > settings.beam:
+        if arguments.beam:
+            raise CommandError(f"--n-best {arguments.n_best} needs a beam as wide; raise --beam {arguments.beam}")
+        settings = dataclasses.replace(settings, beam=arguments.n_best)
+    # Somebody who types wants an answer to each line.
+    typed = not arguments.texts and not arguments.file and sys.stdin.isatty()
+    lines: Sequence[str] | Iterator[str]
+    if arguments.texts:
+        lines = arguments.texts
+    elif arguments.file:
+        lines = list(lines_of(Path(arguments.file)))
+    else:
+        lines = lines_of_standard_input()
+    translated = print_translations(run, model, lines, settings, arguments.n_best, at_once=typed)
+    if arguments.attention:
+        notice = draw_attention(run, model, translated, Path(arguments.attention))
+        if notice:
+            print(f"note: {notice}", file=sys.stderr)
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Measure a run, keep the figures in its folder, and print them."""
+    run, model = _load(arguments.run)
+    settings = _decoding(arguments, run.config.decoding)
+    given = {"tokenizer": arguments.bleu_tokenizer, "lowercase": arguments.bleu_lowercase}
+    bleu_settings = dataclasses.replace(BleuSettings.fitting(run.config.data), **_not_none(given))
+    pairs = getattr(load_text(run.config.data), arguments.split)
+    with SentenceProgress(len(pairs)) as progress:
+        evaluation = evaluate_run(run, model, arguments.split, pairs, settings, bleu_settings, progress.advance)
+    evaluation.save(run.directory)
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(evaluation), ensure_ascii=False, indent=2))
+    else:
+        print_evaluation(evaluation)
+        print(f"In {run.directory}: {EVALUATION}, bleu_by_length_{arguments.split}.png")
+    return 0
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """One table and one picture of several evaluated runs."""
+    try:
+        compare_runs(read_runs(arguments.runs, arguments.split), Path(arguments.out))
+    except RunError as error:
+        raise CommandError(str(error)) from error
+    return 0
+
+
+def _load(folder: str) -> tuple[Run, Translator]:
+    """The run in a folder, and its best model."""
+    try:
+        return Run.load(folder)
+    except RunError as error:
+        raise CommandError(str(error)) from error
+
+
+def _decoding(arguments: argparse.Namespace, settings: DecodingConfig) -> DecodingConfig:
+    """A run's settings, changed by --beam and --length-penalty."""
+    given = {"beam": arguments.beam, "length_penalty": arguments.length_penalty}
+    return dataclasses.replace(settings, **_not_none(given))
+
+
+def _not_none(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,106 @@
+"""Byte pair encoding: frequent words are one symbol, rare ones several.
+
+Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units", 2016: begin with the
+characters, and again and again make the most frequent pair of neighbours a symbol. The package ``tokenizers`` counts,
+merges and applies the merges; what is normalised, where words end, and which ids the symbols have is decided here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
+
+from .vocabulary import CONTROL_SYMBOLS, UNKNOWN, Vocabulary, VocabularyTokenizer, normalise, register_tokenizer
+
+__all__ = ["BPETokenizer"]
+
+SPACE = "▁"
+# For `tokenizers`, whose ids start with it, as ours do with the control symbols. No piece of a text holds a blank, so
+# no text can spell it.
+_UNKNOWN_PIECE = " "
+
+
+@register_tokenizer("bpe")
+class BPETokenizer(VocabularyTokenizer):
+    """One symbol a frequent piece of a word, as `merges` say; ``▁`` stands for the blank before a word.
+
+    Merges stay within words and do not join a word with punctuation. Decoding restores the text but for the amount of
+    white space; a ``▁`` in the text becomes ``_``. A character that the training text does not have is unknown.
+
+    Args:
+        vocabulary: the characters and what the merges make of them.
+        merges: the pairs of symbols that become one, in the order in which they are applied.
+        lowercase: make all text lower case.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, vocabulary: Vocabulary, merges: Sequence[tuple[str, str]], lowercase: bool = False) -> None:
+        super().__init__(vocabulary, lowercase)
+        self.merges = list(merges)
+        from tokenizers import Tokenizer, models
+
+        pieces = [_UNKNOWN_PIECE, *vocabulary.symbols[len(CONTROL_SYMBOLS) :]]
+        ids = {piece: number for number, piece in enumerate(pieces)}
+        self._tokenizer = Tokenizer(models.BPE(vocab=ids, merges=self.merges, unk_token=_UNKNOWN_PIECE))
+        self._tokenizer.pre_tokenizer = _words_and_marks()
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1, vocabulary_size: int = 0
+    ) -> Self:
+        """The merges of pairs that occur at least ``min_frequency`` times, until there are ``vocabulary_size`` symbols.
+
+        All characters of ``texts`` are symbols, unless they alone are more than ``vocabulary_size``: the rarest are
+        left out then.
+        """
+        from tokenizers import Tokenizer, models, trainers
+
+        plain = [_plain(text, lowercase) for text in texts]
+        # Each merge joins two symbols of the text, so there are fewer merges than characters, ``▁`` among them.
+        size = 2 * sum(len(text) + 1 for text in plain)
+        if vocabulary_size:
+            size = min(size, max(vocabulary_size - len(CONTROL_SYMBOLS), 0))
+        trainer = trainers.BpeTrainer(
+            vocab_size=size, limit_alphabet=size, min_frequency=min_frequency, show_progress=False
+        )
+        trained = Tokenizer(models.BPE())
+        trained.pre_tokenizer = _words_and_marks()
+        trained.train_from_iterator(plain, trainer)
+        model = json.loads(trained.to_str())["model"]
+        symbols = sorted(model["vocab"], key=model["vocab"].__getitem__)
+        return cls(Vocabulary(symbols), [(first, second) for first, second in model["merges"]], lowercase)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without ``<s>`` and ``</s>``."""
+        ids = self._tokenizer.encode(_plain(text, self.lowercase)).ids
+        return [number + UNKNOWN for number in ids]  # their unknown piece is 0
+
+    @staticmethod
+    def join(symbols: Sequence[str]) -> str:
+        """The symbols one after the other, a blank for each ``▁``."""
+        return "".join(symbols).replace(SPACE, " ").strip()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The registered name and all that ``from_dict`` needs, ready for JSON."""
+        return {**super().to_dict(), "merges": [list(pair) for pair in self.merges]}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """The tokenizer that ``to_dict`` described."""
+        merges = [(first, second) for first, second in stored["merges"]]
+        return cls(Vocabulary.from_dict(stored), merges, stored["lowercase"])
+
+
+def _plain(text: str, lowercase: bool) -> str:
+    """Normalised, with single blanks and no ``▁``."""
+    return " ".join(normalise(text, lowercase).replace(SPACE, "_").split())
+
+
+def _words_and_marks() -> Any:
+    """Cuts before each blank, which becomes ``▁``, and around each punctuation mark."""
+    from tokenizers import pre_tokenizers
+
+    words = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always", split=True)
+    return pre_tokenizers.Sequence([words, pre_tokenizers.Punctuation(behavior="isolated")])

@@ -1,0 +1,74 @@
+"""How many sentences are translated, and how long the others will take: on stderr, since stdout has the results."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from .progress import clock
+
+__all__ = ["SentenceProgress"]
+
+# Seconds between two plain lines.
+_INTERVAL = 5.0
+
+
+class SentenceProgress:
+    """A bar while stderr is a terminal, else a line every few seconds; used in a ``with`` statement.
+
+    Args:
+        total: the number of sentences; None if nobody knows yet.
+    """
+
+    def __init__(self, total: int | None) -> None:
+        self.total = total
+        self.done = 0
+        self._began = self._shown = time.perf_counter()
+        self._bar = _make_bar(total) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, sentences: int) -> None:
+        """So many more are translated."""
+        self.done += sentences
+        now = time.perf_counter()
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], advance=sentences)
+        elif now - self._shown >= _INTERVAL:
+            self._shown = now
+            print(self._describe(now - self._began), file=sys.stderr, flush=True)
+
+    def _describe(self, seconds: float) -> str:
+        if self.total is None:
+            return f"translated {self.done:,}"
+        left = seconds / self.done * (self.total - self.done)
+        return f"translated {self.done:,} of {self.total:,}, {clock(left)} left"
+
+
+def _make_bar(total: int | None) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("translated"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # lines scroll by above the bar; those for a file stay away from it
+    )
+    bar.add_task("", total=total)
+    return bar

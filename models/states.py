@@ -1,0 +1,85 @@
+"""Which sentences a decoder goes on with: chosen rows of its state, whatever the model keeps in it.
+
+A state is made of tensors, each with the batch on axis 0, in tuples, named tuples, lists, dicts and dataclasses;
+numbers, such as how many tokens were read, are the same for all sentences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn import Tensor
+
+__all__ = ["Rows", "map_tensors"]
+
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """The state with ``function`` applied to each of its tensors.
+
+    Raises:
+        TypeError: the state holds something that is neither a tensor, nor a container of them, nor a plain value.
+    """
+    if isinstance(state, Tensor):
+        return function(state)
+    if state is None or isinstance(state, (bool, int, float, str)):
+        return state
+    if isinstance(state, dict):
+        return {key: map_tensors(function, value) for key, value in state.items()}
+    if isinstance(state, (tuple, list)):
+        values = [map_tensors(function, value) for value in state]
+        return type(state)(*values) if hasattr(state, "_fields") else type(state)(values)
+    if dataclasses.is_dataclass(state) and not isinstance(state, type):
+        fields = [field.name for field in dataclasses.fields(state)]
+        return dataclasses.replace(state, **{name: map_tensors(function, getattr(state, name)) for name in fields})
+    raise TypeError(
+        f"a decoder's state holds a {type(state).__name__}, whose rows cannot be chosen; keep tensors, with the batch "
+        "on axis 0, in tuples, lists, dicts or dataclasses"
+    )
+
+
+class Rows:
+    """Chooses rows of a state from step to step, and spares those tensors that need no copy.
+
+    What every step so far has handed on untouched, such as the keys of the source, is about a row's sentence and not
+    about what was written of it: rows of one sentence are alike there. As long as each row keeps its sentence, these
+    tensors stay as they are.
+
+    Args:
+        state: the state before the first step, of one row a sentence.
+    """
+
+    def __init__(self, state: Any) -> None:
+        self._sentences = np.arange(0)
+        self._about_source: set[int] = set()
+
+        def remember(tensor: Tensor) -> Tensor:
+            self._sentences = np.arange(len(tensor.array))
+            self._about_source.add(id(tensor))
+            return tensor
+
+        map_tensors(remember, state)
+
+    def choose(self, state: Any, rows: IntArray) -> Any:
+        """The rows of a state that a step has just returned, in this order; a row may be chosen more than once."""
+        sentences = self._sentences[rows]
+        same_sentences = np.array_equal(sentences, self._sentences)
+        same_rows = np.array_equal(rows, np.arange(len(self._sentences)))
+        about_source: set[int] = set()  # tensors by id: all of them are in the state that is returned, so none is freed
+
+        def choose(tensor: Tensor) -> Tensor:
+            untouched = id(tensor) in self._about_source
+            spared = same_rows or (untouched and same_sentences)
+            chosen = tensor if spared else Tensor(tensor.array[rows])
+            if untouched:
+                about_source.add(id(chosen))
+            return chosen
+
+        chosen = map_tensors(choose, state)
+        self._sentences, self._about_source = sentences, about_source
+        return chosen
