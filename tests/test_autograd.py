@@ -142,13 +142,14 @@ def test_hooks_see_and_replace_the_complete_gradient() -> None:
     x = leaf(2.0)
     y = x * 3.0
     seen = []
-    remove = y.register_hook(lambda g: seen.append(g.item()))
+    handle = y.register_hook(lambda g: seen.append(g.item()))
     y.register_hook(lambda g: g * 10.0)
     x.register_hook(lambda g: g + 1.0)
     (y + y).sum().backward()
     assert seen == [2.0]
     assert x.grad.item() == 61.0
-    remove()
+    handle.remove()
+    handle.remove()
     z = x * 3.0
     (z + z).sum().backward()
     assert seen == [2.0]
@@ -302,3 +303,79 @@ def test_random_graphs_against_finite_differences(seed: int) -> None:
     inputs = [ta.tensor(generator.uniform(-1, 1, shape), requires_grad=True) for shape in shapes]
     gradcheck(function, inputs)
     gradgradcheck(function, inputs)
+
+
+def test_gradients_of_create_graph_are_their_own() -> None:
+    a, b, seed = leaf(3.0), leaf(4.0), ta.tensor(np.array([1.0]))
+    (a + b).backward(seed, create_graph=True)
+    (a * 5.0).sum().backward()
+    assert (a.grad.item(), b.grad.item(), seed.item()) == (6.0, 1.0, 1.0)
+
+
+def test_what_a_hook_returns_or_keeps_stays_as_it_is() -> None:
+    a, constant, kept = leaf(3.0), ta.tensor(np.array([7.0])), []
+    a.register_hook(lambda g: kept.append(g) or constant)
+    for _ in range(3):
+        (a * 2.0).sum().backward()
+    assert a.grad.item() == 21.0 and constant.item() == 7.0
+    assert [g.item() for g in kept] == [2.0, 2.0, 2.0]
+
+
+def test_threads_may_share_a_leaf() -> None:
+    w = ta.tensor(np.ones(50_000), requires_grad=True)
+
+    def work() -> None:
+        for _ in range(50):
+            (w * 1.0).sum().backward()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(np.unique(w.grad.numpy())) == {200.0}
+
+
+def test_a_decorated_function_may_run_in_two_threads() -> None:
+    inside, go_on = threading.Barrier(2), threading.Event()
+    seen = []
+
+    @ta.no_grad()
+    def work(first: bool) -> None:
+        inside.wait()
+        if not first:
+            go_on.wait()
+
+    def in_thread(first: bool) -> None:
+        with ta.set_grad_enabled(first):
+            work(first)
+            if first:
+                seen.append(ta.is_grad_enabled())
+                go_on.set()
+
+    threads = [threading.Thread(target=in_thread, args=(first,)) for first in (True, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [True]
+
+
+def test_set_grad_enabled_takes_effect_at_once() -> None:
+    ta.set_grad_enabled(False)
+    try:
+        assert not ta.is_grad_enabled()
+    finally:
+        ta.set_grad_enabled(True)
+    with ta.set_grad_enabled(False):
+        assert not ta.is_grad_enabled()
+    assert ta.is_grad_enabled()
+
+
+def test_retain_grad_follows_a_write_in_place() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 1.0
+    y.retain_grad()
+    y.mul_(2.0)
+    (y * 3.0).sum().backward()
+    assert y.grad.tolist() == [3.0, 3.0]

@@ -112,3 +112,34 @@ def test_a_step_bumps_the_version() -> None:
     optim.Adam(params).step()
     with pytest.raises(RuntimeError, match=r"Adam\.step\(\)"):
         loss.backward()
+
+
+def test_a_parameter_that_starts_late_is_corrected_by_its_own_count() -> None:
+    torch = pytest.importorskip("torch", reason="the parity extra is not installed")
+    ours = parameters()
+    theirs = [torch.nn.Parameter(torch.tensor(p.array)) for p in ours]
+    optimiser, peer = optim.Adam(ours, lr=0.1), torch.optim.Adam(theirs, lr=0.1)
+    for seed in range(4):
+        set_gradients(ours, seed)
+        for p, q in zip(ours, theirs, strict=True):
+            q.grad = torch.tensor(p.grad.array)
+        if seed < 2:
+            ours[1].grad = theirs[1].grad = None
+        optimiser.step()
+        peer.step()
+    for p, q in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(p.array, q.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_what_cannot_be_optimised_is_named() -> None:
+    x = ta.tensor([1.0], requires_grad=True)
+    with pytest.raises(TypeError, match="parameter 0 must be a leaf tensor, got the output of an op"):
+        optim.Adam([x * 2.0])
+    with pytest.raises(TypeError, match="got dict"):
+        optim.SGD([{"params": [x]}])
+
+
+def test_clip_grad_norm_of_one_tensor() -> None:
+    x = nn.Parameter(np.array([2.0, 2.0]))
+    x.grad = ta.tensor(np.array([3.0, 4.0]))
+    assert optim.clip_grad_norm_(x, 1.0) == pytest.approx(5.0)

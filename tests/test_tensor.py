@@ -235,3 +235,41 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
     ta.manual_seed(3)
     assert ta.randn(5).tolist() == first
     assert ta.randn(5).tolist() != first
+
+
+def test_bit_operators() -> None:
+    a, b = ta.tensor([1, 2]), ta.tensor([3, 1])
+    assert (a & b).tolist() == [1, 0] and (a | b).tolist() == [3, 3] and (a ^ b).tolist() == [2, 3]
+    assert (~a).tolist() == [-2, -3] and (~ta.tensor([True])).tolist() == [False]
+    with pytest.raises(TypeError, match="bitwise_and: operands must be bool or integers, got float32"):
+        ta.tensor([1.0]) & ta.tensor([1.0])
+
+
+def test_nothing_is_not_an_operand() -> None:
+    x = ta.tensor([1.0])
+    assert (x == None) is False and (x != None) is True and (x == "a") is False  # noqa: E711
+    with pytest.raises(TypeError, match="add: y must be a tensor, an array or a number, got NoneType"):
+        x + None
+    assert ta.where(ta.tensor([True, False]), 1.0, 2.0).dtype == np.float32
+
+
+def test_copy_shares_the_version() -> None:
+    x = ta.tensor([2.0], requires_grad=True)
+    y = x * 3.0
+    twin = copy.copy(y)
+    z = twin * twin
+    y.mul_(0.0)
+    with pytest.raises(RuntimeError, match=r"mul saved x .* and mul_.* has since changed it"):
+        z.sum().backward()
+
+
+def test_unsupported_dtypes_stay_out() -> None:
+    for make in (
+        lambda: ta.zeros(2, dtype="float16"),
+        lambda: ta.tensor([1.0]).to("complex64"),
+        lambda: ta.ones(1, dtype=object),
+    ):
+        with pytest.raises(TypeError, match="not supported"):
+            make()
+    with pytest.raises(TypeError, match="'floaty' is not a dtype"):
+        ta.zeros(2, dtype="floaty")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -61,6 +62,8 @@ class _Detector:
             self.sites[node.number] = site
         if any(_bad(operand.array) for operand in operands if isinstance(operand, Tensor)):
             return
+        if any(isinstance(n, float) and not math.isfinite(n) for n in (*operands, *options.values())):
+            return  # asked for, as in masked_fill(mask, -inf)
         for output in outputs:
             complaint = _bad(output.array)
             if complaint:
@@ -79,7 +82,7 @@ def detect_anomaly() -> Iterator[None]:
     """Raise where a NaN or an infinity first appears, forward or backward, inside this context.
 
     The error names the op, the module it ran in and the source line that called it. Every result is examined, so this
-    is slow: a tool for debugging.
+    is slow: a tool for debugging. Writes in place that no gradient flows through are not ops and are not seen.
 
     Raises:
         RuntimeError: a value that is not finite was made from finite ones.

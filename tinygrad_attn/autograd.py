@@ -8,6 +8,7 @@ is next.
 from __future__ import annotations
 
 import heapq
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +16,14 @@ import numpy as np
 
 from tinygrad_attn.graph import Node, Place, modes, set_grad_enabled
 from tinygrad_attn.ops.elementwise import add
+from tinygrad_attn.ops.shape import clone
 from tinygrad_attn.pullback import as_tensors, pull_back
 from tinygrad_attn.tensor import Tensor
 
 __all__ = ["backward", "grad"]
 
 Array = np.ndarray[Any, Any]
+_accumulating = threading.Lock()  # threads may share leaves
 
 
 def backward(
@@ -73,6 +76,8 @@ def grad(
     """
     targets = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     for position, target in enumerate(targets):
+        if not isinstance(target, Tensor):
+            raise TypeError(f"grad: input {position} must be a tensor, got {type(target).__name__}")
         if not target._requires_grad:
             raise RuntimeError(f"grad: input {position} of shape {target.shape} does not require a gradient")
     results, seeds = _seeds(outputs, grad_outputs, create_graph)
@@ -107,6 +112,8 @@ def _seeds(tensors: Any, gradients: Any, create_graph: bool) -> tuple[tuple[Tens
         raise ValueError(f"backward: {len(outputs)} outputs but {len(given)} gradients")
     seeds: list[Any] = []
     for output, gradient in zip(outputs, given, strict=True):
+        if not isinstance(output, Tensor):
+            raise TypeError(f"backward: outputs must be tensors, got {type(output).__name__}")
         if not output._requires_grad:
             raise RuntimeError(
                 f"backward: the output of shape {output.shape} does not require a gradient; "
@@ -205,12 +212,14 @@ def _run(
                 node.release()
         for place, gradient in table.values.items():
             if isinstance(place, Tensor):
+                owned = place in table.owned
                 if place.hooks:
-                    gradient = _call_hooks(place.hooks, gradient)
+                    # What a hook was shown, or returned, may be somebody's.
+                    gradient, owned = _call_hooks(place.hooks, gradient), False
                 if wanted is None:
-                    _accumulate(place, gradient, place in table.owned)
+                    _accumulate(place, gradient, owned)
                 else:
-                    results[place] = _given_away(gradient, place in table.owned)
+                    results[place] = _given_away(gradient, owned)
     return results
 
 
@@ -271,6 +280,8 @@ def _call_hooks(hooks: list[Any], gradient: Any) -> Any:
     for hook in tuple(hooks):
         replaced = hook(tensor)
         if replaced is not None:
+            if not isinstance(replaced, Tensor):
+                raise TypeError(f"backward: a hook must return a tensor or None, it returned {type(replaced).__name__}")
             _check("the gradient that a hook returned", replaced, tensor.shape, tensor.dtype)
             tensor = replaced
     return tensor if isinstance(gradient, Tensor) else tensor.array
@@ -285,13 +296,15 @@ def _given_away(gradient: Any, owned: bool) -> Tensor:
 
 def _accumulate(tensor: Tensor, gradient: Any, owned: bool) -> None:
     """Add to ``.grad``: a new tensor when the pass is differentiable, else in place."""
-    if tensor.grad is None:
-        tensor.grad = _given_away(gradient, owned)
-    elif isinstance(gradient, Tensor):
-        tensor.grad = add(tensor.grad, gradient)
-    else:
-        np.add(tensor.grad.array, gradient, out=tensor.grad.array)
-        tensor.grad.storage.written_by("backward()")
+    with _accumulating:
+        if tensor.grad is None:
+            # A differentiable gradient may be on its way to other places, too, and a later backward adds in place.
+            tensor.grad = clone(gradient) if isinstance(gradient, Tensor) else _given_away(gradient, owned)
+        elif isinstance(gradient, Tensor):
+            tensor.grad = add(tensor.grad, gradient)
+        else:
+            np.add(tensor.grad.array, gradient, out=tensor.grad.array)
+            tensor.grad.storage.written_by("backward()")
 
 
 def _backward_method(

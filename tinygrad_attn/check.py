@@ -273,6 +273,8 @@ def _check_aliases(op: Op, operands: Sequence[Any], outputs: Sequence[Tensor]) -
     inputs = [x for x in operands if isinstance(x, Tensor)]
     for output in outputs:
         for x in inputs:
+            if output.array is x.array:
+                raise CheckError("the output shares its operand's array itself; return a copy or a view")
             if np.may_share_memory(output.array, x.array) and output.storage is not x.storage:
                 raise CheckError("the output shares an operand's memory without being a view of it")
     targets = [x for x in inputs if x.requires_grad]

@@ -148,12 +148,16 @@ def is_grad_enabled() -> bool:
     return modes.grad
 
 
-class set_grad_enabled(contextlib.ContextDecorator):
+class _GradMode(contextlib.ContextDecorator):
     """Write ops into the graph or not, in this thread, within ``with`` or a decorated function."""
 
     def __init__(self, mode: bool) -> None:
         self.mode = mode
         self._before: list[bool] = []
+
+    def _recreate_cm(self) -> _GradMode:
+        # A decorated function may run in several threads at once, each with a mode to come back to.
+        return _GradMode(self.mode)
 
     def __enter__(self) -> None:
         self._before.append(modes.grad)
@@ -163,18 +167,37 @@ class set_grad_enabled(contextlib.ContextDecorator):
         modes.grad = self._before.pop()
 
 
-class no_grad(set_grad_enabled):
+class no_grad(_GradMode):
     """Leave the graph alone: results do not require a gradient."""
 
     def __init__(self) -> None:
         super().__init__(False)
 
 
-class enable_grad(set_grad_enabled):
+class enable_grad(_GradMode):
     """Write the graph again inside ``no_grad()``."""
 
     def __init__(self) -> None:
         super().__init__(True)
+
+
+class set_grad_enabled(_GradMode):
+    """Write ops into the graph or not: from the call on, or as a context or decorator for as long as that lasts."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(mode)
+        self._outside: bool | None = modes.grad
+        modes.grad = mode
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        if self._outside is not None:
+            self._before[-1], self._outside = self._outside, None
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:  # type: ignore[override]
+        if self._outside is not None:
+            modes.grad, self._outside = self._outside, None
+        return super().__call__(function)
 
 
 @contextlib.contextmanager

@@ -40,12 +40,12 @@ from tinygrad_attn.dtypes import promote
 from tinygrad_attn.graph import Node, Place, modes
 from tinygrad_attn.rule import GRADIENT_ALONE, SPECIAL, Arguments, Plan, Rule, Source, parameter_names
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
-from tinygrad_attn.tensor import Tensor, as_array, share
+from tinygrad_attn.tensor import Tensor, as_array, check_dtype, share
 
 __all__ = ["Op", "Rule", "cast", "op", "registered_ops"]
 
 _REGISTRY: dict[str, Op] = {}
-_NUMBERS = (float, int, bool, type(None))
+_NUMBERS = (float, int, bool)
 _NOTHING: dict[str, Any] = {}  # saved by all the nodes that save nothing
 
 
@@ -95,6 +95,7 @@ class Op:
         self.joint_names: tuple[str, ...] = ()
         self.joint_arguments: Arguments = ()
         self.operands, self.optional, self.variadic, self.defaults = _split(forward)
+        self._plain = (*_NUMBERS, type(None)) if self.optional else _NUMBERS
         self._simple = outputs == 1 and not self.saves
         self._plans: dict[int, Plan] = {}
 
@@ -207,7 +208,7 @@ class Op:
                     plain = plain and dtype is None
                     dtype = array.dtype
             else:
-                plain = plain and type(operand) in _NUMBERS
+                plain = plain and type(operand) in self._plain
                 arrays.append(operand)
             edges.append(edge)
             bit <<= 1
@@ -219,13 +220,13 @@ class Op:
             return self.reference(*operands, **{**self.defaults, **options})
         try:
             results = self.forward(*arrays, **options)
-        except (ValueError, IndexError, TypeError) as error:
+        except (ValueError, IndexError, TypeError, OverflowError) as error:
             raise self._explain(error, operands, arrays) from None
         if self.defaults:
             options = {**self.defaults, **options}
         if self._simple:
             output = Tensor(results if type(results) is np.ndarray else np.asarray(results))
-            if output.array.base is not None:
+            if output.array.base is not None or results is arrays[0]:
                 _share_if_view(output, operands)
             outputs: tuple[Tensor, ...] = (output,)
             extra: Sequence[Any] = ()
@@ -233,7 +234,8 @@ class Op:
             outputs = tuple([Tensor(np.asarray(result)) for result in results[: self.outputs]])
             extra = results[self.outputs :]
             for output in outputs:
-                _share_if_view(output, operands)
+                if output.array.base is not None:
+                    _share_if_view(output, operands)
         if mask and modes.grad:
             # `bit` has passed all operands, so the key also tells their number.
             plan = self._plans.get(mask | bit)
@@ -294,14 +296,19 @@ class Op:
             elif name in self.optional:
                 given.append(None)
             else:
-                raise TypeError(f"{self.name}: the operand {name!r} is missing")
+                unknown = [f"{o!r}" for o in options if o not in self.defaults]
+                hint = f"; it knows no argument {', '.join(unknown)}" if unknown else ""
+                raise TypeError(
+                    f"{self.name}: the operand {name!r} is missing{hint} (operands: {', '.join(self.operands)})"
+                )
         return tuple(given), options
 
     def _prepare(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
         """Make tensors of arrays, numbers of NumPy scalars, and bring differentiable operands to one dtype."""
         converted: list[Any] = []
         for position, operand in enumerate(operands):
-            if isinstance(operand, Tensor) or type(operand) in _NUMBERS:
+            optional = operand is None and self.operand_name(position) in self.optional
+            if isinstance(operand, Tensor) or type(operand) in _NUMBERS or optional:
                 converted.append(operand)
             elif isinstance(operand, np.generic):
                 converted.append(operand.item())
@@ -320,6 +327,10 @@ class Op:
             for p in values:
                 if isinstance(converted[p], Tensor) and converted[p].dtype != common:
                     converted[p] = cast(converted[p], dtype=common)
+            if not any(isinstance(converted[p], Tensor) for p in values):
+                # Numbers alone, as in where(condition, 1.0, 2.0), would get NumPy's own dtype.
+                for p in values:
+                    converted[p] = Tensor(np.asarray(converted[p], common))
         return tuple(converted)
 
     def _explain(self, error: Exception, operands: tuple[Any, ...], arrays: list[Any]) -> Exception:
@@ -330,7 +341,9 @@ class Op:
         shaped = {name: a.shape for name, a in zip(names, arrays, strict=False) if isinstance(a, np.ndarray)}
         listing = ", ".join(f"{name} {shape}" for name, shape in shaped.items())
         clash = broadcast_clash(shaped) if "broadcast" in str(error) else None
-        return type(error)(f"{self.name}: {clash or error} (operands: {listing})")
+        kinds = (IndexError, TypeError, OverflowError, ValueError)
+        kind = next(kind for kind in kinds if isinstance(error, kind))
+        return kind(f"{self.name}: {clash or error} (operands: {listing})")
 
 
 def broadcast_clash(shapes: dict[str, tuple[int, ...]]) -> str | None:
@@ -350,11 +363,10 @@ def _place(operand: Any) -> Place | None:
 
 def _share_if_view(output: Tensor, operands: tuple[Any, ...]) -> None:
     """Let an output that is a view share its operand's storage, so that both see writes in place."""
-    if output.array.base is not None:
-        for operand in operands:
-            if isinstance(operand, Tensor) and np.may_share_memory(operand.array, output.array):
-                share(operand, output)
-                return
+    for operand in operands:
+        if isinstance(operand, Tensor) and np.may_share_memory(operand.array, output.array):
+            share(operand, output)
+            return
 
 
 def _split(forward: Callable[..., Any]) -> tuple[tuple[str, ...], frozenset[str], bool, dict[str, Any]]:
@@ -419,7 +431,7 @@ def _cast_samples(draw: Draw) -> Sample:
 @op(r"z = x", samples=_cast_samples)
 def cast(x: np.ndarray[Any, Any], *, dtype: Any) -> np.ndarray[Any, Any]:
     """``x`` with the elements converted to ``dtype``; the gradient is converted back."""
-    return x.astype(dtype)
+    return x.astype(check_dtype(dtype))
 
 
 cast.vjp("x", r"\bar z", lambda g, dtypes: cast(g, dtype=dtypes[0]))

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygrad_attn.kernels.adam import adam_update, global_norm
 from tinygrad_attn.nn.module import Parameter
+from tinygrad_attn.tensor import Tensor
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_grad_norm_"]
 
@@ -21,6 +22,7 @@ class Optimizer:
     Attributes:
         lr: the learning rate; a schedule sets it between steps.
         steps: how many steps were taken.
+        counts: how many of them moved each parameter, those in which it had a gradient.
         state: by name of a quantity, one array for each parameter.
     """
 
@@ -31,7 +33,12 @@ class Optimizer:
         if lr < 0:
             raise ValueError(f"{type(self).__name__}: lr must not be negative, got {lr}")
         self.lr = lr
+        for position, parameter in enumerate(self.params):
+            if not isinstance(parameter, Tensor) or not parameter.is_leaf:
+                found = "the output of an op" if isinstance(parameter, Tensor) else type(parameter).__name__
+                raise TypeError(f"{type(self).__name__}: parameter {position} must be a leaf tensor, got {found}")
         self.steps = 0
+        self.counts = [0] * len(self.params)
         self.state: dict[str, list[Array]] = {}
 
     def zero_grad(self) -> None:
@@ -52,6 +59,8 @@ class Optimizer:
         gradients = [self.params[i].grad.array for i in used]  # type: ignore[union-attr]
         norm = None if clip_norm is None else global_norm(gradients)
         self.steps += 1
+        for i in used:
+            self.counts[i] += 1
         self._update(used, gradients, 1.0 if norm is None or clip_norm is None else clip_factor(norm, clip_norm))
         for i in used:
             self.params[i].storage.written_by(f"{type(self).__name__}.step()")
@@ -61,9 +70,9 @@ class Optimizer:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Array]:
-        """The state as arrays, ``"exp_avg.0"`` …, and ``"steps"``, for `tinygrad_attn.serialize.save_file`."""
+        """The state as arrays: ``"exp_avg.0"`` …, ``"steps"`` and ``"counts"``."""
         arrays = {f"{name}.{i}": array for name, values in self.state.items() for i, array in enumerate(values)}
-        return {**arrays, "steps": np.asarray(self.steps)}
+        return {**arrays, "steps": np.asarray(self.steps), "counts": np.asarray(self.counts)}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Continue from what `state_dict` returned.
@@ -86,6 +95,7 @@ class Optimizer:
             for i, array in enumerate(values):
                 array[...] = state[f"{name}.{i}"]
         self.steps = int(state["steps"])
+        self.counts = [int(count) for count in state["counts"]]
 
 
 class SGD(Optimizer):
@@ -137,20 +147,23 @@ class Adam(Optimizer):
         self.state = {name: [np.zeros_like(p.array) for p in self.params] for name in ("exp_avg", "exp_avg_sq")}
 
     def _update(self, used: list[int], gradients: list[Array], scale: float) -> None:
-        adam_update(
-            [self.params[i].array for i in used],
-            gradients,
-            [self.state["exp_avg"][i] for i in used],
-            [self.state["exp_avg_sq"][i] for i in used],
-            step=self.steps,
-            lr=self.lr,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            decoupled=self.decoupled,
-            grad_scale=scale,
-        )
+        # The means of a parameter are corrected by its own count; nearly always that is the same for all.
+        for count in sorted({self.counts[i] for i in used}):
+            chosen = [(i, g) for i, g in zip(used, gradients, strict=True) if self.counts[i] == count]
+            adam_update(
+                [self.params[i].array for i, _ in chosen],
+                [gradient for _, gradient in chosen],
+                [self.state["exp_avg"][i] for i, _ in chosen],
+                [self.state["exp_avg_sq"][i] for i, _ in chosen],
+                step=count,
+                lr=self.lr,
+                beta1=self.betas[0],
+                beta2=self.betas[1],
+                eps=self.eps,
+                weight_decay=self.weight_decay,
+                decoupled=self.decoupled,
+                grad_scale=scale,
+            )
 
 
 class AdamW(Adam):
@@ -174,13 +187,14 @@ def clip_factor(norm: float, max_norm: float) -> float:
     return min(1.0, max_norm / (norm + 1e-6))
 
 
-def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> float:
+def clip_grad_norm_(parameters: Parameter | Iterable[Parameter], max_norm: float) -> float:
     """Scale all gradients together, in place, so that their norm is at most ``max_norm``.
 
     Returns:
         The norm before.
     """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    given = [parameters] if isinstance(parameters, Tensor) else parameters
+    gradients = [parameter.grad for parameter in given if parameter.grad is not None]
     norm = global_norm([gradient.array for gradient in gradients])
     factor = clip_factor(norm, max_norm)
     if factor < 1.0:

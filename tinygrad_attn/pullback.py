@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygrad_attn.graph import Node, Place, Storage, set_grad_enabled
 from tinygrad_attn.ops.reduce import sum_to
-from tinygrad_attn.ops.shape import view_as
+from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.rule import GRADIENT_ALONE, Arguments, Source
 from tinygrad_attn.tensor import Tensor
 
@@ -227,7 +227,7 @@ def _through_reference(
     operands = list(saved)
     with set_grad_enabled(True):
         for position in positions:
-            operands[position] = view_as(saved[position])
+            operands[position] = alias(saved[position])
         outputs = op.reference(*operands, **node.options)
     results = outputs if isinstance(outputs, tuple) else (outputs,)
     arrived = gradient if type(gradient) is tuple else (gradient,)

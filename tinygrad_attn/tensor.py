@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad_attn.attached import Attached
 from tinygrad_attn.graph import Node, Storage
 
-__all__ = ["Tensor", "default_dtype", "tensor"]
+__all__ = ["HookHandle", "Tensor", "check_dtype", "default_dtype", "tensor"]
 
 default_dtype = np.dtype(np.float32)
 _SUPPORTED = frozenset("?bhilqBHILQfd")
@@ -173,6 +173,13 @@ class Tensor(Attached):
 
     __hash__ = object.__hash__
 
+    def __copy__(self) -> Tensor:
+        copy = type(self)(self.array, self._requires_grad) if self.origin is None else Tensor(self.array)
+        copy.origin, copy._requires_grad = self.origin, self._requires_grad
+        if isinstance(copy.array, np.ndarray) and copy.array is self.array:
+            share(self, copy)
+        return copy
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self.node is not None:
             raise RuntimeError(
@@ -215,11 +222,11 @@ class Tensor(Attached):
         share(self, result)
         return result
 
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
         """Call ``hook(gradient)`` when this tensor's gradient is complete; a tensor it returns replaces the gradient.
 
         Returns:
-            A function that removes the hook.
+            A handle whose ``remove()`` takes the hook away.
 
         Raises:
             RuntimeError: the tensor does not require a gradient.
@@ -232,7 +239,7 @@ class Tensor(Attached):
         else:
             hooks = node.watched(self.output_index).hooks
         hooks.append(hook)
-        return lambda: hooks.remove(hook)
+        return HookHandle(hooks, hook)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this intermediate tensor in ``.grad`` when backward passes; leaves keep theirs anyway.
@@ -282,6 +289,34 @@ class Tensor(Attached):
         return f"<table><caption>{escape(f'{self.shape} {self.dtype}{maker}')}</caption>{cells}</table>"
 
 
+class HookHandle:
+    """What `Tensor.register_hook` gives: ``remove()`` takes the hook away again."""
+
+    def __init__(self, hooks: list[Any], hook: Any) -> None:
+        self._hooks = hooks
+        self._hook = hook
+
+    def remove(self) -> None:
+        """Call the hook no more; a second time this does nothing."""
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+
+def check_dtype(dtype: Any) -> np.dtype[Any]:
+    """``dtype`` as a NumPy dtype.
+
+    Raises:
+        TypeError: it is not bool, an integer type, float32 or float64.
+    """
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"{dtype!r} is not a dtype; use bool, an integer type, float32 or float64") from None
+    if found.char not in _SUPPORTED:
+        raise TypeError(f"dtype {found} is not supported; use bool, an integer type, float32 or float64")
+    return found
+
+
 def share(source: Tensor, view: Tensor) -> None:
     """Note that ``view`` looks at the memory of ``source``, as a tensor of the same storage."""
     storage = source.storage
@@ -302,12 +337,12 @@ def as_array(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
         data = data.numpy()
     try:
         array = np.asarray(data)
-    except ValueError as error:
-        raise ValueError(f"tensor: nested lists must have equal lengths ({error})") from None
+    except ValueError:
+        raise ValueError("tensor: nested lists must have equal lengths") from None
     if dtype is None and not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:
         dtype = default_dtype
     if dtype is not None:
-        array = array.astype(dtype, copy=False)
+        array = array.astype(check_dtype(dtype), copy=False)
     if array.dtype.char not in _SUPPORTED:
         raise TypeError(f"dtype {array.dtype} is not supported; use bool, an integer type, float32 or float64")
     return array

@@ -25,7 +25,7 @@ def of_parameters_too() -> Callable[..., Any]:
         def with_parameters(*arguments: Tensor) -> Any:
             split = len(arguments) - len(places)
             for (owner, name), value in zip(places, arguments[split:], strict=True):
-                setattr(owner, name, value)
+                vars(owner)[name] = value  # not a Parameter, which Module would refuse
             return run(*arguments[:split])
 
         return with_parameters, list(module.parameters())

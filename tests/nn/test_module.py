@@ -146,3 +146,24 @@ def test_dropout_in_training_and_in_use() -> None:
     assert set(np.unique(dropped)) == {0.0, np.float32(1 / 0.75)}
     assert abs((dropped == 0).mean() - 0.25) < 0.02
     np.testing.assert_array_equal(layer.eval()(x).numpy(), x.numpy())
+
+
+def test_what_would_be_lost_is_refused() -> None:
+    layer = nn.Linear(1, 1)
+    with pytest.raises(TypeError, match="'weight' is a parameter; assign a Parameter or None, not Tensor"):
+        layer.weight = layer.weight * 1.0
+    with pytest.raises(TypeError, match="Sequential: expected a module, got function"):
+        nn.Sequential(lambda x: x, layer)
+    with pytest.raises(TypeError, match="ModuleList: expected a module, got int"):
+        nn.ModuleList([5])
+    with pytest.raises(TypeError, match="float32 or float64, got int64"):
+        layer.to(np.int64)
+    layer.register_buffer("later", None)
+    assert "later" not in layer.state_dict()
+
+    class Forgetful(nn.Module):
+        def __init__(self) -> None:
+            self.layer = layer
+
+    with pytest.raises(AttributeError, match=r"Forgetful: call super\(\).__init__\(\) before assigning 'layer'"):
+        Forgetful()

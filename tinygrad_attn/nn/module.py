@@ -40,6 +40,16 @@ class Module:
         self.training = True
         self._buffers: set[str] = set()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, (Parameter, Module)) and "_buffers" not in vars(self):
+            raise AttributeError(f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
+        if isinstance(vars(self).get(name), Parameter) and not isinstance(value, Parameter) and value is not None:
+            raise TypeError(
+                f"{type(self).__name__}: {name!r} is a parameter; assign a Parameter or None, "
+                f"not {type(value).__name__}"
+            )
+        super().__setattr__(name, value)
+
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """The module's function; each module writes its own."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -75,7 +85,8 @@ class Module:
     def _named(self, kind: str) -> Iterator[tuple[str, Tensor]]:
         for path, module in self.named_modules():
             for name, value in vars(module).items():
-                if isinstance(value, Parameter) if kind == "parameters" else name in module._buffers:
+                wanted = isinstance(value, Parameter) if kind == "parameters" else name in module._buffers
+                if wanted and value is not None:
                     yield (f"{path}.{name}" if path else name), value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
@@ -94,8 +105,8 @@ class Module:
         """Each buffer with its path."""
         return self._named("buffers")
 
-    def register_buffer(self, name: str, value: Tensor) -> None:
-        """Make ``value`` part of the state under ``name`` though nothing learns it."""
+    def register_buffer(self, name: str, value: Tensor | None) -> None:
+        """Make ``value`` part of the state under ``name`` though nothing learns it; None is not stored."""
         setattr(self, name, value)
         self._buffers.add(name)
 
@@ -165,7 +176,13 @@ class Module:
         return self
 
     def to(self: M, dtype: Any) -> M:
-        """Convert all floating-point parameters and buffers, in place, to float32 or float64."""
+        """Convert all floating-point parameters and buffers, in place, to float32 or float64.
+
+        Raises:
+            TypeError: another dtype.
+        """
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise TypeError(f"to: parameters are float32 or float64, got {np.dtype(dtype)}")
         for kind in ("parameters", "buffers"):
             for _, value in self._named(kind):
                 if value.is_floating_point():
@@ -194,13 +211,19 @@ class Module:
         return "\n".join(f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {count:>12,}" for name, shape, count in rows)
 
 
+def _module(owner: str, module: Any) -> Module:
+    if not isinstance(module, Module):
+        raise TypeError(f"{owner}: expected a module, got {type(module).__name__}")
+    return module
+
+
 class Sequential(Module):
     """Modules one after the other, named "0", "1", …"""
 
     def __init__(self, *modules: Module) -> None:
         super().__init__()
         for number, module in enumerate(modules):
-            setattr(self, str(number), module)
+            setattr(self, str(number), _module("Sequential", module))
 
     def forward(self, input: Any) -> Any:
         for module in self.children():
@@ -224,7 +247,7 @@ class ModuleList(Module):
 
     def append(self, module: Module) -> ModuleList:
         """Add a module at the end."""
-        setattr(self, str(len(self)), module)
+        setattr(self, str(len(self)), _module("ModuleList", module))
         return self
 
     def __len__(self) -> int:

@@ -10,8 +10,8 @@ from tinygrad_attn.op import op
 from tinygrad_attn.samples import Draw, Sample, broadcast_pairs, floats
 
 __all__ = [
-    "eq", "ge", "gt", "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "logical_xor",
-    "lt", "ne",
+    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "eq", "ge", "gt", "isfinite", "isinf", "isnan", "le",
+    "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -98,3 +98,39 @@ def isinf(x: Array) -> Array:
 def isfinite(x: Array) -> Array:
     """Whether an element is a finite number."""
     return np.isfinite(x)
+
+
+def _bits(name: str, *operands: Any) -> None:
+    """Make sure that there are bits to work on."""
+    for operand in operands:
+        kind = np.asarray(operand).dtype
+        if kind.kind not in "biu":
+            raise TypeError(f"{name}: operands must be bool or integers, got {kind}")
+
+
+@op(r"z = x \mathbin{\&} y", samples=_masks)
+def bitwise_and(x: Array, y: Array) -> Array:
+    """Bit by bit whether both are set; of bools whether both are true."""
+    _bits("bitwise_and", x, y)
+    return np.bitwise_and(x, y)
+
+
+@op(r"z = x \mathbin{|} y", samples=_masks)
+def bitwise_or(x: Array, y: Array) -> Array:
+    """Bit by bit whether either is set; of bools whether either is true."""
+    _bits("bitwise_or", x, y)
+    return np.bitwise_or(x, y)
+
+
+@op(r"z = x \oplus y", samples=_masks)
+def bitwise_xor(x: Array, y: Array) -> Array:
+    """Bit by bit whether exactly one is set; of bools whether exactly one is true."""
+    _bits("bitwise_xor", x, y)
+    return np.bitwise_xor(x, y)
+
+
+@op(r"z = \mathord{\sim} x", samples=lambda draw: Sample((draw.mask(draw.shape()),)))
+def bitwise_not(x: Array) -> Array:
+    """Every bit turned over; of bools whether false."""
+    _bits("bitwise_not", x)
+    return np.invert(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 __all__ = ["one_dim", "several_dims"]
@@ -14,8 +15,9 @@ def one_dim(op: str, dim: int, ndim: int) -> int:
         IndexError: a tensor of ``ndim`` axes has no such axis.
         TypeError: ``dim`` is not an integer.
     """
-    if not isinstance(dim, int) or isinstance(dim, bool):
+    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
         raise TypeError(f"{op}: dim must be an integer, got {dim!r}")
+    dim = operator.index(dim)
     # As in PyTorch, a 0-d tensor may be addressed as if it had one axis.
     reach = max(ndim, 1)
     if not -reach <= dim < reach:
@@ -33,9 +35,10 @@ def several_dims(op: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[i
         ValueError: an axis named twice.
         TypeError: an axis that is not an integer.
     """
-    if dim is None or (not isinstance(dim, int) and len(dim) == 0):
+    given = dim if dim is None or isinstance(dim, Sequence) else (dim,)
+    if not given:
         return tuple(range(ndim))
-    dims = tuple(one_dim(op, d, ndim) for d in ((dim,) if isinstance(dim, int) else dim))
+    dims = tuple(one_dim(op, d, ndim) for d in given)
     if len(set(dims)) != len(dims):
         raise ValueError(f"{op}: dim {dim!r} names an axis twice")
     return () if ndim == 0 else dims

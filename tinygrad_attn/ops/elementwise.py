@@ -110,7 +110,9 @@ def _pow_base(g: Any, x: Any, y: Any) -> Any:
 def _pow_exponent(g: Any, z: Any, x: Any, y: Any) -> Any:
     # 0^y stays 0 for y > 0, and is taken as flat at y = 0.
     if not hasattr(x, "shape"):
-        return g * z * math.log(x) if x > 0 else g * where(y >= 0.0, 0.0, z * float("nan"))
+        if x > 0:
+            return g * z * math.log(x)
+        return g * where(y >= 0.0, 0.0, -math.inf) if x == 0 else g * z * math.nan
     flat = (x == 0.0) & (y >= 0.0)
     return g * where(flat, 0.0, z * log(where(flat, 1.0, x)))
 
@@ -166,11 +168,13 @@ def abs(x: Array) -> Array:
 
 @op(r"z = \operatorname{sign} x", samples=floats())
 def sign(x: Array) -> Array:
-    """-1, 0 or 1; flat, so its gradient is 0."""
-    return np.sign(x)
+    """-1, 0 or 1, 0 for nan; flat, so its gradient is 0."""
+    if x.dtype == np.bool_:
+        return x.copy()
+    return np.subtract(x > 0, x < 0, dtype=x.dtype)
 
 
-abs.vjp("x", r"\bar z \odot \operatorname{sign} x", lambda g, x: g * sign(x), kernel=lambda g, x: g * np.sign(x))
+abs.vjp("x", r"\bar z \odot \operatorname{sign} x", lambda g, x: g * sign(x), kernel=lambda g, x: g * sign.forward(x))
 sign.vjp("x", r"0", lambda g: g * 0.0, kernel=True)
 
 # -- exponentials and logarithms ---------------------------------------------------------------------------------------
@@ -330,9 +334,9 @@ where.vjp("y", r"0 \text{ where } c, \text{ else } \bar z", lambda g, condition:
 
 
 def _share(g: Any, mine: Any, other: Any, larger: bool) -> Any:
-    """``g`` where ``mine`` was chosen, half of it where both are equal."""
-    chosen = mine > other if larger else mine < other
-    return where(chosen, g, where(mine == other, g * 0.5, 0.0))
+    """``g`` where ``mine`` was chosen, half of it where both are equal; a nan was chosen from both sides."""
+    passed_over = mine < other if larger else mine > other
+    return where(mine == other, g * 0.5, where(passed_over, 0.0, g))
 
 
 @op(r"z = \max(x, y)", samples=broadcast_pairs, errors=[clash])
@@ -382,6 +386,8 @@ def clamp(x: Array, min: float | None = None, max: float | None = None) -> Array
             )
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must be given")
+    if x.dtype.kind != "f" and any(isinstance(bound, float) for bound in (min, max)):
+        x = x.astype(np.float32)
     lower = x if min is None else np.maximum(x, min)
     return lower if max is None else np.minimum(lower, max)
 

@@ -72,7 +72,12 @@ def write(
         before.origin = x.origin
         result = compute(before)
         _put(name, x, result)
+        retained = x.retains_grad
+        if retained and x.node is not None:
+            x.node.watched(x.output_index).retained = None
         x.origin, x._requires_grad = result.origin, result.requires_grad
+        if retained:
+            x.retain_grad()
     elif direct is not None:
         direct(x.array)
     else:
@@ -93,8 +98,8 @@ def _check_recordable(name: str, x: Tensor) -> None:
     if others:
         raise RuntimeError(
             f"{name}: the tensor of shape {x.shape} shares its memory with another one of shape {others[0].shape} (a "
-            "view of it, or what it is a view of), whose gradient would not see this write; clone() it first, or use "
-            "the op that returns a new tensor"
+            "view of it, or what it is a view of), whose gradient would not see this write; clone() it first, as in "
+            "x[:2] = x[:2].clone() + 1, or use the op that returns a new tensor"
         )
 
 

@@ -66,10 +66,14 @@ def _binary(name: str, function: Callable[..., Any], reflected: bool = True) -> 
     def operator(self: Tensor, other: Any) -> Any:
         return call(self, other)
 
+    def equality(self: Tensor, other: Any) -> Any:
+        # Nothing and text are never equal to a tensor; Python then compares by identity.
+        return NotImplemented if other is None or isinstance(other, str) else call(self, other)
+
     def reflected_operator(self: Tensor, other: Any) -> Any:
         return call(other, self)
 
-    setattr(Tensor, f"__{name}__", operator)
+    setattr(Tensor, f"__{name}__", equality if name in ("eq", "ne") else operator)
     if reflected:
         setattr(Tensor, f"__r{name}__", reflected_operator)
 
@@ -98,7 +102,7 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "to": _to,
     "where": _where,
     "__neg__": elementwise.neg,
-    "__invert__": compare.logical_not,
+    "__invert__": compare.bitwise_not,
     "__abs__": elementwise.abs,
     "__setitem__": inplace.setitem,
 }
@@ -109,9 +113,9 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "truediv": elementwise.true_divide,
     "pow": elementwise.pow,
     "matmul": matmul.matmul,
-    "and": compare.logical_and,
-    "or": compare.logical_or,
-    "xor": compare.logical_xor,
+    "and": compare.bitwise_and,
+    "or": compare.bitwise_or,
+    "xor": compare.bitwise_xor,
 }
 _ONE_WAY_OPERATORS: dict[str, Callable[..., Any]] = {
     "eq": compare.eq,

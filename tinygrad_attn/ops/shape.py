@@ -15,8 +15,8 @@ from tinygrad_attn.samples import Draw, ErrorSample, Sample, floats
 from tinygrad_attn.tensor import Tensor
 
 __all__ = [
-    "broadcast_to", "clone", "contiguous", "expand", "flatten", "flip", "movedim", "permute", "reshape", "squeeze",
-    "swapaxes", "transpose", "unsqueeze", "view", "view_as",
+    "alias", "broadcast_to", "clone", "contiguous", "expand", "flatten", "flip", "movedim", "permute", "reshape",
+    "squeeze", "swapaxes", "transpose", "unsqueeze", "view", "view_as",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -40,12 +40,12 @@ def sizes_of(name: str, sizes: Sequence[Any]) -> tuple[int, ...]:
 
 
 @op(r"z = x", samples=floats())
-def view_as(x: Array) -> Array:
+def alias(x: Array) -> Array:
     """``x`` itself as a node of its own."""
     return x.view()
 
 
-view_as.vjp("x", r"\bar z", lambda g: g, kernel=True)
+alias.vjp("x", r"\bar z", lambda g: g, kernel=True)
 
 
 @op(r"z = x", samples=floats())
@@ -144,6 +144,11 @@ def view(x: Tensor, *shape: Any) -> Tensor:
             "use reshape(), which copies"
         )
     return _reshape(x, shape=sizes)
+
+
+def view_as(x: Tensor, other: Tensor) -> Tensor:
+    """A view of ``x`` in the shape of ``other`` (see `view`)."""
+    return view(x, other.shape)
 
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
