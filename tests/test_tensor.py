@@ -227,6 +227,11 @@ def test_creation_errors() -> None:
         ta.arange(0, 5, -1)
     with pytest.raises(TypeError, match="expected an array"):
         ta.from_numpy([1.0])
+    with pytest.raises(ValueError, match="randint: low must be less than high, got 5 and 2"):
+        ta.randint(5, 2, (1,))
+    for make in (lambda: ta.linspace(0, 1, -1), lambda: ta.eye(-1)):
+        with pytest.raises(ValueError, match="at least 0"):
+            make()
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:

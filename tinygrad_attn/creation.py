@@ -94,11 +94,13 @@ def arange(
 
 def linspace(start: float, end: float, steps: int, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """``steps`` numbers, evenly spaced, from ``start`` to ``end``, both included."""
+    (steps,) = _shape((steps,), "linspace")
     return _leaf(np.linspace(start, end, steps, dtype=_kind(dtype)), requires_grad)
 
 
 def eye(n: int, m: int | None = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """An (n, m) matrix with ones on the diagonal; m is n if left out."""
+    n, m = _shape((n, n if m is None else m), "eye")
     return _leaf(np.eye(n, m, dtype=_kind(dtype)), requires_grad)
 
 
@@ -126,7 +128,13 @@ def rand(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 
 
 def randint(low: int, high: int, size: Sequence[int]) -> Tensor:
-    """int64 numbers from ``low`` up to but not including ``high``, from the package's generator."""
+    """int64 numbers from ``low`` up to but not including ``high``, from the package's generator.
+
+    Raises:
+        ValueError: there is no number between them.
+    """
+    if low >= high:
+        raise ValueError(f"randint: low must be less than high, got {low} and {high}")
     return Tensor(np.asarray(generator().integers(low, high, _shape((size,), "randint"))))
 
 
