@@ -56,7 +56,9 @@ def translate(arguments: argparse.Namespace) -> int:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Measure a run, keep the figures in its folder, and print them."""
+    """Measure a run, keep the figures and the picture of BLEU by length in its folder, and print them."""
+    from .plots import plot_bleu_by_length  # brings matplotlib, which translate does without
+
     run, model = _load(arguments.run)
     settings = _decoding(arguments, run.config.decoding)
     given = {"tokenizer": arguments.bleu_tokenizer, "lowercase": arguments.bleu_lowercase}
@@ -65,6 +67,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     with SentenceProgress(len(pairs)) as progress:
         evaluation = evaluate_run(run, model, arguments.split, pairs, settings, bleu_settings, progress.advance)
     evaluation.save(run.directory)
+    plot_bleu_by_length({evaluation.model: evaluation}, run.directory / f"bleu_by_length_{arguments.split}.png")
     if arguments.json:
         print(json.dumps(dataclasses.asdict(evaluation), ensure_ascii=False, indent=2))
     else:

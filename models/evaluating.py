@@ -106,9 +106,7 @@ class Evaluation:
         )
 
     def save(self, directory: Path) -> None:
-        """Keep it in a run folder, in place of an earlier one of the same split, and draw BLEU by length beside it."""
-        from .plots import plot_bleu_by_length
-
+        """Keep it in a run folder, in place of an earlier one of the same split."""
         try:
             kept = dict(json.loads((directory / EVALUATION).read_text(encoding="utf-8")))
         except (FileNotFoundError, TypeError, ValueError):  # none yet, or of no use
@@ -116,7 +114,6 @@ class Evaluation:
         content = json.dumps({**kept, self.split: dataclasses.asdict(self)}, ensure_ascii=False, indent=2)
         with atomic_path(directory / EVALUATION) as path:
             path.write_text(content + "\n", encoding="utf-8")
-        plot_bleu_by_length({self.model: self}, directory / f"bleu_by_length_{self.split}.png")
 
     @classmethod
     def load(cls, directory: Path, split: str) -> Self:

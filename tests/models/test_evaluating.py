@@ -14,6 +14,7 @@ from models.corpus_scores import BleuSettings
 from models.data import Batches, DataError, encode_pairs, load_text
 from models.evaluating import EVALUATION, Evaluation, buckets, evaluate_run
 from models.evaluation import evaluate, of_all, teacher_forced
+from models.plots import plot_bleu_by_length
 from models.run import Run, RunError
 from models.translating import refuse_too_long
 
@@ -108,6 +109,7 @@ def test_it_is_kept_by_split(evaluated, tmp_path):
     (tmp_path / EVALUATION).write_text("no JSON", encoding="utf-8")  # of no use to anybody
     for evaluation in (found, other):
         evaluation.save(tmp_path)
+        plot_bleu_by_length({evaluation.model: evaluation}, tmp_path / "bleu_by_length_test.png")
     assert Evaluation.load(tmp_path, "test") == found
     assert Evaluation.load(tmp_path, "valid") == other
     assert (tmp_path / "bleu_by_length_test.png").read_bytes().startswith(b"\x89PNG")

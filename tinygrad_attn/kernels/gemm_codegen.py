@@ -12,7 +12,8 @@ So what runs once per multiplication is written with vectors as values; `gemm_bl
     applies an activation function to a tile that was just stored and is still in the cache.
 
 They work on addresses and strides in bytes, so that one compiled version serves every layout of an array. Each has a
-twin in NumPy that runs under ``NUMBA_DISABLE_JIT=1`` and says in a few lines what the vector code computes.
+twin in NumPy that runs under ``NUMBA_DISABLE_JIT=1`` and says in a few lines what the vector code computes. The file is
+long because the two stand together: neither can be changed, or understood, without the other.
 
 The micro-kernel is that of Van Zee and van de Geijn, "BLIS: A Framework for Rapidly Instantiating BLAS Functionality",
 ACM TOMS 41(3), 2015, with a version for every number of rows, so that no row is computed in vain.
