@@ -1,6 +1,6 @@
 """One vector for a sentence of any length, or attention: who copies strings of 6 to 15 letters, and longer ones?
 
-    python -m models.experiments.copy_length [--out FOLDER]
+    python -m models.experiments.copy_length [--out FOLDER] [--seed N]
 
 trains the systems of ``models/configs/copy-*.toml``, all with the same strings, prints the share of strings of each
 length that are copied without a mistake, and draws it. The encoder-decoder has to put all letters into one vector,
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..config import find_config, load_config
+from ..config import ConfigError, find_config, load_config
 from ..data import generate_task
 from ..decoding import translate
 from ..interface import Translator
@@ -38,7 +38,7 @@ SYSTEMS = {
 """The config of each system, by the name of its attention."""
 
 LENGTHS = range(6, 21)
-PER_LENGTH = 200
+PER_LENGTH = 1_000
 
 
 def accuracy(
@@ -83,18 +83,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", metavar="FOLDER", type=Path, default=Path("runs/copy_length"), help="for runs and results"
     )
-    folder = parser.parse_args(arguments).out
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the strings and of the training")
+    options = parser.parse_args(arguments)
+    folder, seeds = options.out, {"data.seed": options.seed, "training.seed": options.seed}
     progress = make_progress()
     shares: dict[str, dict[int, float]] = {}
     rows = []
     try:
         for system, name in SYSTEMS.items():
-            run, model, seconds = trained(load_config(find_config(name)), folder / name, progress)
+            run, model, seconds = trained(load_config(find_config(name), seeds), folder / name, progress)
             shares[system] = accuracy(run, model)
             parameters = f"{sum(parameter.numel() for parameter in model.parameters()):,}"
             percent = [f"{100.0 * share:.1f}" for share in shares[system].values()]
             rows.append([system, parameters, clock(seconds), *percent])
-    except RunError as error:
+    except (ConfigError, RunError) as error:
         print("error:", error, file=sys.stderr)
         return 2
     finally:
@@ -102,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = plain_table(["attention", "parameters", "time", *map(str, LENGTHS)], rows)
     (folder / "copy_length.txt").write_text(table + "\n", encoding="utf-8")
     plot_accuracy(shares, run.config.data.longest, folder / "copy_length.png")
-    print(f"Strings copied without a mistake, %, by their number of letters; {PER_LENGTH} of each, seed 0:")
+    print(
+        f"Strings copied without a mistake, %, by their number of letters; {PER_LENGTH:,} of each, seed {options.seed}:"
+    )
     print(table)
     print(f"In {folder}: copy_length.txt, copy_length.png, and a run folder for each system")
     return 0

@@ -20,7 +20,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(copy_length, "SYSTEMS", {"no attention": "copy-seq2seq", "dot": "copy-luong-dot"})
     monkeypatch.setattr(copy_length, "LENGTHS", range(6, 8))
     monkeypatch.setattr(copy_length.accuracy, "__defaults__", (range(6, 8), 5))
-    monkeypatch.setattr(copy_length, "load_config", lambda path: load_config(path, TINY))
+    monkeypatch.setattr(copy_length, "load_config", lambda path, seeds: load_config(path, seeds | TINY))
 
 
 def test_table_picture_and_runs(tiny, tmp_path, capsys, monkeypatch):
@@ -36,6 +36,11 @@ def test_table_picture_and_runs(tiny, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(Trainer, "train", lambda self: pytest.fail("trained again"))
     assert copy_length.main(["--out", str(tmp_path)]) == 0
+
+    assert copy_length.main(["--out", str(tmp_path), "--seed", "7"]) == 2
+    assert "holds a run with other settings" in capsys.readouterr().err
+    assert copy_length.main(["--out", str(tmp_path), "--seed", "-1"]) == 2
+    assert "data.seed" in capsys.readouterr().err
 
     monkeypatch.setitem(TINY, "model.hidden_size", 5)
     assert copy_length.main(["--out", str(tmp_path)]) == 2
