@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.nn import functional as F
-from tinygrad_attn.ops.recurrent import gru_step
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import Translator, Weights
@@ -40,20 +39,13 @@ class State(NamedTuple):
 
 
 class AdditiveAttention(nn.Module):
-    """The alignment model: e_j = v_a · tanh(W_a s + U_a h_j), α = softmax(e), c = Σ_j α_j h_j."""
+    """The parameters of the alignment model: e_j = v_a · tanh(W_a s + U_a h_j), α = softmax(e), c = Σ_j α_j h_j."""
 
     def __init__(self, query_size: int, key_size: int, size: int, dtype: Any = default_dtype) -> None:
         super().__init__()
         self.query = nn.Linear(query_size, size, bias=False, dtype=dtype)  # W_a
         self.key = nn.Linear(key_size, size, dtype=dtype)  # U_a
         self.energy = nn.Linear(size, 1, bias=False, dtype=dtype)  # v_a
-
-    def forward(self, state: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """The context (B, 2H) of a decoder state (B, H), and the weights (B, S) that mixed it."""
-        scores = self.energy(ta.tanh(self.query(state).unsqueeze(1) + memory.keys)).squeeze(-1)
-        weights = F.masked_softmax(scores, memory.mask, dim=-1)
-        context = ta.matmul(weights.unsqueeze(1), memory.annotations).squeeze(1)
-        return context, weights
 
 
 class Bahdanau(Translator):
@@ -111,24 +103,19 @@ class Bahdanau(Translator):
         logits, state, weights = self._decode(state, token.unsqueeze(1))
         return logits.squeeze(1), state, _by_place(weights)
 
-    def _decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, list[Tensor]]:
-        """Read tokens (B, T), one after the other: logits (B, T, V), the last state, and each step's weights (B, S)."""
+    def _decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, Tensor]:
+        """Read tokens (B, T), one after the other: logits (B, T, V), the last state, and the weights (B, T, S)."""
         embedded = self.dropout(self.target_embedding(tokens))  # E y_{i-1}
-        # W [E y; c] = W_y E y + W_c c: the first part for all steps at once.
-        width = embedded.shape[-1]
-        for_embedding, for_context = self.decoder.weight_ih[:, :width], self.decoder.weight_ih[:, width:]
-        inputs = F.linear(embedded, for_embedding, self.decoder.bias_ih)
-        hidden, memory = state
-        states, contexts, weights = [], [], []
-        for from_embedding in ta.unbind(inputs, 1):
-            context, weight = self.attention(hidden, memory)  # c_i, by s_{i-1}
-            gates = from_embedding + F.linear(context, for_context)
-            hidden = gru_step(gates, hidden, self.decoder.weight_hh, self.decoder.bias_hh)  # s_i
-            states.append(hidden)
-            contexts.append(context)
-            weights.append(weight)
-        logits = self._read_out(ta.stack(states, 1), embedded, ta.stack(contexts, 1))
-        return logits, State(hidden, memory), weights
+        attention, decoder, memory = self.attention, self.decoder, state.memory
+        # For each i: e_ij = v_a · tanh(W_a s_{i-1} + U_a h_j), α_i = softmax(e_i), c_i = Σ_j α_ij h_j, and
+        # s_i = GRU([E y_{i-1}; c_i], s_{i-1}).
+        states, contexts, weights = F.attention_gru(
+            embedded, state.hidden,
+            memory.annotations, memory.keys, attention.query.weight, attention.energy.weight.squeeze(0),
+            decoder.weight_ih, decoder.weight_hh, decoder.bias_ih, decoder.bias_hh,
+            memory.mask,
+        )  # fmt: skip
+        return self._read_out(states, embedded, contexts), State(states[:, -1], memory), weights
 
     def _read_out(self, states: Tensor, embedded: Tensor, contexts: Tensor) -> Tensor:
         """g(y_{i-1}, s_i, c_i) of equation 4: t = maxout(U_o s + V_o E y + C_o c), then the logits W_o t."""
@@ -136,6 +123,6 @@ class Bahdanau(Translator):
         return self.output(ta.maximum(*ta.chunk(features, 2, -1)))
 
 
-def _by_place(weights: list[Tensor]) -> Weights:
-    """The weights (B, S) of T steps as those of the one place of attention, which has one head."""
-    return {"attention": ta.stack(weights, 1).unsqueeze(1)}
+def _by_place(weights: Tensor) -> Weights:
+    """The weights (B, T, S) as those of the one place of attention, which has one head."""
+    return {"attention": weights.unsqueeze(1)}

@@ -14,22 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["CommandError", "main"]
+from .errors import CommandError
+
+__all__ = ["main"]
 
 CHECK_FAILED, USER_ERROR = 1, 2
 INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13  # as shells count the signals SIGINT and SIGPIPE
-
-# What --quick sets: enough to see everything work, not enough to learn much.
-_QUICK = {
-    "data.train_size": 2_000,
-    "data.valid_size": 100,
-    "data.test_size": 200,
-    "training.epochs": 3,
-}
-
-
-class CommandError(ValueError):
-    """Something on the command line that cannot be done."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -163,7 +153,20 @@ def _parser() -> _Parser:
         "--samples", metavar="N", type=_positive, default=10, help="random samples of each op (default: 10)"
     )
     gradcheck.add_argument("--seed", metavar="N", type=int, default=0, help="of the samples (default: 0)")
+
+    bench = commands.add_parser("bench", help="time the training step of a model of known size")
+    bench.set_defaults(command=_bench, parser=bench)
+    bench.add_argument("workload", metavar="WORKLOAD", help="such as transformer-small; a wrong name lists them")
+    bench.add_argument(
+        "--seconds", metavar="S", type=_seconds, default=4.0, help="how long to measure (default: 4; 5 steps at least)"
+    )
+    _add_threads(bench)
+    bench.add_argument("--json", action="store_true", help="print one line of JSON, for comparing libraries")
     return parser
+
+
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", metavar="N", type=_positive, help="threads of the kernels (default: all cores)")
 
 
 def _add_split(parser: argparse.ArgumentParser) -> None:
@@ -188,6 +191,16 @@ def _positive(text: str) -> int:
     return number
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds of at least 0, got {text!r}")
+    return seconds
+
+
 # -- train -----------------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +212,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from .config import find_config, load_config
     from .data import load_text, train_tokenizers
     from .progress import make_progress
+    from .quick import load_quick_config
     from .run import LAST, Run, RunError
     from .training import Trainer, TrainingError
 
@@ -209,7 +223,8 @@ def _train(arguments: argparse.Namespace) -> int:
             text = load_text(run.config.data)
         else:
             path = find_config(arguments.config) if arguments.config else None
-            config = load_config(path, [*_overrides(arguments), *arguments.set])
+            load = load_quick_config if arguments.quick else load_config
+            config = load(path, [*_overrides(arguments), *arguments.set])
             text = load_text(config.data)
             folder = arguments.out or _new_folder(text.name, config.model.name)
             run = Run(folder, config, *train_tokenizers(text, config.data))
@@ -243,20 +258,19 @@ def _refuse_with_resume(arguments: argparse.Namespace) -> None:
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
-    """What the options other than --set say about settings; the quick ones first, so that all others win."""
-    overrides = [f"{name}={value}" for name, value in _QUICK.items()] if arguments.quick else []
+    """What --data, --source and --target say about settings."""
     languages = {"source": arguments.source, "target": arguments.target}
     if arguments.data is None:
         if any(languages.values()):
             raise CommandError("--source and --target name files in the folder that --data names; give --data too")
-        return overrides
+        return []
     if not (all(languages.values()) or arguments.config):
         raise CommandError(
             "--data needs --source and --target, the endings of the files, as in --source ko --target en"
         )
     # Absolute, so that --resume finds it from anywhere.
     settings = {"kind": "parallel", "directory": Path(arguments.data).absolute(), **languages}
-    return [*overrides, *(f"data.{name}={value}" for name, value in settings.items() if value)]
+    return [f"data.{name}={value}" for name, value in settings.items() if value]
 
 
 def _new_folder(data: str, model: str) -> Path:
@@ -301,3 +315,37 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
     except UnknownOp as error:
         raise CommandError(str(error)) from error
     return 0 if print_reports(ops, arguments.samples, arguments.seed) else CHECK_FAILED
+
+
+# -- bench -----------------------------------------------------------------------------------------------------------
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    from tinygrad_attn import get_num_threads
+
+    from .bench import measure, print_measurement
+    from .workloads import UnknownWorkload
+
+    _use_threads(arguments.threads)
+    try:
+        found = measure(arguments.workload, arguments.seconds)
+    except UnknownWorkload as error:
+        raise CommandError(str(error)) from error
+    if arguments.json:
+        print(json.dumps(asdict(found)))
+    else:
+        print_measurement(found, get_num_threads())
+    return 0
+
+
+def _use_threads(count: int | None) -> None:
+    from tinygrad_attn import set_num_threads
+
+    if count is not None:
+        try:
+            set_num_threads(count)
+        except ValueError as error:
+            raise CommandError(f"--threads {count}: {error}") from error

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .cli import CommandError
 from .comparing import compare as compare_runs
 from .comparing import read_runs
 from .config import DecodingConfig
 from .corpus_scores import BleuSettings
 from .data import load_text
+from .errors import CommandError
 from .evaluating import EVALUATION, evaluate_run, print_evaluation
 from .interface import Translator
 from .run import Run, RunError

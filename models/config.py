@@ -215,6 +215,16 @@ class ModelConfig(_Section):
                 "the heads share it evenly"
             )
 
+    @property
+    def limits_sources(self) -> bool:
+        """Whether the model reads no more than ``max_length`` symbols of a source."""
+        return self.limits_targets or self.score == "location"
+
+    @property
+    def limits_targets(self) -> bool:
+        """Whether its decoder reads no more than ``max_length`` symbols, the first of which is ``<s>``."""
+        return self.positions == "learned"
+
 
 @dataclass(frozen=True)
 class TrainingConfig(_Section):
@@ -283,6 +293,27 @@ class Config:
     def __post_init__(self) -> None:
         if self.model.shared_embeddings and not self.data.shared_vocabulary:
             raise ConfigError("model.shared_embeddings needs data.shared_vocabulary: one embedding has one vocabulary")
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        """Compare what sentences may have with what the model can read."""
+        data, model = self.data, self.model
+        lengths = {}
+        if model.limits_sources:
+            lengths["data.max_length"] = data.max_length
+        if model.limits_sources and data.kind in ("copy", "reverse"):
+            lengths |= {"data.longest": data.longest, "data.longest_test": data.longest_test}
+        if model.limits_targets:
+            lengths["decoding.max_length"] = self.decoding.max_length
+        limiting = "model.positions 'learned'" if model.limits_targets else "model.score 'location'"
+        start = int(model.limits_targets)
+        for name, length in lengths.items():
+            if length + start > model.max_length:
+                raise ConfigError(
+                    f"{name} is {length}, but {limiting} with model.max_length {model.max_length} is for "
+                    f"{model.max_length - start} symbols{' after <s>' * start}; set model.max_length to at least "
+                    f"{length + start}, or lower {name}"
+                )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:

@@ -25,9 +25,9 @@ from .data.vocabulary import normalise
 from .decoding import Told, translate
 from .evaluation import TeacherForced, exact_match, of_all, teacher_forced
 from .interface import Translator
+from .limits import refuse_too_long
 from .run import Run, RunError, versions
 from .tables import print_table
-from .translating import refuse_too_long
 
 __all__ = [
     "EVALUATION",
@@ -167,7 +167,7 @@ def evaluate_run(
         raise DataError(f"the {split} set is empty: there is nothing to evaluate on")
     examples = encode_pairs(pairs, run.source, run.target)
     sources = [source for source, _ in examples]
-    refuse_too_long(run.config.model, sources)
+    refuse_too_long(run.config.model, sources, [reference for _, reference in examples])
     translations = translate(model, sources, settings, tell)
     texts = [run.target.decode(translation) for translation in translations]
     references = [normalise(reference, lowercase=False) for _, reference in pairs]  # as tokenizers see them

@@ -21,6 +21,7 @@ import numpy as np
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
+from tinygrad_attn.graph import at_step
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
@@ -171,11 +172,12 @@ class Luong(Translator):
     def _read_feeding(self, state: State, embedded: Tensor) -> tuple[Tensor, State, Tensor]:
         """As `_read`, one after the other, each beside the s̃ of the step before."""
         attentionals, weights = [], []
-        for at_step in ta.unbind(embedded, 1):
-            fed = ta.cat([at_step, state.attentional], -1).unsqueeze(1)
-            attentional, state, weight = self._read(state, fed)
-            attentionals.append(attentional)
-            weights.append(weight)
+        for t, token in enumerate(ta.unbind(embedded, 1)):
+            with at_step(t):
+                fed = ta.cat([token, state.attentional], -1).unsqueeze(1)
+                attentional, state, weight = self._read(state, fed)
+                attentionals.append(attentional)
+                weights.append(weight)
         return ta.cat(attentionals, 1), state, ta.cat(weights, 1)
 
     def _attend(self, states: Tensor, start: int, memory: Memory) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,18 @@
 """The run folder: everything about one training run, in files that people and other programs can read.
 
-=======================  =======================================================================================
-``config.toml``          every setting
-``run.json``             command, seed, versions, commit, and the final figures
-``log.csv``              one line an epoch
-``clock.json``           how long training has taken
-``best.safetensors``     the weights with the lowest validation loss; config and tokenizers as JSON within
-``last.safetensors``     the latest weights, the optimiser's state, and where training stood, to continue from
-``epoch-N.safetensors``  the weights after epoch N, for an average
-``*.png``                learning curve and attention
-=======================  =======================================================================================
+========================  ============================================================================================
+``config.toml``           every setting
+``run.json``              command, seed, versions, commit, and the final figures
+``log.csv``               one line an epoch
+``clock.json``            how long training has taken
+``best.safetensors``      the weights with the lowest validation loss; config and tokenizers as JSON within
+``last.safetensors``      the latest weights, the optimiser's state, and where training stood, to continue from
+``epoch-N.safetensors``   the weights after epoch N, for an average
+``learning_curve.png``    loss and accuracy by epoch
+``attention.png``         what the model attends to in a few sentences, if it has attention
+``evaluation.json``       what evaluate has measured, by split: test, valid
+``bleu_by_length_S.png``  its BLEU by source length on the split S
+========================  ============================================================================================
 
 Every file is written whole or not at all.
 """

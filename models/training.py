@@ -23,6 +23,7 @@ from .clock import CLOCK, Clock
 from .data import Batch, Batches, ParallelText, encode_pairs
 from .evaluation import correct_tokens, evaluate, teacher_forced, token_loss
 from .interruption import Interruption
+from .limits import refuse_too_long
 from .optimization import make_optimizer, make_schedule
 from .progress import Progress
 from .run import BEST, LAST, Run, RunError
@@ -79,6 +80,7 @@ class Trainer:
 
     Raises:
         TrainingError: the settings do not fit the number of steps.
+        DataError: no pair can be trained on, or one of validation or test is too long for the model.
     """
 
     def __init__(self, run: Run, text: ParallelText, progress: Progress) -> None:
@@ -101,6 +103,8 @@ class Trainer:
         )
         self.valid = encode_pairs(text.valid, run.source, run.target)
         self.test = encode_pairs(text.test, run.source, run.target)
+        for examples in (self.valid, self.test):  # batches of training leave long ones out
+            refuse_too_long(run.config.model, *zip(*examples, strict=True))
         self.steps = sum(self.train_batches.count(epoch) for epoch in range(settings.epochs))
         try:
             self.schedule = make_schedule(run.config, self.steps)

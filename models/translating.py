@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .alignment import align
-from .config import DecodingConfig, ModelConfig
+from .config import DecodingConfig
 from .data import UNKNOWN, DataError, Tokenizer
 from .decoding import Told, search, translate
 from .interface import Translator
+from .limits import refuse_too_long
 from .run import Run
 from .sentence_progress import SentenceProgress
 
@@ -22,7 +23,6 @@ __all__ = [
     "lines_of",
     "lines_of_standard_input",
     "print_translations",
-    "refuse_too_long",
 ]
 
 Translated = tuple[list[int], list[int]]
@@ -98,7 +98,9 @@ def print_translations(
     if at_once:
         return _print_translations(run, model, batches_of(lines, 1), settings, n_best, None)
     if not isinstance(lines, Sequence):
-        return _print_translations(run, model, batches_of(lines, settings.batch_size), settings, n_best, None)
+        with SentenceProgress(None) as progress:
+            batches = batches_of(lines, settings.batch_size)
+            return _print_translations(run, model, batches, settings, n_best, progress.advance)
     batches = batches_of(lines, _POOL * settings.batch_size)
     if len(lines) <= settings.batch_size:
         return _print_translations(run, model, batches, settings, n_best, None)
@@ -159,21 +161,6 @@ def draw_attention(run: Run, model: Translator, translated: Sequence[Translated]
     if not alignments[0].weights:
         raise DataError(f"nothing to draw in {path}: the model {run.config.model.name} has no attention")
     return plot_attention(alignments, path)
-
-
-def refuse_too_long(settings: ModelConfig, sentences: Iterable[Sequence[int]]) -> None:
-    """Refuse sentences that a model cannot read: learned positions, and the score "location", are for so many symbols.
-
-    Raises:
-        DataError: a sentence is longer than ``model.max_length``, and the model is such a one.
-    """
-    limited = {"transformer": settings.positions == "learned", "luong": settings.score == "location"}
-    longest = max(map(len, sentences), default=0)
-    if limited.get(settings.name) and longest > settings.max_length:
-        raise DataError(
-            f"a sentence has {longest} symbols, but this model reads {settings.max_length} at most; "
-            f"shorten it, or train one with --set model.max_length={longest}"
-        )
 
 
 def _unknown(tokenizer: Tokenizer, line: str) -> str:

@@ -28,6 +28,7 @@ from tinygrad_attn.creation import (
     zeros_like,
 )
 from tinygrad_attn.graph import enable_grad, is_grad_enabled, no_grad, set_grad_enabled, unfused
+from tinygrad_attn.kernels.allocator import keep_freed_memory as _keep_freed_memory
 from tinygrad_attn.kernels.jit import get_num_threads, set_num_threads
 from tinygrad_attn.op import op, registered_ops
 from tinygrad_attn.ops.accumulate import cumsum, prod
@@ -113,3 +114,5 @@ from tinygrad_attn.ops.spread import std, var, var_mean
 from tinygrad_attn.ops.subscript import index_put
 from tinygrad_attn.random import manual_seed
 from tinygrad_attn.tensor import Tensor, tensor
+
+_keep_freed_memory()

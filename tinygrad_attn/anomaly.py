@@ -69,6 +69,10 @@ class _Detector:
             if complaint:
                 raise RuntimeError(f"detect_anomaly: forward made {complaint}, by {site}")
 
+    def arrived(self, node: Node, gradient: Any) -> None:
+        # Made of what `backward` has seen.
+        pass
+
     def backward(self, node: Node, position: int, gradient: Any) -> None:
         complaint = _bad(gradient.array if isinstance(gradient, Tensor) else gradient)
         if complaint:

@@ -196,6 +196,8 @@ def _run(
                     if node not in wanted.leading:
                         continue
                     edges = [edge if wanted.leads(edge) else None for edge in edges]
+            for observer in observers:
+                observer.arrived(node, arrived)
             pulled = pull_back(node, arrived, edges, create_graph, grad)
             for observer in observers:
                 for position, gradient in enumerate(pulled):

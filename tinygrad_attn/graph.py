@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tinygrad_attn.tensor import Tensor
 
 __all__ = [
-    "Node", "Observer", "Place", "Storage", "Watch", "enable_grad", "in_module", "is_grad_enabled", "modes", "no_grad",
-    "observe", "set_grad_enabled", "unfused",
+    "Node", "Observer", "Place", "Storage", "Watch", "at_step", "enable_grad", "in_module", "is_grad_enabled", "modes",
+    "no_grad", "observe", "set_grad_enabled", "unfused",
 ]  # fmt: skip
 
 _numbers = itertools.count()
@@ -125,6 +125,10 @@ class Observer(Protocol):
     ) -> None:
         """An op has run: its operands as they were given, all its options, and its outputs."""
 
+    def arrived(self, node: Node, gradient: Any) -> None:
+        """Backward has come to a node with the complete ``gradient`` of its output (array or tensor; a tuple with None
+        where there is none, if the op has several outputs)."""
+
     def backward(self, node: Node, position: int, gradient: Any) -> None:
         """A node sends ``gradient`` (array or tensor) along the edge of its operand ``position``, before it is summed
         there."""
@@ -138,6 +142,8 @@ class _Modes(threading.local):
     observers: tuple[Observer, ...] = ()
     # The modules whose forward is running, outermost first; kept only while somebody observes.
     modules: tuple[Any, ...] = ()
+    # The time steps of the recurrences that are running, outermost first.
+    steps: tuple[int, ...] = ()
 
 
 modes = _Modes()
@@ -218,6 +224,22 @@ def in_module(module: Any) -> Iterator[None]:
         yield
     finally:
         modes.modules = before
+
+
+class at_step:
+    """Run time step ``number`` of a recurrence, so that observers can tell when an op was called."""
+
+    __slots__ = ("_before", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __enter__(self) -> None:
+        self._before = modes.steps
+        modes.steps = (*self._before, self.number)
+
+    def __exit__(self, *exception: object) -> None:
+        modes.steps = self._before
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.kernels.adam import adam_update, global_norm
+from tinygrad_attn.kernels.adam import AdamUpdate, global_norm
 from tinygrad_attn.nn.module import Parameter
 from tinygrad_attn.tensor import Tensor
 
@@ -62,8 +62,9 @@ class Optimizer:
         for i in used:
             self.counts[i] += 1
         self._update(used, gradients, 1.0 if norm is None or clip_norm is None else clip_factor(norm, clip_norm))
+        writer = f"{type(self).__name__}.step()"
         for i in used:
-            self.params[i].storage.written_by(f"{type(self).__name__}.step()")
+            self.params[i].storage.written_by(writer)
         return norm
 
     def _update(self, used: list[int], gradients: list[Array], scale: float) -> None:
@@ -145,16 +146,14 @@ class Adam(Optimizer):
         self.eps = eps
         self.weight_decay = weight_decay
         self.state = {name: [np.zeros_like(p.array) for p in self.params] for name in ("exp_avg", "exp_avg_sq")}
+        self._last_update: AdamUpdate | None = None
 
     def _update(self, used: list[int], gradients: list[Array], scale: float) -> None:
         # The means of a parameter are corrected by its own count; nearly always that is the same for all.
         for count in sorted({self.counts[i] for i in used}):
-            chosen = [(i, g) for i, g in zip(used, gradients, strict=True) if self.counts[i] == count]
-            adam_update(
-                [self.params[i].array for i, _ in chosen],
-                [gradient for _, gradient in chosen],
-                [self.state["exp_avg"][i] for i, _ in chosen],
-                [self.state["exp_avg_sq"][i] for i, _ in chosen],
+            chosen = [place for place, i in enumerate(used) if self.counts[i] == count]
+            self._update_of([used[place] for place in chosen])(
+                [gradients[place] for place in chosen],
                 step=count,
                 lr=self.lr,
                 beta1=self.betas[0],
@@ -164,6 +163,14 @@ class Adam(Optimizer):
                 decoupled=self.decoupled,
                 grad_scale=scale,
             )
+
+    def _update_of(self, positions: list[int]) -> AdamUpdate:
+        """The update of the parameters at ``positions``: that of the last step, unless arrays have been replaced."""
+        params = [self.params[i].array for i in positions]
+        m, v = ([arrays[i] for i in positions] for arrays in (self.state["exp_avg"], self.state["exp_avg_sq"]))
+        if self._last_update is None or not self._last_update.is_for(params, m, v):
+            self._last_update = AdamUpdate(params, m, v)
+        return self._last_update
 
 
 class AdamW(Adam):

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["best_time", "compare"]
+__all__ = ["best_time", "compare", "run_in_process"]
 
 _THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -89,10 +89,16 @@ def compare(
 def _measure_in_process(
     script: str, candidate: str, names: Sequence[str], threads: int, options: argparse.Namespace
 ) -> dict[str, float]:
-    command = [sys.executable, script, *names, "--measure", candidate]
-    command += ["--dtype", options.dtype, "--seconds", str(options.seconds)]
+    arguments = [*names, "--measure", candidate, "--dtype", options.dtype, "--seconds", str(options.seconds)]
+    return run_in_process(script, arguments, threads)
+
+
+def run_in_process(script: str, arguments: Sequence[str], threads: int) -> Any:
+    """Run a benchmark's script with so many threads: what it prints as JSON on its last line."""
     environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, script, *arguments], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 

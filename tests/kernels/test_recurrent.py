@@ -66,7 +66,7 @@ def test_outputs_equal_the_formulas(seed, steps, batch, size, dtype, reverse):
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=TOLERANCE[dtype])
     arrays, mask, _ = sample(4, steps, batch, size, dtype, seed)
     expected, cell = reference_lstm(*(array.astype(np.float64) for array in arrays), mask, reverse)
-    outputs, _, cells, _ = lstm_sequence(*arrays, mask, reverse)
+    outputs, cells, _ = lstm_sequence(*arrays, mask, reverse)
     assert outputs.dtype == cells.dtype == dtype
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=TOLERANCE[dtype])
     np.testing.assert_allclose(cells[0 if reverse else -1], cell, rtol=0, atol=2 * TOLERANCE[dtype])
@@ -91,19 +91,26 @@ def numerical(function, arrays, g):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_gradients_equal_central_differences(reverse):
     arrays, mask, g = sample(3, 3, 2, 3)
-    _, states, gates = gru_sequence(*arrays, mask, reverse)
-    ours = gru_sequence_backward(g, states, gates, arrays[1], mask, reverse)
+    outputs, gates = gru_sequence(*arrays, mask, reverse)
+    g_last = np.ones((2, 3))
+    ours = gru_sequence_backward(g, outputs, gates, arrays[1], arrays[3], mask, reverse, g_last)
+    g = g.copy()
+    g[0 if reverse else -1] += g_last
     expected = numerical(lambda *a: reference_gru(*a, mask, reverse), arrays, g)
     for one, other in zip(ours, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-8)
 
     arrays, mask, g = sample(4, 3, 2, 3)
-    g_cell = np.ones((2, 3))
-    both = np.concatenate([g.ravel(), g_cell.ravel()])
-    _, states, cells, gates = lstm_sequence(*arrays, mask, reverse)
-    ours = lstm_sequence_backward(g, states, cells, gates, arrays[1], mask, reverse, g_cell)
-    flat = lambda *a: np.concatenate([part.ravel() for part in reference_lstm(*a, mask, reverse)])  # noqa: E731
-    for one, other in zip(ours, numerical(flat, arrays, both), strict=True):
+    g_last, g_cell = 2.0 * np.ones((2, 3)), np.ones((2, 3))
+    both = np.concatenate([g.ravel(), g_last.ravel(), g_cell.ravel()])
+    saved = lstm_sequence(*arrays, mask, reverse)
+    ours = lstm_sequence_backward(g, *saved, arrays[1], *arrays[3:], mask, reverse, g_last, g_cell)
+
+    def outputs_and_last(*arrays):
+        outputs, cell = reference_lstm(*arrays, mask, reverse)
+        return np.concatenate([outputs.ravel(), outputs[0 if reverse else -1].ravel(), cell.ravel()])
+
+    for one, other in zip(ours, numerical(outputs_and_last, arrays, both), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-8)
 
 
@@ -128,12 +135,12 @@ def test_equals_pytorch_on_padded_sequences(kind, dtype, reverse):
     outputs = torch.stack(outputs)
     expected = torch.autograd.grad(outputs, leaves, torch.from_numpy(g))
     if kind == "GRU":
-        ours, states, gates = gru_sequence(gx, w_hh, b_hh, *initial, mask, reverse)
-        gradients = gru_sequence_backward(g, states, gates, w_hh, mask, reverse)
+        saved = gru_sequence(gx, w_hh, b_hh, *initial, mask, reverse)
+        gradients = gru_sequence_backward(g, *saved, w_hh, *initial, mask, reverse)
     else:
-        ours, states, cells, gates = lstm_sequence(gx, w_hh, b_hh, *initial, mask, reverse)
-        gradients = lstm_sequence_backward(g, states, cells, gates, w_hh, mask, reverse)
-    np.testing.assert_allclose(ours, outputs.detach().numpy(), rtol=0, atol=TOLERANCE[dtype])
+        saved = lstm_sequence(gx, w_hh, b_hh, *initial, mask, reverse)
+        gradients = lstm_sequence_backward(g, *saved, w_hh, *initial, mask, reverse)
+    np.testing.assert_allclose(saved[0], outputs.detach().numpy(), rtol=0, atol=TOLERANCE[dtype])
     for one, other in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(one, other.numpy(), rtol=0, atol=TOLERANCE[dtype])
 
@@ -142,10 +149,10 @@ def test_padding_is_never_looked_at():
     arrays, mask, g = sample(3, 4, 3, 5)
     mask[1:, 0] = False
     arrays[0][~mask] = np.nan
-    outputs, states, gates = gru_sequence(*arrays, mask)
+    outputs, gates = gru_sequence(*arrays, mask)
     assert np.isfinite(outputs).all()
     np.testing.assert_array_equal(outputs[1:, 0], outputs[:1, 0].repeat(3, 0))
-    gradients = gru_sequence_backward(g, states, gates, arrays[1], mask)
+    gradients = gru_sequence_backward(g, outputs, gates, arrays[1], arrays[3], mask)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     assert not gradients[0][~mask].any()
 
@@ -164,13 +171,13 @@ def test_same_bits_for_any_number_of_threads(dtype):
     (gx, w_hh, b_hh, h0, c0), mask, g = sample(4, 3, 70, 130, dtype)
 
     def lstm():
-        outputs, states, cells, gates = lstm_sequence(gx, w_hh, b_hh, h0, c0, mask)
-        return [outputs, cells, *lstm_sequence_backward(g, states, cells, gates, w_hh, mask)]
+        saved = lstm_sequence(gx, w_hh, b_hh, h0, c0, mask)
+        return [*saved[:2], *lstm_sequence_backward(g, *saved, w_hh, h0, c0, mask)]
 
     def gru():
         arrays = np.ascontiguousarray(gx[..., : 3 * 130]), w_hh[: 3 * 130], b_hh[: 3 * 130], h0
-        outputs, states, gates = gru_sequence(*arrays, mask)
-        return [outputs, *gru_sequence_backward(g, states, gates, arrays[1], mask)]
+        outputs, gates = gru_sequence(*arrays, mask)
+        return [outputs, *gru_sequence_backward(g, outputs, gates, arrays[1], arrays[3], mask)]
 
     assert_same_bits(lstm)
     assert_same_bits(gru)
@@ -179,9 +186,9 @@ def test_same_bits_for_any_number_of_threads(dtype):
 def test_no_steps_and_no_sequences():
     for steps, batch in ((0, 3), (2, 0)):
         arrays, mask, g = sample(3, steps, batch, 4)
-        outputs, states, gates = gru_sequence(*arrays, mask)
+        outputs, gates = gru_sequence(*arrays, mask)
         assert outputs.shape == (steps, batch, 4)
-        dgx, dw_hh, db_hh, dh0 = gru_sequence_backward(g, states, gates, arrays[1], mask)
+        dgx, dw_hh, db_hh, dh0 = gru_sequence_backward(g, outputs, gates, arrays[1], arrays[3], mask)
         assert dgx.shape == (steps, batch, 12) and dh0.shape == (batch, 4)
         np.testing.assert_array_equal(dw_hh, np.zeros((12, 4)))
         np.testing.assert_array_equal(db_hh, np.zeros(12))
@@ -199,6 +206,6 @@ def test_errors_name_the_thing():
         gru_sequence(gx, w_hh, b_hh, h0.astype(np.int64))
     with pytest.raises(ValueError, match=r"mask must be \(3, 2\) and boolean, got \(2, 3\) bool"):
         gru_sequence(gx, w_hh, b_hh, h0, mask.T)
-    _, states, gates = gru_sequence(gx, w_hh, b_hh, h0)
+    outputs, gates = gru_sequence(gx, w_hh, b_hh, h0)
     with pytest.raises(ValueError, match=r"the gradient must be \(3, 2, 4\) float64, as the outputs, got \(2, 2, 4\)"):
-        gru_sequence_backward(g[:2], states, gates, w_hh)
+        gru_sequence_backward(g[:2], outputs, gates, w_hh, h0)

@@ -45,8 +45,8 @@ def sample(steps, batch, size, dtype=np.float64, seed=0):
 def test_outputs_equal_the_formula(seed, steps, batch, size, dtype, reverse, relu):
     arrays, mask, _ = sample(steps, batch, size, dtype, seed)
     expected = reference(*(array.astype(np.float64) for array in arrays), mask, reverse, relu)
-    outputs, states = rnn_sequence(*arrays, mask, reverse, relu)
-    assert outputs.dtype == states.dtype == dtype
+    outputs = rnn_sequence(*arrays, mask, reverse, relu)
+    assert outputs.dtype == dtype
     scale = np.abs(expected).max() if relu else 1.0
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=TOLERANCE[dtype] * max(scale, 1.0))
 
@@ -55,8 +55,8 @@ def test_outputs_equal_the_formula(seed, steps, batch, size, dtype, reverse, rel
 @pytest.mark.parametrize("reverse", [False, True])
 def test_gradients_equal_central_differences(reverse, relu):
     arrays, mask, g = sample(3, 2, 3)
-    _, states = rnn_sequence(*arrays, mask, reverse, relu)
-    found = rnn_sequence_backward(g, states, arrays[1], mask, reverse, relu)
+    outputs = rnn_sequence(*arrays, mask, reverse, relu)
+    found = rnn_sequence_backward(g, outputs, arrays[1], arrays[3], mask, reverse, relu)
     for array, gradient in zip(arrays, found, strict=True):
         assert gradient.shape == array.shape
         for place in np.ndindex(array.shape):
@@ -75,8 +75,8 @@ def test_same_bits_for_any_number_of_threads(dtype):
     arrays, mask, g = sample(3, 70, 130, dtype)
 
     def run():
-        outputs, states = rnn_sequence(*arrays, mask)
-        return [outputs, *rnn_sequence_backward(g, states, arrays[1], mask)]
+        outputs = rnn_sequence(*arrays, mask)
+        return [outputs, *rnn_sequence_backward(g, outputs, arrays[1], arrays[3], mask)]
 
     assert_same_bits(run)
 
@@ -84,9 +84,9 @@ def test_same_bits_for_any_number_of_threads(dtype):
 def test_no_steps_no_sequences_and_no_mask():
     for steps, batch in ((0, 3), (2, 0)):
         arrays, _, g = sample(steps, batch, 4)
-        outputs, states = rnn_sequence(*arrays)
+        outputs = rnn_sequence(*arrays)
         assert outputs.shape == (steps, batch, 4)
-        dgx, dw_hh, db_hh, dh0 = rnn_sequence_backward(g, states, arrays[1])
+        dgx, dw_hh, db_hh, dh0 = rnn_sequence_backward(g, outputs, arrays[1], arrays[3])
         assert dgx.shape == (steps, batch, 4) and dh0.shape == (batch, 4)
         assert not dw_hh.any() and not db_hh.any()
 
@@ -97,6 +97,6 @@ def test_errors_name_the_thing():
         rnn_sequence(gx, w_hh[:3], b_hh, h0)
     with pytest.raises(ValueError, match=r"mask must be \(3, 2\) and boolean, got \(2, 3\) bool"):
         rnn_sequence(gx, w_hh, b_hh, h0, mask.T)
-    _, states = rnn_sequence(gx, w_hh, b_hh, h0)
+    outputs = rnn_sequence(gx, w_hh, b_hh, h0)
     with pytest.raises(ValueError, match=r"the gradient must be \(3, 2, 4\) float64, as the outputs, got \(2, 2, 4\)"):
-        rnn_sequence_backward(g[:2], states, w_hh)
+        rnn_sequence_backward(g[:2], outputs, w_hh, h0)

@@ -187,6 +187,16 @@ def test_pairs_too_long_for_training(capsys, parallel, tmp_path):
     assert not (tmp_path / "run").exists()  # nothing is left behind that a second try would stumble over
 
 
+def test_a_quick_run_of_a_config_with_a_long_warmup(tmp_path, capsys, monkeypatch):
+    sizes = ["model.d_model=8", "model.heads=2", "model.d_ff=8", "data.valid_size=4", "data.test_size=4"]
+    monkeypatch.setattr(models.training.Trainer, "train", lambda self: False)
+    command = ["train", "--config", "copy-transformer", "--quick", "--out", str(tmp_path / "run")]
+    assert main([*command, "--set", *sizes]) == 130
+    assert "3 epochs, 96 steps" in capsys.readouterr().out
+    # A warm-up that is asked for is not shortened.
+    refused(capsys, [*command, "--set", *sizes, "training.warmup=96"], "training.warmup", "number of steps, 96, got 96")
+
+
 # -- translate -------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +221,18 @@ def test_more_lines_than_a_batch_holds_keep_their_order(trained, capsys, monkeyp
     assert main(["translate", str(trained)]) == 0
     translations = capsys.readouterr().out.splitlines()
     assert translations == translations[:28] * 5
+
+
+def test_the_progress_of_standard_input_goes_to_stderr(trained, capsys, monkeypatch):
+    lines = [f"{day} Nov 2026" for day in range(1, 29)] * 5
+    assert main(["translate", str(trained), *lines]) == 0
+    expected = capsys.readouterr().out
+    monkeypatch.setattr("models.sentence_progress._INTERVAL", 0.0)
+    type_in(monkeypatch, "\n".join(lines).encode())
+    assert main(["translate", str(trained)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "translated 64\ntranslated 128\ntranslated 140\n"
+    assert captured.out == expected
 
 
 def test_an_unknown_character_is_warned_of(trained, capsys):

@@ -1,11 +1,13 @@
 """The commands evaluate and compare, and translate's beam: what they print, and one line for every mistake."""
 
 import json
+import re
 import shutil
 import sys
 
 import pytest
 
+import models.run
 from models.cli import main
 from models.evaluating import EVALUATION
 
@@ -100,6 +102,14 @@ def test_evaluate_prints_tables_and_keeps_the_figures(run, capsys):
     assert (run / "bleu_by_length_test.png").exists()
     stored = json.loads((run / EVALUATION).read_text(encoding="utf-8"))
     assert stored["test"]["decoding"]["beam"] == 2
+
+
+def test_the_files_of_a_run_are_those_that_are_documented(run, capsys):
+    assert main(["evaluate", str(run)]) == 0
+    names = re.findall(r"^``(.+?)``", models.run.__doc__, re.MULTILINE)
+    patterns = [re.escape(name).replace("N", r"\d+").replace("_S", "_(test|valid)") for name in names]
+    for path in run.iterdir():
+        assert any(re.fullmatch(pattern, path.name) for pattern in patterns), path.name
 
 
 def test_evaluate_in_json(run, capsys):

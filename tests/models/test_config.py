@@ -151,6 +151,33 @@ def test_a_shared_embedding_needs_a_shared_vocabulary():
     assert load_config(None, [*settings, "data.shared_vocabulary=true"]).model.shared_embeddings
 
 
+LEARNED = ["model.name=transformer", "model.positions=learned"]
+LOCATION = ["model.name=luong", "model.score=location"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "too_long", "enough"),
+    [
+        ([*LEARNED, "model.max_length=50", "data.max_length=40"], "decoding.max_length is 100", 101),
+        ([*LEARNED, "model.max_length=100"], "data.max_length is 100", 101),
+        ([*LEARNED, "data.kind=copy", "data.longest_test=300"], "data.longest_test is 300", 301),
+        ([*LOCATION, "model.max_length=99"], "data.max_length is 100", 100),
+        ([*LOCATION, "data.kind=reverse", "data.longest=300"], "data.longest is 300", 300),
+    ],
+)
+def test_sentences_longer_than_the_model_can_read(settings, too_long, enough):
+    limiting = settings[1].replace("=", " '") + "'"
+    refused(f"{too_long}, but {limiting} with model.max_length", overrides=settings)
+    refused(f"set model.max_length to at least {enough}", overrides=settings)
+    settings = [*settings, f"model.max_length={enough}"]
+    assert load_config(None, settings).model.max_length == enough
+
+
+def test_other_models_read_any_length():
+    for model in ("transformer", "luong", "bahdanau", "seq2seq"):
+        load_config(None, [f"model.name={model}", "data.max_length=9999", "decoding.max_length=9999"])
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_a_config_of_the_package_gives_a_model(path):
     assert find_config(path.stem) == path

@@ -14,9 +14,9 @@ from models.corpus_scores import BleuSettings
 from models.data import Batches, DataError, encode_pairs, load_text
 from models.evaluating import EVALUATION, Evaluation, buckets, evaluate_run
 from models.evaluation import evaluate, of_all, teacher_forced
+from models.limits import refuse_too_long
 from models.plots import plot_bleu_by_length
 from models.run import Run, RunError
-from models.translating import refuse_too_long
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +140,11 @@ def test_a_sentence_longer_than_the_model_can_read():
     for options in ({"name": "transformer", "positions": "learned"}, {"name": "luong", "score": "location"}):
         with pytest.raises(DataError, match=r"has 4 symbols, but this model reads 3 at most; .*model\.max_length=4"):
             refuse_too_long(ModelConfig(max_length=3, **options), [[4], [4] * 4])
+
+
+def test_a_target_longer_than_the_decoder_can_read():
+    refuse_too_long(ModelConfig(name="luong", score="location", max_length=3), [[4]], [[4] * 9])
+    learned = ModelConfig(name="transformer", positions="learned", max_length=3)
+    refuse_too_long(learned, [[4] * 3], [[4] * 2])
+    with pytest.raises(DataError, match=r"target sentence has 3 .* reads 2 at most; .*model\.max_length=4"):
+        refuse_too_long(learned, [[4]], [[4] * 3])

@@ -154,3 +154,19 @@ def test_complaints():
         nn.GRUCell(2, 3)(x)
     with pytest.raises(ValueError, match=r"LSTMCell: c must have shape \(3, 5\), it has \(3, 4\)"):
         nn.LSTMCell(2, 5)(x[0], (ta.ones(3, 5), ta.ones(3, 4)))
+
+
+def test_a_state_of_another_kind():
+    x, h = ta.ones(4, 3, 2), ta.ones(1, 3, 3)
+    with pytest.raises(TypeError, match=r"GRU: hx must be a tensor, got a tuple"):
+        nn.GRU(2, 3)(x, (h,))
+    with pytest.raises(TypeError, match=r"LSTM: hx must be the tensors \(h_0, c_0\), got a Tensor"):
+        nn.LSTM(2, 3)(x, h)
+    with pytest.raises(TypeError, match=r"LSTM: hx must be the tensors \(h_0, c_0\), got 1 of them"):
+        nn.LSTM(2, 3)(x, (h,))
+    with pytest.raises(TypeError, match=r"RNNCell: hx must be a tensor, got a tuple"):
+        nn.RNNCell(2, 3)(x[0], (h[0],))
+    with pytest.raises(TypeError, match=r"LSTMCell: hx must be the tensors \(h, c\), got a Tensor"):
+        nn.LSTMCell(2, 3)(x[0], h[0])
+    with pytest.raises(TypeError, match=r"LSTMCell: c must be a tensor, got a NoneType"):
+        nn.LSTMCell(2, 3)(x[0], (h[0], None))

@@ -86,6 +86,14 @@ def test_getitem_equals_numpy(data):
     np.testing.assert_array_equal(getitem(x, tensors).array, expected)
 
 
+@pytest.mark.parametrize("mask", [(0,), (3, 0), (0, 2)])
+def test_an_axis_of_a_mask_without_elements_keeps_nothing(mask):
+    x, key = count(3, 2), np.zeros(mask, bool)
+    assert getitem(x, key).shape == x.array[key].shape
+    with pytest.raises(IndexError, match="getitem: a mask of shape"):
+        getitem(x, np.zeros((0, 5), bool))
+
+
 @given(st.data())
 def test_gradient_of_getitem(data):
     sizes = data.draw(array_shapes(min_dims=1, max_dims=3, max_side=3))

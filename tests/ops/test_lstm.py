@@ -23,10 +23,11 @@ def operands(seed, steps=4, batch=3, size=2):
 def test_a_sequence_is_its_steps(seed, steps, reverse):
     gx, h, c, w_hh, b_hh = operands(seed, steps)
     with no_grad():
-        outputs, cell = lstm(gx, h, c, w_hh, b_hh, reverse=reverse)
+        outputs, state, cell = lstm(gx, h, c, w_hh, b_hh, reverse=reverse)
         for t in reversed(range(steps)) if reverse else range(steps):
             h, c = lstm_step(Tensor(gx.array[t]), h, c, w_hh, b_hh)
             np.testing.assert_allclose(h.array, outputs.array[t], rtol=1e-12)
+    np.testing.assert_allclose(h.array, state.array, rtol=1e-12)
     np.testing.assert_allclose(c.array, cell.array, rtol=1e-12)
 
 
@@ -37,19 +38,18 @@ def test_padding_changes_nothing_but_repeats_the_state(seed, reverse):
     gx, h0, c0, w_hh, b_hh = operands(seed, steps=5)
     lengths = rng.integers(1, 6, 3)
     mask = np.arange(5)[:, None] < lengths
-    outputs, cell = lstm(gx, h0, c0, w_hh, b_hh, mask, reverse=reverse)
-    for_outputs, for_cell = rng.standard_normal(outputs.shape), rng.standard_normal(cell.shape)
-    together = grad([outputs, cell], [gx, w_hh], [for_outputs * mask[..., None], for_cell])
+    outputs, *final = lstm(gx, h0, c0, w_hh, b_hh, mask, reverse=reverse)
+    for_outputs, *for_final = (rng.standard_normal(each.shape) for each in (outputs, *final))
+    together = grad([outputs, *final], [gx, w_hh], [for_outputs * mask[..., None], *for_final])
     alone = [np.zeros(gx.shape), np.zeros(w_hh.shape)]
     for b, length in enumerate(lengths):
         x, h, c = Tensor(gx.array[:length, b : b + 1], True), h0.array[b : b + 1], c0.array[b : b + 1]
-        one, last = lstm(x, h, c, w_hh, b_hh, reverse=reverse)
+        one, *last = lstm(x, h, c, w_hh, b_hh, reverse=reverse)
         np.testing.assert_allclose(outputs.array[:length, b], one.array[:, 0], rtol=1e-12)
-        np.testing.assert_allclose(
-            outputs.array[0 if reverse else -1, b], one.array[0 if reverse else -1, 0], rtol=1e-12
-        )
-        np.testing.assert_allclose(cell.array[b], last.array[0], rtol=1e-12)
-        for_x, for_w = grad([one, last], [x, w_hh], [for_outputs[:length, b : b + 1], for_cell[b : b + 1]])
+        for together_last, alone_last in zip(final, last, strict=True):
+            np.testing.assert_allclose(together_last.array[b], alone_last.array[0], rtol=1e-12)
+        arriving = [for_outputs[:length, b : b + 1], *(each[b : b + 1] for each in for_final)]
+        for_x, for_w = grad([one, *last], [x, w_hh], arriving)
         alone[0][:length, b] = for_x.array[:, 0]
         alone[1] += for_w.array
     for ours, expected in zip(together, alone, strict=True):
@@ -60,7 +60,7 @@ def test_each_output_alone_can_start_backward():
     fused, primitives = [], []
     for found in (fused, primitives):
         inputs = operands(0)
-        for which in (0, 1):
+        for which in (0, 1, 2):
             if found is primitives:
                 with unfused():
                     z = lstm(*inputs)[which]

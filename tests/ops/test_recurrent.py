@@ -23,10 +23,11 @@ def operands(seed, steps=4, batch=3, size=2, dtype=np.float64):
 def test_a_sequence_is_its_steps(seed, steps, reverse):
     gx, h, w_hh, b_hh = operands(seed, steps)
     with no_grad():
-        outputs = gru(gx, h, w_hh, b_hh, reverse=reverse)
+        outputs, last = gru(gx, h, w_hh, b_hh, reverse=reverse)
         for t in reversed(range(steps)) if reverse else range(steps):
             h = gru_step(Tensor(gx.array[t]), h, w_hh, b_hh)
             np.testing.assert_allclose(h.array, outputs.array[t], rtol=1e-12)
+        np.testing.assert_allclose(h.array, last.array, rtol=1e-12)
 
 
 @given(st.integers(0, 2**32 - 1), st.booleans())
@@ -36,7 +37,8 @@ def test_padding_changes_nothing_but_repeats_the_state(seed, reverse):
     gx, h0, w_hh, b_hh = operands(seed, steps=5)
     lengths = rng.integers(0, 6, 3)
     mask = np.arange(5)[:, None] < lengths
-    outputs = gru(gx, h0, w_hh, b_hh, mask, reverse=reverse)
+    outputs, final = gru(gx, h0, w_hh, b_hh, mask, reverse=reverse)
+    np.testing.assert_array_equal(final.array, outputs.array[0 if reverse else -1])
     weights = rng.standard_normal(outputs.shape)
     together = grad(outputs, [gx, h0, w_hh, b_hh], weights * mask[..., None])
     alone = [np.zeros(x.shape) for x in (gx, h0, w_hh, b_hh)]
@@ -46,7 +48,7 @@ def test_padding_changes_nothing_but_repeats_the_state(seed, reverse):
             np.testing.assert_array_equal(last, h0.array[b])
             continue
         one = [Tensor(gx.array[:length, b : b + 1], True), Tensor(h0.array[b : b + 1], True), w_hh, b_hh]
-        z = gru(*one, reverse=reverse)
+        z, _ = gru(*one, reverse=reverse)
         np.testing.assert_allclose(outputs.array[:length, b], z.array[:, 0], rtol=1e-12)
         np.testing.assert_allclose(last, z.array[0 if reverse else -1, 0], rtol=1e-12)
         found = [g.array for g in grad(z, one, weights[:length, b : b + 1])]
@@ -61,16 +63,16 @@ def test_padding_changes_nothing_but_repeats_the_state(seed, reverse):
 
 def test_a_thousand_steps():
     gx, h0, w_hh, b_hh = operands(0, steps=1000, batch=1, dtype=np.float32)
-    z = gru(gx, h0, w_hh, b_hh)
+    z, _ = gru(gx, h0, w_hh, b_hh)
     (gradient,) = grad(z, gx, np.ones(z.shape, np.float32))
     assert np.isfinite(gradient.array).all()
 
 
 def test_unfused_runs_in_primitives():
     gx, h0, w_hh, b_hh = operands(0)
-    fused = gru(gx, h0, w_hh, b_hh)
+    fused, _ = gru(gx, h0, w_hh, b_hh)
     with unfused():
-        reference = gru(gx, h0, w_hh, b_hh)
+        reference, _ = gru(gx, h0, w_hh, b_hh)
     assert fused.node.op.name == "gru"
     assert reference.node.op.name == "stack"
     np.testing.assert_allclose(fused.array, reference.array, rtol=1e-12)
@@ -87,7 +89,7 @@ def test_a_cell_is_a_step_from_the_input():
 
 def test_a_write_to_the_outputs_is_noticed_by_backward():
     gx, h0, w_hh, b_hh = operands(0)
-    for z in (gru(gx, h0, w_hh, b_hh), gru_step(Tensor(gx.array[0], True), h0, w_hh, b_hh)):
+    for z in (gru(gx, h0, w_hh, b_hh)[0], gru_step(Tensor(gx.array[0], True), h0, w_hh, b_hh)):
         z.detach()[0] = 0.0
         with pytest.raises(RuntimeError, match=r"gru.* saved its output"):
             grad(z, h0, np.ones(z.shape))

@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 from against_torch import assert_equal_to_torch  # noqa: E402
 
+from tinygrad_attn.ops.attention_gru import attention_gru  # noqa: E402
 from tinygrad_attn.ops.lstm import lstm, lstm_cell  # noqa: E402
 from tinygrad_attn.ops.matmul import linear  # noqa: E402
 from tinygrad_attn.ops.parts import cat  # noqa: E402
@@ -34,7 +35,7 @@ def test_gru(bias, reverse):
     rng = np.random.default_rng(0)
 
     def ours(x, h0, w_ih, w_hh, b_ih=None, b_hh=None):
-        return gru(linear(x, w_ih, b_ih), h0, w_hh, b_hh, reverse=reverse)
+        return gru(linear(x, w_ih, b_ih), h0, w_hh, b_hh, reverse=reverse)[0]
 
     def theirs(x, h0, *weights):
         return torch.gru(x, h0[None], weights, bias, 1, 0.0, False, False, False)[0]
@@ -49,7 +50,7 @@ def test_lstm(bias, reverse):
     rng = np.random.default_rng(0)
 
     def ours(x, h0, c0, w_ih, w_hh, b_ih=None, b_hh=None):
-        outputs, cell = lstm(linear(x, w_ih, b_ih), h0, c0, w_hh, b_hh, reverse=reverse)
+        outputs, _, cell = lstm(linear(x, w_ih, b_ih), h0, c0, w_hh, b_hh, reverse=reverse)
         return cat([unsqueeze(cell, 0), outputs] if reverse else [outputs, unsqueeze(cell, 0)])
 
     def theirs(x, h0, c0, *weights):
@@ -93,7 +94,31 @@ def test_a_padded_gru_equals_a_packed_one():
     packed_outputs, final = layer(packed, torch.tensor(np.stack([h0, h0])))
     expected = torch.nn.utils.rnn.pad_packed_sequence(packed_outputs)[0].detach().numpy()
     for direction, reverse in enumerate([False, True]):
-        outputs = gru(linear(x, w_ih, b_ih), h0, w_hh, b_hh, mask, reverse=reverse).numpy()
+        outputs = gru(linear(x, w_ih, b_ih), h0, w_hh, b_hh, mask, reverse=reverse)[0].numpy()
         part = expected[..., direction * HIDDEN : (direction + 1) * HIDDEN]
         np.testing.assert_allclose(outputs[mask], part[mask], rtol=1e-12)
         np.testing.assert_allclose(outputs[0 if reverse else -1], final[direction].detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_gru(masked):
+    """The usual decoder in PyTorch: additive attention, then a GRU's cell, at each step."""
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4, 2), (3, 3), (3, 5, 6), (3, 5, 4), (4, 3), (4,), (9, 8), (9, 3), (9,), (9,)]
+    operands = [rng.standard_normal(shape) for shape in shapes]
+    mask = np.arange(5) < np.array([5, 2, 3])[:, None] if masked else np.ones((3, 5), np.bool_)
+
+    def theirs(x, h, values, keys, w_query, energy, *cell):
+        outputs = []
+        for t in range(4):
+            scores = torch.tanh((h @ w_query.T)[:, None] + keys) @ energy
+            weights = torch.softmax(scores.masked_fill(~torch.from_numpy(mask), -torch.inf), -1)
+            context = torch.bmm(weights[:, None], values)[:, 0]
+            h = torch.gru_cell(torch.cat([x[:, t], context], -1), h, *cell)
+            outputs.append(torch.cat([h, context, weights], -1))
+        return torch.stack(outputs, 1)
+
+    def ours(*operands):
+        return cat(attention_gru(*operands, mask if masked else None), -1)
+
+    assert_equal_to_torch(ours, theirs, operands, tolerance=1e-10)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .gemm_blocks import Workspaces, describe_any_layout, multiply_in_parallel, multiply_share
+from .gemm_blocks import describe_any_layout, multiply_in_parallel, multiply_share, workspaces
 from .gemm_codegen import ACTIVATIONS
 from .jit import get_num_threads
 
@@ -21,7 +21,6 @@ _SERIAL_WORK = 80**3
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _NO_BIAS = {dtype.char: np.empty(0, dtype) for dtype in (_FLOAT32, _FLOAT64)}
 _ACTIVATION_CODES = {None: -1} | {name: code for code, name in enumerate(ACTIVATIONS)}
-_workspaces = Workspaces()
 
 
 def gemm(
@@ -75,7 +74,7 @@ def gemm(
         )
         return out
 
-    code, workspace, describe = _ACTIVATION_CODES[activation], _workspaces.get(dtype), describe_any_layout(dtype.char)
+    code, workspace, describe = _ACTIVATION_CODES[activation], workspaces.get(dtype), describe_any_layout(dtype.char)
     operands = np.empty((4, 5), np.int64)
     for a4, b4, c4 in _in_four_dimensions(a, b, out):
         describe(a4, b4, c4, _NO_BIAS[dtype.char] if bias is None else bias, operands)

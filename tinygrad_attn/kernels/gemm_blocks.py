@@ -29,7 +29,15 @@ from numba import types
 from .gemm_codegen import activate_tile, multiply_tile, pack_a, pack_b, tile_shape
 from .jit import parallel_kernel, serial_kernel
 
-__all__ = ["Workspaces", "describe_any_layout", "multiply_in_parallel", "multiply_share"]
+__all__ = [
+    "DOUBLE",
+    "SINGLE",
+    "describe_any_layout",
+    "multiply_block",
+    "multiply_in_parallel",
+    "multiply_share",
+    "workspaces",
+]
 
 
 class _Plan(NamedTuple):
@@ -67,7 +75,7 @@ def _plan(itemsize: int) -> _Plan:
     )
 
 
-_SINGLE, _DOUBLE = _plan(4), _plan(8)
+SINGLE, DOUBLE = _plan(4), _plan(8)
 
 # Rows of the table in which a kernel finds its operands, each an address and four strides in bytes.
 _A, _B, _C, _BIAS = range(4)
@@ -90,7 +98,7 @@ def _describe(a: np.ndarray, b: np.ndarray, c: np.ndarray, bias: np.ndarray, ope
 
 
 @serial_kernel
-def _multiply_block(
+def multiply_block(
     dtype: Any,
     plan: _Plan,
     scratch: int,
@@ -192,7 +200,7 @@ def multiply_share(
     workspace: np.ndarray,
 ) -> None:
     """One worker's share: a rectangle of the rows of all matrices, one matrix below the other, and of the columns."""
-    plan = _SINGLE if workspace.itemsize == 4 else _DOUBLE
+    plan = SINGLE if workspace.itemsize == 4 else DOUBLE
     all_rows, panels = matrices * rows, -(-columns // plan.tile_columns)
     # A worker packs the rows and the columns of its rectangle: the nearer to a square, the less.
     across = 1
@@ -211,7 +219,7 @@ def multiply_share(
         group, member = matrix // inner, matrix % inner
         a, b, c = operands[_A], operands[_B], operands[_C]
         bias = operands[_BIAS, 0]
-        _multiply_block(
+        multiply_block(
             workspace.dtype,
             plan,
             workspace.ctypes.data + worker * workspace.strides[0],
@@ -252,7 +260,7 @@ def multiply_in_parallel(
         )
 
 
-class Workspaces(threading.local):
+class _Workspaces(threading.local):
     """Scratch memory of each calling thread by element type, kept: fresh memory costs a page fault every few KB."""
 
     def __init__(self) -> None:
@@ -261,12 +269,13 @@ class Workspaces(threading.local):
     def get(self, dtype: np.dtype) -> np.ndarray:
         workspace = self._kept.get(dtype.char)
         if workspace is None:
-            plan = _SINGLE if dtype.itemsize == 4 else _DOUBLE
+            plan = SINGLE if dtype.itemsize == 4 else DOUBLE
             elements = (plan.a_block + plan.b_block) // plan.itemsize
             workspace = self._kept[dtype.char] = np.empty((numba.config.NUMBA_NUM_THREADS, elements), dtype)
         return workspace
 
 
+workspaces = _Workspaces()
 _compiling = threading.Lock()
 
 

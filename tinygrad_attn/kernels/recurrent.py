@@ -13,17 +13,27 @@ LSTM (Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997, with forget ga
     i, f, o = sigmoid(gx + gh)    g = tanh(gx_g + gh_g)         c' = f * c + i * g             h' = o * tanh(c')
 
 with ``gx = x W_ih^T + b_ih``, which the caller computes for all steps in one product, and ``gh = h W_hh^T + b_hh``, one
-product a step. A step takes that product and one pass over the gates. The states lie in one array with the initial one
-before the first step's (after the last step's if ``reverse``), so that the states that the steps started from, which
-the gradient of W_hh needs, are a view of it, and that gradient is one product over all steps.
+product a step, of weights that are packed once for all steps. The gradient of W_hh is one product over all steps.
+
+An array over all steps is (T, B, ...), and contiguous that way or as (B, T, ...): results are laid out as ``gx`` is.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from tinygrad_attn.kernels.flat import flat
 from tinygrad_attn.kernels.gemm import gemm
-from tinygrad_attn.kernels.recurrent_steps import gru_step, gru_step_backward, lstm_step, lstm_step_backward
+from tinygrad_attn.kernels.packed import pack, product_for
+from tinygrad_attn.kernels.recurrent_loops import (
+    run_gru,
+    run_gru_backward,
+    run_lstm,
+    run_lstm_backward,
+    run_rnn,
+    run_rnn_backward,
+    share,
+)
 
 __all__ = [
     "gru_sequence",
@@ -43,7 +53,7 @@ def rnn_sequence(
     mask: np.ndarray | None = None,
     reverse: bool = False,
     relu: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """Run a plain RNN over ``T`` steps of ``B`` sequences.
 
     Args:
@@ -56,54 +66,52 @@ def rnn_sequence(
         relu: relu in place of tanh.
 
     Returns:
-        outputs ``(T, B, H)``: the state after each step, where its input stands; and for the backward pass the states
-        ``(T + 1, B, H)``, of which outputs are a view.
+        outputs ``(T, B, H)``: the state after each step, where its input stands.
     """
-    gx, mask = _check("rnn_sequence", 1, gx, w_hh, b_hh, mask, h0=h0)
-    steps = len(gx)
-    states, before, after = _states(steps, h0, reverse)
-    w_hh_t, padding = w_hh.T, ~mask[..., None]
-    for t in range(steps)[:: -1 if reverse else 1]:
-        old, new = states[t + before], states[t + after]
-        gemm(old, w_hh_t, new, bias=b_hh)
-        new += gx[t]
-        if relu:
-            np.maximum(new, 0.0, out=new)
-        else:
-            np.tanh(new, out=new)
-        np.copyto(new, old, where=padding[t])
-    return states[after : after + steps], states
+    _check("rnn_sequence", 1, gx, w_hh, b_hh, mask, h0=h0)
+    layout = _Layout(gx)
+    (batch, size), steps = h0.shape, len(gx)
+    outputs = layout.empty(size)
+    inputs = (product_for(gx.dtype), layout.flat(gx), flat(h0), pack(w_hh.T), flat(b_hh, gx.dtype), layout.mask(mask))
+    options = (steps, *layout.strides, size, reverse, relu)
+    run_rnn(share(batch, w_hh.size * steps * batch), batch, (*inputs, layout.flat(outputs), _scratch(h0, 1), *options))
+    return outputs
 
 
 def rnn_sequence_backward(
     g: np.ndarray,
-    states: np.ndarray,
+    outputs: np.ndarray,
     w_hh: np.ndarray,
+    h0: np.ndarray,
     mask: np.ndarray | None = None,
     reverse: bool = False,
     relu: bool = False,
+    g_last: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The gradients of `rnn_sequence` from ``g``, ``(T, B, H)``, that of its outputs.
+    """The gradients of `rnn_sequence` from ``g``, ``(T, B, H)``, that of its outputs, and ``g_last``, ``(B, H)``, what
+    else arrives at the last state (None for zeros).
 
-    ``states`` is what it returned, the rest what it was given.
+    ``outputs`` is what it returned, the rest what it was given.
 
     Returns:
         dgx ``(T, B, H)``, dw_hh ``(H, H)``, db_hh ``(H,)`` and dh0 ``(B, H)``.
     """
-    g, mask = _check_backward("rnn_sequence_backward", g, states, mask)
-    steps = len(g)
-    before, after = (1, 0) if reverse else (0, 1)
-    outputs, taken = states[after : after + steps], mask[..., None]
-    # tanh' = 1 - tanh^2, relu' = [relu > 0]; a padded step passes its gradient on to the state before.
-    slope = np.where(taken, outputs > 0.0 if relu else 1.0 - outputs * outputs, 0.0).astype(g.dtype, copy=False)
-    dgx = np.empty_like(g)
-    dh = np.zeros(g.shape[1:], g.dtype)
-    for t in range(steps)[:: 1 if reverse else -1]:
-        dh += g[t]
-        np.multiply(dh, slope[t], out=dgx[t])
-        np.copyto(dh, 0.0, where=taken[t])
-        gemm(dgx[t], w_hh, dh, accumulate=True)
-    return dgx, *_parameter_gradients(dgx, states[before : before + steps]), dh
+    _check_backward("rnn_sequence_backward", g, outputs, mask)
+    layout = _Layout(outputs)
+    steps, batch, size = g.shape
+    dgx, dh = layout.empty(size), _start(g_last, h0)
+    inputs = (
+        product_for(g.dtype),
+        layout.flat(g),
+        pack(w_hh),
+        flat(None, g.dtype),
+        layout.mask(mask),
+        layout.flat(outputs),
+    )
+    options = (steps, *layout.strides, size, reverse, relu)
+    arguments = (*inputs, layout.flat(dgx), dh.reshape(-1), *options)
+    run_rnn_backward(share(batch, w_hh.size * steps * batch), batch, arguments)
+    return dgx, *layout.parameter_gradients(dgx, outputs, h0, reverse), dh
 
 
 def gru_sequence(
@@ -113,7 +121,7 @@ def gru_sequence(
     h0: np.ndarray,
     mask: np.ndarray | None = None,
     reverse: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Run a GRU over ``T`` steps of ``B`` sequences.
 
     Args:
@@ -125,47 +133,48 @@ def gru_sequence(
         reverse: from the last step to the first.
 
     Returns:
-        outputs ``(T, B, H)``: the state after each step, where its input stands; and for the backward pass the states
-        ``(T + 1, B, H)``, of which outputs are a view, and the gates ``(T, B, 4H)``.
+        outputs ``(T, B, H)``: the state after each step, where its input stands; and for the backward pass the gates
+        ``(T, B, 4H)``.
     """
-    gx, mask = _check("gru_sequence", 3, gx, w_hh, b_hh, mask, h0=h0)
-    steps, batch, size = len(gx), *h0.shape
-    states, before, after = _states(steps, h0, reverse)
-    gates = np.empty((steps, batch, 4 * size), gx.dtype)
-    gh = np.empty((batch, 3 * size), gx.dtype)
-    flat_x, flat_h, flat_gates, w_hh_t = _flat(gx), _flat(states), _flat(gates), w_hh.T
-    for t in range(steps)[:: -1 if reverse else 1]:
-        gemm(states[t + before], w_hh_t, gh, bias=b_hh)
-        gru_step(flat_x[t], gh.reshape(-1), flat_h[t + before], mask[t], flat_gates[t], flat_h[t + after], size)
-    return states[after : after + steps], states, gates
+    _check("gru_sequence", 3, gx, w_hh, b_hh, mask, h0=h0)
+    layout = _Layout(gx)
+    (batch, size), steps = h0.shape, len(gx)
+    outputs, gates = layout.empty(size), layout.empty(4 * size)
+    inputs = (product_for(gx.dtype), layout.flat(gx), flat(h0), pack(w_hh.T), flat(b_hh, gx.dtype), layout.mask(mask))
+    results = (layout.flat(gates), layout.flat(outputs), _scratch(h0, 3))
+    arguments = (*inputs, *results, steps, *layout.strides, size, reverse)
+    run_gru(share(batch, w_hh.size * steps * batch), batch, arguments)
+    return outputs, gates
 
 
 def gru_sequence_backward(
     g: np.ndarray,
-    states: np.ndarray,
+    outputs: np.ndarray,
     gates: np.ndarray,
     w_hh: np.ndarray,
+    h0: np.ndarray,
     mask: np.ndarray | None = None,
     reverse: bool = False,
+    g_last: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The gradients of `gru_sequence` from ``g``, ``(T, B, H)``, that of its outputs.
+    """The gradients of `gru_sequence` from ``g``, ``(T, B, H)``, that of its outputs, and ``g_last``, ``(B, H)``, what
+    else arrives at the last state (None for zeros).
 
-    ``states`` and ``gates`` are what it returned, the rest what it was given.
+    ``outputs`` and ``gates`` are what it returned, the rest what it was given.
 
     Returns:
         dgx ``(T, B, 3H)``, dw_hh ``(3H, H)``, db_hh ``(3H,)`` and dh0 ``(B, H)``.
     """
-    g, mask = _check_backward("gru_sequence_backward", g, states, mask)
+    _check_backward("gru_sequence_backward", g, outputs, mask)
+    layout = _Layout(gates)
     steps, batch, size = g.shape
-    before = 1 if reverse else 0
-    dgx, dgh = (np.empty((steps, batch, 3 * size), g.dtype) for _ in range(2))
-    dh = np.zeros((batch, size), g.dtype)
-    flat_g, flat_h, flat_gates, flat_dgx, flat_dgh = (_flat(array) for array in (g, states, gates, dgx, dgh))
-    for t in range(steps)[:: 1 if reverse else -1]:
-        saved = (flat_h[t + before], mask[t], flat_gates[t])
-        gru_step_backward(flat_g[t], *saved, flat_dgx[t], flat_dgh[t], dh.reshape(-1), size)
-        gemm(dgh[t], w_hh, dh, accumulate=True)
-    return dgx, *_parameter_gradients(dgh, states[before : before + steps]), dh
+    dgx, dgh, dh = layout.empty(3 * size), layout.empty(3 * size), _start(g_last, h0)
+    inputs = (product_for(g.dtype), layout.flat(g), flat(h0), pack(w_hh), flat(None, g.dtype), layout.mask(mask))
+    saved = (layout.flat(gates), layout.flat(outputs))
+    results = (layout.flat(dgx), layout.flat(dgh), dh.reshape(-1))
+    arguments = (*inputs, *saved, *results, steps, *layout.strides, size, reverse)
+    run_gru_backward(share(batch, w_hh.size * steps * batch), batch, arguments)
+    return dgx, *layout.parameter_gradients(dgh, outputs, h0, reverse), dh
 
 
 def lstm_sequence(
@@ -176,7 +185,7 @@ def lstm_sequence(
     c0: np.ndarray,
     mask: np.ndarray | None = None,
     reverse: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Run an LSTM over ``T`` steps of ``B`` sequences.
 
     Args:
@@ -188,73 +197,104 @@ def lstm_sequence(
         reverse: from the last step to the first.
 
     Returns:
-        outputs ``(T, B, H)``: the state after each step, where its input stands; and for the backward pass the states
-        ``(T + 1, B, H)``, of which outputs are a view, the cells likewise, and the gates ``(T, B, 4H)``. The last cell
-        is ``cells[-1]``, or ``cells[0]`` if ``reverse``.
+        outputs ``(T, B, H)``: the state after each step, where its input stands; and for the backward pass the cells
+        ``(T, B, H)`` and the gates ``(T, B, 4H)``.
     """
-    gx, mask = _check("lstm_sequence", 4, gx, w_hh, b_hh, mask, h0=h0, c0=c0)
-    steps, batch, size = len(gx), *h0.shape
-    states, before, after = _states(steps, h0, reverse)
-    cells, _, _ = _states(steps, c0, reverse)
-    gates = np.empty(gx.shape, gx.dtype)
-    gh = np.empty((batch, 4 * size), gx.dtype)
-    flat_x, flat_h, flat_c, flat_gates, w_hh_t = _flat(gx), _flat(states), _flat(cells), _flat(gates), w_hh.T
-    for t in range(steps)[:: -1 if reverse else 1]:
-        gemm(states[t + before], w_hh_t, gh, bias=b_hh)
-        old = (flat_x[t], gh.reshape(-1), flat_h[t + before], flat_c[t + before], mask[t])
-        new = (flat_gates[t], flat_h[t + after], flat_c[t + after])
-        lstm_step(*old, *new, size)
-    return states[after : after + steps], states, cells, gates
+    _check("lstm_sequence", 4, gx, w_hh, b_hh, mask, h0=h0, c0=c0)
+    layout = _Layout(gx)
+    (batch, size), steps = h0.shape, len(gx)
+    outputs, cells, gates = layout.empty(size), layout.empty(size), layout.empty(4 * size)
+    inputs = (
+        product_for(gx.dtype),
+        layout.flat(gx),
+        flat(h0),
+        flat(c0),
+        pack(w_hh.T),
+        flat(b_hh, gx.dtype),
+        layout.mask(mask),
+    )
+    results = (layout.flat(gates), layout.flat(outputs), layout.flat(cells), _scratch(h0, 4))
+    arguments = (*inputs, *results, steps, *layout.strides, size, reverse)
+    run_lstm(share(batch, w_hh.size * steps * batch), batch, arguments)
+    return outputs, cells, gates
 
 
 def lstm_sequence_backward(
     g: np.ndarray,
-    states: np.ndarray,
+    outputs: np.ndarray,
     cells: np.ndarray,
     gates: np.ndarray,
     w_hh: np.ndarray,
+    h0: np.ndarray,
+    c0: np.ndarray,
     mask: np.ndarray | None = None,
     reverse: bool = False,
+    g_last: np.ndarray | None = None,
     g_cell: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The gradients of `lstm_sequence` from ``g``, ``(T, B, H)``, that of its outputs, and ``g_cell``, ``(B, H)``, that
-    of the last cell (None for zeros).
+    """The gradients of `lstm_sequence` from ``g``, ``(T, B, H)``, that of its outputs, from ``g_last``, ``(B, H)``,
+    what else arrives at the last state, and from ``g_cell``, that of the last cell (None for zeros).
 
-    ``states``, ``cells`` and ``gates`` are what it returned, the rest what it was given.
+    ``outputs``, ``cells`` and ``gates`` are what it returned, the rest what it was given.
 
     Returns:
         dgx ``(T, B, 4H)``, dw_hh ``(4H, H)``, db_hh ``(4H,)``, dh0 and dc0 ``(B, H)``.
     """
-    g, mask = _check_backward("lstm_sequence_backward", g, states, mask)
+    _check_backward("lstm_sequence_backward", g, outputs, mask)
+    layout = _Layout(gates)
     steps, batch, size = g.shape
-    before, after = (1, 0) if reverse else (0, 1)
-    dgates = np.empty((steps, batch, 4 * size), g.dtype)
-    dh = np.zeros((batch, size), g.dtype)
-    dc = np.zeros((batch, size), g.dtype) if g_cell is None else np.array(g_cell, g.dtype, order="C")
-    flat_g, flat_c, flat_gates, flat_dgates = (_flat(array) for array in (g, cells, gates, dgates))
-    for t in range(steps)[:: 1 if reverse else -1]:
-        saved = (flat_c[t + before], flat_c[t + after], mask[t], flat_gates[t])
-        lstm_step_backward(flat_g[t], *saved, flat_dgates[t], dh.reshape(-1), dc.reshape(-1), size)
-        gemm(dgates[t], w_hh, dh, accumulate=True)
-    return dgates, *_parameter_gradients(dgates, states[before : before + steps]), dh, dc
+    dgates, dh, dc = layout.empty(4 * size), _start(g_last, h0), _start(g_cell, c0)
+    inputs = (product_for(g.dtype), layout.flat(g), flat(c0), pack(w_hh), flat(None, g.dtype), layout.mask(mask))
+    saved = (layout.flat(gates), layout.flat(cells))
+    results = (layout.flat(dgates), dh.reshape(-1), dc.reshape(-1))
+    arguments = (*inputs, *saved, *results, steps, *layout.strides, size, reverse)
+    run_lstm_backward(share(batch, w_hh.size * steps * batch), batch, arguments)
+    return dgates, *layout.parameter_gradients(dgates, outputs, h0, reverse), dh, dc
 
 
-def _states(steps: int, initial: np.ndarray, reverse: bool) -> tuple[np.ndarray, int, int]:
-    """An array for the states, and what to add to a step's number for the state before it and the one after it."""
-    states = np.empty((steps + 1, *initial.shape), initial.dtype)
-    states[-1 if reverse else 0] = initial
-    return states, *((1, 0) if reverse else (0, 1))
+class _Layout:
+    """How the arrays over all steps of one call lie in memory: by steps, or by sequences as ``like`` if that is."""
+
+    def __init__(self, like: np.ndarray) -> None:
+        self.steps, self.batch = like.shape[:2]
+        self.dtype = like.dtype
+        self.by_sequence = not like.flags.c_contiguous and like.transpose(1, 0, 2).flags.c_contiguous
+        self.strides = (1, self.steps) if self.by_sequence else (self.batch, 1)  # in rows, of a step and of a sequence
+
+    def empty(self, width: int) -> np.ndarray:
+        if self.by_sequence:
+            return np.empty((self.batch, self.steps, width), self.dtype).transpose(1, 0, 2)
+        return np.empty((self.steps, self.batch, width), self.dtype)
+
+    def flat(self, array: np.ndarray) -> np.ndarray:
+        """All elements of an array (T, B, ...) in the order of this layout; a copy if it has another."""
+        return flat(array.swapaxes(0, 1) if self.by_sequence else array)
+
+    def mask(self, mask: np.ndarray | None) -> np.ndarray:
+        return np.ones(self.steps * self.batch, np.bool_) if mask is None else self.flat(mask)
+
+    def parameter_gradients(
+        self, dgh: np.ndarray, outputs: np.ndarray, h0: np.ndarray, reverse: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """dw_hh and db_hh from the gradient of gh, and the states that the steps started from."""
+        before = self.empty(h0.shape[1])
+        if self.steps:
+            before[-1 if reverse else 0] = h0
+            if reverse:
+                before[:-1] = outputs[1:]
+            else:
+                before[1:] = outputs[:-1]
+        rows = self.flat(dgh).reshape(self.steps * self.batch, dgh.shape[-1])
+        return gemm(rows.T, self.flat(before).reshape(len(rows), h0.shape[1])), np.add.reduce(rows, axis=0)
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    """``(T, ...)`` to ``(T, everything else)``."""
-    return array.reshape(len(array), -1) if array.size else array.reshape(len(array), 0)
+def _start(g: np.ndarray | None, state: np.ndarray) -> np.ndarray:
+    """An array that begins as the gradient ``g`` of a last state, and ends as that of the first."""
+    return np.zeros(state.shape, state.dtype) if g is None else np.array(g, state.dtype, order="C")
 
 
-def _parameter_gradients(dgh: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """dw_hh and db_hh from the gradient of gh and the states that the steps started from."""
-    rows = dgh.reshape(-1, dgh.shape[-1])
-    return gemm(rows.T, before.reshape(-1, before.shape[-1])), rows.sum(axis=0)
+def _scratch(h0: np.ndarray, parts: int) -> np.ndarray:
+    return np.empty(parts * h0.size, h0.dtype)
 
 
 def _check(
@@ -265,8 +305,8 @@ def _check(
     b_hh: np.ndarray | None,
     mask: np.ndarray | None,
     **initial: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """``gx`` contiguous and a mask, after checking everything against ``h0``."""
+) -> None:
+    """Check everything against ``h0``."""
     h0 = initial["h0"]
     if h0.dtype != np.float32 and h0.dtype != np.float64:
         raise TypeError(f"{name}: dtype must be float32 or float64, got {h0.dtype} for h0; convert with astype")
@@ -284,23 +324,17 @@ def _check(
             raise ValueError(
                 f"{name}: for h0 {h0.shape} {h0.dtype}, {which} must be {shape}, got {array.shape} {array.dtype}"
             )
-    return np.ascontiguousarray(gx), _check_mask(name, mask, len(gx), batch)
+    _check_mask(name, mask, len(gx), batch)
 
 
-def _check_backward(
-    name: str, g: np.ndarray, states: np.ndarray, mask: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    shape = (len(states) - 1, *states.shape[1:])
-    if g.shape != shape or g.dtype != states.dtype:
+def _check_backward(name: str, g: np.ndarray, outputs: np.ndarray, mask: np.ndarray | None) -> None:
+    if g.shape != outputs.shape or g.dtype != outputs.dtype:
         raise ValueError(
-            f"{name}: the gradient must be {shape} {states.dtype}, as the outputs, got {g.shape} {g.dtype}"
+            f"{name}: the gradient must be {outputs.shape} {outputs.dtype}, as the outputs, got {g.shape} {g.dtype}"
         )
-    return np.ascontiguousarray(g), _check_mask(name, mask, *shape[:2])
+    _check_mask(name, mask, *outputs.shape[:2])
 
 
-def _check_mask(name: str, mask: np.ndarray | None, steps: int, batch: int) -> np.ndarray:
-    if mask is None:
-        return np.ones((steps, batch), np.bool_)
-    if mask.dtype != np.bool_ or mask.shape != (steps, batch):
+def _check_mask(name: str, mask: np.ndarray | None, steps: int, batch: int) -> None:
+    if mask is not None and (mask.dtype != np.bool_ or mask.shape != (steps, batch)):
         raise ValueError(f"{name}: mask must be {(steps, batch)} and boolean, got {mask.shape} {mask.dtype}")
-    return np.ascontiguousarray(mask)

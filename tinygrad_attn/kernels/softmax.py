@@ -15,7 +15,7 @@ import numpy as np
 from tinygrad_attn.kernels import simd, simd_math
 from tinygrad_attn.kernels.jit import inlined_kernel, parallel_kernel, serial_kernel
 
-__all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
+__all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "softmax_backward_row", "softmax_rows"]
 
 _SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than they save
 _BLOCK_SIZE = 16384  # elements that a thread takes at a time, or one row if that is longer
@@ -92,7 +92,7 @@ def _log_softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, top: Any
 
 
 @inlined_kernel
-def _softmax_backward_row(g: Any, y: Any, dx: Any, start: int, whole: int, rest: int) -> None:
+def softmax_backward_row(g: Any, y: Any, dx: Any, start: int, whole: int, rest: int) -> None:
     step = simd.lanes(g)
     g_tail, y_tail = simd.load_part(g, whole, rest, 0.0), simd.load_part(y, whole, rest, 0.0)
     total = g_tail * y_tail
@@ -123,7 +123,7 @@ def _log_softmax_backward_row(g: Any, z: Any, dx: Any, start: int, whole: int, r
 
 
 @serial_kernel
-def _softmax_rows(x: Any, y: Any, size: int, first: int, last: int) -> None:
+def softmax_rows(x: Any, y: Any, size: int, first: int, last: int) -> None:
     rest = size % simd.lanes(x)
     for start in range(first * size, last * size, size):
         whole = start + size - rest
@@ -168,13 +168,13 @@ def _backward_rows(g: Any, y: Any, dx: Any, size: int, first: int, last: int, lo
         if log:
             _log_softmax_backward_row(g, y, dx, start, start + size - rest, rest)
         else:
-            _softmax_backward_row(g, y, dx, start, start + size - rest, rest)
+            softmax_backward_row(g, y, dx, start, start + size - rest, rest)
 
 
 @parallel_kernel
 def _softmax_parallel(x: Any, y: Any, size: int, rows: int, block: int) -> None:
     for i in numba.prange((rows + block - 1) // block):
-        _softmax_rows(x, y, size, i * block, min(rows, (i + 1) * block))
+        softmax_rows(x, y, size, i * block, min(rows, (i + 1) * block))
 
 
 @parallel_kernel
@@ -216,7 +216,7 @@ def softmax(x: np.ndarray, mask: np.ndarray | None = None, out: np.ndarray | Non
         return out
     flat_x, flat_out = x.reshape(-1), out.reshape(-1)
     if mask is None:
-        _run(_softmax_rows, _softmax_parallel, (flat_x, flat_out), size, rows)
+        _run(softmax_rows, _softmax_parallel, (flat_x, flat_out), size, rows)
     else:
         _run(_masked_softmax_rows, _masked_softmax_parallel, (flat_x, *_mask_rows(mask, x.shape), flat_out), size, rows)
     return out

@@ -16,7 +16,7 @@ from tinygrad_attn.ops.rnn import check_nonlinearity, rnn_cell
 from tinygrad_attn.ops.shape import squeeze, unsqueeze
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-__all__ = ["GRUCell", "LSTMCell", "RNNCell", "RNNCellBase", "uniform_by_hidden_size"]
+__all__ = ["GRUCell", "LSTMCell", "RNNCell", "RNNCellBase", "check_state", "uniform_by_hidden_size"]
 
 
 def uniform_by_hidden_size(module: Module, hidden_size: int) -> None:
@@ -24,6 +24,25 @@ def uniform_by_hidden_size(module: Module, hidden_size: int) -> None:
     bound = 1.0 / math.sqrt(hidden_size) if hidden_size else 0.0
     for parameter in module.parameters():
         init.uniform_(parameter, -bound, bound)
+
+
+def check_state(layer: str, names: Sequence[str], state: Any) -> None:
+    """Check that a state is made of so many tensors.
+
+    Args:
+        layer: whose state it is.
+        names: of its tensors.
+        state: what was given; of a layer with one tensor, a tuple around it.
+
+    Raises:
+        TypeError: something else.
+    """
+    if not isinstance(state, (tuple, list)) or len(state) != len(names):
+        given = f"{len(state)} of them" if isinstance(state, (tuple, list)) else f"a {type(state).__name__}"
+        raise TypeError(f"{layer}: hx must be the tensors ({', '.join(names)}), got {given}")
+    for name, tensor in zip(names, state, strict=True):
+        if not isinstance(tensor, (Tensor, np.ndarray)):
+            raise TypeError(f"{layer}: {name} must be a tensor, got a {type(tensor).__name__}")
 
 
 class RNNCellBase(Module):
@@ -70,6 +89,7 @@ class RNNCellBase(Module):
         expected = (*input.shape[:-1], self.hidden_size)
         if state is None:
             state = [Tensor(np.zeros(expected, input.dtype)) for _ in self.states]
+        check_state(name, self.states, state)
         for which, tensor in zip(self.states, state, strict=True):
             if tensor.shape != expected:
                 raise ValueError(f"{name}: {which} must have shape {expected}, it has {tensor.shape}")
@@ -111,6 +131,7 @@ class RNNCell(RNNCellBase):
 
         Raises:
             ValueError: shapes other than these.
+            TypeError: a state that is not what ``hx`` should be.
         """
         return self._next(input, None if hx is None else (hx,))[0]
 
@@ -137,6 +158,7 @@ class GRUCell(RNNCellBase):
 
         Raises:
             ValueError: shapes other than these.
+            TypeError: a state that is not what ``hx`` should be.
         """
         return self._next(input, None if hx is None else (hx,))[0]
 
@@ -165,6 +187,7 @@ class LSTMCell(RNNCellBase):
 
         Raises:
             ValueError: shapes other than these.
+            TypeError: a state that is not what ``hx`` should be.
         """
         h, c = self._next(input, hx)
         return h, c

@@ -1,8 +1,10 @@
 """Functions of neural networks, under the names they have in ``torch.nn.functional``."""
 
 from tinygrad_attn.ops.activation import elu, gelu, leaky_relu, relu, silu, softplus
+from tinygrad_attn.ops.additive import additive_score
 from tinygrad_attn.ops.arrange import pad
 from tinygrad_attn.ops.attention import scaled_dot_product_attention
+from tinygrad_attn.ops.attention_gru import attention_gru
 from tinygrad_attn.ops.cross_entropy import cross_entropy, nll_loss
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.elementwise import sigmoid, tanh
@@ -13,8 +15,8 @@ from tinygrad_attn.ops.normalize import cosine_similarity, layer_norm, normalize
 from tinygrad_attn.ops.softmax import log_softmax, masked_softmax, softmax
 
 __all__ = [
-    "binary_cross_entropy_with_logits", "cosine_similarity", "cross_entropy", "dropout", "elu", "embedding", "gelu",
-    "kl_div", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "masked_softmax", "mse_loss",
-    "nll_loss", "normalize", "pad", "relu", "rms_norm", "scaled_dot_product_attention", "sigmoid", "silu", "softmax",
-    "softplus", "tanh",
+    "additive_score", "attention_gru", "binary_cross_entropy_with_logits", "cosine_similarity", "cross_entropy",
+    "dropout", "elu", "embedding", "gelu", "kl_div", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid",
+    "masked_softmax", "mse_loss", "nll_loss", "normalize", "pad", "relu", "rms_norm", "scaled_dot_product_attention",
+    "sigmoid", "silu", "softmax", "softplus", "tanh",
 ]  # fmt: skip

@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tinygrad_attn.nn.cells import uniform_by_hidden_size
+from tinygrad_attn.nn.cells import check_state, uniform_by_hidden_size
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.elementwise import where
 from tinygrad_attn.ops.lstm import lstm
 from tinygrad_attn.ops.matmul import linear
-from tinygrad_attn.ops.parts import cat, stack
+from tinygrad_attn.ops.parts import cat, stack, unbind
 from tinygrad_attn.ops.recurrent import gru
 from tinygrad_attn.ops.rnn import check_nonlinearity, rnn
 from tinygrad_attn.ops.shape import squeeze, transpose, unsqueeze
@@ -126,9 +126,9 @@ class RNNBase(Module):
         batched = input.ndim == 3
         swapped = batched and self.batch_first
         x = input if batched else unsqueeze(input, 1)
-        x = transpose(x, 0, 1) if swapped else x
-        state = self._initial(x, initial, batched)
-        mask = self._step_mask(x.shape[:2], mask, lengths, batched, swapped)
+        steps, batch = x.shape[1::-1] if swapped else x.shape[:2]
+        state = [_apart(tensor) for tensor in self._initial(batch, x.dtype, initial, batched)]
+        mask = self._step_mask((steps, batch), mask, lengths, batched, swapped)
         finals: list[tuple[Tensor, ...]] = []
         for layer in range(self.num_layers):
             if layer > 0:
@@ -138,23 +138,26 @@ class RNNBase(Module):
                 w_ih, w_hh, b_ih, b_hh = (
                     getattr(self, kind + suffix) for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
                 )
-                first = tuple(tensor[len(finals)] for tensor in state)
-                outputs, final = self.sequence(linear(x, w_ih, b_ih), first, w_hh, b_hh, mask, bool(reverse))
-                directions.append(outputs)
+                first = tuple(of_all_layers[len(finals)] for of_all_layers in state)
+                gates = linear(x, w_ih, b_ih)
+                gates = transpose(gates, 0, 1) if swapped else gates
+                outputs, final = self.sequence(gates, first, w_hh, b_hh, mask, bool(reverse))
+                directions.append(transpose(outputs, 0, 1) if swapped else outputs)
                 finals.append(final)
             x = directions[0] if len(directions) == 1 else cat(directions, -1)
         if mask is not None:
-            x = where(unsqueeze(mask, -1), x, 0.0)
-        last = tuple(stack(of_all_layers, 0) for of_all_layers in zip(*finals, strict=True))
+            x = where(unsqueeze(transpose(mask, 0, 1) if swapped else mask, -1), x, 0.0)
+        last = tuple(_together(of_all_layers) for of_all_layers in zip(*finals, strict=True))
         if not batched:
             return squeeze(x, 1), tuple(squeeze(tensor, 1) for tensor in last)
-        return (transpose(x, 0, 1) if swapped else x), last
+        return x, last
 
-    def _initial(self, x: Tensor, initial: Sequence[Tensor] | None, batched: bool) -> tuple[Tensor, ...]:
+    def _initial(self, batch: int, dtype: Any, initial: Sequence[Tensor] | None, batched: bool) -> tuple[Tensor, ...]:
         """The initial state, (L·directions, B, H) each."""
-        shape = (self.num_layers * self.num_directions, x.shape[1], self.hidden_size)
+        shape = (self.num_layers * self.num_directions, batch, self.hidden_size)
         if initial is None:
-            return tuple(Tensor(np.zeros(shape, x.dtype)) for _ in self.states)
+            return tuple(Tensor(np.zeros(shape, dtype)) for _ in self.states)
+        check_state(type(self).__name__, self.states, initial)
         expected = shape if batched else (shape[0], shape[2])
         for which, tensor in zip(self.states, initial, strict=True):
             if tensor.shape != expected:
@@ -192,6 +195,16 @@ class RNNBase(Module):
         )
 
 
+def _apart(states: Tensor) -> Sequence[Tensor]:
+    """States (L·directions, B, H) one by one; a view will do for a single one."""
+    return (squeeze(states, 0),) if states.shape[0] == 1 else unbind(states, 0)
+
+
+def _together(states: Sequence[Tensor]) -> Tensor:
+    """What `_apart` takes apart."""
+    return unsqueeze(states[0], 0) if len(states) == 1 else stack(states, 0)
+
+
 class RNN(RNNBase):
     """A plain RNN (see `tinygrad_attn.nn.RNNCell`) over a sequence; arguments and parameters as in `RNNBase`.
 
@@ -220,8 +233,8 @@ class RNN(RNNBase):
     def sequence(
         self, gates: Tensor, state: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, mask: Any, reverse: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        states = rnn(gates, *state, w_hh, b_hh, mask, reverse=reverse, nonlinearity=self.nonlinearity)
-        return states, (states[0 if reverse else -1],)
+        states, last = rnn(gates, *state, w_hh, b_hh, mask, reverse=reverse, nonlinearity=self.nonlinearity)
+        return states, (last,)
 
     def forward(
         self, input: Tensor, hx: Tensor | None = None, mask: Any = None, lengths: Any = None
@@ -239,8 +252,8 @@ class GRU(RNNBase):
     def sequence(
         self, gates: Tensor, state: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, mask: Any, reverse: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        states = gru(gates, *state, w_hh, b_hh, mask, reverse=reverse)
-        return states, (states[0 if reverse else -1],)
+        states, last = gru(gates, *state, w_hh, b_hh, mask, reverse=reverse)
+        return states, (last,)
 
     def forward(
         self, input: Tensor, hx: Tensor | None = None, mask: Any = None, lengths: Any = None
@@ -262,7 +275,7 @@ class GRU(RNNBase):
 
         Raises:
             ValueError: shapes other than these, both ``mask`` and ``lengths``, or lengths that do not fit.
-            TypeError: a mask that is not bool.
+            TypeError: a mask that is not bool, or a state that is not what ``hx`` should be.
         """
         outputs, (final,) = self._run(input, None if hx is None else (hx,), mask, lengths)
         return outputs, final
@@ -277,8 +290,8 @@ class LSTM(RNNBase):
     def sequence(
         self, gates: Tensor, state: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, mask: Any, reverse: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        states, cell = lstm(gates, *state, w_hh, b_hh, mask, reverse=reverse)
-        return states, (states[0 if reverse else -1], cell)
+        states, *last = lstm(gates, *state, w_hh, b_hh, mask, reverse=reverse)
+        return states, tuple(last)
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None, mask: Any = None, lengths: Any = None

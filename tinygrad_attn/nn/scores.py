@@ -19,8 +19,9 @@ from typing import Any
 
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module
+from tinygrad_attn.ops.additive import additive_score
 from tinygrad_attn.ops.arguments import as_tensor
-from tinygrad_attn.ops.elementwise import add, mul, tanh
+from tinygrad_attn.ops.elementwise import mul
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.parts import narrow
 from tinygrad_attn.ops.shape import squeeze, transpose, unsqueeze
@@ -143,8 +144,7 @@ class AdditiveScore(Score):
         return self.key(keys)
 
     def scores(self, query: Tensor, projected: Tensor) -> Tensor:
-        pairs = add(unsqueeze(self.query(query), 2), unsqueeze(projected, 1))  # (B, T, S, size)
-        return squeeze(self.energy(tanh(pairs)), -1)
+        return additive_score(self.query(query), projected, squeeze(self.energy.weight, 0))
 
 
 class ConcatScore(AdditiveScore):

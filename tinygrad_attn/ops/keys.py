@@ -136,7 +136,8 @@ def _places(name: str, mask: Array, axis: int, shape: tuple[int, ...]) -> Sequen
     if mask.ndim == 0:
         return [np.zeros(int(mask), np.int64)]
     covered = shape[axis : axis + mask.ndim]
-    if mask.shape != covered:
+    # As in NumPy, an axis of a mask that has no elements fits any: it keeps nothing.
+    if mask.ndim > len(covered) or any(size not in (0, whole) for size, whole in zip(mask.shape, covered, strict=True)):
         raise IndexError(
             f"{name}: a mask of shape {mask.shape} does not match the axes from {axis} on, whose sizes are {covered}"
         )

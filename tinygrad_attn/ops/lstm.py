@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.graph import at_step
 from tinygrad_attn.kernels import recurrent as kernels
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.elementwise import add, mul, sigmoid, tanh, where
@@ -51,11 +52,9 @@ _DELTAS = (
         ErrorSample((_gx[0, :, :9], _h, _h, _w_hh, None), {}, ValueError, r"gx must .* \(2, 12\).* it has \(2, 9\)"),
     ],
     outputs=2,
-    saves=("states", "cells", "gates"),
+    saves=("gates",),
 )
-def lstm_step(
-    gx: Array, h: Array, c: Array, w_hh: Array, b_hh: Array | None = None, /
-) -> tuple[Array, Array, Array, Array, Array]:
+def lstm_step(gx: Array, h: Array, c: Array, w_hh: Array, b_hh: Array | None = None, /) -> tuple[Array, Array, Array]:
     """One step of an LSTM, from the contributions of the input to its gates.
 
     Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997, with the forget gate of Gers et al., 2000. The gates lie
@@ -74,8 +73,8 @@ def lstm_step(
         ValueError: shapes other than these.
     """
     check_shapes("lstm_step", 4, (), gx, w_hh, b_hh, h=h, c=c)
-    outputs, states, cells, gates = kernels.lstm_sequence(gx[None], w_hh, b_hh, h, c)
-    return outputs[0], cells[1], states, cells, gates
+    outputs, cells, gates = kernels.lstm_sequence(gx[None], w_hh, b_hh, h, c)
+    return outputs[0], cells[0], gates
 
 
 lstm_step.vjp("gx", rf"(\delta_i, \delta_f, \delta_g, \delta_o), \quad {_DELTAS}")
@@ -93,15 +92,15 @@ def _lstm_step_reference(gx: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: T
     return mul(sigmoid(a_o), tanh(after)), after
 
 
-# The outputs are views of states and cells: z is asked for so that the engine notices if somebody has written to one.
 @lstm_step.kernel
 def _lstm_step_gradients(
-    g: tuple[Array | None, Array | None], z: Any, w_hh: Array, states: Array, cells: Array, gates: Array
+    g: tuple[Array | None, Array | None], z: tuple[Array, Array], h: Array, c: Array, w_hh: Array, gates: Array
 ) -> tuple[Array, ...]:
     for_state, for_cell = g
-    arrived = np.zeros_like(states[:1]) if for_state is None else for_state[None]
+    states, cells = z[0][None], z[1][None]
+    arrived = np.zeros_like(states) if for_state is None else for_state[None]
     for_gx, for_w_hh, for_b_hh, for_h, for_c = kernels.lstm_sequence_backward(
-        arrived, states, cells, gates, w_hh, g_cell=for_cell
+        arrived, states, cells, gates, w_hh, h, c, g_cell=for_cell
     )
     return for_gx[0], for_h, for_c, for_w_hh, for_b_hh
 
@@ -135,8 +134,8 @@ def lstm_cell(
         ErrorSample((_gx[:0], _h, _h, _w_hh, None, None), {}, ValueError, r"at least one step.* \(0, 2, 12\)"),
         ErrorSample((_gx, _h, _h[0], _w_hh, None, None), {}, ValueError, r"c0 must .* \(2, 3\).* it has \(3,\)"),
     ],
-    outputs=2,
-    saves=("states", "cells", "gates"),
+    outputs=3,
+    saves=("cells", "gates"),
 )
 def lstm(
     gx: Array,
@@ -160,16 +159,17 @@ def lstm(
         reverse: go from the last step to the first.
 
     Returns:
-        The state after each step, ``(T, B, H)``, at its step's place (the final state is the last of them, the first if
-        ``reverse``), and the final cell, ``(B, H)``.
+        The state after each step, ``(T, B, H)``, at its step's place, and the final state and cell, ``(B, H)``: those
+        after the last of the steps, the first if ``reverse``, padded or not.
 
     Raises:
         ValueError: shapes other than these, or no step.
         TypeError: a mask that is not bool.
     """
     check_shapes("lstm", 4, steps_of("lstm", 4, gx), gx, w_hh, b_hh, mask, h0=h0, c0=c0)
-    outputs, states, cells, gates = kernels.lstm_sequence(gx, w_hh, b_hh, h0, c0, mask, reverse)
-    return outputs, cells[0 if reverse else -1], states, cells, gates
+    outputs, cells, gates = kernels.lstm_sequence(gx, w_hh, b_hh, h0, c0, mask, reverse)
+    last = 0 if reverse else -1
+    return outputs, outputs[last].copy(), cells[last].copy(), cells, gates
 
 
 _DELTA = r"\delta_t = (\delta_i, \delta_f, \delta_g, \delta_o)"
@@ -190,33 +190,36 @@ def _lstm_reference(
     b_hh: Tensor | None,
     mask: Tensor | None,
     reverse: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     check_shapes("lstm", 4, steps_of("lstm", 4, gx), gx, w_hh, b_hh, mask, h0=h0, c0=c0)
     steps = range(gx.shape[0])
     gates, masks = unbind(gx, 0), None if mask is None else unbind(unsqueeze(mask, -1), 0)
     states: dict[int, Tensor] = {}
     h, c = h0, c0
     for t in reversed(steps) if reverse else steps:
-        after_h, after_c = lstm_step(gates[t], h, c, w_hh, b_hh)
-        h = states[t] = after_h if masks is None else where(masks[t], after_h, h)
-        c = after_c if masks is None else where(masks[t], after_c, c)
-    return stack([states[t] for t in steps], 0), c
+        with at_step(t):
+            after_h, after_c = lstm_step(gates[t], h, c, w_hh, b_hh)
+            h = states[t] = after_h if masks is None else where(masks[t], after_h, h)
+            c = after_c if masks is None else where(masks[t], after_c, c)
+    return stack([states[t] for t in steps], 0), h, c
 
 
 @lstm.kernel
 def _lstm_gradients(
-    g: tuple[Array | None, Array | None],
-    z: Any,
+    g: tuple[Array | None, Array | None, Array | None],
+    z: tuple[Array, Array, Array],
+    h0: Array,
+    c0: Array,
     w_hh: Array,
     mask: Array | None,
-    states: Array,
     cells: Array,
     gates: Array,
     reverse: bool,
 ) -> tuple[Array | None, ...]:
-    for_states, for_cell = g
-    arrived = np.zeros_like(states[1:]) if for_states is None else for_states
+    for_states, *for_last = g
+    states, _, _ = z
+    arrived = np.zeros_like(states) if for_states is None else for_states
     for_gx, for_w_hh, for_b_hh, for_h0, for_c0 = kernels.lstm_sequence_backward(
-        arrived, states, cells, gates, w_hh, mask, reverse, for_cell
+        arrived, states, cells, gates, w_hh, h0, c0, mask, reverse, *for_last
     )
     return for_gx, for_h0, for_c0, for_w_hh, for_b_hh, None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.graph import at_step
 from tinygrad_attn.kernels import recurrent as kernels
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.elementwise import add, mul, sigmoid, sub, tanh, where
@@ -55,9 +56,9 @@ _DELTAS = (
         ErrorSample((_gx[0], _h, _w_hh.T, None), {}, ValueError, r"w_hh must have shape \(9, 3\).* it has \(3, 9\)"),
         ErrorSample((_gx[0], _h, _w_hh, np.ones(3)), {}, ValueError, r"b_hh must have shape \(9,\).* it has \(3,\)"),
     ],
-    saves=("states", "gates"),
+    saves=("gates",),
 )
-def gru_step(gx: Array, h: Array, w_hh: Array, b_hh: Array | None = None, /) -> tuple[Array, Array, Array]:
+def gru_step(gx: Array, h: Array, w_hh: Array, b_hh: Array | None = None, /) -> tuple[Array, Array]:
     """One step of a GRU, from the contributions of the input to its gates.
 
     Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014, in PyTorch's form. The gates lie in
@@ -76,8 +77,8 @@ def gru_step(gx: Array, h: Array, w_hh: Array, b_hh: Array | None = None, /) -> 
         ValueError: shapes other than these.
     """
     check_shapes("gru_step", 3, (), gx, w_hh, b_hh, h=h)
-    outputs, states, gates = kernels.gru_sequence(gx[None], w_hh, b_hh, h)
-    return outputs[0], states, gates
+    outputs, gates = kernels.gru_sequence(gx[None], w_hh, b_hh, h)
+    return outputs[0], gates
 
 
 gru_step.vjp("gx", rf"(\delta_r, \delta_u, \delta_n), \quad \bar h = \bar z, \quad {_DELTAS}")
@@ -97,10 +98,9 @@ def _gru_step_reference(gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None
     return add(n, mul(u, sub(h, n)))
 
 
-# The output is a view of the states: z is asked for so that the engine notices if somebody has written to it.
 @gru_step.kernel
-def _gru_step_gradients(g: Array, z: Array, w_hh: Array, states: Array, gates: Array) -> tuple[Array, ...]:
-    for_gx, for_w_hh, for_b_hh, for_h = kernels.gru_sequence_backward(g[None], states, gates, w_hh)
+def _gru_step_gradients(g: Array, z: Array, h: Array, w_hh: Array, gates: Array) -> tuple[Array, ...]:
+    for_gx, for_w_hh, for_b_hh, for_h = kernels.gru_sequence_backward(g[None], z[None], gates, w_hh, h)
     return for_gx[0], for_h, for_w_hh, for_b_hh
 
 
@@ -134,7 +134,8 @@ def gru_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: 
         ErrorSample((_gx, _h, _w_hh, None, np.ones((2, 4)) > 0), {}, ValueError, r"mask must .* \(4, 2\).* \(2, 4\)"),
         ErrorSample((_gx, _h, _w_hh, None, np.ones((4, 2))), {}, TypeError, "mask must be bool"),
     ],
-    saves=("states", "gates"),
+    outputs=2,
+    saves=("gates",),
 )
 def gru(
     gx: Array, h0: Array, w_hh: Array, b_hh: Array | None = None, mask: Array | None = None, /, *, reverse: bool = False
@@ -150,15 +151,16 @@ def gru(
         reverse: go from the last step to the first.
 
     Returns:
-        The state after each step, ``(T, B, H)``, at its step's place. The final state is the last of them, the first if
-        ``reverse``, padded or not.
+        The state after each step, ``(T, B, H)``, at its step's place, and the final state, ``(B, H)``: the last of
+        them, the first if ``reverse``, padded or not.
 
     Raises:
         ValueError: shapes other than these, or no step.
         TypeError: a mask that is not bool.
     """
     check_shapes("gru", 3, steps_of("gru", 3, gx), gx, w_hh, b_hh, mask, h0=h0)
-    return kernels.gru_sequence(gx, w_hh, b_hh, h0, mask, reverse)
+    outputs, gates = kernels.gru_sequence(gx, w_hh, b_hh, h0, mask, reverse)
+    return outputs, outputs[0 if reverse else -1].copy(), gates
 
 
 _INTO_STATE = r"\bar h_{t-1} = \bar z_{t-1} + u \odot \bar h_t + (\delta_r, \delta_u, r \odot \delta_n)\,W"
@@ -171,23 +173,35 @@ gru.vjp("b_hh", r"\textstyle\sum_t \sum_{\text{batch}} (\delta_r, \delta_u, r \o
 @gru.composed_of
 def _gru_reference(
     gx: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor | None, mask: Tensor | None, reverse: bool = False
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     check_shapes("gru", 3, steps_of("gru", 3, gx), gx, w_hh, b_hh, mask, h0=h0)
     steps = range(gx.shape[0])
     gates, masks = unbind(gx, 0), None if mask is None else unbind(unsqueeze(mask, -1), 0)
     states: dict[int, Tensor] = {}
     h = h0
     for t in reversed(steps) if reverse else steps:
-        after = gru_step(gates[t], h, w_hh, b_hh)
-        h = states[t] = after if masks is None else where(masks[t], after, h)
-    return stack([states[t] for t in steps], 0)
+        with at_step(t):
+            after = gru_step(gates[t], h, w_hh, b_hh)
+            h = states[t] = after if masks is None else where(masks[t], after, h)
+    return stack([states[t] for t in steps], 0), h
 
 
 @gru.kernel
 def _gru_gradients(
-    g: Array, z: Array, w_hh: Array, mask: Array | None, states: Array, gates: Array, reverse: bool
+    g: tuple[Array | None, Array | None],
+    z: tuple[Array, Array],
+    h0: Array,
+    w_hh: Array,
+    mask: Array | None,
+    gates: Array,
+    reverse: bool,
 ) -> tuple[Array | None, ...]:
-    for_gx, for_w_hh, for_b_hh, for_h0 = kernels.gru_sequence_backward(g, states, gates, w_hh, mask, reverse)
+    for_states, for_last = g
+    states, _ = z
+    arrived = np.zeros_like(states) if for_states is None else for_states
+    for_gx, for_w_hh, for_b_hh, for_h0 = kernels.gru_sequence_backward(
+        arrived, states, gates, w_hh, h0, mask, reverse, for_last
+    )
     return for_gx, for_h0, for_w_hh, for_b_hh, None
 
 

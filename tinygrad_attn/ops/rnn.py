@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.graph import at_step
 from tinygrad_attn.kernels import recurrent as kernels
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.activation import relu
@@ -49,7 +50,7 @@ _gx, _h, _w_hh = np.ones((4, 2, 3)), np.ones((2, 3)), np.ones((3, 3))
             (_gx, _h, _w_hh, None, None), {"nonlinearity": "sin"}, ValueError, "must be 'tanh' or 'relu', got 'sin'"
         ),
     ],
-    saves=("states",),
+    outputs=2,
 )
 def rnn(
     gx: Array,
@@ -74,8 +75,8 @@ def rnn(
         nonlinearity: "tanh" or "relu".
 
     Returns:
-        The state after each step, ``(T, B, H)``, at its step's place. The final state is the last of them, the first if
-        ``reverse``, padded or not.
+        The state after each step, ``(T, B, H)``, at its step's place, and the final state, ``(B, H)``: the last of
+        them, the first if ``reverse``, padded or not.
 
     Raises:
         ValueError: shapes other than these, no step, or another nonlinearity.
@@ -83,7 +84,8 @@ def rnn(
     """
     check_nonlinearity("rnn", nonlinearity)
     check_shapes("rnn", 1, steps_of("rnn", 1, gx), gx, w_hh, b_hh, mask, h0=h0)
-    return kernels.rnn_sequence(gx, w_hh, b_hh, h0, mask, reverse, nonlinearity == "relu")
+    outputs = kernels.rnn_sequence(gx, w_hh, b_hh, h0, mask, reverse, nonlinearity == "relu")
+    return outputs, outputs[0 if reverse else -1].copy()
 
 
 _DELTA = r"\delta_t = \bar h_t \odot \phi', \quad \tanh' = 1 - z_t^2, \quad \operatorname{relu}' = [z_t > 0]"
@@ -103,7 +105,7 @@ def _rnn_reference(
     mask: Tensor | None,
     reverse: bool = False,
     nonlinearity: str = "tanh",
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     check_nonlinearity("rnn", nonlinearity)
     check_shapes("rnn", 1, steps_of("rnn", 1, gx), gx, w_hh, b_hh, mask, h0=h0)
     steps = range(gx.shape[0])
@@ -111,18 +113,27 @@ def _rnn_reference(
     states: dict[int, Tensor] = {}
     h = h0
     for t in reversed(steps) if reverse else steps:
-        after = NONLINEARITIES[nonlinearity](add(inputs[t], linear(h, w_hh, b_hh)))
-        h = states[t] = after if masks is None else where(masks[t], after, h)
-    return stack([states[t] for t in steps], 0)
+        with at_step(t):
+            after = NONLINEARITIES[nonlinearity](add(inputs[t], linear(h, w_hh, b_hh)))
+            h = states[t] = after if masks is None else where(masks[t], after, h)
+    return stack([states[t] for t in steps], 0), h
 
 
-# The output is a view of the states: z is asked for so that the engine notices if somebody has written to it.
 @rnn.kernel
 def _rnn_gradients(
-    g: Array, z: Array, w_hh: Array, mask: Array | None, states: Array, reverse: bool, nonlinearity: str
+    g: tuple[Array | None, Array | None],
+    z: tuple[Array, Array],
+    h0: Array,
+    w_hh: Array,
+    mask: Array | None,
+    reverse: bool,
+    nonlinearity: str,
 ) -> tuple[Array | None, ...]:
+    for_states, for_last = g
+    states, _ = z
+    arrived = np.zeros_like(states) if for_states is None else for_states
     for_gx, for_w_hh, for_b_hh, for_h0 = kernels.rnn_sequence_backward(
-        g, states, w_hh, mask, reverse, nonlinearity == "relu"
+        arrived, states, w_hh, h0, mask, reverse, nonlinearity == "relu", for_last
     )
     return for_gx, for_h0, for_w_hh, for_b_hh, None
 

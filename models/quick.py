@@ -1,0 +1,36 @@
+"""A short run of any config: what ``train --quick`` makes of the settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from .config import Config, load_config
+
+__all__ = ["QUICK", "load_quick_config"]
+
+QUICK = {
+    "data.train_size": 2_000,
+    "data.valid_size": 100,
+    "data.test_size": 200,
+    "training.epochs": 3,
+}
+"""Enough to see everything work, not enough to learn much."""
+
+
+def load_quick_config(path: str | os.PathLike[str] | None, overrides: Sequence[str]) -> Config:
+    """As `load_config`, with `QUICK` in between: the file's settings give way to it, and it to ``overrides``.
+
+    The warm-up shrinks with the number of steps, so that there are some left after it. That of noam stays: a shorter
+    one would have a larger step size.
+    """
+    whole = load_config(path, overrides)
+    quick = [f"{name}={value}" for name, value in QUICK.items()]
+    config = load_config(path, [*quick, *overrides])
+    share = config.training.epochs / whole.training.epochs
+    if config.data.kind != "parallel":  # the size of files is what it is
+        share *= config.data.train_size / whole.data.train_size
+    warmup = whole.training.warmup
+    if not warmup or share >= 1.0 or whole.training.schedule == "noam":
+        return config
+    return load_config(path, [*quick, f"training.warmup={max(1, int(warmup * share))}", *overrides])

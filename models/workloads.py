@@ -1,0 +1,214 @@
+"""Seven training steps to measure: three small and three translation-sized models, and the Transformer's base size.
+
+The models are the usual tutorial shapes, and have the architecture, parameter names and layouts that the same model
+written in PyTorch has, so that a ``state_dict`` of one loads into the other. For models to train and translate with,
+see `models.bahdanau`, `models.luong` and `models.transformer`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import tinygrad_attn as ta
+from tinygrad_attn import nn
+from tinygrad_attn.nn import functional as F
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = [
+    "WORKLOADS", "BahdanauWorkload", "Batch", "LuongWorkload", "TransformerWorkload", "UnknownWorkload", "Workload",
+    "batch_loss", "find_workload", "random_batch",
+]  # fmt: skip
+
+FIRST_WORD = 4  # the ids below are those of padding, unknown words, and a sentence's start and end
+
+
+class UnknownWorkload(ValueError):
+    """No workload has that name."""
+
+
+class Batch(NamedTuple):
+    """B sentence pairs: sources of at most S tokens, targets of T."""
+
+    source: Tensor
+    """(B, S) ids."""
+    target_in: Tensor
+    """(B, T) ids that the decoder reads."""
+    target_out: Tensor
+    """(B, T) ids that it should say: each is the next of ``target_in``."""
+    source_mask: Tensor
+    """(B, S) bool, True where there is a token."""
+
+
+class BahdanauWorkload(nn.Module):
+    """GRU encoder, GRU decoder with additive attention from the decoder's previous state, teacher forced.
+
+    Step t: e_j = v · tanh(W_q h_{t-1} + W_k h_j + b), α = softmax(e), c = Σ_j α_j h_j, h_t = GRU([y_t; c], h_{t-1}).
+
+    Args:
+        vocabulary: the number of symbols on either side, V.
+        embedding_size: E.
+        hidden_size: H, of the encoder, the decoder and the score.
+        dtype: of all parameters.
+    """
+
+    def __init__(self, vocabulary: int, embedding_size: int, hidden_size: int, dtype: Any = default_dtype) -> None:
+        super().__init__()
+        self.se = nn.Embedding(vocabulary, embedding_size, dtype=dtype)
+        self.te = nn.Embedding(vocabulary, embedding_size, dtype=dtype)
+        self.enc = nn.GRU(embedding_size, hidden_size, batch_first=True, dtype=dtype)
+        self.cell = nn.GRUCell(embedding_size + hidden_size, hidden_size, dtype=dtype)
+        self.wq = nn.Linear(hidden_size, hidden_size, bias=False, dtype=dtype)
+        self.wk = nn.Linear(hidden_size, hidden_size, dtype=dtype)
+        self.v = nn.Linear(hidden_size, 1, bias=False, dtype=dtype)
+        self.out = nn.Linear(hidden_size, vocabulary, dtype=dtype)
+
+    def forward(self, source: Tensor, target_in: Tensor, source_mask: Tensor) -> Tensor:
+        """Ids (B, S) and (B, T), and the mask (B, S), to logits (B, T, V)."""
+        encoded, last = self.enc(self.se(source))
+        return self.out(self.decode(encoded, last[0], self.te(target_in), source_mask))
+
+    def decode(self, encoded: Tensor, hidden: Tensor, embedded: Tensor, source_mask: Tensor) -> Tensor:
+        """The decoder's states (B, T, H), from the encoder's states (B, S, H) and the last of them, (B, H)."""
+        cell = self.cell
+        states, _, _ = F.attention_gru(
+            embedded, hidden,
+            encoded, self.wk(encoded), self.wq.weight, self.v.weight.squeeze(0),
+            cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh,
+            source_mask,
+        )  # fmt: skip
+        return states
+
+
+class LuongWorkload(nn.Module):
+    """LSTM encoder and decoder; attention with the general score for all decoder states at once, no input feeding.
+
+    With the decoder's states d_t: e_tj = d_t · W_a h_j, α_t = softmax(e_t), c_t = Σ_j α_tj h_j,
+    d̃_t = tanh(W_c [d_t; c_t]).
+
+    Args:
+        vocabulary: the number of symbols on either side, V.
+        embedding_size: E.
+        hidden_size: H, of the encoder and the decoder.
+        dtype: of all parameters.
+    """
+
+    def __init__(self, vocabulary: int, embedding_size: int, hidden_size: int, dtype: Any = default_dtype) -> None:
+        super().__init__()
+        self.se = nn.Embedding(vocabulary, embedding_size, dtype=dtype)
+        self.te = nn.Embedding(vocabulary, embedding_size, dtype=dtype)
+        self.enc = nn.LSTM(embedding_size, hidden_size, batch_first=True, dtype=dtype)
+        self.dec = nn.LSTM(embedding_size, hidden_size, batch_first=True, dtype=dtype)
+        self.wa = nn.Linear(hidden_size, hidden_size, bias=False, dtype=dtype)
+        self.wc = nn.Linear(2 * hidden_size, hidden_size, dtype=dtype)
+        self.out = nn.Linear(hidden_size, vocabulary, dtype=dtype)
+
+    def forward(self, source: Tensor, target_in: Tensor, source_mask: Tensor) -> Tensor:
+        """Ids (B, S) and (B, T), and the mask (B, S), to logits (B, T, V)."""
+        encoded, last = self.enc(self.se(source))
+        decoded, _ = self.dec(self.te(target_in), last)
+        context = F.scaled_dot_product_attention(
+            decoded, self.wa(encoded), encoded, source_mask.unsqueeze(1), scale=1.0
+        )  # fmt: skip
+        return self.out(ta.tanh(self.wc(ta.cat([decoded, context], -1))))
+
+
+class TransformerWorkload(nn.Module):
+    """Post-norm Transformer with final norms after both stacks, sines and cosines for positions, and no dropout.
+
+    Args:
+        vocabulary: the number of symbols on either side, V.
+        d_model: D.
+        layers: of the encoder, and of the decoder.
+        heads: of every attention.
+        d_ff: of the feed-forward layers.
+        dtype: of all parameters.
+    """
+
+    def __init__(
+        self, vocabulary: int, d_model: int, layers: int, heads: int, d_ff: int, dtype: Any = default_dtype
+    ) -> None:
+        super().__init__()
+        self.d_model = d_model
+        self.se = nn.Embedding(vocabulary, d_model, dtype=dtype)
+        self.te = nn.Embedding(vocabulary, d_model, dtype=dtype)
+        self.pe = nn.SinusoidalPositionalEncoding(d_model)
+        self.tr = nn.Transformer(
+            d_model, heads, layers, layers, d_ff, dropout=0.0, batch_first=True, dtype=dtype
+        )  # fmt: skip
+        self.out = nn.Linear(d_model, vocabulary, dtype=dtype)
+
+    def forward(self, source: Tensor, target_in: Tensor, source_mask: Tensor) -> Tensor:
+        """Ids (B, S) and (B, T), and the mask (B, S), to logits (B, T, V)."""
+        padding = ta.logical_not(source_mask)
+        x = self.pe(self.se(source) * math.sqrt(self.d_model))
+        y = self.pe(self.te(target_in) * math.sqrt(self.d_model))
+        y = self.tr(x, y, src_key_padding_mask=padding, memory_key_padding_mask=padding, tgt_is_causal=True)
+        return self.out(y)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model and the size of its batch."""
+
+    make: Callable[[], nn.Module]
+    vocabulary: int
+    batch_size: int
+    source_length: int
+    target_length: int
+
+    def batch(self, seed: int = 0) -> Batch:
+        """Random pairs of this size."""
+        return random_batch(self.vocabulary, self.batch_size, self.source_length, self.target_length, seed)
+
+    @property
+    def target_tokens(self) -> int:
+        """Of one batch: what a rate of tokens counts."""
+        return self.batch_size * self.target_length
+
+
+WORKLOADS = {
+    "bahdanau-small": Workload(lambda: BahdanauWorkload(1000, 64, 128), 1000, 32, 12, 12),
+    "bahdanau-m30k": Workload(lambda: BahdanauWorkload(8000, 256, 512), 8000, 64, 15, 15),
+    "luong-small": Workload(lambda: LuongWorkload(1000, 64, 128), 1000, 32, 12, 12),
+    "luong-m30k": Workload(lambda: LuongWorkload(8000, 256, 512), 8000, 64, 15, 15),
+    "transformer-small": Workload(lambda: TransformerWorkload(1000, 64, 2, 4, 128), 1000, 32, 12, 12),
+    "transformer-m30k": Workload(lambda: TransformerWorkload(8000, 256, 3, 8, 512), 8000, 128, 15, 15),
+    "transformer-base": Workload(lambda: TransformerWorkload(8000, 512, 6, 8, 2048), 8000, 32, 32, 32),
+}
+
+
+def find_workload(name: str) -> Workload:
+    """The workload of that name.
+
+    Raises:
+        UnknownWorkload: there is none; the message suggests the nearest, or lists all.
+    """
+    if name in WORKLOADS:
+        return WORKLOADS[name]
+    near = difflib.get_close_matches(name, WORKLOADS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(WORKLOADS)}"
+    raise UnknownWorkload(f"no workload is named {name!r}; {hint}")
+
+
+def random_batch(
+    vocabulary: int, batch_size: int, source_length: int, target_length: int, seed: int = 0
+) -> Batch:  # fmt: skip
+    """Sentence pairs of random words; the sources' lengths are uniform in [S/2, S], the targets all of length T."""
+    rng = np.random.default_rng(seed)
+    source = rng.integers(FIRST_WORD, vocabulary, (batch_size, source_length))
+    target = rng.integers(FIRST_WORD, vocabulary, (batch_size, target_length + 1))
+    lengths = rng.integers(source_length // 2, source_length + 1, batch_size)
+    mask = np.arange(source_length) < lengths[:, None]
+    return Batch(Tensor(source), Tensor(target[:, :-1].copy()), Tensor(target[:, 1:].copy()), Tensor(mask))
+
+
+def batch_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """The mean cross entropy of a batch's target tokens."""
+    logits = model(batch.source, batch.target_in, batch.source_mask)
+    return F.cross_entropy(logits.flatten(0, 1), batch.target_out.flatten())

@@ -1,0 +1,123 @@
+"""The architecture: imports point down the floors, and no modules import each other in a circle.
+
+Imports within functions count as those at the top of a file do: they hide a circle, and do not remove it. Those for
+type checkers alone do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the lowest up. A module may import from its own floor and from those below it.
+FLOORS = (
+    ("kernels", "random", "schedule"),
+    ("attached", "dtypes", "graph", "rule", "samples", "serialize", "tensor"),
+    ("op",),
+    ("ops",),
+    ("anomaly", "autograd", "check", "creation", "linalg", "pullback", "record"),
+    ("nn", "optim"),
+)
+FLOOR_OF = {f"tinygrad_attn.{name}": number for number, names in enumerate(FLOORS) for name in names}
+TOP = len(FLOORS)  # models, and all that is not named above
+
+
+def find_modules(root, packages):
+    """From the names of all modules of the packages to their files."""
+    files = [path for package in packages for path in (root / package).rglob("*.py")]
+    return {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+def names_imported(name, path):
+    """Whatever this module imports, anywhere in its file; what is taken from a module is ``module.name``."""
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in running(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def imports_of(name, path, modules):
+    """The modules among ``modules`` that this one imports."""
+    imported = {full if full in modules else full.rpartition(".")[0] for full in names_imported(name, path)}
+    return (imported & modules.keys()) - {name}
+
+
+def running(tree):
+    """All nodes but those under ``if TYPE_CHECKING``."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield from running(child)
+
+
+def find_circle(graph):
+    """A list of modules each of which imports the next, and the last the first; None if there is none."""
+    done = set()
+
+    def search(name, way):
+        if name in way:
+            return way[way.index(name) :]
+        if name in done:
+            return None
+        circle = next(filter(None, (search(other, [*way, name]) for other in sorted(graph[name]))), None)
+        done.add(name)
+        return circle
+
+    return next(filter(None, (search(name, []) for name in sorted(graph))), None)
+
+
+MODULES = find_modules(ROOT, ("tinygrad_attn", "models"))
+GRAPH = {name: imports_of(name, path, MODULES) for name, path in MODULES.items()}
+
+
+def floor(name):
+    return FLOOR_OF.get(".".join(name.split(".")[:2]), TOP)
+
+
+def test_no_circle():
+    circle = find_circle(GRAPH)
+    assert circle is None, " imports ".join([*circle, circle[0]])
+
+
+def test_imports_point_down():
+    up = [f"{name} imports {other}" for name in GRAPH for other in GRAPH[name] if floor(other) > floor(name)]
+    assert up == []
+
+
+def test_every_module_of_the_library_has_its_floor():
+    assert len(GRAPH) > 100
+    assert {name for name in GRAPH if not name.startswith("models") and floor(name) == TOP} == {"tinygrad_attn"}
+
+
+def test_kernels_know_arrays_only():
+    kernels = {name: path for name, path in MODULES.items() if floor(name) == 0 and ".kernels" in name}
+    known = {"numpy", "numba", "llvmlite", *sys.stdlib_module_names}
+    for name, path in kernels.items():
+        strangers = {other for other in names_imported(name, path) if other.split(".")[0] not in known}
+        assert all(other.startswith("tinygrad_attn.kernels.") for other in strangers), name
+
+
+@pytest.mark.parametrize(
+    ("sources", "circle"),
+    [
+        ({"a": "from . import b", "b": "from .c import x", "c": "import p.d", "d": ""}, None),
+        ({"a": "from . import b", "b": "def f():\n    from .a import x"}, ["p.a", "p.b"]),
+        ({"a": "from p.b import x", "b": "import p.c", "c": "from .a import x"}, ["p.a", "p.b", "p.c"]),
+        ({"a": "from .b import x", "b": "if TYPE_CHECKING:\n    from .a import y"}, None),
+    ],
+)
+def test_what_a_circle_is(tmp_path, sources, circle):
+    (tmp_path / "p").mkdir()
+    for name, source in {"__init__": "", **sources}.items():
+        (tmp_path / "p" / f"{name}.py").write_text(source, encoding="utf-8")
+    modules = find_modules(tmp_path, ("p",))
+    assert find_circle({name: imports_of(name, path, modules) for name, path in modules.items()}) == circle
