@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 for a failed check, 2 for a user's error (one line on stderr), 130 for Ctrl-C,
         141 if whoever read the output has left.
     """
+    _prepare_streams()
     parsed = _parser().parse_args(arguments)
     from .config import ConfigError
     from .data import DataError
@@ -80,6 +81,16 @@ def _fail(message: str) -> int:
     return USER_ERROR
 
 
+def _prepare_streams() -> None:
+    """Let no command stop for a stream that is closed, nor for Korean on a terminal that cannot show it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, open to the end
+        elif mode == "w" and hasattr(stream, "reconfigure") and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _parser() -> _Parser:
     parser = _Parser(
         prog="python -m models", description="Train attention models, use them, and check the engine's derivatives."
@@ -99,8 +110,10 @@ def _parser() -> _Parser:
     train.add_argument("--data", metavar="FOLDER", help="parallel text: train.L, valid.L, test.L for two languages L")
     train.add_argument("--source", metavar="L", help="the source language, as the files' ending")
     train.add_argument("--target", metavar="L", help="the target language")
-    train.add_argument("--out", metavar="RUN", help="the run folder to make (default: a new one in runs/)")
-    train.add_argument("--resume", metavar="RUN", help="continue a run that was stopped, with its own settings")
+    train.add_argument("--out", metavar="RUN", type=_named, help="the run folder to make (default: a new one in runs/)")
+    train.add_argument(
+        "--resume", metavar="RUN", type=_named, help="continue a run that was stopped, with its own settings"
+    )
     train.add_argument("--quick", action="store_true", help="a short run that shows everything and learns little")
 
     translate = commands.add_parser("translate", help="translate texts, a file's lines, or standard input")
@@ -189,6 +202,14 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return number
+
+
+def _named(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "expected the name of a folder, got nothing; is a variable of the shell unset?"
+        )
+    return text
 
 
 def _seconds(text: str) -> float:

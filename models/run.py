@@ -179,8 +179,17 @@ class Run:
             path.write_text(content, encoding="utf-8")
 
     def add_results(self, results: Mapping[str, Any]) -> None:
-        """Put the final figures into ``run.json``."""
-        about = json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
+        """Put the final figures into ``run.json``.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        path = self.directory / "run.json"
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            resume = f"python -m models train --resume {self.directory}"
+            raise RunError(f"{path} is damaged: {error}; remove it, and let it be written anew by: {resume}") from error
         self.write_json("run.json", {**about, "results": dict(results)})
 
 
@@ -213,6 +222,8 @@ def _missing(directory: Path, checkpoint: str) -> str:
         return f"there is no run folder {directory}"
     if not directory.is_dir():
         return f"{directory} is a file, not a run folder"
+    if checkpoint == BEST and (directory / "log.csv").exists():
+        return f"{directory} has no {BEST}, though an epoch was finished: somebody has removed it; train a new run"
     if checkpoint == BEST and (directory / LAST).exists():
         resume = f"python -m models train --resume {directory}"
         return f"{directory} has no {BEST}: no epoch is finished yet; continue with: {resume}"

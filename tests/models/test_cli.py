@@ -1,6 +1,7 @@
 """The command line: what it does, and for every mistake one line on stderr, exit code 2 and no traceback."""
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,35 @@ def parallel(tmp_path):
     return folder
 
 
+# -- the streams -----------------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_that_cannot_show_hangul(trained):
+    ended = subprocess.run(
+        [sys.executable, "-m", "models", "translate", str(trained), "2026년 11월 22일"],
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True,
+    )  # fmt: skip
+    assert b"Traceback" not in ended.stderr
+    ended = subprocess.run(
+        [sys.executable, "-c", "from models.cli import main; main(['gradcheck', '\u2192'])"],
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii:strict"}, check=False,
+    )  # fmt: skip
+    assert b"\\u2192" in ended.stderr and b"Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_a_stream_that_is_closed(trained, closed):
+    command = f"'{sys.executable}' -m models translate '{trained}' {'1' if closed == '>&-' else ''} {closed}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
+    assert b"Traceback" not in ended.stderr
+
+
 # -- train -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--out", "--resume"])
+def test_a_folder_without_a_name(capsys, option):
+    refused(capsys, ["train", option, ""], option, "variable")
 
 
 def test_train_and_translate(tmp_path, capsys):

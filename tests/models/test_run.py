@@ -58,6 +58,19 @@ def test_describing_again_removes_leftovers_and_changes_nothing_else(run):
     assert (run.directory / "run.json").read_text(encoding="utf-8") == "{}"
 
 
+def test_damaged_notes_of_a_run_are_named(run):
+    (run.directory / "run.json").write_text('{"seed":', encoding="utf-8")
+    with pytest.raises(RunError, match=r"run\.json is damaged: .*; remove it, .* --resume"):
+        run.add_results({"loss": 1.0})
+
+
+def test_best_weights_that_somebody_has_removed(run):
+    run.save(LAST, {"a": np.arange(3)})
+    run.write_text("log.csv", "epoch\n1\n")
+    with pytest.raises(RunError, match="somebody has removed it"):
+        Run.load(run.directory)
+
+
 def test_a_folder_with_nothing_but_leftovers_is_free(run):
     folder = run.directory.with_name("other")
     folder.mkdir()
