@@ -157,6 +157,28 @@ def _parser() -> _Parser:
         "--out", metavar="FILE", default="comparison.png", help="the picture (default: comparison.png)"
     )
 
+    microscope = commands.add_parser(
+        "microscope", help="a page with every number of the forward and backward pass over one sentence"
+    )
+    microscope.set_defaults(command=_microscope, parser=microscope)
+    microscope.add_argument("run", metavar="RUN", help="a run folder that train has made")
+    microscope.add_argument("source", metavar="SOURCE", help="a source sentence")
+    microscope.add_argument("--target", metavar="TEXT", help="the target (default: the model's own translation)")
+    microscope.add_argument(
+        "--out", metavar="FILE", type=_named, help="the page, or with .json its data (default: microscope.html)"
+    )
+    microscope.add_argument(
+        "--view", choices=("page", "term"), default="page", help="page (default), or term: tables in the terminal"
+    )
+    microscope.add_argument(
+        "--beside", metavar="RUN", type=_named, help="another run, to compare the paths of its gradient"
+    )
+    microscope.add_argument(
+        "--broken",
+        metavar="NAME",
+        help="compute with a wrong derivative, to see what catches it; a wrong name lists them",
+    )
+
     gradcheck = commands.add_parser(
         "gradcheck", help="check the derivatives of all ops, or of some, against finite differences"
     )
@@ -323,6 +345,12 @@ def _compare(arguments: argparse.Namespace) -> int:
     from .commands import compare
 
     return compare(arguments)
+
+
+def _microscope(arguments: argparse.Namespace) -> int:
+    from .commands import microscope
+
+    return microscope(arguments)
 
 
 # -- gradcheck -------------------------------------------------------------------------------------------------------

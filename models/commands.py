@@ -1,4 +1,4 @@
-"""What is done with trained runs: the commands translate, evaluate and compare, from their parsed arguments on.
+"""What is done with trained runs: translate, evaluate, compare and microscope, from their parsed arguments on.
 
 Each returns the exit code, and raises `CommandError`, `DataError` or `ConfigError` for what cannot be done.
 """
@@ -25,7 +25,7 @@ from .run import Run, RunError
 from .sentence_progress import SentenceProgress
 from .translating import draw_attention, lines_of, lines_of_standard_input, print_translations
 
-__all__ = ["compare", "evaluate", "translate"]
+__all__ = ["compare", "evaluate", "microscope", "translate"]
 
 
 def translate(arguments: argparse.Namespace) -> int:
@@ -82,6 +82,26 @@ def compare(arguments: argparse.Namespace) -> int:
         compare_runs(read_runs(arguments.runs, arguments.split), Path(arguments.out))
     except RunError as error:
         raise CommandError(str(error)) from error
+    return 0
+
+
+def microscope(arguments: argparse.Namespace) -> int:
+    """Look at the forward and backward pass over one pair of sentences: as a page, as JSON, or in the terminal."""
+    from .microscope import microscope as look
+    from .microscope.terminal import print_microscope
+
+    run, model = _load(arguments.run)
+    beside = _load(arguments.beside) if arguments.beside else None
+    found = look(model, arguments.source, arguments.target, run=run, beside=beside, broken=arguments.broken)
+    if arguments.view == "term":
+        print_microscope(found.data)
+    if arguments.out or arguments.view == "page":
+        path = arguments.out or "microscope.html"
+        found.save(path)
+        check = found.data["check"]
+        numbers = check["compared"] + check["recomputed"]
+        verdict = f"{numbers:,} numbers checked out" if check["ok"] else f"{len(check['failures'])} checks fail"
+        print(f"{path}: {found.data['source']['text']} → {found.data['target']['text']}; {verdict}")
     return 0
 
 

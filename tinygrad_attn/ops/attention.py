@@ -78,8 +78,8 @@ def _scaled_dot_product_attention(
         _check_mask(mask, scores, np.bool_)
         if mask.ndim > 4:
             mask = _heads(mask, scores[:-2])
-    heads = [_heads(array, leading) for array in (query, key, value)]
-    tops, factors = kernels.attention(*heads, _heads(z, leading), mask, causal=is_causal, scale=scale)
+    query, key, value = (_heads(array, leading) for array in (query, key, value))
+    tops, factors = kernels.attention(query, key, value, _heads(z, leading), mask, causal=is_causal, scale=scale)
     return z, tops, factors
 
 
@@ -119,11 +119,11 @@ def _gradients(
     leading = g.shape[:-2]
     if mask is not None and mask.ndim > 4:
         mask = _heads(mask, leading)
-    found = tuple([np.empty((*leading, *array.shape[-2:]), g.dtype) for array in (query, key, value)])
-    heads = [_heads(array, leading) for array in (g, query, key, value)]
-    written = tuple([_heads(array, leading) for array in found])
-    kernels.attention_backward(*heads, tops, factors, written, mask, causal=is_causal, scale=scale)
-    return (*found, None)
+    dq, dk, dv = (np.empty((*leading, *array.shape[-2:]), g.dtype) for array in (query, key, value))
+    g, query, key, value = (_heads(array, leading) for array in (g, query, key, value))
+    written = (_heads(dq, leading), _heads(dk, leading), _heads(dv, leading))
+    kernels.attention_backward(g, query, key, value, tops, factors, written, mask, causal=is_causal, scale=scale)
+    return dq, dk, dv, None
 
 
 def scaled_dot_product_attention(

@@ -1,0 +1,13 @@
+"""The backprop microscope: a trained model's forward and backward pass over one pair of sentences, number by number.
+
+::
+
+    run, model = Run.load("runs/dates")
+    microscope(model, "Friday, 23 January 1981", run=run).save("page.html")
+
+`models.microscope.schema` documents the data; `models.microscope.check` says how it is verified.
+"""
+
+from .view import Microscope, microscope
+
+__all__ = ["Microscope", "microscope"]

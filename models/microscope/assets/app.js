@@ -1,0 +1,100 @@
+// The page: a header, the tabs, and the view that is chosen.
+
+import { html, render, useEffect, useRef, useStore } from "./core.js";
+import { data } from "./data.js";
+import { LANGUAGES, language, setLanguage, t, useLanguage } from "./i18n.js";
+import { RunState } from "./live.js";
+import { select, selection, VIEWS } from "./selection.js";
+import { setTheme, theme } from "./theme.js";
+import { Check } from "./views/check.js";
+import { Jacobian } from "./views/jacobian.js";
+import { Paths } from "./views/paths.js";
+import { Site } from "./views/site.js";
+import { Steps } from "./views/steps.js";
+import { Summary } from "./views/summary.js";
+import { Tape } from "./views/tape.js";
+
+const SHOWN = { summary: Summary, steps: Steps, site: Site, jacobian: Jacobian, paths: Paths, tape: Tape, check: Check };
+
+let runs = 0; // counts what was loaded, so that a view can tell other numbers from the same
+data.follow(() => { runs += 1; });
+
+function App() {
+  useLanguage();
+  useStore(theme);
+  const all = useStore(data);
+  const chosen = { ...useStore(selection), run: runs };
+  const help = useRef();
+  useEffect(() => {
+    const onKeyDown = (event) => {
+      if (event.target.closest("input, select, textarea") || event.altKey || event.ctrlKey || event.metaKey) return;
+      if (event.key === "?") help.current.showModal();
+      else if (event.key === "[") select({ step: selection.get().step - 1 });
+      else if (event.key === "]") select({ step: selection.get().step + 1 });
+      else if (/^[1-7]$/.test(event.key)) {
+        select({ view: VIEWS[Number(event.key) - 1] });
+        document.getElementById(`tab-${selection.get().view}`).focus();
+      } else return;
+      event.preventDefault();
+    };
+    addEventListener("keydown", onKeyDown);
+    return () => removeEventListener("keydown", onKeyDown);
+  }, []);
+  const View = SHOWN[chosen.view];
+  document.title = `${t("title")} — ${all.source.text}`;
+  return html`
+    <a class="skip" href="#panel" onClick=${(event) => { event.preventDefault(); document.getElementById("panel").focus(); }}>${t("skip")}</a>
+    <${Header} all=${all} openHelp=${() => help.current.showModal()} />
+    <${Tabs} view=${chosen.view} />
+    <main id="panel" role="tabpanel" aria-labelledby=${`tab-${chosen.view}`} tabindex="-1"><${View} chosen=${chosen} /></main>
+    <${Help} box=${help} />`;
+}
+
+function Header({ all, openHelp }) {
+  const { check } = all;
+  const failing = check.failures.length;
+  return html`<header>
+    <div class="brand"><h1>${t("title")}</h1>
+      <p class="pair-line"><bdi class="source-text">${all.source.text}</bdi> <span aria-hidden="true">→</span> <bdi>${all.target.text}</bdi></p></div>
+    <div class="header-right">
+      ${all.meta.served && html`<${RunState} />`}
+      <a class=${`chip ${check.ok ? "good" : "bad"}`} href="#view=summary" onClick=${(event) => { event.preventDefault(); select({ view: "summary" }); }}>
+        <span aria-hidden="true">${check.ok ? "✓" : "✗"}</span> ${check.ok ? t("chip.good", { count: (check.recomputed + check.compared).toLocaleString() }) : t("chip.bad", { count: failing })}</a>
+      <span class="switch" role="group" aria-label=${t("language")}>${LANGUAGES.map((name) => html`<button type="button" key=${name} lang=${name} aria-pressed=${language.get() === name} onClick=${() => setLanguage(name)}>${{ en: "English", ko: "한국어" }[name]}</button>`)}</span>
+      <button type="button" id="theme" aria-label=${t(theme.get() === "dark" ? "theme.to_light" : "theme.to_dark")} onClick=${() => setTheme(theme.get() === "dark" ? "light" : "dark")}>${theme.get() === "dark" ? "☀" : "☾"}</button>
+      <button type="button" id="help" aria-label=${t("help.title")} onClick=${openHelp}>?</button>
+    </div>
+  </header>`;
+}
+
+function Tabs({ view }) {
+  const onKeyDown = (event) => {
+    const at = VIEWS.indexOf(view);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1 + VIEWS.length, Home: 0, End: VIEWS.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const next = VIEWS[to % VIEWS.length];
+    select({ view: next });
+    document.getElementById(`tab-${next}`).focus();
+  };
+  return html`<nav aria-label=${t("views")}><div class="tabs" role="tablist" aria-label=${t("views")} onKeyDown=${onKeyDown}>
+    ${VIEWS.map((name, i) => html`<button type="button" role="tab" key=${name} id=${`tab-${name}`} aria-selected=${name === view} aria-controls=${name === view ? "panel" : undefined}
+      tabindex=${name === view ? 0 : -1} onClick=${() => select({ view: name })}><span class="tab-number" aria-hidden="true">${i + 1}</span> ${t(`view.${name}`)}</button>`)}
+  </div></nav>`;
+}
+
+const KEYS = ["1 … 7", "← →", "[ ]", "← ↑ → ↓", "Tab", "Enter", "?"];
+
+function Help({ box }) {
+  return html`<dialog ref=${box} aria-labelledby="help-title">
+    <h2 id="help-title">${t("help.title")}</h2>
+    <p>${t("help.lead")}</p>
+    <dl class="keys">${KEYS.map((keys, i) => html`<dt key=${`${i}-keys`}>${keys.split(" ").map((key) => (key === "…" ? " … " : html`<kbd key=${key}>${key}</kbd>`))}</dt><dd key=${i}>${t(`help.${i}`)}</dd>`)}</dl>
+    <h3>${t("help.reading")}</h3>
+    <ul>${["signs", "states", "colours", "exact", "through"].map((key) => html`<li key=${key}>${t(`help.${key}`)}</li>`)}</ul>
+    <form method="dialog"><button class="primary">${t("help.close")}</button></form>
+  </dialog>`;
+}
+
+document.documentElement.lang = language.get();
+render(html`<${App} />`, document.getElementById("app"));

@@ -1,0 +1,132 @@
+// The microscope's data (models/microscope/schema.py) as objects with the numbers at hand.
+
+import { embedded, makeStore } from "./core.js";
+
+const KINDS = { float64: Float64Array, int64: BigInt64Array, bool: Uint8Array };
+
+class Matrices {
+  // An array of axes (heads, rows, columns), or fewer, the first ones then being 1.
+  constructor({ dtype, shape, base64 }) {
+    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    this.values = new KINDS[dtype](bytes.buffer);
+    [this.heads, this.rows, this.columns] = [1, 1, 1, ...shape].slice(-3);
+    this.largest = null;
+  }
+
+  at(head, row, column) {
+    const h = this.heads === 1 ? 0 : head;
+    return Number(this.values[(h * this.rows + row) * this.columns + column]);
+  }
+
+  // The largest finite |x| of all heads: the end of the colour scale, so that heads and steps compare.
+  limit() {
+    this.largest ??= this.values.reduce((most, x) => (Number.isFinite(x) ? Math.max(most, Math.abs(x)) : most), 0);
+    return this.largest;
+  }
+}
+
+// Numbers that follow from stored ones: change(x, head, row, column), which makes them `factor` times as large at most.
+class Derived {
+  constructor(base, change, factor = 1) {
+    this.base = base;
+    this.change = change;
+    this.factor = Math.abs(factor);
+    [this.heads, this.rows, this.columns] = [base.heads, base.rows, base.columns];
+  }
+
+  at(head, row, column) {
+    return this.change(this.base.at(head, row, column), head, row, column);
+  }
+
+  limit() {
+    return this.base.limit() * this.factor;
+  }
+}
+
+function openTensor(name, stored, array) {
+  return {
+    name,
+    axes: stored.axes.slice(-2),
+    shape: stored.shape,
+    state: stored.state,
+    norm: stored.norm,
+    gradientNorm: stored.gradient_norm,
+    calls: stored.calls,
+    latex: { value: stored.latex, gradient: stored.gradient_latex },
+    value: array(stored.value),
+    gradient: array(stored.gradient),
+  };
+}
+
+function openSite(site, array) {
+  const tensors = {};
+  for (const [name, stored] of Object.entries(site.tensors)) if (stored) tensors[name] = openTensor(name, stored, array);
+  const mask = array(site.mask);
+  const allowed = (head, row, column) => !mask || mask.at(head, row, column) === 1;
+  const parameters = Object.fromEntries(Object.entries(site.weights).map(([name, id]) => [name, array(id)]));
+  const { scores } = tensors;
+  if (site.score === "scaled_dot_product" && scores) {
+    const steps = Object.fromEntries(site.steps.map((step) => [step.key, step]));
+    const from = (name, step, value, gradient, factor = 1) => ({
+      ...scores,
+      name,
+      latex: { value: steps[step]?.latex ?? "", gradient: steps[step]?.backward_latex ?? "" },
+      value: scores.value && new Derived(scores.value, value, 1 / factor),
+      gradient: scores.gradient && new Derived(scores.gradient, gradient, factor),
+    });
+    const masked = (x, head, row, column) => (allowed(head, row, column) ? x : -Infinity);
+    tensors.product = from("product", "product", (x) => x / site.scale, (x) => x * site.scale, site.scale);
+    tensors.masked = from("masked", "mask", masked, (x) => x);
+  }
+  return { ...site, tensors, mask, allowed, parameters };
+}
+
+// The tensor that a step shows: the Transformer's first three share "scores".
+export function stepTensor(site, step) {
+  const name = site.score === "scaled_dot_product" ? { product: "product", mask: "masked" }[step.key] ?? step.tensor : step.tensor;
+  return name ? (site.tensors[name] ?? null) : null;
+}
+
+function open(raw) {
+  const opened = new Map();
+  const array = (id) => {
+    if (id == null) return null;
+    if (!opened.has(id)) opened.set(id, lazy(() => new Matrices(raw.arrays[id])));
+    return opened.get(id);
+  };
+  const sites = raw.sites.map((site) => openSite(site, array));
+  return { ...raw, sites, site: (id) => sites.find((site) => site.id === id) ?? sites[0] };
+}
+
+// An array is decoded when it is first asked for something.
+function lazy(make) {
+  let made = null;
+  const get = () => (made ??= make());
+  return {
+    at: (...place) => get().at(...place),
+    limit: () => get().limit(),
+    get heads() { return get().heads; },
+    get rows() { return get().rows; },
+    get columns() { return get().columns; },
+  };
+}
+
+export const data = makeStore(open(embedded("data")));
+
+export function replaceData(raw) {
+  data.set(open(raw));
+}
+
+// The labels along an axis of a site's tensors.
+export function labels(site, axis, size) {
+  if (axis === "query") return site.queries;
+  if (axis === "key") return site.keys;
+  return Array.from({ length: size }, (_, i) => String(i));
+}
+
+const formulas = embedded("formulas");
+
+// The MathML of a LaTeX formula; null for one that this page was made without.
+export function mathml(latex) {
+  return formulas[latex] ?? null;
+}

@@ -1,0 +1,45 @@
+// Formulas: those that came as MathML, and expressions of a cell's own numbers.
+
+import { html } from "./core.js";
+import { mathml } from "./data.js";
+
+export function Formula({ latex, block }) {
+  if (!latex) return null;
+  const markup = mathml(latex);
+  const name = block ? "formula formula-block" : "formula";
+  if (!markup) return html`<code class=${name}>${latex}</code>`;
+  return html`<span class=${name} dangerouslySetInnerHTML=${{ __html: markup }}></span>`;
+}
+
+// An expression is a tree whose leaves are numbers; it can be computed and written down.
+export const number = (value) => ({ value, write: (format) => bracketed(value, format(value)) });
+
+export const sum = (terms) => ({
+  value: terms.reduce((total, term) => total + term.value, 0),
+  write: (format) => (terms.length ? terms.map((term) => term.write(format)).join(" + ") : "0"),
+  loose: true,
+});
+
+export const product = (...factors) => ({
+  value: factors.reduce((total, factor) => total * factor.value, 1),
+  write: (format) => factors.map((factor) => tight(factor, format)).join(" · "),
+});
+
+export const minus = (left, right) => ({
+  value: left.value - right.value,
+  write: (format) => `${left.write(format)} − ${tight(right, format)}`,
+  loose: true,
+});
+
+export const quotient = (above, below) => ({
+  value: above.value / below.value,
+  write: (format) => `${tight(above, format)} / ${tight(below, format)}`,
+});
+
+export const applied = (name, compute, inner) => ({
+  value: compute(inner.value),
+  write: (format) => `${name}(${inner.write(format)})`,
+});
+
+const tight = (inner, format) => (inner.loose ? `(${inner.write(format)})` : inner.write(format));
+const bracketed = (value, text) => (value < 0 || Object.is(value, -0) ? `(${text})` : text);

@@ -1,0 +1,58 @@
+// One cell: its formula, the formula with the cell's own numbers in it, and the result beside what was recorded.
+
+import { html } from "./core.js";
+import { data } from "./data.js";
+import { Formula } from "./formula.js";
+import { t } from "./i18n.js";
+import { full, rounded } from "./numbers.js";
+import { symbol, title, Token, Verdict } from "./parts.js";
+import { recipe } from "./recipes.js";
+import { describe, hash, place } from "./selection.js";
+
+// A sum of float64 products, added in another order, differs by roundings alone.
+const ROUNDING = 1e-9;
+
+export function sampled(site, tensor, part, head, row, column) {
+  if (part !== "gradient") return null;
+  return data.get().check.cells.find(
+    (cell) => cell.site === site.id && cell.tensor === tensor.name && cell.head === head && cell.row === row && cell.column === column,
+  );
+}
+
+export function Inspector({ site, chosen }) {
+  const tensor = site.tensors[chosen.tensor];
+  const { part, head } = chosen;
+  const { row, column } = place(tensor, chosen);
+  const names = describe(site, tensor, row, column);
+  const numbers = tensor[part];
+  const name = symbol(tensor.name, part);
+  return html`<section class="inspector" aria-label=${t("inspector.label")}>
+    <h3><span class=${part}>${name}</span><sub>${row},${column}</sub></h3>
+    <p class="muted">${title(tensor.name, part)}<br />
+      ${site.heads > 1 ? `${t("controls.head")} ${head} · ` : ""}${t(`axis.${tensor.axes[0]}`)} ${row} <${Token} text=${names.row} /> ·
+      ${" "}${t(`axis.${tensor.axes[1]}`)} ${column} <${Token} text=${names.column} /></p>
+    ${numbers ? html`<${Numbers} ...${{ site, tensor, part, head, row, column, x: numbers.at(head, row, column) }} />` : html`<p class="note">${t("tensor.dropped")}</p>`}
+    <p><a href=${hash({ view: "check" })}>${t("inspector.check")}</a></p>
+  </section>`;
+}
+
+function Numbers({ site, tensor, part, head, row, column, x }) {
+  const found = recipe(site, tensor.name, part, head, row, column);
+  const measured = sampled(site, tensor, part, head, row, column);
+  const size = Math.max(Math.abs(x), Math.abs(found?.value ?? 0), tensor[part].limit(), 1e-30);
+  const agrees = found && (found.value === x || Math.abs(found.value - x) <= ROUNDING * size);
+  return html`
+    <h4>${t("inspector.formula")}</h4>
+    <${Formula} latex=${tensor.latex[part]} block />
+    ${found
+      ? html`<h4>${t("inspector.numbers")}</h4>
+        <div class="expression" tabindex="0" role="region" aria-label=${t("inspector.rounded")}><span class="tag">${t("inspector.rounded")}</span> ${found.write(rounded)} ≈ <b>${rounded(found.value)}</b></div>
+        <div class="expression exact" tabindex="0" role="region" aria-label=${t("inspector.exact")}><span class="tag">${t("inspector.exact")}</span> ${found.write(full)} = <b>${full(found.value)}</b></div>`
+      : html`<p class="note">${t(part === "gradient" ? "inspector.arrives" : "inspector.given")}</p>`}
+    <dl class="facts">
+      <dt>${t("inspector.recorded")}</dt><dd class="number" id="recorded">${full(x)}</dd>
+      <dt>${t("inspector.rounded")}</dt><dd class="number">${rounded(x)}</dd>
+      ${found && html`<dt>${t("inspector.agrees")}</dt><dd><${Verdict} holds=${agrees} /> <span class="number">${rounded(Math.abs(found.value - x) || 0)}</span></dd>`}
+      ${measured && html`<dt>${t("check.central")}</dt><dd><${Verdict} holds=${measured.holds} /> <span class="number">${full(measured.difference)}</span></dd>`}
+    </dl>`;
+}

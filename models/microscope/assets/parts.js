@@ -1,0 +1,67 @@
+// Small pieces that several views show.
+
+import { html } from "./core.js";
+import { t } from "./i18n.js";
+import { rounded, short } from "./numbers.js";
+import { colour } from "./colours.js";
+import { savePng, saveSvg } from "./svg.js";
+import { theme } from "./theme.js";
+
+// A symbol as text, whatever its script; one of spaces alone would not be seen.
+export const visible = (text) => (/^\s+$/.test(text) ? text.replaceAll(/\s/g, "␣") : text);
+
+export function Token({ text, kind = "" }) {
+  return html`<bdi class=${`token ${kind}`}>${visible(text)}</bdi>`;
+}
+
+export function Saving({ name, svg }) {
+  return html`<span class="saving">
+    <button type="button" class="quiet" onClick=${() => saveSvg(name, svg())} aria-label=${t("save.svg", { name })}>SVG</button>
+    <button type="button" class="quiet" onClick=${() => savePng(name, svg())} aria-label=${t("save.png", { name })}>PNG</button>
+  </span>`;
+}
+
+const stops = [-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1];
+
+// The colour scale: the same on both sides of zero, and the same for every head and step of a tensor.
+export function Scale({ limit }) {
+  const fills = stops.map((share) => colour(share, 1, theme.get()).fill);
+  return html`<span class="scale" role="img" aria-label=${t("scale.label", { limit: rounded(limit) })}>
+    <span>${limit === 0 ? "0" : short(-limit)}</span>
+    <span class="scale-bar" style=${{ backgroundImage: `linear-gradient(to right, ${fills.join(", ")})` }}></span>
+    <span>${limit === 0 ? "0" : `+${short(limit)}`}</span>
+  </span>`;
+}
+
+// A bar that grows from the middle: to the left below zero, to the right above.
+export function Bar({ x, limit, oneSided = false }) {
+  const share = limit > 0 && Number.isFinite(x) ? Math.min(1, Math.abs(x) / limit) : 0;
+  const half = oneSided ? 100 : 50;
+  const style = { backgroundColor: colour(Math.sign(x) * 0.85, 1, theme.get()).fill, width: `${half * share}%` };
+  style.left = oneSided ? "0" : `${x < 0 ? 50 - 50 * share : 50}%`;
+  return html`<span class=${oneSided ? "bar one-sided" : "bar"} aria-hidden="true"><span style=${style}></span></span>`;
+}
+
+// Whether something holds, as sign and word, not as colour alone.
+export function Verdict({ holds }) {
+  return html`<span class=${holds ? "verdict good" : "verdict bad"}>${holds ? "✓" : "✗"} ${t(holds ? "verdict.holds" : "verdict.fails")}</span>`;
+}
+
+export function GradientState({ state }) {
+  return html`<span class=${`state state-${state}`}>${t(`state.${state}`)}</span>`;
+}
+
+// What a tensor of a site is called: its letter in the formulas, with ∂L/∂ before it for the gradient.
+export const SYMBOLS = {
+  Q: "Q", K: "K", V: "V", scores: "e", product: "QKᵀ", masked: "e | mask", weights: "α", context: "c", gaussian: "G",
+  mixed: "α·G", joined: "[c; s]", attentional: "s̃", logits: "z",
+};
+
+export function symbol(name, part = "value") {
+  const letter = SYMBOLS[name] ?? name;
+  return part === "gradient" ? `∂L/∂${letter.includes(" ") || letter.includes("·") ? `(${letter})` : letter}` : letter;
+}
+
+export function title(name, part = "value") {
+  return t(part === "gradient" ? "tensor.gradient_of" : "tensor.value_of", { name: t(`tensor.${name}`), symbol: symbol(name, part) });
+}

@@ -1,0 +1,152 @@
+// How each cell at a place of attention follows from the numbers before it: an expression of those numbers.
+// The forward recipes also serve local finite differences, with one number changed.
+
+import { applied, minus, number, product, quotient, sum } from "./formula.js";
+
+const range = (size) => Array.from({ length: size }, (_, i) => i);
+const ADDITIVE = new Set(["additive", "concat"]);
+
+// What a recipe needs and the page doesn't hold, since it was dropped for size.
+class Missing extends Error {}
+
+function present(array, name) {
+  if (!array) throw new Missing(name);
+  return array;
+}
+
+function unlessMissing(compute) {
+  try {
+    return compute();
+  } catch (error) {
+    if (error instanceof Missing) return null;
+    throw error;
+  }
+}
+
+// A reader of a site's numbers. `change` is {tensor, row, column, by}: that one number is read with `by` added.
+function reader(site, head, change = null) {
+  const get = (tensor, part, row, column) => {
+    const x = present(site.tensors[tensor]?.[part], tensor).at(head, row, column);
+    const changed = change && part === "value" && change.tensor === tensor && change.row === row && change.column === column;
+    return changed ? x + change.by : x;
+  };
+  return {
+    site,
+    head,
+    x: (tensor, row, column) => number(get(tensor, "value", row, column)),
+    g: (tensor, row, column) => number(get(tensor, "gradient", row, column)),
+    parameter: (name, row, column) => number(present(site.parameters[name], name).at(0, row, column)),
+    open: (row) => range(site.keys.length).filter((column) => site.allowed(head, row, column)),
+  };
+}
+
+const channels = (site, tensor) => range(site.tensors[tensor].shape.at(-1));
+const mix = (site) => ("mixed" in site.tensors ? "mixed" : "weights");
+const scaled = (site, total) => (site.scale === 1 ? total : product(number(site.scale), total));
+const dot = ({ site, x }, row, column) =>
+  sum(channels(site, "Q").map((c) => product(x("Q", row, c), x("K", column, c))));
+const activation = ({ x }, row, column, c) => applied("tanh", Math.tanh, sum([x("Q", row, c), x("K", column, c)]));
+const slope = (read, row, column, c) => {
+  const inner = activation(read, row, column, c);
+  return minus(number(1), { value: inner.value ** 2, write: (format) => `${inner.write(format)}²` });
+};
+
+const values = {
+  product: (read, row, column) => dot(read, row, column),
+  scores: (read, row, column) => {
+    const { site, x, parameter } = read;
+    if (ADDITIVE.has(site.score)) {
+      return sum(channels(site, "Q").map((c) => product(parameter("v", 0, c), activation(read, row, column, c))));
+    }
+    if (site.score === "location") {
+      return sum(channels(site, "Q").map((c) => product(parameter("W", column, c), x("Q", row, c))));
+    }
+    return scaled(site, dot(read, row, column));
+  },
+  masked: ({ site, head, x }, row, column) => (site.allowed(head, row, column) ? x("scores", row, column) : number(-Infinity)),
+  weights: ({ site, head, x, open }, row, column) => {
+    if (!site.allowed(head, row, column)) return number(0);
+    const all = open(row).map((k) => x("scores", row, k));
+    const most = Math.max(...all.map((e) => e.value));
+    const shifted = (e) => (most > 600 ? minus(e, number(most)) : e); // e^x is infinite from 710 on
+    const exp = (e) => applied("exp", Math.exp, shifted(e));
+    return quotient(exp(x("scores", row, column)), sum(all.map(exp)));
+  },
+  mixed: ({ x }, row, column) => product(x("weights", row, column), x("gaussian", row, column)),
+  context: ({ site, x }, row, column) =>
+    sum(range(site.keys.length).map((j) => product(x(mix(site), row, j), x("V", j, column)))),
+};
+
+const gradients = {
+  mixed: ({ site, x, g }, row, column) =>
+    sum(channels(site, "context").map((c) => product(g("context", row, c), x("V", column, c)))),
+  weights: (read, row, column) => {
+    const { site, x, g } = read;
+    return "mixed" in site.tensors
+      ? product(g("mixed", row, column), x("gaussian", row, column))
+      : gradients.mixed(read, row, column);
+  },
+  scores: ({ site, head, x, g, open }, row, column) => {
+    if (!site.allowed(head, row, column)) return number(0);
+    const mixture = sum(open(row).map((k) => product(x("weights", row, k), g("weights", row, k))));
+    return product(x("weights", row, column), minus(g("weights", row, column), mixture));
+  },
+  masked: ({ g }, row, column) => g("scores", row, column),
+  product: ({ site, g }, row, column) => product(number(site.scale), g("scores", row, column)),
+  Q: (read, row, column) => {
+    const { site, x, g, parameter } = read;
+    const keys = range(site.keys.length);
+    if (ADDITIVE.has(site.score)) {
+      const v = parameter("v", 0, column);
+      return sum(keys.map((j) => product(g("scores", row, j), v, slope(read, row, j, column))));
+    }
+    if (site.score === "location") return sum(keys.map((j) => product(g("scores", row, j), parameter("W", j, column))));
+    return scaled(site, sum(keys.map((j) => product(g("scores", row, j), x("K", j, column)))));
+  },
+  K: (read, row, column) => {
+    const { site, x, g, parameter } = read;
+    const queries = range(site.queries.length);
+    if (ADDITIVE.has(site.score)) {
+      const v = parameter("v", 0, column);
+      return sum(queries.map((i) => product(g("scores", i, row), v, slope(read, i, row, column))));
+    }
+    return scaled(site, sum(queries.map((i) => product(g("scores", i, row), x("Q", i, column)))));
+  },
+  V: ({ site, x, g }, row, column) =>
+    sum(range(site.queries.length).map((i) => product(x(mix(site), i, row), g("context", i, column)))),
+};
+
+// The expression of a cell, or null where the page doesn't hold the numbers that it needs.
+export function recipe(site, tensor, part, head, row, column) {
+  const known = (part === "value" ? values : gradients)[tensor];
+  return known ? unlessMissing(() => known(reader(site, head), row, column)) : null;
+}
+
+// Which cells of the next tensor depend on a cell: the sum of their changes, weighed by their gradients, is the cell's.
+const NEXT = {
+  scores: (site, row) => ["weights", range(site.keys.length).map((k) => [row, k])],
+  weights: (site, row, column) =>
+    "mixed" in site.tensors ? ["mixed", [[row, column]]] : ["context", channels(site, "context").map((c) => [row, c])],
+  mixed: (site, row) => ["context", channels(site, "context").map((c) => [row, c])],
+  V: (site, row, column) => ["context", range(site.queries.length).map((i) => [i, column])],
+  Q: (site, row) => ["scores", range(site.keys.length).map((k) => [row, k])],
+  K: (site, row) => ["scores", range(site.queries.length).map((i) => [i, row])],
+};
+
+// The central difference of a cell through the one op that reads it; null as for `recipe`.
+export function localDifference(site, tensor, head, row, column, eps = 1e-5) {
+  if (!(tensor in NEXT) || !site.tensors[tensor]?.value) return null;
+  const [next, cells] = NEXT[tensor](site, row, column);
+  if (!site.tensors[next]?.gradient) return null;
+  const loss = (by) => {
+    const read = reader(site, head, { tensor, row, column, by });
+    return cells.reduce((total, [i, j]) => {
+      const weight = site.tensors[next].gradient.at(head, i, j);
+      return weight === 0 ? total : total + weight * values[next](read, i, j).value;
+    }, 0);
+  };
+  return unlessMissing(() => {
+    const [above, below] = [loss(eps), loss(-eps)];
+    return { next, eps, plus: above, minus: below, difference: (above - below) / (2 * eps) };
+  });
+}

@@ -1,0 +1,81 @@
+// What is selected, the same for every view, and kept in the address: a link shows another reader the same cell.
+
+import { makeStore } from "./core.js";
+import { data, labels } from "./data.js";
+
+export const VIEWS = ["summary", "steps", "site", "jacobian", "paths", "tape", "check"];
+
+const NUMBERS = ["head", "step", "key", "channel", "op"];
+const TEXTS = ["view", "site", "tensor", "part"];
+
+const start = () => ({
+  view: "summary", site: data.get().sites.at(-1)?.id ?? "", head: 0, step: 0, key: 0, channel: 0, op: 0,
+  tensor: "scores", part: "gradient",
+});
+
+function read() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const chosen = start();
+  for (const name of TEXTS) if (given.has(name)) chosen[name] = given.get(name);
+  for (const name of NUMBERS) if (given.has(name)) chosen[name] = Number.parseInt(given.get(name), 10) || 0;
+  return within(chosen);
+}
+
+// The selection with everything that the data doesn't have put right.
+function within(chosen) {
+  const all = data.get();
+  const site = all.site(chosen.site);
+  const limit = (x, size) => Math.max(0, Math.min(x, size - 1));
+  const sound = { ...chosen, op: limit(chosen.op, all.tape.length) };
+  if (!VIEWS.includes(sound.view)) sound.view = "summary";
+  if (!["value", "gradient"].includes(sound.part)) sound.part = "gradient";
+  if (!site) return { ...sound, site: "", step: limit(sound.step, all.tokens.length) };
+  const tensor = site.tensors[sound.tensor] ?? site.tensors.scores;
+  return {
+    ...sound,
+    site: site.id,
+    head: limit(sound.head, site.heads),
+    step: limit(sound.step, site.queries.length),
+    key: limit(sound.key, site.keys.length),
+    tensor: tensor.name,
+    channel: tensor.axes[1] === "query" || tensor.axes[1] === "key" ? Math.max(0, sound.channel) : limit(sound.channel, tensor.shape.at(-1)),
+  };
+}
+
+export const selection = makeStore(read());
+
+export function hash(changes) {
+  const chosen = within({ ...selection.get(), ...changes });
+  return `#${new URLSearchParams([...TEXTS, ...NUMBERS].map((name) => [name, chosen[name]]))}`;
+}
+
+// Select something; a change of view can be undone with the browser's back button.
+export function select(changes) {
+  const before = selection.get();
+  const chosen = within({ ...before, ...changes });
+  const address = hash(changes);
+  if (address !== location.hash) history[chosen.view === before.view ? "replaceState" : "pushState"](null, "", address);
+  selection.set(chosen);
+}
+
+addEventListener("hashchange", () => selection.set(read()));
+addEventListener("popstate", () => selection.set(read()));
+data.follow(() => selection.set(within(selection.get())));
+
+const AXES = { query: "step", key: "key", channel: "channel", symbol: "channel" };
+
+// Where the selection lies in a tensor: a row and a column.
+export function place(tensor, chosen) {
+  const [row, column] = tensor.axes.map((axis) => chosen[AXES[axis]]);
+  return { row: Math.min(row, tensor.shape.at(-2) - 1), column: Math.min(column, tensor.shape.at(-1) - 1) };
+}
+
+// The selection that a tensor's cell stands for.
+export function chosenBy(tensor, part, row, column) {
+  return { tensor: tensor.name, part, [AXES[tensor.axes[0]]]: row, [AXES[tensor.axes[1]]]: column };
+}
+
+export function describe(site, tensor, row, column) {
+  const [rows, columns] = [labels(site, tensor.axes[0], tensor.shape.at(-2)), labels(site, tensor.axes[1], tensor.shape.at(-1))];
+  return { row: rows[row], column: columns[column] };
+}

@@ -1,0 +1,36 @@
+// The heatmap of one tensor at a place of attention, linked with all others by the selection.
+
+import { html } from "./core.js";
+import { labels } from "./data.js";
+import { t } from "./i18n.js";
+import { Heatmap } from "./heatmap.js";
+import { GradientState, symbol, title } from "./parts.js";
+import { chosenBy, place, select } from "./selection.js";
+
+// Beyond this, columns of channels or symbols that no formula needs in full are left to the data's JSON.
+const MOST_COLUMNS = 256;
+
+export function SiteHeatmap({ site, tensor, part, chosen }) {
+  const numbers = tensor[part];
+  const label = title(tensor.name, part);
+  if (!numbers) {
+    const state = part === "gradient" && tensor.state === "none" ? html`<${GradientState} state="none" />` : t("tensor.dropped");
+    return html`<figure class="figure empty"><figcaption><span class="figure-title">${label}</span></figcaption><p class="note">${state}</p></figure>`;
+  }
+  const [rows, all] = [labels(site, tensor.axes[0], numbers.rows), labels(site, tensor.axes[1], numbers.columns)];
+  const columns = all.slice(0, MOST_COLUMNS);
+  const { row, column } = place(tensor, chosen);
+  const keyed = tensor.axes[1] === "key";
+  return html`<div class="site-heatmap">
+    <${Heatmap}
+      name=${`${site.id}-${part === "gradient" ? "d" : ""}${tensor.name}-head${chosen.head}`}
+      label=${label} corner=${symbol(tensor.name, part)}
+      caption=${html`<b class=${part}>${symbol(tensor.name, part)}</b> ${t(`tensor.${tensor.name}`)}${part === "gradient" && tensor.state !== "value" ? html` <${GradientState} state=${tensor.state} />` : ""}`}
+      rows=${rows} columns=${columns} limit=${numbers.limit()} at=${(i, j) => numbers.at(chosen.head, i, j)}
+      masked=${keyed && tensor.axes[0] === "query" ? (i, j) => !site.allowed(chosen.head, i, j) : null}
+      version=${`${site.id} ${chosen.head} ${part} ${tensor.name} ${chosen.run}`}
+      row=${row} column=${column} active=${chosen.tensor === tensor.name && chosen.part === part}
+      choose=${(i, j) => select(chosenBy(tensor, part, i, j))} />
+    ${columns.length < all.length && html`<p class="note">${t("tensor.first_columns", { shown: columns.length, all: all.length })}</p>`}
+  </div>`;
+}

@@ -1,0 +1,82 @@
+// How the gradient comes back to each symbol of the source: as a value, as a key, and through the recurrence.
+
+import { html, useStore } from "../core.js";
+import { data } from "../data.js";
+import { t, useLanguage } from "../i18n.js";
+import { full, rounded } from "../numbers.js";
+import { Saving, Token, visible } from "../parts.js";
+import { drawing, element, text } from "../svg.js";
+import { theme } from "../theme.js";
+
+// Told apart by shape and colour; the colours are Okabe and Ito's.
+const SERIES = {
+  value: { light: "#0072b2", dark: "#56b4e9", shape: (x, y) => element("circle", { cx: x, cy: y, r: 5 }) },
+  score: { light: "#b34700", dark: "#f0a35e", shape: (x, y) => element("path", { d: `M${x} ${y - 6}L${x + 6} ${y + 5}H${x - 6}Z` }) },
+  recurrence: { light: "#00795a", dark: "#3ecfa3", shape: (x, y) => element("rect", { x: x - 4.5, y: y - 4.5, width: 9, height: 9 }) },
+  total: { light: "#5c6470", dark: "#a5adba", shape: (x, y) => element("path", { d: `M${x - 6} ${y}H${x + 6}`, "stroke-width": 3 }) },
+};
+const HEIGHT = 340;
+const MARGIN = { left: 64, right: 16, top: 44, bottom: 76 };
+
+function decades(all) {
+  const sizes = all.flatMap((paths) => Object.keys(SERIES).flatMap((name) => paths[name])).filter((x) => x > 0);
+  if (!sizes.length) return [-1, 0];
+  const high = Math.ceil(Math.log10(Math.max(...sizes)));
+  const low = Math.floor(Math.log10(Math.min(...sizes)));
+  return [Math.max(low, high - 12), Math.max(high, low + 1)];
+}
+
+function chart(paths, [low, high], look, label) {
+  const step = Math.max(30, Math.min(64, 560 / paths.tokens.length));
+  const width = MARGIN.left + step * paths.tokens.length + MARGIN.right;
+  const bottom = HEIGHT - MARGIN.bottom;
+  const x = (j) => MARGIN.left + step * (j + 0.5);
+  const y = (size) => bottom - ((Math.log10(size) - low) / (high - low)) * (bottom - MARGIN.top);
+  const faint = { light: "#dcdad2", dark: "#3a3f47" }[look];
+  const drawn = [];
+  for (let power = low; power <= high; power += Math.ceil((high - low) / 8)) {
+    const at = y(10 ** power);
+    drawn.push(element("path", { d: `M${MARGIN.left} ${at}H${width - MARGIN.right}`, stroke: faint }));
+    drawn.push(text(`1e${power}`.replace("-", "−"), { x: MARGIN.left - 8, y: at + 4, "text-anchor": "end", "font-size": 11 }));
+  }
+  paths.tokens.forEach((token, j) => {
+    const place = `translate(${x(j) + 4} ${bottom + 14}) rotate(-40)`;
+    drawn.push(text(visible(token).slice(0, 14), { transform: place, "text-anchor": "end" }));
+  });
+  Object.entries(SERIES).forEach(([name, { [look]: ink, shape }], i) => {
+    const seen = paths[name].map((size, j) => [size, j]).filter(([size]) => size > 0 && Math.log10(size) >= low);
+    const line = seen.map(([size, j], k) => `${k ? "L" : "M"}${x(j)} ${y(size)}`).join("");
+    drawn.push(element("path", { d: line, fill: "none", stroke: ink, "stroke-opacity": 0.35, "stroke-width": 1.5 }));
+    drawn.push(element("g", { fill: ink, stroke: ink }, ...seen.map(([size, j]) => shape(x(j), y(size)))));
+    const at = MARGIN.left + i * 118;
+    drawn.push(element("g", { fill: ink, stroke: ink }, shape(at, 20)));
+    drawn.push(text(t(`path.${name}`), { x: at + 11, y: 24 }));
+  });
+  return drawing(Math.max(width, MARGIN.left + 490), HEIGHT, look, label, ...drawn);
+}
+
+export function Paths() {
+  const look = useStore(theme);
+  useLanguage();
+  const all = data.get().paths;
+  if (!all.length) return html`<p class="note">${t("paths.none")}</p>`;
+  const range = decades(all);
+  return html`<p class="lead">${t("paths.lead")}</p>
+    <div class="runs">${all.map((paths, i) => html`<${Run} key=${i} ...${{ paths, range, look }} />`)}</div>
+    ${all.length === 1 && html`<p class="note">${t("paths.beside")}</p>`}`;
+}
+
+function Run({ paths, range, look }) {
+  const label = t("paths.title", { model: paths.model, run: paths.run ? ` (${paths.run})` : "" });
+  const svg = chart(paths, range, look, label);
+  return html`<section class="card">
+    <figure class="figure">
+      <figcaption><span class="figure-title">${label}</span><span class="muted">${t("summary.loss")} ${rounded(paths.loss)}</span><${Saving} name=${`paths-${paths.model}`} svg=${() => svg} /></figcaption>
+      <div class="scroll" tabindex="0" role="region" aria-label=${label} dangerouslySetInnerHTML=${{ __html: svg }}></div>
+    </figure>
+    <div class="scroll" tabindex="0" role="region" aria-label=${t("paths.table")}><table class="plain"><thead><tr><th scope="col">j</th><th scope="col">${t("axis.key")}</th>
+      ${[...Object.keys(SERIES), "start"].map((name) => html`<th scope="col" key=${name} class="number">${t(`path.${name}`)}</th>`)}</tr></thead>
+      <tbody>${paths.tokens.map((token, j) => html`<tr key=${j}><td>${j}</td><th scope="row"><${Token} text=${token} /></th>
+        ${[...Object.keys(SERIES), "start"].map((name) => html`<td key=${name} class="number" title=${full(paths[name][j])}>${rounded(paths[name][j])}</td>`)}</tr>`)}</tbody></table></div>
+  </section>`;
+}

@@ -1,0 +1,41 @@
+// A place of attention: every matrix forward beside its gradient, linked by the selected cell, which the inspector shows.
+
+import { html, useState } from "../core.js";
+import { Controls } from "../controls.js";
+import { data } from "../data.js";
+import { t } from "../i18n.js";
+import { Inspector } from "../inspector.js";
+import { symbol } from "../parts.js";
+import { SiteHeatmap } from "../sitemap.js";
+
+// Rows of the view, and whether they are open at first: what has tokens on both axes is, what has channels isn't.
+const ROWS = [
+  ["scores", true], ["weights", true], ["gaussian", false], ["mixed", true], ["context", false],
+  ["Q", false], ["K", false], ["V", false], ["joined", false], ["attentional", false], ["logits", false],
+];
+
+export function Site({ chosen }) {
+  const site = data.get().site(chosen.site);
+  if (!site) return html`<${Controls} chosen=${chosen} />`;
+  return html`<${Controls} chosen=${chosen} />
+    <div class="with-inspector">
+      <div class="matrices">
+        <div class="pair-heads" aria-hidden="true"><span class="value">${t("forward")} →</span><span class="gradient">← ${t("backward")}</span></div>
+        ${ROWS.filter(([name]) => name in site.tensors).map(([name, open]) => html`<${Matrices} key=${site.id + name} ...${{ site, name, open, chosen }} />`)}
+      </div>
+      <${Inspector} site=${site} chosen=${chosen} />
+    </div>`;
+}
+
+function Matrices({ site, name, open, chosen }) {
+  const [shown, show] = useState(open || chosen.tensor === name);
+  const tensor = site.tensors[name];
+  const size = `${tensor.shape.slice(-2).join(" × ")}`;
+  return html`<details class="matrix-pair" open=${shown} onToggle=${(event) => show(event.currentTarget.open)}>
+    <summary><b>${symbol(name)}</b> ${t(`tensor.${name}`)} <span class="muted">${t(`axis.${tensor.axes[0]}`)} × ${t(`axis.${tensor.axes[1]}`)}, ${size}</span></summary>
+    ${shown && html`<div class="side-by-side">
+      <${SiteHeatmap} site=${site} tensor=${tensor} part="value" chosen=${chosen} />
+      <${SiteHeatmap} site=${site} tensor=${tensor} part="gradient" chosen=${chosen} />
+    </div>`}
+  </details>`;
+}

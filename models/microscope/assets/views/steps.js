@@ -1,0 +1,84 @@
+// The six steps of attention as a strip: forward above, backward below, for one decoder step.
+
+import { html } from "../core.js";
+import { Controls } from "../controls.js";
+import { data, labels, stepTensor } from "../data.js";
+import { Formula } from "../formula.js";
+import { t } from "../i18n.js";
+import { full, rounded, short } from "../numbers.js";
+import { Bar, GradientState, symbol, Token } from "../parts.js";
+import { chosenBy, hash, select } from "../selection.js";
+
+// Of a row over channels or symbols, which have no names, the largest numbers tell the most.
+const MOST = 12;
+
+// The walk runs forward through the decoder's steps, then backward through them, as the computation did.
+function walk(chosen, site, by) {
+  const last = site.queries.length - 1;
+  const place = chosen.part === "value" ? chosen.step : 2 * last + 1 - chosen.step;
+  const next = Math.max(0, Math.min(2 * last + 1, place + by));
+  select(next <= last ? { part: "value", step: next } : { part: "gradient", step: 2 * last + 1 - next });
+}
+
+export function Steps({ chosen }) {
+  const all = data.get();
+  const site = all.site(chosen.site);
+  if (!site) return html`<${Controls} chosen=${chosen} />`;
+  const onKeyDown = (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const part = { ArrowUp: "value", ArrowDown: "gradient" }[event.key];
+    if (!by && !part) return;
+    event.preventDefault();
+    if (by) walk(chosen, site, by);
+    else select({ part });
+  };
+  return html`<${Controls} chosen=${chosen} />
+    <div class="walk" tabindex="0" role="group" aria-label=${t("steps.walk")} onKeyDown=${onKeyDown} id="walk">
+      <button type="button" class="primary" onClick=${() => walk(chosen, site, -1)}>← ${t("steps.earlier")}</button>
+      <span class="where" role="status"><b class=${chosen.part}>${t(chosen.part === "value" ? "forward" : "backward")}</b>, t = ${chosen.step}: <${Token} text=${site.queries[chosen.step]} />
+        ${site.role === "cross" && all.tokens[chosen.step] && html` <span class="muted">→ <${Token} text=${all.tokens[chosen.step].expected} /></span>`}</span>
+      <button type="button" class="primary" onClick=${() => walk(chosen, site, 1)}>${t("steps.later")} →</button>
+      <span class="muted hint">${t("steps.keys")}</span>
+    </div>
+    <div class="strips">
+      <${Strip} site=${site} chosen=${chosen} part="value" />
+      <${Strip} site=${site} chosen=${chosen} part="gradient" />
+    </div>`;
+}
+
+function Strip({ site, chosen, part }) {
+  return html`<section class=${`strip ${part} ${chosen.part === part ? "current" : ""}`} aria-label=${t(part === "value" ? "forward" : "backward")}>
+    <h3>${part === "value" ? `${t("forward")} →` : `← ${t("backward")}`}</h3>
+    <ol>${site.steps.map((step, i) => html`<${Card} key=${step.key} ...${{ site, step, chosen, part, i }} />`)}</ol>
+  </section>`;
+}
+
+function Card({ site, step, chosen, part, i }) {
+  const tensor = stepTensor(site, step);
+  return html`<li class="step">
+    <div class="step-name"><span class="step-number">${i + 1}</span> ${t(`step.${step.key}`)}
+      ${tensor && html` <a class="jump" href=${hash({ view: "site", tensor: tensor.name, part })} aria-label=${t("steps.open", { name: t(`tensor.${tensor.name}`) })}>${symbol(tensor.name, part)} ↗</a>`}</div>
+    <${Formula} latex=${part === "value" ? step.latex : step.backward_latex} block />
+    ${tensor?.[part] ? html`<${Row} ...${{ site, tensor, chosen, part }} />`
+      : html`<p class="note">${!step.tensor ? t("steps.none") : part === "gradient" && tensor?.state === "none" ? html`<${GradientState} state="none" />` : t("tensor.dropped")}</p>`}
+  </li>`;
+}
+
+function Row({ site, tensor, chosen, part }) {
+  const numbers = tensor[part];
+  const names = labels(site, tensor.axes[1], numbers.columns);
+  const keyed = tensor.axes[1] === "key";
+  let entries = Array.from({ length: numbers.columns }, (_, j) => [j, numbers.at(chosen.head, chosen.step, j)]);
+  const norm = Math.sqrt(entries.reduce((total, [, x]) => total + (Number.isFinite(x) ? x * x : 0), 0));
+  if (!keyed && entries.length > MOST) {
+    entries = entries.sort(([, a], [, b]) => Math.abs(b) - Math.abs(a)).slice(0, MOST).sort(([a], [b]) => a - b);
+  }
+  const limit = numbers.limit();
+  return html`
+    <div class="row-scroll" tabindex="0" role="region" aria-label=${t("steps.numbers", { name: symbol(tensor.name, part) })}>
+    <table class="row"><caption class="hidden">${t("steps.numbers", { name: symbol(tensor.name, part) })}</caption><tbody>
+      ${entries.map(([j, x]) => html`<tr key=${j} class=${keyed && j === chosen.key ? "in-row" : ""} onClick=${() => select(chosenBy(tensor, part, chosen.step, j))}>
+        <th scope="row"><${Token} text=${names[j]} /></th><td class="bar-cell"><${Bar} x=${x} limit=${limit} /></td><td class="number" title=${full(x)}>${short(x)}</td>
+      </tr>`)}</tbody></table></div>
+    <div class="muted norm">${entries.length < numbers.columns && html`${t("steps.largest", { shown: entries.length, all: numbers.columns })} · `}‖·‖ = ${rounded(norm)}</div>`;
+}

@@ -1,0 +1,134 @@
+r"""The formulas of attention as LaTeX: of one cell of every tensor and of its gradient, and of the six steps.
+
+Row t is a query, column j a key, c a channel, a a unit of an additive score; a bar marks the gradient of the loss.
+"""
+
+from __future__ import annotations
+
+__all__ = ["cell_formulas", "step_formulas"]
+
+_SCORES = {
+    "dot": r"e_{tj} = \textstyle\sum_c Q_{tc} K_{jc}",
+    "scaled_dot": r"e_{tj} = s \textstyle\sum_c Q_{tc} K_{jc}, \quad s = 1/\sqrt{d}",
+    "general": r"e_{tj} = \textstyle\sum_c Q_{tc} K_{jc}, \quad K_j = W h_j",
+    "additive": r"e_{tj} = \textstyle\sum_a v_a \tanh(Q_{ta} + K_{ja}), \; Q_t = W_a s_{t-1}, \; K_j = U_a h_j + b",
+    "concat": r"e_{tj} = \textstyle\sum_a v_a \tanh(Q_{ta} + K_{ja}), \quad Q_t = W_q s_t, \quad K_j = W_k h_j",
+    "location": r"e_{tj} = \textstyle\sum_c W_{jc} Q_{tc}",
+    "scaled_dot_product": r"e_{tj} = s \textstyle\sum_c Q_{tc} K_{jc}, \quad s = 1/\sqrt{d}",
+}
+_FOR_QUERY = {
+    "dot": r"\bar Q_{tc} = \textstyle\sum_j \bar e_{tj} K_{jc}",
+    "scaled": r"\bar Q_{tc} = s \textstyle\sum_j \bar e_{tj} K_{jc}",
+    "additive": r"\bar Q_{ta} = \textstyle\sum_j \bar e_{tj} v_a \left(1 - \tanh^2(Q_{ta} + K_{ja})\right)",
+    "location": r"\bar Q_{tc} = \textstyle\sum_j \bar e_{tj} W_{jc}",
+}
+_FOR_KEY = {
+    "dot": r"\bar K_{jc} = \textstyle\sum_t \bar e_{tj} Q_{tc}",
+    "scaled": r"\bar K_{jc} = s \textstyle\sum_t \bar e_{tj} Q_{tc}",
+    "additive": r"\bar K_{ja} = \textstyle\sum_t \bar e_{tj} v_a \left(1 - \tanh^2(Q_{ta} + K_{ja})\right)",
+}
+_FAMILY = {
+    "dot": "dot", "general": "dot", "scaled_dot": "scaled", "scaled_dot_product": "scaled", "additive": "additive",
+    "concat": "additive", "location": "location",
+}  # fmt: skip
+
+
+def cell_formulas(score: str, local: bool) -> dict[str, tuple[str, str]]:
+    """For each tensor of a place the formula of a cell and of its gradient.
+
+    Args:
+        score: the kind of score.
+        local: whether a Gaussian multiplies the weights.
+    """
+    family = _FAMILY[score]
+    m = "m" if local else r"\alpha"
+    through = r"\bar m_{tj} g_{tj}" if local else r"\textstyle\sum_c \bar c_{tc} V_{jc}"
+    formulas = {
+        "Q": (r"Q_{tc}", _FOR_QUERY[family]),
+        "V": (r"V_{jc}", rf"\bar V_{{jc}} = \textstyle\sum_t {m}_{{tj}} \bar c_{{tc}}"),
+        "scores": (
+            _SCORES[score],
+            r"\bar e_{tj} = \alpha_{tj} \left(\bar \alpha_{tj} - \textstyle\sum_k \alpha_{tk} \bar \alpha_{tk}\right)",
+        ),
+        "weights": (
+            r"\alpha_{tj} = e^{e_{tj}} / \textstyle\sum_k e^{e_{tk}}",
+            rf"\bar \alpha_{{tj}} = {through}",
+        ),
+        "context": (rf"c_{{tc}} = \textstyle\sum_j {m}_{{tj}} V_{{jc}}", r"\bar c_{tc}"),
+        "joined": ("", ""),
+        "attentional": ("", ""),
+        "logits": ("", r"\bar y_{tk} = \tfrac{1}{T} (p_{tk} - [k = y_t])"),
+    }
+    if family in _FOR_KEY:
+        formulas["K"] = (r"K_{jc}", _FOR_KEY[family])
+    if local:
+        formulas["gaussian"] = (
+            r"g_{tj} = \exp\left(-(j - p_t)^2 / 2\sigma^2\right)",
+            r"\bar g_{tj} = \bar m_{tj} \alpha_{tj}",
+        )
+        formulas["mixed"] = (
+            r"m_{tj} = \alpha_{tj} g_{tj}",
+            r"\bar m_{tj} = \textstyle\sum_c \bar c_{tc} V_{jc}",
+        )
+    return formulas
+
+
+def step_formulas(score: str, local: bool, model: str) -> list[tuple[str, str | None, list[str], str, str]]:
+    """The six steps: key, the tensor they make, those they read, and the formulas forward and backward."""
+    cells = cell_formulas(score, local)
+    mix = ["mixed", "V"] if local else ["weights", "V"]
+    softmax = (
+        r"\alpha_t = \operatorname{softmax}(e_t)",
+        r"\bar e_t = \left(\operatorname{diag}(\alpha_t) - \alpha_t \alpha_t^\top\right) \bar \alpha_t",
+    )
+    context = (cells["context"][0], f"{cells['weights'][1]}, \\quad {cells['V'][1]}")
+    if score == "scaled_dot_product":
+        return [
+            ("product", "scores", ["Q", "K"], r"Q K^\top", f"{cells['Q'][1]}, \\quad {cells['K'][1]}"),
+            ("scale", "scores", ["Q", "K"], r"e = s\, Q K^\top", r"\overline{Q K^\top} = s\, \bar e"),
+            ("mask", "scores", ["scores"], r"e_{tj} = -\infty \text{ where } m_{tj} = 0", r"\bar e_{tj} = 0"),
+            ("softmax", "weights", ["scores"], *softmax),
+            ("weighted_sum", "context", mix, *context),
+            (
+                "joined", "joined", ["context"],
+                r"[c^1; \dots; c^h]", r"\bar c^i = \text{part } i \text{ of } \overline{[c^1; \dots; c^h]}",
+            ),
+        ]  # fmt: skip
+    read = ["Q"] if score == "location" else ["Q", "K"]
+    into_scores = ", \\quad ".join(cells[name][1] for name in read)
+    if model == "Bahdanau":
+        after = [
+            (
+                "concatenation", "joined", ["context"],
+                r"[s_t; E y_{t-1}; c_t]",
+                r"\bar c_t \mathrel{+}= \text{the last part of } \overline{[s_t; E y_{t-1}; c_t]}",
+            ),
+            (
+                "attentional", "attentional", ["joined"],
+                r"\tilde s_t = \operatorname{maxout}(U_o s_t + V_o E y_{t-1} + C_o c_t)",
+                r"\text{the larger of each two gets } \bar{\tilde s}_t",
+            ),
+        ]  # fmt: skip
+    else:
+        after = [
+            (
+                "concatenation", "joined", ["context"],
+                r"[c_t; s_t]", r"\bar c_t = \text{the first part of } \overline{[c_t; s_t]}",
+            ),
+            (
+                "attentional", "attentional", ["joined"],
+                r"\tilde s_t = \tanh(W_c [c_t; s_t] + b_c)",
+                r"\overline{[c_t; s_t]} = W_c^\top \left(\bar{\tilde s}_t \odot (1 - \tilde s_t^2)\right)",
+            ),
+        ]  # fmt: skip
+    return [
+        ("score", "scores", read, cells["scores"][0], into_scores),
+        ("softmax", "weights", ["scores"], *softmax),
+        ("weighted_sum", "context", mix, *context),
+        *after,
+        (
+            "output", "logits", ["attentional"],
+            r"y_t = W_y \tilde s_t + b_y, \quad p_t = \operatorname{softmax}(y_t)",
+            r"\bar{\tilde s}_t = W_y^\top \bar y_t, \quad \bar y_t = \tfrac{1}{T} (p_t - [y_t])",
+        ),
+    ]  # fmt: skip

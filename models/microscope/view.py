@@ -1,0 +1,81 @@
+"""`microscope`: the call from Python, and what it returns."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinygrad_attn.serialize import atomic_path
+
+from ..interface import Translator
+from ..run import Run
+from .building import build
+from .schema import LIMIT, Data
+
+__all__ = ["Microscope", "microscope"]
+
+
+@dataclass(frozen=True)
+class Microscope:
+    """A model seen on one pair of sentences. In Jupyter it shows itself as the page."""
+
+    data: Data
+    """Everything, as `models.microscope.schema` documents it."""
+
+    def html(self) -> str:
+        """The page: one self-contained HTML document."""
+        from .page import render
+
+        return render(dict(self.data))
+
+    def json(self) -> str:
+        """The data as JSON."""
+        return json.dumps(self.data, ensure_ascii=False, allow_nan=False)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page, or the data alone if the name ends in ``.json``."""
+        content = self.json() if Path(path).suffix == ".json" else self.html()
+        with atomic_path(Path(path)) as unfinished:
+            unfinished.write_text(content, encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        # In a frame of its own, so that neither the page nor the notebook can disturb the other.
+        frame = 'sandbox="allow-scripts allow-downloads" style="width: 100%; height: 50em; border: 0"'
+        return f'<iframe title="microscope" {frame} srcdoc="{html.escape(self.html())}"></iframe>'
+
+
+def microscope(
+    model: Translator,
+    source: str | Sequence[int],
+    target: str | Sequence[int] | None = None,
+    *,
+    run: Run | None = None,
+    beside: tuple[Run, Translator] | None = None,
+    nudge: dict[str, Any] | None = None,
+    broken: str | None = None,
+    limit: int = LIMIT,
+) -> Microscope:
+    """Look at every number of a model's forward and backward pass over one pair, each of them verified.
+
+    The loss is the mean cross entropy of the target's tokens, teacher-forced. The model is not changed.
+
+    Args:
+        model: any translator, trained or not.
+        source: a text if ``run`` is given, or ids.
+        target: likewise; the model's own greedy translation if None.
+        run: the run that the model is from, whose tokenizers read the texts.
+        beside: another run and its model, say one without attention, for the paths of the gradient through time.
+        nudge: ``{"parameter": name, "index": [i, …], "by": number}``: change one weight first.
+        broken: compute with a wrong derivative, one of `models.microscope.gallery.GALLERY`.
+        limit: the most bytes of arrays to keep.
+
+    Raises:
+        CommandError: a sentence that is empty or too long, a text without a run, or a nudge of no such weight.
+        DataError: a sentence that is too long for the model.
+    """
+    return Microscope(build(model, source, target, run=run, beside=beside, nudge=nudge, broken=broken, limit=limit))
