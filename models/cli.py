@@ -171,6 +171,9 @@ def _parser() -> _Parser:
         "--view", choices=("page", "term"), default="page", help="page (default), or term: tables in the terminal"
     )
     microscope.add_argument(
+        "--serve", action="store_true", help="serve the page on this machine, to type other sentences and nudge weights"
+    )
+    microscope.add_argument(
         "--beside", metavar="RUN", type=_named, help="another run, to compare the paths of its gradient"
     )
     microscope.add_argument(

@@ -91,6 +91,8 @@ def microscope(arguments: argparse.Namespace) -> int:
     from .microscope.terminal import print_microscope
 
     run, model = _load(arguments.run)
+    if arguments.serve:
+        return _serve(arguments, run, model)
     beside = _load(arguments.beside) if arguments.beside else None
     found = look(model, arguments.source, arguments.target, run=run, beside=beside, broken=arguments.broken)
     if arguments.view == "term":
@@ -102,6 +104,20 @@ def microscope(arguments: argparse.Namespace) -> int:
         numbers = check["compared"] + check["recomputed"]
         verdict = f"{numbers:,} numbers checked out" if check["ok"] else f"{len(check['failures'])} checks fail"
         print(f"{path}: {found.data['source']['text']} → {found.data['target']['text']}; {verdict}")
+    return 0
+
+
+def _serve(arguments: argparse.Namespace, run: Run, model: Translator) -> int:
+    """The live microscope, until Ctrl-C."""
+    others = {"--out": arguments.out, "--beside": arguments.beside, "--broken": arguments.broken}
+    given = [name for name, value in others.items() if value]
+    if given or arguments.view != "page":
+        raise CommandError(f"--serve shows the page of one run; leave out {' and '.join(given) or '--view'}")
+    from .microscope.serve import MicroscopeServer
+
+    with MicroscopeServer(run, model, {"source": arguments.source, "target": arguments.target}) as server:
+        print(f"The microscope is at {server.address}; Ctrl-C ends it", flush=True)
+        server.serve_forever()
     return 0
 
 
