@@ -15,6 +15,7 @@ from models.microscope.arrays import decoded
 from models.microscope.page import render
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser extra is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the browser extra is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
@@ -82,6 +83,13 @@ def test_the_keyboard_alone_walks_through_all_views(page):
     page.keyboard.press("?")
     assert page.locator("dialog[open]").count() == 1
     page.keyboard.press("Escape")
+
+
+def test_axe_finds_no_serious_fault(page):
+    for number in range(1, len(VIEWS) + 1):
+        page.keyboard.press(str(number))
+        found = axe.Axe().run(page).response["violations"]
+        assert [(number, fault["id"]) for fault in found if fault["impact"] in ("serious", "critical")] == []
 
 
 def test_text_of_the_user_is_text(page):

@@ -46,7 +46,7 @@ function App() {
     <a class="skip" href="#panel" onClick=${(event) => { event.preventDefault(); document.getElementById("panel").focus(); }}>${t("skip")}</a>
     <${Header} all=${all} openHelp=${() => help.current.showModal()} />
     <${Tabs} view=${chosen.view} />
-    <main id="panel" role="tabpanel" aria-labelledby=${`tab-${chosen.view}`} tabindex="-1"><${View} chosen=${chosen} /></main>
+    <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${chosen.view}`} tabindex="-1"><${View} chosen=${chosen} /></div></main>
     <${Help} box=${help} />`;
 }
 

@@ -26,7 +26,7 @@ function makeRamp({ negative, zero, positive }) {
     const share = i / steps - 1;
     const end = share < 0 ? low : high;
     const rgb = toRgb(middle.map((m, k) => m + (end[k] - m) * Math.abs(share)));
-    return { fill: `rgb(${rgb.join(" ")})`, ink: luminance(rgb) > 0.19 ? "#101216" : "#ffffff" };
+    return { fill: `rgb(${rgb.join(" ")})`, ink: luminance(rgb) > 0.179 ? "#000000" : "#ffffff" };
   });
 }
 

@@ -8,7 +8,7 @@ export function Formula({ latex, block }) {
   const markup = mathml(latex);
   const name = block ? "formula formula-block" : "formula";
   if (!markup) return html`<code class=${name}>${latex}</code>`;
-  return html`<span class=${name} dangerouslySetInnerHTML=${{ __html: markup }}></span>`;
+  return html`<span class=${name} tabindex=${block ? 0 : undefined} dangerouslySetInnerHTML=${{ __html: markup }}></span>`;
 }
 
 // An expression is a tree whose leaves are numbers; it can be computed and written down.
