@@ -8,7 +8,7 @@ layer norm.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
@@ -19,6 +19,7 @@ from .interface import Translator, Weights
 __all__ = ["POSITIONS", "Memory", "State", "Transformer"]
 
 POSITIONS = ("sinusoidal", "learned")
+Positions: TypeAlias = nn.SinusoidalPositionalEncoding | nn.LearnedPositionalEncoding
 
 
 class Memory(NamedTuple):
@@ -149,11 +150,12 @@ class Transformer(Translator):
         )
         return self.output(decoded)
 
-    def _embed(self, tokens: Tensor, embedding: nn.Embedding, positions: nn.Module, start: int = 0) -> Tensor:
+    def _embed(self, tokens: Tensor, embedding: nn.Embedding, positions: Positions, start: int = 0) -> Tensor:
         """√d_model E x + PE: (B, T) ids, the first of which is at place ``start``, to (B, T, d_model)."""
-        return self.dropout(positions(embedding(tokens) * math.sqrt(self.d_model), start))
+        places = positions.vectors(tokens.shape[1], start, embedding.weight.dtype)
+        return self.dropout(embedding(tokens, places, math.sqrt(self.d_model)))
 
-    def _make_positions(self, kind: str, max_length: int, dtype: Any) -> nn.Module:
+    def _make_positions(self, kind: str, max_length: int, dtype: Any) -> Positions:
         if kind == "learned":
             return nn.LearnedPositionalEncoding(max_length, self.d_model, dtype=dtype)
         return nn.SinusoidalPositionalEncoding(self.d_model)

@@ -146,8 +146,9 @@ class TransformerWorkload(nn.Module):
     def forward(self, source: Tensor, target_in: Tensor, source_mask: Tensor) -> Tensor:
         """Ids (B, S) and (B, T), and the mask (B, S), to logits (B, T, V)."""
         padding = ta.logical_not(source_mask)
-        x = self.pe(self.se(source) * math.sqrt(self.d_model))
-        y = self.pe(self.te(target_in) * math.sqrt(self.d_model))
+        scale, dtype = math.sqrt(self.d_model), self.se.weight.dtype
+        x = self.se(source, self.pe.vectors(source.shape[1], dtype=dtype), scale)
+        y = self.te(target_in, self.pe.vectors(target_in.shape[1], dtype=dtype), scale)
         y = self.tr(x, y, src_key_padding_mask=padding, memory_key_padding_mask=padding, tgt_is_causal=True)
         return self.out(y)
 

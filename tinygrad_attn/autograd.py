@@ -169,6 +169,9 @@ class _Table:
             values[place] = add(present, gradient)
         elif place in self.owned:
             np.add(present, gradient, out=present)
+        elif fresh:
+            values[place] = np.add(present, gradient, out=gradient)
+            self.owned.add(place)
         else:
             values[place] = np.asarray(present + gradient)
             self.owned.add(place)

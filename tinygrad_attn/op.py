@@ -105,6 +105,10 @@ class Op:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
+    def __deepcopy__(self, memo: Any) -> Op:
+        """The op itself, as for a function: a module that holds one may be copied."""
+        return self
+
     def operand_name(self, position: int) -> str:
         """The name of the operand at ``position``; all of ``*operands`` share one."""
         return self.operands[0] if self.variadic else self.operands[position]

@@ -53,6 +53,26 @@ def test_forward_and_backward_equal_their_formulas(seed, shape, dtype, affine):
         np.testing.assert_allclose(ours, expected, rtol=TOLERANCE[dtype], atol=2 * TOLERANCE[dtype])
 
 
+@examples
+@given(st.integers(0, 1000), shapes, st.sampled_from(DTYPES))
+def test_a_residual_counts_as_if_it_were_added_before(seed, shape, dtype):
+    rng = np.random.default_rng(seed)
+    x, residual, g = rng.standard_normal((3, *shape)).astype(dtype)
+    weight, bias = rng.standard_normal((2, shape[-1])).astype(dtype)
+    found = layer_norm(x, weight, bias, 0.1, residual)
+    expected = layer_norm(x + residual, weight, bias, 0.1)
+    for ours, one in zip(found, expected, strict=True):
+        assert ours.tobytes() == one.tobytes()
+    gradients = layer_norm_backward(g, x, weight, *found[1:], residual)
+    for ours, one in zip(gradients, layer_norm_backward(g, x + residual, weight, *found[1:]), strict=True):
+        assert ours.tobytes() == one.tobytes()
+
+
+def test_a_residual_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"layer_norm: residual \(2,\) float32 must be as x, \(3,\) float32"):
+        layer_norm(np.ones(3, np.float32), residual=np.ones(2, np.float32))
+
+
 def test_a_large_mean_does_not_swallow_the_variance():
     x = (1000 + np.random.default_rng(0).standard_normal((4, 100))).astype(np.float32)
     y, _, _ = layer_norm(x)

@@ -41,6 +41,20 @@ def test_encodings_are_added_from_a_start(dtype):
         np.testing.assert_array_equal(encoding(x[0]).array, whole.array[0])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_embedding_takes_scale_and_places_at_once(dtype):
+    embedding = nn.Embedding(7, 6, padding_idx=1, dtype=dtype)
+    tokens = ta.Tensor(np.array([[3, 1, 6], [3, 0, 0]]))
+    for encoding in (nn.SinusoidalPositionalEncoding(6), nn.LearnedPositionalEncoding(9, 6, dtype=dtype)):
+        at_once = embedding(tokens, encoding.vectors(3, 2, dtype), 2.0)
+        expected = encoding(embedding(tokens) * 2.0, 2)
+        np.testing.assert_array_equal(at_once.array, expected.array)
+        parameters = [embedding.weight, *encoding.parameters()]
+        g = np.random.default_rng(0).standard_normal(at_once.shape).astype(dtype)
+        for found, one in zip(ta.grad(at_once, parameters, g), ta.grad(expected, parameters, g), strict=True):
+            np.testing.assert_allclose(found.array, one.array, rtol=1e-6, atol=1e-6)
+
+
 def test_only_places_that_are_used_learn():
     encoding = nn.LearnedPositionalEncoding(9, 6)
     encoding(ta.zeros(2, 3, 6), start=4).sum().backward()

@@ -85,17 +85,13 @@ def test_weights_of_every_layer_and_head():
 
 
 def test_nobody_asks_and_nobody_pays(monkeypatch):
-    """Without recording, no layer asks attention for its weights."""
-    asked = []
-
-    def watched(*arguments, need_weights, **options):
-        asked.append(need_weights)
-        return original(*arguments, need_weights=need_weights, **options)
-
-    original = multihead.scaled_dot_product_attention
-    monkeypatch.setattr(multihead, "scaled_dot_product_attention", watched)
+    """Without recording, every layer attends with the heads where they lie, and none for its weights."""
+    calls = []
+    attend = multihead.multihead_attention
+    monkeypatch.setattr(multihead, "multihead_attention", lambda *a, **o: calls.append(o) or attend(*a, **o))
+    monkeypatch.setattr(multihead, "scaled_dot_product_attention", None)
     transformer()(draw(B, S, D), draw(B, T, D))
-    assert asked == [False] * 6
+    assert len(calls) == 6
 
 
 def test_copies_of_a_layer_are_independent_but_start_alike():

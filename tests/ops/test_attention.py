@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from tinygrad_attn import random
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.check import gradcheck, gradgradcheck
+from tinygrad_attn.graph import unfused
+from tinygrad_attn.ops.attention import multihead_attention
 from tinygrad_attn.ops.attention import scaled_dot_product_attention as attention
 from tinygrad_attn.tensor import Tensor
 
@@ -110,3 +112,27 @@ def test_errors(shapes, options, error, match):
 def test_integers_are_refused():
     with pytest.raises(TypeError, match="key must hold floats, it is int64"):
         attention(np.ones((3, 2)), np.ones((4, 2), np.int64), np.ones((4, 2)))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("crossed", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+def test_multihead_attention_is_its_reference(batch_first, crossed, causal):
+    shape = (2, 5) if batch_first else (5, 2)
+    memory_shape = (2, 7) if batch_first else (7, 2)
+    leaves = operands(0, (*shape, 8), (*memory_shape, 16)) if crossed else [*operands(0, (*shape, 24)), None]
+    mask = np.random.default_rng(1).random((2, 1, 1, 7 if crossed else 5)) < 0.5
+    mask[1] = False
+
+    def attend():
+        return multihead_attention(*leaves, mask, heads=2, is_causal=causal, batch_first=batch_first)
+
+    z = attend()
+    with unfused():
+        expected = attend()
+    np.testing.assert_allclose(z.array, expected.array, rtol=1e-12, atol=1e-13)
+    assert (z.array.transpose((0, 1, 2) if batch_first else (1, 0, 2))[1] == 0.0).all()
+    inputs = [x for x in leaves if x is not None]
+    g = np.random.default_rng(2).standard_normal(z.shape)
+    for ours, one in zip(grad(z, inputs, g), grad(expected, inputs, g), strict=True):
+        np.testing.assert_allclose(ours.array, one.array, rtol=1e-12, atol=1e-13)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.check import gradcheck, gradgradcheck
 from tinygrad_attn.graph import unfused
-from tinygrad_attn.ops.normalize import cosine_similarity, layer_norm, normalize, rms_norm
+from tinygrad_attn.ops.normalize import add_layer_norm, cosine_similarity, layer_norm, normalize, rms_norm
 from tinygrad_attn.tensor import Tensor
 
 
@@ -86,3 +86,14 @@ def test_errors_name_the_shapes():
         layer_norm(np.ones((2, 2), np.int64), 2)
     with pytest.raises(IndexError, match="dim 1"):
         normalize(np.ones(3))
+
+
+def test_the_gradient_of_a_residual_may_be_added_to():
+    """Both terms have one gradient; what reaches one of them from elsewhere must not reach the other."""
+    rng = np.random.default_rng(0)
+    x, r, w, b = leaf(rng, 3, 4), leaf(rng, 3, 4), leaf(rng, 4), leaf(rng, 4)
+    g = rng.standard_normal((3, 4))
+    found = grad(add_layer_norm(x * 2.0, r, 4, w, b) + r * 3.0, [x, r], g)
+    expected = grad(layer_norm(x * 2.0 + r, 4, w, b) + r * 3.0, [x, r], g)
+    for ours, one in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours.array, one.array, rtol=1e-12, atol=1e-12)

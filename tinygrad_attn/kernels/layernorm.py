@@ -8,6 +8,9 @@ with the variance of a row's n elements the mean of their squares about the mean
 ``h = g * weight``::
 
     dx = rstd * (h - mean(h) - xhat * mean(h * xhat)),   dweight = sum of g * xhat,   dbias = sum of g over the rows
+
+x may be the sum of two arrays, what a sublayer gives and its residual: it is formed wherever it is read, and never
+stored.
 """
 
 from __future__ import annotations
@@ -33,40 +36,51 @@ _GRADIENT_ROWS = 16  # rows in one of them, at least
 
 
 @inlined_kernel
-def _mean(x: Any, start: int, whole: int, rest: int) -> Any:
-    total = simd.load_part(x, whole, rest, 0.0)
+def _load(x: Any, residual: Any, i: int) -> Any:
+    return simd.load(x, i) if residual is None else simd.load(x, i) + simd.load(residual, i)
+
+
+@inlined_kernel
+def _load_part(x: Any, residual: Any, i: int, count: int, fill: float) -> Any:
+    part = simd.load_part(x, i, count, fill)
+    return part if residual is None else part + simd.load_part(residual, i, count, 0.0)
+
+
+@inlined_kernel
+def _mean(x: Any, residual: Any, start: int, whole: int, rest: int) -> Any:
+    total = _load_part(x, residual, whole, rest, 0.0)
     for i in range(start, whole, simd.lanes(x)):
-        total = total + simd.load(x, i)
+        total = total + _load(x, residual, i)
     return simd.reduce_sum(total) / (whole + rest - start)
 
 
 @inlined_kernel
-def _variance(x: Any, mean: Any, start: int, whole: int, rest: int) -> Any:
-    off = simd.load_part(x, whole, rest, mean) - mean
+def _variance(x: Any, residual: Any, mean: Any, start: int, whole: int, rest: int) -> Any:
+    off = _load_part(x, residual, whole, rest, mean) - mean
     total = off * off
     for i in range(start, whole, simd.lanes(x)):
-        off = simd.load(x, i) - mean
+        off = _load(x, residual, i) - mean
         total = simd.fma(off, off, total)
     return simd.reduce_sum(total) / (whole + rest - start)
 
 
 @serial_kernel
 def _forward_rows(
-    x: Any, weight: Any, bias: Any, y: Any, means: Any, rstds: Any, eps: float, first: int, last: int
+    x: Any, residual: Any, weight: Any, bias: Any, y: Any, means: Any, rstds: Any, eps: float, first: int, last: int
 ) -> None:
     size = weight.size
     rest = size % simd.lanes(x)
     for row in range(first, last):
         start = row * size
         whole = start + size - rest
-        means[row] = _mean(x, start, whole, rest)
-        rstds[row] = 1.0 / math.sqrt(_variance(x, means[row], start, whole, rest) + eps)
+        means[row] = _mean(x, residual, start, whole, rest)
+        rstds[row] = 1.0 / math.sqrt(_variance(x, residual, means[row], start, whole, rest) + eps)
         mean, rstd = simd.splat(x, means[row]), simd.splat(x, rstds[row])
         for i in range(start, whole, simd.lanes(x)):
-            xhat = (simd.load(x, i) - mean) * rstd
+            xhat = (_load(x, residual, i) - mean) * rstd
             simd.store(y, i, simd.fma(xhat, simd.load(weight, i - start), simd.load(bias, i - start)))
         if rest:
-            xhat = (simd.load_part(x, whole, rest, 0.0) - mean) * rstd
+            xhat = (_load_part(x, residual, whole, rest, 0.0) - mean) * rstd
             tail_weight = simd.load_part(weight, whole - start, rest, 0.0)
             tail_bias = simd.load_part(bias, whole - start, rest, 0.0)
             simd.store_part(y, whole, rest, simd.fma(xhat, tail_weight, tail_bias))
@@ -74,22 +88,27 @@ def _forward_rows(
 
 @parallel_kernel
 def _forward_parallel(
-    x: Any, weight: Any, bias: Any, y: Any, means: Any, rstds: Any, eps: float, rows: int, block: int
+    x: Any, residual: Any, weight: Any, bias: Any, y: Any, means: Any, rstds: Any, eps: float, rows: int, block: int
 ) -> None:
     for i in numba.prange((rows + block - 1) // block):
-        _forward_rows(x, weight, bias, y, means, rstds, eps, i * block, min(rows, (i + 1) * block))
+        _forward_rows(x, residual, weight, bias, y, means, rstds, eps, i * block, min(rows, (i + 1) * block))
 
 
 def layer_norm(
-    x: np.ndarray, weight: np.ndarray | None = None, bias: np.ndarray | None = None, eps: float = 1e-5
+    x: np.ndarray,
+    weight: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    eps: float = 1e-5,
+    residual: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Normalise each row of ``x``.
+    """Normalise each row of ``x``, or of ``x + residual``.
 
     Args:
         x: ``(..., n)``, float32 or float64; copied unless C-contiguous.
         weight: ``(n,)``, of ``x``'s dtype; ones if None.
         bias: ``(n,)``, of ``x``'s dtype; zeros if None.
         eps: added to the variance.
+        residual: as ``x``, or None.
 
     Returns:
         ``y`` as ``x``; each row's mean and 1 / sqrt(var + eps), of shape ``x.shape[:-1]``, for the backward pass.
@@ -97,9 +116,10 @@ def layer_norm(
     weight = _check("layer_norm", x, weight, "weight", 1.0)
     bias = _check("layer_norm", x, bias, "bias", 0.0)
     x = np.ascontiguousarray(x)
+    residual = _flat_residual("layer_norm", x, residual)
     y = np.empty(x.shape, x.dtype)
     means, rstds = np.empty(x.shape[:-1], x.dtype), np.empty(x.shape[:-1], x.dtype)
-    arrays = (x.reshape(-1), weight, bias, y.reshape(-1), means.reshape(-1), rstds.reshape(-1), float(eps))
+    arrays = (x.reshape(-1), residual, weight, bias, y.reshape(-1), means.reshape(-1), rstds.reshape(-1), float(eps))
     if x.size <= _SERIAL_SIZE:
         _forward_rows(*arrays, 0, means.size)
     else:
@@ -112,7 +132,17 @@ def layer_norm(
 
 @serial_kernel
 def _backward_rows(
-    g: Any, x: Any, weight: Any, means: Any, rstds: Any, dx: Any, sums: Any, sums_start: int, first: int, last: int
+    g: Any,
+    x: Any,
+    residual: Any,
+    weight: Any,
+    means: Any,
+    rstds: Any,
+    dx: Any,
+    sums: Any,
+    sums_start: int,
+    first: int,
+    last: int,
 ) -> None:
     """Write these rows' ``dx``, and add to ``sums`` from ``sums_start`` on their share of dweight, then of dbias."""
     size = weight.size
@@ -126,7 +156,7 @@ def _backward_rows(
         h_total, h_xhat_total = simd.splat(x, 0.0), simd.splat(x, 0.0)
         for i in range(start, whole, step):
             gradient = simd.load(g, i)
-            xhat = (simd.load(x, i) - mean) * rstd
+            xhat = (_load(x, residual, i) - mean) * rstd
             h = gradient * simd.load(weight, i - start)
             h_total = h_total + h
             h_xhat_total = simd.fma(h, xhat, h_xhat_total)
@@ -134,7 +164,7 @@ def _backward_rows(
             simd.store(sums, dbias + i, simd.load(sums, dbias + i) + gradient)
         if rest:
             gradient = simd.load_part(g, whole, rest, 0.0)
-            tail_xhat = (simd.load_part(x, whole, rest, 0.0) - mean) * rstd
+            tail_xhat = (_load_part(x, residual, whole, rest, 0.0) - mean) * rstd
             tail_h = gradient * simd.load_part(weight, whole - start, rest, 0.0)
             h_total = h_total + tail_h
             h_xhat_total = simd.fma(tail_h, tail_xhat, h_xhat_total)
@@ -145,7 +175,7 @@ def _backward_rows(
         h_mean = simd.splat(x, simd.reduce_sum(h_total) / size)
         h_xhat_mean = simd.splat(x, simd.reduce_sum(h_xhat_total) / size)
         for i in range(start, whole, step):
-            xhat = (simd.load(x, i) - mean) * rstd
+            xhat = (_load(x, residual, i) - mean) * rstd
             h = simd.load(g, i) * simd.load(weight, i - start)
             simd.store(dx, i, (h - h_mean - xhat * h_xhat_mean) * rstd)
         if rest:
@@ -154,20 +184,20 @@ def _backward_rows(
 
 @parallel_kernel
 def _backward_parallel(
-    g: Any, x: Any, weight: Any, means: Any, rstds: Any, dx: Any, sums: Any, rows: int, block: int
+    g: Any, x: Any, residual: Any, weight: Any, means: Any, rstds: Any, dx: Any, sums: Any, rows: int, block: int
 ) -> None:
     for i in numba.prange((rows + block - 1) // block):
         first, last = i * block, min(rows, (i + 1) * block)
-        _backward_rows(g, x, weight, means, rstds, dx, sums, 2 * i * weight.size, first, last)
+        _backward_rows(g, x, residual, weight, means, rstds, dx, sums, 2 * i * weight.size, first, last)
 
 
 @serial_kernel
 def _backward_serial(
-    g: Any, x: Any, weight: Any, means: Any, rstds: Any, dx: Any, sums: Any, rows: int, block: int
+    g: Any, x: Any, residual: Any, weight: Any, means: Any, rstds: Any, dx: Any, sums: Any, rows: int, block: int
 ) -> None:
     for i in range((rows + block - 1) // block):
         first, last = i * block, min(rows, (i + 1) * block)
-        _backward_rows(g, x, weight, means, rstds, dx, sums, 2 * i * weight.size, first, last)
+        _backward_rows(g, x, residual, weight, means, rstds, dx, sums, 2 * i * weight.size, first, last)
 
 
 def layer_norm_backward(
@@ -176,11 +206,13 @@ def layer_norm_backward(
     weight: np.ndarray | None,
     mean: np.ndarray,
     rstd: np.ndarray,
+    residual: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The gradients of ``layer_norm`` with respect to ``x``, ``weight`` and ``bias``, from ``g``, that of ``y``.
 
-    ``g`` has ``x``'s shape and dtype; ``mean`` and ``rstd`` are what the forward pass returned. dweight and dbias are
-    sums over blocks of rows, the blocks in order: their bits do not depend on the number of threads.
+    The gradient of ``residual`` is that of ``x``. ``g`` has ``x``'s shape and dtype; ``mean`` and ``rstd`` are what the
+    forward pass returned. dweight and dbias are sums over blocks of rows, the blocks in order: their bits do not depend
+    on the number of threads.
     """
     if g.shape != x.shape or g.dtype != x.dtype:
         raise ValueError(f"layer_norm_backward: gradient {g.shape} {g.dtype} must be as x, {x.shape} {x.dtype}")
@@ -193,9 +225,10 @@ def layer_norm_backward(
     rows, size = mean.size, weight.size
     block = max(_GRADIENT_ROWS, -(-rows // _GRADIENT_BLOCKS))
     sums = np.zeros((-(-rows // block), 2, size), x.dtype)
-    flat = [np.ascontiguousarray(array).reshape(-1) for array in (g, x, weight, mean, rstd, dx, sums)]
+    g, x, *others = [np.ascontiguousarray(array).reshape(-1) for array in (g, x, weight, mean, rstd, dx, sums)]
+    residual = _flat_residual("layer_norm_backward", dx, residual)
     run = _backward_serial if x.size <= _SERIAL_SIZE else _backward_parallel
-    run(*flat, rows, block)
+    run(g, x, residual, *others, rows, block)
     dweight, dbias = sums.sum(axis=0)
     return dx, dweight, dbias
 
@@ -213,3 +246,11 @@ def _check(name: str, x: np.ndarray, vector: np.ndarray | None, which: str, defa
             f"{name}: {which} must be {x.shape[-1:]} and {x.dtype} for x {x.shape}, got {vector.shape} {vector.dtype}"
         )
     return np.ascontiguousarray(vector)
+
+
+def _flat_residual(name: str, x: np.ndarray, residual: np.ndarray | None) -> np.ndarray | None:
+    if residual is None:
+        return None
+    if residual.shape != x.shape or residual.dtype != x.dtype:
+        raise ValueError(f"{name}: residual {residual.shape} {residual.dtype} must be as x, {x.shape} {x.dtype}")
+    return np.ascontiguousarray(residual).reshape(-1)

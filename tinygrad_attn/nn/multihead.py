@@ -14,10 +14,10 @@ from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.op import cast
 from tinygrad_attn.ops.arguments import as_tensor
-from tinygrad_attn.ops.attention import scaled_dot_product_attention
+from tinygrad_attn.ops.attention import multihead_attention, scaled_dot_product_attention
 from tinygrad_attn.ops.compare import logical_and, logical_not
 from tinygrad_attn.ops.elementwise import add, where
-from tinygrad_attn.ops.matmul import linear
+from tinygrad_attn.ops.matmul import linear, paired_linear
 from tinygrad_attn.ops.parts import cat, chunk, narrow
 from tinygrad_attn.ops.reduce import mean
 from tinygrad_attn.ops.shape import permute, reshape, squeeze, unsqueeze
@@ -162,6 +162,15 @@ class MultiheadAttention(Module):
             )
             return squeeze(output, at), None if weights is None else squeeze(weights, 0)
         self._check("query", query, self.embed_dim)
+        weighted = need_weights or self.recorded_weights is not None or (self.training and self.dropout > 0.0)
+        if key is value and self.in_proj_weight is not None and not weighted:
+            batch, length = (0, 1) if self.batch_first else (1, 0)
+            scores = (query.shape[batch], self.num_heads, query.shape[length], key.shape[length])
+            self._check("key", key, self.embed_dim)
+            self._check_batch(query.shape[batch], key.shape[batch])
+            mask = _merged(key_padding_mask, attn_mask, False, scores, query.dtype)
+            if mask is None or mask.dtype == np.bool_:
+                return self.out_proj(self._heads_in_place(query, key, mask, is_causal)), None
         if query is key is value and self.in_proj_weight is not None:
             queries, keys, values = self._projected(query, 0, 3)
             memory = KeysValues(keys, values)
@@ -169,6 +178,17 @@ class MultiheadAttention(Module):
             (queries,) = self._projected(query, 0, 1)
             memory = self.project_keys_values(key, value)
         return self._attend(queries, memory, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+
+    def _heads_in_place(self, query: Tensor, memory: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+        """What the heads give, side by side: attended where the projection of all of them has put them."""
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        if query is memory:
+            queries, keys_values = linear(query, weight, bias), None
+        else:
+            queries, keys_values = paired_linear(query, memory, weight, bias, rows=self.embed_dim)
+        return multihead_attention(
+            queries, keys_values, mask, heads=self.num_heads, is_causal=is_causal, batch_first=self.batch_first
+        )
 
     def project_keys_values(self, key: Tensor, value: Tensor) -> KeysValues:
         """What of attention depends on keys and values alone, for `attend`; a decoder keeps it from step to step.
@@ -240,11 +260,7 @@ class MultiheadAttention(Module):
         average_attn_weights: bool,
         is_causal: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        if queries.shape[0] != memory.keys.shape[0]:
-            raise ValueError(
-                f"MultiheadAttention: query and key must have the same batch, they have {queries.shape[0]} and "
-                f"{memory.keys.shape[0]}; batch_first is {self.batch_first}"
-            )
+        self._check_batch(queries.shape[0], memory.keys.shape[0])
         scores = (*queries.shape[:3], memory.keys.shape[2])
         mask = _merged(key_padding_mask, attn_mask, is_causal, scores, queries.dtype)
         weighted = need_weights or self.recorded_weights is not None
@@ -270,6 +286,13 @@ class MultiheadAttention(Module):
         if x.ndim != 3 or x.shape[-1] != width:
             layout = "(B, length, {})" if self.batch_first else "(length, B, {})"
             raise ValueError(f"MultiheadAttention: {which} must be {layout.format(width)}, it has shape {x.shape}")
+
+    def _check_batch(self, queries: int, keys: int) -> None:
+        if queries != keys:
+            raise ValueError(
+                f"MultiheadAttention: query and key must have the same batch, they have {queries} and {keys}; "
+                f"batch_first is {self.batch_first}"
+            )
 
     def extra_repr(self) -> str:
         return f"{self.embed_dim}, {self.num_heads}, batch_first={self.batch_first}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,13 @@ def sinusoids(length: int, d_model: int, start: int = 0) -> np.ndarray[Any, Any]
     return table
 
 
+@functools.lru_cache(maxsize=256)
+def _kept_sinusoids(length: int, d_model: int, start: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    table = sinusoids(length, d_model, start).astype(dtype)
+    table.flags.writeable = False
+    return table
+
+
 class SinusoidalPositionalEncoding(Module):
     """Adds `sinusoids`: nothing to learn, for places of any number."""
 
@@ -45,8 +53,11 @@ class SinusoidalPositionalEncoding(Module):
             ValueError: the last axis is not of size ``d_model``.
         """
         _check(self, input)
-        table = sinusoids(input.shape[-2], self.d_model, start)
-        return add(input, Tensor(table.astype(input.dtype, copy=False)))
+        return add(input, self.vectors(input.shape[-2], start, input.dtype))
+
+    def vectors(self, length: int, start: int = 0, dtype: Any = default_dtype) -> Tensor:
+        """What `forward` adds to ``length`` vectors, (length, d_model)."""
+        return Tensor(_kept_sinusoids(length, self.d_model, start, np.dtype(dtype)))
 
     def extra_repr(self) -> str:
         return f"{self.d_model}"
@@ -78,13 +89,20 @@ class LearnedPositionalEncoding(Module):
             ValueError: the last axis is not of size ``d_model``, or a place lies beyond ``max_length``.
         """
         _check(self, input)
-        length = input.shape[-2]
+        return add(input, self.vectors(input.shape[-2], start))
+
+    def vectors(self, length: int, start: int = 0, dtype: Any = None) -> Tensor:
+        """What `forward` adds to ``length`` vectors, (length, d_model), of the weight's dtype, whatever is asked for.
+
+        Raises:
+            ValueError: a place lies beyond ``max_length``.
+        """
         if start < 0 or start + length > self.max_length:
             raise ValueError(
                 f"LearnedPositionalEncoding: places {start} to {start + length - 1} are not all within max_length "
                 f"{self.max_length}"
             )
-        return add(input, narrow(self.weight, 0, start, length))
+        return narrow(self.weight, 0, start, length)
 
     def extra_repr(self) -> str:
         return f"{self.max_length}, {self.d_model}"

@@ -23,6 +23,7 @@ __all__ = ["Activation", "DecoderLayerState", "TransformerDecoderLayer", "Transf
 
 Activation = str | Callable[[Tensor], Tensor]
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu}
+_FUSED = {function: name for name, function in _ACTIVATIONS.items()}  # those that `Linear` applies by itself
 
 
 class TransformerLayer(Module):
@@ -76,11 +77,13 @@ class TransformerLayer(Module):
         """The sublayer with its residual connection, dropout and layer norm."""
         if self.norm_first:
             return add(x, dropout(sublayer(norm(x))))
-        return norm(add(x, dropout(sublayer(x))))
+        return norm(dropout(sublayer(x)), x)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         """W_2 activation(W_1 x + b_1) + b_2, at each place by itself."""
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+        fused = _FUSED.get(self.activation)
+        inner = self.activation(self.linear1(x)) if fused is None else self.linear1(x, fused)
+        return self.linear2(self.dropout(inner))
 
 
 class TransformerEncoderLayer(TransformerLayer):

@@ -18,7 +18,7 @@ from tinygrad_attn.ops.shape import expand
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["cosine_similarity", "layer_norm", "normalize", "rms_norm"]
+__all__ = ["add_layer_norm", "cosine_similarity", "layer_norm", "normalize", "rms_norm"]
 
 Array = np.ndarray[Any, Any]
 
@@ -158,6 +158,119 @@ def layer_norm(
         ValueError: a shape that does not fit ``normalized_shape``.
     """
     return _layer_norm(input, weight, bias, normalized_shape=_axes(normalized_shape), eps=eps)
+
+
+# -- layer norm of a sum -----------------------------------------------------------------------------------------------
+
+
+def _add_layer_norm_samples(draw: Draw) -> Sample:
+    sample = _layer_norm_samples(draw)
+    input, weight, bias = sample.operands
+    return Sample((input, draw.floats(input.shape), weight, bias), sample.options)
+
+
+@op(
+    r"z = \hat s \odot w + b, \quad \hat s = (s - \mu)\,\rho, \quad s = x + r, \quad "
+    r"\rho = 1/\sqrt{\sigma^2 + \epsilon}",
+    samples=_add_layer_norm_samples,
+    errors=[
+        ErrorSample((_square, _square, None, None), {"normalized_shape": (4,)}, ValueError, r"\(4,\).* \(2, 3\)"),
+        ErrorSample(
+            (_square, np.ones((1, 3)), None, None), {"normalized_shape": (3,)}, ValueError, r"residual .*\(1, 3\)"
+        ),
+        ErrorSample((_square, _square, np.ones(2), None), {"normalized_shape": (3,)}, ValueError, r"weight .*\(2,\)"),
+    ],
+    saves=("means", "rstds"),
+)
+def _add_layer_norm(
+    input: Array,
+    residual: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    /,
+    *,
+    normalized_shape: tuple[int, ...],
+    eps: float = 1e-5,
+) -> tuple[Array, Array, Array]:
+    """`layer_norm` of a sublayer's output and its residual; their sum is never stored. Saves each row's mean and
+    1 / sqrt(variance + eps)."""
+    _check_residual(input, residual)
+    _check_normalized("add_layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
+    if not math.prod(normalized_shape):
+        nothing = np.empty(input.shape, input.dtype)
+        return nothing, nothing, nothing
+    rows = _rows(input, normalized_shape)
+    z, means, rstds = layer_norm_kernel(rows, _flat(weight), _flat(bias), eps, _rows(residual, normalized_shape))
+    return _as(z, input.shape), means, rstds
+
+
+def _check_residual(input: Tensor | Array, residual: Tensor | Array) -> None:
+    if input.shape != residual.shape:
+        raise ValueError(
+            f"add_layer_norm: residual must have input's shape {input.shape}, its shape is {residual.shape}"
+        )
+
+
+_SUM_RULE = (
+    r"\rho\,(h - \operatorname{mean} h - \hat s \odot \operatorname{mean}(h \odot \hat s)), \quad h = \bar z \odot w"
+)
+_add_layer_norm.vjp("input", _SUM_RULE)
+_add_layer_norm.vjp("residual", _SUM_RULE)
+_add_layer_norm.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z \odot \hat s")
+_add_layer_norm.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z")
+
+
+@_add_layer_norm.composed_of
+def _add_layer_norm_reference(
+    input: Tensor,
+    residual: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    normalized_shape: tuple[int, ...],
+    eps: float,
+) -> Tensor:
+    _check_residual(input, residual)
+    return layer_norm(add(input, residual), normalized_shape, weight, bias, eps)
+
+
+@_add_layer_norm.kernel
+def _add_layer_norm_gradients(
+    g: Array,
+    input: Array,
+    residual: Array,
+    weight: Array | None,
+    means: Array,
+    rstds: Array,
+    normalized_shape: tuple[int, ...],
+) -> tuple[Array | None, ...]:
+    if not math.prod(normalized_shape):
+        return tuple(np.zeros(shape, g.dtype) for shape in (g.shape, g.shape, normalized_shape, normalized_shape))
+    rows, terms, others = (_rows(array, normalized_shape) for array in (g, input, residual))
+    for_sum, for_weight, for_bias = layer_norm_backward(rows, terms, _flat(weight), means, rstds, others)
+    # One array for two operands: as views, so that the engine adds to neither in place.
+    for_sum = for_sum.reshape(input.shape)
+    return for_sum[...], for_sum[...], _as(for_weight, normalized_shape), _as(for_bias, normalized_shape)
+
+
+def add_layer_norm(
+    input: Any,
+    residual: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``layer_norm(input + residual, …)`` in one pass: how a Transformer's sublayer ends.
+
+    Args:
+        input: ``(..., *normalized_shape)``, what the sublayer gives.
+        residual: of ``input``'s shape, what the sublayer got.
+        normalized_shape, weight, bias, eps: as in `layer_norm`.
+
+    Raises:
+        ValueError: a shape that does not fit ``normalized_shape``, or ``input``'s and ``residual``'s differ.
+    """
+    return _add_layer_norm(input, residual, weight, bias, normalized_shape=_axes(normalized_shape), eps=eps)
 
 
 # -- made of other ops -------------------------------------------------------------------------------------------------
