@@ -430,7 +430,7 @@ def _view(dtype: Any, address: int, shape: tuple[int, int], strides: tuple[int, 
     dtype, address = np.dtype(dtype), int(address)
     reach = [(length - 1) * int(stride) for length, stride in zip(shape, strides, strict=True)]
     start = address + sum(min(r, 0) for r in reach)
-    buffer = (ctypes.c_char * (sum(abs(r) for r in reach) + dtype.itemsize)).from_address(start)
+    buffer = (ctypes.c_char * (sum(abs(r) for r in reach) + dtype.itemsize)).from_address(int(start))
     return np.ndarray(shape, dtype, buffer, address - start, strides)
 
 
