@@ -104,12 +104,7 @@ def _parser() -> _Parser:
     train.add_argument(
         "--config", metavar="NAME", help="settings: the name of one of the configs in models/configs, or a TOML file"
     )
-    train.add_argument(
-        "--set", metavar="SECTION.KEY=VALUE", nargs="+", action="extend", default=[], help="change settings"
-    )
-    train.add_argument("--data", metavar="FOLDER", help="parallel text: train.L, valid.L, test.L for two languages L")
-    train.add_argument("--source", metavar="L", help="the source language, as the files' ending")
-    train.add_argument("--target", metavar="L", help="the target language")
+    _add_data(train)
     train.add_argument("--out", metavar="RUN", type=_named, help="the run folder to make (default: a new one in runs/)")
     train.add_argument(
         "--resume", metavar="RUN", type=_named, help="continue a run that was stopped, with its own settings"
@@ -200,7 +195,27 @@ def _parser() -> _Parser:
     )
     _add_threads(bench)
     bench.add_argument("--json", action="store_true", help="print one line of JSON, for comparing libraries")
+
+    profile = commands.add_parser("profile", help="tell where the time of a training step goes, op by op")
+    profile.set_defaults(command=_profile, parser=profile)
+    profile.add_argument(
+        "config", metavar="WORKLOAD|CONFIG", help="what bench measures, or what train --config takes: a name or a file"
+    )
+    _add_data(profile)
+    profile.add_argument("--steps", metavar="N", type=_positive, default=5, help="steps to profile (default: 5)")
+    profile.add_argument("--shapes", action="store_true", help="a row for each op and shapes of its operands")
+    _add_threads(profile)
+    profile.add_argument("--json", action="store_true", help="print the profile as JSON instead of a table")
     return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", metavar="SECTION.KEY=VALUE", nargs="+", action="extend", default=[], help="change settings"
+    )
+    parser.add_argument("--data", metavar="FOLDER", help="parallel text: train.L, valid.L, test.L for two languages L")
+    parser.add_argument("--source", metavar="L", help="the source language, as the files' ending")
+    parser.add_argument("--target", metavar="L", help="the target language")
 
 
 def _add_threads(parser: argparse.ArgumentParser) -> None:
@@ -369,7 +384,7 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
     return 0 if print_reports(ops, arguments.samples, arguments.seed) else CHECK_FAILED
 
 
-# -- bench -----------------------------------------------------------------------------------------------------------
+# -- bench and profile -----------------------------------------------------------------------------------------------
 
 
 def _bench(arguments: argparse.Namespace) -> int:
@@ -390,6 +405,28 @@ def _bench(arguments: argparse.Namespace) -> int:
         print(json.dumps(asdict(found)))
     else:
         print_measurement(found, get_num_threads())
+    return 0
+
+
+def _profile(arguments: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    from .profiling import ProfileError, describe_profile, find_step, profile
+
+    _use_threads(arguments.threads)
+    try:
+        step = find_step(arguments.config, [*_overrides(arguments), *arguments.set])
+    except ProfileError as error:
+        raise CommandError(str(error)) from error
+    found = profile(
+        arguments.config,
+        step,
+        arguments.steps,
+        by_shape=arguments.shapes,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    print(json.dumps(asdict(found)) if arguments.json else describe_profile(found))
     return 0
 
 

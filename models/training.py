@@ -149,7 +149,7 @@ class Trainer:
         self.model.train()
         for batch in self.train_batches.epoch(position.epoch, start=position.batch):
             began = time.perf_counter()
-            loss, correct = self._step(batch)
+            loss, correct = self.step(batch)
             position.batch += 1
             position.step += 1
             position.loss += loss * batch.target_tokens
@@ -166,7 +166,7 @@ class Trainer:
                 self.save()
                 saved = time.perf_counter()
 
-    def _step(self, batch: Batch) -> tuple[float, int]:
+    def step(self, batch: Batch) -> tuple[float, int]:
         """Learn from one batch: the loss per target token, and how many were the likeliest."""
         self.optimizer.lr = self.schedule(self.position.step)
         self.optimizer.zero_grad()

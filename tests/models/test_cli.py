@@ -127,13 +127,13 @@ def test_a_new_folder_is_made_in_runs(tmp_path, monkeypatch, capsys):
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
-    step = models.training.Trainer._step
+    step = models.training.Trainer.step
 
     def stop_after_two(self, batch):
         self.interruption.requested = self.position.step == 1
         return step(self, batch)
 
-    monkeypatch.setattr(models.training.Trainer, "_step", stop_after_two)
+    monkeypatch.setattr(models.training.Trainer, "step", stop_after_two)
     command = ["train", "--out", str(run), "--set", *TINY, "training.batch_size=16"]
     assert main(command) == 130
     output = capsys.readouterr().out

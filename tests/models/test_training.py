@@ -39,7 +39,7 @@ def test_one_batch_can_be_learnt_by_heart(make_trainer):
     trainer = make_trainer(data__train_size=2, training__schedule="constant", training__learning_rate=0.05)
     batch = next(trainer.train_batches.epoch(0))
     for _ in range(60):
-        loss, correct = trainer._step(batch)
+        loss, correct = trainer.step(batch)
     assert correct == batch.target_tokens
     assert loss < 0.1
 
@@ -56,14 +56,14 @@ def test_a_seed_gives_a_run(make_trainer):
 
 def interrupt_after(trainer, steps):
     """Send the process a Ctrl-C during a step of training."""
-    step = trainer._step
+    step = trainer.step
 
     def interrupted(batch):
         if trainer.position.step == steps:
             os.kill(os.getpid(), signal.SIGINT)
         return step(batch)
 
-    trainer._step = interrupted
+    trainer.step = interrupted
 
 
 @pytest.mark.parametrize("steps", [3, 9, 12])  # within the first epoch; in its last step; within the second

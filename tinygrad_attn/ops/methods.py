@@ -30,7 +30,7 @@ from tinygrad_attn.ops import (
 )
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["FUNCTIONS", "bind_operators"]
 
 # Functions whose first argument is the tensor, by the names they have as methods.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -76,6 +76,14 @@ def _binary(name: str, function: Callable[..., Any], reflected: bool = True) -> 
     setattr(Tensor, f"__{name}__", equality if name in ("eq", "ne") else operator)
     if reflected:
         setattr(Tensor, f"__r{name}__", reflected_operator)
+
+
+def bind_operators() -> None:
+    """Make the operators of `Tensor`. Who replaces ``Op.__call__`` calls this again, for they hold it."""
+    for name, function in _OPERATORS.items():
+        _binary(name, function)
+    for name, function in _ONE_WAY_OPERATORS.items():
+        _binary(name, function, reflected=False)
 
 
 def _method(name: str, function: Callable[..., Any]) -> None:
@@ -133,12 +141,9 @@ _ONE_WAY_OPERATORS: dict[str, Callable[..., Any]] = {
 }
 for _name, _function in _METHODS.items():
     _method(_name, _function)
-for _name, _function in _OPERATORS.items():
-    _binary(_name, _function)
-for _name, _function in _ONE_WAY_OPERATORS.items():
-    _binary(_name, _function, reflected=False)
 for _name, _dtype in {"float": np.float32, "double": np.float64, "long": np.int64, "bool": np.bool_}.items():
     _method(_name, (lambda dtype: lambda self: _to(self, dtype))(_dtype))
+bind_operators()
 
 
 def _matrix_transpose(self: Tensor) -> Tensor:

@@ -1,0 +1,107 @@
+"""How many floating-point operations the matmuls of an op take: two for each multiply-add.
+
+What else an op does is not counted, since it is not what a rate of matmul is held against. Attention is counted in
+full, masked or not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["MATMULS", "Matmuls"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Matmuls:
+    """The matmuls within an op."""
+
+    count: Callable[..., int]
+    """From the shapes of the op's operands, None for those left out, to the operations of its forward."""
+    factors: tuple[int, ...]
+    """The positions of the operands that are multiplied. Their gradients, together, take twice the forward."""
+    options: tuple[str, ...] = ()
+    """The op's options that ``count`` takes too."""
+
+    def forward(self, shapes: Sequence[Shape | None], options: Mapping[str, Any]) -> int:
+        """The operations of a call with operands of these shapes."""
+        return self.count(*shapes, **{name: options[name] for name in self.options if name in options})
+
+    def backward(self, forward: int, shapes: Sequence[Shape | None], wanted: Sequence[bool]) -> int:
+        """The operations of a call's backward: those of its ``forward``, twice if all factors want their gradient.
+
+        Args:
+            forward: the operations of the forward.
+            shapes: of the operands.
+            wanted: for each operand, whether its gradient is computed.
+        """
+        factors = [position for position in self.factors if position < len(shapes) and shapes[position] is not None]
+        return 2 * forward * sum(wanted[position] for position in factors) // len(factors)
+
+
+def _matmul(x: Shape, y: Shape) -> int:
+    if len(y) == 1:
+        return 2 * math.prod(x)
+    if len(x) == 1:
+        return 2 * math.prod(y)
+    batch = max(math.prod(x[:-2]), math.prod(y[:-2]))
+    return 2 * batch * x[-2] * x[-1] * y[-1]
+
+
+def _linear(x: Shape, weight: Shape, bias: Shape | None = None) -> int:
+    return 2 * math.prod(x) * weight[0]
+
+
+def _paired_linear(x: Shape, y: Shape, weight: Shape, bias: Shape | None = None, *, rows: int) -> int:
+    return 2 * (math.prod(x) * rows + math.prod(y) * (weight[0] - rows))
+
+
+def _attention(query: Shape, key: Shape, value: Shape, mask: Shape | None = None) -> int:
+    return 2 * math.prod(query[:-1]) * key[-2] * (key[-1] + value[-1])
+
+
+def _multihead_attention(
+    projected: Shape, memory: Shape | None = None, mask: Shape | None = None, *, batch_first: bool = True
+) -> int:
+    keys = (projected if memory is None else memory)[1 if batch_first else 0]
+    size = projected[-1] // (3 if memory is None else 1)
+    return 4 * projected[0] * projected[1] * keys * size
+
+
+def _recurrence(gates: Shape, *operands: Shape | None) -> int:
+    """One product of the state with the recurrent weights for each step: its result is as large as the gates."""
+    state = operands[0]
+    assert state is not None
+    return 2 * math.prod(gates) * state[-1]
+
+
+def _attention_gru(
+    x: Shape, h0: Shape, values: Shape, keys: Shape, w_query: Shape, energy: Shape, w_ih: Shape, w_hh: Shape, *_: object
+) -> int:
+    """Of each step: the query, the scores, the context, and the GRU's two products."""
+    weights = math.prod(w_query) + math.prod(w_ih) + math.prod(w_hh)
+    return 2 * x[0] * x[1] * (weights + keys[1] * (keys[2] + values[2]))
+
+
+MATMULS = {
+    "matmul": Matmuls(_matmul, (0, 1)),
+    "mm": Matmuls(_matmul, (0, 1)),
+    "bmm": Matmuls(_matmul, (0, 1)),
+    "mv": Matmuls(_matmul, (0, 1)),
+    "linear": Matmuls(_linear, (0, 1)),
+    "activated_linear": Matmuls(_linear, (0, 1)),
+    "paired_linear": Matmuls(_paired_linear, (0, 1, 2), ("rows",)),
+    "scaled_dot_product_attention": Matmuls(_attention, (0, 1, 2)),
+    "multihead_attention": Matmuls(_multihead_attention, (0, 1), ("batch_first",)),
+    "rnn": Matmuls(_recurrence, (0, 2)),
+    "gru": Matmuls(_recurrence, (0, 2)),
+    "lstm": Matmuls(_recurrence, (0, 3)),
+    "gru_step": Matmuls(_recurrence, (1, 2)),
+    "lstm_step": Matmuls(_recurrence, (1, 3)),
+    "attention_gru": Matmuls(_attention_gru, (2, 4, 6, 7)),
+}
+"""By name of the op."""

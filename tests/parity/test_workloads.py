@@ -1,0 +1,112 @@
+"""The workloads beside the same models in PyTorch: the loss, and the loss again after three training steps."""
+
+import math
+
+import numpy as np
+import pytest
+
+from models.bench import CLIP_NORM, LEARNING_RATE
+from models.workloads import BahdanauWorkload, LuongWorkload, TransformerWorkload, batch_loss, random_batch
+from tinygrad_attn.optim import Adam
+
+torch = pytest.importorskip("torch", reason="the parity extra is not installed")
+nn = torch.nn
+V, E, H, LAYERS, HEADS, FF = 23, 6, 8, 2, 2, 10
+BATCH_SIZE, SOURCE_LENGTH, TARGET_LENGTH = 5, 7, 6
+
+
+class TorchBahdanau(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.se, self.te = nn.Embedding(V, E), nn.Embedding(V, E)
+        self.enc, self.cell = nn.GRU(E, H, batch_first=True), nn.GRUCell(E + H, H)
+        self.wq, self.wk, self.v = nn.Linear(H, H, bias=False), nn.Linear(H, H), nn.Linear(H, 1, bias=False)
+        self.out = nn.Linear(H, V)
+
+    def forward(self, source, target, mask):
+        encoded, last = self.enc(self.se(source))
+        keys, hidden, states = self.wk(encoded), last[0], []
+        for token in self.te(target).unbind(1):
+            scores = self.v(torch.tanh(self.wq(hidden)[:, None] + keys))[..., 0].masked_fill(~mask, -1e9)
+            context = (torch.softmax(scores, -1)[:, None] @ encoded)[:, 0]
+            hidden = self.cell(torch.cat([token, context], -1), hidden)
+            states.append(hidden)
+        return self.out(torch.stack(states, 1))
+
+
+class TorchLuong(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.se, self.te = nn.Embedding(V, E), nn.Embedding(V, E)
+        self.enc, self.dec = nn.LSTM(E, H, batch_first=True), nn.LSTM(E, H, batch_first=True)
+        self.wa, self.wc, self.out = nn.Linear(H, H, bias=False), nn.Linear(2 * H, H), nn.Linear(H, V)
+
+    def forward(self, source, target, mask):
+        encoded, last = self.enc(self.se(source))
+        decoded, _ = self.dec(self.te(target), last)
+        scores = (decoded @ self.wa(encoded).transpose(1, 2)).masked_fill(~mask[:, None], -1e9)
+        context = torch.softmax(scores, -1) @ encoded
+        return self.out(torch.tanh(self.wc(torch.cat([decoded, context], -1))))
+
+
+class TorchTransformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.se, self.te = nn.Embedding(V, H), nn.Embedding(V, H)
+        self.tr = nn.Transformer(H, HEADS, LAYERS, LAYERS, FF, dropout=0.0, batch_first=True)
+        self.out = nn.Linear(H, V)
+        angles = torch.arange(16)[:, None] / 10000 ** (torch.arange(0, H, 2) / H)
+        self.register_buffer("pe", torch.stack([angles.sin(), angles.cos()], -1).flatten(1))
+
+    def forward(self, source, target, mask):
+        x = self.se(source) * math.sqrt(H) + self.pe[: source.shape[1]]
+        y = self.te(target) * math.sqrt(H) + self.pe[: target.shape[1]]
+        causal = torch.ones(target.shape[1], target.shape[1], dtype=torch.bool).triu(1)
+        masks = {"src_key_padding_mask": ~mask, "memory_key_padding_mask": ~mask, "tgt_mask": causal}
+        return self.out(self.tr(x, y, **masks, tgt_is_causal=True))
+
+
+PAIRS = {
+    "bahdanau": (lambda dtype: BahdanauWorkload(V, E, H, dtype=dtype), TorchBahdanau),
+    "luong": (lambda dtype: LuongWorkload(V, E, H, dtype=dtype), TorchLuong),
+    "transformer": (lambda dtype: TransformerWorkload(V, H, LAYERS, HEADS, FF, dtype=dtype), TorchTransformer),
+}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-6), ("float32", 1e-5)])
+def test_losses_and_steps(kind, dtype, tolerance):
+    make, make_theirs = PAIRS[kind]
+    torch.manual_seed(0)
+    theirs = make_theirs().to(getattr(torch, dtype))
+    with torch.no_grad():
+        theirs.out.weight *= 8.0  # models as small as these have gradients too small to be clipped
+    ours = make(np.dtype(dtype))
+    # The table of positions is a buffer there, and computed here.
+    ours.load_state_dict({name: value.numpy() for name, value in theirs.state_dict().items() if name != "pe"})
+    assert {name for name, _ in ours.named_parameters()} == {name for name, _ in theirs.named_parameters()}
+    batch = random_batch(V, BATCH_SIZE, SOURCE_LENGTH, TARGET_LENGTH, seed=1)
+    assert not batch.source_mask.array.all()
+    source, target_in, target_out, mask = (torch.from_numpy(tensor.array) for tensor in batch)
+    optimizer = Adam(ours.parameters(), LEARNING_RATE)
+    their_optimizer = torch.optim.Adam(theirs.parameters(), LEARNING_RATE)
+    losses, norms = [], []
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = batch_loss(ours, batch)
+        loss.backward()
+        norm = optimizer.step(clip_norm=CLIP_NORM)
+
+        their_optimizer.zero_grad()
+        logits = theirs(source, target_in, mask)
+        their_loss = nn.functional.cross_entropy(logits.flatten(0, 1), target_out.flatten())
+        their_loss.backward()
+        their_norm = nn.utils.clip_grad_norm_(theirs.parameters(), CLIP_NORM)
+        their_optimizer.step()
+
+        norms.append(float(their_norm))
+        assert norm == pytest.approx(float(their_norm), rel=tolerance)
+        assert float(loss.item()) == pytest.approx(their_loss.item(), rel=tolerance)
+        losses.append(their_loss.item())
+    assert min(norms) > CLIP_NORM
+    assert losses[0] - losses[3] > 10 * tolerance * losses[0]  # three steps are seen in the loss
