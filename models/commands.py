@@ -102,7 +102,7 @@ def microscope(arguments: argparse.Namespace) -> int:
         found.save(path)
         check = found.data["check"]
         numbers = check["compared"] + check["recomputed"]
-        verdict = f"{numbers:,} numbers checked out" if check["ok"] else f"{len(check['failures'])} checks fail"
+        verdict = f"{numbers:,} numbers checked out" if check["ok"] else f"{check['failing']:,} checks fail"
         print(f"{path}: {found.data['source']['text']} → {found.data['target']['text']}; {verdict}")
     return 0
 

@@ -1,8 +1,10 @@
-"""Arrays as JSON: each once, to the last bit, and within a limit."""
+"""The data as JSON: numbers to the last bit, and each array once and within a limit."""
 
 from __future__ import annotations
 
 import base64
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from .schema import LIMIT, PRIORITIES, StoredArray
 
-__all__ = ["Store", "decoded"]
+__all__ = ["Store", "as_json", "decoded", "without"]
 
 Array = np.ndarray[Any, Any]
 
@@ -32,6 +34,25 @@ def _encoded(array: Array) -> StoredArray:
         "shape": list(array.shape),
         "base64": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode(),
     }
+
+
+def as_json(value: Any) -> str:
+    """JSON text. What it has no numbers for stands as "NaN", "Infinity" and "-Infinity", which Python's ``float`` and
+    JavaScript's ``Number`` read."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(_spelled(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _spelled(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_spelled(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 class Store:

@@ -88,9 +88,11 @@ def check(traced: Traced, places: Sequence[Place], samples: int = 2, seed: int =
     failures.sort(key=lambda failure: -np.nan_to_num(failure["error"], nan=np.inf))
     return {
         "ok": not failures,
-        "compared": len(cells),
-        "worst": _largest([cell["error"] for cell in cells]),
+        "compared": sum(cell["resolved"] for cell in cells),
+        "worst": _largest([cell["error"] for cell in cells if cell["resolved"]]),
         "tolerance": TOLERANCE,
+        "unresolved": sum(not cell["resolved"] for cell in cells),
+        "floor": FLOOR,
         "recomputed": recomputed,
         "recomputed_worst": recomputed_worst,
         "recomputed_tolerance": RECOMPUTED_TOLERANCE,
@@ -99,6 +101,7 @@ def check(traced: Traced, places: Sequence[Place], samples: int = 2, seed: int =
         "unknown_ops": sorted(tape.unknown),
         "identities": identities,
         "cells": cells,
+        "failing": len(failures),
         "failures": failures[:_FAILURES],
     }
 
@@ -242,7 +245,8 @@ def _compared(
     Beside a kink of relu a step may cross it: so smaller steps are tried before the two count as different.
     """
     found = float(gradient[cell])
-    scale = max(float(np.abs(gradient).max()), FLOOR)
+    largest = float(np.abs(gradient).max())
+    resolved, scale = not largest < FLOOR, max(largest, FLOOR)
     best: Cell | None = None
     for step in _STEPS:
         eps = step * max(1.0, abs(float(value[cell])))
@@ -253,7 +257,7 @@ def _compared(
             best = {
                 "site": site, "tensor": tensor, "head": cell[0], "row": cell[1], "column": cell[2], "gradient": found,
                 "difference": difference, "plus": plus, "minus": minus, "eps": eps, "error": error,
-                "holds": bool(error <= TOLERANCE),
+                "resolved": resolved, "holds": bool(error <= TOLERANCE),
             }  # fmt: skip
         if best["holds"]:
             break

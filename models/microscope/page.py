@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from latex2mathml.converter import convert
 
+from .arrays import as_json
 from .bundle import ASSETS, bundle
 
 __all__ = ["embeddable", "mathml", "render"]
@@ -43,7 +44,11 @@ def render(data: Mapping[str, Any]) -> str:
         "base-uri": "'none'",
         "form-action": "'none'",
     }
-    blocks = {"data": data, "formulas": {latex: mathml(latex) for latex in _formulas(data)}, "strings": _strings()}
+    blocks = {
+        "data": data,
+        "formulas": {latex: mathml(latex) for latex in sorted(_formulas(data))},
+        "strings": _strings(),
+    }
     return "\n".join(
         [
             "<!doctype html>",
@@ -72,8 +77,7 @@ def render(data: Mapping[str, Any]) -> str:
 
 def embeddable(value: Any) -> str:
     """JSON that can stand in a script element, whatever is in it: no ``<``, so neither ``</script>`` nor ``<!--``."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return as_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 @cache

@@ -2,7 +2,8 @@
 
 Numbers that belong together are stored once, in ``data["arrays"]``, under an id that everything else refers to: little
 endian, C order, base64, so that a reader gets every bit, nan and infinities too. Single numbers are JSON numbers, which
-Python writes with all their digits; None (null) stands for one that is not there, nan for none.
+Python writes with all their digits, or, where a model has diverged, "NaN", "Infinity" and "-Infinity"; None (null)
+stands for one that is not there.
 
 Batch axes are dropped (there is one sentence). What belongs to attention has the axes (heads, rows, columns), with one
 head in the recurrent models: rows are queries, or keys for K and V, columns are keys, or channels.
@@ -193,6 +194,8 @@ class Cell(TypedDict):
     eps: float
     error: float
     """|gradient - difference| / the largest element of the gradient, at least `FLOOR` in `models.microscope.check`."""
+    resolved: bool
+    """Whether that element is as large as the floor. Else the difference tells only that the gradient is as small."""
     holds: bool
 
 
@@ -201,10 +204,14 @@ class Check(TypedDict):
 
     ok: bool
     compared: int
-    """How many cells were compared with central differences: the length of ``cells``."""
+    """How many of ``cells`` central differences could tell from 0."""
     worst: float
     """The largest of their errors."""
     tolerance: float
+    unresolved: int
+    """How many belong to gradients all below ``floor``, where a difference of losses is mostly rounding: of a loss near
+    0. They may differ by ``tolerance`` times ``floor``, and count as no comparison."""
+    floor: float
     recomputed: int
     """How many numbers at the sites were computed again in plain NumPy, from the numbers before them."""
     recomputed_worst: float
@@ -216,6 +223,8 @@ class Check(TypedDict):
     """Ops on the tape that plain NumPy has no second version of here; empty normally."""
     identities: list[Identity]
     cells: list[Cell]
+    failing: int
+    """How many checks fail."""
     failures: list[dict[str, Any]]
     """``{"kind": "difference|recomputed|replayed|identity", "site", "tensor", "part", "cell", "call", "expected",
     "found", "error"}``, what does not apply left out; at most twenty, the worst first. An error of None is

@@ -17,6 +17,7 @@ from ..data import DataError
 from ..errors import CommandError
 from ..interface import Translator
 from ..run import Run
+from .arrays import as_json
 from .building import build
 from .page import render
 from .schema import Data, Rerun
@@ -114,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (CommandError, DataError, ValueError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
             return
-        self._answer(HTTPStatus.OK, "application/json", json.dumps(found, ensure_ascii=False).encode())
+        self._answer(HTTPStatus.OK, "application/json", as_json(found).encode())
 
     def _is_from_here(self) -> bool:
         port = self.server.server_port

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..tables import print_table
 from .arrays import decoded
-from .schema import Data, Site
+from .schema import Data, Site, SiteTensor
 
 __all__ = ["print_microscope"]
 
@@ -15,7 +15,8 @@ _DIGITS = 6
 
 
 def print_microscope(data: Data) -> None:
-    """Print the summary, the badge, and for every head of a place scores and weights with their gradients."""
+    """Print the summary, the badge, the norms of all tensors of every place of attention, for each of its heads scores
+    and weights with their gradients, and the paths to the encoder."""
     meta, check = data["meta"], data["check"]
     print(f"{meta['model']}: {data['source']['text']} → {data['target']['text']}")
     print(f"loss {meta['loss']:.{_DIGITS}g}, the mean of -ln p over {len(data['tokens'])} tokens")
@@ -26,8 +27,10 @@ def print_microscope(data: Data) -> None:
             for t, token in enumerate(data["tokens"])
         ],
     )
-    verdict = "✓ every number checked out" if check["ok"] else f"✗ {len(check['failures'])} checks fail"
+    verdict = "✓ every number checked out" if check["ok"] else f"✗ {check['failing']:,} checks fail"
     print(f"{verdict}: {check['compared']} gradients beside central differences, worst error {check['worst']:.1e};")
+    if check["unresolved"]:
+        print(f"  {check['unresolved']} more are of gradients below {check['floor']:.0e}, too small for differences;")
     print(f"  {check['recomputed']:,} numbers and {check['replayed']:,} ops again in NumPy, worst error", end=" ")
     print(f"{max(check['recomputed_worst'], check['replayed_worst']):.1e};")
     holding = sum(identity["holds"] for identity in check["identities"])
@@ -36,6 +39,14 @@ def print_microscope(data: Data) -> None:
         where = " ".join(str(failure[key]) for key in ("site", "tensor", "cell") if key in failure)
         print(f"  ✗ {failure['kind']}: {where}, error {failure['error']:.1e}")
     for site in data["sites"]:
+        print(f"\nAttention at {site['id']}, score {site['score']}")
+        print_table(
+            ["tensor", "shape", "norm", "norm of dL/d", "gradient"],
+            [
+                [name, "×".join(map(str, tensor["shape"])), _number(tensor["norm"]), *_gradient(tensor)]
+                for name, tensor in site["tensors"].items()
+            ],
+        )
         for head in range(site["heads"]):
             for tensor in _SHOWN:
                 _print_tensor(data, site, tensor, head)
@@ -50,6 +61,12 @@ def print_microscope(data: Data) -> None:
                 )
             ],
         )
+
+
+def _gradient(tensor: SiteTensor) -> tuple[str, str]:
+    """Its norm, and its state."""
+    norm = tensor["gradient_norm"]
+    return "" if norm is None else _number(norm), tensor["state"]
 
 
 def _print_tensor(data: Data, site: Site, tensor: str, head: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from tinygrad_attn.serialize import atomic_path
 
 from ..interface import Translator
 from ..run import Run
+from .arrays import as_json
 from .building import build
 from .schema import LIMIT, Data
 
@@ -35,7 +35,7 @@ class Microscope:
 
     def json(self) -> str:
         """The data as JSON."""
-        return json.dumps(self.data, ensure_ascii=False, allow_nan=False)
+        return as_json(self.data)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the page, or the data alone if the name ends in ``.json``."""

@@ -117,9 +117,18 @@ def test_a_wrong_derivative_turns_the_badge_red(model, broken):
             if "norm" in name and name.endswith("weight"):
                 parameter.array[:] = np.linspace(0.5, 2.0, parameter.array.size)
     check = microscope(net, SOURCE, TARGET, broken=broken).data["check"]
-    assert not check["ok"]
+    assert not check["ok"] and check["failing"] >= len(check["failures"]) > 0
     assert {failure["kind"] for failure in check["failures"]} & {"difference", "recomputed", "replayed"}
     assert microscope(net, SOURCE, TARGET).data["check"]["ok"]  # and the right derivative is back
+
+
+def test_gradients_too_small_for_differences_count_as_no_comparison():
+    model = make("bahdanau")
+    model.output.weight.array[:] *= 1e-9  # what comes before the output hardly changes the loss
+    check = microscope(model, SOURCE, TARGET).data["check"]
+    assert check["ok"] and check["unresolved"] > 0 and check["compared"] > 0
+    assert check["compared"] + check["unresolved"] == len(check["cells"])
+    assert all(abs(cell["gradient"]) < check["floor"] for cell in check["cells"] if not cell["resolved"])
 
 
 def test_the_gallery_is_all_tested():
@@ -134,6 +143,17 @@ def test_the_model_is_left_as_it_was():
     for name, parameter in model.named_parameters():
         np.testing.assert_array_equal(parameter.array, before[name])
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_model_that_has_diverged():
+    model = make("bahdanau")
+    model.output.weight.array[0, 0] = np.nan
+    found = microscope(model, SOURCE, TARGET)
+    assert not found.data["check"]["ok"] and np.isnan(found.data["meta"]["loss"])
+    assert {row["state"] for row in found.data["tape"]} >= {"nan", "none"}
+    read = json.loads(found.json(), parse_constant=pytest.fail)  # as a browser does, which knows no bare NaN
+    assert read["meta"]["loss"] == "NaN" and np.isnan(float(read["meta"]["loss"]))
+    assert "NaN" in found.html()
 
 
 def test_what_does_not_fit_is_named():
@@ -178,5 +198,7 @@ def test_the_command(trained, tmp_path, capsys):
     site = found["sites"][0]
     weights = decoded(found["arrays"][site["tensors"]["weights"]["value"]])
     assert f"{weights[0, 0, 0]:.6g}" in output
+    for tensor in site["tensors"].values():
+        assert f"{tensor['gradient_norm']:.6g}" in output
     assert main(["microscope", str(trained), "2026", "--broken", "nothing"]) == 2
     assert "there are softmax-without-second-term" in capsys.readouterr().err

@@ -52,14 +52,14 @@ function App() {
 
 function Header({ all, openHelp }) {
   const { check } = all;
-  const failing = check.failures.length;
+  const { failing } = check;
   return html`<header>
     <div class="brand"><h1>${t("title")}</h1>
       <p class="pair-line"><bdi class="source-text">${all.source.text}</bdi> <span aria-hidden="true">→</span> <bdi>${all.target.text}</bdi></p></div>
     <div class="header-right">
       ${all.meta.served && html`<${RunState} />`}
       <a class=${`chip ${check.ok ? "good" : "bad"}`} href="#view=summary" onClick=${(event) => { event.preventDefault(); select({ view: "summary" }); }}>
-        <span aria-hidden="true">${check.ok ? "✓" : "✗"}</span> ${check.ok ? t("chip.good", { count: (check.recomputed + check.compared).toLocaleString() }) : t("chip.bad", { count: failing })}</a>
+        <span aria-hidden="true">${check.ok ? "✓" : "✗"}</span> ${check.ok ? t("chip.good", { count: (check.recomputed + check.compared).toLocaleString() }) : t("chip.bad", { count: failing.toLocaleString() })}</a>
       <span class="switch" role="group" aria-label=${t("language")}>${LANGUAGES.map((name) => html`<button type="button" key=${name} lang=${name} aria-pressed=${language.get() === name} onClick=${() => setLanguage(name)}>${{ en: "English", ko: "한국어" }[name]}</button>`)}</span>
       <button type="button" id="theme" aria-label=${t(theme.get() === "dark" ? "theme.to_light" : "theme.to_dark")} onClick=${() => setTheme(theme.get() === "dark" ? "light" : "dark")}>${theme.get() === "dark" ? "☀" : "☾"}</button>
       <button type="button" id="help" aria-label=${t("help.title")} onClick=${openHelp}>?</button>

@@ -48,14 +48,15 @@ function Badge({ check }) {
   return html`<section class=${`card badge ${check.ok ? "good" : "bad"}`} id="badge">
     <h3><span class="badge-mark" aria-hidden="true">${check.ok ? "✓" : "✗"}</span> ${t(check.ok ? "badge.good" : "badge.bad")}</h3>
     <ul>${lines.map(([holds, words], i) => html`<li key=${i}><span class=${holds ? "good" : "bad"} aria-label=${t(holds ? "verdict.holds" : "verdict.fails")} role="img">${holds ? "✓" : "✗"}</span> ${words}</li>`)}</ul>
+    ${check.unresolved > 0 && html`<p class="note">${t("badge.unresolved", { count: check.unresolved, floor: rounded(check.floor) })}</p>`}
     ${check.unknown_ops.length > 0 && html`<p class="note">${t("badge.unknown", { ops: check.unknown_ops.join(", ") })}</p>`}
-    ${check.failures.length > 0 && html`<${Failures} failures=${check.failures} />`}
+    ${check.failures.length > 0 && html`<${Failures} failures=${check.failures} failing=${check.failing} />`}
   </section>`;
 }
 
-function Failures({ failures }) {
-  return html`<details open><summary>${t("failures.title", { count: failures.length })}</summary>
-    <div class="scroll" tabindex="0" role="region" aria-label=${t("failures.title", { count: failures.length })}><table class="plain"><thead><tr>
+function Failures({ failures, failing }) {
+  return html`<details open><summary>${t("failures.title", { count: failing, shown: failures.length })}</summary>
+    <div class="scroll" tabindex="0" role="region" aria-label=${t("failures.title", { count: failing, shown: failures.length })}><table class="plain"><thead><tr>
       <th scope="col">${t("failures.kind")}</th><th scope="col">${t("failures.where")}</th><th scope="col">${t("failures.expected")}</th><th scope="col">${t("failures.found")}</th><th scope="col">${t("failures.error")}</th>
     </tr></thead><tbody>${failures.map((failure, i) => html`<tr key=${i}>
       <td>${t(`failure.${failure.kind}`)}</td>
