@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.graph import no_grad, unfused
+from tinygrad_attn.ops.linear import linear
 from tinygrad_attn.ops.lstm import lstm, lstm_cell, lstm_step
-from tinygrad_attn.ops.matmul import linear
 from tinygrad_attn.tensor import Tensor
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.graph import no_grad, unfused
-from tinygrad_attn.ops.matmul import linear
+from tinygrad_attn.ops.linear import linear
 from tinygrad_attn.ops.recurrent import gru, gru_cell, gru_step
 from tinygrad_attn.tensor import Tensor
 

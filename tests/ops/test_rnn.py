@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.graph import unfused
-from tinygrad_attn.ops.matmul import linear
+from tinygrad_attn.ops.linear import linear
 from tinygrad_attn.ops.rnn import rnn, rnn_cell
 from tinygrad_attn.tensor import Tensor
 

@@ -7,8 +7,8 @@ torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 from against_torch import assert_equal_to_torch  # noqa: E402
 
 from tinygrad_attn.ops.attention_gru import attention_gru  # noqa: E402
+from tinygrad_attn.ops.linear import linear  # noqa: E402
 from tinygrad_attn.ops.lstm import lstm, lstm_cell  # noqa: E402
-from tinygrad_attn.ops.matmul import linear  # noqa: E402
 from tinygrad_attn.ops.parts import cat  # noqa: E402
 from tinygrad_attn.ops.recurrent import gru, gru_cell  # noqa: E402
 from tinygrad_attn.ops.shape import unsqueeze  # noqa: E402

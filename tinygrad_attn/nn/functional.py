@@ -9,8 +9,8 @@ from tinygrad_attn.ops.cross_entropy import cross_entropy, nll_loss
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.elementwise import sigmoid, tanh
 from tinygrad_attn.ops.embedding import embedding
+from tinygrad_attn.ops.linear import linear
 from tinygrad_attn.ops.loss import binary_cross_entropy_with_logits, kl_div, logsigmoid, mse_loss
-from tinygrad_attn.ops.matmul import linear
 from tinygrad_attn.ops.normalize import cosine_similarity, layer_norm, normalize, rms_norm
 from tinygrad_attn.ops.softmax import log_softmax, masked_softmax, softmax
 

@@ -17,7 +17,7 @@ from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.attention import multihead_attention, scaled_dot_product_attention
 from tinygrad_attn.ops.compare import logical_and, logical_not
 from tinygrad_attn.ops.elementwise import add, where
-from tinygrad_attn.ops.matmul import linear, paired_linear
+from tinygrad_attn.ops.linear import linear, paired_linear
 from tinygrad_attn.ops.parts import cat, chunk, narrow
 from tinygrad_attn.ops.reduce import mean
 from tinygrad_attn.ops.shape import permute, reshape, squeeze, unsqueeze

@@ -12,8 +12,8 @@ from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.elementwise import where
+from tinygrad_attn.ops.linear import linear
 from tinygrad_attn.ops.lstm import lstm
-from tinygrad_attn.ops.matmul import linear
 from tinygrad_attn.ops.parts import cat, stack, unbind
 from tinygrad_attn.ops.recurrent import gru
 from tinygrad_attn.ops.rnn import check_nonlinearity, rnn

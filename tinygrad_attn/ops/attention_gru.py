@@ -11,7 +11,8 @@ from tinygrad_attn.kernels import attention_gru as kernels
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.additive import additive_score
 from tinygrad_attn.ops.elementwise import add
-from tinygrad_attn.ops.matmul import linear, matmul
+from tinygrad_attn.ops.linear import linear
+from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.parts import narrow, stack, unbind
 from tinygrad_attn.ops.recurrent import gru_step
 from tinygrad_attn.ops.shape import squeeze, unsqueeze

@@ -10,7 +10,7 @@ from tinygrad_attn.graph import at_step
 from tinygrad_attn.kernels import recurrent as kernels
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.elementwise import add, mul, sigmoid, tanh, where
-from tinygrad_attn.ops.matmul import linear
+from tinygrad_attn.ops.linear import linear
 from tinygrad_attn.ops.parts import chunk, stack, unbind
 from tinygrad_attn.ops.recurrent import check_shapes, steps_of
 from tinygrad_attn.ops.shape import unsqueeze

@@ -14,7 +14,7 @@ from tinygrad_attn.kernels import recurrent as kernels
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.activation import relu
 from tinygrad_attn.ops.elementwise import add, tanh, where
-from tinygrad_attn.ops.matmul import linear
+from tinygrad_attn.ops.linear import linear
 from tinygrad_attn.ops.parts import stack, unbind
 from tinygrad_attn.ops.recurrent import check_shapes, steps_of
 from tinygrad_attn.ops.shape import unsqueeze
