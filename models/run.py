@@ -12,6 +12,7 @@
 ``attention.png``         what the model attends to in a few sentences, if it has attention
 ``evaluation.json``       what evaluate has measured, by split: test, valid
 ``bleu_by_length_S.png``  its BLEU by source length on the split S
+``.lock``                 held by the process that trains
 ========================  ============================================================================================
 
 Every file is written whole or not at all.
@@ -19,6 +20,7 @@ Every file is written whole or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -27,11 +29,12 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
 from tinygrad_attn.serialize import atomic_path, load_file, save_file
@@ -46,6 +49,7 @@ __all__ = ["Run", "RunError", "versions"]
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 BEST, LAST = "best.safetensors", "last.safetensors"
+_LOCK = ".lock"
 # One entry: safetensors writes several in an order of its own, and equal checkpoints would be different files.
 _METADATA = "run"
 # As `atomic_path` names what is not yet whole.
@@ -73,7 +77,9 @@ class Run:
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            occupied = any(not _LEFTOVER.fullmatch(path.name) for path in self.directory.iterdir())
+            occupied = any(
+                path.name != _LOCK and not _LEFTOVER.fullmatch(path.name) for path in self.directory.iterdir()
+            )
         except OSError as error:
             raise RunError(f"the run folder {self.directory} cannot be made: {error.strerror}") from error
         if occupied:
@@ -94,6 +100,26 @@ class Run:
         if not (self.directory / "run.json").exists():
             about = {"command": sys.argv, "seed": self.config.training.seed, "versions": versions()}
             self.write_json("run.json", about)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in the folder while the block runs, or until this one is killed.
+
+        Raises:
+            RunError: another one does.
+        """
+        lock = filelock.FileLock(self.directory / _LOCK, blocking=False)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise RunError(
+                f"another process is training in {self.directory}; wait for its end, or stop it with Ctrl-C, and then "
+                f"continue with: python -m models train --resume {self.directory}"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], checkpoint: str) -> tuple[Run, Arrays, dict[str, Any]]:

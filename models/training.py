@@ -122,11 +122,13 @@ class Trainer:
 
         Raises:
             TrainingError: the loss is no longer a number.
+            RunError: another process trains in the run's folder.
         """
-        self.save()  # from the first moment there is something to continue from
-        self.run.describe()
-        self.progress.start(self.position.step, self.steps)
-        with self.interruption.awaited(lambda: self.progress.say("Stopping soon; Ctrl-C again stops at once.")):
+        stopping = "Stopping soon; Ctrl-C again stops at once."
+        with self.run.held(), self.interruption.awaited(lambda: self.progress.say(stopping)):
+            self.save()  # from the first moment there is something to continue from
+            self.run.describe()
+            self.progress.start(self.position.step, self.steps)
             while not self.finished:
                 self._train_epoch()
                 self.save()

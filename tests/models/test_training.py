@@ -88,6 +88,15 @@ def test_a_run_stopped_by_ctrl_c_continues_to_the_same_bits(make_trainer, steps)
     assert len(continued.clock.epochs) == 2
 
 
+def test_one_process_at_a_time_trains_in_a_folder(make_trainer):
+    trainer = make_trainer()
+    with trainer.run.held(), pytest.raises(RunError, match=r"another process is training in .*run; .*--resume"):
+        trainer.train()
+    assert not (trainer.run.directory / LAST).exists()
+    trainer.run.create()  # what the lock leaves behind is nobody's work
+    assert trainer.train()
+
+
 def test_the_second_ctrl_c_stops_at_once():
     interruption = Interruption()
     notices = []
@@ -127,9 +136,14 @@ def test_a_run_killed_within_epochs_ends_with_the_files_of_one_that_was_not(tmp_
         command = train_command("--resume", killed)
     assert any(step % 75 for step in steps), f"never killed within an epoch: {steps}"
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
+    assert files_of(killed) == files_of(whole)
     for path in whole.glob("*.safetensors"):
         assert path.read_bytes() == (killed / path.name).read_bytes(), path.name
+
+
+def files_of(folder):
+    """The names of all files but the lock, which a killed process leaves behind."""
+    return {path.name for path in folder.iterdir()} - {".lock"}
 
 
 def step_of(folder):
