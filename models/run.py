@@ -12,7 +12,7 @@
 ``attention.png``         what the model attends to in a few sentences, if it has attention
 ``evaluation.json``       what evaluate has measured, by split: test, valid
 ``bleu_by_length_S.png``  its BLEU by source length on the split S
-``.lock``                 held by the process that trains
+``.lock``                 held by a process while it trains
 ========================  ============================================================================================
 
 Every file is written whole or not at all.
