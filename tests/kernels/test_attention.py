@@ -67,6 +67,41 @@ def test_equals_its_formulas(seed, size, dtype, causal, kind):
         np.testing.assert_allclose(ours, expected, rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
 
 
+def parts_of_a_projection(values, heads):
+    """Queries, keys and values (B, H, L, d) where they lie in (B, L, 3 · H · d)."""
+    batch, length, size = values.shape
+    return tuple(values.reshape(batch, length, 3, heads, size // (3 * heads)).transpose(2, 0, 3, 1, 4))
+
+
+@compiled_only
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [False, True])
+def test_heads_are_read_and_written_where_they_lie(dtype, causal):
+    """Into part of a larger array, with the same bits as from copies, and nothing beside them is touched."""
+    batch, heads, length, width = 2, 3, 61, 5
+    rng = np.random.default_rng(0)
+    q, k, v = parts_of_a_projection(rng.standard_normal((batch, length, 3 * heads * width)).astype(dtype), heads)
+    g = rng.standard_normal((batch, heads, length, 2 * width)).astype(dtype)[..., ::2]  # its last axis does not adjoin
+    mask = (rng.random((length, batch)) < 0.7).T[:, None, None, :]
+    copies = [np.ascontiguousarray(x) for x in (q, k, v, g, mask)]
+    out_around = np.full((batch, length + 2, heads, width + 3), 7.0, dtype)
+    out = out_around[:, 1:-1, :, 2:-1].transpose(0, 2, 1, 3)
+    around = np.full((batch, length + 2, 3 * heads * width), 7.0, dtype)
+    gradients = parts_of_a_projection(around[:, 1:-1], heads)
+    assert all(np.shares_memory(gradient, around) for gradient in gradients)
+
+    tops, factors = attention(q, k, v, out, mask, causal=causal, scale=SCALE)
+    attention_backward(g, q, k, v, tops, factors, gradients, mask, causal=causal, scale=SCALE)
+    for found, expected in zip((out, *gradients), run(*copies, causal), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for found, expected in zip((out, *gradients), reference(q, k, v, g, mask, causal), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=TOLERANCE[dtype], atol=20 * TOLERANCE[dtype])
+    out[...] = 7.0
+    for gradient in gradients:
+        gradient[...] = 7.0
+    assert (out_around == 7.0).all() and (around == 7.0).all()
+
+
 @compiled_only
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("size", [(1, 2, 130, 70, 20, 33), (2, 1, 70, 300, 64, 16), (1, 1, 57, 57, 32, 32)])

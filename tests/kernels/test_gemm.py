@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_attn.kernels import gemm as gemm_module
-from tinygrad_attn.kernels import gemm_codegen
+from tinygrad_attn.kernels import gemm_tile
 from tinygrad_attn.kernels.gemm import gemm
 from tinygrad_attn.kernels.jit import get_num_threads
 
@@ -195,13 +195,13 @@ def test_infinities_and_nans_arrive(through_kernel, monkeypatch):
     assert np.isnan(result[0]).all() and np.isposinf(result[1]).all() and (result[2] == 2).all()
 
 
-@pytest.mark.parametrize("name", gemm_codegen.ACTIVATIONS)
+@pytest.mark.parametrize("name", gemm_tile.ACTIVATIONS)
 @examples
 @given(st.lists(st.floats(width=32), min_size=1, max_size=40))
 def test_activation_equals_its_twin_in_numpy(name, values):
     x = np.array([values], np.float32)
     a, b = np.zeros((3, 1), np.float32), np.zeros((1, x.size), np.float32)
-    expected = np.broadcast_to(gemm_codegen.ACTIVATIONS[name][1](x), (3, x.size))
+    expected = np.broadcast_to(gemm_tile.ACTIVATIONS[name][1](x), (3, x.size))
     np.testing.assert_array_equal(gemm(a, b, bias=x[0], activation=name), expected)
 
 

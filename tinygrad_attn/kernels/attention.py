@@ -26,12 +26,13 @@ import numba
 import numpy as np
 
 from tinygrad_attn.kernels import simd, simd_math
-from tinygrad_attn.kernels.gemm_blocks import DOUBLE, SINGLE, multiply_block, workspaces
+from tinygrad_attn.kernels.calls import call
+from tinygrad_attn.kernels.gemm_blocks import DOUBLE, SINGLE, block_product_for, workspaces
 from tinygrad_attn.kernels.jit import get_num_threads, inlined_kernel, parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.softmax import shift_of
 from tinygrad_attn.kernels.subnormals import flush_subnormals, restore_subnormals
 
-__all__ = ["attention", "attention_backward"]
+__all__ = ["adjoining", "attention", "attention_backward", "flat_mask", "weigh_row"]
 
 _SERIAL_WORK = 80**3  # multiplications up to which waking the threads costs more than they save
 _BLOCK_STRIPS = 4  # queries scored at a time, in tiles of the matrix product
@@ -58,7 +59,7 @@ def _masked_tail(x: Any, mask: Any, at: int, rest: int, scale: float) -> Any:
 
 
 @serial_kernel
-def _weigh_row(
+def weigh_row(
     scratch: Any, start: int, count: int, scale: float, mask: Any, mask_at: int, tops: Any, factors: Any, row: int
 ) -> None:
     """Products of a query with ``count`` keys become weights; their largest and 1 / sum are kept at ``row``."""
@@ -129,6 +130,7 @@ def _differentiate_row(
 def _attend_share(
     worker: int,
     workers: int,
+    product: int,
     backward: bool,
     operands: np.ndarray,
     sizes: np.ndarray,
@@ -144,11 +146,10 @@ def _attend_share(
     """One worker's share: some heads of some sequences. ``scratch`` has a row for each worker, which holds a block of
     weights, and backward, behind it, their gradients."""
     state = flush_subnormals()
-    dtype, size = workspace.dtype, workspace.itemsize
-    plan = SINGLE if size == 4 else DOUBLE
+    size = scratch.itemsize
     own = workspace.ctypes.data + worker * workspace.strides[0]
     queries, keys, width, value_width = sizes[_QUERIES], sizes[_KEYS], sizes[_WIDTH], sizes[_VALUE_WIDTH]
-    block = _BLOCK_STRIPS * plan.tile_rows
+    block = _BLOCK_STRIPS * (SINGLE.tile_rows if size == 4 else DOUBLE.tile_rows)
     scores = scratch[worker]
     gradients = scores.size // 2
     p, ds, p_row = scores.ctypes.data, scores.ctypes.data + gradients * size, keys * size
@@ -166,13 +167,13 @@ def _attend_share(
         for first in range(final, -1, -block):
             rows = min(block, queries - first)
             seen = min(keys, first + rows) if causal and (first < final or not backward) else keys
-            multiply_block(
-                dtype, plan, own, rows, seen, width,
+            call(
+                product, own, rows, seen, width,
                 q + first * q_row, q_row, size, k, size, k_row, p, p_row, 0, False, -1,
             )  # fmt: skip
             if backward:
-                multiply_block(
-                    dtype, plan, own, rows, seen, value_width,
+                call(
+                    product, own, rows, seen, value_width,
                     o + first * o_row, o_row, size, v, size, v_row, ds, p_row, 0, False, -1,
                 )  # fmt: skip
             for row in range(rows):
@@ -185,25 +186,25 @@ def _attend_share(
                     )  # fmt: skip
                     scores[gradients + start + count : gradients + start + seen] = 0.0
                 else:
-                    _weigh_row(scores, start, count, scale, mask, mask_at, tops, factors, at)
+                    weigh_row(scores, start, count, scale, mask, mask_at, tops, factors, at)
                 scores[start + count : start + seen] = 0.0
             if not backward:
-                multiply_block(
-                    dtype, plan, own, rows, value_width, seen,
+                call(
+                    product, own, rows, value_width, seen,
                     p, p_row, size, v, v_row, size, o + first * o_row, o_row, 0, False, -1,
                 )  # fmt: skip
                 continue
             dq_row, dk_row, dv_row = operands[_DQ, 3], operands[_DK, 3], operands[_DV, 3]
-            multiply_block(
-                dtype, plan, own, rows, width, seen,
+            call(
+                product, own, rows, width, seen,
                 ds, p_row, size, k, k_row, size, place[_DQ] + first * dq_row, dq_row, 0, False, -1,
             )  # fmt: skip
-            multiply_block(
-                dtype, plan, own, seen, width, rows,
+            call(
+                product, own, seen, width, rows,
                 ds, size, p_row, q + first * q_row, q_row, size, place[_DK], dk_row, 0, first < final, -1,
             )  # fmt: skip
-            multiply_block(
-                dtype, plan, own, seen, value_width, rows,
+            call(
+                product, own, seen, value_width, rows,
                 p, size, p_row, o + first * o_row, o_row, size, place[_DV], dv_row, 0, first < final, -1,
             )  # fmt: skip
     restore_subnormals(state)
@@ -212,6 +213,7 @@ def _attend_share(
 @parallel_kernel
 def _attend_in_parallel(
     workers: int,
+    product: int,
     backward: bool,
     operands: np.ndarray,
     sizes: np.ndarray,
@@ -226,8 +228,8 @@ def _attend_in_parallel(
 ) -> None:
     for worker in numba.prange(workers):
         _attend_share(
-            worker, workers, backward, operands, sizes, causal, scale, mask, mask_strides, tops, factors, scratch,
-            workspace,
+            np.int64(worker), workers, product, backward, operands, sizes, causal, scale, mask, mask_strides, tops,
+            factors, scratch, workspace,
         )  # fmt: skip
 
 
@@ -265,7 +267,7 @@ def attention(
         out[...] = 0.0
         tops[...], factors[...] = -math.inf, 0.0
         return tops, factors
-    _attend(False, [_adjoining(q), _adjoining(k), _adjoining(v), out], mask, causal, scale, tops, factors)
+    _attend(False, [adjoining(q), adjoining(k), adjoining(v), out], mask, causal, scale, tops, factors)
     return tops, factors
 
 
@@ -291,11 +293,11 @@ def attention_backward(
         for gradient in gradients:
             gradient[...] = 0.0
         return
-    operands = [_adjoining(q), _adjoining(k), _adjoining(v), _adjoining(g), *gradients]
+    operands = [adjoining(q), adjoining(k), adjoining(v), adjoining(g), *gradients]
     _attend(True, operands, mask, causal, scale, tops, factors)
 
 
-def _adjoining(array: np.ndarray) -> np.ndarray:
+def adjoining(array: np.ndarray) -> np.ndarray:
     return array if array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
 
 
@@ -311,28 +313,22 @@ def _attend(
     q, _, v = arrays[:3]
     batch, heads, queries, width = q.shape
     keys, value_width = v.shape[2:]
-    if mask is None:
-        mask = _everything(keys)
-    elif mask.shape[-1:] != (keys,) or not mask.flags.c_contiguous:
-        mask = np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:-1], keys)))
-    mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
     table = np.array([(a.__array_interface__["data"][0], *a.strides[:3]) for a in arrays], np.int64)
-    workspace = workspaces.get(q.dtype)
     work = batch * heads * queries * keys * (width + value_width)
     workers = 1 if work <= _SERIAL_WORK else get_num_threads()
     rows = min(queries, _BLOCK_STRIPS * (SINGLE if q.itemsize == 4 else DOUBLE).tile_rows)
     arguments = (
+        block_product_for(q.itemsize),
         backward,
         table,
         np.array((batch, heads, queries, keys, width, value_width), np.int64),
         causal,
         scale,
-        mask.reshape(-1),
-        np.array([0 if n == 1 else s for n, s in zip(mask.shape[:3], mask.strides[:3], strict=True)], np.int64),
+        *flat_mask(mask, keys),
         tops.reshape(-1),
         factors.reshape(-1),
         np.empty((workers, 2 * rows * keys), q.dtype),
-        workspace,
+        workspaces.get(),
     )
     if workers == 1:
         _attend_share(0, 1, *arguments)
@@ -340,7 +336,19 @@ def _attend(
         _attend_in_parallel(workers, *arguments)
 
 
+def flat_mask(mask: np.ndarray | None, keys: int) -> tuple[np.ndarray, np.ndarray]:
+    """The elements of a mask that broadcasts to (B, H, L, S), and the strides from batch to batch, head to head and
+    query to query among them."""
+    if mask is None:
+        return _everything(keys)
+    if mask.shape[-1:] != (keys,) or not mask.flags.c_contiguous:
+        mask = np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:-1], keys)))
+    mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
+    strides = [0 if n == 1 else s for n, s in zip(mask.shape[:3], mask.strides[:3], strict=True)]
+    return mask.reshape(-1), np.array(strides, np.int64)
+
+
 @functools.lru_cache(maxsize=64)
-def _everything(keys: int) -> np.ndarray:
+def _everything(keys: int) -> tuple[np.ndarray, np.ndarray]:
     """A mask of nothing."""
-    return np.ones(keys, np.bool_)
+    return np.ones(keys, np.bool_), np.zeros(3, np.int64)

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .gemm_blocks import describe_any_layout, multiply_in_parallel, multiply_share, workspaces
-from .gemm_codegen import ACTIVATIONS
+from .gemm_blocks import block_product_for, workspaces
+from .gemm_shares import describe_any_layout, multiply_in_parallel, multiply_share
+from .gemm_tile import ACTIVATIONS
 from .jit import get_num_threads
+from .keeping import is_kept
+from .row_products import multiply_rows
 
 __all__ = ["gemm"]
 
@@ -40,7 +43,7 @@ def gemm(
         out: (..., M, N), of a's dtype, written and returned; must not share memory with an input. Any strides, though
             a last axis that is not contiguous costs a copy.
         bias: (N,), of a's dtype.
-        activation: None, or a name in `gemm_codegen.ACTIVATIONS`: "relu".
+        activation: None, or a name in `gemm_tile.ACTIVATIONS`: "relu".
         accumulate: Add to what ``out`` holds.
 
     Raises:
@@ -48,6 +51,10 @@ def gemm(
         ValueError: Shapes do not fit, ``out`` is read-only or overlaps an input, ``accumulate`` without ``out``,
             or an unknown activation.
     """
+    if out is None and not accumulate and is_kept(b):
+        found = multiply_rows(a, b, bias, activation)
+        if found is not None:
+            return found
     if out is None and bias is None and activation is None and not accumulate and _numpy_is_best(a, b):
         return np.matmul(a, b)
     _check_operands(a, b)
@@ -74,12 +81,16 @@ def gemm(
         )
         return out
 
-    code, workspace, describe = _ACTIVATION_CODES[activation], workspaces.get(dtype), describe_any_layout(dtype.char)
+    code, workspace, describe = _ACTIVATION_CODES[activation], workspaces.get(), describe_any_layout(dtype.char)
+    product = block_product_for(dtype.itemsize)
     operands = np.empty((4, 5), np.int64)
     for a4, b4, c4 in _in_four_dimensions(a, b, out):
         describe(a4, b4, c4, _NO_BIAS[dtype.char] if bias is None else bias, operands)
         outer, inner, rows, _ = c4.shape
-        arguments = (operands, outer * inner, inner, rows, columns, depth, bool(accumulate), code, workspace)
+        arguments = (
+            product, dtype.itemsize, operands, outer * inner, inner, rows, columns, depth, bool(accumulate), code,
+            workspace,
+        )  # fmt: skip
         if work <= _SERIAL_WORK:
             multiply_share(0, 1, *arguments)
         else:

@@ -55,7 +55,10 @@ def inlined_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile ``function`` with ``numba.prange`` spread over the pool. Called from Python only, never from a kernel."""
+    """Compile ``function`` with ``numba.prange`` spread over the pool. Called from Python only, never from a kernel.
+
+    The index of a ``prange`` has no sign: what is called with it as it is gets compiled for that, beside int64.
+    """
     compiled = _compiled(function, parallel=True)
 
     @functools.wraps(function)

@@ -11,19 +11,17 @@ rows are multiplied along with it.
 
 from __future__ import annotations
 
-import functools
-import threading
 from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core.typing.templates import signature
 
-from tinygrad_attn.kernels import simd
-from tinygrad_attn.kernels.gemm_codegen import multiply_tile, pack_b, tile_shape
+from tinygrad_attn.kernels.calls import address_of, call
+from tinygrad_attn.kernels.gemm_emitter import tile_shape
+from tinygrad_attn.kernels.gemm_pack import pack_b
+from tinygrad_attn.kernels.gemm_tile import multiply_tile
 from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.keeping import packed_once
 
 __all__ = ["multiply_packed", "pack", "product_for"]
 
@@ -43,11 +41,17 @@ def _pack_panels(matrix: int, row: int, column: int, columns: int, packed: Any, 
 @parallel_kernel
 def _pack_parallel(matrix: int, row: int, column: int, columns: int, packed: Any) -> None:
     for panel in numba.prange(len(packed)):
-        _pack_panels(matrix, row, column, columns, packed, panel, panel + 1)
+        first = np.int64(panel)
+        _pack_panels(matrix, row, column, columns, packed, first, first + 1)
 
 
 def pack(matrix: np.ndarray) -> np.ndarray:
-    """Pack a matrix (depth, columns), float32 or float64 with any strides, for `multiply_packed`."""
+    """Pack a matrix (depth, columns), float32 or float64 with any strides, for `multiply_packed`; once, if it is one of
+    those of `tinygrad_attn.kernels.keeping`."""
+    return packed_once(matrix, _pack)
+
+
+def _pack(matrix: np.ndarray) -> np.ndarray:
     depth, columns = matrix.shape
     width = tile_shape(matrix.itemsize).columns
     packed = np.empty((-(-columns // width), depth, width), matrix.dtype)
@@ -107,35 +111,11 @@ def _make_product(dtype: Any, size: int, most_rows: int) -> Any:
 
 _multiply_single = _make_product(np.float32, 4, tile_shape(4).rows)
 _multiply_double = _make_product(np.float64, 8, tile_shape(8).rows)
-_compiling = threading.Lock()
 
 
-@functools.cache
 def product_for(dtype: Any) -> int:
-    """The address of the compiled product of a dtype's elements, for `multiply_packed`.
-
-    Kernels call it there, as a function of a library: compiled into each of them, the micro-kernels would take most of
-    the time to compile them. Without the JIT it is the size of an element.
-    """
-    itemsize = np.dtype(dtype).itemsize
-    if numba.config.DISABLE_JIT:
-        return itemsize
-    dispatcher: Any = _multiply_single if itemsize == 4 else _multiply_double
-    with _compiling:
-        compiled = dispatcher.get_compile_result(signature(types.none, *[types.int64] * 13))
-    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name))
-
-
-def _call_product(product: int, *arguments: int) -> None:
-    (_multiply_single if product == 4 else _multiply_double)(*arguments)
-
-
-@simd.emits(_call_product, lambda *kinds: signature(types.none, *[types.int64] * len(kinds)))
-def _emit_call_product(context: Any, builder: ir.IRBuilder, sig: Any, arguments: Any) -> ir.Value:
-    product, *arguments = arguments
-    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    builder.call(builder.inttoptr(product, kind.as_pointer()), arguments)
-    return context.get_dummy_value()
+    """The address of the product of a dtype's elements, for `multiply_packed`."""
+    return address_of(_multiply_single if np.dtype(dtype).itemsize == 4 else _multiply_double)
 
 
 @serial_kernel
@@ -167,7 +147,7 @@ def multiply_packed(
     """
     panels, depth, width = packed.shape
     size = packed.itemsize
-    _call_product(
+    call(
         product,
         a.ctypes.data + a_start * size,
         a_stride * size,
