@@ -98,10 +98,10 @@ class Bahdanau(Translator):
         """s_0 = tanh(W_s ←h_1)."""
         return State(ta.tanh(self.initial(memory.backward_state)), memory)
 
-    def step(self, state: State, token: Tensor) -> tuple[Tensor, State, Weights]:
+    def step(self, state: State, token: Tensor, *, need_weights: bool = False) -> tuple[Tensor, State, Weights]:
         """See `Translator.step`."""
         logits, state, weights = self._decode(state, token.unsqueeze(1))
-        return logits.squeeze(1), state, _by_place(weights)
+        return logits.squeeze(1), state, _by_place(weights) if need_weights else {}
 
     def _decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, Tensor]:
         """Read tokens (B, T), one after the other: logits (B, T, V), the last state, and the weights (B, T, S)."""

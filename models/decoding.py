@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from tinygrad_attn import Tensor, no_grad
+from tinygrad_attn.nn import frozen_weights
 
 from .beam import Hypothesis, beam_search
 from .config import DecodingConfig
@@ -16,6 +17,9 @@ from .interface import Translator
 from .states import Rows
 
 __all__ = ["greedy", "search", "translate"]
+
+# The share of a batch that has ended when what goes on is gathered.
+_SHARE_TO_LEAVE = 0.25
 
 Told = Callable[[int], None]
 """Told how many sentences more are translated."""
@@ -36,20 +40,25 @@ def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_leng
     with no_grad():
         state = model.start(model.encode(Tensor(source), Tensor(source_mask)))
         rows = Rows(state)
-        going_on = np.arange(len(source))
+        sentences = np.arange(len(source))
+        ended = np.zeros(len(source), dtype=bool)
         token = np.full(len(source), START, dtype=np.int64)
         for _ in range(max_length):
             logits, state, _ = model.step(state, Tensor(token))
             scores = logits.array
-            scores[:, [PAD, START]] = -np.inf  # no translation holds them
+            scores[:, PAD] = scores[:, START] = -np.inf  # no translation holds them
             token = scores.argmax(axis=-1)
-            kept = np.flatnonzero(token != END)
-            if not len(kept):
-                break
-            going_on, token = going_on[kept], token[kept]
-            for sentence, number in zip(going_on.tolist(), token.tolist(), strict=True):
-                translations[sentence].append(number)
-            state = rows.choose(state, kept)
+            ended |= token == END
+            for sentence, number, over in zip(sentences.tolist(), token.tolist(), ended.tolist(), strict=True):
+                if not over:
+                    translations[sentence].append(number)
+            # Moving the state of those that go on costs as much as some steps of those that need none.
+            if np.count_nonzero(ended) >= _SHARE_TO_LEAVE * len(ended):
+                kept = np.flatnonzero(~ended)
+                if not len(kept):
+                    break
+                state = rows.choose(state, kept)
+                sentences, token, ended = sentences[kept], token[kept], ended[kept]
     return translations
 
 
@@ -114,10 +123,11 @@ def _batches(
     was_training = model.training
     model.eval()
     try:
-        for first in range(0, len(order), size):
-            chosen = order[first : first + size]
-            yield chosen, *pad([sentences[i] for i in chosen])
-            if tell is not None:
-                tell(len(chosen))
+        with frozen_weights(model):
+            for first in range(0, len(order), size):
+                chosen = order[first : first + size]
+                yield chosen, *pad([sentences[i] for i in chosen])
+                if tell is not None:
+                    tell(len(chosen))
     finally:
         model.train(was_training)

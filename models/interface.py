@@ -26,10 +26,11 @@ class Translator(nn.Module):
 
         memory = model.encode(source, source_mask)
         state = model.start(memory)
-        logits, state, weights = model.step(state, token)
+        logits, state, _ = model.step(state, token)
 
-    Both give the same logits. What ``memory`` and ``state`` are is each model's own affair, but for one thing: every
-    tensor in a state has the batch on axis 0, so that a search can reorder its sentences.
+    Both give the same logits, and with ``need_weights`` the attention weights too. What ``memory`` and ``state`` are is
+    each model's own affair, but for one thing: every tensor in a state has the batch on axis 0, so that a search can
+    reorder its sentences.
     """
 
     def forward(
@@ -57,6 +58,11 @@ class Translator(nn.Module):
         """The decoder's state before the first token."""
         raise NotImplementedError
 
-    def step(self, state: Any, token: Tensor) -> tuple[Tensor, Any, Weights]:
-        """Read one token (B,) of each sentence: logits (B, V) of the next, the new state, and the weights (T = 1)."""
+    def step(self, state: Any, token: Tensor, *, need_weights: bool = False) -> tuple[Tensor, Any, Weights]:
+        """Read one token (B,) of each sentence.
+
+        Returns:
+            The logits (B, V) of the next token, the new state, and the weights (T = 1), which are empty without
+            ``need_weights``. The old state may be continued again, by another token.
+        """
         raise NotImplementedError

@@ -79,7 +79,7 @@ class Seq2Seq(Translator):
         """The decoder begins where the encoder ended."""
         return State(memory)
 
-    def step(self, state: State, token: Tensor) -> tuple[Tensor, State, Weights]:
+    def step(self, state: State, token: Tensor, *, need_weights: bool = False) -> tuple[Tensor, State, Weights]:
         """See `Translator.step`. There are no weights."""
         logits, state = self._decode(state, token.unsqueeze(1))
         return logits.squeeze(1), state, {}

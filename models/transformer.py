@@ -34,10 +34,8 @@ class Memory(NamedTuple):
 class State(NamedTuple):
     """The decoder between two tokens."""
 
-    layers: list[nn.DecoderLayerState]
-    """Keys and values: of the source, projected once, and of the tokens so far."""
-    padding: Tensor
-    """As in `Memory`."""
+    decoder: nn.DecoderState
+    """Every layer's keys and values: of the source, projected once, and of the tokens so far."""
     place: int
     """How many tokens were read."""
 
@@ -130,16 +128,19 @@ class Transformer(Translator):
 
     def start(self, memory: Memory) -> State:
         """Every layer's keys and values of the source."""
-        return State(self.transformer.decoder.start(memory.encoded), memory.padding, 0)
+        return State(self.transformer.decoder.start(memory.encoded, memory.padding), 0)
 
-    def step(self, state: State, token: Tensor) -> tuple[Tensor, State, Weights]:
+    def step(self, state: State, token: Tensor, *, need_weights: bool = False) -> tuple[Tensor, State, Weights]:
         """See `Translator.step`. The weights are the decoder's; those of its self-attention are over the tokens so
         far."""
-        embedded = self._embed(token.unsqueeze(1), self.target_embedding, self.target_positions, state.place)
-        with nn.record_attention_weights(self.transformer.decoder) as recorded:
-            decoded, layers = self.transformer.decoder.step(embedded, state.layers, state.padding)
-        weights = {f"decoder.{place}": weights for place, (weights,) in recorded.items()}
-        return self.output(decoded).squeeze(1), State(layers, state.padding, state.place + 1), weights
+        decoder = self.transformer.decoder
+        if need_weights:
+            with nn.record_attention_weights(decoder) as recorded:
+                logits, state, _ = self.step(state, token)
+            return logits, state, {f"decoder.{place}": weights for place, (weights,) in recorded.items()}
+        embedded = self._embed(Tensor(token.array[:, None]), self.target_embedding, self.target_positions, state.place)
+        decoded, after = decoder.step(embedded, state.decoder)
+        return self.output(decoded).squeeze(1), State(after, state.place + 1), {}
 
     def _teacher_forced(self, source: Tensor, source_mask: Tensor, target_in: Tensor) -> Tensor:
         """The logits (B, T, V), all steps at once: place t attends to the places up to t only."""

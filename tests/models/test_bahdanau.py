@@ -52,7 +52,7 @@ def test_stepping_gives_what_teacher_forcing_gives(model):
     expected, expected_weights = run(model, batch, need_weights=True)
     state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
     for t in range(batch.target_in.shape[1]):
-        logits, state, weights = model.step(state, Tensor(batch.target_in[:, t]))
+        logits, state, weights = model.step(state, Tensor(batch.target_in[:, t]), need_weights=True)
         np.testing.assert_allclose(logits.array, expected.array[:, t], rtol=0, atol=1e-12)
         np.testing.assert_allclose(
             weights["attention"].array[:, :, 0], expected_weights["attention"].array[:, :, t], rtol=0, atol=1e-12

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import translators as t
 from scripted import Scripted, sentences
 
+import tinygrad_attn as ta
+from models.bahdanau import Bahdanau
 from models.config import DecodingConfig
 from models.data import END, PAD, START
 from models.decoding import greedy, search, translate
 from models.interface import Translator
+from models.transformer import Transformer
 from tinygrad_attn import Tensor
 
 
@@ -89,3 +93,55 @@ def test_greedy_decoding_goes_on_with_unfinished_sentences_only():
     model = Scripted(table)
     assert greedy(model, *sentences(3), max_length=9) == [[4, 4], [], [4, 4, 4]]
     assert model.steps == [3, 2, 2, 1]
+
+
+def test_few_that_have_ended_stay_until_a_quarter_has():
+    table = np.zeros((8, 8, 6, 6))
+    for sentence in range(8):
+        table[sentence, :, :, 4] = 1.0
+        table[sentence, sentence, :, END] = 2.0
+    model = Scripted(table)
+    assert greedy(model, *sentences(8), max_length=9) == [[4] * length for length in range(8)]
+    assert model.steps == [8, 8, 6, 6, 4, 3, 2, 1]
+
+
+class Forgetful(Translator):
+    """A model that reads source and target anew at each step; its state is all that was read."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def encode(self, source, source_mask):
+        return source, source_mask
+
+    def start(self, memory):
+        return *memory, Tensor(np.empty((memory[0].shape[0], 0), dtype=np.int64))
+
+    def step(self, state, token):
+        source, mask, before = state
+        read = ta.cat([before, token.unsqueeze(1)], 1)
+        return self.model(source, mask, read)[:, -1], (source, mask, read), {}
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Transformer(t.SOURCE_SIZE, t.TARGET_SIZE, 16, 2, 2, 2, 32, dropout=0.0, dtype=np.float64),
+        lambda: Bahdanau(t.SOURCE_SIZE, t.TARGET_SIZE, 8, 8, dtype=np.float64),
+    ],
+    ids=["transformer", "bahdanau"],
+)
+def test_what_a_state_keeps_changes_no_translation(make, beam):
+    """Not when sentences end, one sooner than the other, nor when hypotheses change places."""
+    ta.manual_seed(1)
+    model = make()
+    t.train(model, steps=30, learning_rate=0.02)  # so that lengths differ
+    draw = np.random.default_rng(0)
+    texts = [draw.integers(4, t.SOURCE_SIZE, length).tolist() for length in (1, 2, 2, 3, 4, 5, 9)]
+    texts += [source for source, _ in t.EXAMPLES]
+    settings = DecodingConfig(batch_size=5, max_length=20, beam=beam)
+    found = translate(model, texts, settings)
+    assert found == translate(Forgetful(model), texts, settings)
+    assert len({len(translation) for translation in found}) > 2

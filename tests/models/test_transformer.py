@@ -83,18 +83,20 @@ def test_embeddings_are_as_large_as_positions():
         assert abs(embedding.weight.array.std() * 8.0 - 1.0) < 0.02
 
 
-def test_keys_and_values_are_kept():
+@pytest.mark.parametrize("recorded", [True, False])
+def test_keys_and_values_are_kept(recorded):
     model = make().eval()
     batch = t.whole_batch()
-    state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
-    for place in range(3):
-        before = state
-        _, state, _ = model.step(state, Tensor(batch.target_in[:, place]))
-        for now, earlier in zip(state.layers, before.layers, strict=True):
-            assert now.memory is earlier.memory
-            assert now.past.keys.shape == now.past.values.shape == (3, HEADS, place + 1, 2)
-            if earlier.past is not None:
-                np.testing.assert_array_equal(now.past.keys.array[:, :, :place], earlier.past.keys.array)
+    with ta.set_grad_enabled(recorded):
+        state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
+        for place in range(3):
+            before = state
+            _, state, _ = model.step(state, Tensor(batch.target_in[:, place]))
+            for now, earlier in zip(state.decoder.layers, before.decoder.layers, strict=True):
+                assert now.memory is earlier.memory
+                assert now.past.all().shape == (3, place + 1, 2 * model.d_model)
+                if earlier.past is not None:
+                    np.testing.assert_array_equal(now.past.all().array[:, :place], earlier.past.all().array)
 
 
 def test_the_defaults_are_those_of_the_base_model():

@@ -4,7 +4,7 @@ import numpy as np
 
 from models.data import collate
 from models.evaluation import token_loss
-from tinygrad_attn import Tensor, no_grad, optim
+from tinygrad_attn import Tensor, no_grad, optim, set_grad_enabled
 from tinygrad_attn.check import gradcheck
 from tinygrad_attn.serialize import load_file, save_file
 
@@ -47,7 +47,8 @@ def check_gradients(model, most=None):
 
 
 def check_steps(model, over_target=()):
-    """One token after the other gives the logits and weights of teacher forcing.
+    """One token after the other gives the logits and weights of teacher forcing, recorded or not, and whatever a state
+    was used for before.
 
     Args:
         model: in evaluation mode.
@@ -55,15 +56,23 @@ def check_steps(model, over_target=()):
     """
     batch = whole_batch()
     expected, expected_weights = run(model, batch, need_weights=True)
-    state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
-    for t in range(batch.target_in.shape[1]):
-        logits, state, weights = model.step(state, Tensor(batch.target_in[:, t]))
-        np.testing.assert_allclose(logits.array, expected.array[:, t], **EXACT)
-        assert set(weights) == {place for place in expected_weights if not place.startswith("encoder")}
-        for place, found in weights.items():
-            row = expected_weights[place].array[:, :, t]
-            row = row[..., : t + 1] if place in over_target else row
-            np.testing.assert_allclose(found.array[:, :, 0], row, **EXACT)
+    for recorded in (True, False):
+        with set_grad_enabled(recorded):
+            state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
+            for t in range(batch.target_in.shape[1]):
+                before, token = state, Tensor(batch.target_in[:, t])
+                plain, _, nothing = model.step(before, token)
+                np.testing.assert_allclose(plain.array, expected.array[:, t], **EXACT)
+                assert nothing == {}
+                _, other, _ = model.step(before, Tensor(np.full(len(batch), 5)))
+                logits, state, weights = model.step(before, token, need_weights=True)
+                model.step(other, token)
+                np.testing.assert_allclose(logits.array, expected.array[:, t], **EXACT)
+                assert set(weights) == {place for place in expected_weights if not place.startswith("encoder")}
+                for place, found in weights.items():
+                    row = expected_weights[place].array[:, :, t]
+                    row = row[..., : t + 1] if place in over_target else row
+                    np.testing.assert_allclose(found.array[:, :, 0], row, **EXACT)
 
 
 def check_padding(model):

@@ -8,6 +8,8 @@ import pytest
 import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.check import gradcheck, gradgradcheck
+from tinygrad_attn.nn.keys_values import KeysValues
+from tinygrad_attn.nn.multihead import merged_padding_mask
 
 B, T, S, D = 2, 3, 4, 3
 MASK = np.array([[True, True, False, True], [False, True, True, False]])
@@ -150,11 +152,36 @@ def multihead(**options):
 def test_keeping_keys_and_values_gives_the_same():
     layer, query, key, value = multihead(), draw(B, T, 6), draw(B, S, 6, seed=1), draw(B, S, 6, seed=2)
     whole = layer(query, key, value, key_padding_mask=~MASK)
-    kept = layer.project_keys_values(key[:, :1], value[:, :1]).extended(
-        layer.project_keys_values(key[:, 1:], value[:, 1:])
-    )
-    for one, other in zip(layer.attend(query, kept, key_padding_mask=~MASK), whole, strict=True):
+    kept = layer.project_keys_values(key, value)
+    mask = merged_padding_mask(~MASK, B, S, query.dtype)
+    for one, other in zip(layer.attend(query, kept, mask), whole, strict=True):
         np.testing.assert_allclose(one.array, other.array, rtol=1e-12)
+    plain, nothing = layer.attend(query, kept, mask, need_weights=False)
+    np.testing.assert_allclose(plain.array, whole[0].array, rtol=1e-12)
+    assert nothing is None
+
+
+def test_keys_and_values_grow_in_place_and_apart():
+    joined = [draw(B, 1, 4, seed=i) for i in range(40)]
+    expected = np.concatenate([more.array for more in joined], 1)
+    with ta.no_grad():
+        kept = KeysValues(joined[0], 1)
+        memories, shared = set(), 0
+        for t, more in enumerate(joined[1:], 2):
+            before = kept
+            kept = before.extended(more)
+            shared += np.shares_memory(kept.joined.array, before.joined.array)
+            memories.add(id(kept.joined))
+            other = before.extended(draw(B, 1, 4, seed=100))
+            assert (kept.length, other.length) == (t, t)
+            np.testing.assert_array_equal(kept.all().array, expected[:, :t])
+            np.testing.assert_array_equal(other.all().array[:, :-1], expected[:, : t - 1])
+            assert not np.shares_memory(kept.joined.array, other.joined.array)
+    assert shared >= 36 and len(memories) <= 3
+    recorded = KeysValues(joined[0], 1)
+    joined[0].requires_grad = joined[1].requires_grad = True
+    recorded.extended(joined[1]).all().sum().backward()
+    assert joined[0].grad is not None and joined[1].grad is not None
 
 
 def test_a_query_with_nothing_to_attend_to_gets_the_output_bias():
@@ -222,6 +249,12 @@ def test_complaints_of_multihead_attention():
         layer(draw(B, S, 5), x, x)
     with pytest.raises(ValueError, match=r"same batch, they have 2 and 3; batch_first is True"):
         layer(x, draw(3, S, 6), draw(3, S, 6))
+    with pytest.raises(ValueError, match=r"attend_to_past reads one place.* \(2, 4, 6\)"):
+        layer.attend_to_past(x, None)
+    with pytest.raises(ValueError, match=r"attend_to_past reads one place.* kdim and vdim are 5 and 6"):
+        multihead(kdim=5).attend_to_past(x[:, :1], None)
+    with pytest.raises(ValueError, match="same batch, they have 2 and 3"), ta.no_grad():
+        layer.attend_to_past(x[:, :1], layer.attend_to_past(draw(3, 1, 6), None)[1])
     with pytest.raises(ValueError, match=r"a value for each key, their shapes are \(2, 4, 6\) and \(2, 5, 6\)"):
         layer(x, x, draw(B, 5, 6))
     with pytest.raises(ValueError, match=r"key_padding_mask must have shape \(2, 4\), it has \(4, 2\)"):

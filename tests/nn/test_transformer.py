@@ -32,11 +32,13 @@ def test_steps_give_what_the_whole_target_gives(norm_first, batch_first):
     axis = 1 if batch_first else 0
     memory, target = (draw(B, length, D) if batch_first else draw(length, B, D) for length in (S, T))
     whole = decoder(target, memory, memory_key_padding_mask=PADDING, tgt_is_causal=True)
-    states = decoder.start(memory)
-    for t in range(T):
-        place, states = decoder.step(target.narrow(axis, t, 1), states, PADDING)
-        np.testing.assert_allclose(place.array, whole.narrow(axis, t, 1).array, rtol=1e-10, atol=1e-12)
-    assert states[0].past.keys.shape == (B, HEADS, T, D // HEADS)
+    for recorded in (True, False):
+        with ta.set_grad_enabled(recorded):
+            state = decoder.start(memory, PADDING)
+            for t in range(T):
+                place, state = decoder.step(target.narrow(axis, t, 1), state)
+                np.testing.assert_allclose(place.array, whole.narrow(axis, t, 1).array, rtol=1e-10, atol=1e-12)
+        assert state.layers[0].past.all().shape == (B, T, 2 * D)
 
 
 def test_a_causal_target_does_not_look_ahead():

@@ -4,9 +4,11 @@ from tinygrad_attn.nn import functional, init
 from tinygrad_attn.nn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.embedding import Embedding
+from tinygrad_attn.nn.freezing import frozen_weights
+from tinygrad_attn.nn.keys_values import KeysValues
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, ModuleList, Parameter, Sequential
-from tinygrad_attn.nn.multihead import KeysValues, MultiheadAttention, record_attention_weights
+from tinygrad_attn.nn.multihead import MultiheadAttention, record_attention_weights
 from tinygrad_attn.nn.norm import LayerNorm
 from tinygrad_attn.nn.positional import LearnedPositionalEncoding, SinusoidalPositionalEncoding
 from tinygrad_attn.nn.recurrent import GRU, LSTM, RNN
@@ -22,18 +24,20 @@ from tinygrad_attn.nn.scores import (
     attention,
 )
 from tinygrad_attn.nn.transformer import (
+    DecoderState,
     Transformer,
     TransformerDecoder,
     TransformerEncoder,
     generate_square_subsequent_mask,
 )
-from tinygrad_attn.nn.transformer_layers import DecoderLayerState, TransformerDecoderLayer, TransformerEncoderLayer
+from tinygrad_attn.nn.transformer_layers import TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "AdditiveScore", "ConcatScore", "DecoderLayerState", "DotScore", "Dropout", "Embedding",
+    "GRU", "LSTM", "RNN", "AdditiveScore", "ConcatScore", "DecoderState", "DotScore", "Dropout", "Embedding",
     "GRUCell", "GeneralScore", "KeysValues", "LSTMCell", "LayerNorm", "LearnedPositionalEncoding", "Linear",
     "LocationScore", "Module", "ModuleList", "MultiheadAttention", "Parameter", "RNNCell", "ScaledDotScore", "Score",
     "Sequential", "SinusoidalPositionalEncoding", "Transformer", "TransformerDecoder", "TransformerDecoderLayer",
-    "TransformerEncoder", "TransformerEncoderLayer", "attend", "attention", "functional",
+    "TransformerEncoder", "TransformerEncoderLayer", "attend", "attention", "frozen_weights",
+    "functional",
     "generate_square_subsequent_mask", "init", "record_attention_weights",
 ]  # fmt: skip

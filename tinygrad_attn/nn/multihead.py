@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tinygrad_attn.nn import init
+from tinygrad_attn.nn.keys_values import KeysValues, part
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.op import cast
@@ -18,25 +19,12 @@ from tinygrad_attn.ops.attention import multihead_attention, scaled_dot_product_
 from tinygrad_attn.ops.compare import logical_and, logical_not
 from tinygrad_attn.ops.elementwise import add, where
 from tinygrad_attn.ops.linear import linear, paired_linear
-from tinygrad_attn.ops.parts import cat, chunk, narrow
+from tinygrad_attn.ops.parts import cat, chunk
 from tinygrad_attn.ops.reduce import mean
-from tinygrad_attn.ops.shape import permute, reshape, squeeze, unsqueeze
+from tinygrad_attn.ops.shape import reshape, squeeze, transpose, unsqueeze
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-__all__ = ["KeysValues", "MultiheadAttention", "record_attention_weights"]
-
-
-class KeysValues(NamedTuple):
-    """Projected keys and values of every head: what can be attended to."""
-
-    keys: Tensor
-    """(B, heads, S, head_dim)."""
-    values: Tensor
-    """(B, heads, S, head_dim)."""
-
-    def extended(self, more: KeysValues) -> KeysValues:
-        """These and then ``more``, along S."""
-        return KeysValues(cat([self.keys, more.keys], 2), cat([self.values, more.values], 2))
+__all__ = ["MultiheadAttention", "merged_padding_mask", "record_attention_weights"]
 
 
 class MultiheadAttention(Module):
@@ -172,12 +160,13 @@ class MultiheadAttention(Module):
             if mask is None or mask.dtype == np.bool_:
                 return self.out_proj(self._heads_in_place(query, key, mask, is_causal)), None
         if query is key is value and self.in_proj_weight is not None:
-            queries, keys, values = self._projected(query, 0, 3)
-            memory = KeysValues(keys, values)
+            queries, joined = self._queries_and_joined(query)
+            memory = KeysValues(joined, joined.shape[1])
         else:
-            (queries,) = self._projected(query, 0, 1)
-            memory = self.project_keys_values(key, value)
-        return self._attend(queries, memory, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+            queries, memory = self._projected(query, 0, 1), self.project_keys_values(key, value)
+        self._check_batch(queries.shape[0], memory.joined.shape[0])
+        mask = _merged(key_padding_mask, attn_mask, is_causal, self._scores(queries, memory), query.dtype)
+        return self._attend(queries, memory, mask, need_weights, average_attn_weights, is_causal and mask is None)
 
     def _heads_in_place(self, query: Tensor, memory: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
         """What the heads give, side by side: attended where the projection of all of them has put them."""
@@ -208,23 +197,52 @@ class MultiheadAttention(Module):
                 f"{value.shape}"
             )
         if key is value and self.in_proj_weight is not None:
-            return KeysValues(*self._projected(key, 1, 3))
-        return KeysValues(*self._projected(key, 1, 2), *self._projected(value, 2, 3))
+            joined = self._projected(key, 1, 3)
+        else:
+            joined = cat([self._projected(key, 1, 2), self._projected(value, 2, 3)], -1)
+        return KeysValues(joined, joined.shape[1])
 
     def attend(
         self,
         query: Tensor,
         memory: KeysValues,
-        key_padding_mask: Any = None,
+        mask: Tensor | None = None,
         need_weights: bool = True,
-        attn_mask: Any = None,
         average_attn_weights: bool = True,
-        is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """The rest of `forward`, which has the same arguments: from queries with a batch to what is kept."""
+        """The rest of `forward`, which has the same arguments but for ``mask``, from `merged_padding_mask`: from
+        queries with a batch to what is kept."""
         self._check("query", query, self.embed_dim)
-        (queries,) = self._projected(query, 0, 1)
-        return self._attend(queries, memory, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+        queries = self._projected(query, 0, 1)
+        self._check_batch(queries.shape[0], memory.joined.shape[0])
+        return self._attend(queries, memory, mask, need_weights, average_attn_weights)
+
+    def attend_to_past(self, x: Tensor, past: KeysValues | None) -> tuple[Tensor, KeysValues]:
+        """Causal self-attention, one place of it: what `forward` with ``is_causal`` gives there.
+
+        Args:
+            x: (1, B, E), or (B, 1, E) if ``batch_first``.
+            past: what the call for the place before returned; None at the first.
+
+        Returns:
+            The output, of the shape of ``x``, and all keys and values so far.
+
+        Raises:
+            ValueError: shapes other than these, or ``kdim`` or ``vdim`` differ from E.
+        """
+        self._check("x", x, self.embed_dim)
+        if self.in_proj_weight is None or x.shape[1 if self.batch_first else 0] != 1:
+            raise ValueError(
+                f"MultiheadAttention: attend_to_past reads one place, whose keys and values are of size "
+                f"{self.embed_dim}; x has shape {x.shape}, kdim and vdim are {self.kdim} and {self.vdim}"
+            )
+        queries, joined = self._queries_and_joined(x)
+        if past is None:
+            past = KeysValues(joined, 1)
+        else:
+            self._check_batch(queries.shape[0], past.joined.shape[0])
+            past = past.extended(joined)
+        return self._attend(queries, past, None, need_weights=False)[0], past
 
     # -- projections ---------------------------------------------------------------------------------------------------
 
@@ -233,54 +251,65 @@ class MultiheadAttention(Module):
             return [self.in_proj_weight]
         return [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
 
-    def _projected(self, x: Tensor, first: int, last: int) -> list[Tensor]:
-        """``x`` as queries (0), keys (1) and values (2), from ``first`` up to ``last``: (B, heads, length, head_dim)
-        each, by one product."""
+    def _projected(self, x: Tensor, first: int, last: int) -> Tensor:
+        """``x`` as queries (0), keys (1) and values (2), from ``first`` up to ``last``, side by side by one product:
+        (B, length, (last - first) · E)."""
         if self.in_proj_weight is not None:
             weight = self._rows(self.in_proj_weight, first, last)
         else:
             weight = self._in_weights()[first]
         bias = None if self.in_proj_bias is None else self._rows(self.in_proj_bias, first, last)
-        parts = chunk(linear(x, weight, bias), last - first, -1)
-        to_heads = (0, 2, 1, 3) if self.batch_first else (1, 2, 0, 3)
-        return [permute(reshape(part, *x.shape[:2], self.num_heads, self.head_dim), *to_heads) for part in parts]
+        return self._exchanged(linear(x, weight, bias))
+
+    def _queries_and_joined(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (B, length, E), and keys and values (B, length, 2E), of one sequence."""
+        projected = self._projected(x, 0, 3)
+        return part(projected, 2, 0, self.embed_dim), part(projected, 2, self.embed_dim, 2 * self.embed_dim)
 
     def _rows(self, parameter: Tensor, first: int, last: int) -> Tensor:
         if (first, last) == (0, 3):
             return parameter
-        return narrow(parameter, 0, first * self.embed_dim, (last - first) * self.embed_dim)
+        return part(parameter, 0, first * self.embed_dim, (last - first) * self.embed_dim)
+
+    def _exchanged(self, x: Tensor) -> Tensor:
+        """From the layout of inputs and outputs to (B, length, …), or back."""
+        return x if self.batch_first else transpose(x, 0, 1)
+
+    def _scores(self, queries: Tensor, memory: KeysValues) -> tuple[int, int, int, int]:
+        """The shape of the scores."""
+        return queries.shape[0], self.num_heads, queries.shape[1], memory.length
 
     def _attend(
         self,
         queries: Tensor,
         memory: KeysValues,
-        key_padding_mask: Any,
+        mask: Tensor | None,
         need_weights: bool,
-        attn_mask: Any,
-        average_attn_weights: bool,
-        is_causal: bool,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        self._check_batch(queries.shape[0], memory.keys.shape[0])
-        scores = (*queries.shape[:3], memory.keys.shape[2])
-        mask = _merged(key_padding_mask, attn_mask, is_causal, scores, queries.dtype)
+        """Queries (B, L, E) of all heads, a mask from `_merged`, and the rest as in `forward`."""
+        dropout = self.dropout if self.training else 0.0
         weighted = need_weights or self.recorded_weights is not None
+        if not weighted and dropout == 0.0 and (mask is None or mask.dtype == np.bool_):
+            heads = multihead_attention(queries, memory.all(), mask, heads=self.num_heads, is_causal=is_causal)
+            return self.out_proj(self._exchanged(heads)), None
+        keys, values = chunk(memory.all(), 2, -1)
+        queries_of_heads, keys, values = (self._split(x) for x in (queries, keys, values))
         found = scaled_dot_product_attention(
-            queries,
-            memory.keys,
-            memory.values,
-            mask,
-            self.dropout if self.training else 0.0,
-            is_causal and mask is None,
-            need_weights=weighted,
+            queries_of_heads, keys, values, mask, dropout, is_causal, need_weights=weighted
         )
         heads, weights = found if weighted else (found, None)
         if self.recorded_weights is not None and weights is not None:
             self.recorded_weights.append(weights)
-        from_heads = permute(heads, *((0, 2, 1, 3) if self.batch_first else (2, 0, 1, 3)))
-        output = self.out_proj(reshape(from_heads, *from_heads.shape[:2], self.embed_dim))
+        output = self.out_proj(self._exchanged(reshape(transpose(heads, 1, 2), *queries.shape)))
         if not need_weights:
             return output, None
         return output, mean(weights, 1) if average_attn_weights else weights
+
+    def _split(self, part: Tensor) -> Tensor:
+        """(B, length, E) as (B, heads, length, head_dim)."""
+        return transpose(reshape(part, *part.shape[:2], self.num_heads, self.head_dim), 1, 2)
 
     def _check(self, which: str, x: Tensor, width: int) -> None:
         if x.ndim != 3 or x.shape[-1] != width:
@@ -323,6 +352,14 @@ def record_attention_weights(model: Module) -> Iterator[dict[str, list[Tensor]]]
 
 
 # -- masks -------------------------------------------------------------------------------------------------------------
+
+
+def merged_padding_mask(key_padding_mask: Any, batch: int, keys: int, dtype: Any) -> Tensor | None:
+    """A key_padding_mask (B, S) as `MultiheadAttention.attend` takes it: (B, 1, 1, S), bool and True where a query may
+    attend to a key, or floats to add to the scores; None where it keeps nothing from anybody. A decoder makes it once
+    for all its steps."""
+    mask = _merged(key_padding_mask, None, False, (batch, 1, 1, keys), dtype)
+    return None if mask is None or (mask.dtype == np.bool_ and mask.array.all()) else mask
 
 
 def _merged(

@@ -7,13 +7,13 @@ from `tinygrad_attn.nn.record_attention_weights`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, ModuleList
+from tinygrad_attn.nn.multihead import merged_padding_mask
 from tinygrad_attn.nn.norm import LayerNorm
 from tinygrad_attn.nn.transformer_layers import (
     Activation,
@@ -23,7 +23,9 @@ from tinygrad_attn.nn.transformer_layers import (
 )
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-__all__ = ["Transformer", "TransformerDecoder", "TransformerEncoder", "generate_square_subsequent_mask"]
+__all__ = [
+    "DecoderState", "Transformer", "TransformerDecoder", "TransformerEncoder", "generate_square_subsequent_mask",
+]  # fmt: skip
 
 
 def generate_square_subsequent_mask(sz: int, dtype: Any = default_dtype) -> Tensor:
@@ -53,6 +55,18 @@ class TransformerEncoder(Module):
         for layer in self.layers:
             src = layer(src, mask, src_key_padding_mask, bool(is_causal))
         return src if self.norm is None else self.norm(src)
+
+
+class DecoderState(NamedTuple):
+    """What a decoder keeps from one place of the target to the next.
+
+    Axis 0 of each tensor is B, for a beam search to reorder.
+    """
+
+    layers: list[DecoderLayerState]
+    """Of every layer."""
+    memory_mask: Tensor | None
+    """(B, 1, 1, S), as `tinygrad_attn.nn.multihead.merged_padding_mask` gives it."""
 
 
 class TransformerDecoder(Module):
@@ -87,23 +101,22 @@ class TransformerDecoder(Module):
             tgt = layer(tgt, memory, *masks, bool(tgt_is_causal), memory_is_causal)
         return tgt if self.norm is None else self.norm(tgt)
 
-    def start(self, memory: Tensor) -> list[DecoderLayerState]:
-        """Every layer's state before the first place of the target."""
-        return [layer.start(memory) for layer in self._decoder_layers()]
+    def start(self, memory: Tensor, memory_key_padding_mask: Any = None) -> DecoderState:
+        """The state before the first place of the target; arguments as in `forward`."""
+        layers = [layer.start(memory) for layer in self._decoder_layers()]
+        batch, length, _ = layers[0].memory.joined.shape
+        return DecoderState(layers, merged_padding_mask(memory_key_padding_mask, batch, length, memory.dtype))
 
-    def step(
-        self, tgt: Tensor, states: Sequence[DecoderLayerState], memory_key_padding_mask: Any = None
-    ) -> tuple[Tensor, list[DecoderLayerState]]:
-        """One place of the target, (1, B, d_model) or (B, 1, d_model), and the states after it.
+    def step(self, tgt: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """One place of the target, (1, B, d_model) or (B, 1, d_model), and the state after it.
 
-        Gives what `forward` with a causal target gives at this place, without computing the earlier ones again. In the
-        states axis 0 of each tensor is B, for a beam search to reorder.
+        Gives what `forward` with a causal target gives at this place, without computing the earlier ones again.
         """
         after = []
-        for layer, state in zip(self._decoder_layers(), states, strict=True):
-            tgt, state = layer.step(tgt, state, memory_key_padding_mask)
-            after.append(state)
-        return (tgt if self.norm is None else self.norm(tgt)), after
+        for layer, before in zip(self._decoder_layers(), state.layers, strict=True):
+            tgt, layer_state = layer.step(tgt, before, state.memory_mask)
+            after.append(layer_state)
+        return (tgt if self.norm is None else self.norm(tgt)), DecoderState(after, state.memory_mask)
 
     def _decoder_layers(self) -> list[TransformerDecoderLayer]:
         return list(self.layers)  # type: ignore[arg-type]

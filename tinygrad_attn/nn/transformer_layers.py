@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tinygrad_attn.nn.dropout import Dropout
+from tinygrad_attn.nn.keys_values import KeysValues
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module
-from tinygrad_attn.nn.multihead import KeysValues, MultiheadAttention
+from tinygrad_attn.nn.multihead import MultiheadAttention
 from tinygrad_attn.nn.norm import LayerNorm
 from tinygrad_attn.ops.activation import gelu, relu
 from tinygrad_attn.ops.elementwise import add
@@ -185,21 +186,22 @@ class TransformerDecoderLayer(TransformerLayer):
         return DecoderLayerState(self.multihead_attn.project_keys_values(memory, memory), None)
 
     def step(
-        self, tgt: Tensor, state: DecoderLayerState, memory_key_padding_mask: Any = None
+        self, tgt: Tensor, state: DecoderLayerState, memory_mask: Tensor | None = None
     ) -> tuple[Tensor, DecoderLayerState]:
         """One place, (1, B, d_model) or (B, 1, d_model): what `forward` with a causal target gives there, and the
-        state."""
-        here: list[KeysValues] = []
+        state. ``memory_mask`` is from `tinygrad_attn.nn.multihead.merged_padding_mask`."""
+        past = state.past
 
         def attend_to_past(x: Tensor) -> Tensor:
-            place = self.self_attn.project_keys_values(x, x)
-            here.append(place if state.past is None else state.past.extended(place))
-            return self.self_attn.attend(x, here[0], need_weights=False)[0]
+            nonlocal past
+            attended, past = self.self_attn.attend_to_past(x, past)
+            return attended
 
         def attend_to_memory(x: Tensor) -> Tensor:
-            return self.multihead_attn.attend(x, state.memory, memory_key_padding_mask, need_weights=False)[0]
+            return self.multihead_attn.attend(x, state.memory, memory_mask, need_weights=False)[0]
 
-        return self._in_order(tgt, attend_to_past, attend_to_memory), DecoderLayerState(state.memory, here[0])
+        after = self._in_order(tgt, attend_to_past, attend_to_memory)
+        return after, DecoderLayerState(state.memory, past)
 
     def _in_order(
         self, x: Tensor, attend_to_target: Callable[[Tensor], Tensor], attend_to_memory: Callable[[Tensor], Tensor]

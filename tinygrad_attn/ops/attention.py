@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.kernels import attention as kernels
+from tinygrad_attn.kernels.attention_step import attention_of_one
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor, floating
 from tinygrad_attn.ops.compare import logical_and, ne
@@ -324,8 +325,10 @@ def multihead_attention(
         _check_mask(mask, (*q.shape[:3], k.shape[2]), np.bool_)
     z = np.empty((*projected.shape[:2], size), projected.dtype)
     (out,) = _views(z, 1, heads, batch_first)
-    tops, factors = kernels.attention(q, k, v, out, mask, causal=is_causal, scale=_scale(size // heads))
-    return z, tops, factors
+    scale = _scale(size // heads)
+    if q.shape[2] == 1 and not is_causal:
+        return z, *attention_of_one(q, k, v, out, mask, scale=scale)
+    return z, *kernels.attention(q, k, v, out, mask, causal=is_causal, scale=scale)
 
 
 def _scale(width: int) -> float:

@@ -1,0 +1,26 @@
+"""A model whose weights stay as they are for a while."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from tinygrad_attn.kernels.keeping import keep_packed
+from tinygrad_attn.nn.module import Module
+
+__all__ = ["frozen_weights"]
+
+
+@contextlib.contextmanager
+def frozen_weights(model: Module) -> Iterator[None]:
+    """Inside, nothing writes to the model's parameters, and products of a few rows need not arrange them anew.
+
+    A decoder multiplies a few rows by the same weights at every step::
+
+        with no_grad(), frozen_weights(model):
+            ...
+
+    What it gives is the same. It holds for the calling thread; meanwhile the weights take their memory twice.
+    """
+    with keep_packed(parameter.array for parameter in model.parameters()):
+        yield
