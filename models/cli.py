@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from .errors import CommandError
+from .errors import CHECK_FAILED, USER_ERROR, CommandError
 
 __all__ = ["main"]
 
-CHECK_FAILED, USER_ERROR = 1, 2
 INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13  # as shells count the signals SIGINT and SIGPIPE
 
 

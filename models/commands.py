@@ -18,7 +18,7 @@ from .comparing import read_runs
 from .config import DecodingConfig
 from .corpus_scores import BleuSettings
 from .data import load_text
-from .errors import CommandError
+from .errors import CHECK_FAILED, CommandError
 from .evaluating import EVALUATION, evaluate_run, print_evaluation
 from .interface import Translator
 from .run import Run, RunError
@@ -86,8 +86,13 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def microscope(arguments: argparse.Namespace) -> int:
-    """Look at the forward and backward pass over one pair of sentences: as a page, as JSON, or in the terminal."""
+    """Look at the forward and backward pass over one pair of sentences: as a page, as JSON, or in the terminal.
+
+    A red badge is a failed check, unless --broken asked for it.
+    """
     from .microscope import microscope as look
+    from .microscope.check import describe_worst
+    from .microscope.gallery import GALLERY
     from .microscope.terminal import print_microscope
 
     run, model = _load(arguments.run)
@@ -97,13 +102,21 @@ def microscope(arguments: argparse.Namespace) -> int:
     found = look(model, arguments.source, arguments.target, run=run, beside=beside, broken=arguments.broken)
     if arguments.view == "term":
         print_microscope(found.data)
+    check = found.data["check"]
     if arguments.out or arguments.view == "page":
         path = arguments.out or "microscope.html"
         found.save(path)
-        check = found.data["check"]
         numbers = check["compared"] + check["recomputed"]
         verdict = f"{numbers:,} numbers checked out" if check["ok"] else f"{check['failing']:,} checks fail"
         print(f"{path}: {found.data['source']['text']} → {found.data['target']['text']}; {verdict}")
+    if arguments.broken:
+        if check["ok"]:
+            name, shows = arguments.broken, GALLERY[arguments.broken].shows
+            print(f"note: the badge is green although {name} was at work, which shows {shows}", file=sys.stderr)
+        return 0
+    if not check["ok"]:
+        print(f"error: {check['failing']:,} checks fail, the worst: {describe_worst(check)}", file=sys.stderr)
+        return CHECK_FAILED
     return 0
 
 

@@ -1,8 +1,11 @@
-"""The error of the command line, below all that raise it."""
+"""The error of the command line, and the exit codes of commands that do not succeed, below all that need them."""
 
 from __future__ import annotations
 
-__all__ = ["CommandError"]
+__all__ = ["CHECK_FAILED", "USER_ERROR", "CommandError"]
+
+CHECK_FAILED, USER_ERROR = 1, 2
+"""Exit codes, beside 0 for success."""
 
 
 class CommandError(ValueError):

@@ -88,7 +88,7 @@ class Store:
 
     def kept(self) -> tuple[dict[str, StoredArray], dict[str, Any], set[str]]:
         """The arrays that fit, the report of `models.microscope.schema.Data`, and the ids of those that do not."""
-        order = sorted(self._arrays, key=lambda number: (self._importance[number], int(number[1:])))
+        order = sorted(self._arrays, key=self._rank)
         arrays: dict[str, StoredArray] = {}
         dropped: set[str] = set()
         total = 0
@@ -101,6 +101,11 @@ class Store:
                 arrays[number] = _encoded(self._arrays[number])
         names = [self._names[number] for number in order if number in dropped]
         return arrays, {"limit": self.limit, "bytes": total, "dropped": names}, dropped
+
+    def _rank(self, number: str) -> tuple[int, bool, int]:
+        """What goes first is kept first: masks, which are small, and without which scores would be misread; then of
+        equals those that were put last, nearest to the loss."""
+        return self._importance[number], self._arrays[number].dtype.kind != "b", -int(number[1:])
 
 
 def without(dropped: set[str], tree: Any) -> Any:

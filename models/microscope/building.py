@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,11 @@ from .again import softmax
 from .arrays import Store, without
 from .check import check
 from .formulas import cell_formulas, step_formulas
-from .gallery import broken_derivative
 from .paths import find_paths
 from .schema import LIMIT, SCHEMA, Data, Paths, Sentence, Site, SiteTensor, State, Step, TapeOp, Token
 from .sites import Place, Quantity, find_places
 from .snippets import SNIPPETS
-from .tracing import Traced, greedy_translation, in_float64, trace
+from .tracing import Traced, greedy_translation, in_float64, trace, trace_broken
 
 __all__ = ["LONGEST", "build"]
 
@@ -73,7 +71,8 @@ def build(
         served: what the page needs to talk to the live server.
 
     Raises:
-        CommandError: a sentence that is empty or too long, a text without a run, or a nudge of no such weight.
+        CommandError: a sentence that is empty or too long, a text without a run, a nudge of no such weight, or a broken
+            derivative that the gallery or the model does not have.
         DataError: a sentence that is too long for the model.
     """
     model = in_float64(model)
@@ -83,8 +82,7 @@ def build(
     longest = run.config.decoding.max_length if run else LONGEST
     translation = greedy_translation(model, source_ids, min(longest, LONGEST))
     target_ids = translation if target is None else _ids(target, "target", run, run.target if run else None)
-    with broken_derivative(broken) if broken else nullcontext():
-        traced = trace(model, source_ids, target_ids)
+    traced = trace_broken(model, source_ids, target_ids, broken) if broken else trace(model, source_ids, target_ids)
     places = find_places(traced)
     source_sentence = _sentence(source_ids, run.source if run else None)
     target_sentence = _sentence(target_ids, run.target if run else None)
@@ -311,7 +309,7 @@ def _tape(traced: Traced, places: Sequence[Place]) -> tuple[list[str], list[str]
         value = call.values[0]
         floating = value.dtype.kind == "f"
         row: TapeOp = {
-            "op": call.op.name,
+            "op": traced.name(call.op),
             "module": modules.setdefault(call.module, len(modules)),
             "step": call.step,
             "line": lines.setdefault(call.line.removeprefix(_ROOT), len(lines)),
@@ -360,8 +358,8 @@ def _state(call: Call) -> State:
 
 
 def _ops(traced: Traced) -> dict[str, dict[str, Any]]:
-    used = {call.op.name: call.op for call in traced.calls}
-    return {
-        name: {"latex": op.formula, "vjp": {operand: rule.formula for operand, rule in op.rules.items()}}
-        for name, op in sorted(used.items())
+    found = {
+        traced.name(op): {"latex": op.formula, "vjp": dict(derivatives)}
+        for op, derivatives in traced.derivatives.items()
     }
+    return dict(sorted(found.items()))

@@ -20,7 +20,7 @@ from .schema import Cell, Check, Identity
 from .sites import Place
 from .tracing import Traced
 
-__all__ = ["FLOOR", "check"]
+__all__ = ["FLOOR", "check", "describe_worst"]
 
 Array = np.ndarray[Any, Any]
 
@@ -104,6 +104,19 @@ def check(traced: Traced, places: Sequence[Place], samples: int = 2, seed: int =
         "failing": len(failures),
         "failures": failures[:_FAILURES],
     }
+
+
+def describe_worst(check: Check) -> str:
+    """In one line, what of a red badge is furthest from what it should be."""
+    worst = check["failures"][0]
+    found = f"{worst['kind']} {worst['tensor']}"
+    if "call" in worst:
+        found += f" of op {worst['call']} of the tape"
+    elif worst["site"]:
+        found += f" at {worst['site']}"
+    if "expected" in worst:
+        found += f" in {worst['cell']} is {worst['found']:.6g}, should be {worst['expected']:.6g}"
+    return f"{found}, error {worst['error']:.1e}"
 
 
 def _larger(before: float, error: float) -> float:

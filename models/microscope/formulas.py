@@ -84,14 +84,14 @@ def step_formulas(score: str, local: bool, model: str) -> list[tuple[str, str | 
     context = (cells["context"][0], f"{cells['weights'][1]}, \\quad {cells['V'][1]}")
     if score == "scaled_dot_product":
         return [
-            ("product", "scores", ["Q", "K"], r"Q K^\top", f"{cells['Q'][1]}, \\quad {cells['K'][1]}"),
-            ("scale", "scores", ["Q", "K"], r"e = s\, Q K^\top", r"\overline{Q K^\top} = s\, \bar e"),
+            ("product", "scores", ["Q", "K"], r"P = Q K^\top", f"{cells['Q'][1]}, \\quad {cells['K'][1]}"),
+            ("scale", "scores", ["Q", "K"], r"e = s P, \quad s = 1/\sqrt{d}", r"\bar P = s\, \bar e"),
             ("mask", "scores", ["scores"], r"e_{tj} = -\infty \text{ where } m_{tj} = 0", r"\bar e_{tj} = 0"),
             ("softmax", "weights", ["scores"], *softmax),
             ("weighted_sum", "context", mix, *context),
             (
                 "joined", "joined", ["context"],
-                r"[c^1; \dots; c^h]", r"\bar c^i = \text{part } i \text{ of } \overline{[c^1; \dots; c^h]}",
+                r"u = [c^1; \dots; c^h]", r"\bar c^i = \text{part } i \text{ of } \bar u",
             ),
         ]  # fmt: skip
     read = ["Q"] if score == "location" else ["Q", "K"]
@@ -100,8 +100,8 @@ def step_formulas(score: str, local: bool, model: str) -> list[tuple[str, str | 
         after = [
             (
                 "concatenation", "joined", ["context"],
-                r"[s_t; E y_{t-1}; c_t]",
-                r"\bar c_t \mathrel{+}= \text{the last part of } \overline{[s_t; E y_{t-1}; c_t]}",
+                r"u_t = [s_t; E y_{t-1}; c_t]",
+                r"\bar c_t \mathrel{+=} \text{the last part of } \bar u_t",
             ),
             (
                 "attentional", "attentional", ["joined"],
@@ -113,12 +113,12 @@ def step_formulas(score: str, local: bool, model: str) -> list[tuple[str, str | 
         after = [
             (
                 "concatenation", "joined", ["context"],
-                r"[c_t; s_t]", r"\bar c_t = \text{the first part of } \overline{[c_t; s_t]}",
+                r"u_t = [c_t; s_t]", r"\bar c_t = \text{the first part of } \bar u_t",
             ),
             (
                 "attentional", "attentional", ["joined"],
-                r"\tilde s_t = \tanh(W_c [c_t; s_t] + b_c)",
-                r"\overline{[c_t; s_t]} = W_c^\top \left(\bar{\tilde s}_t \odot (1 - \tilde s_t^2)\right)",
+                r"\tilde s_t = \tanh(W_c u_t + b_c)",
+                r"\bar u_t = W_c^\top \left(\bar{\tilde s}_t \odot (1 - \tilde s_t^2)\right)",
             ),
         ]  # fmt: skip
     return [

@@ -1,7 +1,7 @@
 """Wrong derivatives on purpose: the mistakes people make, to see what catches them.
 
 Each is swapped in for as long as a ``with`` lasts, for all threads. The forward pass stays right: only a check of the
-gradient tells.
+gradient tells. A mistake may also hide, in numbers for which wrong and right are the same.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,54 +23,70 @@ from tinygrad_attn.tensor import Tensor
 
 from ..errors import CommandError
 
-__all__ = ["GALLERY", "broken_derivative"]
+__all__ = ["GALLERY", "Mistake", "broken_derivative"]
 
 Array = np.ndarray[Any, Any]
+Swapped = contextlib.AbstractContextManager[tuple[Op, ...]]
 
 _one_at_a_time = threading.RLock()
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong derivative of `GALLERY`."""
+
+    op: str
+    """The op whose derivative it gets wrong."""
+    shows: str
+    """For which numbers it differs from the right one."""
+    swap: Callable[[], Swapped]
+    """Puts it in place of the right one, and gives the ops that have it."""
+
+
 @contextlib.contextmanager
-def broken_derivative(name: str) -> Iterator[None]:
+def broken_derivative(name: str) -> Iterator[tuple[Op, ...]]:
     """Compute with a wrong derivative of `GALLERY`, inside ``unfused()``.
+
+    Yields:
+        The ops that have it: it has been at work if one of them ran.
 
     Raises:
         CommandError: no such name.
     """
     if name not in GALLERY:
         raise CommandError(f"there is no broken derivative {name!r}; there are {', '.join(GALLERY)}")
-    with _one_at_a_time, GALLERY[name]():
-        yield
+    with _one_at_a_time, GALLERY[name].swap() as ops:
+        yield ops
 
 
 @contextlib.contextmanager
-def _softmax_without_second_term() -> Iterator[None]:
+def _softmax_without_second_term() -> Iterator[tuple[Op, ...]]:
     """dL/de = α ⊙ dL/dα: as if each weight depended on its own score alone."""
-    ops = [registered_ops()[name] for name in ("softmax", "masked_softmax")]
+    ops = tuple(registered_ops()[name] for name in ("softmax", "masked_softmax"))
     right = [op.rules["input"] for op in ops]
     for op in ops:
         op.vjp("input", r"z \odot \bar z", lambda g, z: g * z, kernel=True)
     try:
-        yield
+        yield ops
     finally:
         for op, rule in zip(ops, right, strict=True):
             op.vjp("input", rule.formula, rule.function, rule.kernel)
 
 
 @contextlib.contextmanager
-def _composed_of(name: str, reference: Callable[..., Tensor]) -> Iterator[None]:
-    """Another reference for a composite op."""
+def _composed_of(name: str, reference: Callable[..., Tensor], wrong: Op) -> Iterator[tuple[Op, ...]]:
+    """Another reference for a composite op, which has the wrong op in it."""
     op = registered_ops()[name]
     right = op.reference
     assert right is not None
     op.composed_of(reference)
     try:
-        yield
+        yield (wrong,)
     finally:
         op.composed_of(right)
 
 
-def _additive_without_tanh() -> contextlib.AbstractContextManager[None]:
+def _additive_without_tanh() -> Swapped:
     """dL/d(q + k) = v dL/de: as if the tanh were not there."""
 
     def tanh(input: Array) -> Array:
@@ -81,10 +98,10 @@ def _additive_without_tanh() -> contextlib.AbstractContextManager[None]:
     def reference(query: Tensor, keys: Tensor, energy: Tensor) -> Tensor:
         return matmul(wrong(add(unsqueeze(query, 2), unsqueeze(keys, 1))), energy)
 
-    return _composed_of("additive_score", reference)
+    return _composed_of("additive_score", reference, wrong)
 
 
-def _layer_norm_gamma_outside() -> contextlib.AbstractContextManager[None]:
+def _layer_norm_gamma_outside() -> Swapped:
     """dL/dx = γ ρ (ḡ - mean ḡ - x̂ mean(ḡ ⊙ x̂)): γ belongs inside the means, with ḡ."""
 
     def normalized(x: Any, dims: tuple[int, ...], eps: float) -> tuple[Any, Any]:
@@ -124,17 +141,23 @@ def _layer_norm_gamma_outside() -> contextlib.AbstractContextManager[None]:
         shift = Tensor(0.0 * ones) if bias is None else bias
         return wrong(input, scale, shift, normalized_shape=normalized_shape, eps=eps)
 
-    return _composed_of("layer_norm", reference)
+    return _composed_of("layer_norm", reference, wrong)
 
 
 def _last(normalized_shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(range(-len(normalized_shape), 0))
 
 
-GALLERY: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
-    "softmax-without-second-term": _softmax_without_second_term,
-    "additive-without-tanh": _additive_without_tanh,
-    "layernorm-gamma-outside": _layer_norm_gamma_outside,
+GALLERY = {
+    "softmax-without-second-term": Mistake(
+        "softmax", "where the sum of weights times their gradients is not 0", _softmax_without_second_term
+    ),
+    "additive-without-tanh": Mistake("additive_score", "where tanh is not nearly its argument", _additive_without_tanh),
+    "layernorm-gamma-outside": Mistake(
+        "layer_norm",
+        "where γ differs from channel to channel, as after training; a new model's γ is 1 throughout",
+        _layer_norm_gamma_outside,
+    ),
 }
 """By name: softmax for every model that attends, the additive score for Bahdanau's and Luong's concat, layer norm for
 the Transformer."""

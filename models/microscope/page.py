@@ -6,17 +6,15 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
 from html import escape
 from typing import Any
-from xml.etree import ElementTree
-
-from latex2mathml.converter import convert
 
 from .arrays import as_json
 from .bundle import ASSETS, bundle
+from .korean import korean
+from .mathml import mathml
 
-__all__ = ["embeddable", "mathml", "render"]
+__all__ = ["embeddable", "render"]
 
 _LANGUAGES = ("en", "ko")
 _ICON = (
@@ -25,7 +23,6 @@ _ICON = (
     "%3Crect width='8' height='16' fill='%231f5fa8'/%3E"
     "%3Crect x='8' width='8' height='16' fill='%23c25608'/%3E%3C/svg%3E"
 )
-_MATHML = "{http://www.w3.org/1998/Math/MathML}"
 
 
 def render(data: Mapping[str, Any]) -> str:
@@ -46,7 +43,7 @@ def render(data: Mapping[str, Any]) -> str:
     }
     blocks = {
         "data": data,
-        "formulas": {latex: mathml(latex) for latex in sorted(_formulas(data))},
+        "formulas": _typeset(data),
         "strings": _strings(),
     }
     return "\n".join(
@@ -80,20 +77,13 @@ def embeddable(value: Any) -> str:
     return as_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-@cache
-def mathml(latex: str) -> str:
-    r"""A formula as MathML: elements of MathML alone, without styles, which the page's policy would refuse.
-
-    Raises:
-        ValueError: the formula makes something else.
-    """
-    tree = ElementTree.fromstring(convert(latex.replace(r"\mathord", "").replace(r"\mathbin", "")))
-    for node in tree.iter():
-        if not node.tag.startswith(_MATHML):
-            raise ValueError(f"mathml: {latex!r} makes an element {node.tag!r}, which is not MathML")
-        node.tag = node.tag.removeprefix(_MATHML)
-        node.attrib.pop("style", None)
-    return ElementTree.tostring(tree, encoding="unicode")
+def _typeset(data: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """By language the MathML of every formula; for Korean, of those alone that have words in them."""
+    formulas = sorted(_formulas(data))
+    return {
+        "en": {latex: mathml(latex) for latex in formulas},
+        "ko": {latex: mathml(korean(latex)) for latex in formulas if korean(latex) != latex},
+    }
 
 
 def _formulas(data: Mapping[str, Any]) -> set[str]:

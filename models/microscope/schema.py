@@ -10,8 +10,9 @@ head in the recurrent models: rows are queries, or keys for K and V, columns are
 
 What is kept: the tensors of every place of attention in full; the parameters that a cell's formula needs, the decoder's
 tensors around attention and the logits, as long as all arrays together stay below ``kept["limit"]`` bytes. Those that
-do not fit are dropped in the order of `PRIORITIES`, the last first, and named in ``kept["dropped"]``; of the tape
-shapes, norms and states are kept, never arrays.
+do not fit are dropped in the order of `PRIORITIES`, the last first, and of equals those farthest from the loss, so that
+the attention of the last layers stays; they are named in ``kept["dropped"]``. Masks go last of all. Of the tape shapes,
+norms and states are kept, never arrays.
 """
 
 from __future__ import annotations

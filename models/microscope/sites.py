@@ -367,12 +367,21 @@ def _add_outcome(traced: Traced, place: Place, users: Users, of_heads: bool) -> 
     place.steps["concatenation"] = [call for call, _ in joining]
     output = [call for call in traced.calls if call.module.endswith(".output") and call.gradients[0] is not None]
     product = next(call for call in output if call.op.name == "matmul")
-    place.quantities["attentional"] = Quantity([_complete(Part(product, 0, True))], shared=False)
+    place.quantities["attentional"] = Quantity(_complete(Part(product, 0, True)), shared=False)
     place.quantities["logits"] = Quantity([Part(output[-1], 0, False)], shared=False)
     made = place.quantities["attentional"].calls()
     place.steps["attentional"], place.steps["output"] = made, output
 
 
-def _complete(part: Part) -> Part:
-    """The output that an operand is, whose gradient is complete."""
-    return Part(part.source.call, part.source.index, False) if isinstance(part.source, Output) else part
+def _complete(part: Part) -> list[Part]:
+    """The outputs that an operand (batch, time, channels) is, whose gradients are complete.
+
+    With input feeding it joins what the steps made, each of which the next step has read, too.
+    """
+    source = part.source
+    if not isinstance(source, Output):
+        return [part]
+    if source.call.op.name != "cat" or source.call.options["dim"] != 1:
+        return [Part(source.call, source.index, False)]
+    steps = [step for step in source.call.inputs if isinstance(step, Output)]
+    return [Part(step.call, step.index, False) for step in steps]

@@ -12,14 +12,17 @@ import numpy as np
 from tinygrad_attn import unfused
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.nn.module import Module
+from tinygrad_attn.op import Op
 from tinygrad_attn.record import Call, Leaf, Record, record
 from tinygrad_attn.tensor import Tensor
 
 from ..data import END, START
 from ..decoding import greedy
+from ..errors import CommandError
 from ..interface import Translator
+from .gallery import GALLERY, broken_derivative
 
-__all__ = ["Traced", "greedy_translation", "in_float64", "trace"]
+__all__ = ["Traced", "greedy_translation", "in_float64", "trace", "trace_broken"]
 
 Array = np.ndarray[Any, Any]
 
@@ -39,6 +42,14 @@ class Traced:
     """S ids."""
     target: Sequence[int]
     """T - 1 ids, without <s> and </s>."""
+    derivatives: Mapping[Op, Mapping[str, str]]
+    """The formulas of each op's derivatives, by operand, as they were when it ran."""
+    broken: Sequence[Op] = ()
+    """The ops whose derivative was wrong on purpose."""
+
+    def name(self, op: Op) -> str:
+        """The op's name, told apart from that of the right op if it was broken."""
+        return f"broken_{op.name}" if op in self.broken else op.name
 
     @property
     def calls(self) -> list[Call]:
@@ -85,4 +96,29 @@ def trace(model: Translator, source: Sequence[int], target: Sequence[int]) -> Tr
         loss.backward()
     made_by = recorded.source_of(loss)
     assert made_by is not None and not isinstance(made_by, Leaf)
-    return Traced(model, recorded, made_by.call, logits.array[0], source, target)
+    ops = {call.op for call in recorded.calls if not call.during_backward}
+    derivatives = {op: {operand: rule.formula for operand, rule in op.rules.items()} for op in ops}
+    return Traced(model, recorded, made_by.call, logits.array[0], source, target, derivatives)
+
+
+def trace_broken(model: Translator, source: Sequence[int], target: Sequence[int], name: str) -> Traced:
+    """As `trace`, with a wrong derivative of `models.microscope.gallery.GALLERY`.
+
+    Raises:
+        CommandError: no such name, or the model does not run the op that it is of.
+    """
+
+    def attempt(name: str) -> Traced | None:
+        with broken_derivative(name) as wrong:
+            traced = trace(model, source, target)
+        traced.broken = [op for op in wrong if op in traced.derivatives]
+        return traced if traced.broken else None
+
+    traced = attempt(name)
+    if traced is None:
+        others = [other for other in GALLERY if attempt(other)]
+        raise CommandError(
+            f"{name}: this {type(model).__name__} runs no {GALLERY[name].op}, so that nothing would be wrong; "
+            + (f"of the gallery it has {' and '.join(others)}" if others else "it has nothing of the gallery")
+        )
+    return traced

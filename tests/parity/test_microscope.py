@@ -8,35 +8,16 @@ import math
 
 import numpy as np
 import pytest
+from looked_at import HEADS, LUONGS, SOURCE, TARGET, WINDOW, make, matrix
+from translators import train
 
-import tinygrad_attn as ta
-from models.bahdanau import Bahdanau
 from models.data import END, START
-from models.luong import Luong
 from models.microscope import microscope
-from models.microscope.arrays import decoded
-from models.transformer import Transformer
 
 torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 F = torch.nn.functional
 
-SOURCE, TARGET = [4, 6, 5, 7], [5, 4, 6]
-SCORES = ("dot", "scaled_dot", "general", "concat", "location")
-HEADS, SIZE = 4, 8
-
-
-def make(name):
-    ta.manual_seed(5)
-    if name == "bahdanau":
-        return Bahdanau(9, 8, 5, 6)
-    if name == "transformer":
-        model = Transformer(9, 8, d_model=SIZE, heads=HEADS, encoder_layers=2, decoder_layers=2, d_ff=12)
-        for path, parameter in model.named_parameters():
-            if "norm" in path and path.endswith("weight"):  # as in a trained model: those of 1 hide mistakes
-                parameter.array[:] = np.linspace(0.5, 2.0, SIZE)
-        return model
-    score, _, feeding = name.partition("+")
-    return Luong(9, 8, 5, 6, score=score, input_feeding=bool(feeding))
+SIZE = 8  # of the Transformer
 
 
 def keep(place, **tensors):
@@ -46,13 +27,17 @@ def keep(place, **tensors):
         place.setdefault(name, []).append(tensor)
 
 
-def attend(place, score, query, key, value, mask=None):
+def attend(place, score, query, key, value, mask=None, gaussian=None):
     """The context, from copies of K and V that no other use shares; a query row for each call."""
     query, value = query.clone(), value.clone()
     key = None if key is None else key.clone()
     scores = score(query, key)
     weights = torch.softmax(scores if mask is None else scores.masked_fill(~mask, -math.inf), -1)
-    context = weights @ value
+    mixed = weights
+    if gaussian is not None:
+        mixed = weights * gaussian
+        keep(place, gaussian=gaussian, mixed=mixed)
+    context = mixed @ value
     keep(place, Q=query, V=value, scores=scores, weights=weights, context=context)
     if key is not None:
         keep(place, K=key)
@@ -103,9 +88,22 @@ def luong_score(name, w):
     return lambda h: h, lambda q, k: scale * q @ k.transpose(1, 2)
 
 
-def run_luong(name):
+def luong_window(attention, w, states, first):
+    """Which places the steps from ``first`` on may attend to, None for all, and local-p's Gaussian."""
+    length, steps = len(SOURCE), states.shape[1]
+    places = torch.arange(length)
+    if attention == "global":
+        return None, None
+    if attention == "local-m":
+        position = torch.arange(first, first + steps).clamp(max=length - 1)[:, None]
+        return (places - position).abs() <= WINDOW, None
+    inner = torch.tanh(F.linear(states, w["position.hidden.weight"]))
+    distance = places - length * torch.sigmoid(F.linear(inner, w["position.share.weight"]))
+    return distance.detach().abs() <= WINDOW, torch.exp(-(distance**2) / (2 * (WINDOW / 2) ** 2))
+
+
+def run_luong(score_name, attention, feeding=False):
     def run(w, source, target_in):
-        score_name, _, feeding = name.partition("+")
         place = {}
         states, hidden = recurrent(torch.nn.LSTM, w, "encoder.", 5)(w["source_embedding.weight"][source][None])
         project, score = luong_score(score_name, w)
@@ -113,17 +111,27 @@ def run_luong(name):
         embedded = w["target_embedding.weight"][target_in][None]
         attentional = torch.zeros(1, 1, 6, dtype=torch.float64)
         found = []
-        for inputs in embedded.split(1, 1) if feeding else [embedded]:
+        for step, inputs in enumerate(embedded.split(1, 1) if feeding else [embedded]):
             read = torch.cat([inputs, attentional], -1) if feeding else inputs
             outputs, hidden = decoder(read, hidden)
             query = F.linear(outputs, w["score.query.weight"]) if score_name == "concat" else outputs
-            context = attend(place, score, query, project(states), states)
+            mask, gaussian = luong_window(attention, w, outputs, step)
+            context = attend(place, score, query, project(states), states, mask, gaussian)
             joined = torch.cat([context, outputs], -1)
             attentional = torch.tanh(F.linear(joined, w["combine.weight"], w["combine.bias"]))
+            keep(place, joined=joined, attentional=attentional)
             found.append(attentional)
-        return F.linear(torch.cat(found, 1)[0], w["output.weight"], w["output.bias"]), {"attention": place}
+        logits = F.linear(torch.cat(found, 1), w["output.weight"], w["output.bias"])
+        keep(place, logits=logits)
+        return logits[0], {"attention": place}
 
     return run
+
+
+def run_seq2seq(w, source, target_in):
+    _, hidden = recurrent(torch.nn.LSTM, w, "encoder.", 5)(w["source_embedding.weight"][source][None])
+    states, _ = recurrent(torch.nn.LSTM, w, "decoder.", 5)(w["target_embedding.weight"][target_in][None], hidden)
+    return F.linear(states[0], w["output.weight"], w["output.bias"]), {}
 
 
 def positions(length):
@@ -174,14 +182,18 @@ def run_transformer(w, source, target_in):
 
 RUNS = {
     "bahdanau": run_bahdanau,
+    "seq2seq": run_seq2seq,
     "transformer": run_transformer,
-    **{name: run_luong(name) for score in SCORES for name in (score, f"{score}+feeding")},
+    **{luong + feeding: run_luong(*(luong + feeding).split()[1:]) for luong in LUONGS for feeding in ("", " feeding")},
 }
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_gradients_of_the_whole_model(name):
+@pytest.mark.parametrize("steps", [0, 20])
+def test_gradients_of_the_whole_model(name, steps):
     model = make(name)
+    if steps:
+        train(model, steps, learning_rate=0.02)
     data = microscope(model, SOURCE, TARGET).data
     weights = {
         path: torch.from_numpy(array.numpy().astype(np.float64)).requires_grad_()
@@ -194,15 +206,14 @@ def test_gradients_of_the_whole_model(name):
     assert {site["id"] for site in data["sites"]} == set(places)
     for site in data["sites"]:
         for tensor, expected in places[site["id"]].items():
-            stored = site["tensors"][tensor]
             rows = tensor not in ("K", "V")
             values = torch.cat(expected, 1) if rows else expected[0]
             gradients = [part.grad for part in expected]
             gradient = torch.cat(gradients, 1) if rows else sum(gradients)
             where = f"{tensor} at {site['id']}"
-            found = decoded(data["arrays"][stored["value"]])
+            found = matrix(data, site, tensor, "value")
             np.testing.assert_allclose(found, values.detach().numpy(), rtol=1e-9, atol=1e-12, err_msg=where)
-            found = decoded(data["arrays"][stored["gradient"]])
+            found = matrix(data, site, tensor, "gradient")
             size = gradient.abs().max().item()
             assert size > 0, where
             np.testing.assert_allclose(

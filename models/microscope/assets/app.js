@@ -1,10 +1,10 @@
 // The page: a header, the tabs, and the view that is chosen.
 
-import { html, render, useEffect, useRef, useStore } from "./core.js";
+import { html, render, useLayoutEffect, useRef, useStore } from "./core.js";
 import { data } from "./data.js";
 import { LANGUAGES, language, setLanguage, t, useLanguage } from "./i18n.js";
 import { RunState } from "./live.js";
-import { select, selection, VIEWS } from "./selection.js";
+import { followLink, select, selection, VIEWS } from "./selection.js";
 import { setTheme, theme } from "./theme.js";
 import { Check } from "./views/check.js";
 import { Jacobian } from "./views/jacobian.js";
@@ -25,7 +25,7 @@ function App() {
   const all = useStore(data);
   const chosen = { ...useStore(selection), run: runs };
   const help = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     const onKeyDown = (event) => {
       if (event.target.closest("input, select, textarea") || event.altKey || event.ctrlKey || event.metaKey) return;
       if (event.key === "?") help.current.showModal();
@@ -38,7 +38,11 @@ function App() {
       event.preventDefault();
     };
     addEventListener("keydown", onKeyDown);
-    return () => removeEventListener("keydown", onKeyDown);
+    addEventListener("click", followLink);
+    return () => {
+      removeEventListener("keydown", onKeyDown);
+      removeEventListener("click", followLink);
+    };
   }, []);
   const View = SHOWN[chosen.view];
   document.title = `${t("title")} — ${all.source.text}`;

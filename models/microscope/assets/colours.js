@@ -26,7 +26,7 @@ function makeRamp({ negative, zero, positive }) {
     const share = i / steps - 1;
     const end = share < 0 ? low : high;
     const rgb = toRgb(middle.map((m, k) => m + (end[k] - m) * Math.abs(share)));
-    return { fill: `rgb(${rgb.join(" ")})`, ink: luminance(rgb) > 0.179 ? "#000000" : "#ffffff" };
+    return { fill: `#${rgb.map((c) => c.toString(16).padStart(2, "0")).join("")}`, ink: luminance(rgb) > 0.179 ? "#000000" : "#ffffff" };
   });
 }
 

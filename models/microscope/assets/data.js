@@ -1,6 +1,7 @@
 // The microscope's data (models/microscope/schema.py) as objects with the numbers at hand.
 
 import { embedded, makeStore } from "./core.js";
+import { language } from "./i18n.js";
 
 const KINDS = { float64: Float64Array, int64: BigInt64Array, bool: Uint8Array };
 
@@ -124,9 +125,9 @@ export function labels(site, axis, size) {
   return Array.from({ length: size }, (_, i) => String(i));
 }
 
-const formulas = embedded("formulas");
+const formulas = embedded("formulas"); // { en: { LaTeX: MathML }, ko: those that have words }
 
-// The MathML of a LaTeX formula; null for one that this page was made without.
+// The MathML of a LaTeX formula in the reader's language; null for one that this page was made without.
 export function mathml(latex) {
-  return formulas[latex] ?? null;
+  return formulas[language.get()]?.[latex] ?? formulas.en[latex] ?? null;
 }

@@ -27,7 +27,7 @@ export function Inspector({ site, chosen }) {
   const numbers = tensor[part];
   const name = symbol(tensor.name, part);
   return html`<section class="inspector" aria-label=${t("inspector.label")}>
-    <h3><span class=${part}>${name}</span><sub>${row},${column}</sub></h3>
+    <h2><span class=${part}>${name}</span><sub>${row},${column}</sub></h2>
     <p class="muted">${title(tensor.name, part)}<br />
       ${site.heads > 1 ? `${t("controls.head")} ${head} · ` : ""}${t(`axis.${tensor.axes[0]}`)} ${row} <${Token} text=${names.row} /> ·
       ${" "}${t(`axis.${tensor.axes[1]}`)} ${column} <${Token} text=${names.column} /></p>
@@ -42,10 +42,10 @@ function Numbers({ site, tensor, part, head, row, column, x }) {
   const size = Math.max(Math.abs(x), Math.abs(found?.value ?? 0), tensor[part].limit(), 1e-30);
   const agrees = found && (found.value === x || Math.abs(found.value - x) <= ROUNDING * size);
   return html`
-    <h4>${t("inspector.formula")}</h4>
+    <h3>${t("inspector.formula")}</h3>
     <${Formula} latex=${tensor.latex[part]} block />
     ${found
-      ? html`<h4>${t("inspector.numbers")}</h4>
+      ? html`<h3>${t("inspector.numbers")}</h3>
         <div class="expression" tabindex="0" role="region" aria-label=${t("inspector.rounded")}><span class="tag">${t("inspector.rounded")}</span> ${found.write(rounded)} ≈ <b>${rounded(found.value)}</b></div>
         <div class="expression exact" tabindex="0" role="region" aria-label=${t("inspector.exact")}><span class="tag">${t("inspector.exact")}</span> ${found.write(full)} = <b>${full(found.value)}</b></div>`
       : html`<p class="note">${t(part === "gradient" ? "inspector.arrives" : "inspector.given")}</p>`}

@@ -43,7 +43,7 @@ export function Live() {
     rerun({ source: sentence, target: wanted.trim() === "" ? null : wanted, nudge });
   };
   return html`<form class="card live" onSubmit=${submit} aria-label=${t("live.title")}>
-    <h3>${t("live.title")}</h3>
+    <h2>${t("live.title")}</h2>
     <div class="fields">
       <label class="wide">${t("live.source")}<input dir="auto" required value=${sentence} onInput=${(event) => setSentence(event.target.value)} /></label>
       <label class="wide">${t("live.target")}<input dir="auto" value=${wanted} placeholder=${t("live.target_hint")} onInput=${(event) => setWanted(event.target.value)} /></label>

@@ -10,6 +10,11 @@ import { theme } from "./theme.js";
 // A symbol as text, whatever its script; one of spaces alone would not be seen.
 export const visible = (text) => (/^\s+$/.test(text) ? text.replaceAll(/\s/g, "␣") : text);
 
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+
+// Which way a text runs, by its first letter; dir="auto" doesn't look into the symbols, each of which is set apart.
+export const direction = (text) => (RIGHT_TO_LEFT.test(text.match(/\p{L}/u)?.[0] ?? "") ? "rtl" : "ltr");
+
 export function Token({ text, kind = "" }) {
   return html`<bdi class=${`token ${kind}`}>${visible(text)}</bdi>`;
 }

@@ -13,8 +13,8 @@ const start = () => ({
   tensor: "scores", part: "gradient",
 });
 
-function read() {
-  const given = new URLSearchParams(location.hash.slice(1));
+function read(address = location.hash) {
+  const given = new URLSearchParams(address.slice(1));
   const chosen = start();
   for (const name of TEXTS) if (given.has(name)) chosen[name] = given.get(name);
   for (const name of NUMBERS) if (given.has(name)) chosen[name] = Number.parseInt(given.get(name), 10) || 0;
@@ -54,8 +54,24 @@ export function select(changes) {
   const before = selection.get();
   const chosen = within({ ...before, ...changes });
   const address = hash(changes);
-  if (address !== location.hash) history[chosen.view === before.view ? "replaceState" : "pushState"](null, "", address);
+  if (address !== location.hash) keep(chosen.view === before.view ? "replaceState" : "pushState", address);
   selection.set(chosen);
+}
+
+function keep(how, address) {
+  try {
+    history[how](null, "", address);
+  } catch {
+    // A notebook's frame has no address of its own: there the selection is not kept.
+  }
+}
+
+// A link to a selection, without the browser's help: in a notebook's frame it would load the notebook.
+export function followLink(event) {
+  const link = event.target.closest("a[href^='#view=']");
+  if (!link || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  select(read(link.getAttribute("href")));
 }
 
 addEventListener("hashchange", () => selection.set(read()));

@@ -30,22 +30,40 @@ export function drawing(width, height, theme, title, ...children) {
 }
 
 const CELL = { width: 48, height: 24 };
+const LONGEST = 160; // pixels of a label
 
-// A matrix with its numbers, labels and scale. at(row, column) gives its numbers.
-export function heatmapSvg({ title, rows, columns, at, limit, theme }) {
-  const left = 20 + 8 * Math.max(4, ...rows.map((label) => label.length));
-  const top = 64;
-  const width = Math.max(left + columns.length * CELL.width + 16, 360);
-  const height = top + rows.length * CELL.height + 40;
+// About how wide a label is: ideographs and Hangul are square.
+export function widthOf(label) {
+  return [...label].reduce((width, character) => width + (/[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uff60]/.test(character) ? 12.5 : 7.5), 0);
+}
+
+function cut(label) {
+  let short = label;
+  while (widthOf(short) > LONGEST) short = [...short].slice(0, -1).join("");
+  return short === label ? label : `${short}…`;
+}
+
+// A matrix with its numbers, labels and scale. at(row, column) gives its numbers; masked(row, column) says which are no
+// part of it, and are hatched.
+export function heatmapSvg({ title, rows, columns, at, limit, masked, theme }) {
+  const [sides, heads] = [rows.map(cut), columns.map(cut)];
+  const widest = Math.max(0, ...heads.map(widthOf));
+  const turned = widest > CELL.width - 4;
+  const left = 20 + Math.max(32, ...sides.map(widthOf));
+  const top = turned ? 54 + 0.75 * widest : 64;
+  const width = Math.max(left + heads.length * CELL.width + (turned ? 0.75 * widest : 16), 360, 24 + 1.3 * widthOf(title));
+  const height = top + sides.length * CELL.height + 40;
   const drawn = [text(title, { x: 12, y: 24, "font-size": 15, "font-weight": 600 })];
-  columns.forEach((label, j) => {
-    drawn.push(text(label, { x: left + (j + 0.5) * CELL.width, y: top - 8, "text-anchor": "middle" }));
+  if (masked && rows.some((_, i) => columns.some((__, j) => masked(i, j)))) drawn.unshift(hatching(theme));
+  heads.forEach((label, j) => {
+    const x = left + (j + 0.5) * CELL.width;
+    drawn.push(text(label, turned ? { transform: `translate(${x} ${top - 8}) rotate(-45)` } : { x, y: top - 8, "text-anchor": "middle" }));
   });
-  rows.forEach((label, i) => {
+  sides.forEach((label, i) => {
     const y = top + i * CELL.height;
     drawn.push(text(label, { x: left - 8, y: y + 16, "text-anchor": "end" }));
-    columns.forEach((_, j) => {
-      const { fill, ink } = colour(at(i, j), limit, theme);
+    heads.forEach((_, j) => {
+      const { fill, ink } = masked?.(i, j) ? { fill: "url(#masked)", ink: INK[theme] } : colour(at(i, j), limit, theme);
       const x = left + j * CELL.width;
       drawn.push(element("rect", { x, y, width: CELL.width - 1, height: CELL.height - 1, fill }));
       drawn.push(text(short(at(i, j)), { x: x + CELL.width / 2, y: y + 16, "text-anchor": "middle", fill: ink, "font-size": 11 }));
@@ -57,7 +75,12 @@ export function heatmapSvg({ title, rows, columns, at, limit, theme }) {
   }
   drawn.push(text(short(-limit), { x: left - 6, y: y + 10, "text-anchor": "end", "font-size": 11 }));
   drawn.push(text(`+${short(limit)}`, { x: left + 126, y: y + 10, "font-size": 11 }));
-  return drawing(width, height, theme, title, ...drawn);
+  return drawing(Math.ceil(width), Math.ceil(height), theme, title, ...drawn);
+}
+
+function hatching(theme) {
+  const line = element("path", { d: "M-1 5L5 -1M1 7L7 1", stroke: { light: "#c4c0b4", dark: "#4a515c" }[theme] });
+  return element("defs", {}, element("pattern", { id: "masked", width: 6, height: 6, patternUnits: "userSpaceOnUse" }, line));
 }
 
 export function saveSvg(name, svg) {

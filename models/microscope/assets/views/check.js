@@ -23,14 +23,14 @@ export function Check({ chosen }) {
   const x = tensor[part]?.at(head, row, column);
   return html`<${Controls} chosen=${chosen} />
     <${Picker} ...${{ site, tensor, part, row, column }} />
-    <section class="card"><h3><span class=${part}>${symbol(tensor.name, part)}</span><sub>${row},${column}</sub> = <span class="number" id="checked">${x === undefined ? "—" : full(x)}</span></h3>
+    <section class="card"><h2><span class=${part}>${symbol(tensor.name, part)}</span><sub>${row},${column}</sub> = <span class="number" id="checked">${x === undefined ? "—" : full(x)}</span></h2>
       <p class="muted">${title(tensor.name, part)} — <${Token} text=${names.row} /> × <${Token} text=${names.column} /></p></section>
     <div class="columns">
       <${Code} ...${{ all, site, tensor, part, head, row, column }} />
       <${Differences} ...${{ site, tensor, part, head, row, column, x }} />
     </div>
     <${Samples} all=${all} />
-    <section class="card"><h3>${t("check.data")}</h3><p>${t("check.data_words", { schema: all.schema })}</p>
+    <section class="card"><h2>${t("check.data")}</h2><p>${t("check.data_words", { schema: all.schema })}</p>
       <button type="button" class="primary" onClick=${() => download("microscope.json", new Blob([document.getElementById("data").textContent], { type: "application/json" }))}>${t("check.data_save")}</button></section>`;
 }
 
@@ -56,7 +56,7 @@ function Code({ all, site, tensor, part, head, row, column }) {
   const [copied, setCopied] = useState("");
   const found = findSnippet(all, site, tensor.name, part);
   const code = found && renderSnippet(found, site, head, row, column);
-  if (!code) return html`<section class="card"><h3>NumPy</h3><p class="note">${t(found ? "tensor.dropped" : part === "gradient" ? "inspector.arrives" : "inspector.given")}</p></section>`;
+  if (!code) return html`<section class="card"><h2>NumPy</h2><p class="note">${t(found ? "tensor.dropped" : part === "gradient" ? "inspector.arrives" : "inspector.given")}</p></section>`;
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(code);
@@ -67,7 +67,7 @@ function Code({ all, site, tensor, part, head, row, column }) {
     }
     setCopied(code);
   };
-  return html`<section class="card code"><h3>NumPy <button type="button" class="primary" onClick=${copy}>${t("check.copy")}</button> <span role="status" class="muted">${copied === code ? t("check.copied") : ""}</span></h3>
+  return html`<section class="card code"><h2>NumPy <button type="button" class="primary" onClick=${copy}>${t("check.copy")}</button> <span role="status" class="muted">${copied === code ? t("check.copied") : ""}</span></h2>
     <p>${t("check.paste")}</p>
     <${Formula} latex=${found.latex} block />
     <pre tabindex="0" role="region" aria-label=${t("check.snippet")}><code id="snippet">${code}</code></pre></section>`;
@@ -77,14 +77,14 @@ function Differences({ site, tensor, part, head, row, column, x }) {
   const whole = sampled(site, tensor, part, head, row, column);
   const local = part === "gradient" && x !== undefined ? localDifference(site, tensor.name, head, row, column) : null;
   const close = local && Math.abs(local.difference - x) <= 1e-5 * Math.max(tensor.gradient.limit(), 1e-12);
-  return html`<section class="card"><h3>${t("check.difference")}</h3>
+  return html`<section class="card"><h2>${t("check.difference")}</h2>
     <${Formula} latex=${CENTRAL} block />
     ${part === "value" && html`<p class="note">${t("check.forward_only")}</p>`}
-    ${whole && html`<h4>${t("check.whole")}</h4><dl class="facts">
+    ${whole && html`<h3>${t("check.whole")}</h3><dl class="facts">
       <dt>L(x + ε)</dt><dd class="number">${full(whole.plus)}</dd><dt>L(x − ε)</dt><dd class="number">${full(whole.minus)}</dd>
       <dt>ε</dt><dd class="number">${full(whole.eps)}</dd><dt>${t("check.central")}</dt><dd class="number" id="difference">${full(whole.difference)}</dd>
       <dt>${t("check.gradient")}</dt><dd class="number">${full(whole.gradient)}</dd><dt>${t("failures.error")}</dt><dd><${Verdict} holds=${whole.holds} /> <span class="number">${rounded(whole.error)}</span></dd></dl>`}
-    ${local ? html`<h4>${t("check.local", { next: symbol(local.next) })}</h4><p class="muted">${t("check.local_words", { next: symbol(local.next) })}</p><dl class="facts">
+    ${local ? html`<h3>${t("check.local", { next: symbol(local.next) })}</h3><p class="muted">${t("check.local_words", { next: symbol(local.next) })}</p><dl class="facts">
       <dt>ℓ(x + ε)</dt><dd class="number">${full(local.plus)}</dd><dt>ℓ(x − ε)</dt><dd class="number">${full(local.minus)}</dd>
       <dt>ε</dt><dd class="number">${full(local.eps)}</dd><dt>${t("check.central")}</dt><dd class="number" id="local-difference">${full(local.difference)}</dd>
       <dt>${t("check.gradient")}</dt><dd class="number">${full(x)}</dd><dt>${t("failures.error")}</dt><dd><${Verdict} holds=${close} /> <span class="number">${rounded(Math.abs(local.difference - x))}</span></dd></dl>`

@@ -51,21 +51,21 @@ export function Jacobian({ chosen }) {
       <button type="button" disabled=${!whatIf} onClick=${() => setTemperature(1)}>τ = 1</button>
       <span role="status">${whatIf ? html`<b class="tag-what-if">${t("jacobian.what_if")}</b> ${t("jacobian.what_if_words")}` : html`<span class="muted">${t("jacobian.as_recorded")}</span>`}</span>
     </div>
-    <section class="card"><h3>${t("jacobian.words")}</h3><${Words} ...${{ name: names[mine], alpha: alpha[mine], d: dAlpha[mine], mixture, dScore: dScore[mine], temperature }} />
+    <section class="card"><h2>${t("jacobian.words")}</h2><${Words} ...${{ name: names[mine], alpha: alpha[mine], d: dAlpha[mine], mixture, dScore: dScore[mine], temperature }} />
       <${Formula} latex=${site.tensors.scores.latex.gradient} block /></section>
     <div class="jacobian">
       <${Heatmap} name=${`${site.id}-jacobian-row${chosen.step}`} label=${t("jacobian.matrix")} caption=${html`<b>J</b> ${t("jacobian.matrix")}`} corner="J"
         rows=${names} columns=${names} at=${at} limit=${0.25 / Math.min(1, temperature)} version=${`${site.id} ${chosen.head} ${chosen.step} ${temperature} ${chosen.run}`}
         row=${mine} column=${mine} active choose=${(i) => select({ key: keys[i] })} />
       <div class="card scroll" tabindex="0" role="region" aria-label=${t("jacobian.table")}><table class="plain products"><caption>${t("jacobian.table")}</caption><thead><tr>
-        <th scope="col">${t("axis.key")}</th><th scope="col" class="number">α</th><th scope="col"><span class="hidden">α</span></th><th scope="col" class="number">∂L/∂α</th><th scope="col"><span class="hidden">∂L/∂α</span></th>
-        <th scope="col" class="number">∂L/∂α − Σα·∂L/∂α</th><th scope="col" class="number">∂L/∂e</th><th scope="col"><span class="hidden">∂L/∂e</span></th></tr></thead>
+        <th scope="col">${t("axis.key")}</th><th scope="col" class="number">α</th><th scope="col" class="number">∂L/∂α</th>
+        <th scope="col" class="number">∂L/∂α − Σα·∂L/∂α</th><th scope="col" class="number">∂L/∂e</th></tr></thead>
         <tbody>${keys.map((key, i) => html`<tr key=${key} class=${i === mine ? "in-row" : ""} onClick=${() => select({ key })}>
           <th scope="row"><a href=${hash({ key })}><${Token} text=${names[i]} /></a></th>
-          <td class="number" title=${full(alpha[i])}>${rounded(alpha[i])}</td><td class="bar-cell"><${Bar} x=${alpha[i]} limit=${mostA} oneSided /></td>
-          <td class="number" title=${full(dAlpha[i])}>${signed(dAlpha[i])}</td><td class="bar-cell"><${Bar} x=${dAlpha[i]} limit=${mostD} /></td>
+          <td class="number measured" title=${full(alpha[i])}>${rounded(alpha[i])}<${Bar} x=${alpha[i]} limit=${mostA} oneSided /></td>
+          <td class="number measured" title=${full(dAlpha[i])}>${signed(dAlpha[i])}<${Bar} x=${dAlpha[i]} limit=${mostD} /></td>
           <td class="number">${signed(dAlpha[i] - mixture)}</td>
-          <td class="number jacobian-result" title=${full(dScore[i])}>${signed(dScore[i])}</td><td class="bar-cell"><${Bar} x=${dScore[i]} limit=${mostS} /></td>
+          <td class="number measured jacobian-result" title=${full(dScore[i])}>${signed(dScore[i])}<${Bar} x=${dScore[i]} limit=${mostS} /></td>
         </tr>`)}</tbody></table>
         <p>Σ α·∂L/∂α = <span class="number">${full(mixture)}</span></p>
         ${!whatIf && html`<p><${Verdict} holds=${off <= ROUNDING * size} /> ${t("jacobian.agrees", { off: rounded(off) })}</p>`}

@@ -5,7 +5,7 @@ import { data } from "../data.js";
 import { t, useLanguage } from "../i18n.js";
 import { full, rounded } from "../numbers.js";
 import { Saving, Token, visible } from "../parts.js";
-import { drawing, element, text } from "../svg.js";
+import { drawing, element, text, widthOf } from "../svg.js";
 import { theme } from "../theme.js";
 
 // Told apart by shape and colour; the colours are Okabe and Ito's.
@@ -15,8 +15,8 @@ const SERIES = {
   recurrence: { light: "#00795a", dark: "#3ecfa3", shape: (x, y) => element("rect", { x: x - 4.5, y: y - 4.5, width: 9, height: 9 }) },
   total: { light: "#5c6470", dark: "#a5adba", shape: (x, y) => element("path", { d: `M${x - 6} ${y}H${x + 6}`, "stroke-width": 3 }) },
 };
-const HEIGHT = 340;
-const MARGIN = { left: 64, right: 16, top: 44, bottom: 76 };
+const PLOT = 220; // the height between the axes
+const LONGEST = 14; // characters of a label
 
 function decades(all) {
   const sizes = all.flatMap((paths) => Object.keys(SERIES).flatMap((name) => paths[name])).filter((x) => x > 0);
@@ -26,33 +26,38 @@ function decades(all) {
   return [Math.max(low, high - 12), Math.max(high, low + 1)];
 }
 
-function chart(paths, [low, high], look, label) {
-  const step = Math.max(30, Math.min(64, 560 / paths.tokens.length));
-  const width = MARGIN.left + step * paths.tokens.length + MARGIN.right;
-  const bottom = HEIGHT - MARGIN.bottom;
-  const x = (j) => MARGIN.left + step * (j + 0.5);
-  const y = (size) => bottom - ((Math.log10(size) - low) / (high - low)) * (bottom - MARGIN.top);
+// With its title for a file; the page has the title above it.
+function chart(paths, [low, high], look, label, titled) {
+  const names = paths.tokens.map((token) => visible(token).slice(0, LONGEST));
+  const top = titled ? 70 : 44;
+  const margin = { left: 64, right: 16, top, bottom: 34 + 6 * Math.max(...names.map((name) => name.length)) };
+  const height = margin.top + PLOT + margin.bottom;
+  const step = Math.max(26, Math.min(64, 420 / paths.tokens.length));
+  const width = margin.left + step * paths.tokens.length + margin.right;
+  const bottom = margin.top + PLOT;
+  const x = (j) => margin.left + step * (j + 0.5);
+  const y = (size) => bottom - ((Math.log10(size) - low) / (high - low)) * PLOT;
   const faint = { light: "#dcdad2", dark: "#3a3f47" }[look];
-  const drawn = [];
+  const drawn = titled ? [text(label, { x: 12, y: 24, "font-size": 13, "font-weight": 600 })] : [];
   for (let power = low; power <= high; power += Math.ceil((high - low) / 8)) {
     const at = y(10 ** power);
-    drawn.push(element("path", { d: `M${MARGIN.left} ${at}H${width - MARGIN.right}`, stroke: faint }));
-    drawn.push(text(`1e${power}`.replace("-", "−"), { x: MARGIN.left - 8, y: at + 4, "text-anchor": "end", "font-size": 11 }));
+    drawn.push(element("path", { d: `M${margin.left} ${at}H${width - margin.right}`, stroke: faint }));
+    drawn.push(text(`1e${power}`.replace("-", "−"), { x: margin.left - 8, y: at + 4, "text-anchor": "end", "font-size": 11 }));
   }
-  paths.tokens.forEach((token, j) => {
+  names.forEach((name, j) => {
     const place = `translate(${x(j) + 4} ${bottom + 14}) rotate(-40)`;
-    drawn.push(text(visible(token).slice(0, 14), { transform: place, "text-anchor": "end" }));
+    drawn.push(text(name, { transform: place, "text-anchor": "end" }));
   });
   Object.entries(SERIES).forEach(([name, { [look]: ink, shape }], i) => {
     const seen = paths[name].map((size, j) => [size, j]).filter(([size]) => size > 0 && Math.log10(size) >= low);
     const line = seen.map(([size, j], k) => `${k ? "L" : "M"}${x(j)} ${y(size)}`).join("");
     drawn.push(element("path", { d: line, fill: "none", stroke: ink, "stroke-opacity": 0.35, "stroke-width": 1.5 }));
     drawn.push(element("g", { fill: ink, stroke: ink }, ...seen.map(([size, j]) => shape(x(j), y(size)))));
-    const at = MARGIN.left + i * 118;
-    drawn.push(element("g", { fill: ink, stroke: ink }, shape(at, 20)));
-    drawn.push(text(t(`path.${name}`), { x: at + 11, y: 24 }));
+    const at = margin.left + i * 104;
+    drawn.push(element("g", { fill: ink, stroke: ink }, shape(at, margin.top - 24)));
+    drawn.push(text(t(`path.${name}`), { x: at + 11, y: margin.top - 20 }));
   });
-  return drawing(Math.max(width, MARGIN.left + 490), HEIGHT, look, label, ...drawn);
+  return drawing(Math.max(width, margin.left + 420, titled ? 24 + 1.15 * widthOf(label) : 0), height, look, label, ...drawn);
 }
 
 export function Paths() {
@@ -71,7 +76,7 @@ function Run({ paths, range, look }) {
   const svg = chart(paths, range, look, label);
   return html`<section class="card">
     <figure class="figure">
-      <figcaption><span class="figure-title">${label}</span><span class="muted">${t("summary.loss")} ${rounded(paths.loss)}</span><${Saving} name=${`paths-${paths.model}`} svg=${() => svg} /></figcaption>
+      <figcaption><span class="figure-title">${label}</span><span class="muted">${t("summary.loss")} ${rounded(paths.loss)}</span><${Saving} name=${`paths-${paths.model}`} svg=${() => chart(paths, range, look, label, true)} /></figcaption>
       <div class="scroll" tabindex="0" role="region" aria-label=${label} dangerouslySetInnerHTML=${{ __html: svg }}></div>
     </figure>
     <div class="scroll" tabindex="0" role="region" aria-label=${t("paths.table")}><table class="plain"><thead><tr><th scope="col">j</th><th scope="col">${t("axis.key")}</th>

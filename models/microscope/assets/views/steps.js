@@ -1,6 +1,6 @@
 // The six steps of attention as a strip: forward above, backward below, for one decoder step.
 
-import { html } from "../core.js";
+import { html, useState } from "../core.js";
 import { Controls } from "../controls.js";
 import { data, labels, stepTensor } from "../data.js";
 import { Formula } from "../formula.js";
@@ -11,6 +11,8 @@ import { chosenBy, hash, select } from "../selection.js";
 
 // Of a row over channels or symbols, which have no names, the largest numbers tell the most.
 const MOST = 12;
+// Of a row over keys, all can be seen; at first as many as the card shows.
+const FIRST = 16;
 
 // The walk runs forward through the decoder's steps, then backward through them, as the computation did.
 function walk(chosen, site, by) {
@@ -48,7 +50,7 @@ export function Steps({ chosen }) {
 
 function Strip({ site, chosen, part }) {
   return html`<section class=${`strip ${part} ${chosen.part === part ? "current" : ""}`} aria-label=${t(part === "value" ? "forward" : "backward")}>
-    <h3>${part === "value" ? `${t("forward")} →` : `← ${t("backward")}`}</h3>
+    <h2>${part === "value" ? `${t("forward")} →` : `← ${t("backward")}`}</h2>
     <ol>${site.steps.map((step, i) => html`<${Card} key=${step.key} ...${{ site, step, chosen, part, i }} />`)}</ol>
   </section>`;
 }
@@ -73,12 +75,15 @@ function Row({ site, tensor, chosen, part }) {
   if (!keyed && entries.length > MOST) {
     entries = entries.sort(([, a], [, b]) => Math.abs(b) - Math.abs(a)).slice(0, MOST).sort(([a], [b]) => a - b);
   }
+  const [whole, showWhole] = useState(false);
+  const shown = whole ? entries : entries.slice(0, Math.max(FIRST, keyed ? chosen.key + 1 : 0));
   const limit = numbers.limit();
   return html`
-    <div class="row-scroll" tabindex="0" role="region" aria-label=${t("steps.numbers", { name: symbol(tensor.name, part) })}>
+    <div class="row-scroll" tabindex="0" onScroll=${() => showWhole(true)} onFocusCapture=${() => showWhole(true)} role="region" aria-label=${t("steps.numbers", { name: symbol(tensor.name, part) })}>
     <table class="row"><caption class="hidden">${t("steps.numbers", { name: symbol(tensor.name, part) })}</caption><tbody>
-      ${entries.map(([j, x]) => html`<tr key=${j} class=${keyed && j === chosen.key ? "in-row" : ""} onClick=${() => select(chosenBy(tensor, part, chosen.step, j))}>
+      ${shown.map(([j, x]) => html`<tr key=${j} class=${keyed && j === chosen.key ? "in-row" : ""} onClick=${() => select(chosenBy(tensor, part, chosen.step, j))}>
         <th scope="row"><${Token} text=${names[j]} /></th><td class="bar-cell"><${Bar} x=${x} limit=${limit} /></td><td class="number" title=${full(x)}>${short(x)}</td>
-      </tr>`)}</tbody></table></div>
+      </tr>`)}</tbody></table>
+      ${shown.length < entries.length && html`<button type="button" class="quiet" onClick=${() => showWhole(true)}>${t("steps.more", { count: entries.length - shown.length })}</button>`}</div>
     <div class="muted norm">${entries.length < numbers.columns && html`${t("steps.largest", { shown: entries.length, all: numbers.columns })} · `}‖·‖ = ${rounded(norm)}</div>`;
 }

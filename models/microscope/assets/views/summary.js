@@ -6,7 +6,7 @@ import { Formula } from "../formula.js";
 import { has, t } from "../i18n.js";
 import { Live } from "../live.js";
 import { full, percent, rounded } from "../numbers.js";
-import { Bar, Token, Verdict } from "../parts.js";
+import { Bar, direction, Token, Verdict } from "../parts.js";
 import { hash } from "../selection.js";
 
 export function Summary() {
@@ -15,14 +15,14 @@ export function Summary() {
     ${all.meta.broken && html`<p class="alert" role="note"><b>${t("broken.title")}</b> ${has(`broken.${all.meta.broken}`) ? t(`broken.${all.meta.broken}`) : all.meta.broken}</p>`}
     ${all.meta.nudge && html`<p class="alert calm" role="note">${t("nudge.active", { parameter: all.meta.nudge.parameter, index: `[${all.meta.nudge.index.join(", ")}]`, by: full(all.meta.nudge.by) })}</p>`}
     <div class="columns">
-      <section class="card pair"><h3>${t("summary.pair")}</h3><${Pair} all=${all} /></section>
+      <section class="card pair"><h2>${t("summary.pair")}</h2><${Pair} all=${all} /></section>
       <${Badge} check=${all.check} />
     </div>
     ${all.meta.served && html`<${Live} />`}
-    <section class="card"><h3>${t("summary.tokens")}</h3><${Tokens} all=${all} /></section>
+    <section class="card"><h2>${t("summary.tokens")}</h2><${Tokens} all=${all} /></section>
     <div class="columns">
-      <section class="card"><h3>${t("summary.identities")}</h3><${Identities} identities=${all.check.identities} /></section>
-      <section class="card"><h3>${t("summary.model")}</h3><${Model} all=${all} /></section>
+      <section class="card"><h2>${t("summary.identities")}</h2><${Identities} identities=${all.check.identities} /></section>
+      <section class="card"><h2>${t("summary.model")}</h2><${Model} all=${all} /></section>
     </div>`;
 }
 
@@ -30,9 +30,9 @@ function Pair({ all }) {
   const wrong = all.translation.tokens.join("\n") !== all.target.tokens.join("\n");
   const line = (sentence) => sentence.tokens.map((token, i) => html`<${Token} key=${i} text=${token} />`);
   return html`<dl class="pair-list">
-    <dt>${t("summary.source")}</dt><dd dir="auto" class="sentence">${line(all.source)}</dd>
-    <dt>${t(all.meta.target_from === "given" ? "summary.target" : "summary.target_greedy")}</dt><dd dir="auto" class="sentence">${line(all.target)}</dd>
-    <dt>${t("summary.translation")}</dt><dd dir="auto" class="sentence">${line(all.translation)} ${all.meta.target_from === "given" && html`<span class=${wrong ? "verdict bad" : "verdict good"}>${wrong ? `✗ ${t("summary.differs")}` : `✓ ${t("summary.same")}`}</span>`}</dd>
+    <dt>${t("summary.source")}</dt><dd dir=${direction(all.source.text)} class="sentence">${line(all.source)}</dd>
+    <dt>${t(all.meta.target_from === "given" ? "summary.target" : "summary.target_greedy")}</dt><dd dir=${direction(all.target.text)} class="sentence">${line(all.target)}</dd>
+    <dt>${t("summary.translation")}</dt><dd dir=${direction(all.translation.text)} class="sentence">${line(all.translation)} ${all.meta.target_from === "given" && html`<span class=${wrong ? "verdict bad" : "verdict good"}>${wrong ? `✗ ${t("summary.differs")}` : `✓ ${t("summary.same")}`}</span>`}</dd>
     <dt>${t("summary.loss")}</dt><dd class="number big">${rounded(all.meta.loss)} <span class="muted">${t("summary.loss_words")}</span></dd>
   </dl>`;
 }
@@ -46,7 +46,7 @@ function Badge({ check }) {
     [held === check.identities.length, t("badge.identities", { held, count: check.identities.length })],
   ];
   return html`<section class=${`card badge ${check.ok ? "good" : "bad"}`} id="badge">
-    <h3><span class="badge-mark" aria-hidden="true">${check.ok ? "✓" : "✗"}</span> ${t(check.ok ? "badge.good" : "badge.bad")}</h3>
+    <h2><span class="badge-mark" aria-hidden="true">${check.ok ? "✓" : "✗"}</span> ${t(check.ok ? "badge.good" : "badge.bad")}</h2>
     <ul>${lines.map(([holds, words], i) => html`<li key=${i}><span class=${holds ? "good" : "bad"} aria-label=${t(holds ? "verdict.holds" : "verdict.fails")} role="img">${holds ? "✓" : "✗"}</span> ${words}</li>`)}</ul>
     ${check.unresolved > 0 && html`<p class="note">${t("badge.unresolved", { count: check.unresolved, floor: rounded(check.floor) })}</p>`}
     ${check.unknown_ops.length > 0 && html`<p class="note">${t("badge.unknown", { ops: check.unknown_ops.join(", ") })}</p>`}

@@ -95,15 +95,15 @@ function Op({ all, i }) {
   const operands = Object.keys(vjp);
   const readers = all.tape.map((other, k) => [other, k]).filter(([other]) => other.inputs.includes(i)).map(([, k]) => k);
   return html`<section class="inspector" aria-label=${t("tape.selected")}>
-    <h3>#${i} ${op.op}</h3>
+    <h2>#${i} ${op.op}</h2>
     <p class="muted">${all.modules[op.module] || "—"}${op.step === null ? "" : ` · ${t("tape.step")} ${op.step}`}<br /><code>${all.lines[op.line]}</code></p>
-    <h4>${t("inspector.formula")}</h4><${Formula} latex=${latex} block />
+    <h3>${t("inspector.formula")}</h3><${Formula} latex=${latex} block />
     ${operands.map((operand) => html`<div key=${operand} class="vjp"><span class="gradient">∂L/∂${operand}</span> <${Formula} latex=${vjp[operand]} block /></div>`)}
-    <h4>${t("tape.inputs")}</h4>
+    <h3>${t("tape.inputs")}</h3>
     <ul class="plain-list">${op.inputs.map((input, k) => html`<li key=${k}>
       ${typeof input === "number" ? html`<a href=${hash({ op: input })}>#${input} ${all.tape[input].op}</a>` : html`<code>${input ?? t("tape.constant")}</code>`}
       ${op.edges[k] !== null && op.edges[k] !== undefined && html` <span class="muted">${t("tape.sends")}</span> <span class="number">${rounded(op.edges[k])}</span>`}</li>`)}</ul>
-    <h4>${t("tape.readers")}</h4>
+    <h3>${t("tape.readers")}</h3>
     ${readers.length ? html`<ul class="plain-list">${readers.map((k) => html`<li key=${k}><a href=${hash({ op: k })}>#${k} ${all.tape[k].op}</a>
       ${all.tape[k].inputs.map((input, place) => input === i && all.tape[k].edges[place] != null && html` <span class="muted">${t("tape.receives")}</span> <span class="number">${rounded(all.tape[k].edges[place])}</span>`)}</li>`)}</ul>` : html`<p class="note">${t("tape.unread")}</p>`}
     <dl class="facts"><dt>${t("tape.norm")}</dt><dd class="number">${op.norm === null ? "—" : full(op.norm)}</dd>

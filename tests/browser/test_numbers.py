@@ -1,0 +1,216 @@
+"""The numbers in the document that Chromium shows, against a plain NumPy pass that has only the model's weights.
+
+Its derivatives are those of `plain_models`, and what one view computes from others stands here as its formula. The
+page's own data is not read.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import plain_models
+import pytest
+from looked_at import HEADS, SOURCE, TARGET, make, plain
+from translators import train
+
+from models.microscope import microscope
+
+SELF, CROSS = {"queries": len(SOURCE), "keys": len(SOURCE)}, {"queries": len(TARGET) + 1, "keys": len(SOURCE)}
+CAUSAL = {"queries": len(TARGET) + 1, "keys": len(TARGET) + 1}
+LAYERS = {
+    **{f"encoder.layers.{i}.self_attn": SELF for i in range(2)},
+    **{f"decoder.layers.{i}.self_attn": CAUSAL for i in range(2)},
+    **{f"decoder.layers.{i}.multihead_attn": CROSS for i in range(2)},
+}
+PLACES = {"bahdanau": {"attention": CROSS}, "transformer": LAYERS}
+# As the page has them below each other.
+TENSORS = {
+    "bahdanau": ["scores", "weights", "context", "Q", "K", "V", "joined", "attentional", "logits"],
+    "transformer": ["scores", "weights", "context", "Q", "K", "V", "joined"],
+}
+HEADED = {"bahdanau": 1, "transformer": HEADS}
+
+SETTLED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+OPEN_ALL = (
+    "() => document.querySelectorAll('details.matrix-pair:not([open]) > summary').forEach((each) => each.click())"
+)
+MATRICES = """() => [...document.querySelectorAll('details.matrix-pair')].map((pair) =>
+  [...pair.querySelectorAll('table.heatmap')].map((table) => [...table.tBodies[0].rows].map((row) =>
+    [...row.querySelectorAll('td')].map((cell) => [cell.title, cell.textContent]))))"""
+CARDS = """(part) => [...document.querySelectorAll(`.strip.${part} li.step`)].map((card) =>
+  [...card.querySelectorAll('table.row td.number')].map((cell) => cell.title))"""
+COLUMN = """(selector) => [...document.querySelectorAll(selector)].map((cell) => cell.title || cell.textContent)"""
+
+
+@pytest.fixture(scope="module", params=list(PLACES))
+def seen(request, browser, tmp_path_factory):
+    """A trained model's page, open in Chromium, and the same pass in plain NumPy."""
+    name = request.param
+    model = make(name)
+    train(model, steps=20, learning_rate=0.02)
+    file = tmp_path_factory.mktemp("page") / "page.html"
+    microscope(model, SOURCE, TARGET).save(file)
+    passed = plain(name), plain_models.float64_weights(model), SOURCE, TARGET
+    values = plain_models.values(*passed)
+    gradients = {
+        (place, tensor): plain_models.gradient(*passed, place, tensor, values[place, tensor].shape)
+        for place in PLACES[name]
+        for tensor in TENSORS[name]
+    }
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    page.wait_for_selector("[role=tab]")
+
+    def choose(**selection):
+        page.evaluate("(hash) => { location.hash = hash; }", "&".join(f"{k}={v}" for k, v in selection.items()))
+        page.wait_for_selector(f"#tab-{selection['view']}[aria-selected=true]")
+        page.evaluate(SETTLED)
+
+    yield SimpleNamespace(
+        name=name, page=page, choose=choose, passed=passed, value=values, gradient=gradients, heads=HEADED[name]
+    )
+    context.close()
+
+
+def number(text):
+    return float(text.replace("−", "-").replace("∞", "inf"))
+
+
+def agree(shown, expected, size=None, digits=1e-11):
+    """Numbers shown in full are equal, but for roundings in sums of terms as large as ``size``."""
+    size = np.abs(expected).max() if size is None else size
+    np.testing.assert_allclose(shown, expected, rtol=0, atol=digits * size)
+
+
+def test_every_cell_of_every_matrix(seen):
+    cells = 0
+    for place in PLACES[seen.name]:
+        for head in range(seen.heads):
+            seen.choose(view="site", site=place, head=head)
+            seen.page.evaluate(OPEN_ALL)
+            seen.page.evaluate(SETTLED)
+            pairs = seen.page.evaluate(MATRICES)
+            assert len(pairs) == len(TENSORS[seen.name])
+            for tensor, tables in zip(TENSORS[seen.name], pairs, strict=True):
+                for expected, table in zip((seen.value, seen.gradient), tables, strict=True):
+                    whole = expected[place, tensor]
+                    exact = np.array([[number(title) for title, _ in row] for row in table])
+                    agree(exact, whole[min(head, len(whole) - 1)], size=np.abs(whole).max())
+                    short = np.array([[number(text) for _, text in row] for row in table])
+                    # At least one digit; below 0.001 only one.
+                    assert (abs(short - exact) <= 0.5 * 10.0 ** np.floor(np.log10(abs(exact) + (exact == 0)))).all()
+                    cells += exact.size
+    assert cells > 600
+
+
+@pytest.mark.parametrize(("view", "selector"), [("check", "#checked"), ("site", "#recorded")])
+def test_single_cells_with_all_their_digits(seen, view, selector):
+    rng = np.random.default_rng(1)
+    for place in PLACES[seen.name]:
+        for tensor in TENSORS[seen.name]:
+            whole = seen.value[place, tensor]
+            head, row, column = (int(rng.integers(size)) for size in whole.shape)
+            cell = {
+                "key" if tensor in ("K", "V") else "step": row,
+                "key" if tensor in ("scores", "weights") else "channel": column,
+            }
+            for part, expected in (("value", whole), ("gradient", seen.gradient[place, tensor])):
+                seen.choose(view=view, site=place, head=head, tensor=tensor, part=part, **cell)
+                shown = number(seen.page.locator(selector).inner_text())
+                agree(shown, expected[head, row, column], size=np.abs(expected).max())
+
+
+def test_the_softmax_times_its_jacobian(seen):
+    for place, sizes in PLACES[seen.name].items():
+        head, row = seen.heads - 1, sizes["queries"] - 2
+        seen.choose(view="jacobian", site=place, head=head, step=row)
+        weights, for_weights, for_scores = (
+            array[place, tensor][head, row]
+            for array, tensor in ((seen.value, "weights"), (seen.gradient, "weights"), (seen.gradient, "scores"))
+        )
+        allowed = weights > 0.0
+        assert allowed.sum() == (row + 1 if sizes is CAUSAL else sizes["keys"])
+        jacobian = np.diag(weights) - np.outer(weights, weights)
+        cells = seen.page.evaluate(COLUMN, ".jacobian table.heatmap tbody td")
+        agree([number(cell) for cell in cells], jacobian[np.ix_(allowed, allowed)].ravel())
+        rows = [number(cell) for cell in seen.page.evaluate(COLUMN, "table.products tbody td.number")]
+        alpha, d_alpha, difference, d_score = np.reshape(rows, (-1, 4)).T
+        size = np.abs(for_weights).max()
+        agree(alpha, weights[allowed])
+        agree(d_alpha, for_weights[allowed])
+        # Shown with five digits.
+        expected = (for_weights - weights @ for_weights)[allowed]
+        np.testing.assert_allclose(difference, expected, rtol=5e-5, atol=1e-11 * size)
+        agree(d_score, (jacobian @ for_weights)[allowed], size)
+        agree(d_score, for_scores[allowed], size)
+
+
+def test_the_six_steps_at_one_time(seen):
+    for place, sizes in PLACES[seen.name].items():
+        head, row = seen.heads - 1, sizes["queries"] - 2
+        for part, numbers in (("value", seen.value), ("gradient", seen.gradient)):
+            seen.choose(view="steps", site=place, head=head, step=row, part=part)
+            cards = seen.page.evaluate(CARDS, part)
+            expected = six_steps(seen.name, place, numbers, part)
+            assert len(cards) == len(expected) == 6
+            for shown, whole in zip(cards, expected, strict=True):
+                line = whole[min(head, len(whole) - 1), row]
+                if len(line) > 12 and len(line) != sizes["keys"]:  # of a long row of channels the largest are shown
+                    line = line[np.sort(np.argsort(-abs(line), kind="stable")[:12])]
+                finite = np.isfinite(line)
+                np.testing.assert_array_equal(np.isfinite([number(cell) for cell in shown]), finite)
+                agree(
+                    np.array([number(cell) for cell in shown])[finite],
+                    line[finite],
+                    np.abs(whole[np.isfinite(whole)]).max(),
+                )
+
+
+def six_steps(name, place, numbers, part):
+    """What the steps make, or its gradients; without a mask, masking leaves the scores as they are."""
+    scores, weights, context, joined = (numbers[place, t] for t in ("scores", "weights", "context", "joined"))
+    if name == "bahdanau":
+        return [scores, weights, context, joined, numbers[place, "attentional"], numbers[place, "logits"]]
+    scale = 1.0 / np.sqrt(numbers[place, "Q"].shape[2])
+    product = scores / scale if part == "value" else scores * scale
+    masked = scores
+    if LAYERS[place] is CAUSAL:
+        masked = np.where(np.tri(scores.shape[1], dtype=bool), scores, -np.inf if part == "value" else 0.0)
+    return [product, scores, masked, weights, context, joined]
+
+
+def test_the_paths_to_the_encoder(seen):
+    seen.choose(view="paths")
+    columns = seen.page.evaluate(COLUMN, "table.plain tbody td.number")
+    value, score, recurrence, total, start = np.reshape([number(cell) for cell in columns], (-1, 5)).T
+    directions = ("forward", "backward") if seen.name == "bahdanau" else ("forward",)
+    states = [
+        plain_models.gradient(*seen.passed, "encoder", direction, seen.value["encoder", direction].shape)[0]
+        for direction in directions
+    ]
+    agree(total, np.linalg.norm(np.concatenate(states, axis=1), axis=1))
+    weights = seen.passed[1]
+    if seen.name == "bahdanau":
+        agree(value, np.linalg.norm(seen.gradient["attention", "V"][0], axis=1))
+        through_keys = seen.gradient["attention", "K"][0] @ weights["attention.key.weight"]
+        agree(score, np.linalg.norm(through_keys, axis=1))
+        assert (recurrence > 0.0).all() and start.any()
+    else:
+        ways = {"K": 0.0, "V": 0.0}
+        for place in PLACES["transformer"]:
+            if place.endswith("multihead_attn"):
+                _, key, of_value = np.split(weights[f"transformer.{place}.in_proj_weight"], 3)
+                for tensor, matrix in (("K", key), ("V", of_value)):
+                    joined = seen.gradient[place, tensor].swapaxes(0, 1).reshape(len(SOURCE), -1)
+                    ways[tensor] = ways[tensor] + joined @ matrix
+        agree(value, np.linalg.norm(ways["V"], axis=1))
+        agree(score, np.linalg.norm(ways["K"], axis=1))
+        assert not recurrence.any() and not start.any()
+
+
+def test_the_losses(seen):
+    seen.choose(view="summary")
+    losses = [number(cell) for cell in seen.page.evaluate(COLUMN, "td.loss")]
+    assert len(losses) == len(TARGET) + 1
+    agree(np.mean(losses), plain_models.loss(*seen.passed).real, digits=1e-12)
+    assert seen.page.locator("#badge.good").count() == 1
