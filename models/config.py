@@ -201,6 +201,14 @@ class ModelConfig(_Section):
         models=_LUONG + _TRANSFORMER,
     )
 
+    def of_this_model(self) -> dict[str, Any]:
+        """The settings that the named model has, by name."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if not field.metadata["models"] or self.name in field.metadata["models"]
+        }
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for field in dataclasses.fields(self):

@@ -99,7 +99,7 @@ def build(
         "schema": SCHEMA,  # type: ignore[typeddict-item]
         "meta": {
             "model": type(model).__name__,
-            "config": run.config.to_dict()["model"] if run else {},
+            "config": run.config.model.of_this_model() if run else {},
             "run": _name(run),
             "seed": run.config.training.seed if run else None,
             "commit": _commit(run),

@@ -73,7 +73,7 @@ class Meta(TypedDict):
     model: str
     """The class: "Bahdanau"."""
     config: dict[str, Any]
-    """The run's model section; empty for a model without a run."""
+    """Of the run's model section what this model has; empty for a model without a run."""
     run: str
     """The name of the run's folder; empty without one."""
     seed: int | None

@@ -228,6 +228,15 @@ def test_to_toml_is_a_file_that_load_config_reads(tmp_path):
     assert config.to_toml().startswith('[data]\nkind = "dates"\ndirectory = ""\n')
 
 
+def test_a_model_has_no_settings_of_the_others():
+    assert ModelConfig(name="bahdanau", hidden_size=6).of_this_model() == {
+        "name": "bahdanau", "dropout": 0.0, "embedding_size": 32, "hidden_size": 6,
+    }  # fmt: skip
+    settings = ModelConfig(name="transformer").of_this_model()
+    assert {"d_model", "heads", "positions"} <= settings.keys()
+    assert not {"hidden_size", "score", "cell"} & settings.keys()
+
+
 def test_every_registered_tokenizer_can_be_chosen():
     field = next(field for field in dataclasses.fields(DataConfig) if field.name == "tokenizer")
     assert sorted(field.metadata["choices"]) == sorted(TOKENIZERS)
