@@ -5,8 +5,8 @@
 
 read with ``load_config("run.toml", ["training.learning_rate=0.002", "data.target=ko"])``.
 
-A setting is a field of one of the sections below, a string, bool, int or float. Its type is checked, whether it comes
-from a file, the command line or Python. There is no "none": an option that is off has 0 or an empty string.
+A setting is a field of one of the sections below (see `models.setting`). There is no "none": an option that is off has
+0 or an empty string.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import math
 import os
 import tomllib
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
+
+from .setting import ConfigError, Section, Value, setting
 
 __all__ = [
     "CONFIGS",
@@ -38,97 +38,36 @@ __all__ = [
 CONFIGS = Path(__file__).parent / "configs"
 """The configs that come with the package, one file for each result in the README."""
 
-Value = str | bool | int | float
-
-
-class ConfigError(ValueError):
-    """A setting that does not exist or cannot have that value. The message names it as ``section.key``."""
-
-
-def _setting(
-    default: Value,
-    about: str,
-    *,
-    choices: tuple[str, ...] = (),
-    minimum: float = -math.inf,
-    above: float = -math.inf,
-    most: float = math.inf,
-    below: float = math.inf,
-    models: tuple[str, ...] = (),
-) -> Any:
-    """A field: its default, what it means, the values it may have, and the models it belongs to; none named is all."""
-    limits = {"choices": choices, "minimum": minimum, "above": above, "most": most, "below": below}
-    return dataclasses.field(default=default, metadata={"about": about, "models": models, **limits})
-
 
 @dataclass(frozen=True)
-class _Section:
-    """Checks every field when made. An int given for a float becomes one."""
-
-    section: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, self._checked(field, getattr(self, field.name)))
-
-    @classmethod
-    def _checked(cls, field: dataclasses.Field[Any], value: object) -> Value:
-        key, expected, limits = f"{cls.section}.{field.name}", cls.types()[field.name], field.metadata
-        if expected is float and type(value) is int:
-            value = float(value)
-        if type(value) is not expected:
-            raise ConfigError(f"{key}: expected {expected.__name__}, got {type(value).__name__} {value!r}")
-        if limits["choices"] and value not in limits["choices"]:
-            raise ConfigError(f"{key}: expected one of {', '.join(limits['choices'])}, got {value!r}")
-        if isinstance(value, (int, float)):
-            if not math.isfinite(value):
-                raise ConfigError(f"{key}: expected a finite number, got {value!r}")
-            if value < limits["minimum"]:
-                raise ConfigError(f"{key}: expected at least {limits['minimum']}, got {value!r}")
-            if value <= limits["above"]:
-                raise ConfigError(f"{key}: expected more than {limits['above']}, got {value!r}")
-            if value > limits["most"]:
-                raise ConfigError(f"{key}: expected at most {limits['most']}, got {value!r}")
-            if value >= limits["below"]:
-                raise ConfigError(f"{key}: expected less than {limits['below']}, got {value!r}")
-        return typing.cast(Value, value)
-
-    @classmethod
-    def types(cls) -> dict[str, type]:
-        """The type of each setting."""
-        hints = typing.get_type_hints(cls)
-        return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
-
-
-@dataclass(frozen=True)
-class DataConfig(_Section):
+class DataConfig(Section):
     """What is translated, and how it is cut into symbols."""
 
     section = "data"
 
-    kind: str = _setting(
+    kind: str = setting(
         "dates",
         "generated dates, letters to copy, integers to reverse, or parallel text from files",
         choices=("dates", "copy", "reverse", "parallel"),
     )
-    directory: str = _setting("", "the folder of the parallel text")
-    source: str = _setting("", "the source language: the ending of its files")
-    target: str = _setting("", "the target language: the ending of its files")
-    tokenizer: str = _setting("characters", "how text is cut into symbols", choices=("characters", "words", "bpe"))
-    lowercase: bool = _setting(False, "make all text lower case")
-    min_frequency: int = _setting(
+    directory: str = setting("", "the folder of the parallel text")
+    source: str = setting("", "the source language: the ending of its files")
+    target: str = setting("", "the target language: the ending of its files")
+    tokenizer: str = setting("characters", "how text is cut into symbols", choices=("characters", "words", "bpe"))
+    lowercase: bool = setting(False, "make all text lower case")
+    min_frequency: int = setting(
         1, "rarer symbols of the training text are unknown; bpe makes no symbol of a rarer pair", minimum=1
     )
-    vocabulary_size: int = _setting(0, "the most symbols of a language; 0 sets no limit, but bpe needs one", minimum=0)
-    shared_vocabulary: bool = _setting(False, "source and target have one vocabulary, of both sides")
-    max_length: int = _setting(100, "training pairs with more symbols on a side are left out", minimum=1)
-    train_size: int = _setting(10_000, "generated training pairs", minimum=1)
-    valid_size: int = _setting(1_000, "generated validation pairs", minimum=1)
-    test_size: int = _setting(2_000, "generated test pairs", minimum=1)
-    seed: int = _setting(0, "seed of the generated pairs", minimum=0)
-    shortest: int = _setting(6, "the least symbols to copy or reverse", minimum=1)
-    longest: int = _setting(15, "the most symbols to copy or reverse, in training and validation", minimum=2)
-    longest_test: int = _setting(15, "the most symbols to copy or reverse, in the test set", minimum=2)
+    vocabulary_size: int = setting(0, "the most symbols of a language; 0 sets no limit, but bpe needs one", minimum=0)
+    shared_vocabulary: bool = setting(False, "source and target have one vocabulary, of both sides")
+    max_length: int = setting(100, "training pairs with more symbols on a side are left out", minimum=1)
+    train_size: int = setting(10_000, "generated training pairs", minimum=1)
+    valid_size: int = setting(1_000, "generated validation pairs", minimum=1)
+    test_size: int = setting(2_000, "generated test pairs", minimum=1)
+    seed: int = setting(0, "seed of the generated pairs", minimum=0)
+    shortest: int = setting(6, "the least symbols to copy or reverse", minimum=1)
+    longest: int = setting(15, "the most symbols to copy or reverse, in training and validation", minimum=2)
+    longest_test: int = setting(15, "the most symbols to copy or reverse, in the test set", minimum=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,46 +94,46 @@ _LUONG, _TRANSFORMER = ("luong",), ("transformer",)
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which model, and its sizes. A setting of another model than the named one must keep its default."""
 
     section = "model"
 
-    name: str = _setting("bahdanau", "the model", choices=(*_RECURRENT, *_TRANSFORMER))
-    dropout: float = _setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)
-    embedding_size: int = _setting(32, "width of the embeddings", minimum=1, models=_RECURRENT)
-    hidden_size: int = _setting(64, "width of the recurrent states", minimum=1, models=_RECURRENT)
-    cell: str = _setting("lstm", "the recurrent layers", choices=("rnn", "gru", "lstm"), models=("seq2seq", "luong"))
-    layers: int = _setting(
+    name: str = setting("bahdanau", "the model", choices=(*_RECURRENT, *_TRANSFORMER))
+    dropout: float = setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)
+    embedding_size: int = setting(32, "width of the embeddings", minimum=1, models=_RECURRENT)
+    hidden_size: int = setting(64, "width of the recurrent states", minimum=1, models=_RECURRENT)
+    cell: str = setting("lstm", "the recurrent layers", choices=("rnn", "gru", "lstm"), models=("seq2seq", "luong"))
+    layers: int = setting(
         1, "recurrent layers of the encoder, and of the decoder", minimum=1, models=("seq2seq", "luong")
     )
-    score: str = _setting(
+    score: str = setting(
         "general",
         "how a decoder state is compared with the source",
         choices=("dot", "scaled_dot", "general", "concat", "location"),
         models=_LUONG,
     )
-    attention: str = _setting(
+    attention: str = setting(
         "global",
         "all of the source, or a window at the same place (local-m) or a predicted one (local-p)",
         choices=("global", "local-m", "local-p"),
         models=_LUONG,
     )
-    window: int = _setting(10, "D: local attention reaches D places to each side", minimum=1, models=_LUONG)
-    input_feeding: bool = _setting(False, "feed what attention gave into the next step of the decoder", models=_LUONG)
-    d_model: int = _setting(512, "width of embeddings and layers", minimum=1, models=_TRANSFORMER)
-    heads: int = _setting(8, "heads of every attention", minimum=1, models=_TRANSFORMER)
-    encoder_layers: int = _setting(6, "layers of the encoder", minimum=1, models=_TRANSFORMER)
-    decoder_layers: int = _setting(6, "layers of the decoder", minimum=1, models=_TRANSFORMER)
-    d_ff: int = _setting(2048, "inner width of the feed-forward networks", minimum=1, models=_TRANSFORMER)
-    positions: str = _setting(
+    window: int = setting(10, "D: local attention reaches D places to each side", minimum=1, models=_LUONG)
+    input_feeding: bool = setting(False, "feed what attention gave into the next step of the decoder", models=_LUONG)
+    d_model: int = setting(512, "width of embeddings and layers", minimum=1, models=_TRANSFORMER)
+    heads: int = setting(8, "heads of every attention", minimum=1, models=_TRANSFORMER)
+    encoder_layers: int = setting(6, "layers of the encoder", minimum=1, models=_TRANSFORMER)
+    decoder_layers: int = setting(6, "layers of the decoder", minimum=1, models=_TRANSFORMER)
+    d_ff: int = setting(2048, "inner width of the feed-forward networks", minimum=1, models=_TRANSFORMER)
+    positions: str = setting(
         "sinusoidal", "how places are told apart", choices=("sinusoidal", "learned"), models=_TRANSFORMER
     )
-    tied_output: bool = _setting(False, "the output layer's matrix is the target's embedding", models=_TRANSFORMER)
-    shared_embeddings: bool = _setting(
+    tied_output: bool = setting(False, "the output layer's matrix is the target's embedding", models=_TRANSFORMER)
+    shared_embeddings: bool = setting(
         False, "source and target have one embedding; they need one vocabulary", models=_TRANSFORMER
     )
-    max_length: int = _setting(
+    max_length: int = setting(
         256,
         "the most symbols of a sentence for the score 'location' and for learned positions",
         minimum=1,
@@ -235,39 +174,39 @@ class ModelConfig(_Section):
 
 
 @dataclass(frozen=True)
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How the model learns."""
 
     section = "training"
 
-    seed: int = _setting(0, "seed of weights, order and dropout", minimum=0)
-    epochs: int = _setting(6, "passes over the training pairs", minimum=1)
-    batch_type: str = _setting("sentences", "the unit of batch_size", choices=("sentences", "tokens"))
-    batch_size: int = _setting(64, "the most of a batch; tokens are counted with padding, each side apart", minimum=1)
-    learning_rate: float = _setting(0.004, "Adam's step size at its largest; noam has one of its own", above=0)
-    schedule: str = _setting(
+    seed: int = setting(0, "seed of weights, order and dropout", minimum=0)
+    epochs: int = setting(6, "passes over the training pairs", minimum=1)
+    batch_type: str = setting("sentences", "the unit of batch_size", choices=("sentences", "tokens"))
+    batch_size: int = setting(64, "the most of a batch; tokens are counted with padding, each side apart", minimum=1)
+    learning_rate: float = setting(0.004, "Adam's step size at its largest; noam has one of its own", above=0)
+    schedule: str = setting(
         "linear",
         "what becomes of it: constant, falling to 0 along a line or a cosine, or as 1/√step; noam is the Transformer "
         "paper's",
         choices=("constant", "linear", "cosine", "inverse_sqrt", "noam"),
     )
-    warmup: int = _setting(0, "steps in which it rises from 0 first; inverse_sqrt and noam need some", minimum=0)
-    noam_factor: float = _setting(1.0, "what noam's step size is multiplied by", above=0)
-    beta1: float = _setting(0.9, "Adam's decay of the mean of gradients", minimum=0, below=1)
-    beta2: float = _setting(0.999, "Adam's decay of the mean of their squares", minimum=0, below=1)
-    eps: float = _setting(1e-8, "what Adam adds to their root", above=0)
-    clip_norm: float = _setting(1.0, "the largest norm of all gradients together; 0 does not clip", minimum=0)
-    label_smoothing: float = _setting(0.0, "probability given to all symbols alike", minimum=0, below=1)
-    teacher_forcing: float = _setting(
+    warmup: int = setting(0, "steps in which it rises from 0 first; inverse_sqrt and noam need some", minimum=0)
+    noam_factor: float = setting(1.0, "what noam's step size is multiplied by", above=0)
+    beta1: float = setting(0.9, "Adam's decay of the mean of gradients", minimum=0, below=1)
+    beta2: float = setting(0.999, "Adam's decay of the mean of their squares", minimum=0, below=1)
+    eps: float = setting(1e-8, "what Adam adds to their root", above=0)
+    clip_norm: float = setting(1.0, "the largest norm of all gradients together; 0 does not clip", minimum=0)
+    label_smoothing: float = setting(0.0, "probability given to all symbols alike", minimum=0, below=1)
+    teacher_forcing: float = setting(
         1.0, "probability that the decoder reads the true token, and not its own; below 1 is slower", minimum=0, most=1
     )
-    patience: int = _setting(
+    patience: int = setting(
         0, "stop after so many epochs without a lower validation loss; 0 trains all epochs", minimum=0
     )
-    average: int = _setting(
+    average: int = setting(
         0, "average the weights of the last so many epochs, and use them if they are better; 0 or 1 does not", minimum=0
     )
-    checkpoint_seconds: float = _setting(
+    checkpoint_seconds: float = setting(
         30.0, "seconds between checkpoints within an epoch; 0 writes them between epochs only", minimum=0
     )
 
@@ -278,15 +217,15 @@ class TrainingConfig(_Section):
 
 
 @dataclass(frozen=True)
-class DecodingConfig(_Section):
+class DecodingConfig(Section):
     """How a trained model translates."""
 
     section = "decoding"
 
-    batch_size: int = _setting(64, "sentences translated together", minimum=1)
-    max_length: int = _setting(100, "the most symbols of a translation", minimum=1)
-    beam: int = _setting(1, "translations followed at a time; 1 is greedy decoding", minimum=1)
-    length_penalty: float = _setting(0.6, "the exponent α of beam search; 0 prefers short translations", minimum=0)
+    batch_size: int = setting(64, "sentences translated together", minimum=1)
+    max_length: int = setting(100, "the most symbols of a translation", minimum=1)
+    beam: int = setting(1, "translations followed at a time; 1 is greedy decoding", minimum=1)
+    length_penalty: float = setting(0.6, "the exponent α of beam search; 0 prefers short translations", minimum=0)
 
 
 @dataclass(frozen=True)
@@ -355,7 +294,7 @@ class Config:
         return "\n".join(sections)
 
 
-_SECTIONS: dict[str, type[_Section]] = {
+_SECTIONS: dict[str, type[Section]] = {
     section.section: section for section in (DataConfig, ModelConfig, TrainingConfig, DecodingConfig)
 }
 

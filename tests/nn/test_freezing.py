@@ -33,3 +33,12 @@ def test_a_model_gives_the_same(make):
     assert not np.allclose(changed[0], expected[0])
     with nn.frozen_weights(model):
         np.testing.assert_allclose(run()[0], changed[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_write_to_a_frozen_weight_is_found_out():
+    model = nn.Linear(2, 3)
+    with pytest.raises(RuntimeError, match=r"^frozen_weights: bias was written to inside by mul_"):  # noqa: SIM117
+        with nn.frozen_weights(model), ta.no_grad():
+            model.bias.mul_(2.0)
+    with nn.frozen_weights(model):
+        model(ta.zeros(1, 2))

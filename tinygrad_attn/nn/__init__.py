@@ -37,7 +37,6 @@ __all__ = [
     "GRUCell", "GeneralScore", "KeysValues", "LSTMCell", "LayerNorm", "LearnedPositionalEncoding", "Linear",
     "LocationScore", "Module", "ModuleList", "MultiheadAttention", "Parameter", "RNNCell", "ScaledDotScore", "Score",
     "Sequential", "SinusoidalPositionalEncoding", "Transformer", "TransformerDecoder", "TransformerDecoderLayer",
-    "TransformerEncoder", "TransformerEncoderLayer", "attend", "attention", "frozen_weights",
-    "functional",
+    "TransformerEncoder", "TransformerEncoderLayer", "attend", "attention", "frozen_weights", "functional",
     "generate_square_subsequent_mask", "init", "record_attention_weights",
 ]  # fmt: skip

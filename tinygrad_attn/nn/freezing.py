@@ -21,6 +21,16 @@ def frozen_weights(model: Module) -> Iterator[None]:
             ...
 
     What it gives is the same. It holds for the calling thread; meanwhile the weights take their memory twice.
+
+    Raises:
+        RuntimeError: a parameter was written to nevertheless, found out at the end.
     """
+    versions = {name: parameter.version for name, parameter in model.named_parameters()}
     with keep_packed(parameter.array for parameter in model.parameters()):
         yield
+    for name, parameter in model.named_parameters():
+        if parameter.version != versions.get(name):
+            raise RuntimeError(
+                f"frozen_weights: {name} was written to inside by {parameter.storage.writer}, so that what the model "
+                "gave may be of the old weights; write to it outside, or leave frozen_weights out"
+            )

@@ -165,7 +165,8 @@ class MultiheadAttention(Module):
         else:
             queries, memory = self._projected(query, 0, 1), self.project_keys_values(key, value)
         self._check_batch(queries.shape[0], memory.joined.shape[0])
-        mask = _merged(key_padding_mask, attn_mask, is_causal, self._scores(queries, memory), query.dtype)
+        scores = (queries.shape[0], self.num_heads, queries.shape[1], memory.length)
+        mask = _merged(key_padding_mask, attn_mask, is_causal, scores, query.dtype)
         return self._attend(queries, memory, mask, need_weights, average_attn_weights, is_causal and mask is None)
 
     def _heads_in_place(self, query: Tensor, memory: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
@@ -274,10 +275,6 @@ class MultiheadAttention(Module):
     def _exchanged(self, x: Tensor) -> Tensor:
         """From the layout of inputs and outputs to (B, length, …), or back."""
         return x if self.batch_first else transpose(x, 0, 1)
-
-    def _scores(self, queries: Tensor, memory: KeysValues) -> tuple[int, int, int, int]:
-        """The shape of the scores."""
-        return queries.shape[0], self.num_heads, queries.shape[1], memory.length
 
     def _attend(
         self,
