@@ -1,8 +1,8 @@
-"""``python -m models``."""
+"""``python -m models`` in a checkout, ``tinygrad-attn`` once installed."""
 
 import sys
 
-from .cli import main
+from tinygrad_attn_models.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

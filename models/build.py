@@ -7,9 +7,9 @@ from typing import Any
 from tinygrad_attn.tensor import default_dtype
 
 from .bahdanau import Bahdanau
-from .config import ModelConfig
 from .interface import Translator
 from .luong import Luong
+from .runs.config import ModelConfig
 from .seq2seq import Seq2Seq
 from .transformer import Transformer
 

@@ -2,6 +2,8 @@
 
 from hypothesis import HealthCheck, settings
 
+import models  # noqa: F401  so that this checkout's models are those tested
+
 _common = {
     "deadline": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],

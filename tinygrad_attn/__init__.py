@@ -28,13 +28,11 @@ from tinygrad_attn.creation import (
     zeros_like,
 )
 from tinygrad_attn.graph import enable_grad, is_grad_enabled, no_grad, set_grad_enabled, unfused
-from tinygrad_attn.kernels.allocator import keep_freed_memory as _keep_freed_memory
-from tinygrad_attn.kernels.jit import get_num_threads, set_num_threads
+from tinygrad_attn.kernels.runtime.allocator import keep_freed_memory as _keep_freed_memory
+from tinygrad_attn.kernels.runtime.jit import get_num_threads, set_num_threads
 from tinygrad_attn.op import op, registered_ops
-from tinygrad_attn.ops.accumulate import cumsum, prod
 from tinygrad_attn.ops.activation import relu
-from tinygrad_attn.ops.arrange import diagonal, repeat, roll, tril, triu
-from tinygrad_attn.ops.compare import (
+from tinygrad_attn.ops.comparison import (
     eq,
     ge,
     gt,
@@ -49,8 +47,22 @@ from tinygrad_attn.ops.compare import (
     lt,
     ne,
 )
+from tinygrad_attn.ops.cumulative import cumsum, prod
 from tinygrad_attn.ops.einsum import einsum
-from tinygrad_attn.ops.elementwise import (
+from tinygrad_attn.ops.fused.softmax import log_softmax, softmax
+from tinygrad_attn.ops.indexing import (
+    gather,
+    index_add,
+    index_select,
+    masked_fill,
+    scatter,
+    scatter_add,
+    take_along_dim,
+)
+from tinygrad_attn.ops.joining import cat, chunk, narrow, select, split, stack, unbind
+from tinygrad_attn.ops.matmul import bmm, dot, matmul, mm, mv, outer
+from tinygrad_attn.ops.methods import FUNCTIONS as _METHODS
+from tinygrad_attn.ops.pointwise import (
     abs,
     add,
     atan,
@@ -81,19 +93,8 @@ from tinygrad_attn.ops.elementwise import (
     true_divide,
     where,
 )
-from tinygrad_attn.ops.index import (
-    gather,
-    index_add,
-    index_select,
-    masked_fill,
-    scatter,
-    scatter_add,
-    take_along_dim,
-)
-from tinygrad_attn.ops.matmul import bmm, dot, matmul, mm, mv, outer
-from tinygrad_attn.ops.methods import FUNCTIONS as _METHODS
-from tinygrad_attn.ops.parts import cat, chunk, narrow, select, split, stack, unbind
-from tinygrad_attn.ops.reduce import all, amax, amin, any, logsumexp, mean, sum
+from tinygrad_attn.ops.rearrangement import diagonal, repeat, roll, tril, triu
+from tinygrad_attn.ops.reduction import all, amax, amin, any, logsumexp, mean, sum
 from tinygrad_attn.ops.shape import (
     broadcast_to,
     clone,
@@ -108,10 +109,9 @@ from tinygrad_attn.ops.shape import (
     transpose,
     unsqueeze,
 )
-from tinygrad_attn.ops.softmax import log_softmax, softmax
-from tinygrad_attn.ops.sort import argmax, argmin, argsort, max, min, sort, topk
-from tinygrad_attn.ops.spread import std, var, var_mean
+from tinygrad_attn.ops.sorting import argmax, argmin, argsort, max, min, sort, topk
 from tinygrad_attn.ops.subscript import index_put
+from tinygrad_attn.ops.variance import std, var, var_mean
 from tinygrad_attn.random import manual_seed
 from tinygrad_attn.tensor import Tensor, tensor
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.graph import Node, Place, modes, set_grad_enabled
-from tinygrad_attn.ops.elementwise import add
+from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.shape import clone
 from tinygrad_attn.pullback import as_tensors, pull_back
 from tinygrad_attn.tensor import Tensor

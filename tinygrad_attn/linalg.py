@@ -1,5 +1,5 @@
 """Linear algebra, under the names of ``torch.linalg``."""
 
-from tinygrad_attn.ops.reduce import vector_norm
+from tinygrad_attn.ops.reduction import vector_norm
 
 __all__ = ["vector_norm"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.graph import Node, Place, Storage, set_grad_enabled
-from tinygrad_attn.ops.reduce import sum_to
+from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.rule import GRADIENT_ALONE, Arguments, Source
 from tinygrad_attn.tensor import Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import DataConfig
+from ..runs.config import DataConfig
 from .dates import generate_dates
 from .parallel import ParallelText, read_parallel_text
 from .tasks import generate_task

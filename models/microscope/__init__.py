@@ -5,7 +5,7 @@
     run, model = Run.load("runs/dates")
     microscope(model, "Friday, 23 January 1981", run=run).save("page.html")
 
-`models.microscope.schema` documents the data; `models.microscope.check` says how it is verified.
+`models.microscope.record.schema` documents the data; `models.microscope.checks.badge` says how it is verified.
 """
 
 from .view import Microscope, microscope

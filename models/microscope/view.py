@@ -12,10 +12,10 @@ from typing import Any
 from tinygrad_attn.serialize import atomic_path
 
 from ..interface import Translator
-from ..run import Run
-from .arrays import as_json
-from .building import build
-from .schema import LIMIT, Data
+from ..runs.folder import Run
+from .record.arrays import as_json
+from .record.build import build
+from .record.schema import LIMIT, Data
 
 __all__ = ["Microscope", "microscope"]
 
@@ -25,11 +25,11 @@ class Microscope:
     """A model seen on one pair of sentences. In Jupyter it shows itself as the page."""
 
     data: Data
-    """Everything, as `models.microscope.schema` documents it."""
+    """Everything, as `models.microscope.record.schema` documents it."""
 
     def html(self) -> str:
         """The page: one self-contained HTML document."""
-        from .page import render
+        from .page.render import render
 
         return render(dict(self.data))
 
@@ -71,7 +71,7 @@ def microscope(
         run: the run that the model is from, whose tokenizers read the texts.
         beside: another run and its model, say one without attention, for the paths of the gradient through time.
         nudge: ``{"parameter": name, "index": [i, …], "by": number}``: change one weight first.
-        broken: compute with a wrong derivative, one of `models.microscope.gallery.GALLERY`.
+        broken: compute with a wrong derivative, one of `models.microscope.checks.gallery.GALLERY`.
         limit: the most bytes of arrays to keep.
 
     Raises:

@@ -28,9 +28,9 @@ Translate = Callable[[Sequence[Sequence[int]], int], list[list[int]]]
 
 
 def prepare_ours(folder: Path, max_length: int) -> Translate:
-    from models.config import DecodingConfig
-    from models.decoding import translate
-    from models.run import Run
+    from tinygrad_attn_models.decoding.greedy import translate
+    from tinygrad_attn_models.runs.config import DecodingConfig
+    from tinygrad_attn_models.runs.folder import Run
 
     _, model = Run.load(folder)
 
@@ -42,9 +42,8 @@ def prepare_ours(folder: Path, max_length: int) -> Translate:
 
 def prepare_torch(folder: Path, max_length: int, dropping: bool) -> Translate:
     import torch
+    from tinygrad_attn_models.runs.folder import BEST, Run
     from torch_decoding import TorchBahdanau, TorchTransformer, translate
-
-    from models.run import BEST, Run
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     run, arrays, _ = Run.open(folder, BEST)
@@ -67,7 +66,7 @@ def prepare(side: str, folder: Path, max_length: int) -> Translate:
 
 def encoded(folder: Path, path: Path) -> list[list[int]]:
     """The lines of a file as a run's ids."""
-    from models.run import BEST, Run
+    from tinygrad_attn_models.runs.folder import BEST, Run
 
     run, _, _ = Run.open(folder, BEST)
     return [run.source.encode(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-from models.workloads import WORKLOADS
+from tinygrad_attn_models.speed.workloads import WORKLOADS
 
 
 def first_step(workload: str, cache: str) -> float:

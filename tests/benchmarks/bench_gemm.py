@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from harness import compare
 
-from tinygrad_attn.kernels.gemm import gemm
+from tinygrad_attn.kernels.gemm.product import gemm
 
 Operands = tuple[np.ndarray, np.ndarray]
 

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness import run_in_process
+from tinygrad_attn_models.speed.bench import CLIP_NORM, LEARNING_RATE
+from tinygrad_attn_models.speed.workloads import TransformerWorkload, batch_loss, random_batch
 
-from models.bench import CLIP_NORM, LEARNING_RATE
-from models.workloads import TransformerWorkload, batch_loss, random_batch
 from tinygrad_attn import random
 from tinygrad_attn.optim import Adam
 
 SIDES = ("ours", "PyTorch")
-# Vocabulary, d_model, layers of the encoder and of the decoder, heads, d_ff: as in `models.workloads`.
+# Vocabulary, d_model, layers of the encoder and of the decoder, heads, d_ff: as in `models.speed.workloads`.
 SIZES = {"small": (1000, 64, 2, 4, 128), "m30k": (8000, 256, 3, 8, 512)}
 LENGTHS, TOKENS = (16, 32, 64, 128, 256), 4096
 BATCHES, LENGTH = (1, 2, 4, 8, 16, 32, 64, 128, 256), 16

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from tinygrad_attn_models.data import END, PAD, START
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.data import END, PAD, START
-
 
 class TorchTransformer(nn.Module):
-    """`models.transformer.Transformer` with sines and cosines for positions."""
+    """`tinygrad_attn_models.transformer.Transformer` with sines and cosines for positions."""
 
     def __init__(self, settings: Any, source_size: int, target_size: int) -> None:
         super().__init__()
@@ -87,7 +86,7 @@ class TorchTransformer(nn.Module):
 
 
 class TorchAttention(nn.Module):
-    """`models.bahdanau.AdditiveAttention`."""
+    """`tinygrad_attn_models.bahdanau.AdditiveAttention`."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -101,7 +100,7 @@ class TorchAttention(nn.Module):
 
 
 class TorchBahdanau(nn.Module):
-    """`models.bahdanau.Bahdanau`."""
+    """`tinygrad_attn_models.bahdanau.Bahdanau`."""
 
     def __init__(self, settings: Any, source_size: int, target_size: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The Transformer of `models.workloads` in PyTorch, and its training step as a good user writes it there."""
+"""The Transformer of `models.speed.workloads` in PyTorch, and its training step as a good user writes it there."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from tinygrad_attn_models.speed.bench import CLIP_NORM, LEARNING_RATE
+from tinygrad_attn_models.speed.workloads import Batch, TransformerWorkload
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.bench import CLIP_NORM, LEARNING_RATE
-from models.workloads import Batch, TransformerWorkload
-
 
 class TorchTransformer(nn.Module):
-    """`models.workloads.TransformerWorkload`, with parameters of the same names."""
+    """`tinygrad_attn_models.speed.workloads.TransformerWorkload`, with parameters of the same names."""
 
     def __init__(self, vocabulary: int, d_model: int, layers: int, heads: int, d_ff: int) -> None:
         super().__init__()

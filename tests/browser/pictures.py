@@ -21,9 +21,8 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
-
-from models.microscope import microscope
-from models.run import Run
+from tinygrad_attn_models.microscope import microscope
+from tinygrad_attn_models.runs.folder import Run
 
 SOURCE, TARGET = "이천사십이년 시월 십구일", "2042-10-18"
 STEP, KEY = 9, 11

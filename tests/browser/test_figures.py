@@ -6,8 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from looked_at import SOURCE, TARGET, make, matrix
-
-from models.microscope import microscope
+from tinygrad_attn_models.microscope import microscope
 
 image = pytest.importorskip("PIL.Image", reason="the models extra, whose matplotlib brings Pillow, is not installed")
 
@@ -26,7 +25,7 @@ def seen(request, tmp_path_factory):
     for paths in data["paths"]:
         paths["tokens"] = TOKENS
     path = tmp_path_factory.mktemp("figures") / "page.html"
-    from models.microscope.page import render
+    from tinygrad_attn_models.microscope.page.render import render
 
     path.write_text(render(data), encoding="utf-8")
     return path, data, HEADS[request.param]

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from tinygrad_attn_models.microscope import microscope
+from tinygrad_attn_models.microscope.record.arrays import decoded
+from tinygrad_attn_models.transformer import Transformer
 
 import tinygrad_attn as ta
-from models.microscope import microscope
-from models.microscope.arrays import decoded
-from models.transformer import Transformer
 
 LENGTHS = (30, 60)
 VIEWS = ("summary", "steps", "site", "jacobian", "paths", "tape", "check")

@@ -2,8 +2,7 @@
 
 import pytest
 from looked_at import SOURCE, TARGET, make
-
-from models.microscope import microscope
+from tinygrad_attn_models.microscope import microscope
 
 VIEWS = ("summary", "steps", "site", "jacobian", "paths", "tape", "check")
 

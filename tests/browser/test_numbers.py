@@ -10,9 +10,8 @@ import numpy as np
 import plain_models
 import pytest
 from looked_at import HEADS, SOURCE, TARGET, make, plain
+from tinygrad_attn_models.microscope import microscope
 from translators import train
-
-from models.microscope import microscope
 
 SELF, CROSS = {"queries": len(SOURCE), "keys": len(SOURCE)}, {"queries": len(TARGET) + 1, "keys": len(SOURCE)}
 CAUSAL = {"queries": len(TARGET) + 1, "keys": len(TARGET) + 1}

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from tinygrad_attn_models.bahdanau import Bahdanau
+from tinygrad_attn_models.microscope import microscope
+from tinygrad_attn_models.microscope.page.render import render
+from tinygrad_attn_models.microscope.record.arrays import decoded
 
 import tinygrad_attn as ta
-from models.bahdanau import Bahdanau
-from models.microscope import microscope
-from models.microscope.arrays import decoded
-from models.microscope.page import render
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the browser extra is not installed")
 

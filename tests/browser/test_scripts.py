@@ -2,9 +2,8 @@
 
 import pytest
 from looked_at import SOURCE, TARGET, make
-
-from models.microscope import microscope
-from models.microscope.page import render
+from tinygrad_attn_models.microscope import microscope
+from tinygrad_attn_models.microscope.page.render import render
 
 ARABIC = ["صباح", "الخير", "يا", "صديقي", "العزيز"]
 BOXES = "(all) => all.map((each) => each.getBoundingClientRect().left)"

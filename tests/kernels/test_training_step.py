@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bits import assert_same_bits, compiled_only
-
-from models.bench import TrainingStep
+from tinygrad_attn_models.speed.bench import TrainingStep
 
 
 @compiled_only

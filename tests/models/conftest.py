@@ -1,12 +1,11 @@
 """A tiny trained run, made once for all tests of the models."""
 
 import pytest
-
-from models.config import load_config
-from models.data import load_text, train_tokenizers
-from models.progress import PlainProgress
-from models.run import Run
-from models.training import Trainer
+from tinygrad_attn_models.console.progress import PlainProgress
+from tinygrad_attn_models.data import load_text, train_tokenizers
+from tinygrad_attn_models.runs.config import load_config
+from tinygrad_attn_models.runs.folder import Run
+from tinygrad_attn_models.training.trainer import Trainer
 
 TINY = {
     "data.train_size": 80,

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from tinygrad_attn_models.bahdanau import Bahdanau
+from tinygrad_attn_models.data import collate
+from tinygrad_attn_models.evaluation.metrics import token_loss
 
 import tinygrad_attn as ta
-from models.bahdanau import Bahdanau
-from models.data import collate
-from models.evaluation import token_loss
 from tinygrad_attn import Tensor
 from tinygrad_attn.check import gradcheck
 

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import translators as t
+from tinygrad_attn_models import luong
+from tinygrad_attn_models.build import build_model
+from tinygrad_attn_models.luong import Luong
+from tinygrad_attn_models.recurrence import CELLS
+from tinygrad_attn_models.runs.config import ConfigError, ModelConfig
 
 import tinygrad_attn as ta
-from models import luong
-from models.build import build_model
-from models.config import ConfigError, ModelConfig
-from models.luong import Luong
-from models.recurrence import CELLS
 from tinygrad_attn import Tensor
 
 OPTIONS = [

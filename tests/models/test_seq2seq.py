@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import translators as t
+from tinygrad_attn_models.build import build_model
+from tinygrad_attn_models.runs.config import ModelConfig
+from tinygrad_attn_models.seq2seq import Seq2Seq
 
 import tinygrad_attn as ta
-from models.build import build_model
-from models.config import ModelConfig
-from models.seq2seq import Seq2Seq
 from tinygrad_attn import Tensor
 
 CELLS = ("rnn", "gru", "lstm")

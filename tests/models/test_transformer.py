@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import translators as t
+from tinygrad_attn_models import transformer
+from tinygrad_attn_models.build import build_model
+from tinygrad_attn_models.evaluation.metrics import token_loss
+from tinygrad_attn_models.runs.config import ModelConfig
+from tinygrad_attn_models.transformer import Transformer
 
 import tinygrad_attn as ta
-from models import transformer
-from models.build import build_model
-from models.config import ModelConfig
-from models.evaluation import token_loss
-from models.transformer import Transformer
 from tinygrad_attn import Tensor
 from tinygrad_attn.nn.positional import sinusoids
 from tinygrad_attn.serialize import load_file, save_file

@@ -9,7 +9,6 @@ from hypothesis.extra.numpy import array_shapes
 from tinygrad_attn.autograd import backward
 from tinygrad_attn.check import gradcheck, gradgradcheck
 from tinygrad_attn.graph import no_grad
-from tinygrad_attn.ops.elementwise import exp, mul
 from tinygrad_attn.ops.inplace import (
     add_,
     clamp_,
@@ -25,7 +24,8 @@ from tinygrad_attn.ops.inplace import (
     sub_,
     zero_,
 )  # fmt: skip
-from tinygrad_attn.ops.reduce import sum_to
+from tinygrad_attn.ops.pointwise import exp, mul
+from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.ops.shape import clone, expand, reshape
 from tinygrad_attn.ops.subscript import getitem
 from tinygrad_attn.tensor import Tensor, tensor

@@ -8,7 +8,9 @@ from hypothesis.extra.numpy import array_shapes
 
 from tinygrad_attn.check import check_op
 from tinygrad_attn.op import registered_ops
-from tinygrad_attn.ops import arrange, parts, shape
+from tinygrad_attn.ops import joining as parts
+from tinygrad_attn.ops import rearrangement as arrange
+from tinygrad_attn.ops import shape
 from tinygrad_attn.tensor import Tensor, tensor
 
 FAMILY = [

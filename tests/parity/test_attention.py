@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 from against_torch import assert_equal_to_torch  # noqa: E402
 
-from tinygrad_attn.ops.attention import scaled_dot_product_attention  # noqa: E402
+from tinygrad_attn.ops.fused.attention import scaled_dot_product_attention  # noqa: E402
 
 theirs = torch.nn.functional.scaled_dot_product_attention
 QUERY, KEY, VALUE = (2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 7)

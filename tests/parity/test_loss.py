@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 from against_torch import assert_equal_to_torch  # noqa: E402
 
 from tinygrad_attn.ops import loss  # noqa: E402
-from tinygrad_attn.ops.cross_entropy import cross_entropy, nll_loss  # noqa: E402
+from tinygrad_attn.ops.fused.cross_entropy import cross_entropy, nll_loss  # noqa: E402
 
 F = torch.nn.functional
 REDUCTIONS = ["mean", "sum", "none"]

@@ -8,7 +8,7 @@ from against_torch import assert_equal_to_torch  # noqa: E402
 
 from tinygrad_attn.ops import matmul as ops  # noqa: E402
 from tinygrad_attn.ops.einsum import einsum  # noqa: E402
-from tinygrad_attn.ops.linear import linear  # noqa: E402
+from tinygrad_attn.ops.fused.linear import linear  # noqa: E402
 from tinygrad_attn.tensor import Tensor  # noqa: E402
 
 

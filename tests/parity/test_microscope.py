@@ -9,10 +9,9 @@ import math
 import numpy as np
 import pytest
 from looked_at import HEADS, LUONGS, SOURCE, TARGET, WINDOW, make, matrix
+from tinygrad_attn_models.data import END, START
+from tinygrad_attn_models.microscope import microscope
 from translators import train
-
-from models.data import END, START
-from models.microscope import microscope
 
 torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 F = torch.nn.functional

@@ -6,11 +6,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 from against_torch import assert_equal_to_torch  # noqa: E402
 
-from tinygrad_attn.ops.attention_gru import attention_gru  # noqa: E402
-from tinygrad_attn.ops.linear import linear  # noqa: E402
-from tinygrad_attn.ops.lstm import lstm, lstm_cell  # noqa: E402
-from tinygrad_attn.ops.parts import cat  # noqa: E402
-from tinygrad_attn.ops.recurrent import gru, gru_cell  # noqa: E402
+from tinygrad_attn.ops.fused.attention_gru import attention_gru  # noqa: E402
+from tinygrad_attn.ops.fused.gru import gru, gru_cell  # noqa: E402
+from tinygrad_attn.ops.fused.linear import linear  # noqa: E402
+from tinygrad_attn.ops.fused.lstm import lstm, lstm_cell  # noqa: E402
+from tinygrad_attn.ops.joining import cat  # noqa: E402
 from tinygrad_attn.ops.shape import unsqueeze  # noqa: E402
 
 INPUT, HIDDEN, BATCH, STEPS = 3, 4, 3, 5

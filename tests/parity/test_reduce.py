@@ -8,7 +8,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 from against_torch import assert_equal_to_torch  # noqa: E402
 
-from tinygrad_attn.ops import accumulate, reduce, sort, spread  # noqa: E402
+from tinygrad_attn.ops import cumulative as accumulate  # noqa: E402
+from tinygrad_attn.ops import reduction as reduce  # noqa: E402
+from tinygrad_attn.ops import sorting as sort  # noqa: E402
+from tinygrad_attn.ops import variance as spread  # noqa: E402
 from tinygrad_attn.tensor import Tensor  # noqa: E402
 
 rng = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 from against_torch import assert_equal_to_torch  # noqa: E402
 
-from tinygrad_attn.ops import softmax as ops  # noqa: E402
+from tinygrad_attn.ops.fused import softmax as ops  # noqa: E402
 from tinygrad_attn.tensor import Tensor  # noqa: E402
 
 both_functions = pytest.mark.parametrize("name", ["softmax", "log_softmax"])

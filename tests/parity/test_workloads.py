@@ -4,9 +4,15 @@ import math
 
 import numpy as np
 import pytest
+from tinygrad_attn_models.speed.bench import CLIP_NORM, LEARNING_RATE
+from tinygrad_attn_models.speed.workloads import (
+    BahdanauWorkload,
+    LuongWorkload,
+    TransformerWorkload,
+    batch_loss,
+    random_batch,
+)
 
-from models.bench import CLIP_NORM, LEARNING_RATE
-from models.workloads import BahdanauWorkload, LuongWorkload, TransformerWorkload, batch_loss, random_batch
 from tinygrad_attn.optim import Adam
 
 torch = pytest.importorskip("torch", reason="the parity extra is not installed")

@@ -12,9 +12,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels import simd
-from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
-from tinygrad_attn.kernels.simd_math import exp, log, polynomial, tanh
+from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.simd import vectors as simd
+from tinygrad_attn.kernels.simd.math import exp, log, polynomial, tanh
 
 __all__ = ["ACTIVATIONS", "activate", "activate_backward"]
 

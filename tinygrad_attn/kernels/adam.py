@@ -14,9 +14,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels import simd
-from tinygrad_attn.kernels.addresses import addresses_of, elements_at
-from tinygrad_attn.kernels.jit import inlined_kernel, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.addresses import addresses_of, elements_at
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.simd import vectors as simd
 
 __all__ = ["AdamUpdate", "adam_update", "global_norm"]
 

@@ -11,8 +11,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels import simd
-from tinygrad_attn.kernels.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.simd import vectors as simd
 
 __all__ = ["column_sums"]
 

@@ -16,8 +16,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels import simd, simd_math
-from tinygrad_attn.kernels.jit import inlined_kernel, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.simd import math as simd_math
+from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import row_maximum, row_total, shift_of
 
 __all__ = ["cross_entropy", "cross_entropy_backward"]

@@ -12,8 +12,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels import simd
-from tinygrad_attn.kernels.jit import get_num_threads, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import get_num_threads, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.simd import vectors as simd
 
 __all__ = ["scatter_add_rows"]
 

@@ -12,8 +12,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels import simd, simd_math
-from tinygrad_attn.kernels.jit import inlined_kernel, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.simd import math as simd_math
+from tinygrad_attn.kernels.simd import vectors as simd
 
 __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "softmax_backward_row", "softmax_rows"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.kernels.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
 
 __all__ = ["erf"]
 

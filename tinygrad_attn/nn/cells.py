@@ -10,9 +10,9 @@ import numpy as np
 
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, Parameter
-from tinygrad_attn.ops.lstm import lstm_cell
-from tinygrad_attn.ops.recurrent import gru_cell
-from tinygrad_attn.ops.rnn import check_nonlinearity, rnn_cell
+from tinygrad_attn.ops.fused.gru import gru_cell
+from tinygrad_attn.ops.fused.lstm import lstm_cell
+from tinygrad_attn.ops.fused.rnn import check_nonlinearity, rnn_cell
 from tinygrad_attn.ops.shape import squeeze, unsqueeze
 from tinygrad_attn.tensor import Tensor, default_dtype
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, Parameter
-from tinygrad_attn.ops.elementwise import mul
-from tinygrad_attn.ops.embedding import embedding, placed_embedding
+from tinygrad_attn.ops.fused.embedding import embedding, placed_embedding
+from tinygrad_attn.ops.pointwise import mul
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 __all__ = ["Embedding"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from tinygrad_attn.kernels.keeping import keep_packed
+from tinygrad_attn.kernels.gemm.cache import keep_packed
 from tinygrad_attn.nn.module import Module
 
 __all__ = ["frozen_weights"]

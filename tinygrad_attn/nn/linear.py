@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, Parameter
-from tinygrad_attn.ops.linear import activated_linear, linear
+from tinygrad_attn.ops.fused.linear import activated_linear, linear
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 __all__ = ["Linear"]

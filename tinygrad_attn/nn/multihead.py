@@ -15,12 +15,12 @@ from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.op import cast
 from tinygrad_attn.ops.arguments import as_tensor
-from tinygrad_attn.ops.attention import multihead_attention, scaled_dot_product_attention
-from tinygrad_attn.ops.compare import logical_and, logical_not
-from tinygrad_attn.ops.elementwise import add, where
-from tinygrad_attn.ops.linear import linear, paired_linear
-from tinygrad_attn.ops.parts import cat, chunk
-from tinygrad_attn.ops.reduce import mean
+from tinygrad_attn.ops.comparison import logical_and, logical_not
+from tinygrad_attn.ops.fused.attention import multihead_attention, scaled_dot_product_attention
+from tinygrad_attn.ops.fused.linear import linear, paired_linear
+from tinygrad_attn.ops.joining import cat, chunk
+from tinygrad_attn.ops.pointwise import add, where
+from tinygrad_attn.ops.reduction import mean
 from tinygrad_attn.ops.shape import reshape, squeeze, transpose, unsqueeze
 from tinygrad_attn.tensor import Tensor, default_dtype
 

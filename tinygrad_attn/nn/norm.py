@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, Parameter
-from tinygrad_attn.ops.normalize import add_layer_norm, layer_norm
+from tinygrad_attn.ops.fused.normalize import add_layer_norm, layer_norm
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 __all__ = ["LayerNorm"]

@@ -9,8 +9,8 @@ import numpy as np
 
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, Parameter
-from tinygrad_attn.ops.elementwise import add
-from tinygrad_attn.ops.parts import narrow
+from tinygrad_attn.ops.joining import narrow
+from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 __all__ = ["LearnedPositionalEncoding", "SinusoidalPositionalEncoding", "sinusoids"]

@@ -11,12 +11,12 @@ from tinygrad_attn.nn.cells import check_state, uniform_by_hidden_size
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dropout import dropout
-from tinygrad_attn.ops.elementwise import where
-from tinygrad_attn.ops.linear import linear
-from tinygrad_attn.ops.lstm import lstm
-from tinygrad_attn.ops.parts import cat, stack, unbind
-from tinygrad_attn.ops.recurrent import gru
-from tinygrad_attn.ops.rnn import check_nonlinearity, rnn
+from tinygrad_attn.ops.fused.gru import gru
+from tinygrad_attn.ops.fused.linear import linear
+from tinygrad_attn.ops.fused.lstm import lstm
+from tinygrad_attn.ops.fused.rnn import check_nonlinearity, rnn
+from tinygrad_attn.ops.joining import cat, stack, unbind
+from tinygrad_attn.ops.pointwise import where
 from tinygrad_attn.ops.shape import squeeze, transpose, unsqueeze
 from tinygrad_attn.tensor import Tensor, default_dtype
 

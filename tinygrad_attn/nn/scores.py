@@ -19,13 +19,13 @@ from typing import Any
 
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module
-from tinygrad_attn.ops.additive import additive_score
 from tinygrad_attn.ops.arguments import as_tensor
-from tinygrad_attn.ops.elementwise import mul
+from tinygrad_attn.ops.fused.additive import additive_score
+from tinygrad_attn.ops.fused.softmax import masked_softmax, softmax
+from tinygrad_attn.ops.joining import narrow
 from tinygrad_attn.ops.matmul import matmul
-from tinygrad_attn.ops.parts import narrow
+from tinygrad_attn.ops.pointwise import mul
 from tinygrad_attn.ops.shape import squeeze, transpose, unsqueeze
-from tinygrad_attn.ops.softmax import masked_softmax, softmax
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 __all__ = [

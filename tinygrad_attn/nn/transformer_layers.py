@@ -17,7 +17,7 @@ from tinygrad_attn.nn.module import Module
 from tinygrad_attn.nn.multihead import MultiheadAttention
 from tinygrad_attn.nn.norm import LayerNorm
 from tinygrad_attn.ops.activation import gelu, relu
-from tinygrad_attn.ops.elementwise import add
+from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 __all__ = ["Activation", "DecoderLayerState", "TransformerDecoderLayer", "TransformerEncoderLayer", "TransformerLayer"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_attn.kernels.activation import activate, activate_backward
 from tinygrad_attn.op import op
-from tinygrad_attn.ops.elementwise import erf, exp, quiet, sigmoid, tanh, where
+from tinygrad_attn.ops.pointwise import erf, exp, quiet, sigmoid, tanh, where
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples, floats
 
 __all__ = ["elu", "gelu", "leaky_relu", "relu", "silu", "softplus"]

@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_attn import random
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import floating
-from tinygrad_attn.ops.elementwise import mul
+from tinygrad_attn.ops.pointwise import mul
 from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor
 

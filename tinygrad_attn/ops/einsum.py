@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.op import op
-from tinygrad_attn.ops.elementwise import quiet
 from tinygrad_attn.ops.matmul import product
+from tinygrad_attn.ops.pointwise import quiet
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 

@@ -19,8 +19,8 @@ import numpy as np
 from tinygrad_attn.dtypes import promote
 from tinygrad_attn.graph import modes, no_grad
 from tinygrad_attn.op import Op, cast
-from tinygrad_attn.ops.elementwise import add, clamp, mul, pow, sub, true_divide
-from tinygrad_attn.ops.index import index_add, masked_fill, scatter_add
+from tinygrad_attn.ops.indexing import index_add, masked_fill, scatter_add
+from tinygrad_attn.ops.pointwise import add, clamp, mul, pow, sub, true_divide
 from tinygrad_attn.ops.subscript import with_item, write_item
 from tinygrad_attn.tensor import Tensor, as_array
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import floating
-from tinygrad_attn.ops.compare import eq
-from tinygrad_attn.ops.elementwise import add, exp, log, mul, neg, sigmoid, square, sub, true_divide, where
-from tinygrad_attn.ops.reduce import mean, sum
+from tinygrad_attn.ops.comparison import eq
+from tinygrad_attn.ops.pointwise import add, exp, log, mul, neg, sigmoid, square, sub, true_divide, where
+from tinygrad_attn.ops.reduction import mean, sum
 from tinygrad_attn.samples import floats
 from tinygrad_attn.tensor import Tensor
 

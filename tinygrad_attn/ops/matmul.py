@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.gemm import gemm
+from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.op import broadcast_clash, op
-from tinygrad_attn.ops.elementwise import quiet
+from tinygrad_attn.ops.pointwise import quiet
 from tinygrad_attn.ops.shape import reshape, squeeze, transpose, unsqueeze
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
 

@@ -11,23 +11,17 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.op import cast
-from tinygrad_attn.ops import (
-    accumulate,
-    activation,
-    arrange,
-    compare,
-    elementwise,
-    index,
-    inplace,
-    matmul,
-    parts,
-    reduce,
-    shape,
-    softmax,
-    sort,
-    spread,
-    subscript,
-)
+from tinygrad_attn.ops import activation, inplace, matmul, shape, subscript
+from tinygrad_attn.ops import comparison as compare
+from tinygrad_attn.ops import cumulative as accumulate
+from tinygrad_attn.ops import indexing as index
+from tinygrad_attn.ops import joining as parts
+from tinygrad_attn.ops import pointwise as elementwise
+from tinygrad_attn.ops import rearrangement as arrange
+from tinygrad_attn.ops import reduction as reduce
+from tinygrad_attn.ops import sorting as sort
+from tinygrad_attn.ops import variance as spread
+from tinygrad_attn.ops.fused import softmax
 from tinygrad_attn.tensor import Tensor
 
 __all__ = ["FUNCTIONS", "bind_operators"]

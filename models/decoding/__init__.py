@@ -1,0 +1,1 @@
+"""From a source to its translation: greedy, by beam, and line by line."""

@@ -1,0 +1,55 @@
+"""Which source symbols a model attended to while it wrote each target symbol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn import Tensor, no_grad
+
+from ..data import END, START, Tokenizer
+from ..interface import Translator
+
+__all__ = ["Alignment", "align"]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The attention of one translation: of every place and head, and a symbol for each row and column."""
+
+    weights: dict[str, np.ndarray[Any, Any]]
+    """By place of attention on the source, as the model names it: (heads, T, S). Empty for a model without."""
+    source: Sequence[str]
+    """The S symbols of the columns."""
+    target: Sequence[str]
+    """The T symbols of the rows; the last is ``</s>``."""
+
+
+def align(
+    model: Translator, source: Tokenizer, target: Tokenizer, sentence: Sequence[int], translation: Sequence[int]
+) -> Alignment:
+    """The attention with which ``model`` reads ``sentence`` while it is led along ``translation``.
+
+    Args:
+        model: in evaluation mode.
+        source, target: the tokenizers of the ids.
+        sentence, translation: ids without control symbols, at least one in the sentence. The translation may be the
+            model's own or any other.
+    """
+    ids = np.array([sentence], dtype=np.int64)
+    with no_grad():
+        _, weights = model(
+            Tensor(ids),
+            Tensor(np.ones_like(ids, dtype=bool)),
+            Tensor(np.array([[START, *translation]])),
+            need_weights=True,
+        )
+    return Alignment(
+        # Self-attention relates the symbols of one side to each other. Its shape does not tell: T may equal S.
+        {place: tensor.array[0] for place, tensor in weights.items() if not place.endswith("self_attn")},
+        source.symbols_of(sentence),
+        target.symbols_of([*translation, END]),
+    )

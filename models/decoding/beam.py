@@ -1,0 +1,176 @@
+"""Beam search: of all translations begun so far, the likeliest few go on.
+
+With the length penalty of Wu et al., "Google's Neural Machine Translation System", 2016, section 7: long translations
+are products of many probabilities, so they are compared by log p(y | x) / lp(y), lp(y) = ((5 + |y|) / 6)^α.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn import Tensor, no_grad
+
+from ..data import END, PAD, START
+from ..data.batches import BoolArray, IntArray
+from ..interface import Translator
+from .states import Rows
+
+__all__ = ["Hypothesis", "beam_search"]
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A translation, and what the model holds of it."""
+
+    tokens: tuple[int, ...]
+    """Target ids, without ``<s>`` and ``</s>``."""
+    log_probability: float
+    """Of the tokens, and of ``</s>`` if it has ended."""
+    score: float
+    """The log probability divided by the length penalty; |y| counts ``</s>``."""
+    ended: bool
+    """False for one that was cut off at the most tokens allowed."""
+
+
+def beam_search(
+    model: Translator,
+    source: IntArray,
+    source_mask: BoolArray,
+    max_length: int,
+    width: int,
+    length_penalty: float = 0.0,
+    n_best: int = 1,
+) -> list[list[Hypothesis]]:
+    """The best translations that a beam of ``width`` finds; of width 1, greedy decoding's.
+
+    At each step a sentence's hypotheses are continued by every token. Those among the best ``width`` that end in
+    ``</s>`` have ended, and the best ``width`` that do not go on. A sentence is done, and costs no more steps, when
+    ``width`` hypotheses have ended, or when no other can become one of the ``n_best``.
+
+    Args:
+        model: in evaluation mode.
+        source: (B, S) ids.
+        source_mask: (B, S), True where ``source`` holds a token.
+        max_length: the most tokens of a translation, ``</s>`` included; one that has not ended by then is cut off.
+        width: of the beam, at least 1.
+        length_penalty: α, at least 0; at 0, hypotheses are compared by their probability.
+        n_best: how many to return, at most ``width``.
+
+    Returns:
+        For each of the B sentences its best hypotheses, the best first: those that have ended before those cut off.
+        They are fewer than ``n_best`` only where no more translations exist.
+    """
+    with no_grad():
+        state = model.start(model.encode(Tensor(source), Tensor(source_mask)))
+        rows = Rows(state)
+        searches = [_Search(max_length, width, length_penalty, n_best) for _ in source]
+        going_on = searches
+        token = np.full(len(source), START, dtype=np.int64)
+        while going_on:
+            logits, state, _ = model.step(state, Tensor(token))
+            tokens, log_probabilities = _likeliest(logits.array, width + 1)
+            parents = []
+            first = 0
+            for search in going_on:
+                end = first + len(search.going_on)
+                parents += [first + row for row in search.advance(tokens[first:end], log_probabilities[first:end])]
+                first = end
+            going_on = [search for search in going_on if search.going_on]
+            if going_on:
+                state = rows.choose(state, np.array(parents))
+                token = np.array([tokens[-1] for search in going_on for tokens in search.going_on])
+    return [search.best() for search in searches]
+
+
+class _Search:
+    """The search for one sentence's translations."""
+
+    def __init__(self, max_length: int, width: int, length_penalty: float, n_best: int) -> None:
+        self.max_length = max_length
+        self.width = width
+        self.length_penalty = length_penalty
+        self.n_best = n_best
+        self.going_on: list[tuple[int, ...]] = [()]
+        self.log_probabilities: FloatArray = np.zeros(1)
+        self.ended: list[Hypothesis] = []
+        self.cut_off: list[Hypothesis] = []
+
+    def advance(self, tokens: IntArray, log_probabilities: FloatArray) -> list[int]:
+        """Continue each of R hypotheses by each of C tokens, (R, C): which of the R were continued, in their order.
+
+        ``going_on`` then holds those that were; nothing if the search is over.
+        """
+        totals = self.log_probabilities[:, None] + log_probabilities
+        going_on: list[tuple[int, ...]] = []
+        parents: list[int] = []
+        kept: list[float] = []
+        order = np.argsort(-totals, axis=None, kind="stable").tolist()
+        for rank, place in enumerate(order):
+            parent, column = divmod(place, tokens.shape[1])
+            token, total = int(tokens[parent, column]), float(totals[parent, column])
+            if total == -np.inf or len(going_on) == self.width:
+                break
+            if token != END:
+                going_on.append((*self.going_on[parent], token))
+                parents.append(parent)
+                kept.append(total)
+            elif rank < self.width:
+                self.ended.append(self._hypothesis(self.going_on[parent], total, ended=True))
+        self.ended.sort(key=_score, reverse=True)
+        if going_on and len(going_on[0]) == self.max_length:
+            self.cut_off = [self._hypothesis(*pair, ended=False) for pair in zip(going_on, kept, strict=True)]
+            going_on = []
+        elif self._is_over(kept):
+            going_on = []
+        self.going_on, self.log_probabilities = going_on, np.array(kept)
+        return parents if going_on else []
+
+    def best(self) -> list[Hypothesis]:
+        """What was found: at most ``n_best``."""
+        return [*self.ended, *sorted(self.cut_off, key=_score, reverse=True)][: self.n_best]
+
+    def _is_over(self, log_probabilities: list[float]) -> bool:
+        """Whether nothing better can come of hypotheses with these log probabilities, the highest first."""
+        if len(self.ended) >= self.width or not log_probabilities:
+            return True
+        # A log probability only falls, and the longest translation is penalised least.
+        hope = log_probabilities[0] / self._penalty(self.max_length)
+        return len(self.ended) >= self.n_best and self.ended[self.n_best - 1].score >= hope
+
+    def _hypothesis(self, tokens: tuple[int, ...], log_probability: float, ended: bool) -> Hypothesis:
+        score = log_probability / self._penalty(len(tokens) + ended)
+        return Hypothesis(tokens, log_probability, score, ended)
+
+    def _penalty(self, length: int) -> float:
+        """lp = ((5 + |y|) / 6)^α."""
+        return float(((5.0 + length) / 6.0) ** self.length_penalty)
+
+
+def _score(hypothesis: Hypothesis) -> float:
+    return hypothesis.score
+
+
+def _likeliest(logits: np.ndarray[Any, Any], count: int) -> tuple[IntArray, FloatArray]:
+    """The ``count`` likeliest next tokens of each row of logits (R, V), and their log probabilities: both (R, count).
+
+    Of equals the first is chosen, as argmax does. ``<pad>`` and ``<s>`` come last, with probability 0. What logits tell
+    apart, the float64 log probabilities of a row do too.
+    """
+    highest = logits.max(axis=-1)
+    shares = np.exp(logits - highest[:, None]).sum(axis=-1, dtype=np.float64)
+    normaliser = highest + np.log(shares)
+    remaining = logits.copy()
+    remaining[:, [PAD, START]] = -np.inf  # no translation holds them
+    rows = np.arange(len(logits))
+    tokens, log_probabilities = [], []
+    for _ in range(min(count, logits.shape[1])):
+        token = remaining.argmax(axis=-1)
+        tokens.append(token)
+        log_probabilities.append(remaining[rows, token] - normaliser)
+        remaining[rows, token] = -np.inf
+    return np.stack(tokens, axis=1), np.stack(log_probabilities, axis=1)

@@ -1,0 +1,133 @@
+"""From sources to translations, in batches: greedy decoding here, beam search in `models.decoding.beam`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from tinygrad_attn import Tensor, no_grad
+from tinygrad_attn.nn import frozen_weights
+
+from ..data import END, PAD, START, pad
+from ..data.batches import BoolArray, IntArray
+from ..interface import Translator
+from ..runs.config import DecodingConfig
+from .beam import Hypothesis, beam_search
+from .states import Rows
+
+__all__ = ["greedy", "search", "translate"]
+
+# The share of a batch that has ended when what goes on is gathered.
+_SHARE_TO_LEAVE = 0.25
+
+Told = Callable[[int], None]
+"""Told how many sentences more are translated."""
+
+
+def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_length: int) -> list[list[int]]:
+    """The likeliest next token, again and again, until ``</s>``.
+
+    Args:
+        source: (B, S) ids.
+        source_mask: (B, S), True where ``source`` holds a token.
+        max_length: the most tokens of a translation; one that has not ended by then is cut off.
+
+    Returns:
+        B lists of target ids, without ``<s>`` and ``</s>``.
+    """
+    translations: list[list[int]] = [[] for _ in source]
+    with no_grad():
+        state = model.start(model.encode(Tensor(source), Tensor(source_mask)))
+        rows = Rows(state)
+        sentences = np.arange(len(source))
+        ended = np.zeros(len(source), dtype=bool)
+        token = np.full(len(source), START, dtype=np.int64)
+        for _ in range(max_length):
+            logits, state, _ = model.step(state, Tensor(token))
+            scores = logits.array
+            scores[:, PAD] = scores[:, START] = -np.inf  # no translation holds them
+            token = scores.argmax(axis=-1)
+            ended |= token == END
+            for sentence, number, over in zip(sentences.tolist(), token.tolist(), ended.tolist(), strict=True):
+                if not over:
+                    translations[sentence].append(number)
+            # Moving the state of those that go on costs as much as some steps of those that need none.
+            if np.count_nonzero(ended) >= _SHARE_TO_LEAVE * len(ended):
+                kept = np.flatnonzero(~ended)
+                if not len(kept):
+                    break
+                state = rows.choose(state, kept)
+                sentences, token, ended = sentences[kept], token[kept], ended[kept]
+    return translations
+
+
+def translate(
+    model: Translator, sentences: Sequence[Sequence[int]], settings: DecodingConfig, tell: Told | None = None
+) -> list[list[int]]:
+    """The best translations of sentences of any lengths, in their order.
+
+    Args:
+        sentences: source ids, without control symbols.
+        settings: the width of the beam (1 is greedy) and its length penalty, how many sentences are decoded together
+            (those of similar length are), and the most tokens of one.
+        tell: called after each batch with the number of its sentences.
+
+    Returns:
+        A list of target ids for each sentence. An empty sentence has an empty translation.
+    """
+    if settings.beam > 1:
+        return [list(found[0].tokens) if found else [] for found in search(model, sentences, settings, tell=tell)]
+    translations: list[list[int]] = [[] for _ in sentences]
+    for chosen, source, mask in _batches(model, sentences, settings.batch_size, tell):
+        for i, translation in zip(chosen, greedy(model, source, mask, settings.max_length), strict=True):
+            translations[i] = translation
+    return translations
+
+
+def search(
+    model: Translator,
+    sentences: Sequence[Sequence[int]],
+    settings: DecodingConfig,
+    n_best: int = 1,
+    tell: Told | None = None,
+) -> list[list[Hypothesis]]:
+    """For each sentence the ``n_best`` translations of a beam search, the best first; see `translate`.
+
+    An empty sentence has none.
+
+    Raises:
+        ValueError: ``n_best`` is not from 1 to the width of the beam.
+    """
+    if not 1 <= n_best <= settings.beam:
+        raise ValueError(f"search: n_best must be from 1 to the width of the beam, {settings.beam}; got {n_best}")
+    found: list[list[Hypothesis]] = [[] for _ in sentences]
+    for chosen, source, mask in _batches(model, sentences, settings.batch_size, tell):
+        best = beam_search(
+            model, source, mask, settings.max_length, settings.beam, settings.length_penalty, n_best=n_best
+        )
+        for i, hypotheses in zip(chosen, best, strict=True):
+            found[i] = hypotheses
+    return found
+
+
+def _batches(
+    model: Translator, sentences: Sequence[Sequence[int]], size: int, tell: Told | None
+) -> Iterator[tuple[list[int], IntArray, BoolArray]]:
+    """Which sentences come together, their ids and mask; all but the empty ones, the longest first.
+
+    The model is in evaluation mode meanwhile. Time left is overestimated rather than underestimated.
+    """
+    order = [i for i, sentence in enumerate(sentences) if len(sentence)]
+    order.sort(key=lambda i: len(sentences[i]), reverse=True)
+    was_training = model.training
+    model.eval()
+    try:
+        with frozen_weights(model):
+            for first in range(0, len(order), size):
+                chosen = order[first : first + size]
+                yield chosen, *pad([sentences[i] for i in chosen])
+                if tell is not None:
+                    tell(len(chosen))
+    finally:
+        model.train(was_training)

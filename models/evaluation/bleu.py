@@ -1,0 +1,69 @@
+"""BLEU and chrF of a whole corpus, as sacrebleu computes them, with the signatures that make them comparable.
+
+Post, "A Call for Clarity in Reporting BLEU Scores", 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..runs.config import DataConfig
+
+__all__ = ["BLEU_TOKENIZERS", "BleuSettings", "CorpusScore", "bleu", "chrf"]
+
+BLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none")
+
+
+@dataclass(frozen=True)
+class CorpusScore:
+    """A figure from 0 to 100, and sacrebleu's description of how it was computed."""
+
+    score: float
+    signature: str
+
+
+@dataclass(frozen=True)
+class BleuSettings:
+    """How texts are compared."""
+
+    tokenizer: str = "13a"
+    """What BLEU counts as a word: one of `BLEU_TOKENIZERS`; "none" cuts at white space only."""
+    lowercase: bool = False
+    """Do not tell upper from lower case."""
+
+    @classmethod
+    def fitting(cls, data: DataConfig) -> BleuSettings:
+        """13a, as is usual, for text; for generated sequences their symbols. Case counts if the model can tell it."""
+        generated = {"copy": "char", "dates": "char", "reverse": "none"}
+        return cls(generated.get(data.kind, "13a"), data.lowercase)
+
+
+def bleu(
+    translations: Sequence[str], references: Sequence[str], settings: BleuSettings, short: bool = False
+) -> CorpusScore:
+    """BLEU of a corpus: Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation", 2002.
+
+    Args:
+        translations, references: as many of one as of the other, at least one.
+        settings: how they are compared.
+        short: the corpus may consist of sentences of fewer than four words: let only those n-grams count that there
+            can be (sacrebleu's "effective order"). Otherwise its BLEU is 0.
+    """
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU(tokenize=settings.tokenizer, lowercase=settings.lowercase, effective_order=short, force=True)
+    return _score(metric, translations, references)
+
+
+def chrf(translations: Sequence[str], references: Sequence[str], settings: BleuSettings) -> CorpusScore:
+    """chrF of a corpus: Popović, "chrF: character n-gram F-score for automatic MT evaluation", 2015."""
+    from sacrebleu.metrics import CHRF
+
+    return _score(CHRF(lowercase=settings.lowercase), translations, references)
+
+
+def _score(metric: Any, translations: Sequence[str], references: Sequence[str]) -> CorpusScore:
+    score = float(metric.corpus_score(list(translations), [list(references)]).score)
+    return CorpusScore(score, str(metric.get_signature()))

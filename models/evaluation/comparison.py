@@ -1,0 +1,144 @@
+"""Several runs side by side: what ``python -m models compare`` does."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..console.progress import clock
+from ..console.tables import print_table
+from ..runs.folder import RunError
+from .report import Evaluation, describe_decoding
+
+__all__ = ["Compared", "compare", "read_runs"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is known of a run from the files in its folder."""
+
+    name: str
+    evaluation: Evaluation
+    history: list[dict[str, float]]
+    """The epochs of ``log.csv``; empty if there is none."""
+    seconds: float | None
+    """Of training; None if nobody wrote it down."""
+
+
+def read_runs(directories: Sequence[str | os.PathLike[str]], split: str) -> list[Compared]:
+    """The runs in these folders, with what was measured of each on a split of its data.
+
+    Raises:
+        RunError: a folder is missing or named twice, or its run is not evaluated yet; or a file is damaged.
+    """
+    paths = [Path(directory) for directory in directories]
+    twice = [path for number, path in enumerate(paths) if path in paths[:number]]
+    if twice:
+        raise RunError(f"{twice[0]} is named twice")
+    return [
+        Compared(name, Evaluation.load(path, split), _history(path), _seconds(path))
+        for name, path in zip(_names(paths), paths, strict=True)
+    ]
+
+
+def compare(runs: Sequence[Compared], picture: Path) -> None:
+    """Print a table of the runs, and draw their learning curves and BLEU by length.
+
+    Args:
+        runs: at least one, all measured on the same split.
+        picture: the PNG file to write.
+    """
+    from .plots import plot_comparison
+
+    print_table(
+        ["run", "model", "parameters", "BLEU", "chrF", "exact match", "perplexity*", "decoding", "seed", "training"],
+        [_cells(run) for run in runs],
+    )
+    print("* teacher-forced, per symbol of the target tokenizer")
+    for remark in _remarks([run.evaluation for run in runs]):
+        print(f"Note: {remark}")
+    histories = {run.name: run.history for run in runs if run.history}
+    plot_comparison(histories, {run.name: run.evaluation for run in runs}, picture)
+    print(f"Learning curves and BLEU by length: {picture}")
+
+
+def _cells(run: Compared) -> list[str]:
+    scores = run.evaluation.scores
+    return [
+        run.name,
+        run.evaluation.model,
+        f"{run.evaluation.parameters:,}",
+        f"{scores.bleu:.2f}",
+        f"{scores.chrf:.2f}",
+        f"{100 * scores.exact_match:.2f} %",
+        f"{scores.perplexity_teacher_forced:.3f}",
+        describe_decoding(run.evaluation.decoding),
+        str(run.evaluation.seed),
+        "–" if run.seconds is None else clock(run.seconds),
+    ]
+
+
+def _remarks(evaluations: Sequence[Evaluation]) -> list[str]:
+    """What forbids to compare figures that stand in one column."""
+    remarks = []
+    for metric, signatures in (
+        ("BLEU", {evaluation.bleu_signature for evaluation in evaluations}),
+        ("chrF", {evaluation.chrf_signature for evaluation in evaluations}),
+    ):
+        if len(signatures) > 1:
+            remarks.append(f"{metric} is not computed alike: {' and '.join(sorted(signatures))}")
+    data = {json.dumps(_text(evaluation), sort_keys=True) for evaluation in evaluations}
+    if len(data) > 1:
+        remarks.append("the runs were not measured on the same text")
+    tokenizers = {json.dumps(_tokenizer(evaluation), sort_keys=True) for evaluation in evaluations}
+    if len(tokenizers) > 1:
+        remarks.append("the tokenizers differ, so the perplexities cannot be compared")
+    return remarks
+
+
+_TOKENIZER_SETTINGS = ("tokenizer", "lowercase", "min_frequency", "vocabulary_size", "shared_vocabulary")
+# What training alone depends on.
+_TRAINING_SETTINGS = ("max_length", "train_size")
+
+
+def _text(evaluation: Evaluation) -> dict[str, Any]:
+    data = evaluation.config.to_dict()["data"]
+    return {key: value for key, value in data.items() if key not in (*_TOKENIZER_SETTINGS, *_TRAINING_SETTINGS)}
+
+
+def _tokenizer(evaluation: Evaluation) -> dict[str, Any]:
+    data = evaluation.config.to_dict()["data"]
+    return {key: data[key] for key in _TOKENIZER_SETTINGS}
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The folders' own names if they tell the runs apart, else the paths."""
+    names = [path.resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _history(directory: Path) -> list[dict[str, float]]:
+    path = directory / "log.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [{"epoch": int(row["epoch"]), "valid_loss": float(row["valid_loss"])} for row in rows]
+    except FileNotFoundError:
+        return []
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged: it is no log of training with epoch and valid_loss") from error
+
+
+def _seconds(directory: Path) -> float | None:
+    path = directory / "run.json"
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["results"]["training_seconds"])
+    except (FileNotFoundError, KeyError):
+        return None  # training did not come to its end
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged: it is no description of a run") from error

@@ -1,0 +1,133 @@
+"""How good a model is: teacher-forced loss, perplexity and token accuracy; and exact match of its own translations."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygrad_attn import Tensor, no_grad
+from tinygrad_attn.nn import functional as F
+
+from ..data import PAD, UNKNOWN, Batch, Batches
+from ..data.batches import Example
+from ..decoding.greedy import translate
+from ..interface import Translator
+from ..runs.config import DecodingConfig
+
+__all__ = [
+    "Figures",
+    "TeacherForced",
+    "correct_tokens",
+    "evaluate",
+    "exact_match",
+    "of_all",
+    "teacher_forced",
+    "token_loss",
+]
+
+
+@dataclass(frozen=True)
+class TeacherForced:
+    """Means over all target tokens, ``</s>`` included, of a model that is shown the true prefix at each step."""
+
+    loss: float
+    """The cross entropy, in nats per token."""
+    accuracy: float
+    """The share of tokens that are the likeliest."""
+    tokens: int
+    """How many there are."""
+
+    @property
+    def perplexity(self) -> float:
+        """e^loss: teacher-forced, per token, and so comparable between runs with the same tokenizer only."""
+        return math.exp(min(self.loss, 700.0))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All that is measured of a model on a set of pairs."""
+
+    pairs: int
+    teacher_forced: TeacherForced
+    exact_match: float
+    """The share of pairs whose greedy translation is the reference, symbol for symbol."""
+
+
+def evaluate(model: Translator, examples: Sequence[Example], settings: DecodingConfig) -> Figures:
+    """Measure ``model`` on ``examples``, without dropout or label smoothing.
+
+    It is for use in training, and quick: translations are greedy, whatever the settings say of the beam.
+    """
+    batches = Batches(examples, batch_size=settings.batch_size)
+    translations = translate(model, [source for source, _ in examples], dataclasses.replace(settings, beam=1))
+    return Figures(
+        pairs=len(examples),
+        teacher_forced=teacher_forced(model, batches.in_order()),
+        exact_match=exact_match(translations, [target for _, target in examples]),
+    )
+
+
+def token_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+    """The mean cross entropy of the batch's target tokens; padding does not count.
+
+    Args:
+        logits: (B, T, V).
+        batch: whose ``target_out`` is (B, T).
+        label_smoothing: the share of probability that is spread evenly over all V symbols.
+    """
+    flat = logits.reshape(-1, logits.shape[-1])
+    target = Tensor(batch.target_out.reshape(-1))
+    return F.cross_entropy(flat, target, ignore_index=PAD, label_smoothing=label_smoothing)
+
+
+def correct_tokens(logits: Tensor, batch: Batch) -> int:
+    """How many target tokens are the likeliest by ``logits`` (B, T, V)."""
+    return int(np.count_nonzero((logits.array.argmax(axis=-1) == batch.target_out) & batch.target_mask))
+
+
+def teacher_forced(model: Translator, batches: Iterable[Batch]) -> TeacherForced:
+    """Loss and accuracy over all batches, each token weighing the same.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    loss, correct, tokens = 0.0, 0, 0
+    was_training = model.training
+    model.eval()
+    with no_grad():
+        for batch in batches:
+            logits = model(Tensor(batch.source), Tensor(batch.source_mask), Tensor(batch.target_in))
+            loss += float(token_loss(logits, batch).item()) * batch.target_tokens
+            correct += correct_tokens(logits, batch)
+            tokens += batch.target_tokens
+    model.train(was_training)
+    if not tokens:
+        raise ValueError("teacher_forced: no batches were given")
+    return TeacherForced(loss / tokens, correct / tokens, tokens)
+
+
+def of_all(parts: Sequence[TeacherForced]) -> TeacherForced:
+    """Of several sets together what `teacher_forced` measured of each; at least one."""
+    tokens = sum(part.tokens for part in parts)
+    return TeacherForced(
+        loss=sum(part.loss * part.tokens for part in parts) / tokens,
+        accuracy=sum(part.accuracy * part.tokens for part in parts) / tokens,
+        tokens=tokens,
+    )
+
+
+def exact_match(translations: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> float:
+    """The share of translations (ids) that equal their reference; one with an unknown symbol is equal to nothing.
+
+    Raises:
+        ValueError: their numbers differ, or there are none.
+    """
+    if len(translations) != len(references) or not references:
+        raise ValueError(f"exact_match: {len(translations)} translations for {len(references)} references")
+    pairs = zip(translations, references, strict=True)
+    same = sum(list(mine) == list(theirs) and UNKNOWN not in theirs for mine, theirs in pairs)
+    return same / len(references)

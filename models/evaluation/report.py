@@ -1,0 +1,261 @@
+"""All figures of a run on a split of its data, and by source length: what ``python -m models evaluate`` does.
+
+They are kept in the run folder as ``evaluation.json``, by split, with what they depend on: config, seed, versions, and
+how the translations were decoded and compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+from tinygrad_attn.serialize import atomic_path
+
+from ..console.tables import print_table
+from ..data import Batches, DataError, encode_pairs
+from ..data.parallel import Pair
+from ..data.vocabulary import normalise
+from ..decoding.greedy import Told, translate
+from ..interface import Translator
+from ..runs.config import Config, DecodingConfig
+from ..runs.folder import Run, RunError, versions
+from ..runs.limits import refuse_too_long
+from .bleu import BleuSettings, CorpusScore, bleu, chrf
+from .metrics import TeacherForced, exact_match, of_all, teacher_forced
+
+__all__ = [
+    "EVALUATION",
+    "Evaluation",
+    "LengthScores",
+    "Scores",
+    "buckets",
+    "describe_decoding",
+    "evaluate_run",
+    "print_evaluation",
+]
+
+EVALUATION = "evaluation.json"
+# The most groups of source lengths.
+_MOST_BUCKETS = 12
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The figures of a set of pairs. Shares are from 0 to 1, BLEU and chrF from 0 to 100."""
+
+    pairs: int
+    bleu: float
+    chrf: float
+    exact_match: float
+    """The share of pairs whose translation is the reference, symbol for symbol."""
+    token_accuracy_teacher_forced: float
+    perplexity_teacher_forced: float
+    """Per symbol of the target tokenizer: runs with different tokenizers cannot be compared by it."""
+
+
+@dataclass(frozen=True)
+class LengthScores:
+    """The figures of the pairs whose source has ``shortest`` to ``longest`` symbols."""
+
+    shortest: int
+    longest: int
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured of a run, and what that depends on."""
+
+    model: str
+    parameters: int
+    """How many numbers the model has learned."""
+    split: str
+    scores: Scores
+    by_source_length: list[LengthScores]
+    """BLEU is of n-grams up to the sentences' length here, as the signature for it says."""
+    bleu_signature: str
+    bleu_signature_by_source_length: str
+    chrf_signature: str
+    decoding: DecodingConfig
+    seed: int
+    versions: dict[str, str]
+    config: Config
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """The evaluation that ``dataclasses.asdict`` described.
+
+        Raises:
+            ConfigError, KeyError, TypeError: it is none.
+        """
+        by_length = [LengthScores(**{**row, "scores": Scores(**row["scores"])}) for row in stored["by_source_length"]]
+        return cls(
+            **{
+                **stored,
+                "scores": Scores(**stored["scores"]),
+                "by_source_length": by_length,
+                "decoding": DecodingConfig(**stored["decoding"]),
+                "config": Config.from_dict(stored["config"]),
+            }
+        )
+
+    def save(self, directory: Path) -> None:
+        """Keep it in a run folder, in place of an earlier one of the same split."""
+        try:
+            kept = dict(json.loads((directory / EVALUATION).read_text(encoding="utf-8")))
+        except (FileNotFoundError, TypeError, ValueError):  # none yet, or of no use
+            kept = {}
+        content = json.dumps({**kept, self.split: dataclasses.asdict(self)}, ensure_ascii=False, indent=2)
+        with atomic_path(directory / EVALUATION) as path:
+            path.write_text(content + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path, split: str) -> Self:
+        """The evaluation of a split that is kept in a run folder.
+
+        Raises:
+            RunError: no such folder, no evaluation yet, or a file that is damaged.
+        """
+        if not directory.is_dir():
+            raise RunError(f"there is no run folder {directory}")
+        path = directory / EVALUATION
+        command = f"python -m models evaluate {directory} --split {split}"
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if split not in stored:
+                raise RunError(f"{directory} is not evaluated on {split} yet; do so with: {command}")
+            return cls.from_dict(stored[split])
+        except FileNotFoundError as error:
+            raise RunError(f"{directory} is not evaluated yet; do so with: {command}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, RunError):
+                raise
+            raise RunError(
+                f"{path} is no evaluation of this version of the program; redo it with: {command}"
+            ) from error
+
+
+def evaluate_run(
+    run: Run,
+    model: Translator,
+    split: str,
+    pairs: Sequence[Pair],
+    settings: DecodingConfig,
+    bleu_settings: BleuSettings,
+    tell: Told | None = None,
+) -> Evaluation:
+    """Translate the sources and measure.
+
+    Args:
+        run, model: as `Run.load` gives them.
+        split: what the pairs are.
+        pairs: source and reference; at least one.
+        settings: how to translate.
+        bleu_settings: how to compare texts.
+        tell: see `translate`.
+
+    Raises:
+        DataError: there are no pairs, or the model cannot read one that is so long.
+    """
+    if not pairs:
+        raise DataError(f"the {split} set is empty: there is nothing to evaluate on")
+    examples = encode_pairs(pairs, run.source, run.target)
+    sources = [source for source, _ in examples]
+    refuse_too_long(run.config.model, sources, [reference for _, reference in examples])
+    translations = translate(model, sources, settings, tell)
+    texts = [run.target.decode(translation) for translation in translations]
+    references = [normalise(reference, lowercase=False) for _, reference in pairs]  # as tokenizers see them
+
+    def measure(rows: Sequence[int], forced: TeacherForced, short: bool) -> tuple[Scores, CorpusScore, CorpusScore]:
+        """The figures of the pairs with these numbers, and BLEU and chrF with their signatures."""
+        corpus = [texts[i] for i in rows], [references[i] for i in rows]
+        by_bleu, by_chrf = bleu(*corpus, bleu_settings, short=short), chrf(*corpus, bleu_settings)
+        scores = Scores(
+            pairs=len(rows),
+            bleu=by_bleu.score,
+            chrf=by_chrf.score,
+            exact_match=exact_match([translations[i] for i in rows], [examples[i][1] for i in rows]),
+            token_accuracy_teacher_forced=forced.accuracy,
+            perplexity_teacher_forced=forced.perplexity,
+        )
+        return scores, by_bleu, by_chrf
+
+    forced, by_length = [], []
+    for shortest, longest in buckets([len(source) for source in sources]):
+        rows = [i for i, (source, _) in enumerate(examples) if shortest <= len(source) <= longest]
+        batches = Batches([examples[i] for i in rows], batch_size=settings.batch_size)
+        forced.append(teacher_forced(model, batches.in_order()))
+        scores, short_bleu, _ = measure(rows, forced[-1], short=True)
+        by_length.append(LengthScores(shortest, longest, scores))
+    scores, whole_bleu, whole_chrf = measure(range(len(pairs)), of_all(forced), short=False)
+    return Evaluation(
+        model=run.config.model.name,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        split=split,
+        scores=scores,
+        by_source_length=by_length,
+        bleu_signature=whole_bleu.signature,
+        bleu_signature_by_source_length=short_bleu.signature,
+        chrf_signature=whole_chrf.signature,
+        decoding=settings,
+        seed=run.config.training.seed,
+        versions={**versions(), "sacrebleu": metadata.version("sacrebleu")},
+        config=run.config,
+    )
+
+
+def buckets(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """The ranges (shortest, longest) by which lengths are grouped, from the shortest on; each holds at least one.
+
+    All are 1, 2, 5, 10, 20, 50 … wide, the narrowest that makes at most a dozen of them, and begin one above a multiple
+    of that: 1 to 5, 6 to 10 and so on.
+    """
+    width = next(
+        digit * 10**power
+        for power in itertools.count()
+        for digit in (1, 2, 5)
+        if len({(length - 1) // (digit * 10**power) for length in lengths}) <= _MOST_BUCKETS
+    )
+    starts = sorted({(length - 1) // width * width + 1 for length in lengths})
+    return [(start, start + width - 1) for start in starts]
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """A table of all figures, whole and by source length, and how they were computed."""
+    ranges = [
+        str(row.shortest) if row.shortest == row.longest else f"{row.shortest}–{row.longest}"
+        for row in evaluation.by_source_length
+    ]
+    labels = ["all", *(f"source of {symbols}" for symbols in ranges)]
+    rows = [evaluation.scores, *(row.scores for row in evaluation.by_source_length)]
+    print_table(
+        [f"{evaluation.split} set", "pairs", "BLEU", "chrF", "exact match", "token accuracy*", "perplexity*"],
+        [[label, *_cells(scores)] for label, scores in zip(labels, rows, strict=True)],
+    )
+    print("* teacher-forced: with the reference so far before its eyes; per symbol of the target tokenizer")
+    print(f"Decoding:        {describe_decoding(evaluation.decoding)}")
+    print(f"BLEU:            {evaluation.bleu_signature}")
+    print(f"BLEU by length:  {evaluation.bleu_signature_by_source_length}")
+    print(f"chrF:            {evaluation.chrf_signature}")
+
+
+def describe_decoding(settings: DecodingConfig) -> str:
+    """How translations are found, in a few words."""
+    return "greedy" if settings.beam == 1 else f"beam {settings.beam}, length penalty {settings.length_penalty:g}"
+
+
+def _cells(scores: Scores) -> list[str]:
+    return [
+        f"{scores.pairs:,}",
+        f"{scores.bleu:.2f}",
+        f"{scores.chrf:.2f}",
+        f"{100 * scores.exact_match:.2f} %",
+        f"{100 * scores.token_accuracy_teacher_forced:.2f} %",
+        f"{scores.perplexity_teacher_forced:.3f}",
+    ]

@@ -1,0 +1,114 @@
+"""One vector for a sentence of any length, or attention: who copies strings of 6 to 15 letters, and longer ones?
+
+    python -m models.lab.copy_length [--out FOLDER] [--seed N]
+
+trains the systems of ``models/configs/copy-*.toml``, all with the same strings, prints the share of strings of each
+length that are copied without a mistake, and draws it. The encoder-decoder has to put all letters into one vector,
+whose size does not grow with the string; attention looks each of them up. Strings of more than 15 letters, which no
+system has seen in training, show something else: whether it has learnt to go from letter to letter, or places.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..console.progress import clock, make_progress
+from ..console.tables import plain_table
+from ..data import generate_task
+from ..decoding.greedy import translate
+from ..interface import Translator
+from ..runs.config import ConfigError, find_config, load_config
+from ..runs.folder import Run, RunError
+from .runs import trained
+
+__all__ = ["SYSTEMS", "accuracy", "main", "plot_accuracy"]
+
+SYSTEMS = {
+    "no attention": "copy-seq2seq",
+    "dot": "copy-luong-dot",
+    "scaled dot": "copy-luong-scaled_dot",
+    "general": "copy-luong-general",
+    "concat": "copy-luong-concat",
+    "additive": "copy-bahdanau",
+    "Transformer": "copy-transformer",
+}
+"""The config of each system, by the name of its attention."""
+
+LENGTHS = range(6, 21)
+PER_LENGTH = 1_000
+
+
+def accuracy(
+    run: Run, model: Translator, lengths: Sequence[int] = LENGTHS, count: int = PER_LENGTH
+) -> dict[int, float]:
+    """The share of ``count`` unseen strings of each length that the model copies without a mistake."""
+    shares = {}
+    for length in lengths:
+        bounds = {"shortest": length, "longest": length, "longest_test": length}
+        pairs = generate_task("copy", run.config.data.seed, train=1, valid=1, test=count, **bounds).test
+        copies = translate(model, [run.source.encode(source) for source, _ in pairs], run.config.decoding)
+        right = sum(run.target.decode(copy) == target for copy, (_, target) in zip(copies, pairs, strict=True))
+        shares[length] = right / count
+    return shares
+
+
+def plot_accuracy(shares: Mapping[str, Mapping[int, float]], longest: int, path: Path) -> None:
+    """Draw the share of each system by length; training had strings of up to ``longest`` letters."""
+    from matplotlib.figure import Figure
+
+    from tinygrad_attn.serialize import atomic_path
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number, (system, of_system) in enumerate(shares.items()):
+        percent = [100.0 * share for share in of_system.values()]
+        axes.plot(list(of_system), percent, marker="osD^vPX"[number % 7], markersize=4, label=system)
+    axes.axvspan(longest + 0.5, max(LENGTHS) + 0.5, color="0.93", zorder=0)
+    axes.text(longest + 0.6, 102, "longer than in training", fontsize=8, va="bottom").set_in_layout(False)
+    axes.set(xlabel="letters", ylabel="copied without a mistake (%)", xlim=(LENGTHS[0] - 0.5, LENGTHS[-1] + 0.5))
+    axes.set_ylim(-3, 110)
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, measure, print and draw; see the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m models.lab.copy_length", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--out", metavar="FOLDER", type=Path, default=Path("runs/copy_length"), help="for runs and results"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the strings and of the training")
+    options = parser.parse_args(arguments)
+    folder, seeds = options.out, {"data.seed": options.seed, "training.seed": options.seed}
+    progress = make_progress()
+    shares: dict[str, dict[int, float]] = {}
+    rows = []
+    try:
+        for system, name in SYSTEMS.items():
+            run, model, seconds = trained(load_config(find_config(name), seeds), folder / name, progress)
+            shares[system] = accuracy(run, model)
+            parameters = f"{sum(parameter.numel() for parameter in model.parameters()):,}"
+            percent = [f"{100.0 * share:.1f}" for share in shares[system].values()]
+            rows.append([system, parameters, clock(seconds), *percent])
+    except (ConfigError, RunError) as error:
+        print("error:", error, file=sys.stderr)
+        return 2
+    finally:
+        progress.stop()
+    table = plain_table(["attention", "parameters", "time", *map(str, LENGTHS)], rows)
+    (folder / "copy_length.txt").write_text(table + "\n", encoding="utf-8")
+    plot_accuracy(shares, run.config.data.longest, folder / "copy_length.png")
+    print(
+        f"Strings copied without a mistake, %, by their number of letters; {PER_LENGTH:,} of each, seed {options.seed}:"
+    )
+    print(table)
+    print(f"In {folder}: copy_length.txt, copy_length.png, and a run folder for each system")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

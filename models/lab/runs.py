@@ -1,0 +1,45 @@
+"""Runs for experiments: trained once, continued if stopped, and read from their folders afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..console.progress import Progress
+from ..data import load_text, train_tokenizers
+from ..interface import Translator
+from ..runs.clock import CLOCK
+from ..runs.config import Config
+from ..runs.folder import LAST, Run, RunError
+from ..training.trainer import Trainer
+
+__all__ = ["trained"]
+
+
+def trained(config: Config, folder: Path, progress: Progress) -> tuple[Run, Translator, float]:
+    """The run of a config in a folder, its best model, and the seconds that training took.
+
+    What is not yet trained is trained. Ctrl-C stops it so that a later call goes on from there.
+
+    Raises:
+        RunError: the folder holds something else, such as a run with other settings.
+        KeyboardInterrupt: it was stopped.
+    """
+    text = load_text(config.data)
+    if (folder / LAST).exists():
+        run, arrays, position = Run.open(folder, LAST)
+        if run.config != config:
+            raise RunError(f"{folder} holds a run with other settings; remove it, or name another folder with --out")
+        trainer = Trainer(run, text, progress)
+        trainer.resume(arrays, position)
+    else:
+        run = Run(folder, config, *train_tokenizers(text, config.data))
+        trainer = Trainer(run, text, progress)
+        run.create()
+    if not trainer.finished:
+        progress.say(f"{folder.name}: {trainer.summary()}")
+        if not trainer.train():
+            progress.say(trainer.farewell())
+            raise KeyboardInterrupt
+    seconds = json.loads((folder / CLOCK).read_text(encoding="utf-8"))["total"]
+    return *Run.load(folder), seconds

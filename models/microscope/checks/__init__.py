@@ -1,0 +1,1 @@
+"""The witnesses of what the microscope shows."""

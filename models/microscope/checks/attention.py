@@ -1,0 +1,87 @@
+"""A place of attention computed a second time, in plain NumPy and from the formulas, not by the engine.
+
+Every number is computed from the numbers shown before it: scores from Q and K, dL/dscores from dL/dweights and the
+weights, and so on. So an error shows where it is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..record.sites import Place
+
+__all__ = ["recompute", "softmax"]
+
+Array = np.ndarray[Any, Any]
+
+
+def softmax(scores: Array, mask: Array | None = None) -> Array:
+    """Weights along the last axis over what the mask leaves; zeros where it leaves nothing."""
+    allowed = np.ones(scores.shape, bool) if mask is None else np.broadcast_to(mask, scores.shape)
+    highest = np.where(allowed, scores, -np.inf).max(axis=-1, keepdims=True)
+    raised = np.where(allowed, np.exp(scores - np.where(np.isfinite(highest), highest, 0.0)), 0.0)
+    total = raised.sum(axis=-1, keepdims=True)
+    return np.divide(raised, total, out=np.zeros_like(raised), where=total > 0.0)
+
+
+def recompute(place: Place) -> dict[tuple[str, str], Array]:
+    """All that follows from Q, K, V and dL/dcontext, by tensor and "value" or "gradient".
+
+    Gradients that never arrived, and all that would follow from them, are left out.
+    """
+    values = {name: quantity.value for name, quantity in place.quantities.items()}
+    gradients = {name: quantity.gradient for name, quantity in place.quantities.items()}
+    found: dict[tuple[str, str], Array] = {}
+    found["scores", "value"] = _scores(place, values)
+    found["weights", "value"] = weights = softmax(values["scores"], place.mask)
+    mixed = weights
+    if "gaussian" in values:
+        found["mixed", "value"] = mixed = values["weights"] * values["gaussian"]
+    mixed = values.get("mixed", values["weights"])
+    found["context", "value"] = np.einsum("htj,hjc->htc", mixed, values["V"])
+
+    for_context, for_scores = gradients["context"], gradients["scores"]
+    if for_context is None or for_scores is None:
+        return found
+    found["V", "gradient"] = np.einsum("htj,htc->hjc", mixed, for_context)
+    for_mixed = np.einsum("htc,hjc->htj", for_context, values["V"])
+    if "gaussian" in values:
+        found["mixed", "gradient"] = for_mixed
+        found["gaussian", "gradient"] = for_mixed * values["weights"]
+        found["weights", "gradient"] = for_mixed * values["gaussian"]
+    else:
+        found["weights", "gradient"] = for_mixed
+    for_weights = gradients["weights"]
+    assert for_weights is not None
+    mean = np.sum(values["weights"] * for_weights, axis=-1, keepdims=True)
+    found["scores", "gradient"] = values["weights"] * (for_weights - mean)
+    found.update({(name, "gradient"): array for name, array in _into_scores(place, values, for_scores).items()})
+    return found
+
+
+def _scores(place: Place, values: dict[str, Array]) -> Array:
+    if place.score in ("additive", "concat"):
+        return np.tanh(_pairs(values)) @ place.parameters["v"]
+    if place.score == "location":
+        return np.einsum("htc,jc->htj", values["Q"], place.parameters["W"])
+    return np.einsum("htc,hjc->htj", values["Q"], values["K"]) * place.scale
+
+
+def _into_scores(place: Place, values: dict[str, Array], for_scores: Array) -> dict[str, Array]:
+    """dL/dQ and dL/dK from dL/dscores."""
+    if place.score in ("additive", "concat"):
+        for_pairs = for_scores[..., None] * place.parameters["v"] * (1.0 - np.tanh(_pairs(values)) ** 2)
+        return {"Q": for_pairs.sum(axis=2), "K": for_pairs.sum(axis=1)}
+    if place.score == "location":
+        return {"Q": np.einsum("htj,jc->htc", for_scores, place.parameters["W"])}
+    return {
+        "Q": np.einsum("htj,hjc->htc", for_scores, values["K"]) * place.scale,
+        "K": np.einsum("htj,htc->hjc", for_scores, values["Q"]) * place.scale,
+    }
+
+
+def _pairs(values: dict[str, Array]) -> Array:
+    """(1, T, S, A), what an additive score takes the tanh of."""
+    return values["Q"][:, :, None] + values["K"][:, None]

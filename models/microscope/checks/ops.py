@@ -1,0 +1,259 @@
+"""Every op of the tape a second time, in plain NumPy: values and, along every edge, gradients.
+
+Three kinds of ops are enough for the models. *Moves* (reshape, cat, gather, …) put numbers elsewhere: run on the
+numbers' places in place of the numbers they tell where each came from, and the gradient goes back there. *Maps* act on
+each element alone and have a derivative. The rest (products, sums, softmax) stand here with their formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.record import Call
+
+from .attention import softmax
+
+__all__ = ["TapeCheck", "check_tape"]
+
+Array = np.ndarray[Any, Any]
+
+_MOVES = frozenset(
+    "alias broadcast_to cat chunk clone contiguous embedding expand flatten flip gather index_select movedim narrow"
+    " permute reshape roll select slice_view split squeeze stack subscript swapaxes take_along_dim transpose unbind"
+    " unsqueeze view".split()
+)
+
+
+def _logistic(x: Array) -> Array:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+# By name the function of an element, and its derivative at x with the value z.
+_MAPS: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array], Any]]] = {
+    "exp": (np.exp, lambda x, z: z),
+    "log": (np.log, lambda x, z: 1.0 / x),
+    "neg": (np.negative, lambda x, z: -1.0),
+    "relu": (lambda x: np.where(x > 0.0, x, 0.0), lambda x, z: x > 0.0),
+    "rsqrt": (lambda x: 1.0 / np.sqrt(x), lambda x, z: -0.5 * z / x),
+    "sigmoid": (_logistic, lambda x, z: z * (1.0 - z)),
+    "sqrt": (np.sqrt, lambda x, z: 0.5 / z),
+    "square": (lambda x: x * x, lambda x, z: 2.0 * x),
+    "tanh": (np.tanh, lambda x, z: 1.0 - z * z),
+}
+# Of two numbers x and y: the function, and its derivatives by x and by y.
+_PAIRS: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any], Callable[[Any, Any], Any]]] = {
+    "add": (lambda x, y: x + y, lambda x, y: 1.0, lambda x, y: 1.0),
+    "sub": (lambda x, y: x - y, lambda x, y: 1.0, lambda x, y: -1.0),
+    "mul": (lambda x, y: x * y, lambda x, y: y, lambda x, y: x),
+    "true_divide": (lambda x, y: x / y, lambda x, y: 1.0 / y, lambda x, y: -x / y**2),
+    # Where both are equal, each gets half.
+    "maximum": (np.maximum, lambda x, y: (x > y) + 0.5 * (x == y), lambda x, y: (x < y) + 0.5 * (x == y)),
+    "minimum": (np.minimum, lambda x, y: (x < y) + 0.5 * (x == y), lambda x, y: (x > y) + 0.5 * (x == y)),
+}
+
+
+@dataclass
+class TapeCheck:
+    """What came of computing the tape again."""
+
+    count: int = 0
+    worst: float = 0.0
+    """The largest |found - expected| / the largest expected element of an array, or of the terms that cancel in it."""
+    unknown: set[str] = field(default_factory=set)
+    errors: list[tuple[Call, str, float]] = field(default_factory=list)
+    """The call, "value" or the operand, and the error."""
+
+    def compare(self, call: Call, what: str, found: Array, expected: Array, terms: float = 0.0) -> None:
+        """Note how far a call's array is from the one expected, whose sums had ``terms`` of about this size."""
+        size = max(float(np.abs(expected).max(initial=0.0)), terms, np.finfo(float).tiny)
+        error = float(np.max(np.abs(found - expected), initial=0.0)) / size
+        self.errors.append((call, what, error))
+        self.worst = error if np.isnan(error) else max(self.worst, error)
+
+    def failures(self, tolerance: float) -> list[dict[str, Any]]:
+        """Of the form of `models.microscope.record.schema.Check`."""
+        return [
+            {"kind": "replayed", "tensor": f"{call.op.name} {what}", "call": call.index, "error": error}
+            for call, what, error in self.errors
+            if not error <= tolerance
+        ]
+
+
+def check_tape(calls: Sequence[Call]) -> TapeCheck:
+    """Compute every op again from its recorded operands, and its contributions from its recorded gradient."""
+    found = TapeCheck()
+    for call in calls:
+        if call.values[0].dtype.kind != "f":  # masks and indices
+            continue
+        if call.op.name in _MOVES:
+            _check_move(found, call)
+        elif call.op.name in _FORMULAS or call.op.name in _MAPS or call.op.name in _PAIRS:
+            _check_formula(found, call)
+        else:
+            found.unknown.add(call.op.name)
+            continue
+        found.count += 1
+    return found
+
+
+def _check_move(found: TapeCheck, call: Call) -> None:
+    arrays = call.arrays
+    moved = [
+        position
+        for position, array in enumerate(arrays)
+        if isinstance(array, np.ndarray) and array.dtype == call.values[0].dtype
+    ]
+    numbers = np.concatenate([arrays[position].ravel() for position in moved])
+    places, first = list(arrays), 0
+    for position in moved:
+        size = arrays[position].size
+        places[position] = np.arange(first, first + size, dtype=np.float64).reshape(arrays[position].shape)
+        first += size
+    results = call.op.forward(*places, **call.options)
+    several = call.op.outputs != 1 or call.op.saves
+    gradient = np.zeros(numbers.shape)
+    for index, value in enumerate(call.values):
+        where = np.asarray(results[index] if several else results).astype(np.int64)
+        found.compare(call, "value", value, numbers[where])
+        arrived = call.gradients[index]
+        if arrived is not None:
+            np.add.at(gradient, where.ravel(), arrived.ravel())
+    first = 0
+    for position in moved:
+        size = arrays[position].size
+        if position in call.contributions:
+            expected = gradient[first : first + size].reshape(arrays[position].shape)
+            found.compare(call, call.op.operand_name(position), call.contributions[position], expected)
+        first += size
+
+
+def _check_formula(found: TapeCheck, call: Call) -> None:
+    arrays, options, name = call.arrays, call.options, call.op.name
+    gradient = call.gradients[0]
+    value, back = _formula(name, arrays, options)
+    found.compare(call, "value", call.values[0], value)
+    if gradient is None:
+        return
+    # Of a token that the model is sure of, next to nothing is left: the difference of two numbers as large as g.
+    terms = float(np.abs(gradient).max(initial=0.0)) if name == "log_softmax" else 0.0
+    for position, contribution in call.contributions.items():
+        expected = _summed(back(position, gradient), np.shape(arrays[position]))
+        found.compare(call, call.op.operand_name(position), contribution, expected, terms)
+
+
+Back = Callable[[int, Array], Array]
+
+
+def _formula(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+    """The value, and the function from operand position and gradient to what goes back."""
+    if name in _MAPS:
+        function, derivative = _MAPS[name]
+        z = function(arrays[0])
+        return z, lambda position, g: g * derivative(arrays[0], z)
+    if name in _PAIRS:
+        combine, *derivatives = _PAIRS[name]
+        return combine(*arrays), lambda position, g: g * derivatives[position](*arrays)
+    return _FORMULAS[name](arrays, options)
+
+
+def _where(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+    condition, x, y = arrays
+    return np.where(
+        condition, x, y
+    ), lambda position, g: np.where(condition, g, 0.0) if position == 1 else np.where(condition, 0.0, g)
+
+
+def _matmul(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+    a, b = arrays
+    left, right = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
+    z = np.einsum("...ij,...jk->...ik", left, right)
+    shape = z.shape
+    if b.ndim == 1:
+        z = z[..., 0]
+    if a.ndim == 1:
+        z = z[0] if b.ndim == 1 else z[..., 0, :]
+
+    def back(position: int, g: Array) -> Array:
+        whole = g.reshape(shape)
+        if position == 0:
+            found = _summed(np.einsum("...ik,...jk->...ij", whole, right), left.shape)
+        else:
+            found = _summed(np.einsum("...ij,...ik->...jk", left, whole), right.shape)
+        return found.reshape(np.shape(arrays[position]))
+
+    return z, back
+
+
+def _over(array: Array, options: dict[str, Any]) -> tuple[int, ...]:
+    dim = options.get("dim")
+    if dim is None:
+        return tuple(range(array.ndim))
+    return tuple(axis % array.ndim for axis in (dim if isinstance(dim, (tuple, list)) else (dim,)))
+
+
+def _sum(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+    axes = _over(arrays[0], options)
+    z = arrays[0].sum(axis=axes, keepdims=True)
+    value = z if options.get("keepdim") else z.reshape([n for i, n in enumerate(z.shape) if i not in axes])
+    return value, lambda position, g: np.broadcast_to(g.reshape(z.shape), arrays[0].shape)
+
+
+def _mean(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+    value, back = _sum(arrays, options)
+    count = arrays[0].size // max(value.size, 1)
+    return value / count, lambda position, g: back(position, g) / count
+
+
+def _softmax(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+    dim = options["dim"]
+    mask = np.broadcast_to(arrays[1], arrays[0].shape) if len(arrays) > 1 else np.ones(arrays[0].shape, bool)
+    z = np.moveaxis(softmax(np.moveaxis(arrays[0], dim, -1), np.moveaxis(mask, dim, -1)), -1, dim)
+    return z, lambda position, g: z * g - z * (z * g).sum(axis=dim, keepdims=True)
+
+
+def _log_softmax(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+    dim = options["dim"]
+    highest = arrays[0].max(axis=dim, keepdims=True)
+    z = arrays[0] - highest - np.log(np.exp(arrays[0] - highest).sum(axis=dim, keepdims=True))
+    return z, lambda position, g: g - np.exp(z) * g.sum(axis=dim, keepdims=True)
+
+
+def _layer_norm(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+    x, weight, bias = arrays
+    axes = tuple(range(-len(options["normalized_shape"]), 0))
+    rate = 1.0 / np.sqrt(x.var(axis=axes, keepdims=True) + options["eps"])
+    normal = (x - x.mean(axis=axes, keepdims=True)) * rate
+    scale = 1.0 if weight is None else weight
+
+    def back(position: int, g: Array) -> Array:
+        if position:
+            return g * normal if position == 1 else g
+        h = g * scale
+        centred = h - h.mean(axis=axes, keepdims=True)
+        return rate * (centred - normal * (h * normal).mean(axis=axes, keepdims=True))
+
+    return normal * scale + (0.0 if bias is None else bias), back
+
+
+_FORMULAS: dict[str, Callable[[list[Any], dict[str, Any]], tuple[Array, Back]]] = {
+    "where": _where,
+    "matmul": _matmul,
+    "sum": _sum,
+    "mean": _mean,
+    "softmax": _softmax,
+    "masked_softmax": _softmax,
+    "log_softmax": _log_softmax,
+    "layer_norm": _layer_norm,
+}
+
+
+def _summed(gradient: Array, shape: tuple[int, ...]) -> Array:
+    """Sum the axes away along which an operand was broadcast."""
+    extra = gradient.ndim - len(shape)
+    gradient = gradient.sum(axis=tuple(range(extra)))
+    repeated = tuple(axis for axis, size in enumerate(shape) if size == 1 and gradient.shape[axis] != 1)
+    return gradient.sum(axis=repeated, keepdims=True)

@@ -1,0 +1,1 @@
+"""What the microscope shows: a recorded forward and backward pass, as data."""

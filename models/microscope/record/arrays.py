@@ -1,0 +1,117 @@
+"""The data as JSON: numbers to the last bit, and each array once and within a limit."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .schema import LIMIT, PRIORITIES, StoredArray
+
+__all__ = ["Store", "as_json", "decoded", "without"]
+
+Array = np.ndarray[Any, Any]
+
+
+def decoded(stored: StoredArray) -> Array:
+    """The array again."""
+    dtype = np.dtype(stored["dtype"]).newbyteorder("<")
+    flat = np.frombuffer(base64.b64decode(stored["base64"]), dtype)
+    return flat.reshape(stored["shape"]).astype(np.dtype(stored["dtype"]))
+
+
+def _encoded(array: Array) -> StoredArray:
+    if array.dtype.kind == "f":
+        array = array.astype("<f8")
+    elif array.dtype.kind in "iu":
+        array = array.astype("<i8")
+    return {
+        "dtype": array.dtype.name,  # type: ignore[typeddict-item]
+        "shape": list(array.shape),
+        "base64": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode(),
+    }
+
+
+def as_json(value: Any) -> str:
+    """JSON text. What it has no numbers for stands as "NaN", "Infinity" and "-Infinity", which Python's ``float`` and
+    JavaScript's ``Number`` read."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(_spelled(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _spelled(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_spelled(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+class Store:
+    """Arrays under ids, equal ones under one.
+
+    Args:
+        limit: the most bytes of all arrays that `kept` gives.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit = limit
+        self._arrays: dict[str, Array] = {}
+        self._ids: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._importance: dict[str, int] = {}
+        self._names: dict[str, str] = {}
+
+    def put(self, name: str, array: Array, priority: str) -> str:
+        """Store an array and return its id.
+
+        Args:
+            name: for people, should it be dropped.
+            array: float, bool or integer.
+            priority: one of `PRIORITIES`.
+        """
+        array = np.ascontiguousarray(array)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        number = self._ids.setdefault(key, f"a{len(self._ids)}")
+        self._arrays[number] = array
+        rank = PRIORITIES.index(priority)
+        self._importance[number] = min(rank, self._importance.get(number, rank))
+        self._names.setdefault(number, name)
+        return number
+
+    def kept(self) -> tuple[dict[str, StoredArray], dict[str, Any], set[str]]:
+        """The arrays that fit, the report (see `models.microscope.record.schema.Data`), and the ids of the others."""
+        order = sorted(self._arrays, key=self._rank)
+        arrays: dict[str, StoredArray] = {}
+        dropped: set[str] = set()
+        total = 0
+        for number in order:
+            size = self._arrays[number].nbytes
+            if total + size > self.limit:
+                dropped.add(number)
+            else:
+                total += size
+                arrays[number] = _encoded(self._arrays[number])
+        names = [self._names[number] for number in order if number in dropped]
+        return arrays, {"limit": self.limit, "bytes": total, "dropped": names}, dropped
+
+    def _rank(self, number: str) -> tuple[int, bool, int]:
+        """What goes first is kept first: masks, which are small, and without which scores would be misread; then of
+        equals those that were put last, nearest to the loss."""
+        return self._importance[number], self._arrays[number].dtype.kind != "b", -int(number[1:])
+
+
+def without(dropped: set[str], tree: Any) -> Any:
+    """A JSON tree with None in place of the ids that were dropped."""
+    if isinstance(tree, Mapping):
+        return {key: without(dropped, value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [without(dropped, value) for value in tree]
+    return None if isinstance(tree, str) and tree in dropped else tree

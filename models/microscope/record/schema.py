@@ -1,0 +1,348 @@
+"""The microscope's data: what ``microscope(…).data`` holds, what the page carries as JSON, what the live server sends.
+
+Numbers that belong together are stored once, in ``data["arrays"]``, under an id that everything else refers to: little
+endian, C order, base64, so that a reader gets every bit, nan and infinities too. Single numbers are JSON numbers, which
+Python writes with all their digits, or, where a model has diverged, "NaN", "Infinity" and "-Infinity"; None (null)
+stands for one that is not there.
+
+Batch axes are dropped (there is one sentence). What belongs to attention has the axes (heads, rows, columns), with one
+head in the recurrent models: rows are queries, or keys for K and V, columns are keys, or channels.
+
+What is kept: the tensors of every place of attention in full; the parameters that a cell's formula needs, the decoder's
+tensors around attention and the logits, as long as all arrays together stay below ``kept["limit"]`` bytes. Those that
+do not fit are dropped in the order of `PRIORITIES`, the last first, and of equals those farthest from the loss, so that
+the attention of the last layers stays; they are named in ``kept["dropped"]``. Masks go last of all. Of the tape shapes,
+norms and states are kept, never arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+__all__ = [
+    "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Meta", "Paths", "Rerun", "Sentence", "Site",
+    "SiteTensor", "Snippet", "Step", "StoredArray", "TapeOp", "Token",
+]  # fmt: skip
+
+SCHEMA = "tinygrad_attn.microscope/1"
+
+LIMIT = 10_500_000
+"""The most bytes of all arrays together; base64 makes a third more of them."""
+
+PRIORITIES = ("site", "weight", "decoder", "logits")
+"""What an array belongs to, the most important first."""
+
+State = Literal["value", "zero", "none", "nan"]
+"""A gradient with values, one that is exactly zero throughout, none (backward did not come by), one with a nan."""
+
+
+class StoredArray(TypedDict):
+    """An array: little endian, C order."""
+
+    dtype: Literal["float64", "bool", "int64"]
+    """bool has a byte an element."""
+    shape: list[int]
+    base64: str
+
+
+class Sentence(TypedDict):
+    """A sequence of symbols, shown as text whatever they look like."""
+
+    text: str
+    tokens: list[str]
+    ids: list[int]
+
+
+class Token(TypedDict):
+    """What happens at one place of the target."""
+
+    read: str
+    """The symbol that the decoder reads, ``<s>`` at first."""
+    expected: str
+    """The symbol that should follow."""
+    loss: float
+    """-ln p(expected)."""
+    probability: float
+    predicted: list[tuple[str, float]]
+    """The likeliest symbols with their probabilities, at most five."""
+
+
+class Meta(TypedDict):
+    """Where the numbers come from."""
+
+    model: str
+    """The class: "Bahdanau"."""
+    config: dict[str, Any]
+    """Of the run's model section what this model has; empty for a model without a run."""
+    run: str
+    """The name of the run's folder; empty without one."""
+    seed: int | None
+    commit: str
+    """Of the code that trained the run."""
+    parameters: int
+    """How many numbers the model has learnt."""
+    dtype: str
+    """Of the computation: "float64"."""
+    loss: float
+    """The mean of the tokens' losses: what is differentiated."""
+    target_from: Literal["given", "greedy"]
+    """Whether the reader gave the target or the model translated greedily."""
+    broken: str | None
+    """The name of the gallery's broken derivative, if one is shown."""
+    nudge: dict[str, Any] | None
+    """The change made to a weight: see `Rerun`."""
+    nudgeable: list[dict[str, Any]]
+    """``{"name", "shape"}`` of every parameter."""
+    served: dict[str, str] | None
+    """``{"token"}`` when a live server made the page; None for one that stands alone."""
+
+
+class SiteTensor(TypedDict):
+    """One tensor at a place of attention, and how the loss depends on it *through this place*.
+
+    Where a tensor is used elsewhere too (s and h in Luong's models, which are K and V at once), the gradient is what
+    arrives along the edges of this place, before the sum.
+    """
+
+    axes: list[str]
+    """Three of "head", "query", "key", "channel", "symbol"."""
+    shape: list[int]
+    value: str | None
+    """The id of an array, None if dropped."""
+    gradient: str | None
+    """The id of an array of the same shape, None if dropped or not reached: ``state`` tells."""
+    state: State
+    norm: float
+    gradient_norm: float | None
+    latex: str
+    """The formula of one cell."""
+    gradient_latex: str
+    """The formula of one cell of the gradient."""
+    calls: list[int]
+    """The ops that made it, as indices of the tape; empty for an input or a parameter."""
+
+
+class Step(TypedDict):
+    """One of the six steps of attention."""
+
+    key: str
+    """score, softmax, weighted_sum, concatenation, attentional, output; of the Transformer product, scale, mask,
+    softmax, weighted_sum, joined."""
+    latex: str
+    backward_latex: str
+    tensor: str | None
+    """The name among the site's tensors of what the step makes. The Transformer's product and scale share "scores":
+    product = scores / scale, and its gradient is the scores' times scale. Mask makes scores with -inf where the mask is
+    False. None where the model has no such step (the tensor may also be dropped)."""
+    reads: list[str]
+    calls: list[int]
+
+
+class Site(TypedDict):
+    """A place of attention; the recurrent models' decoder steps are its rows."""
+
+    id: str
+    """The module's path: "attention", "encoder.layers.0.self_attn"."""
+    role: Literal["cross", "self", "causal"]
+    score: Literal["dot", "scaled_dot", "general", "additive", "concat", "location", "scaled_dot_product"]
+    module: str
+    layer: int | None
+    heads: int
+    scale: float
+    """What Q·K is multiplied by; 1 without scaling."""
+    queries: list[str]
+    """A label for each row."""
+    keys: list[str]
+    """A label for each column."""
+    tensors: dict[str, SiteTensor]
+    """Q, K (None in no case but that of the location score, where it is missing), V, scores, weights, context; gaussian
+    and mixed = weights · gaussian with local-p; joined; attentional and logits."""
+    mask: str | None
+    """The id of a bool array (1 or heads, queries, keys), True where a query may attend; None if all may."""
+    weights: dict[str, str | None]
+    """Parameters that formulas need, by name: v (of additive and concat, (A,)), W (of location, (S, channels))."""
+    steps: list[Step]
+
+
+class Identity(TypedDict):
+    """An equation between numbers of one site that holds for any right derivative."""
+
+    site: str
+    name: str
+    """softmax_rows_sum_to_zero, masked_are_zero, inner_products_agree, values_sum_as_outputs, additive_sums_agree."""
+    latex: str
+    holds: bool
+    worst: float
+    """The largest difference, divided by the size of what is compared."""
+    tolerance: float
+
+
+class Cell(TypedDict):
+    """A sampled element of a gradient beside its central difference."""
+
+    site: str
+    tensor: str
+    head: int
+    row: int
+    column: int
+    gradient: float
+    difference: float
+    """(L(x + eps) - L(x - eps)) / 2 eps, by running every op after it again."""
+    plus: float
+    """L(x + eps)."""
+    minus: float
+    """L(x - eps)."""
+    eps: float
+    error: float
+    """|gradient - difference| / the largest element of the gradient, or `FLOOR` of `checks.badge` if that is larger."""
+    resolved: bool
+    """Whether that element is as large as the floor. Else the difference tells only that the gradient is as small."""
+    holds: bool
+
+
+class Check(TypedDict):
+    """The verification badge."""
+
+    ok: bool
+    compared: int
+    """How many of ``cells`` central differences could tell from 0."""
+    worst: float
+    """The largest of their errors."""
+    tolerance: float
+    unresolved: int
+    """How many belong to gradients all below ``floor``, where a difference of losses is mostly rounding: of a loss near
+    0. They may differ by ``tolerance`` times ``floor``, and count as no comparison."""
+    floor: float
+    recomputed: int
+    """How many numbers at the sites were computed again in plain NumPy, from the numbers before them."""
+    recomputed_worst: float
+    recomputed_tolerance: float
+    replayed: int
+    """How many ops of the tape were computed again in plain NumPy, forward and backward."""
+    replayed_worst: float
+    unknown_ops: list[str]
+    """Ops on the tape that plain NumPy has no second version of here; empty normally."""
+    identities: list[Identity]
+    cells: list[Cell]
+    failing: int
+    """How many checks fail."""
+    failures: list[dict[str, Any]]
+    """``{"kind": "difference|recomputed|replayed|identity", "site", "tensor", "part", "cell", "call", "expected",
+    "found", "error"}``, what does not apply left out; at most twenty, the worst first. An error of None is
+    not a number."""
+
+
+class TapeOp(TypedDict):
+    """One op of the forward pass, in order; its index in ``data["tape"]`` is its number."""
+
+    op: str
+    """A key of ``data["ops"]``."""
+    module: int
+    """An index into ``data["modules"]``."""
+    step: int | None
+    """The time step: of the encoder in the encoder, of the decoder in the decoder."""
+    line: int
+    """An index into ``data["lines"]``."""
+    shape: list[int]
+    dtype: str
+    norm: float | None
+    """Of the output; None for booleans and integers."""
+    gradient_norm: float | None
+    state: State
+    inputs: list[int | str | None]
+    """For each operand the op that made it; the name of a parameter or an input; None for other constants."""
+    edges: list[float | None]
+    """For each operand the norm of what this op sends back along the edge, before it is summed there."""
+    site: NotRequired[str]
+    """The site it belongs to."""
+    tensor: NotRequired[str]
+    """Which of the site's tensors it makes."""
+
+
+class Paths(TypedDict):
+    """For every symbol of the source, how large the gradient is that reaches its encoder state, and by which way.
+
+    The norms of vectors whose sum has the norm ``total``: value + score + recurrence = total as vectors, not as norms.
+    """
+
+    run: str
+    model: str
+    tokens: list[str]
+    value: list[float]
+    """Through the weighted sums: h_j as a value."""
+    score: list[float]
+    """Through the scores: h_j as a key."""
+    recurrence: list[float]
+    """Through the encoder's next states, and the state that the decoder starts with. Zeros for the Transformer's
+    encoder output, which has no next step."""
+    start: list[float]
+    """The part of recurrence that comes directly from the decoder's start."""
+    total: list[float]
+    loss: float
+
+
+class Snippet(TypedDict):
+    """NumPy code that computes one cell of a gradient from numbers that the page shows.
+
+    The code of a cell is: ``import numpy as np``, a line ``name = np.array(numbers)`` for every one of ``needs``, then
+    ``code``, which ends by printing the result (see `models.microscope.checks.snippets.render_snippet`).
+    """
+
+    score: str
+    """The kind of score it is for; "any" for all."""
+    tensor: str
+    part: Literal["value", "gradient"]
+    needs: dict[str, list[str]]
+    """For each name [tensor, part, slice], with respect to the selected cell (head, row, column).
+
+    part: value or gradient of a tensor of the site; weight, of the site's ``weights``; mask, the site's. slice: row and
+    query_row are the tensor's row at the cell's row; column and key_column its column at the cell's *row* (the cell is
+    of K or V, whose rows are keys); key_row its row at the cell's column; channel its column at the cell's column;
+    element its element at the cell (of a weight, at the cell's column); all the whole.
+    Tensors that are none: scale (the site's number), column (the cell's column itself), mixture (mixed where the site
+    has it, else weights); gaussian is 1.0 where the site has none, and a mask of None all True.
+    """
+    code: str
+    latex: str
+
+
+class Data(TypedDict):
+    """Everything."""
+
+    schema: Literal["tinygrad_attn.microscope/1"]
+    meta: Meta
+    source: Sentence
+    target: Sentence
+    """Without <s> and </s>."""
+    translation: Sentence
+    """The model's own greedy translation."""
+    tokens: list[Token]
+    """One for each place of the target, </s> included."""
+    check: Check
+    sites: list[Site]
+    """Empty for seq2seq."""
+    paths: list[Paths]
+    """Of this run, then of the run beside it if there is one."""
+    ops: dict[str, dict[str, Any]]
+    """By name ``{"latex", "vjp": {operand: latex}}``, as the derivatives really were: wrong ones of the gallery too."""
+    modules: list[str]
+    lines: list[str]
+    tape: list[TapeOp]
+    snippets: list[Snippet]
+    kept: dict[str, Any]
+    """``{"limit", "bytes", "dropped": [names]}``."""
+    arrays: dict[str, StoredArray]
+
+
+class Rerun(TypedDict):
+    """The body of ``POST /run`` in live mode.
+
+    The answer is `Data`, or ``{"error": message}`` with a status from 400 on.
+    """
+
+    source: str
+    target: NotRequired[str | None]
+    """None for the model's own greedy translation."""
+    nudge: NotRequired[dict[str, Any] | None]
+    """``{"parameter": name, "index": [i, …], "by": number}``, added to one weight of the trained model for this run
+    alone."""

@@ -1,0 +1,124 @@
+"""Run a model forward and backward over one pair of sentences, in float64 and in primitives, and keep all of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn import unfused
+from tinygrad_attn.nn import functional as F
+from tinygrad_attn.nn.module import Module
+from tinygrad_attn.op import Op
+from tinygrad_attn.record import Call, Leaf, Record, record
+from tinygrad_attn.tensor import Tensor
+
+from ...console.errors import CommandError
+from ...data import END, START
+from ...decoding.greedy import greedy
+from ...interface import Translator
+from ..checks.gallery import GALLERY, broken_derivative
+
+__all__ = ["Traced", "greedy_translation", "in_float64", "trace", "trace_broken"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Traced:
+    """One forward and backward pass over one pair."""
+
+    model: Translator
+    """In float64 and in evaluation mode."""
+    record: Record
+    loss: Call
+    """The last op: the mean of the tokens' cross entropies."""
+    logits: Array
+    """(T, V)."""
+    source: Sequence[int]
+    """S ids."""
+    target: Sequence[int]
+    """T - 1 ids, without <s> and </s>."""
+    derivatives: Mapping[Op, Mapping[str, str]]
+    """The formulas of each op's derivatives, by operand, as they were when it ran."""
+    broken: Sequence[Op] = ()
+    """The ops whose derivative was wrong on purpose."""
+
+    def name(self, op: Op) -> str:
+        """The op's name, told apart from that of the right op if it was broken."""
+        return f"broken_{op.name}" if op in self.broken else op.name
+
+    @property
+    def calls(self) -> list[Call]:
+        """The forward pass."""
+        return [call for call in self.record.calls if not call.during_backward]
+
+    def parameters(self) -> Mapping[str, Leaf]:
+        """The parameters that the pass used, by name."""
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        leaves = {names[id(leaf.tensor)]: leaf for leaf in self.record.leaves if id(leaf.tensor) in names}
+        return {name: leaves[name] for name in names.values() if name in leaves}
+
+
+def in_float64(model: Translator) -> Translator:
+    """A copy of the model that computes in float64 and drops nothing."""
+    same: Module = copy.deepcopy(model).to(np.float64).eval()
+    same.zero_grad()
+    assert isinstance(same, Translator)
+    return same
+
+
+def greedy_translation(model: Translator, source: Sequence[int], max_length: int) -> list[int]:
+    """The model's own translation, ids without <s> and </s>."""
+    ids = np.array([source], dtype=np.int64)
+    return greedy(model, ids, np.ones_like(ids, dtype=bool), max_length)[0]
+
+
+def trace(model: Translator, source: Sequence[int], target: Sequence[int]) -> Traced:
+    """Teacher-force the model along ``target`` and differentiate the mean cross entropy of its tokens and </s>.
+
+    Args:
+        model: in float64 (see `in_float64`).
+        source: at least one id.
+        target: ids without <s> and </s>.
+    """
+    ids = np.array([source], dtype=np.int64)
+    expected = np.array([*target, END], dtype=np.int64)
+    with record() as recorded, unfused():
+        logits = model(
+            Tensor(ids), Tensor(np.ones_like(ids, dtype=bool)), Tensor(np.array([[START, *target]], dtype=np.int64))
+        )
+        assert isinstance(logits, Tensor)
+        loss = F.cross_entropy(logits.squeeze(0), Tensor(expected))
+        loss.backward()
+    made_by = recorded.source_of(loss)
+    assert made_by is not None and not isinstance(made_by, Leaf)
+    ops = {call.op for call in recorded.calls if not call.during_backward}
+    derivatives = {op: {operand: rule.formula for operand, rule in op.rules.items()} for op in ops}
+    return Traced(model, recorded, made_by.call, logits.array[0], source, target, derivatives)
+
+
+def trace_broken(model: Translator, source: Sequence[int], target: Sequence[int], name: str) -> Traced:
+    """As `trace`, with a wrong derivative of `models.microscope.checks.gallery.GALLERY`.
+
+    Raises:
+        CommandError: no such name, or the model does not run the op that it is of.
+    """
+
+    def attempt(name: str) -> Traced | None:
+        with broken_derivative(name) as wrong:
+            traced = trace(model, source, target)
+        traced.broken = [op for op in wrong if op in traced.derivatives]
+        return traced if traced.broken else None
+
+    traced = attempt(name)
+    if traced is None:
+        others = [other for other in GALLERY if attempt(other)]
+        raise CommandError(
+            f"{name}: this {type(model).__name__} runs no {GALLERY[name].op}, so that nothing would be wrong; "
+            + (f"of the gallery it has {' and '.join(others)}" if others else "it has nothing of the gallery")
+        )
+    return traced

@@ -1,0 +1,256 @@
+"""The run folder: everything about one training run, in files that people and other programs can read.
+
+========================  ============================================================================================
+``config.toml``           every setting
+``run.json``              command, seed, versions, commit, and the final figures
+``log.csv``               one line an epoch
+``clock.json``            how long training has taken
+``best.safetensors``      the weights with the lowest validation loss; config and tokenizers as JSON within
+``last.safetensors``      the latest weights, the optimiser's state, and where training stood, to continue from
+``epoch-N.safetensors``   the weights after epoch N, for an average
+``learning_curve.png``    loss and accuracy by epoch
+``attention.png``         what the model attends to in a few sentences, if it has attention
+``evaluation.json``       what evaluate has measured, by split: test, valid
+``bleu_by_length_S.png``  its BLEU by source length on the split S
+``.lock``                 held by a process while it trains
+========================  ============================================================================================
+
+Every file is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from tinygrad_attn.serialize import atomic_path, load_file, save_file
+
+from ..build import build_model
+from .config import Config, ConfigError
+from ..data import Tokenizer, tokenizer_from_dict
+from ..interface import Translator
+
+__all__ = ["Run", "RunError", "versions"]
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+BEST, LAST = "best.safetensors", "last.safetensors"
+_LOCK = ".lock"
+# One entry: safetensors writes several in an order of its own, and equal checkpoints would be different files.
+_METADATA = "run"
+# As `atomic_path` names what is not yet whole.
+_LEFTOVER = re.compile(r"\..+\.(toml|json|csv|safetensors|png)\.\w{8}")
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used. The message names it and says what would help."""
+
+
+class Run:
+    """A run: its folder, which `create` makes and `open` reads, its config, and its two tokenizers."""
+
+    def __init__(self, directory: str | os.PathLike[str], config: Config, source: Tokenizer, target: Tokenizer) -> None:
+        self.directory = Path(directory)
+        self.config = config
+        self.source = source
+        self.target = target
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            RunError: the folder holds files already, or cannot be made.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            occupied = any(
+                path.name != _LOCK and not _LEFTOVER.fullmatch(path.name) for path in self.directory.iterdir()
+            )
+        except OSError as error:
+            raise RunError(f"the run folder {self.directory} cannot be made: {error.strerror}") from error
+        if occupied:
+            resumable = (self.directory / LAST).exists()
+            hint = f"continue it with --resume {self.directory}, or " if resumable else ""
+            raise RunError(f"{self.directory} is not empty; {hint}name another folder with --out")
+
+    def describe(self) -> None:
+        """Write ``config.toml`` and ``run.json`` where they are missing, and remove what a killed process left behind.
+
+        A process that is killed while it writes a file leaves a part of it under a temporary name.
+        """
+        for path in self.directory.iterdir():
+            if _LEFTOVER.fullmatch(path.name):
+                path.unlink()
+        if not (self.directory / "config.toml").exists():
+            self.write_text("config.toml", self.config.to_toml())
+        if not (self.directory / "run.json").exists():
+            about = {"command": sys.argv, "seed": self.config.training.seed, "versions": versions()}
+            self.write_json("run.json", about)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in the folder while the block runs, or until this one is killed.
+
+        Raises:
+            RunError: another one does.
+        """
+        lock = filelock.FileLock(self.directory / _LOCK, blocking=False)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise RunError(
+                f"another process is training in {self.directory}; wait for its end, or stop it with Ctrl-C, and then "
+                f"continue with: python -m models train --resume {self.directory}"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str], checkpoint: str) -> tuple[Run, Arrays, dict[str, Any]]:
+        """The run in a folder, the arrays of one of its checkpoints, and where training stood then.
+
+        Raises:
+            RunError: no such folder, no such checkpoint, or one that is damaged.
+        """
+        directory = Path(directory)
+        path = directory / checkpoint
+        if not path.is_file():
+            raise RunError(_missing(directory, checkpoint))
+        try:
+            arrays, metadata = load_file(path)
+        except ValueError as error:
+            raise RunError(str(error)) from error
+        try:
+            about = json.loads(metadata[_METADATA])
+            config = Config.from_dict(about["config"])
+            source = tokenizer_from_dict(about["source_tokenizer"])
+            target = tokenizer_from_dict(about["target_tokenizer"])
+            progress = about["progress"]
+        except ConfigError as error:
+            raise RunError(f"{path} does not fit this version of the program: {error}") from error
+        except KeyError as error:
+            raise RunError(f"{path} is no checkpoint of this program: it lacks {error}") from error
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{path} is no checkpoint of this program: {error}") from error
+        return cls(directory, config, source, target), arrays, progress
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> tuple[Run, Translator]:
+        """The run in a folder, and its best model, ready for use.
+
+        Raises:
+            RunError: no such folder, or a checkpoint that is missing or damaged.
+        """
+        run, arrays, _ = cls.open(directory, BEST)
+        model = run.build()
+        run.restore(model, arrays)
+        return run, model.eval()
+
+    def build(self) -> Translator:
+        """A new model for this run's config and tokenizers."""
+        return build_model(self.config.model, len(self.source), len(self.target))
+
+    def restore(self, model: Translator, arrays: Mapping[str, Any]) -> None:
+        """Give the model the weights of a checkpoint.
+
+        Raises:
+            RunError: they do not fit the model.
+        """
+        try:
+            model.load_state_dict(arrays)
+        except ValueError as error:
+            raise RunError(f"the weights in {self.directory} do not fit the model of its config: {error}") from error
+
+    def save(self, checkpoint: str, arrays: Mapping[str, Any], progress: Mapping[str, Any] | None = None) -> None:
+        """Write a checkpoint that ``open`` reads back."""
+        about = {
+            "config": self.config.to_dict(),
+            "source_tokenizer": self.source.to_dict(),
+            "target_tokenizer": self.target.to_dict(),
+            "progress": progress or {},
+        }
+        save_file(arrays, self.directory / checkpoint, {_METADATA: json.dumps(about)})
+
+    def write_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """``log.csv`` anew, with one line for each row; all rows have the same keys."""
+        content = io.StringIO()
+        writer = csv.DictWriter(content, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write_text("log.csv", content.getvalue())
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """A JSON file in the folder."""
+        self.write_text(name, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+
+    def write_text(self, name: str, content: str) -> None:
+        """A text file in the folder."""
+        with atomic_path(self.directory / name) as path:
+            path.write_text(content, encoding="utf-8")
+
+    def add_results(self, results: Mapping[str, Any]) -> None:
+        """Put the final figures into ``run.json``.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        path = self.directory / "run.json"
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            resume = f"python -m models train --resume {self.directory}"
+            raise RunError(f"{path} is damaged: {error}; remove it, and let it be written anew by: {resume}") from error
+        self.write_json("run.json", {**about, "results": dict(results)})
+
+
+def versions() -> dict[str, str]:
+    """What a run's numbers depend on besides config and seed."""
+    packages = {name: metadata.version(name) for name in ("numpy", "numba")}
+    try:
+        packages["tinygrad-attn"] = metadata.version("tinygrad-attn")
+    except metadata.PackageNotFoundError:
+        packages["tinygrad-attn"] = "not installed, run from its source"
+    return {"python": platform.python_version(), **packages, "machine": platform.platform(), "commit": _commit()}
+
+
+def _commit() -> str:
+    """The commit of the source, marked if changed since; empty where the source is in no repository."""
+    here = Path(__file__).resolve()
+    git = ["git", "-C", str(here.parent)]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 10}
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], **options)
+        return subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], **options
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _missing(directory: Path, checkpoint: str) -> str:
+    if not directory.exists():
+        return f"there is no run folder {directory}"
+    if not directory.is_dir():
+        return f"{directory} is a file, not a run folder"
+    if checkpoint == BEST and (directory / "log.csv").exists():
+        return f"{directory} has no {BEST}, though an epoch was finished: somebody has removed it; train a new run"
+    if checkpoint == BEST and (directory / LAST).exists():
+        resume = f"python -m models train --resume {directory}"
+        return f"{directory} has no {BEST}: no epoch is finished yet; continue with: {resume}"
+    return f"{directory} is no run folder: it has no {checkpoint}"

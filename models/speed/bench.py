@@ -1,0 +1,128 @@
+"""What ``python -m models bench`` measures: the time and memory of one workload's training step.
+
+A step is: forward with teacher forcing, mean cross entropy, backward, clipping of the gradients' global norm to 1, and
+Adam with a learning rate of 1e-4, always on the same batch.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tinygrad_attn import random
+from tinygrad_attn.optim import Adam
+
+from .workloads import batch_loss, find_workload
+
+__all__ = ["Measurement", "TrainingStep", "measure", "measure_steps", "peak_memory", "print_measurement"]
+
+CLIP_NORM, LEARNING_RATE = 1.0, 1e-4
+FEWEST_STEPS, MOST_STEPS = 5, 200
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One workload, measured; the names are those of the JSON line by which libraries are compared."""
+
+    who: str
+    workload: str
+    params: int
+    """How many numbers the model learns."""
+    first_step_s: float
+    """Seconds of the first step, with what is compiled in it."""
+    step_ms: float
+    """Milliseconds of a step, the median of those after the second."""
+    step_ms_min: float
+    tokens_per_s: float
+    """Target tokens, at the median."""
+    peak_rss_mb: float
+    """The most memory that the process has held, in MiB."""
+    loss_first: float
+    loss_last: float
+
+
+class TrainingStep:
+    """The training step of a workload, ready to be called: each call learns from the same batch."""
+
+    def __init__(self, name: str) -> None:
+        random.manual_seed(0)
+        self.workload = find_workload(name)
+        self.model = self.workload.make()
+        self.batch = self.workload.batch()
+        self.optimizer = Adam(self.model.parameters(), LEARNING_RATE)
+
+    def __call__(self) -> float:
+        """Learn once; returns the loss before."""
+        self.optimizer.zero_grad()
+        loss = batch_loss(self.model, self.batch)
+        loss.backward()
+        self.optimizer.step(clip_norm=CLIP_NORM)
+        return float(loss.item())
+
+
+def measure(name: str, seconds: float) -> Measurement:
+    """Make a workload's model, and time its training step.
+
+    Args:
+        name: one of `models.speed.workloads.WORKLOADS`.
+        seconds: how long to measure; at least 5 steps are taken, and at most 200.
+
+    Raises:
+        UnknownWorkload: there is none of that name.
+    """
+    step = TrainingStep(name)
+    first_s, times, losses = measure_steps(step, seconds)
+    median = statistics.median_high(times)
+    return Measurement(
+        who="tinygrad_attn",
+        workload=name,
+        params=sum(parameter.array.size for parameter in step.model.parameters()),
+        first_step_s=round(first_s, 2),
+        step_ms=median * 1e3,
+        step_ms_min=min(times) * 1e3,
+        tokens_per_s=step.workload.target_tokens / median,
+        peak_rss_mb=peak_memory(),
+        loss_first=losses[0],
+        loss_last=losses[-1],
+    )
+
+
+def measure_steps(step: Callable[[], float], seconds: float) -> tuple[float, list[float], list[float]]:
+    """Call ``step`` for about ``seconds``, but 5 times at least and 200 times at most, after two calls to warm up.
+
+    Returns:
+        The seconds of the first call, those of each call after the second, and what all calls returned.
+    """
+    first_s, first = _timed(step)
+    losses, times = [first, step()], list[float]()
+    while len(times) < FEWEST_STEPS or (sum(times) < seconds and len(times) < MOST_STEPS):
+        passed, loss = _timed(step)
+        times.append(passed)
+        losses.append(loss)
+    return first_s, times, losses
+
+
+def _timed(step: Callable[[], float]) -> tuple[float, float]:
+    start = time.perf_counter()
+    result = step()
+    return time.perf_counter() - start, result
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held at once, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)  # macOS counts bytes, Linux KiB
+
+
+def print_measurement(found: Measurement, threads: int) -> None:
+    """Print what was measured as lines for people."""
+    print(f"{found.workload}: {found.params:,} parameters, {threads} thread{'s' if threads > 1 else ''}")
+    print(f"step         {found.step_ms:.2f} ms (median), {found.step_ms_min:.2f} ms (fastest)")
+    print(f"tokens       {found.tokens_per_s:,.0f} target tokens a second")
+    print(f"first step   {found.first_step_s:.2f} s, with compilation where the cache has no kernel yet")
+    print(f"peak memory  {found.peak_rss_mb:,.0f} MiB")
+    print(f"loss         {found.loss_first:.4f} at first, {found.loss_last:.4f} at last")

@@ -1,0 +1,211 @@
+"""Where the time of a training step goes: what ``python -m models profile`` does."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..console.progress import PlainProgress
+from ..console.tables import plain_table
+from ..data import load_text, train_tokenizers
+from ..runs.config import CONFIGS, Config, ConfigError, find_config, load_config
+from ..runs.folder import Run
+from ..training.trainer import Trainer, TrainingError
+from .bench import TrainingStep, peak_memory
+from .stopwatch import BACKWARD, FORWARD, Entry, Key, Stopwatch, watched
+from .workloads import WORKLOADS
+
+__all__ = ["ELSE", "Profile", "ProfileError", "Row", "describe_profile", "find_step", "matmul_peak", "profile"]
+
+ELSE = "Python and everything else"
+WARM_UP = 2
+
+
+class ProfileError(ValueError):
+    """There is nothing of that name to profile, or not with these settings."""
+
+
+# -- the profile -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; calls and times are those of one step, in the mean."""
+
+    name: str
+    phase: str
+    shapes: str
+    calls: float
+    ms: float
+    share: float
+    """Of the step, from 0 to 1."""
+    gflops: float | None
+    """10⁹ operations of matmuls a second; None for an op without."""
+    peak_share: float | None
+    """That rate over the machine's."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of some training steps went."""
+
+    name: str
+    steps: int
+    step_ms: float
+    """Of a step, in the mean: the sum of all rows."""
+    plain_step_ms: float
+    """The fastest of as many steps that were not profiled."""
+    peak_gflops: float
+    """The machine's rate: see `matmul_peak`."""
+    peak_rss_mb: float
+    """The most memory that the process has held, in MiB."""
+    rows: list[Row]
+    """The largest share first."""
+
+
+def profile(
+    name: str,
+    step: Callable[[], object],
+    steps: int,
+    *,
+    by_shape: bool = False,
+    say: Callable[[str], object] = lambda line: None,
+) -> Profile:
+    """Take training steps and find out where their time goes.
+
+    Args:
+        name: what the step is of.
+        step: takes one.
+        steps: how many to profile, after `WARM_UP` more, and as many without the profiler.
+        by_shape: give calls of an op on other shapes rows of their own.
+        say: told what happens next.
+    """
+    say(f"{name}: {WARM_UP} steps to warm up; the first compiles what no cache has yet")
+    for _ in range(WARM_UP):
+        step()
+    say(f"{name}: {steps} plain steps")
+    plain = min(_seconds(step) for _ in range(steps))
+    say(f"{name}: {steps} profiled steps")
+    watch, total = Stopwatch(by_shape), 0.0
+    with watched(watch):
+        for _ in range(steps):
+            total += _seconds(step)
+            watch.calls.clear()
+    memory = peak_memory()
+    say("The machine's rate of matmul")
+    peak = matmul_peak()
+    rest = total - sum(entry.seconds for entry in watch.entries.values())
+    entries = {**watch.entries, Key(ELSE): Entry(steps, rest)}
+    rows = [_row(key, entry, steps, total, peak) for key, entry in entries.items()]
+    rows.sort(key=lambda row: -row.ms)
+    return Profile(name, steps, total / steps * 1e3, plain * 1e3, peak / 1e9, memory, rows)
+
+
+def matmul_peak() -> float:
+    """The machine's rate of matmul, in operations a second: NumPy's BLAS on float32 matrices of 2048², all cores."""
+    size = 2048
+    matrix = np.random.default_rng(0).standard_normal((size, size)).astype(np.float32)
+    out = np.empty_like(matrix)
+    return 2 * size**3 / min(_seconds(lambda: np.matmul(matrix, matrix, out=out)) for _ in range(8))
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def _row(key: Key, entry: Entry, steps: int, total: float, peak: float) -> Row:
+    rate = entry.flops / entry.seconds if entry.flops else None
+    return Row(
+        name=key.name,
+        phase=key.phase,
+        shapes=key.shapes,
+        calls=entry.calls / steps,
+        ms=entry.seconds / steps * 1e3,
+        share=entry.seconds / total,
+        gflops=rate and rate / 1e9,
+        peak_share=rate and rate / peak,
+    )
+
+
+# -- the table -------------------------------------------------------------------------------------------------------
+
+
+def describe_profile(found: Profile) -> str:
+    """The table as text, with what its numbers mean."""
+    by_shape = any(row.shapes for row in found.rows)
+    headers = ["op", "phase", *(["operands"] if by_shape else []), "calls", "ms", "share", "GFLOP/s", "of peak"]
+    rows = [_cells(row, by_shape) for row in found.rows]
+    ms, share = f"{found.step_ms:.2f}", "100.0 %"
+    rows.append(["total", "", *([""] if by_shape else []), "", ms, share, "", ""])
+    forward, backward = (sum(row.share for row in found.rows if row.phase == phase) for phase in (FORWARD, BACKWARD))
+    return "\n".join(
+        [
+            f"{found.name}: a training step, the mean of {found.steps}",
+            "",
+            plain_table(headers, rows),
+            "",
+            f"Forward {forward:.1%} of the step, backward {backward:.1%}. Peak memory {found.peak_rss_mb:,.0f} MiB.",
+            f"Without the profiler the fastest of {found.steps} steps took {found.plain_step_ms:.2f} ms.",
+            f"GFLOP/s counts matmuls only; the peak is {found.peak_gflops:.0f}, NumPy's best on 2048×2048.",
+        ]
+    )
+
+
+def _cells(row: Row, by_shape: bool) -> list[str]:
+    return [
+        row.name,
+        row.phase,
+        *([row.shapes] if by_shape else []),
+        f"{round(row.calls, 1):g}" if row.phase else "",
+        f"{row.ms:.2f}",
+        f"{100 * row.share:.1f} %",
+        "" if row.gflops is None else f"{row.gflops:.1f}",
+        "" if row.peak_share is None else f"{100 * row.peak_share:.0f} %",
+    ]
+
+
+# -- what is profiled ------------------------------------------------------------------------------------------------
+
+
+def find_step(name: str, overrides: Sequence[str] = ()) -> Callable[[], object]:
+    """What takes a training step, by the name of a workload or a config.
+
+    Args:
+        name: one of `models.speed.workloads.WORKLOADS`, of the package's configs, or a TOML file.
+        overrides: of the config, as ``"section.key=value"``.
+
+    Raises:
+        ProfileError: nothing has that name (the message suggests the nearest), or the overrides are for a workload.
+        ConfigError, DataError: the config has a mistake, or its data cannot be had.
+    """
+    if name in WORKLOADS:
+        if overrides:
+            raise ProfileError(f"{name} is a workload on random text; leave out --data, --source, --target and --set")
+        return TrainingStep(name)
+    try:
+        path = find_config(name)
+    except ConfigError:
+        known = [*WORKLOADS, *sorted(path.stem for path in CONFIGS.glob("*.toml"))]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}; or name a TOML file"
+        raise ProfileError(f"there is no workload or config {name!r}; {hint}") from None
+    return _step_of_config(load_config(path, overrides))
+
+
+def _step_of_config(config: Config) -> Callable[[], object]:
+    """Training as `models.training.trainer` does it, but of a run that is written nowhere."""
+    text = load_text(config.data)
+    try:
+        trainer = Trainer(Run("", config, *train_tokenizers(text, config.data)), text, PlainProgress())
+    except TrainingError as error:
+        raise ProfileError(str(error)) from error
+    trainer.model.train()
+    batches = itertools.chain.from_iterable(map(trainer.train_batches.epoch, itertools.count()))
+    return lambda: trainer.step(next(batches))

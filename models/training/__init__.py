@@ -1,0 +1,1 @@
+"""Epochs of batches, and what a run tells its reader while they pass."""

@@ -1,0 +1,35 @@
+"""From the config's training section to an optimiser and its schedule."""
+
+from __future__ import annotations
+
+from tinygrad_attn import optim, schedule
+
+from ..interface import Translator
+from ..runs.config import Config, TrainingConfig
+
+__all__ = ["make_optimizer", "make_schedule"]
+
+
+def make_optimizer(settings: TrainingConfig, model: Translator) -> optim.Adam:
+    """Adam for all parameters of a model."""
+    betas = (settings.beta1, settings.beta2)
+    return optim.Adam(model.parameters(), lr=settings.learning_rate, betas=betas, eps=settings.eps)
+
+
+def make_schedule(config: Config, steps: int) -> schedule.Schedule:
+    """The step size by the number of steps taken, of ``steps`` in all.
+
+    Raises:
+        ValueError: the warmup leaves no step to fall in.
+    """
+    settings, model = config.training, config.model
+    rate, warmup = settings.learning_rate, settings.warmup
+    if settings.schedule == "noam":
+        width = model.d_model if model.name == "transformer" else model.hidden_size
+        return schedule.noam(width, warmup, settings.noam_factor)
+    if settings.schedule == "inverse_sqrt":
+        return schedule.inverse_sqrt(rate, warmup)
+    if settings.schedule == "constant":
+        return schedule.constant(rate, warmup)
+    falling = schedule.cosine if settings.schedule == "cosine" else schedule.linear
+    return falling(rate, steps, warmup)

@@ -1,0 +1,93 @@
+"""What a run tells its reader: lines while it trains, translations of a few examples, pictures, and last words."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..console.progress import clock
+from ..data import Tokenizer
+from ..data.parallel import Pair
+from ..decoding.alignment import align
+from ..decoding.greedy import translate
+from ..evaluation.metrics import Figures, exact_match
+from ..interface import Translator
+from ..runs.folder import Run
+
+__all__ = ["choose_examples", "describe_epoch", "draw", "last_words", "show_translations"]
+
+_EXAMPLES = 4
+# Longer sentences make a heatmap that nobody can read.
+_LONGEST = 40
+# From this exact match on, a smaller model is the interesting thing to try; below it, longer training.
+_GOOD = 0.98
+
+
+def choose_examples(pairs: Sequence[Pair], source: Tokenizer, seed: int) -> list[Pair]:
+    """A few of the pairs by chance, short ones if there are any."""
+    short = [pair for pair in pairs if len(source.encode(pair[0])) <= _LONGEST] or list(pairs)
+    chosen = np.random.default_rng(seed).choice(len(short), size=min(_EXAMPLES, len(short)), replace=False)
+    return [short[i] for i in sorted(chosen.tolist())]
+
+
+def describe_epoch(row: Mapping[str, Any], epochs: int) -> str:
+    """A line of ``log.csv`` for people."""
+    return (
+        f"epoch {row['epoch']}/{epochs}, {clock(row['seconds'])}: "
+        f"training loss {row['train_loss']:.4f}, validation loss {row['valid_loss']:.4f}, "
+        f"token accuracy {100 * row['valid_accuracy']:.2f} %, exact match {100 * row['valid_exact_match']:.2f} %, "
+        f"{row['tokens_per_second']:,} tokens/s"
+    )
+
+
+def show_translations(run: Run, model: Translator, examples: Sequence[Pair]) -> str:
+    """A line for each example: source, translation, and the reference where it is another."""
+    lines = []
+    translations = translate(model, [run.source.encode(source) for source, _ in examples], run.config.decoding)
+    for (source, target), translation in zip(examples, translations, strict=True):
+        right = exact_match([translation], [run.target.encode(target)])
+        lines.append(f"    {source} → {run.target.decode(translation)} {'✓' if right else f'✗ ({target})'}")
+    return "\n".join(lines)
+
+
+def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], examples: Sequence[Pair]) -> str:
+    """Draw ``learning_curve.png``, and ``attention.png`` if the model has attention on the source.
+
+    Returns:
+        What the reader should know about the pictures; empty if nothing.
+    """
+    from ..evaluation.plots import plot_attention, plot_learning_curve
+
+    plot_learning_curve(history, run.directory / "learning_curve.png")
+    sources = [run.source.encode(source) for source, _ in examples]
+    model.eval()
+    alignments = [
+        align(model, run.source, run.target, source, translation)
+        for source, translation in zip(sources, translate(model, sources, run.config.decoding), strict=True)
+    ]
+    has_attention = any(alignment.weights for alignment in alignments)
+    return plot_attention(alignments, run.directory / "attention.png") if has_attention else ""
+
+
+def last_words(run: Run, figures: Figures, seconds: float, examples: Sequence[Pair]) -> str:
+    """How good the model became, and what to try next."""
+    example = shlex.quote(examples[0][0])
+    pictures = ", ".join(sorted(path.name for path in run.directory.glob("*.png")))
+    if figures.exact_match > _GOOD:
+        change = f"model.hidden_size={max(1, run.config.model.hidden_size // 2)}"
+    else:
+        change = f"training.epochs={2 * run.config.training.epochs}"
+    return "\n".join(
+        [
+            f"Exact match: {100 * figures.exact_match:.2f} % of {figures.pairs:,} unseen test pairs "
+            f"(token accuracy {100 * figures.teacher_forced.accuracy:.2f} %), after {clock(seconds)} of training.",
+            f"In {run.directory}: {pictures}, log.csv, best.safetensors",
+            "Try next:",
+            f"    python -m models translate {run.directory} {example}",
+            "    python -m models gradcheck softmax tanh matmul",
+            f"    python -m models train --config {run.directory / 'config.toml'} --set {change}",
+        ]
+    )

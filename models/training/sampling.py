@@ -1,0 +1,41 @@
+"""A decoder that reads its own words in training: Bengio et al., "Scheduled Sampling for Sequence Prediction with
+Recurrent Neural Networks", 2015.
+
+With teacher forcing a model never sees a mistake of its own, in use it sees little else. Here each place of each target
+is the true token with the probability ``ratio``, else the likeliest by the model. No gradient flows through the choice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import tinygrad_attn as ta
+from tinygrad_attn import Tensor
+
+from ..data import PAD, START, Batch
+from ..interface import Translator
+
+__all__ = ["sampled_logits"]
+
+
+def sampled_logits(model: Translator, batch: Batch, ratio: float, generator: np.random.Generator) -> Tensor:
+    """The logits (B, T, V) of a model that is led along the target by chance, one step after the other.
+
+    Args:
+        model: any; with ``ratio`` 1 it gives the logits of ``model(source, source_mask, target_in)``.
+        batch: of B pairs, with T target tokens at most.
+        ratio: the probability of a true token.
+        generator: of the choices.
+    """
+    state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
+    true = np.less(generator.random(batch.target_in.shape), ratio)
+    true[:, 0] = True  # <s>
+    own = np.full(len(batch), START)
+    steps = []
+    for t in range(batch.target_in.shape[1]):
+        logits, state, _ = model.step(state, Tensor(np.where(true[:, t], batch.target_in[:, t], own)))
+        steps.append(logits)
+        scores = logits.array.copy()
+        scores[:, [PAD, START]] = -np.inf  # no translation holds them
+        own = scores.argmax(axis=-1)
+    return ta.stack(steps, 1)

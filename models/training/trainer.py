@@ -1,0 +1,325 @@
+"""Training: epochs of batches with Adam, and after each epoch a look at what the model can do.
+
+All that training depends on is in one file, ``last.safetensors``, which is replaced as a whole: a process that is
+killed at any moment loses the steps since, and no more. Continued from there, training takes the very steps that it
+would have taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import tinygrad_attn as ta
+from tinygrad_attn import Tensor, random
+
+from ..console.progress import Progress
+from ..data import Batch, Batches, ParallelText, encode_pairs
+from ..evaluation.metrics import correct_tokens, evaluate, teacher_forced, token_loss
+from ..runs.clock import CLOCK, Clock
+from ..runs.folder import BEST, LAST, Run, RunError
+from ..runs.limits import refuse_too_long
+from .interruption import Interruption
+from .optimizer import make_optimizer, make_schedule
+from .reporting import choose_examples, describe_epoch, draw, last_words, show_translations
+from .sampling import sampled_logits
+
+__all__ = ["Position", "Trainer", "TrainingError"]
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on. The message says why and what to change."""
+
+
+@dataclass
+class Position:
+    """Where training stands. With the weights and the optimiser's state it is all that a continuation needs."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    batch: int = 0
+    """Batches of the current epoch finished."""
+    step: int = 0
+    """Batches finished in all epochs."""
+    loss: float = 0.0
+    """Summed over the target tokens of the current epoch."""
+    correct: int = 0
+    """Target tokens of the current epoch that were the likeliest."""
+    tokens: int = 0
+    """Target tokens of the current epoch."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """The lines of ``log.csv``, without what they say of time."""
+    random: dict[str, Any] = field(default_factory=dict)
+    """The state of the package's generator."""
+
+    @property
+    def best_loss(self) -> float:
+        """The lowest validation loss of the finished epochs."""
+        return min((row["valid_loss"] for row in self.history), default=math.inf)
+
+    @property
+    def epochs_since_best(self) -> int:
+        """How many epochs have ended since the one with the lowest validation loss."""
+        losses = [row["valid_loss"] for row in self.history]
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+
+
+class Trainer:
+    """Trains the model of a run on parallel text, from its beginning or from where ``resume`` finds it.
+
+    Args:
+        run: its folder, config and tokenizers.
+        text: the pairs that the config asks for.
+        progress: told how it goes.
+
+    Raises:
+        TrainingError: the settings do not fit the number of steps.
+        DataError: no pair can be trained on, or one of validation or test is too long for the model.
+    """
+
+    def __init__(self, run: Run, text: ParallelText, progress: Progress) -> None:
+        settings = run.config.training
+        self.run = run
+        self.settings = settings
+        self.progress = progress
+        self.interruption = Interruption()
+        self.position = Position()
+        self.clock = Clock()
+        ta.manual_seed(settings.seed)
+        self.model = run.build()
+        self.optimizer = make_optimizer(settings, self.model)
+        self.train_batches = Batches(
+            encode_pairs(text.train, run.source, run.target),
+            batch_size=settings.batch_size,
+            batch_type=settings.batch_type,
+            max_length=run.config.data.max_length,
+            seed=settings.seed,
+        )
+        self.valid = encode_pairs(text.valid, run.source, run.target)
+        self.test = encode_pairs(text.test, run.source, run.target)
+        for examples in (self.valid, self.test):  # batches of training leave long ones out
+            refuse_too_long(run.config.model, *zip(*examples, strict=True))
+        self.steps = sum(self.train_batches.count(epoch) for epoch in range(settings.epochs))
+        try:
+            self.schedule = make_schedule(run.config, self.steps)
+        except ValueError as error:
+            raise TrainingError(f"training.warmup: {error}; lower it, or raise training.epochs") from error
+        self.examples = choose_examples(text.test, run.source, settings.seed)
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def train(self) -> bool:
+        """Train to the last epoch, until patience ends, or until Ctrl-C.
+
+        Returns:
+            Whether training is over. If not, `resume` continues with the same bits.
+
+        Raises:
+            TrainingError: the loss is no longer a number.
+            RunError: another process trains in the run's folder.
+        """
+        stopping = "Stopping soon; Ctrl-C again stops at once."
+        with self.run.held(), self.interruption.awaited(lambda: self.progress.say(stopping)):
+            self.save()  # from the first moment there is something to continue from
+            self.run.describe()
+            self.progress.start(self.position.step, self.steps)
+            while not self.finished:
+                self._train_epoch()
+                self.save()
+                if self.interruption.requested:
+                    return False
+                self._finish_epoch()
+        return True
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are over, or ``training.patience`` is."""
+        patience = self.settings.patience
+        impatient = patience > 0 and self.position.epochs_since_best >= patience
+        return impatient or self.position.epoch >= self.settings.epochs
+
+    def _train_epoch(self) -> None:
+        """The batches of the current epoch that are still to come."""
+        position = self.position
+        saved = time.perf_counter()
+        self.model.train()
+        for batch in self.train_batches.epoch(position.epoch, start=position.batch):
+            began = time.perf_counter()
+            loss, correct = self.step(batch)
+            position.batch += 1
+            position.step += 1
+            position.loss += loss * batch.target_tokens
+            position.correct += correct
+            position.tokens += batch.target_tokens
+            ended = time.perf_counter()
+            self.clock.batches += ended - began
+            self.progress.advance(
+                position.step, position.loss / position.tokens, position.correct / position.tokens, batch.target_tokens
+            )
+            if self.interruption.requested:
+                return
+            if 0.0 < self.settings.checkpoint_seconds <= ended - saved:
+                self.save()
+                saved = time.perf_counter()
+
+    def step(self, batch: Batch) -> tuple[float, int]:
+        """Learn from one batch: the loss per target token, and how many were the likeliest."""
+        self.optimizer.lr = self.schedule(self.position.step)
+        self.optimizer.zero_grad()
+        logits = self._logits(batch)
+        loss = token_loss(logits, batch, self.settings.label_smoothing)
+        value = float(loss.item())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss became {value} at step {self.position.step + 1}; set training.learning_rate below "
+                f"{self.settings.learning_rate} or training.clip_norm above 0, or look for the cause with "
+                "tinygrad_attn.detect_anomaly()"
+            )
+        loss.backward()
+        self.optimizer.step(clip_norm=self.settings.clip_norm or None)
+        return value, correct_tokens(logits, batch)
+
+    def _logits(self, batch: Batch) -> Tensor:
+        """What the model says (B, T, V), led along the target as ``training.teacher_forcing`` asks."""
+        if self.settings.teacher_forcing < 1.0:
+            return sampled_logits(self.model, batch, self.settings.teacher_forcing, random.generator())
+        return self.model(Tensor(batch.source), Tensor(batch.source_mask), Tensor(batch.target_in))
+
+    def _finish_epoch(self) -> None:
+        """Measure on the validation set, show the examples, and keep what there is to keep."""
+        position, settings = self.position, self.run.config.decoding
+        figures = evaluate(self.model, self.valid, settings)
+        row = {
+            "epoch": position.epoch + 1,
+            "step": position.step,
+            "train_loss": position.loss / position.tokens,
+            "train_accuracy": position.correct / position.tokens,
+            "valid_loss": figures.teacher_forced.loss,
+            "valid_perplexity_teacher_forced": figures.teacher_forced.perplexity,
+            "valid_accuracy": figures.teacher_forced.accuracy,
+            "valid_exact_match": figures.exact_match,
+        }
+        if row["valid_loss"] < position.best_loss:
+            self.run.save(BEST, self.model.state_dict())
+        self._keep_for_average()
+        self.clock.finish_epoch(position.tokens)
+        history = [*position.history, row]
+        log = [row | times for row, times in zip(history, self.clock.epochs, strict=True)]
+        self.run.write_log(log)
+        # Last, so that a process killed before it does all of this again.
+        self.position = Position(epoch=position.epoch + 1, step=position.step, history=history)
+        self.save()
+        self.progress.say(describe_epoch(log[-1], self.settings.epochs))
+        self.progress.say(show_translations(self.run, self.model, self.examples))
+
+    # -- the average -----------------------------------------------------------------------------------------------
+
+    def _keep_for_average(self) -> None:
+        """Write the weights of the epoch that ends, and forget those of the one that leaves the average."""
+        count, epoch = self.settings.average, self.position.epoch
+        if count > 1:
+            self.run.save(_of_epoch(epoch), self.model.state_dict())
+            (self.run.directory / _of_epoch(epoch - count)).unlink(missing_ok=True)
+
+    def _try_average(self) -> None:
+        """Take the mean of the last epochs' weights for the best, if its validation loss is the lowest."""
+        last, count = self.position.epoch, min(self.settings.average, self.position.epoch)
+        if count < 2:
+            return
+        epochs = [Run.open(self.run.directory, _of_epoch(epoch))[1] for epoch in range(last - count, last)]
+        self.run.restore(self.model, _mean(epochs))
+        batches = Batches(self.valid, batch_size=self.run.config.decoding.batch_size)
+        loss = teacher_forced(self.model, batches.in_order()).loss
+        best = self.position.best_loss
+        self.progress.say(
+            f"average of the last {count} epochs: validation loss {loss:.4f}, "
+            f"{'lower' if loss < best else 'not lower'} than the best epoch's {best:.4f}"
+        )
+        if loss < best:
+            self.run.save(BEST, self.model.state_dict())
+
+    # -- checkpoints -----------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write all that `resume` needs, as one file."""
+        arrays: dict[str, Any] = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()}
+        self.position.random = random.get_state()
+        self.run.write_json(CLOCK, self.clock.to_dict())
+        self.run.save(LAST, arrays, dataclasses.asdict(self.position))
+
+    def resume(self, arrays: dict[str, np.ndarray[Any, Any]], position: dict[str, Any]) -> None:
+        """Continue from what `save` wrote.
+
+        Raises:
+            RunError: the checkpoint is not one of this run's model.
+        """
+        self.run.restore(self.model, _under("model.", arrays))
+        try:
+            self.optimizer.load_state_dict(_under("optimizer.", arrays))
+            self.position = Position(**position)
+            random.set_state(self.position.random)
+        except (TypeError, ValueError) as error:
+            raise RunError(f"{self.run.directory / LAST} is no checkpoint to continue from: {error}") from error
+        self.clock.resume(self.run.directory / CLOCK, self.position.epoch)
+
+    def restore_best(self) -> None:
+        """Give the model the weights with the lowest validation loss."""
+        _, arrays, _ = Run.open(self.run.directory, BEST)
+        self.run.restore(self.model, arrays)
+
+    # -- before and after ------------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """What is trained on what."""
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        dropped = self.train_batches.dropped
+        left_out = f" ({dropped:,} longer than data.max_length left out)" if dropped else ""
+        done = f", continuing at step {self.position.step}" if self.position.step else ""
+        return (
+            f"{self.run.config.model.name}, {count:,} parameters, {len(self.run.source)} source and "
+            f"{len(self.run.target)} target symbols; "
+            f"{self.settings.epochs} epochs, {self.steps:,} steps{left_out}{done}"
+        )
+
+    def farewell(self) -> str:
+        """What to say when stopped."""
+        return (
+            f"Stopped in epoch {self.position.epoch + 1}, at step {self.position.step} of {self.steps}, and saved. "
+            f"Go on with:\n    python -m models train --resume {self.run.directory}"
+        )
+
+    def finish(self) -> str:
+        """Measure the best model on the test set, draw the pictures, and return the last words."""
+        seconds = self.clock.total
+        self._try_average()
+        self.restore_best()
+        figures = evaluate(self.model, self.test, self.run.config.decoding)
+        self.run.add_results({**dataclasses.asdict(figures), "training_seconds": round(seconds, 1)})
+        notice = draw(self.run, self.model, self.position.history, self.examples)
+        if notice:
+            self.progress.say(f"Note: {notice}")
+        return last_words(self.run, figures, seconds, self.examples)
+
+
+def _under(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _of_epoch(number: int) -> str:
+    """The file of the weights after an epoch, which is counted from 0 here and from 1 for people."""
+    return f"epoch-{number + 1}.safetensors"
+
+
+def _mean(checkpoints: Sequence[Mapping[str, np.ndarray[Any, Any]]]) -> dict[str, np.ndarray[Any, Any]]:
+    """The mean of each array, summed in float64."""
+    return {
+        name: np.mean([arrays[name] for arrays in checkpoints], axis=0, dtype=np.float64).astype(array.dtype)
+        for name, array in checkpoints[0].items()
+    }

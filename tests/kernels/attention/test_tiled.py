@@ -1,0 +1,145 @@
+"""The attention kernel against its formulas in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from bits import assert_same_bits, compiled_only, examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_attn.kernels.attention.tiled import attention, attention_backward
+
+DTYPES = [np.float32, np.float64]
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-13}
+SCALE = 0.3
+
+
+def reference(q, k, v, g, mask, causal):
+    """The output, and the gradients of q, k and v, with all weights in one matrix."""
+    q, k, v, g = (x.astype(np.float64) for x in (q, k, v, g))
+    scores = SCALE * q @ k.swapaxes(-1, -2)
+    seen = np.ones(scores.shape, bool) if mask is None else np.broadcast_to(mask, scores.shape)
+    if causal:
+        seen = seen & np.tri(*scores.shape[-2:], dtype=bool)
+    top = np.where(seen, scores, -np.inf).max(-1, keepdims=True, initial=-np.inf)
+    grown = np.where(seen, np.exp(np.where(seen, scores - np.where(np.isinf(top), 0.0, top), 0.0)), 0.0)
+    total = grown.sum(-1, keepdims=True)
+    p = grown / np.where(total == 0.0, 1.0, total)
+    dp = g @ v.swapaxes(-1, -2)
+    ds = SCALE * p * (dp - (p * dp).sum(-1, keepdims=True))
+    return p @ v, ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g
+
+
+def run(q, k, v, g, mask, causal):
+    """The same by the kernel, with outputs that lie as heads do in what is side by side."""
+    batch, heads, queries, _ = q.shape
+    out = np.empty((batch, queries, heads, v.shape[-1]), q.dtype).transpose(0, 2, 1, 3)
+    tops, factors = attention(q, k, v, out, mask, causal=causal, scale=SCALE)
+    gradients = tuple(np.full(x.shape, np.nan, x.dtype) for x in (q, k, v))
+    attention_backward(g, q, k, v, tops, factors, gradients, mask, causal=causal, scale=SCALE)
+    return out, *gradients
+
+
+def draw(seed, batch, heads, queries, keys, width, value_width, dtype):
+    """Views of larger arrays, as the parts of a projection are."""
+    rng = np.random.default_rng(seed)
+    sides = [(queries, width), (keys, width), (keys, value_width), (queries, value_width)]
+    return [
+        rng.standard_normal((batch, length, 2, heads, size)).astype(dtype)[:, :, 1].transpose(0, 2, 1, 3)
+        for length, size in sides
+    ]
+
+
+sizes = st.tuples(*[st.integers(1, n) for n in (2, 3, 9, 20, 5, 5)])
+
+
+@examples
+@given(st.integers(0, 1000), sizes, st.sampled_from(DTYPES), st.booleans(), st.integers(0, 4))
+def test_equals_its_formulas(seed, size, dtype, causal, kind):
+    q, k, v, g = draw(seed, *size, dtype)
+    batch, heads, queries, keys = size[:4]
+    shape = (None, (batch, 1, 1, keys), (queries, keys), (batch, heads, queries, 1), ())[kind]
+    mask = None if shape is None else np.random.default_rng(seed).random(shape) < 0.6
+    mask = mask if mask is None else np.asarray(mask)
+    for ours, expected in zip(run(q, k, v, g, mask, causal), reference(q, k, v, g, mask, causal), strict=True):
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(ours, expected, rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
+
+
+def parts_of_a_projection(values, heads):
+    """Queries, keys and values (B, H, L, d) where they lie in (B, L, 3 · H · d)."""
+    batch, length, size = values.shape
+    return tuple(values.reshape(batch, length, 3, heads, size // (3 * heads)).transpose(2, 0, 3, 1, 4))
+
+
+@compiled_only
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [False, True])
+def test_heads_are_read_and_written_where_they_lie(dtype, causal):
+    """Into part of a larger array, with the same bits as from copies, and nothing beside them is touched."""
+    batch, heads, length, width = 2, 3, 61, 5
+    rng = np.random.default_rng(0)
+    q, k, v = parts_of_a_projection(rng.standard_normal((batch, length, 3 * heads * width)).astype(dtype), heads)
+    g = rng.standard_normal((batch, heads, length, 2 * width)).astype(dtype)[..., ::2]  # its last axis does not adjoin
+    mask = (rng.random((length, batch)) < 0.7).T[:, None, None, :]
+    copies = [np.ascontiguousarray(x) for x in (q, k, v, g, mask)]
+    out_around = np.full((batch, length + 2, heads, width + 3), 7.0, dtype)
+    out = out_around[:, 1:-1, :, 2:-1].transpose(0, 2, 1, 3)
+    around = np.full((batch, length + 2, 3 * heads * width), 7.0, dtype)
+    gradients = parts_of_a_projection(around[:, 1:-1], heads)
+    assert all(np.shares_memory(gradient, around) for gradient in gradients)
+
+    tops, factors = attention(q, k, v, out, mask, causal=causal, scale=SCALE)
+    attention_backward(g, q, k, v, tops, factors, gradients, mask, causal=causal, scale=SCALE)
+    for found, expected in zip((out, *gradients), run(*copies, causal), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for found, expected in zip((out, *gradients), reference(q, k, v, g, mask, causal), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=TOLERANCE[dtype], atol=20 * TOLERANCE[dtype])
+    out[...] = 7.0
+    for gradient in gradients:
+        gradient[...] = 7.0
+    assert (out_around == 7.0).all() and (around == 7.0).all()
+
+
+@compiled_only
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("size", [(1, 2, 130, 70, 20, 33), (2, 1, 70, 300, 64, 16), (1, 1, 57, 57, 32, 32)])
+def test_more_queries_than_a_block(size, causal):
+    for dtype in DTYPES:
+        q, k, v, g = draw(0, *size, dtype)
+        for ours, expected in zip(run(q, k, v, g, None, causal), reference(q, k, v, g, None, causal), strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=TOLERANCE[dtype], atol=20 * TOLERANCE[dtype])
+
+
+@compiled_only
+@pytest.mark.parametrize("causal", [False, True])
+def test_same_bits_for_any_number_of_threads(causal):
+    q, k, v, g = draw(0, 3, 3, 70, 65, 16, 16, np.float32)
+    mask = np.random.default_rng(1).random((3, 1, 1, 65)) < 0.7
+    assert_same_bits(lambda: run(q, k, v, g, mask, causal))
+
+
+def test_what_is_masked_has_no_part_even_if_it_is_huge():
+    q, k, v, g = draw(0, 1, 1, 3, 4, 2, 2, np.float32)
+    mask = np.array([[True, True, False, False], [False] * 4, [True] * 4])
+    expected = run(q[:, :, :2], k[:, :, :2], v[:, :, :2], g[:, :, :2], mask[:2, :2], False)
+    k[:, :, 2:], v[:, :, 2:] = 3e38, 1e30
+    found = run(q[:, :, :2], k, v, g[:, :, :2], mask[:2], False)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-7)
+    assert (found[0][:, :, 1] == 0.0).all() and (found[1][:, :, 1] == 0.0).all()  # it attends to nothing
+    assert (found[2][:, :, 2:] == 0.0).all() and (found[3][:, :, 2:] == 0.0).all()
+
+
+def test_large_scores_do_not_overflow():
+    q, k, v, g = draw(0, 1, 1, 2, 3, 4, 2, np.float32)
+    found, expected = run(q * 1e3, k * 1e3, v, g, None, False), reference(q * 1e3, k * 1e3, v, g, None, False)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    assert all(np.isfinite(x).all() for x in found)
+
+
+@pytest.mark.parametrize("size", [(0, 2, 3, 3, 2, 2), (1, 2, 0, 3, 2, 2), (1, 2, 3, 0, 2, 2), (1, 1, 2, 3, 2, 0)])
+def test_empty(size):
+    found = run(*draw(0, *size, np.float32), None, False)
+    assert all((x == 0.0).all() for x in found)

@@ -1,0 +1,65 @@
+"""What training shows while it runs."""
+
+import io
+import re
+
+import pytest
+from tinygrad_attn_models.console import progress
+from tinygrad_attn_models.console.progress import LiveProgress, PlainProgress, clock, make_progress
+
+
+@pytest.fixture
+def time(monkeypatch):
+    """A clock that the test sets."""
+
+    class Clock:
+        now = 100.0
+
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: Clock.now)
+    return Clock
+
+
+def test_plain_lines(time, capsys):
+    shown = PlainProgress()
+    shown.start(done=10, total=30)
+    assert capsys.readouterr().out == "step 10/30  the first step compiles the kernels, once on each machine\n"
+    time.now += 12.0
+    shown.advance(11, loss=3.0, accuracy=0.25, tokens=1000)
+    assert capsys.readouterr().out == "step 11/30  loss 3.000  token accuracy 25.0 %  first step took 12.0 s\n"
+    time.now += 1.0  # too soon for another line
+    shown.advance(12, loss=2.5, accuracy=0.5, tokens=1000)
+    assert capsys.readouterr().out == ""
+    time.now += 7.0  # 2 steps with 3000 tokens in 8 s, 17 steps to come: the compilation is no part of the pace
+    shown.advance(13, loss=2.0, accuracy=0.5, tokens=2000)
+    assert capsys.readouterr().out == "step 13/30  loss 2.000  token accuracy 50.0 %  375 tokens/s  1:08 left\n"
+    shown.advance(30, loss=2.0, accuracy=0.5, tokens=2000)  # the last step always
+    assert "step 30/30" in capsys.readouterr().out
+
+
+def test_the_live_bar(monkeypatch):
+    screen = io.StringIO()
+    shown = LiveProgress()
+    shown.bar.live.console.file = screen
+    shown.bar.console.width = 200
+    shown.start(done=0, total=2)
+    shown.say("[a] → b ✓")
+    for step in (1, 2):
+        shown.advance(step, loss=1.5, accuracy=0.5, tokens=100)
+    shown.bar.refresh()
+    shown.stop()
+    text = re.sub(r"\x1b\[[^m]*m", "", screen.getvalue())
+    assert "[a] → b ✓" in text  # brackets are no markup
+    assert "2/2" in text
+    assert "loss 1.500" in text
+
+
+@pytest.mark.parametrize(("terminal", "kind"), [(True, LiveProgress), (False, PlainProgress)])
+def test_a_bar_in_a_terminal_and_lines_elsewhere(monkeypatch, terminal, kind):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    made = make_progress()
+    made.stop()
+    assert isinstance(made, kind)
+
+
+def test_clock():
+    assert [clock(seconds) for seconds in (0.4, 59.6, 61, 3725)] == ["0:00", "1:00", "1:01", "1:02:05"]

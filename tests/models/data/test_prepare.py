@@ -1,0 +1,25 @@
+"""From a config to text and tokenizers."""
+
+from tinygrad_attn_models.data import UNKNOWN, generate_dates, load_text, train_tokenizers
+from tinygrad_attn_models.runs.config import load_config
+
+
+def test_generated_dates_have_the_sizes_and_seed_of_the_config():
+    settings = load_config(None, ["data.train_size=9", "data.valid_size=8", "data.test_size=7", "data.seed=3"]).data
+    assert load_text(settings) == generate_dates(3, train=9, valid=8, test=7)
+
+
+def test_parallel_text_and_tokenizers_that_know_the_training_side_only(tmp_path):
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.ko").write_text(f"가 나 {split}\n", encoding="utf-8")
+        (tmp_path / f"{split}.en").write_text(f"A a {split}\n", encoding="utf-8")
+    overrides = {
+        "data.kind": "parallel", "data.directory": str(tmp_path), "data.source": "ko", "data.target": "en",
+        "data.tokenizer": "words", "data.lowercase": True, "data.min_frequency": 2,
+    }  # fmt: skip
+    settings = load_config(None, overrides).data
+    text = load_text(settings)
+    assert text.valid == [("가 나 valid", "A a valid")]
+    source, target = train_tokenizers(text, settings)
+    assert len(source) == 4
+    assert target.encode("A test") == [4, UNKNOWN]

@@ -1,0 +1,100 @@
+"""Pictures: they are written, and no character is ever a box without a word about it."""
+
+import numpy as np
+import pytest
+
+plots = pytest.importorskip("tinygrad_attn_models.evaluation.plots")
+from tinygrad_attn_models.decoding.alignment import Alignment  # noqa: E402
+from tinygrad_attn_models.evaluation import fonts  # noqa: E402
+
+HISTORY = [
+    {"epoch": n, "train_loss": 2 / n, "valid_loss": 2.1 / n, "train_accuracy": 0.1 * n, "valid_accuracy": 0.1 * n,
+     "valid_exact_match": 0.05 * n}
+    for n in range(1, 31)
+]  # fmt: skip
+
+
+def alignment(source, target, layers=1, heads=1):
+    generator = np.random.default_rng(0)
+    weights = {
+        f"layer {layer}": generator.dirichlet(np.ones(len(source)), (heads, len(target))) for layer in range(layers)
+    }
+    return Alignment(weights, list(source), list(target))
+
+
+def test_the_learning_curve(tmp_path):
+    for length in (1, 30):
+        plots.plot_learning_curve(HISTORY[:length], tmp_path / f"{length}.png")
+        assert (tmp_path / f"{length}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_attention_of_several_sentences(tmp_path, recwarn):
+    path = tmp_path / "attention.png"
+    notice = plots.plot_attention([alignment("22 Nov '26", ["2", "$x_1$", "</s>"]), alignment("1/2", "abc")], path)
+    assert notice == ""
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_a_grid_of_layers_and_heads(tmp_path, recwarn):
+    sentence = alignment("가 나", "abc", layers=2, heads=3)
+    notice = plots.plot_attention([sentence, alignment("x", "y", layers=2, heads=3)], tmp_path / "grid.png")
+    assert notice == ""
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_every_map_has_its_place_in_the_grid():
+    sentence = alignment("wxyz", "ab", layers=2, heads=3)
+    grid = plots._Grid(sentence)
+    assert grid.map.shape == (2 * 3 - 1, 3 * 5 - 1)
+    for layer, weights in enumerate(sentence.weights.values()):
+        for head, weight in enumerate(weights):
+            np.testing.assert_array_equal(grid.map[3 * layer :, 5 * head :][:2, :4], weight)
+    assert np.isnan(grid.map).sum() == grid.map.size - 2 * 3 * 8
+
+
+def test_a_large_picture_is_made_coarser(tmp_path, monkeypatch):
+    from matplotlib.image import imread
+
+    monkeypatch.setattr(plots, "_MOST_PIXELS", 10_000)
+    plots.plot_learning_curve(HISTORY, tmp_path / "small.png")
+    height, width, _ = imread(tmp_path / "small.png").shape
+    assert 8_000 < height * width < 11_000
+
+
+def test_a_character_that_no_font_has_is_shown_as_its_code_point(tmp_path, recwarn, monkeypatch):
+    monkeypatch.setattr(fonts, "_characters", lambda path: frozenset(map(ord, "␣26.")))
+    notice = plots.plot_attention([alignment("26년", "26.")], tmp_path / "attention.png")
+    assert "no installed font has 년 (HANGUL)" in notice
+    assert "pip install koreanize-matplotlib" in notice
+    assert plots._label("년", "년") == "U+B144"
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_fonts_are_added_until_all_characters_are_there(monkeypatch):
+    holdings = {"one": "ab", "two": "bc", "three": "d"}
+
+    class Font:
+        style, weight = "normal", 400
+
+        def __init__(self, name):
+            self.name = self.fname = name
+
+    monkeypatch.setattr(fonts.fontManager, "ttflist", [Font(name) for name in holdings])
+    monkeypatch.setattr(fonts, "_characters", lambda path: frozenset(map(ord, holdings[path])))
+    monkeypatch.setattr(fonts, "_PREFERRED", ("two",))
+    assert fonts.find_fonts("b c") == (["two"], "")
+    assert fonts.find_fonts("abcd") == (["two", "one", "three"], "")
+    assert fonts.find_fonts("cz") == (["two"], "z")
+
+
+def test_spaces_and_joiners_are_visible():
+    assert plots._label(" ", "") == "␣"
+    assert plots._label("￭,", "") == "▪,"
+    assert fonts.find_fonts("␣▪")[1] == ""
+
+
+def test_a_box_is_no_glyph():
+    # No character is assigned to this number; matplotlib's font of last resort claims to have it all the same.
+    assert fonts.find_fonts("a\u0378")[1] == "\u0378"

@@ -1,0 +1,91 @@
+r"""The page's formulas: as MathML, broken where a line may break, and with their words in Korean."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+import tinygrad_attn_models.cli.main  # noqa: F401  # registers every op
+from tinygrad_attn_models.microscope.page.korean import korean
+from tinygrad_attn_models.microscope.page.mathml import mathml
+from tinygrad_attn_models.microscope.record.formulas import cell_formulas, step_formulas
+
+from tinygrad_attn.op import registered_ops
+
+SCORES = ("dot", "scaled_dot", "general", "additive", "concat", "location", "scaled_dot_product")
+NAMES = {"gru", "nan", "mean"}
+"""Names, the same in both languages."""
+
+
+def formulas():
+    found = set()
+    for op in registered_ops().values():
+        found |= {op.formula, *(rule.formula for rule in op.rules.values())}
+    for score in SCORES:
+        for local in (False, True):
+            found |= {latex for pair in cell_formulas(score, local).values() for latex in pair}
+            for model in ("Bahdanau", "Luong", "Transformer"):
+                found |= {latex for step in step_formulas(score, local, model) for latex in step[3:]}
+    return sorted(latex for latex in found if latex)
+
+
+def words(latex):
+    return set(re.findall("[A-Za-z]{2,}", " ".join(re.findall(r"\\text\{([^{}]*)\}", latex)))) - NAMES
+
+
+def symbols(latex):
+    r"""All that is not in ``\text{…}``, in any order."""
+    outside = re.sub(r"\\text\{[^{}]*\}", " ", latex)
+    return sorted(re.findall(r"\\?[A-Za-z]+|\d", re.sub(r"\\;|\\ |\\,", " ", outside)))
+
+
+@pytest.mark.parametrize("latex", formulas())
+def test_every_formula_has_its_words_in_korean_and_its_symbols_as_they_are(latex):
+    there = korean(latex)
+    assert not words(there), "add the phrase to models/microscope/korean.py"
+    lost = set(symbols(latex)) - set(symbols(there))
+    assert not lost
+    assert (there == latex) == (not words(latex))
+    for version in (latex, there):
+        for formula in ElementTree.fromstring(f"<all>{mathml(version)}</all>"):
+            assert formula.tag == "math" and all("style" not in node.attrib for node in formula.iter())
+
+
+def test_a_condition_comes_after_what_it_is_about():
+    assert korean(r"z = x \text{ where } c, \text{ else } y") == r"z = x \text{ (} c \text{인 곳), 그 외 } y"
+    assert korean(r"\bar x_k = \text{part } k \text{ of } \bar z") == r"\bar x_k = \bar z \text{의 } k \text{번째 부분}"
+    assert korean(r"y = x^2") == r"y = x^2"
+
+
+@pytest.mark.parametrize(
+    ("latex", "parts"),
+    [
+        (r"a = b, \quad c = d", 2),
+        (r"a = b, \; c = d, \; e", 3),
+        (r"f(a, \quad b)", 1),
+        (r"\frac{a \quad b}{c}", 1),
+        ("a", 1),
+    ],
+)
+def test_lines_may_break_between_formulas_and_not_inside(latex, parts):
+    assert mathml(latex).count("</math>") == parts
+
+
+def test_operators_are_text_and_names_are_names():
+    plus = ElementTree.fromstring(mathml(r"a \mathrel{+=} b"))
+    assert [node.text for node in plus.iter("mo")] == ["+="] and not [node for mo in plus.iter("mo") for node in mo]
+    softmax = ElementTree.fromstring(mathml(r"\operatorname{softmax}(x)"))
+    assert "softmax" in [node.text for node in softmax.iter("mi")]
+
+
+def test_brackets_stretch_around_what_is_tall_alone():
+    def stretched(latex):
+        return {node.get("stretchy") for node in ElementTree.fromstring(mathml(latex)).iter("mo") if node.get("fence")}
+
+    assert stretched(r"\left(a + b\right)") == {"false"}
+    assert stretched(r"\left(\frac{a}{b}\right)") == {"true"}
+
+
+def test_what_is_not_mathml_is_refused(monkeypatch):
+    monkeypatch.setattr("tinygrad_attn_models.microscope.page.mathml.convert", lambda _: "<math><script/></math>")
+    with pytest.raises(ValueError, match="not MathML"):
+        mathml("x + unseen")

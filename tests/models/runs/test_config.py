@@ -1,0 +1,248 @@
+"""Config: defaults, file, overrides; and errors that name the setting and suggest the nearest."""
+
+import dataclasses
+import json
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_attn_models.build import build_model
+from tinygrad_attn_models.runs.config import (
+    CONFIGS,
+    Config,
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    find_config,
+    load_config,
+)
+from tinygrad_attn_models.data import TOKENIZERS
+from tinygrad_attn_models.training.optimizer import make_schedule
+
+
+def refused(message, path=None, overrides=()):
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert message in str(caught.value)
+
+
+def test_a_file_changes_defaults_and_an_override_changes_the_file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('[training]\nepochs = 7\nlearning_rate = 1\n\n[data]\ntokenizer = "words"\n', encoding="utf-8")
+    config = load_config(path, ["training.epochs=9", "model.dropout = 0.25"])
+    assert config.training == TrainingConfig(epochs=9, learning_rate=1.0)
+    assert config.data == DataConfig(tokenizer="words")
+    assert config.model == ModelConfig(dropout=0.25)
+    assert type(config.training.learning_rate) is float
+    assert load_config() == Config()
+
+
+def test_a_mapping_of_overrides():
+    assert load_config(None, {"training.epochs": 3}).training.epochs == 3
+
+
+def test_a_later_override_wins():
+    assert load_config(None, ["training.epochs=3", "training.epochs=4"]).training.epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("ko", "ko"),
+        ('"ko"', "ko"),
+        ("'k o'", "k o"),
+        ("true", "true"),
+        ("12", "12"),
+        ("a=b", "a=b"),
+        ("'x'\ny = 1", "'x'\ny = 1"),
+        ("C:\\data", "C:\\data"),
+    ],
+)
+def test_a_typed_string_needs_no_quotes(typed, value):
+    overrides = ["data.kind=parallel", "data.directory=d", "data.target=t", f"data.source={typed}"]
+    assert load_config(None, overrides).data.source == value
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("training.epoch", "there is no setting 'training.epoch'; did you mean training.epochs?"),
+        ("training.learningrate", "did you mean training.learning_rate?"),
+        ("model.learning_rate", "did you mean training.learning_rate?"),
+        ("epochs", "there is no setting 'epochs'; did you mean training.epochs?"),
+        ("trainning.epochs", "did you mean training.epochs?"),
+        ("zzz", "the sections are data, model, training, decoding"),
+        ("training", "there is no setting 'training'; did you mean training."),
+    ],
+)
+def test_an_unknown_override_suggests_the_nearest(name, message):
+    refused(message, overrides=[f"{name}=1"])
+    refused(message, overrides={name: 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[training]\nepoch = 3", "there is no setting 'training.epoch'; did you mean training.epochs?"),
+        ("[trainig]\nepochs = 3", "there is no section 'trainig'; did you mean training?"),
+        ("epochs = 3", "there is no section 'epochs'; did you mean training.epochs?"),
+        ("training = 3", "training: expected a section of settings, got int 3"),
+        ("[training]\nepochs = [3]", "training.epochs: expected int, got list [3]"),
+        ("[training\n", "run.toml is not a TOML file: "),
+        ("[data]\nsource = '\udcff'", "run.toml is not a TOML file: "),
+    ],
+)
+def test_a_wrong_file(tmp_path, text, message):
+    path = tmp_path / "run.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    refused(message, path)
+    if text == "training = 3":
+        refused(message, path, ["training.epochs=3"])
+
+
+def test_a_missing_file(tmp_path):
+    refused(f"{tmp_path / 'none.toml'} cannot be read: No such file", tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epochs", "'training.epochs': expected section.key=value"),
+        ("training.epochs=many", "training.epochs: expected int, got str 'many'"),
+        ("training.epochs=", "training.epochs: expected int, got str ''"),
+        ("training.epochs=2.5", "training.epochs: expected int, got float 2.5"),
+        ("training.epochs=true", "training.epochs: expected int, got bool True"),
+        ("training.epochs=0", "training.epochs: expected at least 1, got 0"),
+        ("training.learning_rate=0", "training.learning_rate: expected more than 0, got 0.0"),
+        ("training.learning_rate=nan", "training.learning_rate: expected a finite number, got nan"),
+        ("training.learning_rate=false", "training.learning_rate: expected float, got bool False"),
+        ("model.dropout=1", "model.dropout: expected less than 1, got 1.0"),
+        ("data.lowercase=1", "data.lowercase: expected bool, got int 1"),
+        ("data.tokenizer=letters", "data.tokenizer: expected one of characters, words, bpe, got 'letters'"),
+        (
+            "data.kind=parallel",
+            "which needs data.directory and data.source and data.target too; give the folder with --data",
+        ),
+        ("data.tokenizer=bpe", "which needs data.vocabulary_size, as in 8000"),
+        ("data.shortest=16", "data.shortest is 16, more than data.longest 15 or data.longest_test 15"),
+        ("data.kind=copies", "expected one of dates, copy, reverse, parallel, got 'copies'"),
+        ("training.schedule=noam", "training.schedule is 'noam', which needs training.warmup, as in 4000"),
+        ("training.teacher_forcing=1.5", "training.teacher_forcing: expected at most 1, got 1.5"),
+        ("data.source=ko", "data.source given, but data.kind is 'dates'; set it to 'parallel'"),
+    ],
+)
+def test_a_value_that_cannot_be(override, message):
+    refused(message, overrides=[override])
+
+
+def test_values_are_checked_in_python_too():
+    with pytest.raises(ConfigError, match=r"training.epochs: expected int, got str '3'"):
+        TrainingConfig(epochs="3")
+    with pytest.raises(ConfigError, match=r"data.tokenizer: expected str, got NoneType None"):
+        dataclasses.replace(DataConfig(), tokenizer=None)
+
+
+def test_a_shared_embedding_needs_a_shared_vocabulary():
+    settings = ["model.name=transformer", "model.shared_embeddings=true"]
+    refused("model.shared_embeddings needs data.shared_vocabulary", overrides=settings)
+    assert load_config(None, [*settings, "data.shared_vocabulary=true"]).model.shared_embeddings
+
+
+LEARNED = ["model.name=transformer", "model.positions=learned"]
+LOCATION = ["model.name=luong", "model.score=location"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "too_long", "enough"),
+    [
+        ([*LEARNED, "model.max_length=50", "data.max_length=40"], "decoding.max_length is 100", 101),
+        ([*LEARNED, "model.max_length=100"], "data.max_length is 100", 101),
+        ([*LEARNED, "data.kind=copy", "data.longest_test=300"], "data.longest_test is 300", 301),
+        ([*LOCATION, "model.max_length=99"], "data.max_length is 100", 100),
+        ([*LOCATION, "data.kind=reverse", "data.longest=300"], "data.longest is 300", 300),
+    ],
+)
+def test_sentences_longer_than_the_model_can_read(settings, too_long, enough):
+    limiting = settings[1].replace("=", " '") + "'"
+    refused(f"{too_long}, but {limiting} with model.max_length", overrides=settings)
+    refused(f"set model.max_length to at least {enough}", overrides=settings)
+    settings = [*settings, f"model.max_length={enough}"]
+    assert load_config(None, settings).model.max_length == enough
+
+
+def test_other_models_read_any_length():
+    for model in ("transformer", "luong", "bahdanau", "seq2seq"):
+        load_config(None, [f"model.name={model}", "data.max_length=9999", "decoding.max_length=9999"])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_config_of_the_package_gives_a_model(path):
+    assert find_config(path.stem) == path
+    config = load_config(path, {"data.directory": "folder"} if "parallel" in path.read_text(encoding="utf-8") else {})
+    make_schedule(config, 100_000)
+    small = {"d_model": 16, "heads": 2, "d_ff": 8, "embedding_size": 4, "hidden_size": 6}
+    small = {name: value for name, value in small.items() if getattr(config.model, name) != ModelConfig.__dict__[name]}
+    build_model(dataclasses.replace(config.model, **small), 9, 9)
+
+
+def test_a_config_is_found_by_its_name_or_path(tmp_path):
+    assert find_config("dates") == CONFIGS / "dates.toml"
+    assert find_config(str(tmp_path / "mine.toml")) == tmp_path / "mine.toml"
+    with pytest.raises(
+        ConfigError, match=r"no config 'copy-luong-dott'; did you mean copy-luong-dot\? .* copy-bahdanau"
+    ):
+        find_config("copy-luong-dott")
+    with pytest.raises(ConfigError, match=r"no config 'zzz'; name a TOML file\. "):
+        find_config("zzz")
+
+
+parallel = st.fixed_dictionaries(
+    {
+        "kind": st.just("parallel"),
+        "directory": st.text(min_size=1),
+        "source": st.text(min_size=1),
+        "target": st.text(min_size=1),
+        "lowercase": st.booleans(),
+    }
+)
+numbers = st.fixed_dictionaries(
+    {"epochs": st.integers(1, 10**9), "learning_rate": st.floats(1e-30, 1e30), "clip_norm": st.integers(0, 10**9)}
+)
+
+
+@given(parallel, numbers)
+def test_a_stored_config_is_the_same_config(data, training):
+    config = Config(data=DataConfig(**data), training=TrainingConfig(**training))
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert Config.from_dict(tomllib.loads(config.to_toml())) == config
+
+
+def test_to_toml_is_a_file_that_load_config_reads(tmp_path):
+    config = load_config(None, ["data.min_frequency=3", "training.label_smoothing=1e-5"])
+    path = tmp_path / "run.toml"
+    path.write_text(config.to_toml(), encoding="utf-8")
+    assert load_config(path) == config
+    assert config.to_toml().startswith('[data]\nkind = "dates"\ndirectory = ""\n')
+
+
+def test_a_model_has_no_settings_of_the_others():
+    assert ModelConfig(name="bahdanau", hidden_size=6).of_this_model() == {
+        "name": "bahdanau", "dropout": 0.0, "embedding_size": 32, "hidden_size": 6,
+    }  # fmt: skip
+    settings = ModelConfig(name="transformer").of_this_model()
+    assert {"d_model", "heads", "positions"} <= settings.keys()
+    assert not {"hidden_size", "score", "cell"} & settings.keys()
+
+
+def test_every_registered_tokenizer_can_be_chosen():
+    field = next(field for field in dataclasses.fields(DataConfig) if field.name == "tokenizer")
+    assert sorted(field.metadata["choices"]) == sorted(TOKENIZERS)
+
+
+def test_every_setting_says_what_it_is():
+    for section in dataclasses.fields(Config):
+        for field in dataclasses.fields(section.default_factory):
+            assert field.metadata["about"]

@@ -1,0 +1,49 @@
+"""The quick settings: what they win over, what wins over them, and the warm-up."""
+
+import pytest
+
+from tinygrad_attn_models.runs.config import find_config, load_config
+from tinygrad_attn_models.training.optimizer import make_schedule
+from tinygrad_attn_models.runs.quick import QUICK, load_quick_config
+
+
+def test_the_file_gives_way_and_the_command_line_does_not(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[training]\nepochs = 7\nbatch_size = 5\n", encoding="utf-8")
+    config = load_quick_config(path, ["data.valid_size=9"])
+    assert (config.training.epochs, config.training.batch_size) == (QUICK["training.epochs"], 5)
+    assert (config.data.train_size, config.data.valid_size) == (QUICK["data.train_size"], 9)
+
+
+PARALLEL = ["data.kind=parallel", "data.directory=d", "data.source=a", "data.target=b"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "warmup"),
+    [
+        (["training.warmup=0"], 0),
+        (
+            ["training.epochs=6", "data.train_size=10000", "training.warmup=100"],
+            10,
+        ),  # half the epochs, a fifth of the pairs
+        ([*PARALLEL, "training.warmup=100"], 50),  # all of the files are read, 3 times and not 6
+        (["training.schedule=noam", "training.warmup=4000"], 4000),
+        (["training.schedule=inverse_sqrt", "training.warmup=4000"], 400),
+        (["training.warmup=3"], 1),
+    ],
+)
+def test_the_warmup_shrinks_with_the_number_of_steps(tmp_path, settings, warmup):
+    path = tmp_path / "mine.toml"
+    path.write_text(load_config(None, settings).to_toml(), encoding="utf-8")
+    assert load_quick_config(path, []).training.warmup == warmup
+
+
+def test_a_warmup_that_is_asked_for_stays():
+    assert load_quick_config(None, ["training.warmup=50"]).training.warmup == 50
+
+
+def test_every_config_with_a_warmup_has_steps_left_after_it():
+    config = load_quick_config(find_config("copy-transformer"), [])
+    steps = config.training.epochs * -(-config.data.train_size // config.training.batch_size)
+    assert 0 < config.training.warmup < steps
+    make_schedule(config, steps)

@@ -1,0 +1,109 @@
+"""The workloads: that they are the work that they are said to be."""
+
+import numpy as np
+import pytest
+from tinygrad_attn_models.speed.workloads import (
+    WORKLOADS,
+    BahdanauWorkload,
+    LuongWorkload,
+    TransformerWorkload,
+    UnknownWorkload,
+    batch_loss,
+    find_workload,
+    random_batch,
+)
+
+import tinygrad_attn as ta
+from tinygrad_attn import Tensor
+from tinygrad_attn.graph import unfused
+
+SMALL = {
+    "bahdanau": lambda: BahdanauWorkload(13, 3, 5, dtype=ta.float64),
+    "luong": lambda: LuongWorkload(13, 3, 5, dtype=ta.float64),
+    "transformer": lambda: TransformerWorkload(13, 8, 2, 2, 6, dtype=ta.float64),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("bahdanau-small", 488_168),
+        ("bahdanau-m30k", 11_877_184),
+        ("luong-small", 504_936),
+        ("luong-m30k", 12_140_864),
+        ("transformer-small", 360_680),
+        ("transformer-m30k", 10_106_688),
+        ("transformer-base", 56_436_544),
+    ],
+)
+def test_number_of_parameters(name, parameters):
+    model = WORKLOADS[name].make()
+    assert sum(parameter.array.size for parameter in model.parameters()) == parameters
+    assert {parameter.dtype for parameter in model.parameters()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)
+def test_batch(workload):
+    source, target_in, target_out, mask = (tensor.array for tensor in workload.batch())
+    size = (workload.batch_size, workload.source_length)
+    assert source.shape == mask.shape == size
+    assert target_in.shape == target_out.shape == (workload.batch_size, workload.target_length)
+    assert workload.target_tokens == target_in.size
+    np.testing.assert_array_equal(target_in[:, 1:], target_out[:, :-1])
+    for ids in (source, target_in, target_out):
+        assert 4 <= ids.min() <= ids.max() < workload.vocabulary
+    lengths = mask.sum(1)
+    assert {workload.source_length // 2, workload.source_length} <= set(lengths)
+    assert workload.source_length // 2 <= lengths.min()
+    np.testing.assert_array_equal(mask, np.arange(size[1]) < lengths[:, None])
+
+
+def test_a_seed_gives_a_batch():
+    first, again, other = (random_batch(20, 3, 6, 5, seed).source.array for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("make", SMALL.values(), ids=SMALL)
+class TestModel:
+    def test_what_is_masked_changes_nothing(self, make):
+        model, batch = make(), random_batch(13, 4, 6, 5)
+        mask = batch.source_mask.array
+        assert not mask.all()
+        other = batch._replace(source=Tensor(np.where(mask, batch.source.array, 5)))
+        if isinstance(model, TransformerWorkload):
+            assert batch_loss(model, batch).item() == pytest.approx(batch_loss(model, other).item(), abs=1e-12)
+        else:
+            # As in the peers, these encoders read on over padding; their last state is the decoder's first.
+            assert batch_loss(model, batch).item() != batch_loss(model, other).item()
+
+    def test_a_token_does_not_know_the_next_ones(self, make):
+        model, batch = make(), random_batch(13, 4, 6, 5)
+        target = batch.target_in.array.copy()
+        target[:, 3:] = (target[:, 3:] + 1) % 13
+        logits, other = (model(batch.source, Tensor(ids), batch.source_mask) for ids in (batch.target_in.array, target))
+        assert logits.shape == (4, 5, 13)
+        np.testing.assert_allclose(logits.array[:, :3], other.array[:, :3], rtol=0, atol=1e-12)
+        assert np.abs(logits.array[:, 3:] - other.array[:, 3:]).max() > 1e-3
+
+    def test_fused_as_unfused(self, make):
+        model, batch = make(), random_batch(13, 4, 6, 5)
+        loss = batch_loss(model, batch)
+        loss.backward()
+        gradients = {name: parameter.grad.array.copy() for name, parameter in model.named_parameters()}
+        for parameter in model.parameters():
+            parameter.grad = None
+        with unfused():
+            reference = batch_loss(model, batch)
+        reference.backward()
+        assert loss.item() == pytest.approx(reference.item(), abs=1e-12)
+        for name, parameter in model.named_parameters():
+            np.testing.assert_allclose(gradients[name], parameter.grad.array, rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_names():
+    assert find_workload("luong-m30k") is WORKLOADS["luong-m30k"]
+    with pytest.raises(UnknownWorkload, match=r"'luong-m40k'; did you mean luong-m30k\?"):
+        find_workload("luong-m40k")
+    with pytest.raises(UnknownWorkload, match=r"'xyz'; there are bahdanau-small, .*, transformer-base"):
+        find_workload("xyz")

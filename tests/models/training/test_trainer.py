@@ -1,0 +1,252 @@
+"""Training: it learns, a seed gives a run, and a run that was stopped ends with the bits of one that was not."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tinygrad_attn_models.runs.folder import BEST, LAST, Run, RunError
+from tinygrad_attn_models.training.interruption import Interruption
+from tinygrad_attn_models.training.trainer import TrainingError
+
+from tinygrad_attn.serialize import load_file
+
+
+def weights(trainer):
+    return {name: tensor.array.copy() for name, tensor in trainer.model.state_dict().items()}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_loss_falls_and_accuracy_rises(make_trainer):
+    trainer = make_trainer(training__epochs=3)
+    assert trainer.train()
+    losses = [row["valid_loss"] for row in trainer.position.history]
+    assert losses[2] < losses[1] < losses[0]
+    assert trainer.position.history[2]["valid_accuracy"] > trainer.position.history[0]["valid_accuracy"]
+
+
+def test_one_batch_can_be_learnt_by_heart(make_trainer):
+    trainer = make_trainer(data__train_size=2, training__schedule="constant", training__learning_rate=0.05)
+    batch = next(trainer.train_batches.epoch(0))
+    for _ in range(60):
+        loss, correct = trainer.step(batch)
+    assert correct == batch.target_tokens
+    assert loss < 0.1
+
+
+def test_a_seed_gives_a_run(make_trainer):
+    results = []
+    for name, seed in (("first", 1), ("second", 1), ("third", 2)):
+        trainer = make_trainer(name, training__seed=seed, model__dropout=0.1)
+        trainer.train()
+        results.append(weights(trainer))
+    assert_same(results[0], results[1])
+    assert not np.array_equal(results[0]["output.weight"], results[2]["output.weight"])
+
+
+def interrupt_after(trainer, steps):
+    """Send the process a Ctrl-C during a step of training."""
+    step = trainer.step
+
+    def interrupted(batch):
+        if trainer.position.step == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(batch)
+
+    trainer.step = interrupted
+
+
+@pytest.mark.parametrize("steps", [3, 9, 12])  # within the first epoch; in its last step; within the second
+def test_a_run_stopped_by_ctrl_c_continues_to_the_same_bits(make_trainer, steps):
+    settings = {"model__dropout": 0.1}
+    whole = make_trainer("whole", **settings)
+    assert whole.train()
+
+    stopped = make_trainer("stopped", **settings)
+    interrupt_after(stopped, steps)
+    assert not stopped.train()
+    assert stopped.position.step == steps + 1
+    assert f"--resume {stopped.run.directory}" in stopped.farewell()
+
+    continued = make_trainer("other", **settings)
+    continued.run, arrays, position = Run.open(stopped.run.directory, LAST)
+    continued.resume(arrays, position)
+    assert continued.train()
+    assert_same(weights(continued), weights(whole))
+    for checkpoint in (LAST, BEST):
+        assert (continued.run.directory / checkpoint).read_bytes() == (whole.run.directory / checkpoint).read_bytes()
+    assert len(continued.clock.epochs) == 2
+
+
+def test_one_process_at_a_time_trains_in_a_folder(make_trainer):
+    trainer = make_trainer()
+    with trainer.run.held(), pytest.raises(RunError, match=r"another process is training in .*run; .*--resume"):
+        trainer.train()
+    assert not (trainer.run.directory / LAST).exists()
+    trainer.run.create()  # what the lock leaves behind is nobody's work
+    assert trainer.train()
+
+
+def test_the_second_ctrl_c_stops_at_once():
+    interruption, before = Interruption(), signal.getsignal(signal.SIGINT)
+    notices = []
+    with pytest.raises(KeyboardInterrupt), interruption.awaited(lambda: notices.append("one more")):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.requested
+        assert notices == ["one more"]
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+KILLED = {
+    "data.train_size": 600, "data.valid_size": 8, "data.test_size": 8, "decoding.max_length": 12,
+    "model.embedding_size": 4, "model.hidden_size": 6, "model.dropout": 0.1,
+    "training.epochs": 3, "training.batch_size": 8, "training.average": 2, "training.teacher_forcing": 0.9,
+    "training.warmup": 3, "training.checkpoint_seconds": 0.2,
+}  # fmt: skip
+
+
+def train_command(*arguments):
+    return [sys.executable, "-m", "models", "train", *map(str, arguments)]
+
+
+def test_a_run_killed_within_epochs_ends_with_the_files_of_one_that_was_not(tmp_path):
+    settings = [f"{name}={value}" for name, value in KILLED.items()]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(train_command("--out", whole, "--set", *settings), check=True, stdout=subprocess.DEVNULL)
+    steps = []
+    command = train_command("--out", killed, "--set", *settings)
+    for batches in (10, 90, 170):  # the first within the first epoch of 75 batches, and so on
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None and step_of(killed) < batches:
+                time.sleep(0.01)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+        steps.append(step_of(killed))
+        command = train_command("--resume", killed)
+    assert any(step % 75 for step in steps), f"never killed within an epoch: {steps}"
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
+    for path in whole.glob("*.safetensors"):
+        assert path.read_bytes() == (killed / path.name).read_bytes(), path.name
+
+
+def step_of(folder):
+    """How far the checkpoint in a folder has come; -1 if there is none."""
+    return Run.open(folder, LAST)[2]["step"] if (folder / LAST).exists() else -1
+
+
+def test_a_run_killed_at_once_can_be_continued(make_trainer):
+    trainer = make_trainer()
+    trainer._train_epoch = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    _, arrays, position = Run.open(trainer.run.directory, LAST)
+    assert position["step"] == 0
+    assert_same({name: arrays[f"model.{name}"] for name in weights(trainer)}, weights(trainer))
+
+
+def test_training_stops_when_patience_ends(make_trainer):
+    trainer = make_trainer(training__epochs=9, training__patience=2, training__learning_rate=0.01)
+    finish = trainer._finish_epoch
+
+    def spoil():
+        if trainer.position.epoch >= 2:
+            trainer.model.state_dict()["output.bias"].array[4:] += np.arange(len(trainer.run.target) - 4)
+        finish()
+
+    trainer._finish_epoch = spoil
+    assert trainer.train()
+    losses = [row["valid_loss"] for row in trainer.position.history]
+    assert len(losses) == 4
+    assert min(losses) == losses[1]
+    assert trainer.train()  # once more changes nothing
+    assert len(trainer.position.history) == 4
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_the_average_of_the_last_epochs_is_used_if_it_is_better(make_trainer, helps):
+    trainer = make_trainer(training__epochs=4, training__average=3)
+    assert trainer.train()
+    folder = trainer.run.directory
+    names = [f"epoch-{epoch}.safetensors" for epoch in (2, 3, 4)]
+    assert sorted(path.name for path in folder.glob("epoch-*")) == names
+    epochs = [load_file(folder / name)[0] for name in names]
+    mean = {name: sum(arrays[name].astype(np.float64) for arrays in epochs) / 3 for name in epochs[0]}
+    best = load_file(folder / BEST)[0]
+    for row in trainer.position.history:
+        row["valid_loss"] = 100.0 if helps else 0.0
+    trainer.finish()
+    used = weights(trainer)
+    if not helps:
+        assert_same(used, best)
+    else:
+        for name, array in mean.items():
+            np.testing.assert_allclose(used[name], array, rtol=1e-6, atol=1e-7, err_msg=name)
+        assert any(not np.array_equal(used[name], best[name]) for name in best)
+    assert_same(load_file(folder / BEST)[0], used)
+
+
+def test_a_loss_that_is_no_number_stops_training(make_trainer):
+    trainer = make_trainer(training__learning_rate=0.5)
+    trainer.model.state_dict()["output.bias"].array[:] = np.nan
+    with pytest.raises(TrainingError, match=r"the loss became nan at step 1; set training.learning_rate below 0.5"):
+        trainer.train()
+
+
+def test_a_schedule_sets_the_step_size(make_trainer):
+    trainer = make_trainer(training__epochs=1)
+    assert trainer.train()
+    assert trainer.optimizer.lr == pytest.approx(0.01 / trainer.steps)
+    with pytest.raises(TrainingError, match=r"training.warmup: linear: warmup must be less than .* 10, got 10; lower"):
+        make_trainer("long", training__epochs=1, training__warmup=10)
+
+
+def test_the_run_folder_after_training(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "config.toml", "run.json", "log.csv", "best.safetensors", "last.safetensors", "learning_curve.png",
+        "attention.png", "clock.json", ".lock",
+    }  # fmt: skip
+    about = json.loads((trained / "run.json").read_text(encoding="utf-8"))
+    assert about["seed"] == 0
+    assert {"python", "numpy", "numba", "tinygrad-attn", "commit"} <= about["versions"].keys()
+    assert 0.0 <= about["results"]["exact_match"] <= 1.0
+    with (trained / "log.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for picture in trained.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_best_epoch_is_kept(make_trainer):
+    trainer = make_trainer(training__epochs=3)
+    kept = {}
+    step = trainer._finish_epoch
+
+    def finish():
+        if trainer.position.epoch == 2:  # spoil the last epoch
+            trainer.model.state_dict()["output.weight"].array[...] *= -3.0
+        step()
+        kept[trainer.position.epoch] = weights(trainer)
+
+    trainer._finish_epoch = finish
+    trainer.train()
+    trainer.restore_best()
+    assert_same(weights(trainer), kept[2])
+
+
+def test_resuming_needs_a_checkpoint_of_training(make_trainer):
+    trainer = make_trainer()
+    arrays = {f"model.{name}": tensor for name, tensor in trainer.model.state_dict().items()}
+    with pytest.raises(RunError, match="no checkpoint to continue from"):
+        trainer.resume(arrays, {})

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_attn import random
+from tinygrad_attn.autograd import grad
+from tinygrad_attn.check import gradcheck, gradgradcheck
+from tinygrad_attn.graph import unfused
+from tinygrad_attn.ops.fused.attention import multihead_attention
+from tinygrad_attn.ops.fused.attention import scaled_dot_product_attention as attention
+from tinygrad_attn.tensor import Tensor
+
+
+def operands(seed, *shapes, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    return [Tensor(rng.standard_normal(shape).astype(dtype), requires_grad=True) for shape in shapes]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 5))
+def test_weights_are_a_distribution_over_what_the_mask_leaves(seed, queries, keys):
+    q, k, v = operands(seed, (2, queries, 3), (2, keys, 3), (2, keys, 4))
+    mask = np.random.default_rng(seed).random((2, queries, keys)) < 0.6
+    output, weights = attention(q, k, v, mask, need_weights=True)
+    assert (weights.array[~mask] == 0.0).all()
+    np.testing.assert_allclose(weights.array.sum(-1), mask.any(-1), rtol=1e-12)
+    np.testing.assert_allclose(output.array, weights.array @ v.array, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_a_row_with_nothing_to_attend_to_is_zero_and_passes_nothing_back(kind):
+    q, k, v = operands(0, (3, 2), (4, 2), (4, 5))
+    mask = np.ones((3, 4), bool)
+    mask[1] = False
+    output, weights = attention(q, k, v, mask if kind == "bool" else np.where(mask, 0.0, -np.inf), need_weights=True)
+    assert (output.array[1] == 0.0).all()
+    assert (weights.array[1] == 0.0).all()
+    gradients = grad(output, [q, k, v], np.ones((3, 5)))
+    assert all(np.isfinite(g.array).all() for g in gradients)
+    assert (gradients[0].array[1] == 0.0).all()
+    assert (gradients[0].array[0] != 0.0).any()
+
+
+def test_causal_is_the_lower_triangle():
+    q, k, v = operands(0, (2, 3, 4), (2, 5, 4), (2, 5, 4))
+    triangle = np.tri(3, 5, dtype=bool)
+    np.testing.assert_array_equal(attention(q, k, v, is_causal=True).array, attention(q, k, v, triangle).array)
+
+
+def test_gradients_for_every_kind_of_mask():
+    q, k, v = operands(0, (2, 3, 2), (4, 2), (2, 4, 3))
+    (bias,) = operands(1, (3, 4))
+    mask = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]], bool)
+    for function, inputs in (
+        (lambda q, k, v: attention(q, k, v), [q, k, v]),
+        (lambda q, k, v: attention(q, k, v, mask, scale=0.5), [q, k, v]),
+        (lambda q, k, v: attention(q, k, v, is_causal=True, need_weights=True), [q, k, v]),
+        (attention, [q, k, v, bias]),
+    ):
+        gradcheck(function, inputs)
+        gradgradcheck(function, inputs)
+
+
+def test_dropout_drops_weights_and_returns_those_that_were_used():
+    q, k, v = operands(0, (50, 4), (60, 4), (60, 3), dtype=np.float32)
+    whole = attention(q, k, v, need_weights=True)[1].array
+    random.manual_seed(0)
+    output, weights = attention(q, k, v, dropout_p=0.5, need_weights=True)
+    assert output.dtype == np.float32
+    kept = weights.array != 0.0
+    assert 1300 < kept.sum() < 1700
+    np.testing.assert_allclose(weights.array[kept], 2.0 * whole[kept], rtol=1e-6)
+    np.testing.assert_allclose(output.array, weights.array @ v.array, rtol=1e-4, atol=1e-6)
+
+
+def test_empty():
+    q, k, v = operands(0, (0, 2), (4, 2), (4, 5))
+    assert attention(q, k, v).shape == (0, 5)
+    q, k, v = operands(0, (3, 2), (0, 2), (0, 5))
+    output = attention(q, k, v, np.ones((3, 0), bool))
+    np.testing.assert_array_equal(output.array, np.zeros((3, 5)))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "options", "error", "match"),
+    [
+        (((3, 2), (4, 3), (4, 5)), {}, ValueError, "query and key must have the same width, they have 2 and 3"),
+        (((3, 2), (4, 2), (5, 5)), {}, ValueError, "4 keys, 5 values"),
+        (((2, 3, 2), (3, 4, 2), (4, 5)), {}, ValueError, r"do not broadcast: query \(2, 3, 2\), key \(3, 4, 2\)"),
+        (((2,), (4, 2), (4, 5)), {}, ValueError, r"query must have at least two axes, its shape is \(2,\)"),
+        (((3, 2), (4, 2), (4, 5)), {"attn_mask": np.ones((3, 5), bool)}, ValueError, r"\(3, 5\) .* \(3, 4\)"),
+        (((3, 2), (4, 2), (4, 5)), {"attn_mask": np.ones((2, 3, 4), bool)}, ValueError, r"\(2, 3, 4\) .* \(3, 4\)"),
+        (((3, 2), (4, 2), (4, 5)), {"attn_mask": np.ones((3, 4), int)}, TypeError, "attn_mask must be bool .*int64"),
+        (
+            ((3, 2), (4, 2), (4, 5)),
+            {"attn_mask": np.ones((3, 4), np.float32)},
+            TypeError,
+            "float64 as query, .*float32",
+        ),
+        (((3, 2), (4, 2), (4, 5)), {"attn_mask": np.ones((3, 4), bool), "is_causal": True}, ValueError, "not both"),
+        (((3, 2), (4, 2), (4, 5)), {"enable_gqa": True}, NotImplementedError, "enable_gqa"),
+        (((3, 2), (4, 2), (4, 5)), {"dropout_p": 2.0}, ValueError, "from 0 to 1, got 2.0"),
+    ],
+)
+def test_errors(shapes, options, error, match):
+    with pytest.raises(error, match=match):
+        attention(*operands(0, *shapes), **options)
+
+
+def test_integers_are_refused():
+    with pytest.raises(TypeError, match="key must hold floats, it is int64"):
+        attention(np.ones((3, 2)), np.ones((4, 2), np.int64), np.ones((4, 2)))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("crossed", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+def test_multihead_attention_is_its_reference(batch_first, crossed, causal):
+    shape = (2, 5) if batch_first else (5, 2)
+    memory_shape = (2, 7) if batch_first else (7, 2)
+    leaves = operands(0, (*shape, 8), (*memory_shape, 16)) if crossed else [*operands(0, (*shape, 24)), None]
+    mask = np.random.default_rng(1).random((2, 1, 1, 7 if crossed else 5)) < 0.5
+    mask[1] = False
+
+    def attend():
+        return multihead_attention(*leaves, mask, heads=2, is_causal=causal, batch_first=batch_first)
+
+    z = attend()
+    with unfused():
+        expected = attend()
+    np.testing.assert_allclose(z.array, expected.array, rtol=1e-12, atol=1e-13)
+    assert (z.array.transpose((0, 1, 2) if batch_first else (1, 0, 2))[1] == 0.0).all()
+    inputs = [x for x in leaves if x is not None]
+    g = np.random.default_rng(2).standard_normal(z.shape)
+    for ours, one in zip(grad(z, inputs, g), grad(expected, inputs, g), strict=True):
+        np.testing.assert_allclose(ours.array, one.array, rtol=1e-12, atol=1e-13)

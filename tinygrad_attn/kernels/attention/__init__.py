@@ -1,0 +1,1 @@
+"""Scores, softmax and weighted sums without a matrix of all weights."""

@@ -1,0 +1,212 @@
+"""Matrix product on strided, batched arrays: the one matmul of the engine, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from tinygrad_attn.kernels.gemm.blocks import block_product_for, workspaces
+from tinygrad_attn.kernels.gemm.cache import is_kept
+from tinygrad_attn.kernels.gemm.rows import multiply_rows
+from tinygrad_attn.kernels.gemm.shares import describe_any_layout, multiply_in_parallel, multiply_share
+from tinygrad_attn.kernels.gemm.tile import ACTIVATIONS
+from tinygrad_attn.kernels.runtime.jit import get_num_threads
+
+__all__ = ["gemm"]
+
+# Up to so many multiplications NumPy's call is the cheaper one. OpenBLAS stays on the calling thread for them.
+_NUMPY_WORK = 64**3
+# Up to so many, a second thread costs more to launch than it gains.
+_SERIAL_WORK = 80**3
+
+# By the character of the element type, "f" or "d": NumPy's dtypes are slow to hash.
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_NO_BIAS = {dtype.char: np.empty(0, dtype) for dtype in (_FLOAT32, _FLOAT64)}
+_ACTIVATION_CODES = {None: -1} | {name: code for code, name in enumerate(ACTIVATIONS)}
+
+
+def gemm(
+    a: np.ndarray,
+    b: np.ndarray,
+    out: np.ndarray | None = None,
+    *,
+    bias: np.ndarray | None = None,
+    activation: str | None = None,
+    accumulate: bool = False,
+) -> np.ndarray:
+    """activation(a @ b + bias); with ``accumulate``, activation(out + a @ b + bias).
+
+    Args:
+        a: (..., M, K), float32 or float64, any strides.
+        b: (..., K, N), of a's dtype, any strides. The leading dimensions of a and b broadcast.
+        out: (..., M, N), of a's dtype, written and returned; must not share memory with an input. Any strides, though
+            a last axis that is not contiguous costs a copy.
+        bias: (N,), of a's dtype.
+        activation: None, or a name in `gemm_tile.ACTIVATIONS`: "relu".
+        accumulate: Add to what ``out`` holds.
+
+    Raises:
+        TypeError: An operand is not an array of float32 or float64, or their dtypes differ.
+        ValueError: Shapes do not fit, ``out`` is read-only or overlaps an input, ``accumulate`` without ``out``,
+            or an unknown activation.
+    """
+    if out is None and not accumulate and is_kept(b):
+        found = multiply_rows(a, b, bias, activation)
+        if found is not None:
+            return found
+    if out is None and bias is None and activation is None and not accumulate and _numpy_is_best(a, b):
+        return np.matmul(a, b)
+    _check_operands(a, b)
+    dtype = a.dtype
+    rows, depth, columns = a.shape[-2], a.shape[-1], b.shape[-1]
+    shape = (*_broadcast_batch(a, b), rows, columns)
+    if bias is not None:
+        bias = _check_bias(bias, dtype, columns)
+    if activation not in _ACTIVATION_CODES:
+        raise ValueError(f"gemm: activation must be None or one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    if out is not None:
+        _check_out(out, shape, a, b, bias)
+    elif accumulate:
+        raise ValueError("gemm: accumulate=True adds to out, but out is None")
+    else:
+        out = np.empty(shape, dtype)
+
+    work = out.size * depth
+    if work == 0 or _numpy_is_best(a, b):
+        return _with_numpy(a, b, out, bias, activation, accumulate)
+    if columns > 1 and out.strides[-1] != dtype.itemsize:
+        out[...] = gemm(
+            a, b, out.copy() if accumulate else None, bias=bias, activation=activation, accumulate=accumulate
+        )
+        return out
+
+    code, workspace, describe = _ACTIVATION_CODES[activation], workspaces.get(), describe_any_layout(dtype.char)
+    product = block_product_for(dtype.itemsize)
+    operands = np.empty((4, 5), np.int64)
+    for a4, b4, c4 in _in_four_dimensions(a, b, out):
+        describe(a4, b4, c4, _NO_BIAS[dtype.char] if bias is None else bias, operands)
+        outer, inner, rows, _ = c4.shape
+        arguments = (
+            product, dtype.itemsize, operands, outer * inner, inner, rows, columns, depth, bool(accumulate), code,
+            workspace,
+        )  # fmt: skip
+        if work <= _SERIAL_WORK:
+            multiply_share(0, 1, *arguments)
+        else:
+            multiply_in_parallel(get_num_threads(), *arguments)
+    return out
+
+
+def _numpy_is_best(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether this is a tiny product of two valid matrices, which NumPy hands to BLAS as they are."""
+    try:
+        (rows, depth), (inner, columns) = a.shape, b.shape
+        dtype = a.dtype
+        return (
+            rows * depth * columns <= _NUMPY_WORK
+            and depth == inner
+            and (dtype is _FLOAT32 or dtype is _FLOAT64)
+            and b.dtype is dtype
+            and _blas_reads(a)
+            and _blas_reads(b)
+        )
+    except (AttributeError, ValueError):  # not arrays, or not of two dimensions
+        return False
+
+
+def _check_operands(a: np.ndarray, b: np.ndarray) -> None:
+    for name, array in (("a", a), ("b", b)):
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"gemm: {name} must be a numpy.ndarray, got {type(array).__name__}")
+        if array.ndim < 2:
+            raise ValueError(f"gemm: {name} must have at least 2 dimensions, got shape {array.shape}; reshape a vector")
+        if array.dtype != _FLOAT32 and array.dtype != _FLOAT64:
+            raise TypeError(f"gemm: {name} must be float32 or float64, got {array.dtype}")
+    if a.dtype != b.dtype:
+        raise TypeError(f"gemm: a and b must have one dtype, got {a.dtype} and {b.dtype}; convert one with astype")
+    if a.shape[-1] != b.shape[-2]:
+        raise ValueError(
+            f"gemm: the last axis of a must be as long as the second last of b, got {a.shape[-1]} and {b.shape[-2]} "
+            f"(a has shape {a.shape}, b {b.shape})"
+        )
+
+
+def _broadcast_batch(a: np.ndarray, b: np.ndarray) -> tuple[int, ...]:
+    a_batch, b_batch = a.shape[:-2], b.shape[:-2]
+    if a_batch == b_batch or not b_batch:
+        return a_batch
+    try:
+        return np.broadcast_shapes(a_batch, b_batch)
+    except ValueError:
+        raise ValueError(
+            f"gemm: the leading dimensions of a and b do not broadcast: {a_batch} and {b_batch} "
+            f"(a has shape {a.shape}, b {b.shape})"
+        ) from None
+
+
+def _check_bias(bias: np.ndarray, dtype: np.dtype, columns: int) -> np.ndarray:
+    if not isinstance(bias, np.ndarray) or bias.dtype != dtype:
+        raise TypeError(f"gemm: bias must be an array of {dtype} as a and b, got {getattr(bias, 'dtype', type(bias))}")
+    if bias.shape != (columns,):
+        raise ValueError(f"gemm: bias must have shape {(columns,)} for {columns} columns of b, got {bias.shape}")
+    return np.ascontiguousarray(bias)
+
+
+def _check_out(out: np.ndarray, shape: tuple[int, ...], a: np.ndarray, b: np.ndarray, bias: np.ndarray | None) -> None:
+    if not isinstance(out, np.ndarray) or out.dtype != a.dtype:
+        raise TypeError(f"gemm: out must be an array of {a.dtype} as a and b, got {getattr(out, 'dtype', type(out))}")
+    if out.shape != shape:
+        raise ValueError(f"gemm: out must have shape {shape} for a {a.shape} @ b {b.shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("gemm: out is read-only")
+    for name, array in (("a", a), ("b", b), ("bias", bias)):
+        if array is not None and np.shares_memory(out, array):
+            raise ValueError(f"gemm: out must not share memory with {name}; pass a copy of {name} or another out")
+
+
+def _blas_reads(array: np.ndarray) -> bool:
+    """Whether NumPy hands the array to BLAS as it is, instead of running a slow loop of its own."""
+    row, column = array.strides
+    itemsize = array.itemsize
+    return row >= itemsize == column or column >= itemsize == row
+
+
+def _with_numpy(
+    a: np.ndarray,
+    b: np.ndarray,
+    out: np.ndarray,
+    bias: np.ndarray | None,
+    activation: str | None,
+    accumulate: bool,
+) -> np.ndarray:
+    if accumulate:
+        out += np.matmul(a, b)
+    else:
+        np.matmul(a, b, out=out)
+    if bias is not None:
+        out += bias
+    if activation is not None:
+        out[...] = ACTIVATIONS[activation][1](out)
+    return out
+
+
+def _in_four_dimensions(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray
+) -> Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The product as products of arrays with two leading dimensions, which may be 1; all are views."""
+    if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous and c.flags.c_contiguous:
+        a, c = a.reshape(-1, a.shape[-1]), c.reshape(-1, c.shape[-1])  # one tall product packs b only once
+    if c.ndim == 2:
+        return ((a[None, None], b[None, None], c[None, None]),)
+    a, b, c = (array[(None,) * (max(c.ndim, 4) - array.ndim)] for array in (a, b, c))
+    if c.ndim == 4:
+        return ((a, b, c),)
+    return (
+        (_matrices_at(index, a), _matrices_at(index, b), _matrices_at(index, c)) for index in np.ndindex(c.shape[:-4])
+    )
+
+
+def _matrices_at(index: tuple[int, ...], array: np.ndarray) -> np.ndarray:
+    """The array at an index of its first dimensions, of which those of length 1 are broadcast."""
+    return array[tuple(min(i, length - 1) for i, length in zip(index, array.shape, strict=False))]

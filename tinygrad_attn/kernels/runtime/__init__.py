@@ -1,0 +1,1 @@
+"""How kernels are compiled, called by address, and spread over threads."""

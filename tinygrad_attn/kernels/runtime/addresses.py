@@ -1,0 +1,57 @@
+"""Arrays by their addresses, so that one launch of a kernel can work on any number of them.
+
+A kernel that took a list of arrays would be compiled for each length of the list; a table of addresses is one array,
+however long.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
+
+__all__ = ["addresses_of", "elements_at"]
+
+
+@serial_kernel
+def _note_address(table: Any, position: int, array: Any) -> None:
+    table[position] = array.ctypes.data
+
+
+def addresses_of(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Where each array, C-contiguous, begins, as ``(len(arrays),)`` int64; valid for as long as the arrays live."""
+    table = np.empty(len(arrays), np.int64)
+    for position, array in enumerate(arrays):
+        _note_address(table, position, array.reshape(-1))  # in a kernel, which takes a tenth of the time
+    return table
+
+
+@intrinsic
+def _pointer(typingctx: Any, like: Any, address: Any) -> Any:
+    """``address`` as a pointer to elements of the array ``like``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[1], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like.dtype)(like, types.int64), generate
+
+
+@serial_kernel
+def _elements(like: Any, address: int, size: int) -> Any:
+    return numba.carray(_pointer(like, address), size)
+
+
+def _elements_in_python(like: Any, address: int, size: int) -> Any:
+    memory = (ctypes.c_char * (int(size) * like.itemsize)).from_address(int(address))
+    return np.frombuffer(memory, like.dtype) if size else np.empty(0, like.dtype)
+
+
+# (like, address, size): the elements at an address as an array of one axis and of ``like``'s dtype; nothing is copied.
+elements_at = _elements_in_python if numba.config.DISABLE_JIT else _elements

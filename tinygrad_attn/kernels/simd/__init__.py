@@ -1,0 +1,1 @@
+"""Vector registers inside kernels, and the functions of mathematics on them."""

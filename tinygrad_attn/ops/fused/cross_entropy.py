@@ -1,0 +1,305 @@
+"""Cross entropy: how surprised a distribution over classes is by what came.
+
+Losses take ``reduction``: ``"mean"``, ``"sum"``, or ``"none"`` for one loss per target. PyTorch's deprecated
+``size_average`` and ``reduce`` are unknown here and raise a TypeError.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.kernels import cross_entropy as kernels
+from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import as_tensor, floating
+from tinygrad_attn.ops.comparison import eq, ne
+from tinygrad_attn.ops.fused.softmax import log_softmax
+from tinygrad_attn.ops.indexing import gather, index_select
+from tinygrad_attn.ops.loss import check_reduction, reduced
+from tinygrad_attn.ops.pointwise import add, mul, neg, true_divide, where
+from tinygrad_attn.ops.reduction import sum
+from tinygrad_attn.ops.shape import reshape, squeeze, unsqueeze
+from tinygrad_attn.samples import Draw, ErrorSample, Sample
+from tinygrad_attn.tensor import Tensor
+
+__all__ = ["cross_entropy", "nll_loss"]
+
+Array = np.ndarray[Any, Any]
+
+
+def _class_dim(ndim: int) -> int:
+    """The axis of the classes: the only one, or the second, as in ``(N, C, d1, …)``."""
+    return 0 if ndim == 1 else 1
+
+
+def _check_classes(op: str, input: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> None:
+    """Make sure of every shape, of the dtypes, and that each target is a class or ``ignore_index``."""
+    check_reduction(op, reduction)
+    if input.ndim == 0:
+        raise ValueError(f"{op}: input must be (C,) or (N, C, d1, …), its shape is ()")
+    dim = _class_dim(input.ndim)
+    classes = input.shape[dim]
+    expected = input.shape[:dim] + input.shape[dim + 1 :]
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"{op}: target must hold class indices, integers; it is {target.dtype} of shape {target.shape}")
+    if target.shape != expected:
+        raise ValueError(f"{op}: target must have shape {expected} for input {input.shape}, it has {target.shape}")
+    if weight is not None and weight.shape != (classes,):
+        raise ValueError(f"{op}: weight must have shape ({classes},), one for each class, it has {weight.shape}")
+    values = target.array if isinstance(target, Tensor) else target
+    wrong = values[((values < 0) | (values >= classes)) & (values != ignore_index)]
+    if wrong.size:
+        raise IndexError(
+            f"{op}: target {wrong[0]} is out of range for {classes} classes, and ignore_index is {ignore_index}"
+        )
+
+
+def _check_smoothing(label_smoothing: float) -> None:
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"cross_entropy: label_smoothing must be from 0 to 1, got {label_smoothing}")
+
+
+def _class_samples(draw: Draw) -> Sample:
+    classes = draw.integer(1, 4)
+    leading = draw.shape((0, 1), (0, 4))
+    trailing = draw.shape((0, 2), (1, 3)) if leading else ()
+    target = draw.integers((*leading, *trailing), 0, classes - 1)
+    ignore_index = draw.choice([-100, 0, -1])
+    target[draw.mask(target.shape) & draw.mask(target.shape)] = ignore_index if ignore_index != -100 else 0
+    weight = draw.floats((classes,), 0.5, 2.0) if draw.boolean() else None
+    options = {
+        "ignore_index": ignore_index,
+        "reduction": draw.choice(["mean", "sum", "none"]),
+        "label_smoothing": draw.choice([0.0, 0.1, 1.0]),
+    }
+    return Sample((draw.floats((*leading, classes, *trailing)), target, weight), options)
+
+
+_plain = {"ignore_index": -100, "reduction": "mean", "label_smoothing": 0.0}
+_logits = np.ones((2, 3))
+_targets = np.array([0, 2])
+
+
+@op(
+    r"z = \operatorname{mean}_i \ell_i, \quad \ell_i = \ln \textstyle\sum_c e^{x_{ic}} - x_{i y_i}",
+    samples=_class_samples,
+    errors=[
+        ErrorSample((_logits, np.array([0, 3]), None), _plain, IndexError, "target 3 .* 3 classes"),
+        ErrorSample((_logits, np.array([0, -1]), None), _plain, IndexError, "target -1 .* 3 classes"),
+        ErrorSample((_logits, np.array([0.0, 1.0]), None), _plain, TypeError, "class indices, .* float64"),
+        ErrorSample((_logits, np.array([0]), None), _plain, ValueError, r"\(2,\) for input \(2, 3\), it has \(1,\)"),
+        ErrorSample((_logits, _targets, np.ones(2)), _plain, ValueError, r"weight .* \(3,\).* \(2,\)"),
+        ErrorSample((_logits, _targets, None), {**_plain, "reduction": "max"}, ValueError, "'max'"),
+        ErrorSample((_logits, _targets, None), {**_plain, "label_smoothing": 2.0}, ValueError, "label_smoothing"),
+        ErrorSample((_logits, _targets, None), {**_plain, "size_average": True}, TypeError, "size_average"),
+    ],
+    saves=("lses", "divisor"),
+)
+def _cross_entropy(
+    input: Array,
+    target: Array,
+    weight: Array | None = None,
+    /,
+    *,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> tuple[Array, Array, Array]:
+    """`cross_entropy` of class indices; saves the log-sum-exp of each row of logits, and what the mean divides by."""
+    _check_classes("cross_entropy", input, target, weight, ignore_index, reduction)
+    _check_smoothing(label_smoothing)
+    losses, lses = kernels.cross_entropy(
+        _rows(input), target.reshape(-1), weight, ignore_index=ignore_index, label_smoothing=label_smoothing
+    )
+    if reduction == "none":
+        return losses.reshape(target.shape), lses, np.ones((), input.dtype)
+    total = np.add.reduce(losses)
+    if reduction == "sum":
+        return np.asarray(total), lses, np.ones((), input.dtype)
+    counted = target[target != ignore_index]
+    divisor = np.asarray(counted.size if weight is None else np.add.reduce(weight[counted]), input.dtype)
+    return np.asarray(total / divisor if divisor else total * 0.0), lses, divisor
+
+
+def _rows(input: Array) -> Array:
+    """Logits ``(N, C, d1, …)`` as one row for each target."""
+    if input.ndim == 2:
+        return input
+    moved = np.moveaxis(input, _class_dim(input.ndim), -1)
+    return moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
+
+
+def _logits_gradient(
+    g: Array,
+    input: Array,
+    target: Array,
+    weight: Array | None,
+    lses: Array,
+    divisor: Array,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Array:
+    scale = np.broadcast_to(g / divisor if divisor else g * 0.0, target.shape).reshape(-1)
+    rows = kernels.cross_entropy_backward(
+        scale,
+        _rows(input),
+        target.reshape(-1),
+        lses,
+        weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+    )
+    if input.ndim == 2:
+        return rows
+    dim = _class_dim(input.ndim)
+    moved = (*input.shape[:dim], *input.shape[dim + 1 :], input.shape[dim])
+    return np.moveaxis(rows.reshape(moved), -1, dim)
+
+
+_cross_entropy.vjp(
+    "input",
+    r"\bar x_i = \bar\ell_i \left(\operatorname{softmax}(x_i) \textstyle\sum_c q_{ic} - q_i\right), "
+    r"\quad q_{ic} = w_c \left((1 - \epsilon)\,[c = y_i] + \epsilon / C\right)",
+    kernel=_logits_gradient,
+)
+_cross_entropy.vjp(
+    "weight",
+    r"\bar w_c = -\textstyle\sum_i \bar\ell_i \left((1 - \epsilon)\,[c = y_i] + \epsilon / C\right) \ln p_{ic} "
+    r"- [\text{mean}]\, \bar z\, z \textstyle\sum_i [c = y_i] \big/ \sum_i w_{y_i}",
+)
+
+
+@_cross_entropy.composed_of
+def _cross_entropy_reference(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor:
+    _check_classes("cross_entropy", input, target, weight, ignore_index, reduction)
+    _check_smoothing(label_smoothing)
+    dim = _class_dim(input.ndim)
+    logs = log_softmax(input, dim)
+    losses, weights = _picked(logs, target, weight, ignore_index)
+    if label_smoothing > 0.0:
+        weighted = logs if weight is None else mul(logs, _along_classes(weight, logs.ndim))
+        smooth = where(eq(target, ignore_index), 0.0, neg(sum(weighted, dim)))
+        losses = add(mul(losses, 1.0 - label_smoothing), mul(smooth, label_smoothing / input.shape[dim]))
+    return _weighted_reduction(losses, weights, reduction)
+
+
+def _along_classes(weight: Tensor, ndim: int) -> Tensor:
+    """The weight of each class, shaped to broadcast against ``(N, C, d1, …)``."""
+    return reshape(weight, (weight.shape[0], *[1] * (ndim - 1 - _class_dim(ndim))))
+
+
+def _picked(logs: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Of each target the weighted negative log-probability and the weight, both 0 where it is ignored."""
+    dim = _class_dim(logs.ndim)
+    counted = ne(target, ignore_index)
+    classes = where(counted, target, 0)
+    losses = neg(squeeze(gather(logs, dim, unsqueeze(classes, dim)), dim))
+    if weight is None:
+        weights = Tensor(counted.array.astype(logs.dtype))
+    else:
+        of_class = reshape(index_select(weight, 0, reshape(classes, (-1,))), classes.shape)
+        weights = where(counted, of_class, 0.0)
+        losses = mul(losses, of_class)
+    return where(counted, losses, 0.0), weights
+
+
+def _weighted_reduction(losses: Tensor, weights: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return losses
+    total = sum(losses)
+    if reduction == "sum":
+        return total
+    divisor = sum(weights)
+    # With nothing to average PyTorch gives nan, which would poison a training run for one batch of padding.
+    return true_divide(total, divisor) if divisor.item() else mul(total, 0.0)
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    r"""How surprised the distribution :math:`\operatorname{softmax}(x)` is by the target, in nats.
+
+    With class indices :math:`y` the loss of one row is
+
+    .. math:: -\sum_c w_c \left((1 - ε)\,[c = y] + ε / C\right) \ln \operatorname{softmax}(x)_c
+
+    and the mean divides by the sum of :math:`w_y` over the targets that count. Probabilities (a target of the shape of
+    ``input``) take the place of :math:`[c = y]`, and the mean then divides by the number of rows.
+
+    Differs from PyTorch where the mean has nothing to divide by, every target being ignored (or of weight 0): the loss
+    is then 0 with zero gradient, and not nan.
+
+    Args:
+        input: logits, ``(C,)`` or ``(N, C, d1, …)``.
+        target: integers, ``()`` or ``(N, d1, …)``; or probabilities in the shape of ``input``.
+        weight: ``(C,)``, a factor for each class.
+        ignore_index: a target that does not count; for class indices only.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        label_smoothing: ε, the share of probability that is spread evenly over all classes.
+
+    Returns:
+        A scalar, or for ``"none"`` the shape of the class indices.
+
+    Raises:
+        IndexError: a class index that is out of range.
+        TypeError: the target holds neither integers nor, in the shape of ``input``, floats.
+        ValueError: a shape that does not fit, an unknown reduction, a label smoothing outside 0 to 1, or an
+            ``ignore_index`` among probabilities.
+    """
+    input, target = floating("cross_entropy", "input", input), as_tensor(target)
+    if target.shape == input.shape:
+        weight = None if weight is None else floating("cross_entropy", "weight", weight)
+        return _probability_cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
+    return _cross_entropy(
+        input, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
+    )
+
+
+def _probability_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor:
+    name = "cross_entropy"
+    check_reduction(name, reduction)
+    if input.ndim == 0:
+        raise ValueError(f"{name}: input must be (C,) or (N, C, d1, …), its shape is ()")
+    dim = _class_dim(input.ndim)
+    classes = input.shape[dim]
+    if not target.is_floating_point():
+        raise TypeError(
+            f"{name}: a target of input's shape {input.shape} must hold probabilities (floats), it is {target.dtype}"
+        )
+    if ignore_index >= 0:
+        raise ValueError(f"{name}: ignore_index {ignore_index} has no meaning for a target of probabilities")
+    _check_smoothing(label_smoothing)
+    if weight is not None and weight.shape != (classes,):
+        raise ValueError(f"{name}: weight must have shape ({classes},), one for each class, it has {weight.shape}")
+    if label_smoothing > 0.0:
+        target = add(mul(target, 1.0 - label_smoothing), label_smoothing / classes)
+    terms = mul(target, log_softmax(input, dim))
+    if weight is not None:
+        terms = mul(terms, _along_classes(weight, input.ndim))
+    return reduced(neg(sum(terms, dim)), reduction)
+
+
+def nll_loss(
+    input: Any, target: Any, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    r"""The negative log-likelihood :math:`-w_y x_y` of classes, given their log-probabilities.
+
+    Takes what `cross_entropy` takes for class indices, with ``log_softmax`` of the logits as ``input``, and has the
+    same mean, results and errors.
+    """
+    input, target = floating("nll_loss", "input", input), as_tensor(target)
+    weight = None if weight is None else floating("nll_loss", "weight", weight)
+    _check_classes("nll_loss", input, target, weight, ignore_index, reduction)
+    return _weighted_reduction(*_picked(input, target, weight, ignore_index), reduction)

@@ -1,0 +1,270 @@
+"""Linear maps of the last axis: alone, with an activation function, and two whose matrices lie in one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.kernels.activation import activate, activate_backward
+from tinygrad_attn.kernels.column_sums import column_sums
+from tinygrad_attn.op import op
+from tinygrad_attn.ops.activation import gelu, relu
+from tinygrad_attn.ops.matmul import matmul, product
+from tinygrad_attn.ops.pointwise import add
+from tinygrad_attn.ops.shape import transpose
+from tinygrad_attn.samples import Draw, ErrorSample, Sample
+from tinygrad_attn.tensor import Tensor
+
+__all__ = ["activated_linear", "linear", "paired_linear"]
+
+Array = np.ndarray[Any, Any]
+
+
+def _error(*shapes: tuple[int, ...], match: str) -> ErrorSample:
+    return ErrorSample(tuple(np.ones(shape) for shape in shapes), {}, ValueError, match)
+
+
+# -- linear ------------------------------------------------------------------------------------------------------------
+
+
+def _linear_samples(draw: Draw) -> Sample:
+    inputs, outputs = draw.integer(0, 4), draw.integer(0, 4)
+    bias = draw.floats((outputs,)) if draw.boolean() else None
+    return Sample((draw.floats((*draw.shape((0, 3)), inputs)), draw.floats((outputs, inputs)), bias))
+
+
+def _check_linear(input: Any, weight: Any, bias: Any) -> None:
+    if np.ndim(weight) != 2:
+        raise ValueError(f"linear: weight must have shape (out, in), it has {np.shape(weight)}")
+    if np.ndim(input) == 0:
+        raise ValueError("linear: input needs at least one axis, it is 0-d")
+    if input.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"linear: the last axis of input has size {input.shape[-1]}, weight (out, in) of shape {weight.shape} "
+            f"takes {weight.shape[1]} (input has shape {input.shape})"
+        )
+    if bias is not None and np.shape(bias) != weight.shape[:1]:
+        raise ValueError(f"linear: bias must have shape {weight.shape[:1]} as weight has rows, it has {np.shape(bias)}")
+
+
+@op(
+    r"z = x\,W^\top + b",
+    samples=_linear_samples,
+    errors=[
+        _error((2, 3), (5, 4), match="input has size 3, .* takes 4"),
+        _error((2, 3), (5, 3), (3,), match=r"bias must have shape \(5,\).*\(3,\)"),
+        _error((2, 3), (3,), match=r"\(out, in\), it has \(3,\)"),
+        _error((), (5, 3), match="at least one axis"),
+    ],
+)
+def linear(input: Array, weight: Array, bias: Array | None = None, /) -> Array:
+    """A linear map of the last axis, the same for all leading axes.
+
+    Args:
+        input: ``(..., in)``.
+        weight: ``(out, in)``.
+        bias: ``(out,)``, or None.
+
+    Returns:
+        ``(..., out)``.
+
+    Raises:
+        ValueError: shapes other than these.
+        TypeError: bool operands.
+    """
+    _check_linear(input, weight, bias)
+    return product(input, weight.T, bias)
+
+
+linear.vjp("input", r"\bar z\,W")
+linear.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z\,x^\top")
+linear.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z")
+
+
+@linear.composed_of
+def _linear_reference(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    _check_linear(input, weight, bias)
+    z = matmul(input, transpose(weight, 0, 1))
+    return z if bias is None else add(z, bias)
+
+
+@linear.kernel
+def _linear_gradients(
+    g: Array, input: Array, weight: Array, needs: tuple[bool, ...]
+) -> tuple[Array | None, Array | None, Array | None]:
+    for_input = product(g, weight) if needs[0] else None
+    g = _as_rows(g)
+    for_weight = product(g.T, _as_rows(input)) if needs[1] else None
+    return for_input, for_weight, column_sums(g) if needs[2] else None
+
+
+def _as_rows(array: Array) -> Array:
+    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
+
+
+# -- linear with an activation -----------------------------------------------------------------------------------------
+
+
+def _activated_samples(draw: Draw) -> Sample:
+    input, weight, bias = _linear_samples(draw).operands
+    # relu has a kink at 0: a bias larger than any product keeps all sums off it, on either side.
+    reach = 4.0 * max(weight.shape[1], 1) + 1.0
+    if bias is not None:
+        bias = bias + reach * np.where(draw.mask(bias.shape), 1.0, -1.0)
+    return Sample((input, weight, bias), {"activation": "gelu" if bias is None else draw.choice(["relu", "gelu"])})
+
+
+@op(
+    r"z = \phi(a), \quad a = x\,W^\top + b",
+    samples=_activated_samples,
+    errors=[
+        ErrorSample((np.ones((2, 3)), np.ones((5, 4)), None), {"activation": "relu"}, ValueError, "input has size 3"),
+        ErrorSample((np.ones((2, 3)), np.ones((5, 3)), None), {"activation": "tanh"}, ValueError, "relu, gelu.*'tanh'"),
+    ],
+    saves=("before",),
+)
+def activated_linear(
+    input: Array, weight: Array, bias: Array | None = None, /, *, activation: str
+) -> tuple[Array, Array | None]:
+    """`linear` and an activation function of its output, relu while the product is still in the cache.
+
+    Args:
+        input: ``(..., in)``.
+        weight: ``(out, in)``.
+        bias: ``(out,)``, or None.
+        activation: "relu" or "gelu".
+
+    Returns:
+        ``(..., out)``.
+
+    Raises:
+        ValueError: other shapes, or another activation.
+    """
+    _check_linear(input, weight, bias)
+    _check_activation(activation)
+    if activation == "relu":
+        return product(input, weight.T, bias, "relu"), None
+    before = product(input, weight.T, bias)
+    return activate("gelu", before), before
+
+
+def _check_activation(activation: str) -> None:
+    if activation not in ("relu", "gelu"):
+        raise ValueError(f"activated_linear: activation must be one of relu, gelu, got {activation!r}")
+
+
+activated_linear.vjp("input", r"\bar a\,W, \quad \bar a = \bar z \odot \phi'(a)")
+activated_linear.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar a\,x^\top, \quad \bar a = \bar z \odot \phi'(a)")
+activated_linear.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar a, \quad \bar a = \bar z \odot \phi'(a)")
+
+
+@activated_linear.composed_of
+def _activated_linear_reference(input: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    _check_activation(activation)
+    before = linear(input, weight, bias)
+    return relu(before) if activation == "relu" else gelu(before)
+
+
+@activated_linear.kernel
+def _activated_linear_gradients(
+    g: Array, z: Array, input: Array, weight: Array, before: Array | None, needs: tuple[bool, ...], activation: str
+) -> tuple[Array | None, Array | None, Array | None]:
+    return _linear_gradients(activate_backward(activation, g, z if before is None else before), input, weight, needs)
+
+
+# -- two linear maps in one matrix -------------------------------------------------------------------------------------
+
+
+def _paired_samples(draw: Draw) -> Sample:
+    x, weight, bias = _linear_samples(draw).operands
+    y = draw.floats((*draw.shape((0, 2)), weight.shape[1]))
+    return Sample((x, y, weight, bias), {"rows": draw.integer(0, weight.shape[0])})
+
+
+@op(
+    r"z_x = x\,W_{<n}^\top + b_{<n}, \quad z_y = y\,W_{\ge n}^\top + b_{\ge n}",
+    samples=_paired_samples,
+    errors=[
+        ErrorSample((np.ones((2, 3)), np.ones((2, 4)), np.ones((5, 3)), None), {"rows": 2}, ValueError, "size 4"),
+        ErrorSample((np.ones((2, 3)), np.ones((2, 3)), np.ones((5, 3)), None), {"rows": 6}, ValueError, "rows .* 5"),
+    ],
+    outputs=2,
+)
+def paired_linear(x: Array, y: Array, weight: Array, bias: Array | None = None, /, *, rows: int) -> tuple[Array, Array]:
+    """Two linear maps, one of ``x`` and one of ``y``, whose matrices lie one under the other in ``weight``.
+
+    Their gradients are written where they belong in one array.
+
+    Args:
+        x, y: ``(..., in)``, with any leading axes of their own.
+        weight: ``(out, in)``.
+        bias: ``(out,)``, or None.
+        rows: n, how many rows of ``weight`` are for ``x``; the others are for ``y``.
+
+    Returns:
+        ``(..., rows)`` and ``(..., out - rows)``.
+
+    Raises:
+        ValueError: shapes other than these.
+    """
+    _check_paired(x, y, weight, bias, rows)
+    of_x, of_y = slice(0, rows), slice(rows, None)
+    return (
+        product(x, weight[of_x].T, None if bias is None else bias[of_x]),
+        product(y, weight[of_y].T, None if bias is None else bias[of_y]),
+    )
+
+
+def _check_paired(x: Any, y: Any, weight: Any, bias: Any, rows: int) -> None:
+    _check_linear(x, weight, bias)
+    _check_linear(y, weight, bias)
+    if not 0 <= rows <= weight.shape[0]:
+        raise ValueError(f"paired_linear: rows must be from 0 to {weight.shape[0]}, the rows of weight, got {rows}")
+
+
+paired_linear.vjp("x", r"\bar z_x\,W_{<n}")
+paired_linear.vjp("y", r"\bar z_y\,W_{\ge n}")
+paired_linear.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z_x\,x^\top \text{ above } \bar z_y\,y^\top")
+paired_linear.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z_x \text{ and then } \bar z_y")
+
+
+@paired_linear.composed_of
+def _paired_linear_reference(
+    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, rows: int
+) -> tuple[Tensor, Tensor]:
+    _check_paired(x, y, weight, bias, rows)
+    of_x, of_y = slice(0, rows), slice(rows, None)
+    return (
+        linear(x, weight[of_x], None if bias is None else bias[of_x]),
+        linear(y, weight[of_y], None if bias is None else bias[of_y]),
+    )
+
+
+@paired_linear.kernel
+def _paired_linear_gradients(
+    g: tuple[Array | None, Array | None],
+    x: Array,
+    y: Array,
+    weight: Array,
+    rows: int,
+    needs: tuple[bool, ...],
+) -> tuple[Array | None, ...]:
+    for_weight = np.empty(weight.shape, weight.dtype) if needs[2] else None
+    for_bias = np.empty(weight.shape[0], weight.dtype) if needs[3] else None
+    inputs: list[Array | None] = []
+    for of, arrived, operand, needed in zip((slice(0, rows), slice(rows, None)), g, (x, y), needs[:2], strict=True):
+        if arrived is None:
+            inputs.append(None)
+            for gradient in (for_weight, for_bias):
+                if gradient is not None:
+                    gradient[of] = 0.0
+            continue
+        inputs.append(product(arrived, weight[of]) if needed else None)
+        arrived = _as_rows(arrived)
+        if for_weight is not None:
+            product(arrived.T, _as_rows(operand), out=for_weight[of])
+        if for_bias is not None:
+            for_bias[of] = column_sums(arrived)
+    return (*inputs, for_weight, for_bias)

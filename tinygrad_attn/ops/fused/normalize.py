@@ -1,0 +1,345 @@
+"""Rescaling: to zero mean and unit variance, to unit root mean square, to unit length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.kernels.layernorm import layer_norm as layer_norm_kernel
+from tinygrad_attn.kernels.layernorm import layer_norm_backward
+from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import floating
+from tinygrad_attn.ops.pointwise import add, clamp, mul, rsqrt, square, sub, true_divide
+from tinygrad_attn.ops.reduction import mean, sum, vector_norm
+from tinygrad_attn.ops.shape import expand
+from tinygrad_attn.samples import Draw, ErrorSample, Sample
+from tinygrad_attn.tensor import Tensor
+
+__all__ = ["add_layer_norm", "cosine_similarity", "layer_norm", "normalize", "rms_norm"]
+
+Array = np.ndarray[Any, Any]
+
+
+def _check_normalized(op: str, shape: tuple[int, ...], normalized_shape: tuple[int, ...], **parameters: Any) -> None:
+    """Make sure that the input ends in ``normalized_shape`` and that each parameter has it."""
+    if not normalized_shape:
+        raise ValueError(f"{op}: normalized_shape must name at least one axis, got ()")
+    if shape[len(shape) - len(normalized_shape) :] != normalized_shape:
+        raise ValueError(f"{op}: input must end in normalized_shape {normalized_shape}, its shape is {shape}")
+    for name, parameter in parameters.items():
+        if parameter is not None and parameter.shape != normalized_shape:
+            raise ValueError(f"{op}: {name} must have normalized_shape {normalized_shape}, it has {parameter.shape}")
+
+
+def _axes(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+
+
+# -- layer norm --------------------------------------------------------------------------------------------------------
+
+
+def _layer_norm_samples(draw: Draw) -> Sample:
+    normalized = draw.shape((1, 2), (1, 4)) if draw.integer(0, 9) else (0,)
+    weight = draw.floats(normalized) if draw.boolean() else None
+    bias = draw.floats(normalized) if draw.boolean() else None
+    # eps keeps rows whose elements are nearly equal smooth at the scale of a finite difference.
+    options = {"normalized_shape": normalized, "eps": draw.choice([0.1, 0.5])}
+    return Sample((draw.floats((*draw.shape((0, 2)), *normalized)), weight, bias), options)
+
+
+_square = np.ones((2, 3))
+
+
+@op(
+    r"z = \hat x \odot w + b, \quad \hat x = (x - \mu)\,\rho, \quad \rho = 1/\sqrt{\sigma^2 + \epsilon}",
+    samples=_layer_norm_samples,
+    errors=[
+        ErrorSample((_square, None, None), {"normalized_shape": (4,)}, ValueError, r"\(4,\).* \(2, 3\)"),
+        ErrorSample(
+            (_square, np.ones(2), None), {"normalized_shape": (3,)}, ValueError, r"weight must .*\(3,\).* \(2,\)"
+        ),
+        ErrorSample((_square, None, np.ones((1, 3))), {"normalized_shape": (3,)}, ValueError, r"bias .*\(1, 3\)"),
+        ErrorSample((_square, None, None), {"normalized_shape": ()}, ValueError, "at least one axis"),
+    ],
+    saves=("means", "rstds"),
+)
+def _layer_norm(
+    input: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    /,
+    *,
+    normalized_shape: tuple[int, ...],
+    eps: float = 1e-5,
+) -> tuple[Array, Array, Array]:
+    """`layer_norm` with its operands first; saves each row's mean and 1 / sqrt(variance + eps)."""
+    _check_normalized("layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
+    if not math.prod(normalized_shape):
+        nothing = np.empty(input.shape, input.dtype)
+        return nothing, nothing, nothing
+    z, means, rstds = layer_norm_kernel(_rows(input, normalized_shape), _flat(weight), _flat(bias), eps)
+    return _as(z, input.shape), means, rstds
+
+
+def _rows(array: Array, normalized_shape: tuple[int, ...]) -> Array:
+    """The array with its last axes, the normalised ones, made one."""
+    if len(normalized_shape) == 1:
+        return array
+    return array.reshape(*array.shape[: array.ndim - len(normalized_shape)], math.prod(normalized_shape))
+
+
+def _as(array: Array, shape: tuple[int, ...]) -> Array:
+    # A gradient that is no view belongs to the engine, which may then add to it in place.
+    return array if array.shape == shape else array.reshape(shape)
+
+
+def _flat(array: Array | None) -> Array | None:
+    return None if array is None else array.reshape(-1)
+
+
+_layer_norm.vjp(
+    "input",
+    r"\rho\,(h - \operatorname{mean} h - \hat x \odot \operatorname{mean}(h \odot \hat x)), \quad h = \bar z \odot w",
+)
+_layer_norm.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z \odot \hat x")
+_layer_norm.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z")
+
+
+@_layer_norm.composed_of
+def _layer_norm_reference(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, normalized_shape: tuple[int, ...], eps: float
+) -> Tensor:
+    _check_normalized("layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
+    dims = tuple(range(-len(normalized_shape), 0))
+    centred = sub(input, mean(input, dims, keepdim=True))
+    result = mul(centred, rsqrt(add(mean(square(centred), dims, keepdim=True), eps)))
+    if weight is not None:
+        result = mul(result, weight)
+    return result if bias is None else add(result, bias)
+
+
+@_layer_norm.kernel
+def _layer_norm_gradients(
+    g: Array,
+    input: Array,
+    weight: Array | None,
+    means: Array,
+    rstds: Array,
+    normalized_shape: tuple[int, ...],
+) -> tuple[Array | None, ...]:
+    if not math.prod(normalized_shape):
+        return tuple(np.zeros(shape, g.dtype) for shape in (g.shape, normalized_shape, normalized_shape))
+    rows = (_rows(g, normalized_shape), _rows(input, normalized_shape))
+    for_input, for_weight, for_bias = layer_norm_backward(*rows, _flat(weight), means, rstds)
+    return _as(for_input, input.shape), _as(for_weight, normalized_shape), _as(for_bias, normalized_shape)
+
+
+def layer_norm(
+    input: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    """Bring the last axes to mean 0 and variance 1, then scale by ``weight`` and shift by ``bias``.
+
+    Ba, Kiros and Hinton, "Layer Normalization", 2016. The variance is the mean of the squares about the mean.
+
+    Args:
+        input: ``(..., *normalized_shape)``.
+        normalized_shape: the sizes of the axes that are normalised together.
+        weight: ``normalized_shape``; 1 if None.
+        bias: ``normalized_shape``; 0 if None.
+        eps: added to the variance.
+
+    Returns:
+        The shape of ``input``.
+
+    Raises:
+        ValueError: a shape that does not fit ``normalized_shape``.
+    """
+    return _layer_norm(input, weight, bias, normalized_shape=_axes(normalized_shape), eps=eps)
+
+
+# -- layer norm of a sum -----------------------------------------------------------------------------------------------
+
+
+def _add_layer_norm_samples(draw: Draw) -> Sample:
+    sample = _layer_norm_samples(draw)
+    input, weight, bias = sample.operands
+    return Sample((input, draw.floats(input.shape), weight, bias), sample.options)
+
+
+@op(
+    r"z = \hat s \odot w + b, \quad \hat s = (s - \mu)\,\rho, \quad s = x + r, \quad "
+    r"\rho = 1/\sqrt{\sigma^2 + \epsilon}",
+    samples=_add_layer_norm_samples,
+    errors=[
+        ErrorSample((_square, _square, None, None), {"normalized_shape": (4,)}, ValueError, r"\(4,\).* \(2, 3\)"),
+        ErrorSample(
+            (_square, np.ones((1, 3)), None, None), {"normalized_shape": (3,)}, ValueError, r"residual .*\(1, 3\)"
+        ),
+        ErrorSample((_square, _square, np.ones(2), None), {"normalized_shape": (3,)}, ValueError, r"weight .*\(2,\)"),
+    ],
+    saves=("means", "rstds"),
+)
+def _add_layer_norm(
+    input: Array,
+    residual: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    /,
+    *,
+    normalized_shape: tuple[int, ...],
+    eps: float = 1e-5,
+) -> tuple[Array, Array, Array]:
+    """`layer_norm` of a sublayer's output and its residual; their sum is never stored. Saves each row's mean and
+    1 / sqrt(variance + eps)."""
+    _check_residual(input, residual)
+    _check_normalized("add_layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
+    if not math.prod(normalized_shape):
+        nothing = np.empty(input.shape, input.dtype)
+        return nothing, nothing, nothing
+    rows = _rows(input, normalized_shape)
+    z, means, rstds = layer_norm_kernel(rows, _flat(weight), _flat(bias), eps, _rows(residual, normalized_shape))
+    return _as(z, input.shape), means, rstds
+
+
+def _check_residual(input: Tensor | Array, residual: Tensor | Array) -> None:
+    if input.shape != residual.shape:
+        raise ValueError(
+            f"add_layer_norm: residual must have input's shape {input.shape}, its shape is {residual.shape}"
+        )
+
+
+_SUM_RULE = (
+    r"\rho\,(h - \operatorname{mean} h - \hat s \odot \operatorname{mean}(h \odot \hat s)), \quad h = \bar z \odot w"
+)
+_add_layer_norm.vjp("input", _SUM_RULE)
+_add_layer_norm.vjp("residual", _SUM_RULE)
+_add_layer_norm.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z \odot \hat s")
+_add_layer_norm.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z")
+
+
+@_add_layer_norm.composed_of
+def _add_layer_norm_reference(
+    input: Tensor,
+    residual: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    normalized_shape: tuple[int, ...],
+    eps: float,
+) -> Tensor:
+    _check_residual(input, residual)
+    return layer_norm(add(input, residual), normalized_shape, weight, bias, eps)
+
+
+@_add_layer_norm.kernel
+def _add_layer_norm_gradients(
+    g: Array,
+    input: Array,
+    residual: Array,
+    weight: Array | None,
+    means: Array,
+    rstds: Array,
+    normalized_shape: tuple[int, ...],
+) -> tuple[Array | None, ...]:
+    if not math.prod(normalized_shape):
+        return tuple(np.zeros(shape, g.dtype) for shape in (g.shape, g.shape, normalized_shape, normalized_shape))
+    rows, terms, others = (_rows(array, normalized_shape) for array in (g, input, residual))
+    for_sum, for_weight, for_bias = layer_norm_backward(rows, terms, _flat(weight), means, rstds, others)
+    # One array for two operands: as views, so that the engine adds to neither in place.
+    for_sum = for_sum.reshape(input.shape)
+    return for_sum[...], for_sum[...], _as(for_weight, normalized_shape), _as(for_bias, normalized_shape)
+
+
+def add_layer_norm(
+    input: Any,
+    residual: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``layer_norm(input + residual, …)`` in one pass: how a Transformer's sublayer ends.
+
+    Args:
+        input: ``(..., *normalized_shape)``, what the sublayer gives.
+        residual: of ``input``'s shape, what the sublayer got.
+        normalized_shape, weight, bias, eps: as in `layer_norm`.
+
+    Raises:
+        ValueError: a shape that does not fit ``normalized_shape``, or ``input``'s and ``residual``'s differ.
+    """
+    return _add_layer_norm(input, residual, weight, bias, normalized_shape=_axes(normalized_shape), eps=eps)
+
+
+# -- made of other ops -------------------------------------------------------------------------------------------------
+
+
+def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
+    r"""Bring the last axes to root mean square 1, then scale by ``weight``.
+
+    Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019. The result is
+    :math:`x ⊙ w / \sqrt{\operatorname{mean} x^2 + ε}`.
+
+    Args:
+        input: ``(..., *normalized_shape)``.
+        normalized_shape: the sizes of the axes that are normalised together.
+        weight: ``normalized_shape``; 1 if None.
+        eps: added to the mean square; the dtype's machine epsilon if None.
+
+    Returns:
+        The shape of ``input``.
+
+    Raises:
+        ValueError: a shape that does not fit ``normalized_shape``.
+    """
+    input = floating("rms_norm", "input", input)
+    sizes = _axes(normalized_shape)
+    _check_normalized("rms_norm", input.shape, sizes, weight=weight)
+    if eps is None:
+        eps = float(np.finfo(input.dtype).eps)
+    result = mul(input, rsqrt(add(mean(square(input), tuple(range(-len(sizes), 0)), keepdim=True), eps)))
+    return result if weight is None else mul(result, weight)
+
+
+def normalize(input: Any, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12) -> Tensor:
+    r"""Bring every vector along ``dim`` to length 1 in the p-norm: :math:`x / \max(‖x‖_p, ε)`.
+
+    Args:
+        input: floats with an axis ``dim``.
+        p: the order of the norm.
+        dim: the axis along which a vector lies, or the axes that hold it together.
+        eps: the least divisor, so that a zero vector stays zero.
+
+    Returns:
+        The shape of ``input``.
+
+    Raises:
+        IndexError: ``input`` has no axis ``dim``.
+    """
+    input = floating("normalize", "input", input)
+    return true_divide(input, clamp(vector_norm(input, p, dim, keepdim=True), min=eps))
+
+
+def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    r"""The cosine of the angle between vectors along ``dim``: :math:`⟨x_1, x_2⟩ / (\max(‖x_1‖, ε) \max(‖x_2‖, ε))`.
+
+    Args:
+        x1, x2: floats whose shapes broadcast.
+        dim: the axis, of the broadcast shape, along which a vector lies.
+        eps: the least length divided by. Below it the length counts as constant in the gradient.
+
+    Returns:
+        The broadcast shape without ``dim``.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+        IndexError: there is no axis ``dim``.
+    """
+    x1, x2 = floating("cosine_similarity", "x1", x1), floating("cosine_similarity", "x2", x2)
+    try:
+        shape = np.broadcast_shapes(x1.shape, x2.shape)
+    except ValueError:
+        raise ValueError(f"cosine_similarity: shapes do not broadcast: x1 has {x1.shape}, x2 {x2.shape}") from None
+    return sum(mul(normalize(expand(x1, shape), 2.0, dim, eps), normalize(expand(x2, shape), 2.0, dim, eps)), dim)

@@ -1,0 +1,316 @@
+"""Diagonals, triangles, repeats, shifts and padding: the same numbers in another arrangement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import as_tensor
+from tinygrad_attn.ops.dims import one_dim
+from tinygrad_attn.ops.reduction import sum_to
+from tinygrad_attn.ops.shape import reshape, sizes_of
+from tinygrad_attn.samples import Draw, ErrorSample, Sample
+from tinygrad_attn.tensor import Tensor
+
+__all__ = ["diagonal", "pad", "repeat", "roll", "tril", "triu"]
+
+Array = np.ndarray[Any, Any]
+Widths = tuple[tuple[int, int], ...]
+
+_two_by_three = np.ones((2, 3))
+
+
+# -- diagonals and triangles -------------------------------------------------------------------------------------------
+
+
+def _diagonal_samples(draw: Draw) -> Sample:
+    shape = draw.shape((2, 4), (0, 3))
+    dim1 = draw.integer(0, len(shape) - 1)
+    dim2 = (dim1 + draw.integer(1, len(shape) - 1)) % len(shape)
+    return Sample(
+        (draw.floats(shape),),
+        {"offset": draw.integer(-3, 3), "dim1": dim1, "dim2": dim2 - draw.choice([0, len(shape)])},
+    )
+
+
+@op(
+    r"z_{\ldots k} = x_{\ldots k, k + o}",
+    samples=_diagonal_samples,
+    errors=[
+        ErrorSample((_two_by_three,), {"dim1": 1, "dim2": -1}, ValueError, "two different axes"),
+        ErrorSample((np.ones(3),), {}, IndexError, "dim 1 is out of range"),
+    ],
+)
+def diagonal(input: Array, /, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
+    """The view of the diagonal of the axes ``dim1`` and ``dim2``, as a last axis in their place.
+
+    Args:
+        input: a tensor with at least two axes.
+        offset: how far above the main diagonal; below it if negative.
+        dim1: the axis of rows.
+        dim2: the axis of columns.
+
+    Raises:
+        ValueError: the two axes are the same.
+        IndexError: an axis that is not there.
+    """
+    first, second = one_dim("diagonal", dim1, input.ndim), one_dim("diagonal", dim2, input.ndim)
+    if first == second:
+        raise ValueError(f"diagonal: dim1 and dim2 must be two different axes, both are {first}")
+    view = np.diagonal(input, offset, first, second)
+    # NumPy's view is read-only for the sake of old code; PyTorch's may be written to.
+    view.flags.writeable = input.flags.writeable
+    return view
+
+
+def _on_diagonal(x: Array, shape: tuple[int, ...], offset: int, dim1: int, dim2: int) -> Array:
+    result = np.zeros(shape, x.dtype)
+    diagonal.forward(result, offset, dim1, dim2)[...] = x
+    return result
+
+
+def _diagonal_scatter_samples(draw: Draw) -> Sample:
+    sample = _diagonal_samples(draw)
+    shape = sample.operands[0].shape
+    return Sample(
+        (draw.floats(np.diagonal(np.zeros(shape), *sample.options.values()).shape),), {"shape": shape, **sample.options}
+    )
+
+
+@op(r"z_{\ldots k, k + o} = x_{\ldots k} \text{, else } 0", samples=_diagonal_scatter_samples)
+def _diagonal_scatter(x: Array, *, shape: tuple[int, ...], offset: int, dim1: int, dim2: int) -> Array:
+    """Zeros of ``shape`` with ``x`` on a diagonal: what undoes `diagonal`."""
+    return _on_diagonal(x, shape, offset, dim1, dim2)
+
+
+diagonal.vjp(
+    "input",
+    r"\bar x_{\ldots k, k + o} = \bar z_{\ldots k} \text{, else } 0",
+    lambda g, shapes, offset, dim1, dim2: _diagonal_scatter(g, shape=shapes[0], offset=offset, dim1=dim1, dim2=dim2),
+    kernel=lambda g, shapes, offset, dim1, dim2: _on_diagonal(g, shapes[0], offset, dim1, dim2),
+)
+_diagonal_scatter.vjp("x", r"\bar z_{\ldots k, k + o}", lambda g, offset, dim1, dim2: diagonal(g, offset, dim1, dim2))
+
+
+def _triangle_samples(draw: Draw) -> Sample:
+    return Sample((draw.floats(draw.shape((2, 3))),), {"diagonal": draw.integer(-3, 3)})
+
+
+_flat = [ErrorSample((np.ones(3),), {}, ValueError, r"at least two axes, its shape is \(3,\)")]
+
+
+@op(r"z_{ij} = x_{ij}\,[j \le i + d]", samples=_triangle_samples, errors=_flat)
+def tril(input: Array, /, diagonal: int = 0) -> Array:
+    """The lower triangle of the last two axes, up to the given ``diagonal``; zeros above.
+
+    Raises:
+        ValueError: fewer than two axes.
+    """
+    return np.where(_lower("tril", input, diagonal), input, np.zeros((), input.dtype))
+
+
+@op(r"z_{ij} = x_{ij}\,[j \ge i + d]", samples=_triangle_samples, errors=_flat)
+def triu(input: Array, /, diagonal: int = 0) -> Array:
+    """The upper triangle of the last two axes, from the given ``diagonal`` on; zeros below.
+
+    Raises:
+        ValueError: fewer than two axes.
+    """
+    return np.where(_lower("triu", input, diagonal - 1), np.zeros((), input.dtype), input)
+
+
+def _lower(name: str, x: Array, diagonal: int) -> Array:
+    if x.ndim < 2:
+        raise ValueError(f"{name}: input must have at least two axes, its shape is {x.shape}")
+    return np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=np.bool_)
+
+
+tril.vjp(
+    "input",
+    r"\bar z_{ij}\,[j \le i + d]",
+    lambda g, diagonal: tril(g, diagonal),
+    kernel=lambda g, diagonal: tril.forward(g, diagonal),
+)
+triu.vjp(
+    "input",
+    r"\bar z_{ij}\,[j \ge i + d]",
+    lambda g, diagonal: triu(g, diagonal),
+    kernel=lambda g, diagonal: triu.forward(g, diagonal),
+)
+
+# -- repeated, shifted, padded -----------------------------------------------------------------------------------------
+
+
+def _repeat_samples(draw: Draw) -> Sample:
+    shape = draw.shape((0, 3), (0, 3))
+    return Sample(
+        (draw.floats(shape),), {"repeats": tuple(draw.integer(0, 3) for _ in range(len(shape) + draw.integer(0, 1)))}
+    )
+
+
+@op(
+    r"z_i = x_{i \bmod n}",
+    samples=_repeat_samples,
+    errors=[
+        ErrorSample((_two_by_three,), {"repeats": (2,)}, ValueError, "at least 2 repeats"),
+        ErrorSample((_two_by_three,), {"repeats": (2, -1)}, ValueError, "negative"),
+    ],
+)
+def _repeat(x: Array, *, repeats: tuple[int, ...]) -> Array:
+    """Copies of ``x`` side by side, ``repeats[i]`` of them along axis ``i``; new axes come first."""
+    if len(repeats) < x.ndim:
+        raise ValueError(f"repeat: a tensor of shape {x.shape} needs at least {x.ndim} repeats, got {repeats}")
+    if min(repeats, default=0) < 0:
+        raise ValueError(f"repeat: negative repeats in {repeats}")
+    return np.tile(x, repeats)
+
+
+def _copies(shape: tuple[int, ...], repeats: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The result's shape with an axis of copies before each axis, and the same with one copy."""
+    sizes = (*[1] * (len(repeats) - len(shape)), *shape)
+    pairs = list(zip(repeats, sizes, strict=True))
+    return tuple(n for pair in pairs for n in pair), tuple(n for _, size in pairs for n in (1, size))
+
+
+def _repeat_gradient(g: Tensor, shapes: Any, repeats: tuple[int, ...]) -> Tensor:
+    many, single = _copies(shapes[0], repeats)
+    return reshape(sum_to(reshape(g, many), shape=single), shapes[0])
+
+
+def _repeat_kernel(g: Array, shapes: Any, repeats: tuple[int, ...]) -> Array:
+    many, _ = _copies(shapes[0], repeats)
+    return np.add.reduce(g.reshape(many), axis=tuple(range(0, len(many), 2))).reshape(shapes[0])
+
+
+_repeat.vjp("x", r"\textstyle\sum_{\text{copies}} \bar z", _repeat_gradient, kernel=_repeat_kernel)
+
+
+def repeat(x: Any, *repeats: Any) -> Tensor:
+    """Copies of ``x`` side by side along every axis (integers or one tuple); further leading repeats make new axes.
+
+    Raises:
+        ValueError: fewer repeats than axes, or negative ones.
+    """
+    return _repeat(x, repeats=sizes_of("repeat", repeats))
+
+
+def _roll_samples(draw: Draw) -> Sample:
+    shape = draw.shape()
+    dims = tuple(d - draw.choice([0, len(shape)]) for d in range(len(shape)) if draw.boolean())
+    return Sample((draw.floats(shape),), {"shifts": tuple(draw.integer(-5, 5) for _ in dims or (0,)), "dims": dims})
+
+
+@op(
+    r"z_i = x_{(i - s) \bmod n}",
+    samples=_roll_samples,
+    errors=[
+        ErrorSample((_two_by_three,), {"shifts": (1, 2), "dims": (0,)}, ValueError, "2 shifts and 1 dims"),
+        ErrorSample((_two_by_three,), {"shifts": (1,), "dims": (2,)}, IndexError, "dim 2 is out of range"),
+    ],
+)
+def _roll(x: Array, *, shifts: tuple[int, ...], dims: tuple[int, ...]) -> Array:
+    """``x`` shifted along ``dims``, what leaves at the end coming in at the start; flattened without ``dims``."""
+    if len(shifts) != (len(dims) or 1):
+        raise ValueError(f"roll: there must be a shift for every axis, got {len(shifts)} shifts and {len(dims)} dims")
+    if not dims:
+        return np.roll(x, shifts[0])
+    axes = tuple([one_dim("roll", dim, x.ndim) for dim in dims])
+    return np.roll(x, shifts, axes) if x.ndim else x.copy()
+
+
+def _back(shifts: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple([-shift for shift in shifts])
+
+
+_roll.vjp(
+    "x",
+    r"\bar z_{(i + s) \bmod n}",
+    lambda g, shifts, dims: _roll(g, shifts=_back(shifts), dims=dims),
+    kernel=lambda g, shifts, dims: _roll.forward(g, shifts=_back(shifts), dims=dims),
+)
+
+
+def roll(input: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+    """``input`` shifted along the axes ``dims``; what leaves at the end comes in at the start.
+
+    Args:
+        input: a tensor.
+        shifts: how far, one number for each axis of ``dims``.
+        dims: the axes; None shifts the flattened tensor and restores its shape.
+
+    Raises:
+        ValueError: not a shift for every axis.
+        IndexError: an axis that is not there.
+    """
+    by = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+    along = () if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
+    return _roll(input, shifts=by, dims=along)
+
+
+def _pad_samples(draw: Draw) -> Sample:
+    shape = draw.shape()
+    widths = []
+    for size in shape:
+        before = draw.integer(-size, 2)
+        widths.append((before, draw.integer(-size - min(before, 0), 2)))
+    return Sample((draw.floats(shape),), {"widths": tuple(widths), "value": draw.choice([0.0, 1.5])})
+
+
+@op(
+    r"z_i = x_{i - b} \text{, or } v \text{ outside}",
+    samples=_pad_samples,
+    errors=[
+        ErrorSample((_two_by_three,), {"widths": ((0, 0), (-2, -2))}, ValueError, r"\(-2, -2\) .* axis 1 of size 3")
+    ],
+)
+def _pad(x: Array, *, widths: Widths, value: float = 0.0) -> Array:
+    """``x`` with ``widths`` = (before, after) entries of ``value`` put on at each axis, or taken off where negative."""
+    for axis, (before, after) in enumerate(widths):
+        if min(before, 0) + min(after, 0) < -x.shape[axis]:
+            raise ValueError(
+                f"pad: {(before, after)} takes more off than there is at axis {axis} of size {x.shape[axis]}"
+            )
+    result = np.full([size + sum(pair) for size, pair in zip(x.shape, widths, strict=True)], value, x.dtype)
+    inside = [slice(max(b, 0), size - max(a, 0)) for size, (b, a) in zip(result.shape, widths, strict=True)]
+    kept = [slice(max(-b, 0), size - max(-a, 0)) for size, (b, a) in zip(x.shape, widths, strict=True)]
+    result[tuple(inside)] = x[tuple(kept)]
+    return result
+
+
+def _opposite(widths: Widths) -> Widths:
+    return tuple([(-before, -after) for before, after in widths])
+
+
+_pad.vjp(
+    "x",
+    r"\bar x_i = \bar z_{i + b}",
+    lambda g, widths: _pad(g, widths=_opposite(widths)),
+    kernel=lambda g, widths: _pad.forward(g, widths=_opposite(widths)),
+)
+
+
+def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """``input`` with entries of ``value`` put on at the ends of its last axes.
+
+    Args:
+        input: a tensor.
+        pad: before and after for the last axis, then for the one before it, …; negative numbers take entries off.
+        mode: only ``"constant"``.
+        value: what the new entries are; 0 if None.
+
+    Raises:
+        NotImplementedError: another ``mode``.
+        ValueError: an odd number of widths, more than two for each axis, or more taken off than there is.
+    """
+    if mode != "constant":
+        raise NotImplementedError(f"pad: mode {mode!r} is not supported, only 'constant'")
+    x, flat = as_tensor(input), sizes_of("pad", (tuple(pad),))
+    if len(flat) % 2 or len(flat) > 2 * x.ndim:
+        raise ValueError(
+            f"pad: pad must hold a pair for some of the last axes of a tensor of shape {x.shape}, got {flat}"
+        )
+    pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
+    return _pad(x, widths=(*[(0, 0)] * (x.ndim - len(pairs)), *reversed(pairs)), value=0.0 if value is None else value)
