@@ -21,7 +21,7 @@ import numpy as np
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
-from tinygrad_attn.graph import at_step
+from tinygrad_attn.modes import at_step
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 

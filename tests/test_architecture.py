@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 # From the lowest up. A module may import from its own floor and from those below it.
 FLOORS = (
     ("kernels", "random", "schedule"),
-    ("attached", "dtypes", "graph", "rule", "samples", "serialize", "tensor"),
+    ("attached", "dtypes", "modes", "registry", "rule", "samples", "serialize", "tensor"),
     ("op",),
     ("ops",),
     ("anomaly", "autograd", "check", "creation", "linalg", "pullback", "record"),

@@ -5,6 +5,7 @@ import pytest
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
+from tinygrad_attn.modes import at_step, mark
 from tinygrad_attn.record import Leaf, Output, gradient_state, record
 
 
@@ -95,3 +96,14 @@ def test_recording_changes_no_bit(fused):
     plain = gradient()
     with record():
         np.testing.assert_array_equal(gradient(), plain)
+
+
+def test_what_layers_announce_is_kept_with_its_source_module_and_step():
+    x = ta.tensor([[1.0, 2.0]], requires_grad=True)
+    with record() as tape, at_step(3):
+        weights = mark("weights", ta.softmax(x, -1))
+    (made,) = tape.marks
+    assert (made.name, made.tensor is weights, made.steps) == ("weights", True, (3,))
+    assert made.source == Output(tape.calls[0], 0)
+    assert mark("weights", x) is x
+    assert len(tape.marks) == 1

@@ -27,9 +27,9 @@ from tinygrad_attn.creation import (
     zeros,
     zeros_like,
 )
-from tinygrad_attn.graph import enable_grad, is_grad_enabled, no_grad, set_grad_enabled, unfused
 from tinygrad_attn.kernels.runtime.allocator import keep_freed_memory as _keep_freed_memory
 from tinygrad_attn.kernels.runtime.jit import get_num_threads, set_num_threads
+from tinygrad_attn.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled, unfused
 from tinygrad_attn.op import op, registered_ops
 from tinygrad_attn.ops.activation import relu
 from tinygrad_attn.ops.comparison import (

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.graph import Node, modes, observe
+from tinygrad_attn.modes import modes, observe
 from tinygrad_attn.op import Op
-from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.tensor import Node, Tensor
 
 __all__ = ["detect_anomaly", "module_path", "source_line"]
 
@@ -68,6 +68,9 @@ class _Detector:
             complaint = _bad(output.array)
             if complaint:
                 raise RuntimeError(f"detect_anomaly: forward made {complaint}, by {site}")
+
+    def marked(self, name: str, tensor: Any) -> None:
+        """See `tinygrad_attn.modes.Observer`."""
 
     def arrived(self, node: Node, gradient: Any) -> None:
         # Made of what `backward` has seen.

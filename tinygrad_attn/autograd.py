@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.graph import Node, Place, modes, set_grad_enabled
+from tinygrad_attn.modes import modes, set_grad_enabled
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.shape import clone
 from tinygrad_attn.pullback import as_tensors, pull_back
-from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.tensor import Node, Place, Tensor
 
 __all__ = ["backward", "grad"]
 

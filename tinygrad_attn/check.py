@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.autograd import grad
-from tinygrad_attn.graph import no_grad, unfused
+from tinygrad_attn.modes import no_grad, unfused
 from tinygrad_attn.op import Op
 from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor

@@ -37,10 +37,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.dtypes import promote
-from tinygrad_attn.graph import Node, Place, modes
+from tinygrad_attn.modes import modes
 from tinygrad_attn.rule import GRADIENT_ALONE, SPECIAL, Arguments, Plan, Rule, Source, parameter_names
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
-from tinygrad_attn.tensor import Tensor, as_array, check_dtype, share
+from tinygrad_attn.tensor import Node, Place, Tensor, as_array, check_dtype, share
 
 __all__ = ["Op", "Rule", "cast", "op", "registered_ops"]
 

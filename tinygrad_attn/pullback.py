@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.graph import Node, Place, Storage, set_grad_enabled
+from tinygrad_attn.modes import set_grad_enabled
 from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.rule import GRADIENT_ALONE, Arguments, Source
-from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.tensor import Node, Place, Storage, Tensor
 
 __all__ = ["as_tensors", "pull_back"]
 

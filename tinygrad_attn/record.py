@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 from typing import Any, Literal, TypeAlias
@@ -24,10 +25,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tinygrad_attn.anomaly import module_path
-from tinygrad_attn.graph import Node, modes, observe
+from tinygrad_attn.modes import modes, observe
 from tinygrad_attn.op import Op, registered_ops
 from tinygrad_attn.pullback import pull_back
-from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.tensor import Node, Tensor
 
 __all__ = ["Call", "GradientState", "Leaf", "Output", "Record", "gradient_state", "record"]
 
@@ -168,16 +169,37 @@ class Call:
         return gradient_state(self.gradients[output])
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What a layer has announced with `tinygrad_attn.modes.mark`.
+
+    Attributes:
+        name: what it said the tensor is.
+        tensor: the tensor.
+        source: where the tensor came from, None if no recorded op used or made it.
+        module: the path of the module that was running, "" outside.
+        steps: the time steps of the recurrences that were running, outermost first.
+    """
+
+    name: str
+    tensor: Tensor
+    source: Output | Leaf | None
+    module: str
+    steps: tuple[int, ...]
+
+
 class Record:
     """All that ran inside `record`.
 
     Attributes:
         calls: every op, in order.
+        marks: what layers have announced, in order.
         leaves: every tensor that they used and none of them made, in order of first use.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.marks: list[Mark] = []
         self.leaves: list[Leaf] = []
         self._nodes: dict[int, Call] = {}
         # By the tensor's id; the calls and leaves keep the tensors alive, so that no id is given twice.
@@ -205,7 +227,7 @@ class Record:
     def forward(
         self, op: Op, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Tensor, ...]
     ) -> None:
-        """See `tinygrad_attn.graph.Observer`."""
+        """See `tinygrad_attn.modes.Observer`."""
         inputs = tuple(self._input(operand) for operand in operands)
         line, during_backward = _caller(self._references)
         call = Call(len(self.calls), op, operands, options, inputs, outputs, line, during_backward)
@@ -216,8 +238,12 @@ class Record:
             if output.node is not None:
                 self._nodes[output.node.number] = call
 
+    def marked(self, name: str, tensor: Tensor) -> None:
+        """See `tinygrad_attn.modes.Observer`."""
+        self.marks.append(Mark(name, tensor, self.source_of(tensor), module_path(), modes.steps))
+
     def arrived(self, node: Node, gradient: Any) -> None:
-        """See `tinygrad_attn.graph.Observer`."""
+        """See `tinygrad_attn.modes.Observer`."""
         call = self._nodes.get(node.number)
         if call is not None:
             for index, part in enumerate(gradient if isinstance(gradient, tuple) else (gradient,)):
@@ -225,7 +251,7 @@ class Record:
                     call.gradients[index] = _sum(call.gradients[index], part)
 
     def backward(self, node: Node, position: int, gradient: Any) -> None:
-        """See `tinygrad_attn.graph.Observer`."""
+        """See `tinygrad_attn.modes.Observer`."""
         call = self._nodes.get(node.number)
         if call is None:
             return

@@ -1,20 +1,122 @@
-"""The tensor: an array, its gradient, and the node that made it."""
+"""The tensor: an array, its gradient, and the node of the graph that made it.
+
+A *node* is one call of an op. Its *edges* lead to the nodes (or leaf tensors) that made the operands, so the graph
+points backwards, from the loss to the parameters. A node keeps what its derivative rules name in their arguments and
+no more.
+"""
 
 from __future__ import annotations
 
+import itertools
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
 from tinygrad_attn.attached import Attached
-from tinygrad_attn.graph import Node, Storage
 
-__all__ = ["HookHandle", "Tensor", "check_dtype", "default_dtype", "tensor"]
+if TYPE_CHECKING:
+    from tinygrad_attn.op import Op
+    from tinygrad_attn.rule import Plan
+
+__all__ = [
+    "HookHandle", "Node", "Place", "Storage", "Tensor", "Watch", "as_array", "check_dtype", "default_dtype", "share",
+    "tensor",
+]  # fmt: skip
 
 default_dtype = np.dtype(np.float32)
 _SUPPORTED = frozenset("?bhilqBHILQfd")
+
+
+_numbers = itertools.count()
+
+# Where a gradient goes: to a node with one output, to one of several outputs of a node, or to a leaf.
+Place: TypeAlias = "Node | tuple[Node, int] | Tensor"
+
+
+class Storage:
+    """What all views of one array share: how often it was written in place, by whom, and who looks at it."""
+
+    __slots__ = ("tensors", "version", "writer")
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.writer = ""
+        # Filled once a view exists; weak, since a tensor must not live on because somebody looked at its memory.
+        self.tensors: weakref.WeakSet[Tensor] | None = None
+
+    def written_by(self, writer: str) -> None:
+        """Note a write in place by ``writer``, so that a backward over an older saved value can name it."""
+        self.version += 1
+        self.writer = writer
+
+
+class Node:
+    """One call of an op in the graph.
+
+    Attributes:
+        plan: the op that was called and what follows from which of its operands required a gradient.
+        edges: for every operand the `Place` its gradient goes to, or None.
+        operands: the operands that the rules need, by position, None for the others; empty if they need none.
+        versions: the version of each of ``operands`` at the time of the call; None if nobody had written to any.
+        saved: what else the rules need, by name: the outputs' ``(array, storage, version)`` for ``z``, the rest as it
+            is.
+        options: the op's options, defaults filled in.
+        outputs: shape and dtype of each output.
+        number: the creation number; backward takes the newest first.
+        watch: the hooks, and the tensors that keep their gradient, of each output; None where there are none.
+        freed: whether a backward has passed and dropped what was saved.
+    """
+
+    __slots__ = ("edges", "freed", "number", "operands", "options", "outputs", "plan", "saved", "versions", "watch")
+
+    def __init__(
+        self,
+        plan: Plan,
+        edges: Sequence[Place | None],
+        operands: tuple[Any, ...],
+        versions: tuple[int, ...] | None,
+        saved: dict[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.plan = plan
+        self.edges = edges
+        self.operands = operands
+        self.versions = versions
+        self.saved = saved
+        self.options = options
+        self.outputs: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
+        self.number = next(_numbers)
+        self.watch: dict[int, Watch] | None = None
+        self.freed = False
+
+    @property
+    def op(self) -> Op:
+        """The op that was called."""
+        return self.plan.op
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} backward, node {self.number}>"
+
+    def watched(self, index: int) -> Watch:
+        """The `Watch` of output ``index``, made at the first call."""
+        if self.watch is None:
+            self.watch = {}
+        return self.watch.setdefault(index, Watch())
+
+    def release(self) -> None:
+        """Drop what was kept for the derivative; a second backward that needs it then raises."""
+        if self.operands or self.saved:
+            self.operands, self.saved, self.freed = (), {}, True
+
+
+class Watch:
+    """Who asked to see the gradient of one output: hooks in their order, and the tensor that retains it."""
+
+    def __init__(self) -> None:
+        self.hooks: list[Callable[[Tensor], Tensor | None]] = []
+        self.retained: weakref.ref[Tensor] | None = None
 
 
 class Tensor(Attached):

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tinygrad_attn import autograd, optim
-from tinygrad_attn.graph import Node
 from tinygrad_attn.op import Op
 from tinygrad_attn.ops.methods import bind_operators
-from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.tensor import Node, Tensor
 
 from .flops import MATMULS
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes
 
 from tinygrad_attn.autograd import backward
 from tinygrad_attn.check import gradcheck, gradgradcheck
-from tinygrad_attn.graph import no_grad
+from tinygrad_attn.modes import no_grad
 from tinygrad_attn.ops.inplace import (
     add_,
     clamp_,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.graph import is_grad_enabled, modes
+from tinygrad_attn.modes import is_grad_enabled, modes
 from tinygrad_attn.ops.joining import cat, narrow
 from tinygrad_attn.tensor import Tensor
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tinygrad_attn.graph import in_module, modes
+from tinygrad_attn.modes import in_module, modes
 from tinygrad_attn.tensor import Tensor, as_array
 
 __all__ = ["Module", "ModuleList", "Parameter", "Sequential"]

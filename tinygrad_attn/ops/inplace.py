@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.dtypes import promote
-from tinygrad_attn.graph import modes, no_grad
+from tinygrad_attn.modes import modes, no_grad
 from tinygrad_attn.op import Op, cast
 from tinygrad_attn.ops.indexing import index_add, masked_fill, scatter_add
 from tinygrad_attn.ops.pointwise import add, clamp, mul, pow, sub, true_divide

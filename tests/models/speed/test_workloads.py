@@ -15,7 +15,7 @@ from tinygrad_attn_models.speed.workloads import (
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor
-from tinygrad_attn.graph import unfused
+from tinygrad_attn.modes import unfused
 
 SMALL = {
     "bahdanau": lambda: BahdanauWorkload(13, 3, 5, dtype=ta.float64),

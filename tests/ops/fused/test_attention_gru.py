@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_attn.autograd import grad
-from tinygrad_attn.graph import no_grad, unfused
+from tinygrad_attn.modes import no_grad, unfused
 from tinygrad_attn.ops.fused.additive import additive_score
 from tinygrad_attn.ops.fused.attention_gru import attention_gru
 from tinygrad_attn.tensor import Tensor

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.check import gradcheck, gradgradcheck
-from tinygrad_attn.graph import unfused
+from tinygrad_attn.modes import unfused
 from tinygrad_attn.ops.fused.cross_entropy import cross_entropy, nll_loss
 from tinygrad_attn.ops.fused.softmax import log_softmax
 from tinygrad_attn.tensor import Tensor

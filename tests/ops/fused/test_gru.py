@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_attn.autograd import grad
-from tinygrad_attn.graph import no_grad, unfused
+from tinygrad_attn.modes import no_grad, unfused
 from tinygrad_attn.ops.fused.gru import gru, gru_cell, gru_step
 from tinygrad_attn.ops.fused.linear import linear
 from tinygrad_attn.tensor import Tensor

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_attn.autograd import backward, grad
-from tinygrad_attn.graph import unfused
+from tinygrad_attn.modes import unfused
 from tinygrad_attn.ops.activation import gelu, relu
 from tinygrad_attn.ops.fused.linear import activated_linear, linear, paired_linear
 from tinygrad_attn.tensor import Tensor

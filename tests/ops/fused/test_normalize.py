@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.check import gradcheck, gradgradcheck
-from tinygrad_attn.graph import unfused
+from tinygrad_attn.modes import unfused
 from tinygrad_attn.ops.fused.normalize import add_layer_norm, cosine_similarity, layer_norm, normalize, rms_norm
 from tinygrad_attn.tensor import Tensor
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_attn.autograd import grad
-from tinygrad_attn.graph import unfused
+from tinygrad_attn.modes import unfused
 from tinygrad_attn.ops.fused.linear import linear
 from tinygrad_attn.ops.fused.rnn import rnn, rnn_cell
 from tinygrad_attn.tensor import Tensor

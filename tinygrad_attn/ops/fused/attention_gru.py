@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.graph import at_step
 from tinygrad_attn.kernels.recurrent import attention_gru as kernels
+from tinygrad_attn.modes import at_step
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.fused.additive import additive_score
 from tinygrad_attn.ops.fused.gru import gru_step

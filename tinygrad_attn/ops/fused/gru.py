@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.graph import at_step
 from tinygrad_attn.kernels.recurrent import sequence as kernels
+from tinygrad_attn.modes import at_step
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.fused.linear import linear
 from tinygrad_attn.ops.joining import chunk, stack, unbind

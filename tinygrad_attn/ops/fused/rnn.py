@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.graph import at_step
 from tinygrad_attn.kernels.recurrent import sequence as kernels
+from tinygrad_attn.modes import at_step
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.activation import relu
 from tinygrad_attn.ops.fused.gru import check_shapes, steps_of
