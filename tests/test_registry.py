@@ -31,6 +31,6 @@ def test_an_unknown_name_is_answered_with_the_nearest_or_with_all():
     registry = Registry("score")
     registry.register("general")(made_in("a"))
     registry.register("dot")(made_in("a"))
-    with pytest.raises(KeyError, match="there is no score 'generl'; did you mean general?"):
+    with pytest.raises(KeyError, match=r"there is no score 'generl'; did you mean general\?"):
         registry["generl"]
     assert registry.unknown("location") == "there is no score 'location'; there are general, dot"
