@@ -5,8 +5,8 @@
 
 read with ``load_config("run.toml", ["training.learning_rate=0.002", "data.target=ko"])``.
 
-A setting is a field of one of the sections below (see `models.runs.setting`). There is no "none": an option that is off has
-0 or an empty string.
+A setting is a field of one of the sections below (see `models.runs.setting`). There is no "none": an option that is off
+has 0 or an empty string.
 """
 
 from __future__ import annotations

@@ -40,9 +40,9 @@ import numpy as np
 from tinygrad_attn.serialize import atomic_path, load_file, save_file
 
 from ..build import build_model
-from .config import Config, ConfigError
 from ..data import Tokenizer, tokenizer_from_dict
 from ..interface import Translator
+from .config import Config, ConfigError
 
 __all__ = ["Run", "RunError", "versions"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .config import ModelConfig
 from ..data import DataError
+from .config import ModelConfig
 
 __all__ = ["refuse_too_long"]
 

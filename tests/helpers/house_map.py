@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["ROOT", "draw_map", "map_in_readme"]
 
 ROOT = Path(__file__).parents[2]
-_WIDTH, _COLUMN = 120, 26
+_WIDTH, _COLUMN = 120, 27
 _MAP = re.compile(r"(?<=## The rooms\n\n```\n).*?(?=```)", re.DOTALL)
 _OF_TESTS = {
     "tests": "what holds all of this to its word; its rooms mirror the two packages",
@@ -46,8 +46,9 @@ def map_in_readme(readme: str) -> str:
 
 def _rooms(folder: Path) -> list[Path]:
     """The folder and those below it that hold something of the package, each before its own."""
-    below = [room for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] not in "._" for room in _rooms(path)]
-    return [folder, *below] if below or any(path.is_file() for path in folder.iterdir()) else []
+    inside = sorted(folder.iterdir())
+    below = [room for path in inside if path.is_dir() and path.name[0] not in "._" for room in _rooms(path)]
+    return [folder, *below] if below or any(path.is_file() for path in inside) else []
 
 
 def _describe_room(room: Path, root: Path) -> list[str]:
@@ -60,7 +61,7 @@ def _describe_room(room: Path, root: Path) -> list[str]:
             line for path in modules for line in _line(f"  {path.name}", _first_sentence(path))
         ]
     names = " ".join(path.stem for path in files if path.suffix in (".py", ".toml", ".js", ".mjs"))
-    return _line(label, f"{_remark(room)}{': ' * bool(names)}{names}")
+    return _line(label, _remark(room)) + _line("", names, "  ")
 
 
 def _remark(room: Path) -> str:
@@ -82,16 +83,17 @@ def _first_sentence(path: Path) -> str:
         raise ValueError(f"{path} has no docstring")
     sentence = " ".join(text.split("\n\n")[0].split())
     sentence = re.split(r"(?<=[a-z)`])\. (?=[A-Z`])", sentence)[0].rstrip(".").replace("``", "").replace("`", "")
-    acronym = len(sentence) > 1 and sentence[1].isupper() or sentence.split()[0].rstrip(",:") in _NAMES
+    acronym = (len(sentence) > 1 and sentence[1].isupper()) or sentence.split()[0].rstrip(",:") in _NAMES
     return sentence if acronym else sentence[0].lower() + sentence[1:]
 
 
-_NAMES = frozenset("Adam Bahdanau Luong Vaswani Numba NumPy Python Korean".split())
+_NAMES = frozenset("Adam Bahdanau Luong Vaswani NumPy Python Korean".split())
 
 
-def _line(label: str, remark: str) -> list[str]:
-    lines = textwrap.wrap(remark, _WIDTH - _COLUMN - 2, break_long_words=False, break_on_hyphens=False)
-    return [f"{label:<{_COLUMN}}  {lines[0]}", *(" " * (_COLUMN + 2) + line for line in lines[1:])]
+def _line(label: str, text: str, indent: str = "") -> list[str]:
+    width = _WIDTH - _COLUMN - len(indent)
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return [f"{label if not number else '':<{_COLUMN}}{indent}{line}" for number, line in enumerate(lines)]
 
 
 if __name__ == "__main__":

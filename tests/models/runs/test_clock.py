@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from tinygrad_attn_models.runs.clock import Clock
 
 

@@ -7,8 +7,8 @@ import tomllib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tinygrad_attn_models.build import build_model
+from tinygrad_attn_models.data import TOKENIZERS
 from tinygrad_attn_models.runs.config import (
     CONFIGS,
     Config,
@@ -19,7 +19,6 @@ from tinygrad_attn_models.runs.config import (
     find_config,
     load_config,
 )
-from tinygrad_attn_models.data import TOKENIZERS
 from tinygrad_attn_models.training.optimizer import make_schedule
 
 

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-
-from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.data import load_text, train_tokenizers
+from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import BEST, LAST, Run, RunError, versions
+
 from tinygrad_attn import Tensor
 from tinygrad_attn.serialize import load_file, save_file
 

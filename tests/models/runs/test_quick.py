@@ -1,10 +1,9 @@
 """The quick settings: what they win over, what wins over them, and the warm-up."""
 
 import pytest
-
 from tinygrad_attn_models.runs.config import find_config, load_config
-from tinygrad_attn_models.training.optimizer import make_schedule
 from tinygrad_attn_models.runs.quick import QUICK, load_quick_config
+from tinygrad_attn_models.training.optimizer import make_schedule
 
 
 def test_the_file_gives_way_and_the_command_line_does_not(tmp_path):
