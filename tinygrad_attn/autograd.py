@@ -18,7 +18,7 @@ from tinygrad_attn.modes import modes, set_grad_enabled
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.shape import clone
 from tinygrad_attn.pullback import as_tensors, pull_back
-from tinygrad_attn.tensor import Node, Place, Tensor
+from tinygrad_attn.tensor import Edge, Node, Tensor
 
 __all__ = ["backward", "grad"]
 
@@ -81,11 +81,11 @@ def grad(
         if not target._requires_grad:
             raise RuntimeError(f"grad: input {position} of shape {target.shape} does not require a gradient")
     results, seeds = _seeds(outputs, grad_outputs, create_graph)
-    places = [_place(target) for target in targets]
-    table = _run(results, seeds, places, create_graph if retain_graph is None else retain_graph, create_graph)
+    wanted = [target.origin or target for target in targets]
+    found = _run(results, seeds, wanted, create_graph if retain_graph is None else retain_graph, create_graph)
     gradients: list[Tensor | None] = []
-    for position, place in enumerate(places):
-        gradient = table.get(place)
+    for position, edge in enumerate(wanted):
+        gradient = found.get(edge)
         if gradient is None and not allow_unused:
             raise RuntimeError(
                 f"grad: input {position} of shape {targets[position].shape} was not used to make the outputs; "
@@ -93,10 +93,6 @@ def grad(
             )
         gradients.append(gradient)
     return tuple(gradients)
-
-
-def _place(tensor: Tensor) -> Place:
-    return tensor.origin or tensor
 
 
 def _seeds(tensors: Any, gradients: Any, create_graph: bool) -> tuple[tuple[Tensor, ...], list[Any]]:
@@ -140,54 +136,54 @@ def _check(what: str, gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any
 
 
 class _Table:
-    """The gradients on their way: what has arrived at each place, summed, and which nodes have something to pass on."""
+    """The gradients on their way: the sum of what has arrived along each edge, and the nodes that are to pass it on."""
 
     def __init__(self) -> None:
-        self.values: dict[Place, Any] = {}
-        # Places whose array this table made or was handed for good, and so may add to in place.
-        self.owned: set[Place] = set()
+        self.values: dict[Edge, Any] = {}
+        # Edges whose array this table owns, and so may add to in place.
+        self.owned: set[Edge] = set()
         self.heap: list[tuple[int, Node]] = []
         self.queued: set[Node] = set()
 
-    def send(self, place: Place, gradient: Any, fresh: bool) -> None:
-        """Add ``gradient`` to what has arrived at ``place``; ``fresh`` says that nobody else holds its memory."""
+    def send(self, edge: Edge, gradient: Any, fresh: bool) -> None:
+        """Add ``gradient`` to what has arrived along ``edge``; ``fresh`` says that nobody else holds its memory."""
         values = self.values
-        present = values.get(place)
+        present = values.get(edge)
         if present is None:
-            values[place] = gradient
+            values[edge] = gradient
             if fresh:
-                self.owned.add(place)
-            if type(place) is Node:
-                heapq.heappush(self.heap, (-place.number, place))
-            elif type(place) is tuple:
-                node = place[0]
+                self.owned.add(edge)
+            if type(edge) is Node:
+                heapq.heappush(self.heap, (-edge.number, edge))
+            elif type(edge) is tuple:
+                node = edge[0]
                 # Another output of the node may have queued it already.
                 if node not in self.queued:
                     self.queued.add(node)
                     heapq.heappush(self.heap, (-node.number, node))
         elif isinstance(gradient, Tensor):
-            values[place] = add(present, gradient)
-        elif place in self.owned:
+            values[edge] = add(present, gradient)
+        elif edge in self.owned:
             np.add(present, gradient, out=present)
         elif fresh:
-            values[place] = np.add(present, gradient, out=gradient)
-            self.owned.add(place)
+            values[edge] = np.add(present, gradient, out=gradient)
+            self.owned.add(edge)
         else:
-            values[place] = np.asarray(present + gradient)
-            self.owned.add(place)
+            values[edge] = np.asarray(present + gradient)
+            self.owned.add(edge)
 
 
 def _run(
-    outputs: Sequence[Tensor], seeds: list[Any], targets: list[Place] | None, retain: bool, create_graph: bool
-) -> dict[Place, Tensor]:
+    outputs: Sequence[Tensor], seeds: list[Any], targets: list[Edge] | None, retain: bool, create_graph: bool
+) -> dict[Edge, Tensor]:
     """Walk the graph. With ``targets`` return their gradients, and leave the leaves alone."""
     table = _Table()
     wanted = None if targets is None else _Wanted(outputs, targets)
-    results: dict[Place, Tensor] = {}
+    results: dict[Edge, Tensor] = {}
     observers = modes.observers
     with set_grad_enabled(create_graph), np.errstate(all="ignore"):
         for output, seed in zip(outputs, seeds, strict=True):
-            table.send(_place(output), seed, False)
+            table.send(output.origin or output, seed, False)
         while table.heap:
             node = heapq.heappop(table.heap)[1]
             edges = node.edges
@@ -215,27 +211,27 @@ def _run(
                     )
             if not retain:
                 node.release()
-        for place, gradient in table.values.items():
-            if isinstance(place, Tensor):
-                owned = place in table.owned
-                if place.hooks:
+        for edge, gradient in table.values.items():
+            if isinstance(edge, Tensor):
+                owned = edge in table.owned
+                if edge.hooks:
                     # What a hook was shown, or returned, may be somebody's.
-                    gradient, owned = _call_hooks(place.hooks, gradient), False
+                    gradient, owned = _call_hooks(edge.hooks, gradient), False
                 if wanted is None:
-                    _accumulate(place, gradient, owned)
+                    _accumulate(edge, gradient, owned)
                 else:
-                    results[place] = _given_away(gradient, owned)
+                    results[edge] = _given_away(gradient, owned)
     return results
 
 
-def _arrived(node: Node, table: _Table, wanted: _Wanted | None, results: dict[Place, Tensor]) -> Any:
+def _arrived(node: Node, table: _Table, wanted: _Wanted | None, results: dict[Edge, Tensor]) -> Any:
     """Take the complete gradient of a node from the table: through its hooks, to those who asked for it, and as it
     goes on."""
     gradients: list[Any] = []
     single = node.op.outputs == 1
     for index in range(len(node.outputs)):
-        place: Place = node if single else (node, index)
-        gradient = table.values.pop(place, None)
+        edge: Edge = node if single else (node, index)
+        gradient = table.values.pop(edge, None)
         if gradient is not None:
             if node.watch is not None and index in node.watch:
                 watch = node.watch[index]
@@ -243,8 +239,8 @@ def _arrived(node: Node, table: _Table, wanted: _Wanted | None, results: dict[Pl
                 retaining = watch.retained() if watch.retained is not None else None
                 if retaining is not None:
                     _accumulate(retaining, gradient, False)
-            if wanted is not None and place in wanted.targets:
-                results[place] = _given_away(gradient, False)
+            if wanted is not None and edge in wanted.targets:
+                results[edge] = _given_away(gradient, False)
         gradients.append(gradient)
     return gradients[0] if single else tuple(gradients)
 
@@ -252,10 +248,10 @@ def _arrived(node: Node, table: _Table, wanted: _Wanted | None, results: dict[Pl
 class _Wanted:
     """What a call of `grad` is after: its targets, and the nodes through which a gradient must pass to reach one."""
 
-    def __init__(self, outputs: Sequence[Tensor], targets: list[Place]) -> None:
+    def __init__(self, outputs: Sequence[Tensor], targets: list[Edge]) -> None:
         self.targets = set(targets)
         # No node older than the oldest target can lead to one; a leaf may be used by any node.
-        oldest = min((-1 if isinstance(place, Tensor) else _node(place).number for place in targets), default=0)
+        oldest = min((-1 if isinstance(edge, Tensor) else _node(edge).number for edge in targets), default=0)
         seen: dict[int, Node] = {}
         stack = [output.node for output in outputs if output.node is not None]
         while stack:
@@ -268,15 +264,15 @@ class _Wanted:
             if any(self.leads(edge) for edge in seen[number].edges):
                 self.leading.add(seen[number])
 
-    def leads(self, edge: Place | None) -> bool:
+    def leads(self, edge: Edge | None) -> bool:
         """Whether a gradient along ``edge`` reaches a target."""
         if edge is None or edge in self.targets:
             return edge is not None
         return not isinstance(edge, Tensor) and _node(edge) in self.leading
 
 
-def _node(place: Node | tuple[Node, int]) -> Node:
-    return place[0] if type(place) is tuple else place  # type: ignore[return-value]
+def _node(edge: Node | tuple[Node, int]) -> Node:
+    return edge[0] if type(edge) is tuple else edge  # type: ignore[return-value]
 
 
 def _call_hooks(hooks: list[Any], gradient: Any) -> Any:

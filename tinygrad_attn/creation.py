@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.dtypes import check_dtype, default_dtype
 from tinygrad_attn.random import generator
-from tinygrad_attn.tensor import Tensor, as_array, check_dtype, default_dtype, tensor
+from tinygrad_attn.tensor import Tensor, as_array, tensor
 
 __all__ = [
     "arange", "empty", "eye", "from_numpy", "full", "full_like", "linspace", "ones", "ones_like", "rand", "randint",
@@ -25,7 +26,7 @@ def _shape(sizes: tuple[Any, ...], name: str) -> tuple[int, ...]:
     return tuple(int(size) for size in given)
 
 
-def _kind(dtype: Any, otherwise: Any = default_dtype) -> np.dtype[Any]:
+def _dtype(dtype: Any, otherwise: Any = default_dtype) -> np.dtype[Any]:
     """The dtype asked for, or ``otherwise``."""
     return check_dtype(otherwise if dtype is None else dtype)
 
@@ -38,38 +39,38 @@ def _leaf(array: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:
 
 def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros, float32 unless ``dtype`` says otherwise. Sizes come as integers or as one sequence."""
-    return _leaf(np.zeros(_shape(size, "zeros"), _kind(dtype)), requires_grad)
+    return _leaf(np.zeros(_shape(size, "zeros"), _dtype(dtype)), requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones, float32 unless ``dtype`` says otherwise. Sizes come as integers or as one sequence."""
-    return _leaf(np.ones(_shape(size, "ones"), _kind(dtype)), requires_grad)
+    return _leaf(np.ones(_shape(size, "ones"), _dtype(dtype)), requires_grad)
 
 
 def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Whatever the memory holds, float32 unless ``dtype`` says otherwise: for those who fill it at once."""
-    return _leaf(np.empty(_shape(size, "empty"), _kind(dtype)), requires_grad)
+    return _leaf(np.empty(_shape(size, "empty"), _dtype(dtype)), requires_grad)
 
 
 def full(size: Sequence[int], fill_value: float | int | bool, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """``fill_value`` everywhere; its kind decides the dtype (float32, int64 or bool) unless ``dtype`` does."""
-    kind = default_dtype if isinstance(fill_value, float) else np.dtype(type(fill_value))
-    return _leaf(np.full(_shape((size,), "full"), fill_value, _kind(dtype, kind)), requires_grad)
+    implied = default_dtype if isinstance(fill_value, float) else np.dtype(type(fill_value))
+    return _leaf(np.full(_shape((size,), "full"), fill_value, _dtype(dtype, implied)), requires_grad)
 
 
 def zeros_like(input: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros in the shape and dtype of ``input``."""
-    return _leaf(np.zeros(input.shape, _kind(dtype, input.dtype)), requires_grad)
+    return _leaf(np.zeros(input.shape, _dtype(dtype, input.dtype)), requires_grad)
 
 
 def ones_like(input: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones in the shape and dtype of ``input``."""
-    return _leaf(np.ones(input.shape, _kind(dtype, input.dtype)), requires_grad)
+    return _leaf(np.ones(input.shape, _dtype(dtype, input.dtype)), requires_grad)
 
 
 def full_like(input: Tensor, fill_value: float | int | bool, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """``fill_value`` everywhere, in the shape and dtype of ``input``."""
-    return _leaf(np.full(input.shape, fill_value, _kind(dtype, input.dtype)), requires_grad)
+    return _leaf(np.full(input.shape, fill_value, _dtype(dtype, input.dtype)), requires_grad)
 
 
 def arange(
@@ -87,7 +88,7 @@ def arange(
         raise ValueError(f"arange: step {step} does not lead from {first} to {last}")
     whole = all(isinstance(number, (int, np.integer)) for number in (first, last, step))
     return _leaf(
-        np.arange(first, last, step).astype(_kind(dtype, np.int64 if whole else default_dtype)),
+        np.arange(first, last, step).astype(_dtype(dtype, np.int64 if whole else default_dtype)),
         requires_grad,
     )
 
@@ -95,13 +96,13 @@ def arange(
 def linspace(start: float, end: float, steps: int, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """``steps`` numbers, evenly spaced, from ``start`` to ``end``, both included."""
     (steps,) = _shape((steps,), "linspace")
-    return _leaf(np.linspace(start, end, steps, dtype=_kind(dtype)), requires_grad)
+    return _leaf(np.linspace(start, end, steps, dtype=_dtype(dtype)), requires_grad)
 
 
 def eye(n: int, m: int | None = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """An (n, m) matrix with ones on the diagonal; m is n if left out."""
     n, m = _shape((n, n if m is None else m), "eye")
-    return _leaf(np.eye(n, m, dtype=_kind(dtype)), requires_grad)
+    return _leaf(np.eye(n, m, dtype=_dtype(dtype)), requires_grad)
 
 
 def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
@@ -117,14 +118,14 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
 
 def randn(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Normal numbers of mean 0 and variance 1 from the package's generator (see `manual_seed`)."""
-    kind: Any = _kind(dtype)
-    return _leaf(np.asarray(generator().standard_normal(_shape(size, "randn"), kind), kind), requires_grad)
+    chosen: Any = _dtype(dtype)
+    return _leaf(np.asarray(generator().standard_normal(_shape(size, "randn"), chosen), chosen), requires_grad)
 
 
 def rand(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Uniform numbers in [0, 1) from the package's generator."""
-    kind: Any = _kind(dtype)
-    return _leaf(np.asarray(generator().random(_shape(size, "rand"), kind), kind), requires_grad)
+    chosen: Any = _dtype(dtype)
+    return _leaf(np.asarray(generator().random(_shape(size, "rand"), chosen), chosen), requires_grad)
 
 
 def randint(low: int, high: int, size: Sequence[int]) -> Tensor:

@@ -1,5 +1,5 @@
-"""Which dtype a mixture gets: PyTorch's rules, where a Python number never changes a dtype and no int makes a
-float64."""
+"""The dtypes that a tensor may have, and which one a mixture gets: PyTorch's rules, where a Python number never changes
+a dtype and no integer makes a float64."""
 
 from __future__ import annotations
 
@@ -8,37 +8,50 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.tensor import Tensor, default_dtype
+__all__ = ["category", "check_dtype", "default_dtype", "promote"]
 
-__all__ = ["promote"]
+default_dtype = np.dtype(np.float32)
+_SUPPORTED = frozenset("?bhilqBHILQfd")
+_CATEGORIES = {"b": 0, "i": 1, "u": 1, "f": 2}
 
-_RANK = {"b": 0, "i": 1, "u": 1, "f": 2}
+
+def check_dtype(dtype: Any) -> np.dtype[Any]:
+    """``dtype`` as a NumPy dtype.
+
+    Raises:
+        TypeError: it is not bool, an integer type, float32 or float64.
+    """
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"{dtype!r} is not a dtype; use bool, an integer type, float32 or float64") from None
+    if found.char not in _SUPPORTED:
+        raise TypeError(f"dtype {found} is not supported; use bool, an integer type, float32 or float64")
+    return found
 
 
-def _rank(dtype: np.dtype[Any] | None) -> int:
-    """Bool below integers below floats; -1 for nothing at all."""
-    if dtype is None:
-        return -1
-    return 0 if dtype == np.bool_ else _RANK[dtype.kind]
+def category(dtype: np.dtype[Any] | None) -> int:
+    """The order of promotion between kinds: bool 0, integers 1, floats 2; -1 for no dtype at all."""
+    return -1 if dtype is None else _CATEGORIES[dtype.kind]
 
 
 def _wider(a: np.dtype[Any] | None, b: np.dtype[Any]) -> np.dtype[Any]:
-    if a is None or _rank(b) > _rank(a):
+    if a is None or category(b) > category(a):
         return b
-    return a if _rank(a) > _rank(b) else np.promote_types(a, b)
+    return a if category(a) > category(b) else np.promote_types(a, b)
 
 
 def promote(values: Iterable[Any], floating: bool = False) -> np.dtype[Any] | None:
-    """The common dtype of tensors and Python numbers.
+    """The common dtype of tensors or arrays and Python numbers; None if there are none.
 
-    Tensors with axes decide; a 0-d tensor, and after it a number, counts only where its kind (bool, integer, float) is
-    higher. ``floating`` turns bool and integers to the default float. None if there is no value.
+    Values with axes decide; a 0-d one, and after it a number, counts only where its category (bool, integer, float) is
+    higher. ``floating`` turns bool and integers to the default float.
     """
     axes: np.dtype[Any] | None = None
     scalars: np.dtype[Any] | None = None
     numbers: np.dtype[Any] | None = None
     for value in values:
-        if isinstance(value, Tensor):
+        if hasattr(value, "dtype"):
             if value.ndim:
                 axes = _wider(axes, value.dtype)
             else:
@@ -47,6 +60,6 @@ def promote(values: Iterable[Any], floating: bool = False) -> np.dtype[Any] | No
             numbers = _wider(numbers, default_dtype if isinstance(value, float) else np.dtype(type(value)))
     common = axes
     for weaker in (scalars, numbers):
-        if _rank(weaker) > _rank(common):
+        if category(weaker) > category(common):
             common = weaker
-    return default_dtype if floating and common is not None and _rank(common) < 2 else common
+    return default_dtype if floating and common is not None and category(common) < 2 else common

@@ -29,24 +29,23 @@ checks shapes.
 
 from __future__ import annotations
 
-import inspect
 import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.dtypes import promote
+from tinygrad_attn.dtypes import check_dtype, promote
 from tinygrad_attn.modes import modes
-from tinygrad_attn.rule import GRADIENT_ALONE, SPECIAL, Arguments, Plan, Rule, Source, parameter_names
+from tinygrad_attn.rule import Differentiable, Plan, Rule
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
-from tinygrad_attn.tensor import Node, Place, Tensor, as_array, check_dtype, share
+from tinygrad_attn.tensor import Node, Tensor, as_array, gradient_edge, share
 
 __all__ = ["Op", "Rule", "cast", "op", "registered_ops"]
 
 _REGISTRY: dict[str, Op] = {}
 _NUMBERS = (float, int, bool)
-_NOTHING: dict[str, Any] = {}  # saved by all the nodes that save nothing
+_NO_SAVED: dict[str, Any] = {}  # shared by all nodes whose rules need no more than operands and options
 
 
 def registered_ops() -> dict[str, Op]:
@@ -54,15 +53,13 @@ def registered_ops() -> dict[str, Op]:
     return dict(_REGISTRY)
 
 
-class Op:
+class Op(Differentiable):
     """A differentiable function of tensors, made by `op` and completed by `Op.vjp`.
 
     Attributes:
-        name: the forward's name.
         formula: the forward as LaTeX.
-        operands: names of the operands; the last stands for any number of them if ``variadic``.
-        rules: the `Rule` of each differentiable operand, by name.
-        reference: the same maths in primitives, for an op that is a composition.
+        forward: the function on arrays.
+        floating: whether integer and bool operands become the default float first.
         samples: draws valid operands and options for `tinygrad_attn.check.check_op`.
         errors: calls that must raise, with what they raise.
     """
@@ -77,7 +74,7 @@ class Op:
         saves: Sequence[str],
         floating: bool,
     ) -> None:
-        self.name = forward.__name__.strip("_")
+        super().__init__(forward.__name__.strip("_"), forward, outputs, saves)
         self.__doc__ = forward.__doc__
         self.__name__ = self.name
         self.__module__ = forward.__module__
@@ -86,18 +83,9 @@ class Op:
         self.formula = formula
         self.samples = samples
         self.errors = tuple(errors)
-        self.outputs = outputs
-        self.saves = tuple(saves)
         self.floating = floating
-        self.rules: dict[str, Rule] = {}
-        self.reference: Callable[..., Any] | None = None
-        self.joint_kernel: Callable[..., Any] | None = None
-        self.joint_names: tuple[str, ...] = ()
-        self.joint_arguments: Arguments = ()
-        self.operands, self.optional, self.variadic, self.defaults = _split(forward)
         self._plain = (*_NUMBERS, type(None)) if self.optional else _NUMBERS
         self._simple = outputs == 1 and not self.saves
-        self._plans: dict[int, Plan] = {}
 
     def __repr__(self) -> str:
         return f"<op {self.name}: {self.formula}>"
@@ -108,85 +96,6 @@ class Op:
     def __deepcopy__(self, memo: Any) -> Op:
         """The op itself, as for a function: a module that holds one may be copied."""
         return self
-
-    def operand_name(self, position: int) -> str:
-        """The name of the operand at ``position``; all of ``*operands`` share one."""
-        return self.operands[0] if self.variadic else self.operands[position]
-
-    def arguments_of(self, names: Sequence[str]) -> Arguments:
-        """Where to find what the parameters of a rule or kernel name.
-
-        Raises:
-            ValueError: a parameter names nothing that the op has.
-        """
-        arguments: list[tuple[Source, Any]] = []
-        for name in names:
-            if name in self.operands:
-                arguments.append(
-                    (Source.OPERANDS, name) if self.variadic else (Source.OPERAND, self.operands.index(name))
-                )
-            elif name in self.defaults:
-                arguments.append((Source.OPTION, name))
-            elif name in self.saves:
-                arguments.append((Source.SAVED, name))
-            elif name in SPECIAL:
-                arguments.append((SPECIAL[name], name))
-            else:
-                known = ", ".join([*self.operands, *self.defaults, *self.saves, *SPECIAL])
-                raise ValueError(f"{self.name}: a rule's argument {name!r} is none of {known}")
-        found = tuple(arguments)
-        return GRADIENT_ALONE if found == GRADIENT_ALONE else found
-
-    # -- what is said of it --------------------------------------------------------------------------------------------
-
-    def vjp(
-        self,
-        operand: str,
-        formula: str,
-        rule: Callable[..., Any] | None = None,
-        kernel: Callable[..., Any] | bool | None = None,
-    ) -> None:
-        """Declare the gradient that reaches ``operand``: the vector-Jacobian product of the op.
-
-        Args:
-            operand: the operand's name in the forward.
-            formula: the rule as LaTeX; ``\\bar z`` is the output's gradient.
-            rule: an expression over tensors (see the module's docstring). It may keep the output's broadcast shape: the
-                engine sums it to the operand's. Left out by ops that have a `reference`.
-            kernel: the same on arrays, taken when nobody asks for a differentiable gradient; True where the rule is
-                made of operators alone and so serves arrays as it stands. It returns a new array, or ``g`` or a view of
-                ``g``.
-
-        Raises:
-            ValueError: no such operand, or a rule argument that names nothing the op has.
-        """
-        if operand not in self.operands:
-            raise ValueError(f"{self.name}.vjp: no operand {operand!r}; the operands are {', '.join(self.operands)}")
-        array_rule = rule if kernel is True else (kernel or None)
-        made = Rule(self, formula, rule, array_rule if callable(array_rule) else None)
-        self.rules[operand] = made
-        self._plans.clear()
-
-    def kernel(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Declare, as a decorator, one kernel on arrays that gives the gradients of all operands at once.
-
-        It takes what it names, as a rule does, and also the arrays in ``saves`` and ``needs`` (a bool for each
-        operand). It returns a tuple with an array, or None, for each operand.
-        """
-        self.joint_kernel, self.joint_names = function, parameter_names(function)
-        self.joint_arguments = self.arguments_of(self.joint_names)
-        self._plans.clear()
-        return function
-
-    def composed_of(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Declare, as a decorator, the op's reference: the same function of tensors written in primitives.
-
-        It documents the op, runs inside ``unfused()``, gives the derivatives of any order, and is what tests hold the
-        kernels to.
-        """
-        self.reference = function
-        self._plans.clear()
-        return function
 
     # -- the call ------------------------------------------------------------------------------------------------------
 
@@ -219,7 +128,7 @@ class Op:
         if not plain or dtype is None or dtype.kind != "f":
             operands = self._prepare(operands)
             arrays = [operand.array if isinstance(operand, Tensor) else operand for operand in operands]
-            edges = [_place(operand) for operand in operands]
+            edges = [gradient_edge(operand) if isinstance(operand, Tensor) else None for operand in operands]
         if self.reference is not None and modes.unfused:
             return self.reference(*operands, **{**self.defaults, **options})
         try:
@@ -250,7 +159,7 @@ class Op:
             else:
                 kept = operands if plan.keeps_all else plan.kept(operands)
                 versions = tuple([getattr(o, "version", 0) for o in kept]) if written else None
-                saved = self._saved(plan, operands, outputs, extra) if plan.saves else _NOTHING
+                saved = self._saved(plan, operands, outputs, extra) if plan.saves else _NO_SAVED
                 node = Node(plan, edges, kept, versions, saved, options)
                 for index, output in enumerate(outputs):
                     array = output.array
@@ -360,36 +269,12 @@ def broadcast_clash(shapes: dict[str, tuple[int, ...]]) -> str | None:
     return None
 
 
-def _place(operand: Any) -> Place | None:
-    """Where the gradient of an operand goes, None if it needs none."""
-    return (operand.origin or operand) if isinstance(operand, Tensor) and operand._requires_grad else None
-
-
 def _share_if_view(output: Tensor, operands: tuple[Any, ...]) -> None:
     """Let an output that is a view share its operand's storage, so that both see writes in place."""
     for operand in operands:
         if isinstance(operand, Tensor) and np.may_share_memory(operand.array, output.array):
             share(operand, output)
             return
-
-
-def _split(forward: Callable[..., Any]) -> tuple[tuple[str, ...], frozenset[str], bool, dict[str, Any]]:
-    """Names of operands, those that may be left out, whether they are ``*variadic``, and the options with their
-    defaults."""
-    parameters = list(inspect.signature(forward).parameters.values())
-    slashed = any(p.kind is p.POSITIONAL_ONLY for p in parameters)
-    operands, options, variadic = [], {}, False
-    for p in parameters:
-        if p.kind is p.VAR_POSITIONAL:
-            operands, variadic = [p.name], True
-        elif p.kind is p.POSITIONAL_ONLY or (
-            p.kind is p.POSITIONAL_OR_KEYWORD and not slashed and p.default is p.empty
-        ):
-            operands.append(p.name)
-        else:
-            options[p.name] = None if p.default is p.empty else p.default
-    optional = frozenset(p.name for p in parameters if p.name in operands and p.default is None)
-    return tuple(operands), optional, variadic, options
 
 
 def op(

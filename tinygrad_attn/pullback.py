@@ -15,7 +15,7 @@ from tinygrad_attn.modes import set_grad_enabled
 from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.rule import GRADIENT_ALONE, Arguments, Source
-from tinygrad_attn.tensor import Node, Place, Storage, Tensor
+from tinygrad_attn.tensor import Edge, Node, Storage, Tensor
 
 __all__ = ["as_tensors", "pull_back"]
 
@@ -25,7 +25,7 @@ SAVED, OPTION, POSITION, NEEDS = Source.SAVED, Source.OPTION, Source.POSITION, S
 
 
 def pull_back(
-    node: Node, gradient: Any, edges: Sequence[Place | None], create_graph: bool, grad: Callable[..., Any]
+    node: Node, gradient: Any, edges: Sequence[Edge | None], create_graph: bool, grad: Callable[..., Any]
 ) -> list[Any]:
     """The gradient that reaches each operand with an edge.
 
@@ -59,7 +59,7 @@ def pull_back(
                 if arguments is GRADIENT_ALONE
                 else kernel(*_values(node, arguments, gradient, True, position))
             )
-            shape, dtype = edge.outputs[0] if type(edge) is Node else _kind(edge)
+            shape, dtype = edge.outputs[0] if type(edge) is Node else _expected(edge)
             if type(result) is not np.ndarray or result.shape != shape or result.dtype != dtype:
                 result = _fit(node, position, result, edge)
             results[position] = result
@@ -177,18 +177,18 @@ def _changed(node: Node, name: str, shape: tuple[int, ...], version: int, storag
     )
 
 
-def _kind(place: Place | None) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """The shape and dtype of the tensor whose gradient goes to ``place``."""
-    if isinstance(place, Tensor):
-        return place.array.shape, place.array.dtype
-    if type(place) is tuple:
-        return place[0].outputs[place[1]]
-    return place.outputs[0]  # type: ignore[union-attr]
+def _expected(edge: Edge | None) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and dtype of a gradient along ``edge``."""
+    if isinstance(edge, Tensor):
+        return edge.array.shape, edge.array.dtype
+    if type(edge) is tuple:
+        return edge[0].outputs[edge[1]]
+    return edge.outputs[0]  # type: ignore[union-attr]
 
 
-def _fit(node: Node, position: int, gradient: Any, edge: Place | None) -> Any:
+def _fit(node: Node, position: int, gradient: Any, edge: Edge | None) -> Any:
     """Sum the axes away along which the operand was broadcast, and check the rest."""
-    shape, dtype = _kind(edge)
+    shape, dtype = _expected(edge)
     if gradient.shape != shape:
         gradient = _sum_to(gradient, shape, node)
     if not isinstance(gradient, (np.ndarray, Tensor)):

@@ -1,17 +1,15 @@
-"""The derivatives of an op: the rule of each operand, where its arguments come from, and the plan of a call."""
+"""What an op declares of its derivative: the rule of each operand, where a rule's arguments come from, and the plan of
+a call."""
 
 from __future__ import annotations
 
 import enum
 import inspect
 import types
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    from tinygrad_attn.op import Op
-
-__all__ = ["GRADIENT_ALONE", "SPECIAL", "Arguments", "Plan", "Rule", "Source", "parameter_names"]
+__all__ = ["GRADIENT_ALONE", "SPECIAL", "Arguments", "Differentiable", "Plan", "Rule", "Source"]
 
 
 class Source(enum.Enum):
@@ -44,6 +42,111 @@ Arguments: TypeAlias = "tuple[tuple[Source, Any], ...]"
 GRADIENT_ALONE: Arguments = ((Source.GRADIENT, "g"),)
 
 
+class Differentiable:
+    """What backward knows of an op: its operands and options by name, and the derivative declared for each operand.
+
+    Attributes:
+        name: the forward's name.
+        operands: names of the operands; the last stands for any number of them if ``variadic``.
+        optional: the operands that may be left out.
+        defaults: the options with their defaults.
+        outputs: how many outputs it has, None for a tuple of any length.
+        saves: names of further arrays that the forward returns behind its outputs, kept for the kernels of backward.
+        rules: the `Rule` of each differentiable operand, by name.
+        reference: the same maths in primitives, for an op that is a composition.
+        joint_kernel: one kernel for the gradients of all operands.
+    """
+
+    def __init__(self, name: str, forward: Callable[..., Any], outputs: int | None, saves: Sequence[str]) -> None:
+        self.name = name
+        self.operands, self.optional, self.variadic, self.defaults = _split_parameters(forward)
+        self.outputs = outputs
+        self.saves = tuple(saves)
+        self.rules: dict[str, Rule] = {}
+        self.reference: Callable[..., Any] | None = None
+        self.joint_kernel: Callable[..., Any] | None = None
+        self.joint_names: tuple[str, ...] = ()
+        self.joint_arguments: Arguments = ()
+        self._plans: dict[int, Plan] = {}
+
+    def operand_name(self, position: int) -> str:
+        """The name of the operand at ``position``; all of ``*operands`` share one."""
+        return self.operands[0] if self.variadic else self.operands[position]
+
+    def arguments_of(self, names: Sequence[str]) -> Arguments:
+        """Where to find what the parameters of a rule or kernel name.
+
+        Raises:
+            ValueError: a parameter names nothing that the op has.
+        """
+        arguments: list[tuple[Source, Any]] = []
+        for name in names:
+            if name in self.operands:
+                arguments.append(
+                    (Source.OPERANDS, name) if self.variadic else (Source.OPERAND, self.operands.index(name))
+                )
+            elif name in self.defaults:
+                arguments.append((Source.OPTION, name))
+            elif name in self.saves:
+                arguments.append((Source.SAVED, name))
+            elif name in SPECIAL:
+                arguments.append((SPECIAL[name], name))
+            else:
+                known = ", ".join([*self.operands, *self.defaults, *self.saves, *SPECIAL])
+                raise ValueError(f"{self.name}: a rule's argument {name!r} is none of {known}")
+        found = tuple(arguments)
+        return GRADIENT_ALONE if found == GRADIENT_ALONE else found
+
+    def vjp(
+        self,
+        operand: str,
+        formula: str,
+        rule: Callable[..., Any] | None = None,
+        kernel: Callable[..., Any] | bool | None = None,
+    ) -> None:
+        """Declare the gradient that reaches ``operand``: the vector-Jacobian product of the op.
+
+        Args:
+            operand: the operand's name in the forward.
+            formula: the rule as LaTeX; ``\\bar z`` is the output's gradient.
+            rule: an expression over tensors (see `tinygrad_attn.op`). It may keep the output's broadcast shape: the
+                engine sums it to the operand's. Left out by ops that have a `reference`.
+            kernel: the same on arrays, taken when nobody asks for a differentiable gradient; True where the rule is
+                made of operators alone and so serves arrays as it stands. It returns a new array, or ``g`` or a view of
+                ``g``.
+
+        Raises:
+            ValueError: no such operand, or a rule argument that names nothing the op has.
+        """
+        if operand not in self.operands:
+            raise ValueError(f"{self.name}.vjp: no operand {operand!r}; the operands are {', '.join(self.operands)}")
+        array_rule = rule if kernel is True else (kernel or None)
+        made = Rule(self, formula, rule, array_rule if callable(array_rule) else None)
+        self.rules[operand] = made
+        self._plans.clear()
+
+    def kernel(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare, as a decorator, one kernel on arrays that gives the gradients of all operands at once.
+
+        It takes what it names, as a rule does, and also the arrays in ``saves`` and ``needs`` (a bool for each
+        operand). It returns a tuple with an array, or None, for each operand.
+        """
+        self.joint_kernel, self.joint_names = function, _parameter_names(function)
+        self.joint_arguments = self.arguments_of(self.joint_names)
+        self._plans.clear()
+        return function
+
+    def composed_of(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare, as a decorator, the op's reference: the same function of tensors written in primitives.
+
+        It documents the op, runs inside ``unfused()``, gives the derivatives of any order, and is what tests hold the
+        kernels to.
+        """
+        self.reference = function
+        self._plans.clear()
+        return function
+
+
 class Rule:
     """The derivative for one operand: its formula, the expression over tensors, and the kernel on arrays if there is
     one.
@@ -52,13 +155,17 @@ class Rule:
     """
 
     def __init__(
-        self, op: Op, formula: str, function: Callable[..., Any] | None, kernel: Callable[..., Any] | None
+        self,
+        op: Differentiable,
+        formula: str,
+        function: Callable[..., Any] | None,
+        kernel: Callable[..., Any] | None,
     ) -> None:
         self.formula = formula
         self.function = function
         self.kernel = kernel
-        self.names = parameter_names(function)
-        self.kernel_names = parameter_names(kernel)
+        self.names = _parameter_names(function)
+        self.kernel_names = _parameter_names(kernel)
         self.arguments = op.arguments_of(self.names)
         self.kernel_arguments = op.arguments_of(self.kernel_names)
 
@@ -75,7 +182,7 @@ class Plan:
         saves: what else they need, by name.
     """
 
-    def __init__(self, op: Op, mask: int, count: int) -> None:
+    def __init__(self, op: Differentiable, mask: int, count: int) -> None:
         self.op = op
         names = [op.operand_name(position) for position in range(count)]
         needing = [name if mask >> position & 1 else None for position, name in enumerate(names)]
@@ -100,7 +207,7 @@ class Plan:
         return tuple([o if keep else None for o, keep in zip(operands, self.keeps, strict=True)])
 
 
-def parameter_names(function: Callable[..., Any] | None) -> tuple[str, ...]:
+def _parameter_names(function: Callable[..., Any] | None) -> tuple[str, ...]:
     """The parameters' names, without inspect.signature where possible: hundreds of rules are read at import."""
     if function is None:
         return ()
@@ -109,3 +216,22 @@ def parameter_names(function: Callable[..., Any] | None) -> tuple[str, ...]:
         return tuple(inspect.signature(plain).parameters)
     code = plain.__code__
     return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def _split_parameters(forward: Callable[..., Any]) -> tuple[tuple[str, ...], frozenset[str], bool, dict[str, Any]]:
+    """Names of operands, those that may be left out, whether they are ``*variadic``, and the options with their
+    defaults."""
+    parameters = list(inspect.signature(forward).parameters.values())
+    slashed = any(p.kind is p.POSITIONAL_ONLY for p in parameters)
+    operands, options, variadic = [], {}, False
+    for p in parameters:
+        if p.kind is p.VAR_POSITIONAL:
+            operands, variadic = [p.name], True
+        elif p.kind is p.POSITIONAL_ONLY or (
+            p.kind is p.POSITIONAL_OR_KEYWORD and not slashed and p.default is p.empty
+        ):
+            operands.append(p.name)
+        else:
+            options[p.name] = None if p.default is p.empty else p.default
+    optional = frozenset(p.name for p in parameters if p.name in operands and p.default is None)
+    return tuple(operands), optional, variadic, options

@@ -10,29 +10,23 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
 from tinygrad_attn.attached import Attached
-
-if TYPE_CHECKING:
-    from tinygrad_attn.op import Op
-    from tinygrad_attn.rule import Plan
+from tinygrad_attn.dtypes import check_dtype, default_dtype
+from tinygrad_attn.rule import Differentiable, Plan
 
 __all__ = [
-    "HookHandle", "Node", "Place", "Storage", "Tensor", "Watch", "as_array", "check_dtype", "default_dtype", "share",
+    "Edge", "HookHandle", "Node", "Storage", "Tensor", "Watch", "as_array", "default_dtype", "gradient_edge", "share",
     "tensor",
 ]  # fmt: skip
-
-default_dtype = np.dtype(np.float32)
-_SUPPORTED = frozenset("?bhilqBHILQfd")
-
 
 _numbers = itertools.count()
 
 # Where a gradient goes: to a node with one output, to one of several outputs of a node, or to a leaf.
-Place: TypeAlias = "Node | tuple[Node, int] | Tensor"
+Edge: TypeAlias = "Node | tuple[Node, int] | Tensor"
 
 
 class Storage:
@@ -57,7 +51,7 @@ class Node:
 
     Attributes:
         plan: the op that was called and what follows from which of its operands required a gradient.
-        edges: for every operand the `Place` its gradient goes to, or None.
+        edges: for every operand the `Edge` along which its gradient goes, or None.
         operands: the operands that the rules need, by position, None for the others; empty if they need none.
         versions: the version of each of ``operands`` at the time of the call; None if nobody had written to any.
         saved: what else the rules need, by name: the outputs' ``(array, storage, version)`` for ``z``, the rest as it
@@ -74,7 +68,7 @@ class Node:
     def __init__(
         self,
         plan: Plan,
-        edges: Sequence[Place | None],
+        edges: Sequence[Edge | None],
         operands: tuple[Any, ...],
         versions: tuple[int, ...] | None,
         saved: dict[str, Any],
@@ -92,7 +86,7 @@ class Node:
         self.freed = False
 
     @property
-    def op(self) -> Op:
+    def op(self) -> Differentiable:
         """The op that was called."""
         return self.plan.op
 
@@ -404,19 +398,9 @@ class HookHandle:
             self._hooks.remove(self._hook)
 
 
-def check_dtype(dtype: Any) -> np.dtype[Any]:
-    """``dtype`` as a NumPy dtype.
-
-    Raises:
-        TypeError: it is not bool, an integer type, float32 or float64.
-    """
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"{dtype!r} is not a dtype; use bool, an integer type, float32 or float64") from None
-    if found.char not in _SUPPORTED:
-        raise TypeError(f"dtype {found} is not supported; use bool, an integer type, float32 or float64")
-    return found
+def gradient_edge(tensor: Tensor) -> Edge | None:
+    """Where the gradient of a tensor goes; None if it requires none."""
+    return (tensor.origin or tensor) if tensor._requires_grad else None
 
 
 def share(source: Tensor, view: Tensor) -> None:
@@ -445,8 +429,7 @@ def as_array(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
         dtype = default_dtype
     if dtype is not None:
         array = array.astype(check_dtype(dtype), copy=False)
-    if array.dtype.char not in _SUPPORTED:
-        raise TypeError(f"dtype {array.dtype} is not supported; use bool, an integer type, float32 or float64")
+    check_dtype(array.dtype)
     return array
 
 

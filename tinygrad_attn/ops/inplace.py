@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.dtypes import promote
+from tinygrad_attn.dtypes import category, promote
 from tinygrad_attn.modes import modes, no_grad
 from tinygrad_attn.op import Op, cast
 from tinygrad_attn.ops.indexing import index_add, masked_fill, scatter_add
@@ -30,7 +30,6 @@ __all__ = [
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
-_KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}
 
 
 # -- the mechanism -----------------------------------------------------------------------------------------------------
@@ -121,7 +120,7 @@ def _arithmetic(name: str, op: Op, ufunc: Any, x: Tensor, other: Any) -> Tensor:
     if not isinstance(other, (Tensor, int, float)):
         raise TypeError(f"{name}: other must be a tensor, an array or a number, got {type(other).__name__}")
     common = promote([x, other], op.floating)
-    if common is not None and _kind(common) > _kind(x.dtype):
+    if common is not None and category(common) > category(x.dtype):
         raise TypeError(
             f"{name}: the result is {common} and does not fit a tensor of {x.dtype}; use the op that returns another"
         )
@@ -137,11 +136,6 @@ def _arithmetic(name: str, op: Op, ufunc: Any, x: Tensor, other: Any) -> Tensor:
             ufunc(array, other.array if isinstance(other, Tensor) else other, out=array, casting="same_kind")
 
     return write(name, x, (other,), compute, direct)
-
-
-def _kind(dtype: np.dtype[Any]) -> int:
-    """Bool below integers below floats."""
-    return _KINDS[dtype.kind]
 
 
 def _check_broadcasts(name: str, x: Tensor, other: Tensor) -> None:
