@@ -5,11 +5,11 @@ import pytest
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.record.arrays import decoded
 from tinygrad_attn_models.transformer import Transformer
+from views import VIEWS
 
 import tinygrad_attn as ta
 
 LENGTHS = (30, 60)
-VIEWS = ("summary", "steps", "site", "jacobian", "paths", "tape", "check")
 COUNT = "document.querySelectorAll('#app *').length"
 SETTLED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 

@@ -3,9 +3,9 @@
 import pytest
 from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.microscope import microscope
+from views import VIEWS
 
 WIDTH = 420
-VIEWS = ("summary", "steps", "site", "jacobian", "paths", "tape", "check")
 
 
 @pytest.fixture(scope="module", params=["bahdanau", "luong concat local-p feeding", "transformer"])

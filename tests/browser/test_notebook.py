@@ -3,8 +3,7 @@
 import pytest
 from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.microscope import microscope
-
-VIEWS = ("summary", "steps", "site", "jacobian", "paths", "tape", "check")
+from views import VIEWS
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,28 @@ import numpy as np
 import pytest
 from tinygrad_attn_models.bahdanau import Bahdanau
 from tinygrad_attn_models.microscope import microscope
+from tinygrad_attn_models.microscope.page.bundle import VIEWS as FOLDER
 from tinygrad_attn_models.microscope.page.render import render
 from tinygrad_attn_models.microscope.record.arrays import decoded
+from views import VIEWS
 
 import tinygrad_attn as ta
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the browser extra is not installed")
 
-VIEWS = ("summary", "steps", "site", "jacobian", "paths", "tape", "check")
 SOURCE, TARGET = [4, 6, 5, 7], [5, 4, 6]
 HOSTILE = ["</script><script>alert(1)</script>", "<s>", "안녕", "مرحبا"]
+OWN = """
+import { html } from "page/core.js";
+import { data } from "page/data.js";
+import { translator } from "page/i18n.js";
+
+export const order = 3.5;
+export const View = () => html`<p id="own">${t("hello", { name: data.get().source.tokens[2] })}</p>`;
+export const words = { "en": { "title": "Greeting", "hello": "Hello, {name}" }, "ko": { "title": "인사" } };
+
+const t = translator(words);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +98,7 @@ def test_headings_go_down_one_level_at_a_time(page):
 
 def test_text_of_the_user_is_text(page):
     assert HOSTILE[0] in page.locator("#panel").inner_text()
-    assert page.locator("script").count() == 4  # the data, the formulas, the strings, and the page's own
+    assert page.locator("script").count() == 5  # the data, the formulas, the strings, the modules, and their start
     page.keyboard.press("3")
     assert HOSTILE[0] in page.locator("#panel").inner_text()
 
@@ -114,3 +126,17 @@ def test_the_numbers_are_numpys(page, data, tensor, part):
         page.locator("#panel input[type=number]").nth(field).press("Tab")
     shown = page.locator("#checked").inner_text().replace("−", "-")
     assert np.float64(shown) == array[0, row, column]
+
+
+def test_a_view_from_a_file_of_ones_own(visit, data, tmp_path):
+    (tmp_path / "own.js").write_text(OWN, encoding="utf-8")
+    path = tmp_path / "page.html"
+    path.write_text(render(data, views=(FOLDER, tmp_path)), encoding="utf-8")
+    page = visit(path)
+    page.get_by_role("tab", name="Greeting").click()
+    assert page.locator("#own").inner_text() == f"Hello, {HOSTILE[2]}"
+    assert page.get_by_role("tab").nth(3).get_attribute("id") == "tab-own"  # between the third and the fourth
+    page.keyboard.press("4")
+    page.wait_for_selector("#tab-own[aria-selected=true]")
+    page.get_by_role("button", name="한국어").click()
+    assert page.locator("#tab-own").inner_text().endswith("인사")

@@ -1,20 +1,15 @@
 // The page: a header, the tabs, and the view that is chosen.
 
-import { html, render, useLayoutEffect, useRef, useStore } from "./core.js";
-import { data } from "./data.js";
-import { LANGUAGES, language, setLanguage, t, useLanguage } from "./i18n.js";
-import { RunState } from "./live.js";
-import { followLink, select, selection, VIEWS } from "./selection.js";
-import { setTheme, theme } from "./theme.js";
-import { Check } from "./views/check.js";
-import { Jacobian } from "./views/jacobian.js";
-import { Paths } from "./views/paths.js";
-import { Site } from "./views/site.js";
-import { Steps } from "./views/steps.js";
-import { Summary } from "./views/summary.js";
-import { Tape } from "./views/tape.js";
+import { html, render, useLayoutEffect, useRef, useStore } from "page/core.js";
+import { data } from "page/data.js";
+import { LANGUAGES, language, setLanguage, t, useLanguage } from "page/i18n.js";
+import { RunState } from "page/live.js";
+import { followLink, hash, select, selection } from "page/selection.js";
+import { setTheme, theme } from "page/theme.js";
 
-const SHOWN = { summary: Summary, steps: Steps, site: Site, jacobian: Jacobian, paths: Paths, tape: Tape, check: Check };
+let views = []; // in their order: { name, order, words, View }
+
+const named = (name) => views.find((view) => view.name === name) ?? views[0];
 
 let runs = 0; // counts what was loaded, so that a view can tell other numbers from the same
 data.follow(() => { runs += 1; });
@@ -31,10 +26,8 @@ function App() {
       if (event.key === "?") help.current.showModal();
       else if (event.key === "[") select({ step: selection.get().step - 1 });
       else if (event.key === "]") select({ step: selection.get().step + 1 });
-      else if (/^[1-7]$/.test(event.key)) {
-        select({ view: VIEWS[Number(event.key) - 1] });
-        document.getElementById(`tab-${selection.get().view}`).focus();
-      } else return;
+      else if (views[Number(event.key) - 1]) show(views[Number(event.key) - 1]);
+      else return;
       event.preventDefault();
     };
     addEventListener("keydown", onKeyDown);
@@ -44,13 +37,13 @@ function App() {
       removeEventListener("click", followLink);
     };
   }, []);
-  const View = SHOWN[chosen.view];
+  const { name, View } = named(chosen.view);
   document.title = `${t("title")} — ${all.source.text}`;
   return html`
     <a class="skip" href="#panel" onClick=${(event) => { event.preventDefault(); document.getElementById("panel").focus(); }}>${t("skip")}</a>
     <${Header} all=${all} openHelp=${() => help.current.showModal()} />
-    <${Tabs} view=${chosen.view} />
-    <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${chosen.view}`} tabindex="-1"><${View} chosen=${chosen} /></div></main>
+    <${Tabs} view=${name} />
+    <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${name}`} tabindex="-1"><${View} chosen=${chosen} /></div></main>
     <${Help} box=${help} />`;
 }
 
@@ -62,7 +55,7 @@ function Header({ all, openHelp }) {
       <p class="pair-line"><bdi class="source-text">${all.source.text}</bdi> <span aria-hidden="true">→</span> <bdi>${all.target.text}</bdi></p></div>
     <div class="header-right">
       ${all.meta.served && html`<${RunState} />`}
-      <a class=${`chip ${check.ok ? "good" : "bad"}`} href="#view=summary" onClick=${(event) => { event.preventDefault(); select({ view: "summary" }); }}>
+      <a class=${`chip ${check.ok ? "good" : "bad"}`} href=${hash({ view: "summary" })}>
         <span aria-hidden="true">${check.ok ? "✓" : "✗"}</span> ${check.ok ? t("chip.good", { count: (check.recomputed + check.compared).toLocaleString() }) : t("chip.bad", { count: failing.toLocaleString() })}</a>
       <span class="switch" role="group" aria-label=${t("language")}>${LANGUAGES.map((name) => html`<button type="button" key=${name} lang=${name} aria-pressed=${language.get() === name} onClick=${() => setLanguage(name)}>${{ en: "English", ko: "한국어" }[name]}</button>`)}</span>
       <button type="button" id="theme" aria-label=${t(theme.get() === "dark" ? "theme.to_light" : "theme.to_dark")} onClick=${() => setTheme(theme.get() === "dark" ? "light" : "dark")}>${theme.get() === "dark" ? "☀" : "☾"}</button>
@@ -71,34 +64,42 @@ function Header({ all, openHelp }) {
   </header>`;
 }
 
+function show({ name }) {
+  select({ view: name });
+  document.getElementById(`tab-${name}`).focus();
+}
+
 function Tabs({ view }) {
   const onKeyDown = (event) => {
-    const at = VIEWS.indexOf(view);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1 + VIEWS.length, Home: 0, End: VIEWS.length - 1 }[event.key];
+    const at = views.indexOf(named(view));
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1 + views.length, Home: 0, End: views.length - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    const next = VIEWS[to % VIEWS.length];
-    select({ view: next });
-    document.getElementById(`tab-${next}`).focus();
+    show(views[to % views.length]);
   };
   return html`<nav aria-label=${t("views")}><div class="tabs" role="tablist" aria-label=${t("views")} onKeyDown=${onKeyDown}>
-    ${VIEWS.map((name, i) => html`<button type="button" role="tab" key=${name} id=${`tab-${name}`} aria-selected=${name === view} aria-controls=${name === view ? "panel" : undefined}
-      tabindex=${name === view ? 0 : -1} onClick=${() => select({ view: name })}><span class="tab-number" aria-hidden="true">${i + 1}</span> ${t(`view.${name}`)}</button>`)}
+    ${views.map(({ name, words }, i) => html`<button type="button" role="tab" key=${name} id=${`tab-${name}`} aria-selected=${name === view} aria-controls=${name === view ? "panel" : undefined}
+      tabindex=${name === view ? 0 : -1} onClick=${() => select({ view: name })}><span class="tab-number" aria-hidden="true">${i + 1}</span> ${words[language.get()]?.title ?? words.en.title}</button>`)}
   </div></nav>`;
 }
 
-const KEYS = ["1 … 7", "← →", "[ ]", "← ↑ → ↓", "Tab", "Enter", "?"];
+const KEYS = ["← →", "[ ]", "← ↑ → ↓", "Tab", "Enter", "?"];
 
 function Help({ box }) {
   return html`<dialog ref=${box} aria-labelledby="help-title">
     <h2 id="help-title">${t("help.title")}</h2>
     <p>${t("help.lead")}</p>
-    <dl class="keys">${KEYS.map((keys, i) => html`<dt key=${`${i}-keys`}>${keys.split(" ").map((key) => (key === "…" ? " … " : html`<kbd key=${key}>${key}</kbd>`))}</dt><dd key=${i}>${t(`help.${i}`)}</dd>`)}</dl>
+    <dl class="keys">${[`1 … ${Math.min(views.length, 9)}`, ...KEYS].map((keys, i) => html`<dt key=${`${i}-keys`}>${keys.split(" ").map((key) => (key === "…" ? " … " : html`<kbd key=${key}>${key}</kbd>`))}</dt><dd key=${i}>${t(`help.${i}`)}</dd>`)}</dl>
     <h3>${t("help.reading")}</h3>
     <ul>${["signs", "states", "colours", "exact", "through"].map((key) => html`<li key=${key}>${t(`help.${key}`)}</li>`)}</ul>
     <form method="dialog"><button class="primary">${t("help.close")}</button></form>
   </dialog>`;
 }
 
-document.documentElement.lang = language.get();
-render(html`<${App} />`, document.getElementById("app"));
+// Opens the page with the views of these modules, { name: module }: each exports its place in the row of tabs as `order`,
+// its `words` ({ en: { title, … }, ko: … }), and a component `View`.
+export function start(modules) {
+  views = Object.entries(modules).map(([name, module]) => ({ name, ...module })).sort((a, b) => a.order - b.order);
+  document.documentElement.lang = language.get();
+  render(html`<${App} />`, document.getElementById("app"));
+}

@@ -1,10 +1,10 @@
 // Which place of attention, which head, which decoder step: the controls that several views have in common.
 
-import { html } from "./core.js";
-import { data } from "./data.js";
-import { t } from "./i18n.js";
-import { Token } from "./parts.js";
-import { select } from "./selection.js";
+import { html } from "page/core.js";
+import { data } from "page/data.js";
+import { t } from "page/i18n.js";
+import { Token } from "page/parts.js";
+import { select } from "page/selection.js";
 
 export function Controls({ chosen }) {
   const all = data.get();

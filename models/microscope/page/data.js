@@ -1,7 +1,7 @@
-// The microscope's data (models/microscope/schema.py) as objects with the numbers at hand.
+// The microscope's data (models/microscope/record/schema.py) as objects with the numbers at hand.
 
-import { embedded, makeStore } from "./core.js";
-import { language } from "./i18n.js";
+import { embedded, makeStore } from "page/core.js";
+import { language } from "page/i18n.js";
 
 const KINDS = { float64: Float64Array, int64: BigInt64Array, bool: Uint8Array };
 

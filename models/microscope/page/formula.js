@@ -1,7 +1,7 @@
 // Formulas: those that came as MathML, and expressions of a cell's own numbers.
 
-import { html } from "./core.js";
-import { mathml } from "./data.js";
+import { html } from "page/core.js";
+import { mathml } from "page/data.js";
 
 export function Formula({ latex, block }) {
   if (!latex) return null;

@@ -3,9 +3,9 @@
 //
 // The table is filled by hand, not by Preact: moving the selection then only moves a few class names.
 
-import { colour } from "./colours.js";
-import { full, short } from "./numbers.js";
-import { visible } from "./parts.js";
+import { colour } from "page/colours.js";
+import { full, short } from "page/numbers.js";
+import { visible } from "page/parts.js";
 
 const ROW = 24; // the heights of page.css
 const HEAD = 27;

@@ -1,11 +1,11 @@
 // A matrix of numbers as a table whose cells are coloured: every number is text, reachable by keyboard.
 
-import { html, useLayoutEffect, useRef, useStore } from "./core.js";
-import { Grid } from "./grid.js";
-import { t, useLanguage } from "./i18n.js";
-import { Saving, Scale, visible } from "./parts.js";
-import { heatmapSvg } from "./svg.js";
-import { theme } from "./theme.js";
+import { html, useLayoutEffect, useRef, useStore } from "page/core.js";
+import { Grid } from "page/grid.js";
+import { t, useLanguage } from "page/i18n.js";
+import { Saving, Scale, visible } from "page/parts.js";
+import { heatmapSvg } from "page/svg.js";
+import { theme } from "page/theme.js";
 
 const MOVES = {
   ArrowLeft: (i, j) => [i, j - 1],

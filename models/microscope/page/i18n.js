@@ -1,6 +1,6 @@
 // The page's words, in the reader's language.
 
-import { embedded, makeStore, remember, remembered, useStore } from "./core.js";
+import { embedded, makeStore, remember, remembered, useStore } from "page/core.js";
 
 const strings = embedded("strings"); // { en: { key: text }, ko: … }
 
@@ -15,15 +15,20 @@ export function setLanguage(name) {
   language.set(name);
 }
 
-// The text of a key, its {holes} filled. A key without text shows itself, so that it's noticed.
-export function t(key, holes = {}) {
-  const text = strings[language.get()][key] ?? strings.en[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (hole, name) => (name in holes ? holes[name] : hole));
+// A function from a key to its text in the reader's language: from `own`, { en: { key: text }, ko: … }, or from the words
+// that all views share. A key without text shows itself, so that it's noticed.
+export function translator(own = {}) {
+  const find = (key) => {
+    const name = language.get();
+    return own[name]?.[key] ?? strings[name][key] ?? own.en?.[key] ?? strings.en[key];
+  };
+  const t = (key, holes = {}) =>
+    (find(key) ?? key).replace(/\{(\w+)\}/g, (hole, name) => (name in holes ? holes[name] : hole));
+  t.has = (key) => find(key) !== undefined;
+  return t;
 }
 
-export function has(key) {
-  return key in strings.en;
-}
+export const t = translator();
 
 export function useLanguage() {
   return useStore(language);

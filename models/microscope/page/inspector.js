@@ -1,13 +1,13 @@
 // One cell: its formula, the formula with the cell's own numbers in it, and the result beside what was recorded.
 
-import { html } from "./core.js";
-import { data } from "./data.js";
-import { Formula } from "./formula.js";
-import { t } from "./i18n.js";
-import { full, rounded } from "./numbers.js";
-import { symbol, title, Token, Verdict } from "./parts.js";
-import { recipe } from "./recipes.js";
-import { describe, hash, place } from "./selection.js";
+import { html } from "page/core.js";
+import { data } from "page/data.js";
+import { Formula } from "page/formula.js";
+import { t } from "page/i18n.js";
+import { full, rounded } from "page/numbers.js";
+import { symbol, title, Token, Verdict } from "page/parts.js";
+import { recipe } from "page/recipes.js";
+import { describe, hash, place } from "page/selection.js";
 
 // A sum of float64 products, added in another order, differs by roundings alone.
 const ROUNDING = 1e-9;
@@ -53,6 +53,6 @@ function Numbers({ site, tensor, part, head, row, column, x }) {
       <dt>${t("inspector.recorded")}</dt><dd class="number" id="recorded">${full(x)}</dd>
       <dt>${t("inspector.rounded")}</dt><dd class="number">${rounded(x)}</dd>
       ${found && html`<dt>${t("inspector.agrees")}</dt><dd><${Verdict} holds=${agrees} /> <span class="number">${rounded(Math.abs(found.value - x) || 0)}</span></dd>`}
-      ${measured && html`<dt>${t("check.central")}</dt><dd><${Verdict} holds=${measured.holds} /> <span class="number">${full(measured.difference)}</span></dd>`}
+      ${measured && html`<dt>${t("central_difference")}</dt><dd><${Verdict} holds=${measured.holds} /> <span class="number">${full(measured.difference)}</span></dd>`}
     </dl>`;
 }

@@ -1,8 +1,8 @@
 // Live mode: another sentence, another target, or a nudged weight; the server runs the model again.
 
-import { html, makeStore, useState, useStore } from "./core.js";
-import { data, replaceData } from "./data.js";
-import { t } from "./i18n.js";
+import { html, makeStore, useState, useStore } from "page/core.js";
+import { data, replaceData } from "page/data.js";
+import { t } from "page/i18n.js";
 
 const run = makeStore({ state: "idle", message: "" }); // idle, pending, failed, done
 

@@ -1,11 +1,11 @@
 // Small pieces that several views show.
 
-import { html } from "./core.js";
-import { t } from "./i18n.js";
-import { rounded, short } from "./numbers.js";
-import { colour } from "./colours.js";
-import { savePng, saveSvg } from "./svg.js";
-import { theme } from "./theme.js";
+import { html } from "page/core.js";
+import { t } from "page/i18n.js";
+import { rounded, short } from "page/numbers.js";
+import { colour } from "page/colours.js";
+import { savePng, saveSvg } from "page/svg.js";
+import { theme } from "page/theme.js";
 
 // A symbol as text, whatever its script; one of spaces alone would not be seen.
 export const visible = (text) => (/^\s+$/.test(text) ? text.replaceAll(/\s/g, "␣") : text);

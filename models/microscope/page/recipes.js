@@ -1,7 +1,7 @@
 // How each cell at a place of attention follows from the numbers before it: an expression of those numbers.
 // The forward recipes also serve local finite differences, with one number changed.
 
-import { applied, minus, number, product, quotient, sum } from "./formula.js";
+import { applied, minus, number, product, quotient, sum } from "page/formula.js";
 
 const range = (size) => Array.from({ length: size }, (_, i) => i);
 const ADDITIVE = new Set(["additive", "concat"]);

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from ..record.arrays import as_json
-from .bundle import ASSETS, bundle
+from .bundle import ASSETS, VIEWS, entry, find_views, import_map
 from .korean import korean
 from .mathml import mathml
 
@@ -25,26 +26,29 @@ _ICON = (
 )
 
 
-def render(data: Mapping[str, Any]) -> str:
+def render(data: Mapping[str, Any], views: Sequence[Path] = (VIEWS,)) -> str:
     """The page that shows ``data`` (see `models.microscope.record.schema.Data`).
 
-    Its content security policy lets run only the script that is in it, and lets it load nothing; a page of a live
-    server may ask that server.
+    Its content security policy lets run only the modules that are in it, and lets it load nothing; a page of a live
+    server may ask that server. The same data gives the same bytes.
+
+    Args:
+        data: what is shown.
+        views: the folders with the views.
     """
-    script, style = bundle("app.js"), (ASSETS / "page.css").read_text(encoding="utf-8")
+    found = find_views(views)
+    modules, start, style = import_map(found), entry(found), (ASSETS / "page.css").read_text(encoding="utf-8")
+    blocks = {key: embeddable(value) for key, value in _blocks(data).items()}
+    # A digest of the whole page: no text that the page shows can contain it, so none can pass for a script of the page.
+    nonce = _digest("\0".join([modules, start, *blocks.values()]))
     policy = {
         "default-src": "'none'",
-        "script-src": _hash(script),
-        "style-src": _hash(style),
+        "script-src": f"'nonce-{nonce}'",
+        "style-src": f"'sha256-{_digest(style)}'",
         "img-src": "data: blob:",
         "connect-src": "'self'" if data["meta"]["served"] else "'none'",
         "base-uri": "'none'",
         "form-action": "'none'",
-    }
-    blocks = {
-        "data": data,
-        "formulas": _typeset(data),
-        "strings": _strings(),
     }
     return "\n".join(
         [
@@ -60,16 +64,19 @@ def render(data: Mapping[str, Any]) -> str:
             "</head>",
             "<body>",
             '<div id="app"></div>',
-            *(
-                f'<script type="application/json" id="{key}">{embeddable(value)}</script>'
-                for key, value in blocks.items()
-            ),
-            f'<script type="module">{script}</script>',
+            *(f'<script type="application/json" id="{key}">{text}</script>' for key, text in blocks.items()),
+            f'<script type="importmap" nonce="{nonce}">{modules}</script>',
+            f'<script type="module" nonce="{nonce}">{start}</script>',
             "</body>",
             "</html>",
             "",
         ]
     )
+
+
+def _blocks(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page's script reads, by the id of the element that holds it."""
+    return {"data": data, "formulas": _typeset(data), "strings": _strings()}
 
 
 def embeddable(value: Any) -> str:
@@ -111,5 +118,5 @@ def _strings() -> dict[str, dict[str, str]]:
     return {name: json.loads((ASSETS / f"strings.{name}.json").read_text(encoding="utf-8")) for name in _LANGUAGES}
 
 
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

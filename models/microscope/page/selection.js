@@ -1,15 +1,13 @@
 // What is selected, the same for every view, and kept in the address: a link shows another reader the same cell.
 
-import { makeStore } from "./core.js";
-import { data, labels } from "./data.js";
-
-export const VIEWS = ["summary", "steps", "site", "jacobian", "paths", "tape", "check"];
+import { makeStore } from "page/core.js";
+import { data, labels } from "page/data.js";
 
 const NUMBERS = ["head", "step", "key", "channel", "op"];
 const TEXTS = ["view", "site", "tensor", "part"];
 
 const start = () => ({
-  view: "summary", site: data.get().sites.at(-1)?.id ?? "", head: 0, step: 0, key: 0, channel: 0, op: 0,
+  view: "", site: data.get().sites.at(-1)?.id ?? "", head: 0, step: 0, key: 0, channel: 0, op: 0,
   tensor: "scores", part: "gradient",
 });
 
@@ -27,7 +25,6 @@ function within(chosen) {
   const site = all.site(chosen.site);
   const limit = (x, size) => Math.max(0, Math.min(x, size - 1));
   const sound = { ...chosen, op: limit(chosen.op, all.tape.length) };
-  if (!VIEWS.includes(sound.view)) sound.view = "summary";
   if (!["value", "gradient"].includes(sound.part)) sound.part = "gradient";
   if (!site) return { ...sound, site: "", step: limit(sound.step, all.tokens.length) };
   const tensor = site.tensors[sound.tensor] ?? site.tensors.scores;

@@ -1,11 +1,11 @@
 // The heatmap of one tensor at a place of attention, linked with all others by the selection.
 
-import { html } from "./core.js";
-import { labels } from "./data.js";
-import { t } from "./i18n.js";
-import { Heatmap } from "./heatmap.js";
-import { GradientState, symbol, title } from "./parts.js";
-import { chosenBy, place, select } from "./selection.js";
+import { html } from "page/core.js";
+import { labels } from "page/data.js";
+import { t } from "page/i18n.js";
+import { Heatmap } from "page/heatmap.js";
+import { GradientState, symbol, title } from "page/parts.js";
+import { chosenBy, place, select } from "page/selection.js";
 
 // Beyond this, columns of channels or symbols that no formula needs in full are left to the data's JSON.
 const MOST_COLUMNS = 256;

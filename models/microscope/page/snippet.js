@@ -1,6 +1,6 @@
-// NumPy code for one cell, from the data's templates; models/microscope/snippets.py is the same in Python.
+// NumPy code for one cell, from the data's templates; models/microscope/checks/snippets.py is the same in Python.
 
-import { literal } from "./numbers.js";
+import { literal } from "page/numbers.js";
 
 const range = (size) => Array.from({ length: size }, (_, i) => i);
 

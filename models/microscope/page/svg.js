@@ -1,8 +1,8 @@
 // Figures as SVG text, for the page and for files, and PNG files made of them.
 
-import { download } from "./core.js";
-import { colour, INK } from "./colours.js";
-import { short } from "./numbers.js";
+import { download } from "page/core.js";
+import { colour, INK } from "page/colours.js";
+import { short } from "page/numbers.js";
 
 const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 

@@ -1,6 +1,6 @@
 // Light and dark: the system's, unless the reader chose.
 
-import { makeStore, remember, remembered } from "./core.js";
+import { makeStore, remember, remembered } from "page/core.js";
 
 const system = matchMedia("(prefers-color-scheme: dark)");
 

@@ -1,18 +1,20 @@
 // Everything a reader needs to check the selected number without this page.
 
-import { download, html, useState } from "../core.js";
-import { Controls } from "../controls.js";
-import { data } from "../data.js";
-import { Formula } from "../formula.js";
-import { t } from "../i18n.js";
-import { sampled } from "../inspector.js";
-import { full, rounded } from "../numbers.js";
-import { symbol, title, Token, Verdict } from "../parts.js";
-import { localDifference } from "../recipes.js";
-import { chosenBy, describe, place, select } from "../selection.js";
-import { findSnippet, renderSnippet } from "../snippet.js";
+import { download, html, useState } from "page/core.js";
+import { Controls } from "page/controls.js";
+import { data } from "page/data.js";
+import { Formula } from "page/formula.js";
+import { translator } from "page/i18n.js";
+import { sampled } from "page/inspector.js";
+import { full, rounded } from "page/numbers.js";
+import { symbol, title, Token, Verdict } from "page/parts.js";
+import { localDifference } from "page/recipes.js";
+import { chosenBy, describe, place, select } from "page/selection.js";
+import { findSnippet, renderSnippet } from "page/snippet.js";
 
-export function Check({ chosen }) {
+export const order = 7;
+
+export function View({ chosen }) {
   const all = data.get();
   const site = all.site(chosen.site);
   if (!site) return html`<${Controls} chosen=${chosen} />`;
@@ -30,8 +32,8 @@ export function Check({ chosen }) {
       <${Differences} ...${{ site, tensor, part, head, row, column, x }} />
     </div>
     <${Samples} all=${all} />
-    <section class="card"><h2>${t("check.data")}</h2><p>${t("check.data_words", { schema: all.schema })}</p>
-      <button type="button" class="primary" onClick=${() => download("microscope.json", new Blob([document.getElementById("data").textContent], { type: "application/json" }))}>${t("check.data_save")}</button></section>`;
+    <section class="card"><h2>${t("data")}</h2><p>${t("data_words", { schema: all.schema })}</p>
+      <button type="button" class="primary" onClick=${() => download("microscope.json", new Blob([document.getElementById("data").textContent], { type: "application/json" }))}>${t("data_save")}</button></section>`;
 }
 
 function Picker({ site, tensor, part, row, column }) {
@@ -67,28 +69,28 @@ function Code({ all, site, tensor, part, head, row, column }) {
     }
     setCopied(code);
   };
-  return html`<section class="card code"><h2>NumPy <button type="button" class="primary" onClick=${copy}>${t("check.copy")}</button> <span role="status" class="muted">${copied === code ? t("check.copied") : ""}</span></h2>
-    <p>${t("check.paste")}</p>
+  return html`<section class="card code"><h2>NumPy <button type="button" class="primary" onClick=${copy}>${t("copy")}</button> <span role="status" class="muted">${copied === code ? t("copied") : ""}</span></h2>
+    <p>${t("paste")}</p>
     <${Formula} latex=${found.latex} block />
-    <pre tabindex="0" role="region" aria-label=${t("check.snippet")}><code id="snippet">${code}</code></pre></section>`;
+    <pre tabindex="0" role="region" aria-label=${t("snippet")}><code id="snippet">${code}</code></pre></section>`;
 }
 
 function Differences({ site, tensor, part, head, row, column, x }) {
   const whole = sampled(site, tensor, part, head, row, column);
   const local = part === "gradient" && x !== undefined ? localDifference(site, tensor.name, head, row, column) : null;
   const close = local && Math.abs(local.difference - x) <= 1e-5 * Math.max(tensor.gradient.limit(), 1e-12);
-  return html`<section class="card"><h2>${t("check.difference")}</h2>
+  return html`<section class="card"><h2>${t("difference")}</h2>
     <${Formula} latex=${CENTRAL} block />
-    ${part === "value" && html`<p class="note">${t("check.forward_only")}</p>`}
-    ${whole && html`<h3>${t("check.whole")}</h3><dl class="facts">
+    ${part === "value" && html`<p class="note">${t("forward_only")}</p>`}
+    ${whole && html`<h3>${t("whole")}</h3><dl class="facts">
       <dt>L(x + ε)</dt><dd class="number">${full(whole.plus)}</dd><dt>L(x − ε)</dt><dd class="number">${full(whole.minus)}</dd>
-      <dt>ε</dt><dd class="number">${full(whole.eps)}</dd><dt>${t("check.central")}</dt><dd class="number" id="difference">${full(whole.difference)}</dd>
-      <dt>${t("check.gradient")}</dt><dd class="number">${full(whole.gradient)}</dd><dt>${t("failures.error")}</dt><dd><${Verdict} holds=${whole.holds} /> <span class="number">${rounded(whole.error)}</span></dd></dl>`}
-    ${local ? html`<h3>${t("check.local", { next: symbol(local.next) })}</h3><p class="muted">${t("check.local_words", { next: symbol(local.next) })}</p><dl class="facts">
+      <dt>ε</dt><dd class="number">${full(whole.eps)}</dd><dt>${t("central_difference")}</dt><dd class="number" id="difference">${full(whole.difference)}</dd>
+      <dt>${t("gradient")}</dt><dd class="number">${full(whole.gradient)}</dd><dt>${t("error")}</dt><dd><${Verdict} holds=${whole.holds} /> <span class="number">${rounded(whole.error)}</span></dd></dl>`}
+    ${local ? html`<h3>${t("local", { next: symbol(local.next) })}</h3><p class="muted">${t("local_words", { next: symbol(local.next) })}</p><dl class="facts">
       <dt>ℓ(x + ε)</dt><dd class="number">${full(local.plus)}</dd><dt>ℓ(x − ε)</dt><dd class="number">${full(local.minus)}</dd>
-      <dt>ε</dt><dd class="number">${full(local.eps)}</dd><dt>${t("check.central")}</dt><dd class="number" id="local-difference">${full(local.difference)}</dd>
-      <dt>${t("check.gradient")}</dt><dd class="number">${full(x)}</dd><dt>${t("failures.error")}</dt><dd><${Verdict} holds=${close} /> <span class="number">${rounded(Math.abs(local.difference - x))}</span></dd></dl>`
-      : part === "gradient" && !whole && html`<p class="note">${t("check.no_difference")}</p>`}
+      <dt>ε</dt><dd class="number">${full(local.eps)}</dd><dt>${t("central_difference")}</dt><dd class="number" id="local-difference">${full(local.difference)}</dd>
+      <dt>${t("gradient")}</dt><dd class="number">${full(x)}</dd><dt>${t("error")}</dt><dd><${Verdict} holds=${close} /> <span class="number">${rounded(Math.abs(local.difference - x))}</span></dd></dl>`
+      : part === "gradient" && !whole && html`<p class="note">${t("no_difference")}</p>`}
   </section>`;
 }
 
@@ -97,10 +99,10 @@ const CENTRAL = "\\frac{\\partial L}{\\partial x} \\approx \\frac{L(x + \\vareps
 function Samples({ all }) {
   const [shown, show] = useState(false);
   const { cells } = all.check;
-  return html`<details class="card" onToggle=${(event) => show(event.currentTarget.open)}><summary>${t("check.samples", { count: cells.length })}</summary>
-    ${shown && html`<div class="scroll tall" tabindex="0" role="region" aria-label=${t("check.samples", { count: cells.length })}><table class="plain"><thead><tr>
-      <th scope="col">${t("controls.site")}</th><th scope="col">${t("picker.tensor")}</th><th scope="col">${t("controls.head")}</th><th scope="col">${t("check.place")}</th>
-      <th scope="col" class="number">${t("check.gradient")}</th><th scope="col" class="number">${t("check.central")}</th><th scope="col" class="number">${t("failures.error")}</th><th scope="col">${t("check.verdict")}</th></tr></thead>
+  return html`<details class="card" onToggle=${(event) => show(event.currentTarget.open)}><summary>${t("samples", { count: cells.length })}</summary>
+    ${shown && html`<div class="scroll tall" tabindex="0" role="region" aria-label=${t("samples", { count: cells.length })}><table class="plain"><thead><tr>
+      <th scope="col">${t("controls.site")}</th><th scope="col">${t("picker.tensor")}</th><th scope="col">${t("controls.head")}</th><th scope="col">${t("place")}</th>
+      <th scope="col" class="number">${t("gradient")}</th><th scope="col" class="number">${t("central_difference")}</th><th scope="col" class="number">${t("error")}</th><th scope="col">${t("verdict")}</th></tr></thead>
       <tbody>${cells.map((cell, i) => html`<tr key=${i}>
         <td>${cell.site}</td><td>${symbol(cell.tensor, "gradient")}</td><td class="number">${cell.head}</td>
         <td><button type="button" class="quiet" onClick=${() => choose(all, cell)}>[${cell.row}, ${cell.column}]</button></td>
@@ -112,3 +114,58 @@ function choose(all, cell) {
   const tensor = all.site(cell.site).tensors[cell.tensor];
   if (tensor) select({ site: cell.site, head: cell.head, ...chosenBy(tensor, "gradient", cell.row, cell.column) });
 }
+
+export const words = {
+  "en": {
+    "title": "Check it yourself",
+    "picker.label": "Which number",
+    "picker.tensor": "Tensor",
+    "picker.part": "Pass",
+    "picker.row": "Row",
+    "picker.column": "Column",
+    "copy": "Copy",
+    "copied": "copied",
+    "paste": "Paste it into Python: it prints the number above, up to the order in which sums are added.",
+    "snippet": "NumPy code",
+    "difference": "Finite difference",
+    "gradient": "gradient on this page",
+    "whole": "Through the whole model",
+    "local": "Through the next op, {next}",
+    "local_words": "ℓ is the sum of the {next} that read this number, each times its gradient. Your browser computed it just now.",
+    "forward_only": "A value of the forward pass needs no difference: choose the backward pass.",
+    "no_difference": "This cell is not among the sampled ones, and the page does not hold what the next op reads. See the samples below.",
+    "samples": "All {count} gradients that were compared with differences through the whole model",
+    "place": "cell",
+    "verdict": "verdict",
+    "data": "The data",
+    "data_words": "Everything on this page comes from one JSON of the documented schema {schema}.",
+    "data_save": "Save the JSON"
+  },
+  "ko": {
+    "title": "직접 확인하기",
+    "picker.label": "어느 숫자",
+    "picker.tensor": "텐서",
+    "picker.part": "방향",
+    "picker.row": "행",
+    "picker.column": "열",
+    "copy": "복사",
+    "copied": "복사했습니다",
+    "paste": "파이썬에 붙여 넣으면 위의 숫자가 나옵니다(더하는 순서에 따른 차이까지).",
+    "snippet": "NumPy 코드",
+    "difference": "유한 차분",
+    "gradient": "이 페이지의 기울기",
+    "whole": "모델 전체를 지나서",
+    "local": "다음 연산 {next}만 지나서",
+    "local_words": "ℓ은 이 숫자를 읽는 {next}에 각각의 기울기를 곱해 더한 것입니다. 방금 브라우저가 계산했습니다.",
+    "forward_only": "순전파의 값에는 차분이 필요 없습니다. 역전파를 고르세요.",
+    "no_difference": "이 칸은 표본에 없고, 다음 연산이 읽는 숫자도 페이지에 없습니다. 아래 표본을 보세요.",
+    "samples": "모델 전체를 지나는 차분과 비교한 기울기 {count}개",
+    "place": "칸",
+    "verdict": "판정",
+    "data": "데이터",
+    "data_words": "이 페이지의 모든 것은 문서화된 스키마 {schema}의 JSON 하나에서 나옵니다.",
+    "data_save": "JSON 저장"
+  }
+};
+
+const t = translator(words);

@@ -1,12 +1,12 @@
 // How the gradient comes back to each symbol of the source: as a value, as a key, and through the recurrence.
 
-import { html, useStore } from "../core.js";
-import { data } from "../data.js";
-import { t, useLanguage } from "../i18n.js";
-import { full, rounded } from "../numbers.js";
-import { Saving, Token, visible } from "../parts.js";
-import { drawing, element, text, widthOf } from "../svg.js";
-import { theme } from "../theme.js";
+import { html, useStore } from "page/core.js";
+import { data } from "page/data.js";
+import { translator, useLanguage } from "page/i18n.js";
+import { full, rounded } from "page/numbers.js";
+import { Saving, Token, visible } from "page/parts.js";
+import { drawing, element, text, widthOf } from "page/svg.js";
+import { theme } from "page/theme.js";
 
 // Told apart by shape and colour; the colours are Okabe and Ito's.
 const SERIES = {
@@ -60,28 +60,61 @@ function chart(paths, [low, high], look, label, titled) {
   return drawing(Math.max(width, margin.left + 420, titled ? 24 + 1.15 * widthOf(label) : 0), height, look, label, ...drawn);
 }
 
-export function Paths() {
+export const order = 5;
+
+export function View() {
   const look = useStore(theme);
   useLanguage();
   const all = data.get().paths;
-  if (!all.length) return html`<p class="note">${t("paths.none")}</p>`;
+  if (!all.length) return html`<p class="note">${t("none")}</p>`;
   const range = decades(all);
-  return html`<p class="lead">${t("paths.lead")}</p>
+  return html`<p class="lead">${t("lead")}</p>
     <div class="runs">${all.map((paths, i) => html`<${Run} key=${i} ...${{ paths, range, look }} />`)}</div>
-    ${all.length === 1 && html`<p class="note">${t("paths.beside")}</p>`}`;
+    ${all.length === 1 && html`<p class="note">${t("beside")}</p>`}`;
 }
 
 function Run({ paths, range, look }) {
-  const label = t("paths.title", { model: paths.model, run: paths.run ? ` (${paths.run})` : "" });
+  const label = t("figure", { model: paths.model, run: paths.run ? ` (${paths.run})` : "" });
   const svg = chart(paths, range, look, label);
   return html`<section class="card">
     <figure class="figure">
-      <figcaption><span class="figure-title">${label}</span><span class="muted">${t("summary.loss")} ${rounded(paths.loss)}</span><${Saving} name=${`paths-${paths.model}`} svg=${() => chart(paths, range, look, label, true)} /></figcaption>
+      <figcaption><span class="figure-title">${label}</span><span class="muted">${t("loss")} ${rounded(paths.loss)}</span><${Saving} name=${`paths-${paths.model}`} svg=${() => chart(paths, range, look, label, true)} /></figcaption>
       <div class="scroll" tabindex="0" role="region" aria-label=${label} dangerouslySetInnerHTML=${{ __html: svg }}></div>
     </figure>
-    <div class="scroll" tabindex="0" role="region" aria-label=${t("paths.table")}><table class="plain"><thead><tr><th scope="col">j</th><th scope="col">${t("axis.key")}</th>
+    <div class="scroll" tabindex="0" role="region" aria-label=${t("table")}><table class="plain"><thead><tr><th scope="col">j</th><th scope="col">${t("axis.key")}</th>
       ${[...Object.keys(SERIES), "start"].map((name) => html`<th scope="col" key=${name} class="number">${t(`path.${name}`)}</th>`)}</tr></thead>
       <tbody>${paths.tokens.map((token, j) => html`<tr key=${j}><td>${j}</td><th scope="row"><${Token} text=${token} /></th>
         ${[...Object.keys(SERIES), "start"].map((name) => html`<td key=${name} class="number" title=${full(paths[name][j])}>${rounded(paths[name][j])}</td>`)}</tr>`)}</tbody></table></div>
   </section>`;
 }
+
+export const words = {
+  "en": {
+    "title": "Paths through time",
+    "lead": "How large is the gradient that reaches each symbol's encoder state, and which way did it take: through the weighted sums (as a value), through the scores (as a key), or through time (the encoder's next states and the decoder's start)? The vectors add up to the total, their norms do not.",
+    "none": "No paths were recorded.",
+    "beside": "To see a model with and without attention side by side, make the page of two runs.",
+    "figure": "Gradient that reaches the encoder's states: {model}{run}",
+    "table": "Norms of the gradients, by symbol",
+    "path.value": "value",
+    "path.score": "score",
+    "path.recurrence": "recurrence",
+    "path.total": "total",
+    "path.start": "of it: start"
+  },
+  "ko": {
+    "title": "시간을 거치는 경로",
+    "lead": "각 기호의 인코더 상태에 닿는 기울기는 얼마나 크고, 어느 길로 왔을까요? 가중합을 지나(값으로서), 스코어를 지나(키로서), 또는 시간을 지나(인코더의 다음 상태와 디코더의 시작) 옵니다. 벡터는 더하면 전체가 되지만, 노름은 그렇지 않습니다.",
+    "none": "기록된 경로가 없습니다.",
+    "beside": "어텐션이 있는 모델과 없는 모델을 나란히 보려면 두 학습 결과로 페이지를 만드세요.",
+    "figure": "인코더 상태에 닿는 기울기: {model}{run}",
+    "table": "기호별 기울기의 노름",
+    "path.value": "값",
+    "path.score": "스코어",
+    "path.recurrence": "순환",
+    "path.total": "전체",
+    "path.start": "그중 시작"
+  }
+};
+
+const t = translator(words);

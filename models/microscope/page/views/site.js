@@ -1,12 +1,12 @@
 // A place of attention: every matrix forward beside its gradient, linked by the selected cell, which the inspector shows.
 
-import { html, useState } from "../core.js";
-import { Controls } from "../controls.js";
-import { data } from "../data.js";
-import { t } from "../i18n.js";
-import { Inspector } from "../inspector.js";
-import { symbol } from "../parts.js";
-import { SiteHeatmap } from "../sitemap.js";
+import { html, useState } from "page/core.js";
+import { Controls } from "page/controls.js";
+import { data } from "page/data.js";
+import { translator } from "page/i18n.js";
+import { Inspector } from "page/inspector.js";
+import { symbol } from "page/parts.js";
+import { SiteHeatmap } from "page/sitemap.js";
 
 // Rows of the view, and whether they are open at first: what has tokens on both axes is, what has channels isn't.
 const ROWS = [
@@ -14,7 +14,9 @@ const ROWS = [
   ["Q", false], ["K", false], ["V", false], ["joined", false], ["attentional", false], ["logits", false],
 ];
 
-export function Site({ chosen }) {
+export const order = 3;
+
+export function View({ chosen }) {
   const site = data.get().site(chosen.site);
   if (!site) return html`<${Controls} chosen=${chosen} />`;
   return html`<${Controls} chosen=${chosen} />
@@ -39,3 +41,14 @@ function Matrices({ site, name, open, chosen }) {
     </div>`}
   </details>`;
 }
+
+export const words = {
+  "en": {
+    "title": "Attention site"
+  },
+  "ko": {
+    "title": "어텐션 자리"
+  }
+};
+
+const t = translator(words);

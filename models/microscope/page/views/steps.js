@@ -1,13 +1,13 @@
 // The six steps of attention as a strip: forward above, backward below, for one decoder step.
 
-import { html, useState } from "../core.js";
-import { Controls } from "../controls.js";
-import { data, labels, stepTensor } from "../data.js";
-import { Formula } from "../formula.js";
-import { t } from "../i18n.js";
-import { full, rounded, short } from "../numbers.js";
-import { Bar, GradientState, symbol, Token } from "../parts.js";
-import { chosenBy, hash, select } from "../selection.js";
+import { html, useState } from "page/core.js";
+import { Controls } from "page/controls.js";
+import { data, labels, stepTensor } from "page/data.js";
+import { Formula } from "page/formula.js";
+import { translator } from "page/i18n.js";
+import { full, rounded, short } from "page/numbers.js";
+import { Bar, GradientState, symbol, Token } from "page/parts.js";
+import { chosenBy, hash, select } from "page/selection.js";
 
 // Of a row over channels or symbols, which have no names, the largest numbers tell the most.
 const MOST = 12;
@@ -22,7 +22,9 @@ function walk(chosen, site, by) {
   select(next <= last ? { part: "value", step: next } : { part: "gradient", step: 2 * last + 1 - next });
 }
 
-export function Steps({ chosen }) {
+export const order = 2;
+
+export function View({ chosen }) {
   const all = data.get();
   const site = all.site(chosen.site);
   if (!site) return html`<${Controls} chosen=${chosen} />`;
@@ -35,12 +37,12 @@ export function Steps({ chosen }) {
     else select({ part });
   };
   return html`<${Controls} chosen=${chosen} />
-    <div class="walk" tabindex="0" role="group" aria-label=${t("steps.walk")} onKeyDown=${onKeyDown} id="walk">
-      <button type="button" class="primary" onClick=${() => walk(chosen, site, -1)}>← ${t("steps.earlier")}</button>
+    <div class="walk" tabindex="0" role="group" aria-label=${t("walk")} onKeyDown=${onKeyDown} id="walk">
+      <button type="button" class="primary" onClick=${() => walk(chosen, site, -1)}>← ${t("earlier")}</button>
       <span class="where" role="status"><b class=${chosen.part}>${t(chosen.part === "value" ? "forward" : "backward")}</b>, t = ${chosen.step}: <${Token} text=${site.queries[chosen.step]} />
         ${site.role === "cross" && all.tokens[chosen.step] && html` <span class="muted">→ <${Token} text=${all.tokens[chosen.step].expected} /></span>`}</span>
-      <button type="button" class="primary" onClick=${() => walk(chosen, site, 1)}>${t("steps.later")} →</button>
-      <span class="muted hint">${t("steps.keys")}</span>
+      <button type="button" class="primary" onClick=${() => walk(chosen, site, 1)}>${t("later")} →</button>
+      <span class="muted hint">${t("keys")}</span>
     </div>
     <div class="strips">
       <${Strip} site=${site} chosen=${chosen} part="value" />
@@ -59,10 +61,10 @@ function Card({ site, step, chosen, part, i }) {
   const tensor = stepTensor(site, step);
   return html`<li class="step">
     <div class="step-name"><span class="step-number">${i + 1}</span> ${t(`step.${step.key}`)}
-      ${tensor && html` <a class="jump" href=${hash({ view: "site", tensor: tensor.name, part })} aria-label=${t("steps.open", { name: t(`tensor.${tensor.name}`) })}>${symbol(tensor.name, part)} ↗</a>`}</div>
+      ${tensor && html` <a class="jump" href=${hash({ view: "site", tensor: tensor.name, part })} aria-label=${t("open", { name: t(`tensor.${tensor.name}`) })}>${symbol(tensor.name, part)} ↗</a>`}</div>
     <${Formula} latex=${part === "value" ? step.latex : step.backward_latex} block />
     ${tensor?.[part] ? html`<${Row} ...${{ site, tensor, chosen, part }} />`
-      : html`<p class="note">${!step.tensor ? t("steps.none") : part === "gradient" && tensor?.state === "none" ? html`<${GradientState} state="none" />` : t("tensor.dropped")}</p>`}
+      : html`<p class="note">${!step.tensor ? t("none") : part === "gradient" && tensor?.state === "none" ? html`<${GradientState} state="none" />` : t("tensor.dropped")}</p>`}
   </li>`;
 }
 
@@ -79,11 +81,60 @@ function Row({ site, tensor, chosen, part }) {
   const shown = whole ? entries : entries.slice(0, Math.max(FIRST, keyed ? chosen.key + 1 : 0));
   const limit = numbers.limit();
   return html`
-    <div class="row-scroll" tabindex="0" onScroll=${() => showWhole(true)} onFocusCapture=${() => showWhole(true)} role="region" aria-label=${t("steps.numbers", { name: symbol(tensor.name, part) })}>
-    <table class="row"><caption class="hidden">${t("steps.numbers", { name: symbol(tensor.name, part) })}</caption><tbody>
+    <div class="row-scroll" tabindex="0" onScroll=${() => showWhole(true)} onFocusCapture=${() => showWhole(true)} role="region" aria-label=${t("numbers", { name: symbol(tensor.name, part) })}>
+    <table class="row"><caption class="hidden">${t("numbers", { name: symbol(tensor.name, part) })}</caption><tbody>
       ${shown.map(([j, x]) => html`<tr key=${j} class=${keyed && j === chosen.key ? "in-row" : ""} onClick=${() => select(chosenBy(tensor, part, chosen.step, j))}>
         <th scope="row"><${Token} text=${names[j]} /></th><td class="bar-cell"><${Bar} x=${x} limit=${limit} /></td><td class="number" title=${full(x)}>${short(x)}</td>
       </tr>`)}</tbody></table>
-      ${shown.length < entries.length && html`<button type="button" class="quiet" onClick=${() => showWhole(true)}>${t("steps.more", { count: entries.length - shown.length })}</button>`}</div>
-    <div class="muted norm">${entries.length < numbers.columns && html`${t("steps.largest", { shown: entries.length, all: numbers.columns })} · `}‖·‖ = ${rounded(norm)}</div>`;
+      ${shown.length < entries.length && html`<button type="button" class="quiet" onClick=${() => showWhole(true)}>${t("more", { count: entries.length - shown.length })}</button>`}</div>
+    <div class="muted norm">${entries.length < numbers.columns && html`${t("largest", { shown: entries.length, all: numbers.columns })} · `}‖·‖ = ${rounded(norm)}</div>`;
 }
+
+export const words = {
+  "en": {
+    "title": "Six steps",
+    "walk": "Walk through the decoder's steps, forward and then backward",
+    "earlier": "Earlier",
+    "later": "Later",
+    "keys": "← → walk, ↑ ↓ change between forward and backward",
+    "open": "Open the matrix: {name}",
+    "none": "This model has no such step.",
+    "numbers": "Numbers of {name} at this step",
+    "more": "{count} more",
+    "largest": "the {shown} largest of {all}",
+    "step.score": "Score",
+    "step.softmax": "Softmax",
+    "step.weighted_sum": "Weighted sum",
+    "step.concatenation": "Concatenation",
+    "step.attentional": "Attentional vector s̃",
+    "step.output": "Output",
+    "step.product": "Q·Kᵀ",
+    "step.scale": "Scale",
+    "step.mask": "Mask",
+    "step.joined": "Heads joined"
+  },
+  "ko": {
+    "title": "여섯 단계",
+    "walk": "디코더 스텝을 순전파로, 이어서 역전파로 따라가기",
+    "earlier": "이전",
+    "later": "다음",
+    "keys": "← → 따라가기, ↑ ↓ 순전파와 역전파 바꾸기",
+    "open": "행렬 열기: {name}",
+    "none": "이 모델에는 이 단계가 없습니다.",
+    "numbers": "이 스텝에서 {name}의 숫자",
+    "more": "{count}개 더",
+    "largest": "{all}개 중 큰 것 {shown}개",
+    "step.score": "스코어",
+    "step.softmax": "소프트맥스",
+    "step.weighted_sum": "가중합",
+    "step.concatenation": "이어 붙이기",
+    "step.attentional": "어텐션 벡터 s̃",
+    "step.output": "출력",
+    "step.product": "Q·Kᵀ",
+    "step.scale": "스케일",
+    "step.mask": "마스크",
+    "step.joined": "헤드 합치기"
+  }
+};
+
+const t = translator(words);

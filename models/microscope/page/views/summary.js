@@ -1,28 +1,30 @@
 // What was run, what the model makes of it, and whether every number on the page was found right.
 
-import { html } from "../core.js";
-import { data } from "../data.js";
-import { Formula } from "../formula.js";
-import { has, t } from "../i18n.js";
-import { Live } from "../live.js";
-import { full, percent, rounded } from "../numbers.js";
-import { Bar, direction, Token, Verdict } from "../parts.js";
-import { hash } from "../selection.js";
+import { html } from "page/core.js";
+import { data } from "page/data.js";
+import { Formula } from "page/formula.js";
+import { translator } from "page/i18n.js";
+import { Live } from "page/live.js";
+import { full, percent, rounded } from "page/numbers.js";
+import { Bar, direction, Token, Verdict } from "page/parts.js";
+import { hash } from "page/selection.js";
 
-export function Summary() {
+export const order = 1;
+
+export function View() {
   const all = data.get();
   return html`
-    ${all.meta.broken && html`<p class="alert" role="note"><b>${t("broken.title")}</b> ${has(`broken.${all.meta.broken}`) ? t(`broken.${all.meta.broken}`) : all.meta.broken}</p>`}
+    ${all.meta.broken && html`<p class="alert" role="note"><b>${t("broken.title")}</b> ${t.has(`broken.${all.meta.broken}`) ? t(`broken.${all.meta.broken}`) : all.meta.broken}</p>`}
     ${all.meta.nudge && html`<p class="alert calm" role="note">${t("nudge.active", { parameter: all.meta.nudge.parameter, index: `[${all.meta.nudge.index.join(", ")}]`, by: full(all.meta.nudge.by) })}</p>`}
     <div class="columns">
-      <section class="card pair"><h2>${t("summary.pair")}</h2><${Pair} all=${all} /></section>
+      <section class="card pair"><h2>${t("pair")}</h2><${Pair} all=${all} /></section>
       <${Badge} check=${all.check} />
     </div>
     ${all.meta.served && html`<${Live} />`}
-    <section class="card"><h2>${t("summary.tokens")}</h2><${Tokens} all=${all} /></section>
+    <section class="card"><h2>${t("tokens")}</h2><${Tokens} all=${all} /></section>
     <div class="columns">
-      <section class="card"><h2>${t("summary.identities")}</h2><${Identities} identities=${all.check.identities} /></section>
-      <section class="card"><h2>${t("summary.model")}</h2><${Model} all=${all} /></section>
+      <section class="card"><h2>${t("identities")}</h2><${Identities} identities=${all.check.identities} /></section>
+      <section class="card"><h2>${t("model")}</h2><${Model} all=${all} /></section>
     </div>`;
 }
 
@@ -30,10 +32,10 @@ function Pair({ all }) {
   const wrong = all.translation.tokens.join("\n") !== all.target.tokens.join("\n");
   const line = (sentence) => sentence.tokens.map((token, i) => html`<${Token} key=${i} text=${token} />`);
   return html`<dl class="pair-list">
-    <dt>${t("summary.source")}</dt><dd dir=${direction(all.source.text)} class="sentence">${line(all.source)}</dd>
-    <dt>${t(all.meta.target_from === "given" ? "summary.target" : "summary.target_greedy")}</dt><dd dir=${direction(all.target.text)} class="sentence">${line(all.target)}</dd>
-    <dt>${t("summary.translation")}</dt><dd dir=${direction(all.translation.text)} class="sentence">${line(all.translation)} ${all.meta.target_from === "given" && html`<span class=${wrong ? "verdict bad" : "verdict good"}>${wrong ? `✗ ${t("summary.differs")}` : `✓ ${t("summary.same")}`}</span>`}</dd>
-    <dt>${t("summary.loss")}</dt><dd class="number big">${rounded(all.meta.loss)} <span class="muted">${t("summary.loss_words")}</span></dd>
+    <dt>${t("source")}</dt><dd dir=${direction(all.source.text)} class="sentence">${line(all.source)}</dd>
+    <dt>${t(all.meta.target_from === "given" ? "target" : "target_greedy")}</dt><dd dir=${direction(all.target.text)} class="sentence">${line(all.target)}</dd>
+    <dt>${t("translation")}</dt><dd dir=${direction(all.translation.text)} class="sentence">${line(all.translation)} ${all.meta.target_from === "given" && html`<span class=${wrong ? "verdict bad" : "verdict good"}>${wrong ? `✗ ${t("differs")}` : `✓ ${t("same")}`}</span>`}</dd>
+    <dt>${t("loss")}</dt><dd class="number big">${rounded(all.meta.loss)} <span class="muted">${t("loss_words")}</span></dd>
   </dl>`;
 }
 
@@ -57,7 +59,7 @@ function Badge({ check }) {
 function Failures({ failures, failing }) {
   return html`<details open><summary>${t("failures.title", { count: failing, shown: failures.length })}</summary>
     <div class="scroll" tabindex="0" role="region" aria-label=${t("failures.title", { count: failing, shown: failures.length })}><table class="plain"><thead><tr>
-      <th scope="col">${t("failures.kind")}</th><th scope="col">${t("failures.where")}</th><th scope="col">${t("failures.expected")}</th><th scope="col">${t("failures.found")}</th><th scope="col">${t("failures.error")}</th>
+      <th scope="col">${t("failures.kind")}</th><th scope="col">${t("failures.where")}</th><th scope="col">${t("failures.expected")}</th><th scope="col">${t("failures.found")}</th><th scope="col">${t("error")}</th>
     </tr></thead><tbody>${failures.map((failure, i) => html`<tr key=${i}>
       <td>${t(`failure.${failure.kind}`)}</td>
       <td>${[failure.site, failure.tensor ?? failure.name, failure.cell && `[${[failure.cell].flat().join(", ")}]`].filter(Boolean).join(" · ")}</td>
@@ -69,7 +71,7 @@ function Failures({ failures, failing }) {
 
 function Tokens({ all }) {
   const most = Math.max(...all.tokens.map((token) => token.loss), 1e-12);
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${t("summary.tokens")}><table class="plain"><thead><tr>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${t("tokens")}><table class="plain"><thead><tr>
     <th scope="col">t</th><th scope="col">${t("tokens.read")}</th><th scope="col">${t("tokens.expected")}</th>
     <th scope="col" class="number">${t("tokens.probability")}</th><th scope="col" class="number">${t("tokens.loss")}</th><th scope="col"><span class="hidden">${t("tokens.loss")}</span></th><th scope="col">${t("tokens.predicted")}</th>
   </tr></thead><tbody>${all.tokens.map((token, i) => html`<tr key=${i}>
@@ -102,6 +104,121 @@ function Model({ all }) {
     ["model.parameters", meta.parameters.toLocaleString()], ["model.dtype", meta.dtype],
     ...Object.entries(meta.config).filter(([, value]) => typeof value !== "object").map(([key, value]) => [key, String(value)]),
   ].filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return html`<dl class="facts">${facts.map(([key, value]) => html`<dt key=${`${key}-name`}>${has(key) ? t(key) : key}</dt><dd key=${key}>${value}</dd>`)}</dl>
+  return html`<dl class="facts">${facts.map(([key, value]) => html`<dt key=${`${key}-name`}>${t(key)}</dt><dd key=${key}>${value}</dd>`)}</dl>
     ${all.kept.dropped.length > 0 && html`<p class="note">${t("model.dropped", { names: all.kept.dropped.join(", ") })}</p>`}`;
 }
+
+export const words = {
+  "en": {
+    "title": "Summary",
+    "pair": "The sentence",
+    "source": "Source",
+    "target": "Target, given",
+    "target_greedy": "Target: the model's own translation",
+    "translation": "The model's translation",
+    "same": "as the target",
+    "differs": "not the target",
+    "loss_words": "mean of −ln p over the tokens; this number is what all gradients differentiate",
+    "tokens": "Loss, token by token",
+    "identities": "Identities that any right derivative keeps",
+    "model": "The model",
+    "tokens.read": "reads",
+    "tokens.expected": "should say",
+    "tokens.probability": "p",
+    "tokens.loss": "loss −ln p",
+    "tokens.predicted": "likeliest",
+    "badge.good": "Every number checked out",
+    "badge.bad": "Some gradients are wrong",
+    "badge.unresolved": "{count} more gradients are below {floor}, as of a loss near 0: differences of the loss are mostly rounding there, and say only that they are that small. A target that the model does not expect gives larger ones.",
+    "badge.compared": "{count} gradients compared with finite differences; worst error {worst}, allowed {tolerance}",
+    "badge.recomputed": "{count} numbers computed again in plain NumPy; worst error {worst}, allowed {tolerance}",
+    "badge.replayed": "{count} ops run again, forward and backward; worst error {worst}",
+    "badge.identities": "{held} of {count} identities hold",
+    "badge.unknown": "Not run again, since plain NumPy has no second version of them here: {ops}.",
+    "failures.title": "What fails: {count}, the worst {shown} here",
+    "failures.kind": "check",
+    "failures.where": "where",
+    "failures.expected": "expected",
+    "failures.found": "found",
+    "failure.difference": "finite difference",
+    "failure.recomputed": "computed again",
+    "failure.replayed": "run again",
+    "failure.identity": "identity",
+    "identities.none": "There is no attention here, so no identity of attention to check.",
+    "identities.where": "at {count} place(s); worst error {worst}",
+    "identity.softmax_rows_sum_to_zero": "Each row of ∂L/∂scores sums to 0",
+    "identity.masked_are_zero": "Masked cells are exactly 0",
+    "identity.inner_products_agree": "⟨Q, ∂Q⟩ = ⟨K, ∂K⟩ = ⟨scores, ∂scores⟩",
+    "identity.values_sum_as_outputs": "The gradients of the values sum to those of the outputs",
+    "identity.additive_sums_agree": "Queries and keys receive the same sum",
+    "model.class": "model",
+    "model.run": "run",
+    "model.seed": "seed",
+    "model.commit": "commit",
+    "model.parameters": "parameters",
+    "model.dtype": "computed in",
+    "model.dropped": "Left out for size: {names}.",
+    "broken.title": "Broken on purpose.",
+    "broken.softmax-without-second-term": "The softmax's derivative lacks its second term: α·∂L/∂α without − α·Σα·∂L/∂α. See which checks notice.",
+    "broken.additive-without-tanh": "The additive score's derivative forgets tanh′ = 1 − tanh². See which checks notice.",
+    "broken.layernorm-gamma-outside": "The layer norm's derivative has γ outside its means. See which checks notice.",
+    "nudge.active": "A weight was nudged for this page: {parameter} {index} by {by}."
+  },
+  "ko": {
+    "title": "요약",
+    "pair": "문장",
+    "source": "소스",
+    "target": "타깃(직접 준 것)",
+    "target_greedy": "타깃: 모델의 번역",
+    "translation": "모델의 번역",
+    "same": "타깃과 같음",
+    "differs": "타깃과 다름",
+    "loss_words": "토큰별 −ln p의 평균. 모든 기울기는 이 수를 미분한 것입니다",
+    "tokens": "토큰별 손실",
+    "identities": "올바른 미분이라면 지켜지는 항등식",
+    "model": "모델",
+    "tokens.read": "읽는 토큰",
+    "tokens.expected": "나와야 할 토큰",
+    "tokens.probability": "p",
+    "tokens.loss": "손실 −ln p",
+    "tokens.predicted": "가장 그럴듯한 토큰",
+    "badge.good": "모든 숫자가 맞습니다",
+    "badge.bad": "틀린 기울기가 있습니다",
+    "badge.unresolved": "그 밖의 기울기 {count}개는 손실이 0에 가까워 {floor}보다 작음. 손실의 차이가 대부분 반올림 오차라서, 그만큼 작다는 것만 말해 줌. 모델이 예상하지 못하는 타깃을 주면 커짐.",
+    "badge.compared": "기울기 {count}개를 유한 차분과 비교함. 가장 큰 오차 {worst}, 허용 {tolerance}",
+    "badge.recomputed": "숫자 {count}개를 순수 NumPy로 다시 계산함. 가장 큰 오차 {worst}, 허용 {tolerance}",
+    "badge.replayed": "연산 {count}개를 순방향과 역방향으로 다시 실행함. 가장 큰 오차 {worst}",
+    "badge.identities": "항등식 {count}개 중 {held}개 성립",
+    "badge.unknown": "순수 NumPy 구현이 없어 다시 실행하지 않은 연산: {ops}.",
+    "failures.title": "틀린 것 {count}개, 그중 가장 큰 {shown}개",
+    "failures.kind": "검증",
+    "failures.where": "위치",
+    "failures.expected": "기대한 값",
+    "failures.found": "나온 값",
+    "failure.difference": "유한 차분",
+    "failure.recomputed": "다시 계산",
+    "failure.replayed": "다시 실행",
+    "failure.identity": "항등식",
+    "identities.none": "어텐션이 없으므로 확인할 어텐션 항등식도 없습니다.",
+    "identities.where": "{count}곳에서 확인, 가장 큰 오차 {worst}",
+    "identity.softmax_rows_sum_to_zero": "∂L/∂스코어의 각 행의 합은 0",
+    "identity.masked_are_zero": "마스크된 칸은 정확히 0",
+    "identity.inner_products_agree": "⟨Q, ∂Q⟩ = ⟨K, ∂K⟩ = ⟨스코어, ∂스코어⟩",
+    "identity.values_sum_as_outputs": "값의 기울기의 합 = 출력의 기울기의 합",
+    "identity.additive_sums_agree": "쿼리와 키가 받는 합이 같음",
+    "model.class": "모델",
+    "model.run": "학습 결과",
+    "model.seed": "시드",
+    "model.commit": "커밋",
+    "model.parameters": "파라미터 수",
+    "model.dtype": "계산 정밀도",
+    "model.dropped": "크기 때문에 뺀 것: {names}.",
+    "broken.title": "일부러 망가뜨렸습니다.",
+    "broken.softmax-without-second-term": "소프트맥스 미분에서 둘째 항이 빠졌습니다: − α·Σα·∂L/∂α 없이 α·∂L/∂α뿐입니다. 어떤 검증이 알아채는지 보세요.",
+    "broken.additive-without-tanh": "덧셈형 스코어의 미분이 tanh′ = 1 − tanh²를 잊었습니다. 어떤 검증이 알아채는지 보세요.",
+    "broken.layernorm-gamma-outside": "레이어 정규화의 미분에서 γ가 평균 바깥에 있습니다. 어떤 검증이 알아채는지 보세요.",
+    "nudge.active": "이 페이지에서는 가중치 하나를 조금 바꿨습니다: {parameter} {index}에 {by}을(를) 더함."
+  }
+};
+
+const t = translator(words);

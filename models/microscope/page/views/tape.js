@@ -1,12 +1,12 @@
 // Everything that ran, in order. Only the rows in sight are in the document: a tape can have tens of thousands.
 
-import { html, useEffect, useRef, useState } from "../core.js";
-import { data } from "../data.js";
-import { Formula } from "../formula.js";
-import { t } from "../i18n.js";
-import { full, rounded } from "../numbers.js";
-import { GradientState, symbol } from "../parts.js";
-import { hash, select } from "../selection.js";
+import { html, useEffect, useRef, useState } from "page/core.js";
+import { data } from "page/data.js";
+import { Formula } from "page/formula.js";
+import { translator } from "page/i18n.js";
+import { full, rounded } from "page/numbers.js";
+import { GradientState, symbol } from "page/parts.js";
+import { hash, select } from "page/selection.js";
 
 const HEIGHT = 30; // of a row, as in page.css
 const SPARE = 8;
@@ -23,7 +23,9 @@ function find(all, query, state) {
   });
 }
 
-export function Tape({ chosen }) {
+export const order = 6;
+
+export function View({ chosen }) {
   const all = data.get();
   const [query, setQuery] = useState("");
   const [state, setState] = useState("");
@@ -51,17 +53,17 @@ export function Tape({ chosen }) {
     select({ op: found[Math.max(0, Math.min(to, found.length - 1))] });
   };
   return html`<div class="tape-controls">
-      <label>${t("tape.search")} <input type="search" value=${query} placeholder=${t("tape.hint")} onInput=${(event) => { setQuery(event.target.value); box.current.scrollTop = 0; }} /></label>
-      <label>${t("tape.state")} <select value=${state} onChange=${(event) => setState(event.target.value)}>
-        <option value="">${t("tape.any")}</option>${STATES.map((name) => html`<option key=${name} value=${name}>${t(`state.${name}`)}</option>`)}</select></label>
-      <span role="status" class="muted">${t("tape.found", { found: found.length, all: all.tape.length })}</span>
+      <label>${t("search")} <input type="search" value=${query} placeholder=${t("hint")} onInput=${(event) => { setQuery(event.target.value); box.current.scrollTop = 0; }} /></label>
+      <label>${t("state")} <select value=${state} onChange=${(event) => setState(event.target.value)}>
+        <option value="">${t("any")}</option>${STATES.map((name) => html`<option key=${name} value=${name}>${t(`state.${name}`)}</option>`)}</select></label>
+      <span role="status" class="muted">${t("found", { found: found.length, all: all.tape.length })}</span>
     </div>
     <div class="with-inspector">
-      <div class="tape" ref=${box} tabindex="0" role="grid" aria-label=${t("view.tape")} aria-rowcount=${found.length + 1} aria-colcount="7"
+      <div class="tape" ref=${box} tabindex="0" role="grid" aria-label=${t("title")} aria-rowcount=${found.length + 1} aria-colcount="7"
         aria-activedescendant=${at >= first && at < first + rows.length ? `op-${chosen.op}` : undefined}
         onScroll=${(event) => setTop(event.currentTarget.scrollTop)} onKeyDown=${onKeyDown}>
         <div class="tape-row tape-head" role="row" aria-rowindex="1">
-          ${["tape.number", "tape.op", "tape.module", "tape.step", "tape.shape", "tape.norm", "tape.gradient"].map((key) => html`<span key=${key} role="columnheader">${t(key)}</span>`)}
+          ${["number", "op", "module", "step", "shape", "norm", "gradient"].map((key) => html`<span key=${key} role="columnheader">${t(key)}</span>`)}
         </div>
         <div class="tape-space" role="presentation" style=${{ height: `${found.length * HEIGHT}px` }}>
           <div class="tape-window" role="rowgroup" style=${{ transform: `translateY(${first * HEIGHT}px)` }}>
@@ -94,20 +96,71 @@ function Op({ all, i }) {
   const { latex, vjp = {} } = all.ops[op.op] ?? {};
   const operands = Object.keys(vjp);
   const readers = all.tape.map((other, k) => [other, k]).filter(([other]) => other.inputs.includes(i)).map(([, k]) => k);
-  return html`<section class="inspector" aria-label=${t("tape.selected")}>
+  return html`<section class="inspector" aria-label=${t("selected")}>
     <h2>#${i} ${op.op}</h2>
-    <p class="muted">${all.modules[op.module] || "—"}${op.step === null ? "" : ` · ${t("tape.step")} ${op.step}`}<br /><code>${all.lines[op.line]}</code></p>
+    <p class="muted">${all.modules[op.module] || "—"}${op.step === null ? "" : ` · ${t("step")} ${op.step}`}<br /><code>${all.lines[op.line]}</code></p>
     <h3>${t("inspector.formula")}</h3><${Formula} latex=${latex} block />
     ${operands.map((operand) => html`<div key=${operand} class="vjp"><span class="gradient">∂L/∂${operand}</span> <${Formula} latex=${vjp[operand]} block /></div>`)}
-    <h3>${t("tape.inputs")}</h3>
+    <h3>${t("inputs")}</h3>
     <ul class="plain-list">${op.inputs.map((input, k) => html`<li key=${k}>
-      ${typeof input === "number" ? html`<a href=${hash({ op: input })}>#${input} ${all.tape[input].op}</a>` : html`<code>${input ?? t("tape.constant")}</code>`}
-      ${op.edges[k] !== null && op.edges[k] !== undefined && html` <span class="muted">${t("tape.sends")}</span> <span class="number">${rounded(op.edges[k])}</span>`}</li>`)}</ul>
-    <h3>${t("tape.readers")}</h3>
+      ${typeof input === "number" ? html`<a href=${hash({ op: input })}>#${input} ${all.tape[input].op}</a>` : html`<code>${input ?? t("constant")}</code>`}
+      ${op.edges[k] !== null && op.edges[k] !== undefined && html` <span class="muted">${t("sends")}</span> <span class="number">${rounded(op.edges[k])}</span>`}</li>`)}</ul>
+    <h3>${t("readers")}</h3>
     ${readers.length ? html`<ul class="plain-list">${readers.map((k) => html`<li key=${k}><a href=${hash({ op: k })}>#${k} ${all.tape[k].op}</a>
-      ${all.tape[k].inputs.map((input, place) => input === i && all.tape[k].edges[place] != null && html` <span class="muted">${t("tape.receives")}</span> <span class="number">${rounded(all.tape[k].edges[place])}</span>`)}</li>`)}</ul>` : html`<p class="note">${t("tape.unread")}</p>`}
-    <dl class="facts"><dt>${t("tape.norm")}</dt><dd class="number">${op.norm === null ? "—" : full(op.norm)}</dd>
-      <dt>${t("tape.gradient")}</dt><dd>${op.gradient_norm === null ? "" : html`<span class="number">${full(op.gradient_norm)}</span> `}<${GradientState} state=${op.state} /></dd></dl>
-    ${op.site && html`<p><a class="jump" href=${hash(siteOf(all, i))}>${t("tape.jump", { site: op.site })} ↗</a></p>`}
+      ${all.tape[k].inputs.map((input, place) => input === i && all.tape[k].edges[place] != null && html` <span class="muted">${t("receives")}</span> <span class="number">${rounded(all.tape[k].edges[place])}</span>`)}</li>`)}</ul>` : html`<p class="note">${t("unread")}</p>`}
+    <dl class="facts"><dt>${t("norm")}</dt><dd class="number">${op.norm === null ? "—" : full(op.norm)}</dd>
+      <dt>${t("gradient")}</dt><dd>${op.gradient_norm === null ? "" : html`<span class="number">${full(op.gradient_norm)}</span> `}<${GradientState} state=${op.state} /></dd></dl>
+    ${op.site && html`<p><a class="jump" href=${hash(siteOf(all, i))}>${t("jump", { site: op.site })} ↗</a></p>`}
   </section>`;
 }
+
+export const words = {
+  "en": {
+    "title": "Tape",
+    "search": "Search",
+    "hint": "matmul decoder scores …",
+    "state": "Gradient",
+    "any": "any",
+    "found": "{found} of {all} ops",
+    "number": "#",
+    "op": "op",
+    "module": "module",
+    "step": "step",
+    "shape": "shape",
+    "norm": "‖value‖",
+    "gradient": "‖gradient‖",
+    "selected": "The selected op",
+    "inputs": "Reads, and what it sends back",
+    "readers": "Is read by, and what it gets back",
+    "sends": "sends back",
+    "receives": "gets back",
+    "constant": "a constant",
+    "unread": "Nothing reads it.",
+    "jump": "Go to {site}"
+  },
+  "ko": {
+    "title": "테이프",
+    "search": "찾기",
+    "hint": "matmul decoder scores …",
+    "state": "기울기",
+    "any": "모두",
+    "found": "연산 {all}개 중 {found}개",
+    "number": "#",
+    "op": "연산",
+    "module": "모듈",
+    "step": "스텝",
+    "shape": "모양",
+    "norm": "‖값‖",
+    "gradient": "‖기울기‖",
+    "selected": "고른 연산",
+    "inputs": "읽는 것, 그리고 돌려보내는 것",
+    "readers": "이것을 읽는 연산, 그리고 돌려받는 것",
+    "sends": "돌려보냄",
+    "receives": "돌려받음",
+    "constant": "상수",
+    "unread": "읽는 연산이 없습니다.",
+    "jump": "{site}(으)로 가기"
+  }
+};
+
+const t = translator(words);
