@@ -3,15 +3,48 @@
 Built on ``tinygrad_attn``, which knows nothing of them. The package's one name is ``tinygrad_attn_models``, as it is
 installed: ``models`` would stand in the way of a user's own. In a checkout Python finds this folder as ``models`` too;
 that name leads here, so that no class is there twice.
+
+::
+
+    model = load("runs/dates-bahdanau")
+    model.translate(["22 November 2026"])
 """
 
-if __name__ == "models":
-    import importlib.util
-    import sys
+from __future__ import annotations
 
+import importlib.util
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .trained import TrainedModel
+
+__all__ = ["__version__", "load"]
+
+if __name__ == "models":
     _spec = importlib.util.spec_from_file_location(
         "tinygrad_attn_models", __file__, submodule_search_locations=__path__
     )
     assert _spec is not None and _spec.loader is not None
     sys.modules["models"] = sys.modules["tinygrad_attn_models"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["models"])
+
+
+def load(directory: str | os.PathLike[str]) -> TrainedModel:
+    """The best model of a run folder, ready to translate: see `tinygrad_attn_models.trained.TrainedModel`.
+
+    Raises:
+        RunError: no such folder, or a checkpoint that is missing or damaged.
+    """
+    from .trained import TrainedModel
+
+    return TrainedModel.load(directory)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":  # looked up when it is asked for: the package is imported by whoever wants --help at once
+        from .version import version
+
+        return version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,43 +1,59 @@
-"""The table of ``python -m models gradcheck``: every op, its formula, and how far its derivatives are from true."""
+"""Check the derivatives of all ops, or of some, against finite differences."""
 
 from __future__ import annotations
 
-import difflib
+import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import tinygrad_attn  # noqa: F401  registers the ops
-from tinygrad_attn.check import CheckError, OpReport, check_op
-from tinygrad_attn.op import Op, registered_ops
+from ..console.errors import CHECK_FAILED, CommandError
+from .options import positive
 
-__all__ = ["UnknownOp", "choose_ops", "print_reports"]
+if TYPE_CHECKING:
+    from tinygrad_attn.check import OpReport
+    from tinygrad_attn.op import Op
+
+NEEDS = ()
 
 
-class UnknownOp(ValueError):
-    """No op has that name."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See `parser.Command`."""
+    parser.add_argument("ops", metavar="OP", nargs="*", default=[], help="the name of an op (default: all)")
+    parser.add_argument(
+        "--samples", metavar="N", type=positive, default=10, help="random samples of each op (default: 10)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the samples (default: 0)")
 
 
-def choose_ops(names: Sequence[str]) -> list[Op]:
-    """The ops of these names, or all of them, by name.
+def run(arguments: argparse.Namespace) -> int:
+    """Print a table: every op, its formula, and the worst errors of its derivatives."""
+    return 0 if _print_reports(_choose_ops(arguments.ops), arguments.samples, arguments.seed) else CHECK_FAILED
 
-    Raises:
-        UnknownOp: no op has a name; the message suggests the nearest.
-    """
-    ops = registered_ops()
+
+def _choose_ops(names: Sequence[str]) -> list[Op]:
+    """The ops of these names, or all of them, by name."""
+    import difflib
+
+    import tinygrad_attn
+
+    ops = tinygrad_attn.registered_ops()
     for name in names:
         if name not in ops:
             near = difflib.get_close_matches(name, ops, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(ops))}"
-            raise UnknownOp(f"no op is named {name!r}; {hint}")
+            raise CommandError(f"no op is named {name!r}; {hint}")
     return [ops[name] for name in names or sorted(ops)]
 
 
-def print_reports(ops: Sequence[Op], samples: int, seed: int) -> bool:
+def _print_reports(ops: Sequence[Op], samples: int, seed: int) -> bool:
     """Check each op and print a line about it; failures go to stderr in full, below the table.
 
     Returns:
         Whether all checks hold.
     """
+    from tinygrad_attn.check import CheckError, check_op
+
     width = max(len(op.name) for op in ops)
     print(f"{'op':<{width}}  {'gradient':>8}  {'double':>8}  {'kernel':>8}  formula")
     failures = []

@@ -22,8 +22,8 @@ class Progress(Protocol):
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """Step number ``step`` is done; loss and accuracy are of the epoch so far, tokens those of the step."""
 
-    def say(self, text: str) -> None:
-        """Something to keep on the screen."""
+    def print(self, text: str) -> None:
+        """Print lines that stay on the screen."""
 
     def stop(self) -> None:
         """No more is to come."""
@@ -59,7 +59,7 @@ class PlainProgress:
     def start(self, done: int, total: int) -> None:
         """See `Progress`."""
         self.pace = _Pace(done, total)
-        self.say(f"step {done}/{total}  {_FIRST_STEP}")
+        self.print(f"step {done}/{total}  {_FIRST_STEP}")
 
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """See `Progress`."""
@@ -67,9 +67,9 @@ class PlainProgress:
         now = time.perf_counter()
         if now - self.shown >= _INTERVAL or step == self.pace.total:
             self.shown = now
-            self.say(f"step {step}/{self.pace.total}  loss {loss:.3f}  token accuracy {100 * accuracy:.1f} %  {pace}")
+            self.print(f"step {step}/{self.pace.total}  loss {loss:.3f}  token accuracy {100 * accuracy:.1f} %  {pace}")
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """See `Progress`."""
         print(text, flush=True)
 
@@ -78,7 +78,7 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """A bar at the bottom of the terminal, drawn by rich; what is said scrolls by above it."""
+    """A bar at the bottom of the terminal, drawn by rich; lines that are printed scroll by above it."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -99,7 +99,7 @@ class LiveProgress:
         figures = f"loss {loss:.3f}  accuracy {100 * accuracy:.1f} %  {self.pace.describe(step, tokens)}"
         self.bar.update(self.task, completed=step, description=figures)
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """See `Progress`."""
         self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..console.errors import UserError
+
 __all__ = ["SPLITS", "DataError", "Pair", "ParallelText", "read_parallel_text"]
 
 Pair = tuple[str, str]
 SPLITS = ("train", "valid", "test")
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data that cannot be used. The message says which, where, and what would make it usable."""
 
 

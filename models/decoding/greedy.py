@@ -21,8 +21,8 @@ __all__ = ["greedy", "search", "translate"]
 # The share of a batch that has ended when what goes on is gathered.
 _SHARE_TO_LEAVE = 0.25
 
-Told = Callable[[int], None]
-"""Told how many sentences more are translated."""
+OnBatch = Callable[[int], None]
+"""Called after each batch with the number of its sentences."""
 
 
 def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_length: int) -> list[list[int]]:
@@ -63,7 +63,7 @@ def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_leng
 
 
 def translate(
-    model: Translator, sentences: Sequence[Sequence[int]], settings: DecodingConfig, tell: Told | None = None
+    model: Translator, sentences: Sequence[Sequence[int]], settings: DecodingConfig, on_batch: OnBatch | None = None
 ) -> list[list[int]]:
     """The best translations of sentences of any lengths, in their order.
 
@@ -71,15 +71,16 @@ def translate(
         sentences: source ids, without control symbols.
         settings: the width of the beam (1 is greedy) and its length penalty, how many sentences are decoded together
             (those of similar length are), and the most tokens of one.
-        tell: called after each batch with the number of its sentences.
+        on_batch: called after each batch with the number of its sentences.
 
     Returns:
         A list of target ids for each sentence. An empty sentence has an empty translation.
     """
     if settings.beam > 1:
-        return [list(found[0].tokens) if found else [] for found in search(model, sentences, settings, tell=tell)]
+        found = search(model, sentences, settings, on_batch=on_batch)
+        return [list(hypotheses[0].tokens) if hypotheses else [] for hypotheses in found]
     translations: list[list[int]] = [[] for _ in sentences]
-    for chosen, source, mask in _batches(model, sentences, settings.batch_size, tell):
+    for chosen, source, mask in _batches(model, sentences, settings.batch_size, on_batch):
         for i, translation in zip(chosen, greedy(model, source, mask, settings.max_length), strict=True):
             translations[i] = translation
     return translations
@@ -90,7 +91,7 @@ def search(
     sentences: Sequence[Sequence[int]],
     settings: DecodingConfig,
     n_best: int = 1,
-    tell: Told | None = None,
+    on_batch: OnBatch | None = None,
 ) -> list[list[Hypothesis]]:
     """For each sentence the ``n_best`` translations of a beam search, the best first; see `translate`.
 
@@ -102,7 +103,7 @@ def search(
     if not 1 <= n_best <= settings.beam:
         raise ValueError(f"search: n_best must be from 1 to the width of the beam, {settings.beam}; got {n_best}")
     found: list[list[Hypothesis]] = [[] for _ in sentences]
-    for chosen, source, mask in _batches(model, sentences, settings.batch_size, tell):
+    for chosen, source, mask in _batches(model, sentences, settings.batch_size, on_batch):
         best = beam_search(
             model, source, mask, settings.max_length, settings.beam, settings.length_penalty, n_best=n_best
         )
@@ -112,7 +113,7 @@ def search(
 
 
 def _batches(
-    model: Translator, sentences: Sequence[Sequence[int]], size: int, tell: Told | None
+    model: Translator, sentences: Sequence[Sequence[int]], size: int, on_batch: OnBatch | None
 ) -> Iterator[tuple[list[int], IntArray, BoolArray]]:
     """Which sentences come together, their ids and mask; all but the empty ones, the longest first.
 
@@ -127,7 +128,7 @@ def _batches(
             for first in range(0, len(order), size):
                 chosen = order[first : first + size]
                 yield chosen, *pad([sentences[i] for i in chosen])
-                if tell is not None:
-                    tell(len(chosen))
+                if on_batch is not None:
+                    on_batch(len(chosen))
     finally:
         model.train(was_training)

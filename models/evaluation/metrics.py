@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -22,9 +23,8 @@ __all__ = [
     "Figures",
     "TeacherForced",
     "correct_tokens",
-    "evaluate",
     "exact_match",
-    "of_all",
+    "measure",
     "teacher_forced",
     "token_loss",
 ]
@@ -46,6 +46,16 @@ class TeacherForced:
         """e^loss: teacher-forced, per token, and so comparable between runs with the same tokenizer only."""
         return math.exp(min(self.loss, 700.0))
 
+    @classmethod
+    def pooled(cls, parts: Sequence[Self]) -> Self:
+        """The means over the tokens of several sets together, from those of each; at least one."""
+        tokens = sum(part.tokens for part in parts)
+        return cls(
+            loss=sum(part.loss * part.tokens for part in parts) / tokens,
+            accuracy=sum(part.accuracy * part.tokens for part in parts) / tokens,
+            tokens=tokens,
+        )
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -57,7 +67,7 @@ class Figures:
     """The share of pairs whose greedy translation is the reference, symbol for symbol."""
 
 
-def evaluate(model: Translator, examples: Sequence[Example], settings: DecodingConfig) -> Figures:
+def measure(model: Translator, examples: Sequence[Example], settings: DecodingConfig) -> Figures:
     """Measure ``model`` on ``examples``, without dropout or label smoothing.
 
     It is for use in training, and quick: translations are greedy, whatever the settings say of the beam.
@@ -108,16 +118,6 @@ def teacher_forced(model: Translator, batches: Iterable[Batch]) -> TeacherForced
     if not tokens:
         raise ValueError("teacher_forced: no batches were given")
     return TeacherForced(loss / tokens, correct / tokens, tokens)
-
-
-def of_all(parts: Sequence[TeacherForced]) -> TeacherForced:
-    """Of several sets together what `teacher_forced` measured of each; at least one."""
-    tokens = sum(part.tokens for part in parts)
-    return TeacherForced(
-        loss=sum(part.loss * part.tokens for part in parts) / tokens,
-        accuracy=sum(part.accuracy * part.tokens for part in parts) / tokens,
-        tokens=tokens,
-    )
 
 
 def exact_match(translations: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> float:

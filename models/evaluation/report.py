@@ -17,17 +17,18 @@ from typing import Any, Self
 
 from tinygrad_attn.serialize import atomic_path
 
+from ..console.program import command_line
 from ..console.tables import print_table
 from ..data import Batches, DataError, encode_pairs
 from ..data.parallel import Pair
 from ..data.vocabulary import normalise
-from ..decoding.greedy import Told, translate
+from ..decoding.greedy import OnBatch, translate
 from ..interface import Translator
 from ..runs.config import Config, DecodingConfig
 from ..runs.folder import Run, RunError, versions
 from ..runs.limits import refuse_too_long
 from .bleu import BleuSettings, CorpusScore, bleu, chrf
-from .metrics import TeacherForced, exact_match, of_all, teacher_forced
+from .metrics import TeacherForced, exact_match, teacher_forced
 
 __all__ = [
     "EVALUATION",
@@ -36,7 +37,7 @@ __all__ = [
     "Scores",
     "buckets",
     "describe_decoding",
-    "evaluate_run",
+    "evaluate",
     "print_evaluation",
 ]
 
@@ -125,7 +126,7 @@ class Evaluation:
         if not directory.is_dir():
             raise RunError(f"there is no run folder {directory}")
         path = directory / EVALUATION
-        command = f"python -m models evaluate {directory} --split {split}"
+        command = command_line("evaluate", directory, "--split", split)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             if split not in stored:
@@ -141,14 +142,14 @@ class Evaluation:
             ) from error
 
 
-def evaluate_run(
+def evaluate(
     run: Run,
     model: Translator,
     split: str,
     pairs: Sequence[Pair],
     settings: DecodingConfig,
     bleu_settings: BleuSettings,
-    tell: Told | None = None,
+    on_batch: OnBatch | None = None,
 ) -> Evaluation:
     """Translate the sources and measure.
 
@@ -158,7 +159,7 @@ def evaluate_run(
         pairs: source and reference; at least one.
         settings: how to translate.
         bleu_settings: how to compare texts.
-        tell: see `translate`.
+        on_batch: see `models.decoding.greedy.translate`.
 
     Raises:
         DataError: there are no pairs, or the model cannot read one that is so long.
@@ -168,7 +169,7 @@ def evaluate_run(
     examples = encode_pairs(pairs, run.source, run.target)
     sources = [source for source, _ in examples]
     refuse_too_long(run.config.model, sources, [reference for _, reference in examples])
-    translations = translate(model, sources, settings, tell)
+    translations = translate(model, sources, settings, on_batch)
     texts = [run.target.decode(translation) for translation in translations]
     references = [normalise(reference, lowercase=False) for _, reference in pairs]  # as tokenizers see them
 
@@ -193,7 +194,7 @@ def evaluate_run(
         forced.append(teacher_forced(model, batches.in_order()))
         scores, short_bleu, _ = measure(rows, forced[-1], short=True)
         by_length.append(LengthScores(shortest, longest, scores))
-    scores, whole_bleu, whole_chrf = measure(range(len(pairs)), of_all(forced), short=False)
+    scores, whole_bleu, whole_chrf = measure(range(len(pairs)), TeacherForced.pooled(forced), short=False)
     return Evaluation(
         model=run.config.model.name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -238,7 +239,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         [f"{evaluation.split} set", "pairs", "BLEU", "chrF", "exact match", "token accuracy*", "perplexity*"],
         [[label, *_cells(scores)] for label, scores in zip(labels, rows, strict=True)],
     )
-    print("* teacher-forced: with the reference so far before its eyes; per symbol of the target tokenizer")
+    print("* teacher-forced: given the reference prefix; perplexity is per symbol of the target tokenizer")
     print(f"Decoding:        {describe_decoding(evaluation.decoding)}")
     print(f"BLEU:            {evaluation.bleu_signature}")
     print(f"BLEU by length:  {evaluation.bleu_signature_by_source_length}")

@@ -37,9 +37,9 @@ def trained(config: Config, folder: Path, progress: Progress) -> tuple[Run, Tran
         trainer = Trainer(run, text, progress)
         run.create()
     if not trainer.finished:
-        progress.say(f"{folder.name}: {trainer.summary()}")
+        progress.print(f"{folder.name}: {trainer.summary()}")
         if not trainer.train():
-            progress.say(trainer.farewell())
+            progress.print(trainer.stopped_message())
             raise KeyboardInterrupt
     seconds = json.loads((folder / CLOCK).read_text(encoding="utf-8"))["total"]
     return *Run.load(folder), seconds

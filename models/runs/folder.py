@@ -40,6 +40,8 @@ import numpy as np
 from tinygrad_attn.serialize import atomic_path, load_file, save_file
 
 from ..build import build_model
+from ..console.errors import UserError
+from ..console.program import command_line
 from ..data import Tokenizer, tokenizer_from_dict
 from ..interface import Translator
 from .config import Config, ConfigError
@@ -56,7 +58,7 @@ _METADATA = "run"
 _LEFTOVER = re.compile(r"\..+\.(toml|json|csv|safetensors|png)\.\w{8}")
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """A run folder that cannot be used. The message names it and says what would help."""
 
 
@@ -114,7 +116,7 @@ class Run:
         except filelock.Timeout:
             raise RunError(
                 f"another process is training in {self.directory}; wait for its end, or stop it with Ctrl-C, and then "
-                f"continue with: python -m models train --resume {self.directory}"
+                f"continue with: {command_line('train', '--resume', self.directory)}"
             ) from None
         try:
             yield
@@ -214,7 +216,7 @@ class Run:
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            resume = f"python -m models train --resume {self.directory}"
+            resume = command_line("train", "--resume", self.directory)
             raise RunError(f"{path} is damaged: {error}; remove it, and let it be written anew by: {resume}") from error
         self.write_json("run.json", {**about, "results": dict(results)})
 
@@ -251,6 +253,6 @@ def _missing(directory: Path, checkpoint: str) -> str:
     if checkpoint == BEST and (directory / "log.csv").exists():
         return f"{directory} has no {BEST}, though an epoch was finished: somebody has removed it; train a new run"
     if checkpoint == BEST and (directory / LAST).exists():
-        resume = f"python -m models train --resume {directory}"
+        resume = command_line("train", "--resume", directory)
         return f"{directory} has no {BEST}: no epoch is finished yet; continue with: {resume}"
     return f"{directory} is no run folder: it has no {checkpoint}"

@@ -8,12 +8,14 @@ import typing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..console.errors import UserError
+
 __all__ = ["ConfigError", "Section", "Value", "setting"]
 
 Value = str | bool | int | float
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A setting that does not exist or cannot have that value. The message names it as ``section.key``."""
 
 

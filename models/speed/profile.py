@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..console.errors import UserError
 from ..console.progress import PlainProgress
 from ..console.tables import plain_table
 from ..data import load_text, train_tokenizers
 from ..runs.config import CONFIGS, Config, ConfigError, find_config, load_config
 from ..runs.folder import Run
-from ..training.trainer import Trainer, TrainingError
+from ..training.trainer import Trainer
 from .bench import TrainingStep, peak_memory
 from .stopwatch import BACKWARD, FORWARD, Entry, Key, Stopwatch, watched
 from .workloads import WORKLOADS
@@ -26,7 +27,7 @@ ELSE = "Python and everything else"
 WARM_UP = 2
 
 
-class ProfileError(ValueError):
+class ProfileError(UserError):
     """There is nothing of that name to profile, or not with these settings."""
 
 
@@ -74,7 +75,7 @@ def profile(
     steps: int,
     *,
     by_shape: bool = False,
-    say: Callable[[str], object] = lambda line: None,
+    report: Callable[[str], object] = lambda line: None,
 ) -> Profile:
     """Take training steps and find out where their time goes.
 
@@ -83,21 +84,21 @@ def profile(
         step: takes one.
         steps: how many to profile, after `WARM_UP` more, and as many without the profiler.
         by_shape: give calls of an op on other shapes rows of their own.
-        say: told what happens next.
+        report: called with a line about what happens next.
     """
-    say(f"{name}: {WARM_UP} steps to warm up; the first compiles what no cache has yet")
+    report(f"{name}: {WARM_UP} steps to warm up; the first compiles what no cache has yet")
     for _ in range(WARM_UP):
         step()
-    say(f"{name}: {steps} plain steps")
+    report(f"{name}: {steps} plain steps")
     plain = min(_seconds(step) for _ in range(steps))
-    say(f"{name}: {steps} profiled steps")
+    report(f"{name}: {steps} profiled steps")
     watch, total = Stopwatch(by_shape), 0.0
     with watched(watch):
         for _ in range(steps):
             total += _seconds(step)
             watch.calls.clear()
     memory = peak_memory()
-    say("The machine's rate of matmul")
+    report("The machine's rate of matmul")
     peak = matmul_peak()
     rest = total - sum(entry.seconds for entry in watch.entries.values())
     entries = {**watch.entries, Key(ELSE): Entry(steps, rest)}
@@ -183,7 +184,7 @@ def find_step(name: str, overrides: Sequence[str] = ()) -> Callable[[], object]:
 
     Raises:
         ProfileError: nothing has that name (the message suggests the nearest), or the overrides are for a workload.
-        ConfigError, DataError: the config has a mistake, or its data cannot be had.
+        ConfigError, DataError, TrainingError: the config has a mistake, or its data cannot be had.
     """
     if name in WORKLOADS:
         if overrides:
@@ -202,10 +203,7 @@ def find_step(name: str, overrides: Sequence[str] = ()) -> Callable[[], object]:
 def _step_of_config(config: Config) -> Callable[[], object]:
     """Training as `models.training.trainer` does it, but of a run that is written nowhere."""
     text = load_text(config.data)
-    try:
-        trainer = Trainer(Run("", config, *train_tokenizers(text, config.data)), text, PlainProgress())
-    except TrainingError as error:
-        raise ProfileError(str(error)) from error
+    trainer = Trainer(Run("", config, *train_tokenizers(text, config.data)), text, PlainProgress())
     trainer.model.train()
     batches = itertools.chain.from_iterable(map(trainer.train_batches.epoch, itertools.count()))
     return lambda: trainer.step(next(batches))

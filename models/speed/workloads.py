@@ -20,6 +20,8 @@ from tinygrad_attn import nn
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
+from ..console.errors import UserError
+
 __all__ = [
     "WORKLOADS", "BahdanauWorkload", "Batch", "LuongWorkload", "TransformerWorkload", "UnknownWorkload", "Workload",
     "batch_loss", "find_workload", "random_batch",
@@ -28,7 +30,7 @@ __all__ = [
 FIRST_WORD = 4  # the ids below are those of padding, unknown words, and a sentence's start and end
 
 
-class UnknownWorkload(ValueError):
+class UnknownWorkload(UserError):
     """No workload has that name."""
 
 

@@ -17,7 +17,7 @@ from ..evaluation.metrics import Figures, exact_match
 from ..interface import Translator
 from ..runs.folder import Run
 
-__all__ = ["choose_examples", "describe_epoch", "draw", "last_words", "show_translations"]
+__all__ = ["choose_examples", "closing_message", "describe_epoch", "draw", "show_translations"]
 
 _EXAMPLES = 4
 # Longer sentences make a heatmap that nobody can read.
@@ -72,7 +72,7 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
     return plot_attention(alignments, run.directory / "attention.png") if has_attention else ""
 
 
-def last_words(run: Run, figures: Figures, seconds: float, examples: Sequence[Pair]) -> str:
+def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequence[Pair]) -> str:
     """How good the model became, and what to try next."""
     example = shlex.quote(examples[0][0])
     pictures = ", ".join(sorted(path.name for path in run.directory.glob("*.png")))

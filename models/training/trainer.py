@@ -19,21 +19,23 @@ import numpy as np
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, random
 
+from ..console.errors import UserError
+from ..console.program import command_line
 from ..console.progress import Progress
 from ..data import Batch, Batches, ParallelText, encode_pairs
-from ..evaluation.metrics import correct_tokens, evaluate, teacher_forced, token_loss
+from ..evaluation.metrics import correct_tokens, measure, teacher_forced, token_loss
 from ..runs.clock import CLOCK, Clock
 from ..runs.folder import BEST, LAST, Run, RunError
 from ..runs.limits import refuse_too_long
 from .interruption import Interruption
 from .optimizer import make_optimizer, make_schedule
-from .reporting import choose_examples, describe_epoch, draw, last_words, show_translations
+from .reporting import choose_examples, closing_message, describe_epoch, draw, show_translations
 from .sampling import sampled_logits
 
 __all__ = ["Position", "Trainer", "TrainingError"]
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """Training cannot go on. The message says why and what to change."""
 
 
@@ -125,7 +127,7 @@ class Trainer:
             RunError: another process trains in the run's folder.
         """
         stopping = "Stopping soon; Ctrl-C again stops at once."
-        with self.run.held(), self.interruption.awaited(lambda: self.progress.say(stopping)):
+        with self.run.held(), self.interruption.awaited(lambda: self.progress.print(stopping)):
             self.save()  # from the first moment there is something to continue from
             self.run.describe()
             self.progress.start(self.position.step, self.steps)
@@ -194,7 +196,7 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Measure on the validation set, show the examples, and keep what there is to keep."""
         position, settings = self.position, self.run.config.decoding
-        figures = evaluate(self.model, self.valid, settings)
+        figures = measure(self.model, self.valid, settings)
         row = {
             "epoch": position.epoch + 1,
             "step": position.step,
@@ -215,8 +217,8 @@ class Trainer:
         # Last, so that a process killed before it does all of this again.
         self.position = Position(epoch=position.epoch + 1, step=position.step, history=history)
         self.save()
-        self.progress.say(describe_epoch(log[-1], self.settings.epochs))
-        self.progress.say(show_translations(self.run, self.model, self.examples))
+        self.progress.print(describe_epoch(log[-1], self.settings.epochs))
+        self.progress.print(show_translations(self.run, self.model, self.examples))
 
     # -- the average -----------------------------------------------------------------------------------------------
 
@@ -237,7 +239,7 @@ class Trainer:
         batches = Batches(self.valid, batch_size=self.run.config.decoding.batch_size)
         loss = teacher_forced(self.model, batches.in_order()).loss
         best = self.position.best_loss
-        self.progress.say(
+        self.progress.print(
             f"average of the last {count} epochs: validation loss {loss:.4f}, "
             f"{'lower' if loss < best else 'not lower'} than the best epoch's {best:.4f}"
         )
@@ -288,24 +290,24 @@ class Trainer:
             f"{self.settings.epochs} epochs, {self.steps:,} steps{left_out}{done}"
         )
 
-    def farewell(self) -> str:
-        """What to say when stopped."""
+    def stopped_message(self) -> str:
+        """Where training was stopped, and the command that continues it."""
         return (
             f"Stopped in epoch {self.position.epoch + 1}, at step {self.position.step} of {self.steps}, and saved. "
-            f"Go on with:\n    python -m models train --resume {self.run.directory}"
+            f"Go on with:\n    {command_line('train', '--resume', self.run.directory)}"
         )
 
     def finish(self) -> str:
-        """Measure the best model on the test set, draw the pictures, and return the last words."""
+        """Measure the best model on the test set, draw the pictures, and return the closing message."""
         seconds = self.clock.total
         self._try_average()
         self.restore_best()
-        figures = evaluate(self.model, self.test, self.run.config.decoding)
+        figures = measure(self.model, self.test, self.run.config.decoding)
         self.run.add_results({**dataclasses.asdict(figures), "training_seconds": round(seconds, 1)})
         notice = draw(self.run, self.model, self.position.history, self.examples)
         if notice:
-            self.progress.say(f"Note: {notice}")
-        return last_words(self.run, figures, seconds, self.examples)
+            self.progress.print(f"Note: {notice}")
+        return closing_message(self.run, figures, seconds, self.examples)
 
 
 def _under(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:

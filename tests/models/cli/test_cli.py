@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-import tinygrad_attn_models.cli.gradcheck
 import tinygrad_attn_models.training.trainer
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.runs.folder import BEST, LAST
 
+import tinygrad_attn
 from tinygrad_attn.op import Op, registered_ops
 from tinygrad_attn.samples import floats
 
@@ -172,7 +172,7 @@ def test_mistakes_in_training(capsys, arguments, words):
 
 def test_packages_that_are_missing_are_named_before_training(capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("matplotlib", "rich") else object())
-    refused(capsys, ["train"], "training needs matplotlib, rich: pip install 'tinygrad-attn[models]'")
+    refused(capsys, ["train"], "train needs matplotlib, rich: pip install 'tinygrad-attn[models]'")
 
 
 def break_utf8(folder):
@@ -313,7 +313,7 @@ def cube(derivative):
 
 def test_gradcheck_leaves_out_what_an_op_does_not_have(capsys, monkeypatch):
     ops = {"cube": cube(lambda g, x: 3.0 * x * x * g), **registered_ops()}
-    monkeypatch.setattr(tinygrad_attn_models.cli.gradcheck, "registered_ops", lambda: ops)
+    monkeypatch.setattr(tinygrad_attn, "registered_ops", lambda: ops)
     assert main(["gradcheck", "argmax", "cube", "tanh", "--samples", "2"]) == 0
     rows = [line.split()[1:4] for line in capsys.readouterr().out.splitlines()[1:4]]
     assert rows[0] == ["–", "–", "–"]  # no derivative
@@ -324,7 +324,7 @@ def test_gradcheck_leaves_out_what_an_op_does_not_have(capsys, monkeypatch):
 
 def test_gradcheck_fails_for_a_wrong_derivative(capsys, monkeypatch):
     ops = {"cube": cube(lambda g, x: 2.0 * x * g), **registered_ops()}
-    monkeypatch.setattr(tinygrad_attn_models.cli.gradcheck, "registered_ops", lambda: ops)
+    monkeypatch.setattr(tinygrad_attn, "registered_ops", lambda: ops)
     assert main(["gradcheck", "cube", "tanh"]) == 1
     captured = capsys.readouterr()
     assert "FAILED" in captured.out.splitlines()[1]

@@ -44,8 +44,8 @@ def test_the_n_best_with_their_scores(run, capsys):
 
 
 def test_the_lines_of_many_batches_are_counted_on(run, capsys, monkeypatch):
-    monkeypatch.setattr("tinygrad_attn_models.decoding.lines._POOL", 1)
-    monkeypatch.setattr("tinygrad_attn_models.decoding.lines.SentenceProgress", Noted)
+    monkeypatch.setattr("tinygrad_attn_models.cli.translate._POOL", 1)
+    monkeypatch.setattr("tinygrad_attn_models.cli.translate.SentenceProgress", Noted)
     assert main(["translate", str(run), *["1/2/2020"] * 70, "--n-best", "1"]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [int(row[0]) for row in rows] == list(range(1, 71))

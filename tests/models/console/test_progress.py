@@ -42,7 +42,7 @@ def test_the_live_bar(monkeypatch):
     shown.bar.live.console.file = screen
     shown.bar.console.width = 200
     shown.start(done=0, total=2)
-    shown.say("[a] → b ✓")
+    shown.print("[a] → b ✓")
     for step in (1, 2):
         shown.advance(step, loss=1.5, accuracy=0.5, tokens=100)
     shown.bar.refresh()

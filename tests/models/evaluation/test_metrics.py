@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from tinygrad_attn_models.data import UNKNOWN, collate
-from tinygrad_attn_models.evaluation.metrics import evaluate, exact_match, teacher_forced, token_loss
+from tinygrad_attn_models.evaluation.metrics import exact_match, measure, teacher_forced, token_loss
 from tinygrad_attn_models.interface import Translator
 from tinygrad_attn_models.runs.config import DecodingConfig
 
@@ -67,4 +67,4 @@ def test_translations_are_greedy_in_training(monkeypatch):
         return [[4, 5, 6], [4]]
 
     monkeypatch.setattr("tinygrad_attn_models.evaluation.metrics.translate", translate)
-    assert evaluate(Prejudiced(), EXAMPLES, DecodingConfig(beam=5, max_length=7)).exact_match == 0.5
+    assert measure(Prejudiced(), EXAMPLES, DecodingConfig(beam=5, max_length=7)).exact_match == 0.5

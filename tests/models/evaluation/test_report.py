@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tinygrad_attn_models.data import Batches, DataError, encode_pairs, load_text
 from tinygrad_attn_models.evaluation.bleu import BleuSettings
-from tinygrad_attn_models.evaluation.metrics import evaluate, of_all, teacher_forced
+from tinygrad_attn_models.evaluation.metrics import TeacherForced, measure, teacher_forced
 from tinygrad_attn_models.evaluation.plots import plot_bleu_by_length
-from tinygrad_attn_models.evaluation.report import EVALUATION, Evaluation, buckets, evaluate_run
+from tinygrad_attn_models.evaluation.report import EVALUATION, Evaluation, buckets, evaluate
 from tinygrad_attn_models.runs.config import DecodingConfig, ModelConfig
 from tinygrad_attn_models.runs.folder import Run, RunError
 from tinygrad_attn_models.runs.limits import refuse_too_long
@@ -24,14 +24,14 @@ def evaluated(trained):
     run, model = Run.load(trained)
     pairs = load_text(run.config.data).test
     told = []
-    found = evaluate_run(run, model, "test", pairs, run.config.decoding, BleuSettings("char"), told.append)
+    found = evaluate(run, model, "test", pairs, run.config.decoding, BleuSettings("char"), told.append)
     assert sum(told) == len(pairs) == 10
     return run, model, pairs, found
 
 
 def test_the_figures_are_those_of_training(evaluated):
     run, model, pairs, found = evaluated
-    expected = evaluate(model, encode_pairs(pairs, run.source, run.target), run.config.decoding)
+    expected = measure(model, encode_pairs(pairs, run.source, run.target), run.config.decoding)
     assert found.scores.pairs == expected.pairs
     assert found.scores.exact_match == expected.exact_match
     assert found.scores.token_accuracy_teacher_forced == pytest.approx(expected.teacher_forced.accuracy)
@@ -50,7 +50,7 @@ def test_every_pair_is_in_one_group_of_its_length(evaluated):
 def test_settings_of_decoding_and_comparison_are_used_and_told(evaluated):
     run, model, pairs, _ = evaluated
     settings = DecodingConfig(beam=3, max_length=2)
-    found = evaluate_run(run, model, "test", pairs, settings, BleuSettings("none", lowercase=True))
+    found = evaluate(run, model, "test", pairs, settings, BleuSettings("none", lowercase=True))
     assert found.decoding == settings
     assert found.scores.exact_match == 0.0  # two symbols are no date
     assert "tok:none" in found.bleu_signature
@@ -62,7 +62,7 @@ def test_a_perfect_model(evaluated, monkeypatch):
     run, model, pairs, _ = evaluated
     targets = [run.target.encode(target) for _, target in pairs]
     monkeypatch.setattr("tinygrad_attn_models.evaluation.report.translate", lambda *arguments: targets)
-    found = evaluate_run(run, model, "test", pairs, run.config.decoding, BleuSettings("char"))
+    found = evaluate(run, model, "test", pairs, run.config.decoding, BleuSettings("char"))
     for scores in (found.scores, *(row.scores for row in found.by_source_length)):
         assert scores.bleu == pytest.approx(100.0)
         assert scores.chrf == pytest.approx(100.0)
@@ -72,7 +72,7 @@ def test_a_perfect_model(evaluated, monkeypatch):
 def test_no_pairs(evaluated):
     run, model, _, _ = evaluated
     with pytest.raises(DataError, match="the valid set is empty"):
-        evaluate_run(run, model, "valid", [], run.config.decoding, BleuSettings())
+        evaluate(run, model, "valid", [], run.config.decoding, BleuSettings())
 
 
 def test_parts_together_are_the_whole(evaluated):
@@ -80,7 +80,7 @@ def test_parts_together_are_the_whole(evaluated):
     examples = encode_pairs(pairs, run.source, run.target)
     parts = [teacher_forced(model, Batches(part, batch_size=2).in_order()) for part in (examples[:3], examples[3:])]
     whole = teacher_forced(model, Batches(examples, batch_size=20).in_order())
-    for name, value in dataclasses.asdict(of_all(parts)).items():
+    for name, value in dataclasses.asdict(TeacherForced.pooled(parts)).items():
         assert value == pytest.approx(getattr(whole, name))
 
 

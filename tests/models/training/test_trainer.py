@@ -76,7 +76,7 @@ def test_a_run_stopped_by_ctrl_c_continues_to_the_same_bits(make_trainer, steps)
     interrupt_after(stopped, steps)
     assert not stopped.train()
     assert stopped.position.step == steps + 1
-    assert f"--resume {stopped.run.directory}" in stopped.farewell()
+    assert f"--resume {stopped.run.directory}" in stopped.stopped_message()
 
     continued = make_trainer("other", **settings)
     continued.run, arrays, position = Run.open(stopped.run.directory, LAST)

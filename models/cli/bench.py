@@ -1,0 +1,36 @@
+"""Time the training step of a model of known size."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from .options import add_threads, seconds, use_threads
+
+NEEDS = ()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See `parser.Command`."""
+    parser.add_argument("workload", metavar="WORKLOAD", help="such as transformer-small; a wrong name lists them")
+    parser.add_argument(
+        "--seconds", metavar="S", type=seconds, default=4.0, help="how long to measure (default: 4; 5 steps at least)"
+    )
+    add_threads(parser)
+    parser.add_argument("--json", action="store_true", help="print one line of JSON, for comparing libraries")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """See `parser.Command`."""
+    from tinygrad_attn import get_num_threads
+
+    from ..speed.bench import measure, print_measurement
+
+    use_threads(arguments.threads)
+    found = measure(arguments.workload, arguments.seconds)
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(found)))
+    else:
+        print_measurement(found, get_num_threads())
+    return 0

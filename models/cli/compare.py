@@ -1,0 +1,25 @@
+"""One table and one picture of several evaluated runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import add_split
+
+NEEDS = ("filelock", "matplotlib", "rich", "safetensors")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See `parser.Command`."""
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="a run folder that evaluate has measured")
+    add_split(parser)
+    parser.add_argument("--out", metavar="FILE", default="comparison.png", help="the picture (default: comparison.png)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """See `parser.Command`."""
+    from ..evaluation.comparison import compare, read_runs
+
+    compare(read_runs(arguments.runs, arguments.split), Path(arguments.out))
+    return 0

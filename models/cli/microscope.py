@@ -1,0 +1,96 @@
+"""A page with every number of the forward and backward pass over one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from ..console.errors import CHECK_FAILED, CommandError
+from .options import add_run, folder_name
+
+if TYPE_CHECKING:
+    from ..microscope import Microscope
+    from ..microscope.record.schema import Rerun
+    from ..trained import TrainedModel
+
+NEEDS = ("filelock", "latex2mathml", "rich", "safetensors")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See `parser.Command`."""
+    add_run(parser)
+    parser.add_argument("source", metavar="SOURCE", help="a source sentence")
+    parser.add_argument("--target", metavar="TEXT", help="the target (default: the model's own translation)")
+    parser.add_argument(
+        "--out", metavar="FILE", type=folder_name, help="the page, or with .json its data (default: microscope.html)"
+    )
+    parser.add_argument(
+        "--view", choices=("page", "term"), default="page", help="page (default), or term: tables in the terminal"
+    )
+    parser.add_argument(
+        "--serve", action="store_true", help="serve the page on this machine, to type other sentences and nudge weights"
+    )
+    parser.add_argument(
+        "--beside", metavar="RUN", type=folder_name, help="another run, to compare the paths of its gradient"
+    )
+    parser.add_argument(
+        "--broken",
+        metavar="NAME",
+        help="compute with a wrong derivative, to see what catches it; a wrong name lists them",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the page, its JSON, or tables; a check that fails is an error, unless --broken asked for it."""
+    from ..trained import TrainedModel
+
+    model = TrainedModel.load(arguments.run)
+    if arguments.serve:
+        return _serve(arguments, model)
+    beside = TrainedModel.load(arguments.beside) if arguments.beside else None
+    found = model.microscope(arguments.source, arguments.target, beside=beside, broken=arguments.broken)
+    if arguments.view == "term":
+        from ..microscope.page.terminal import print_microscope
+
+        print_microscope(found.data)
+    check = found.data["check"]
+    if arguments.out or arguments.view == "page":
+        path = arguments.out or "microscope.html"
+        found.save(path)
+        numbers = check["compared"] + check["recomputed"]
+        verdict = f"{numbers:,} numbers checked out" if check["ok"] else f"{check['failing']:,} checks fail"
+        print(f"{path}: {found.data['source']['text']} → {found.data['target']['text']}; {verdict}")
+    return _verdict(found, arguments.broken)
+
+
+def _verdict(found: Microscope, broken: str | None) -> int:
+    """The exit code, and on stderr what failed, or that a broken derivative was not caught."""
+    from ..microscope.checks.badge import describe_worst
+    from ..microscope.checks.gallery import GALLERY
+
+    check = found.data["check"]
+    if broken:
+        if check["ok"]:
+            shows = GALLERY[broken].shows
+            print(f"note: the badge is green although {broken} was at work, which shows {shows}", file=sys.stderr)
+        return 0
+    if not check["ok"]:
+        print(f"error: {check['failing']:,} checks fail, the worst: {describe_worst(check)}", file=sys.stderr)
+        return CHECK_FAILED
+    return 0
+
+
+def _serve(arguments: argparse.Namespace, model: TrainedModel) -> int:
+    """The live microscope, until Ctrl-C."""
+    others = {"--out": arguments.out, "--beside": arguments.beside, "--broken": arguments.broken}
+    given = [name for name, value in others.items() if value]
+    if given or arguments.view != "page":
+        raise CommandError(f"--serve shows the page of one run; leave out {' and '.join(given) or '--view'}")
+    from ..microscope.page.serve import MicroscopeServer
+
+    first: Rerun = {"source": arguments.source, "target": arguments.target}
+    with MicroscopeServer(model.run, model.module, first) as server:
+        print(f"The microscope is at {server.address}; Ctrl-C ends it", flush=True)
+        server.serve_forever()
+    return 0

@@ -1,0 +1,25 @@
+"""How this program was started, so that a command it suggests can be pasted."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+__all__ = ["command_line", "program"]
+
+_INSTALLED, _CHECKOUT = "tinygrad-attn", "python -m models"
+
+
+def program() -> str:
+    """``tinygrad-attn`` where that command was run or the package is installed, ``python -m models`` in a checkout."""
+    if Path(sys.argv[0] if sys.argv else "").stem == _INSTALLED:
+        return _INSTALLED
+    # A wheel installs the folder as tinygrad_attn_models; it is called models in a checkout alone.
+    return _CHECKOUT if Path(__file__).parents[1].name == "models" else _INSTALLED
+
+
+def command_line(*words: str | os.PathLike[str]) -> str:
+    """A command of this program with these words, quoted for a shell."""
+    return f"{program()} {shlex.join(os.fspath(word) for word in words)}"

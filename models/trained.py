@@ -1,0 +1,247 @@
+"""A trained run from Python: what the commands do with it, without a command line.
+
+::
+
+    model = TrainedModel.load("runs/dates-bahdanau")
+    model.translate(["22 November 2026", "이천사십이년 시월 십구일"])
+    model.microscope("22 November 2026")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+from .console.errors import UserError
+from .data import UNKNOWN, ParallelText, Tokenizer, load_text
+from .decoding.alignment import Alignment, align
+from .decoding.greedy import OnBatch, search, translate
+from .interface import Translator
+from .runs.config import Config, DecodingConfig
+from .runs.folder import Run
+from .runs.limits import refuse_too_long
+
+if TYPE_CHECKING:  # what most uses of a model do without
+    from .evaluation.report import Evaluation
+    from .microscope import Microscope
+
+__all__ = ["ScoredText", "TrainedModel"]
+
+
+class ScoredText(NamedTuple):
+    """A translation that beam search found."""
+
+    text: str
+    score: float
+    """log p(text | source), divided by the length penalty."""
+
+
+class TrainedModel:
+    """A trained model with its tokenizers and settings, in evaluation mode.
+
+    Attributes:
+        module: the model, an `tinygrad_attn.nn.Module`; its ``state_dict`` has PyTorch's names and layouts.
+        run: its run folder.
+    """
+
+    def __init__(self, run: Run, module: Translator) -> None:
+        self.run = run
+        self.module = module
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> TrainedModel:
+        """The best model of a run folder, as ``python -m models train`` makes it.
+
+        Raises:
+            RunError: no such folder, or a checkpoint that is missing or damaged.
+        """
+        return cls(*Run.load(directory))
+
+    def __repr__(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.module.parameters())
+        return f"<TrainedModel {self.config.model.name}, {parameters:,} parameters, from {self.run.directory}>"
+
+    @property
+    def config(self) -> Config:
+        """The settings of its run."""
+        return self.run.config
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
+        """Those of the source and of the target, which turn text into ids and back."""
+        return self.run.source, self.run.target
+
+    @cached_property
+    def text(self) -> ParallelText:
+        """The pairs that the run was trained on, and those it is measured on, read again.
+
+        Raises:
+            DataError: they are no longer where they were.
+        """
+        return load_text(self.config.data)
+
+    # -- translation -------------------------------------------------------------------------------------------------
+
+    @overload
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        n_best: None = None,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> list[str]: ...
+
+    @overload
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        n_best: int,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> list[list[ScoredText]]: ...
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        n_best: int | None = None,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> list[str] | list[list[ScoredText]]:
+        """The translation of each text.
+
+        Args:
+            texts: source sentences; an empty one has an empty translation, and no n-best ones.
+            n_best: return so many translations of each text, the best first, with their scores.
+            beam: the width of the beam, 1 for greedy decoding; the run's own if None, raised to ``n_best``.
+            length_penalty: the exponent α of beam search; the run's own if None.
+            on_batch: called after each batch with the number of its sentences.
+
+        Raises:
+            TypeError: a text on its own in place of a list.
+            UserError: a text is too long for the model, or an option is out of its range.
+        """
+        if isinstance(texts, str):
+            raise TypeError(f"translate: expected a list of texts, got one text; write translate([{texts!r}])")
+        settings = self.decoding(beam=beam, length_penalty=length_penalty, n_best=n_best)
+        sentences = self.encode(texts)
+        decode = self.run.target.decode
+        if n_best is None:
+            return [decode(translation) for translation in translate(self.module, sentences, settings, on_batch)]
+        found = search(self.module, sentences, settings, n_best, on_batch)
+        return [[ScoredText(decode(one.tokens), one.score) for one in hypotheses] for hypotheses in found]
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The source ids of each text, without control symbols.
+
+        Raises:
+            DataError: a text is too long for the model.
+        """
+        sentences = [list(self.run.source.encode(text)) for text in texts]
+        refuse_too_long(self.config.model, sentences)
+        return sentences
+
+    def unknown(self, text: str) -> list[str]:
+        """The characters or words of a source text that are not in the vocabulary."""
+        tokenizer = self.run.source
+        pieces = text if tokenizer.name == "characters" else text.split()
+        return list(dict.fromkeys(piece for piece in pieces if UNKNOWN in tokenizer.encode(piece)))
+
+    def align(
+        self,
+        text: str,
+        translation: str | None = None,
+        *,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+    ) -> Alignment:
+        """The attention weights over a source text, for each symbol of a translation.
+
+        Args:
+            text: a source sentence, not empty.
+            translation: any; if None, the model's own, found as ``beam`` and ``length_penalty`` say (see `translate`).
+        """
+        (sentence,) = self.encode([text])
+        if translation is None:
+            settings = self.decoding(beam=beam, length_penalty=length_penalty)
+            (target,) = translate(self.module, [sentence], settings)
+        else:
+            target = list(self.run.target.encode(translation))
+        return align(self.module, self.run.source, self.run.target, sentence, target)
+
+    def decoding(
+        self, *, beam: int | None = None, length_penalty: float | None = None, n_best: int | None = None
+    ) -> DecodingConfig:
+        """The run's settings for decoding with those that are given; a beam that is not is raised to ``n_best``.
+
+        Raises:
+            UserError: a setting is out of its range, or ``n_best`` larger than the beam that is given.
+        """
+        settings = self.config.decoding
+        if n_best is not None and (n_best < 1 or (beam is not None and n_best > beam)):
+            raise UserError(f"n_best is {n_best}; it goes from 1 to the width of the beam, so raise beam to it")
+        if beam is None and n_best is not None:
+            beam = max(n_best, settings.beam)
+        given: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty}
+        return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+    # -- a closer look -----------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        split: str = "test",
+        *,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        bleu_tokenizer: str | None = None,
+        bleu_lowercase: bool | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> Evaluation:
+        """BLEU, chrF, exact match, perplexity and token accuracy on ``"test"`` or ``"valid"``, also by source length.
+
+        Args:
+            split: of the data that the run was trained on.
+            beam, length_penalty: see `translate`.
+            bleu_tokenizer: one of `models.evaluation.bleu.BLEU_TOKENIZERS`; what suits the data if None.
+            bleu_lowercase: compare without case; if None, when the model was trained without.
+            on_batch: called after each batch with the number of its sentences.
+
+        Raises:
+            UserError: the data is not where it was, empty, or too long for the model.
+        """
+        from .evaluation.bleu import BleuSettings
+        from .evaluation.report import evaluate
+
+        given: dict[str, Any] = {"tokenizer": bleu_tokenizer, "lowercase": bleu_lowercase}
+        fitting = BleuSettings.fitting(self.config.data)
+        bleu = dataclasses.replace(fitting, **{name: value for name, value in given.items() if value is not None})
+        pairs = getattr(self.text, split)
+        settings = self.decoding(beam=beam, length_penalty=length_penalty)
+        return evaluate(self.run, self.module, split, pairs, settings, bleu, on_batch)
+
+    def microscope(
+        self, source: str, target: str | None = None, *, beside: TrainedModel | None = None, **options: Any
+    ) -> Microscope:
+        """Every number of the forward and backward pass over one pair; in Jupyter it shows itself as the page.
+
+        Args:
+            source: a source sentence.
+            target: its translation; the model's own if None.
+            beside: another model, to compare the paths of its gradient.
+            options: ``nudge``, ``broken``, ``limit``: see `models.microscope.microscope`.
+
+        Raises:
+            UserError: a sentence that is empty or too long.
+        """
+        from .microscope import microscope
+
+        other = None if beside is None else (beside.run, beside.module)
+        return microscope(self.module, source, target, run=self.run, beside=other, **options)
