@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
+from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
@@ -119,8 +120,9 @@ class Bahdanau(Translator):
 
     def _read_out(self, states: Tensor, embedded: Tensor, contexts: Tensor) -> Tensor:
         """g(y_{i-1}, s_i, c_i) of equation 4: t = maxout(U_o s + V_o E y + C_o c), then the logits W_o t."""
-        features = self.readout(self.dropout(ta.cat([states, embedded, contexts], -1)))
-        return self.output(ta.maximum(*ta.chunk(features, 2, -1)))
+        joined = mark("joined", ta.cat([states, embedded, contexts], -1))
+        attentional = mark("attentional", ta.maximum(*ta.chunk(self.readout(self.dropout(joined)), 2, -1)))
+        return mark("logits", self.output(attentional))
 
 
 def _by_place(weights: Tensor) -> Weights:

@@ -21,7 +21,7 @@ import numpy as np
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
-from tinygrad_attn.modes import at_step
+from tinygrad_attn.modes import at_step, mark
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
@@ -161,7 +161,7 @@ class Luong(Translator):
         embedded = self.dropout(self.target_embedding(tokens))
         read = self._read_feeding if self.input_feeding else self._read
         attentional, state, weights = read(state, embedded)
-        return self.output(self.dropout(attentional)), state, weights  # 6. output
+        return mark("logits", self.output(self.dropout(attentional))), state, weights  # 6. output
 
     def _read(self, state: State, embedded: Tensor) -> tuple[Tensor, State, Tensor]:
         """Read embeddings (B, T, E), all at once: s̃ (B, T, H), the last state, and the weights (B, T, S)."""
@@ -184,12 +184,12 @@ class Luong(Translator):
         """From the states s (B, T, H) of the steps from ``start`` on to s̃ (B, T, H), and the weights (B, T, S)."""
         mask, gaussian = self._within_reach(states, start, memory)
         scores = self.score.compare(states, memory.keys)  # 1. score
-        weights = F.masked_softmax(scores, mask, dim=-1)  # 2. softmax
+        weights = mark("weights", F.masked_softmax(scores, mark("mask", mask), dim=-1))  # 2. softmax
         if gaussian is not None:
-            weights = weights * gaussian
-        context = ta.matmul(weights, memory.states)  # 3. weighted sum
-        joined = ta.cat([context, states], -1)  # 4. concatenation
-        return ta.tanh(self.combine(joined)), weights  # 5. attentional
+            weights = mark("mixed", weights * mark("gaussian", gaussian))
+        context = mark("context", ta.matmul(weights, mark("value", memory.states)))  # 3. weighted sum
+        joined = mark("joined", ta.cat([context, states], -1))  # 4. concatenation
+        return mark("attentional", ta.tanh(self.combine(joined))), weights  # 5. attentional
 
     def _within_reach(self, states: Tensor, start: int, memory: Memory) -> tuple[Tensor, Tensor | None]:
         """Which places may be attended to, (B, T or 1, S) bool, and local-p's Gaussian (B, T, S)."""

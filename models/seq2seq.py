@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tinygrad_attn import nn
+from tinygrad_attn.modes import mark
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import Translator, Weights
@@ -88,4 +89,4 @@ class Seq2Seq(Translator):
         """Read tokens (B, T): logits (B, T, V), and the last state."""
         embedded = self.dropout(self.target_embedding(tokens))
         states, hidden = run(self.decoder, embedded, state.hidden)
-        return self.output(self.dropout(states)), State(hidden)
+        return mark("logits", self.output(self.dropout(states))), State(hidden)

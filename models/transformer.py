@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
+from tinygrad_attn.modes import mark
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import Translator, Weights
@@ -140,7 +141,7 @@ class Transformer(Translator):
             return logits, state, {f"decoder.{place}": weights for place, (weights,) in recorded.items()}
         embedded = self._embed(Tensor(token.array[:, None]), self.target_embedding, self.target_positions, state.place)
         decoded, after = decoder.step(embedded, state.decoder)
-        return self.output(decoded).squeeze(1), State(after, state.place + 1), {}
+        return mark("logits", self.output(decoded)).squeeze(1), State(after, state.place + 1), {}
 
     def _teacher_forced(self, source: Tensor, source_mask: Tensor, target_in: Tensor) -> Tensor:
         """The logits (B, T, V), all steps at once: place t attends to the places up to t only."""
@@ -149,7 +150,7 @@ class Transformer(Translator):
         decoded = self.transformer.decoder(
             embedded, memory.encoded, memory_key_padding_mask=memory.padding, tgt_is_causal=True
         )
-        return self.output(decoded)
+        return mark("logits", self.output(decoded))
 
     def _embed(self, tokens: Tensor, embedding: nn.Embedding, positions: Positions, start: int = 0) -> Tensor:
         """√d_model E x + PE: (B, T) ids, the first of which is at place ``start``, to (B, T, d_model)."""

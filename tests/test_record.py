@@ -104,6 +104,6 @@ def test_what_layers_announce_is_kept_with_its_source_module_and_step():
         weights = mark("weights", ta.softmax(x, -1))
     (made,) = tape.marks
     assert (made.name, made.tensor is weights, made.steps) == ("weights", True, (3,))
-    assert made.source == Output(tape.calls[0], 0)
+    assert made.source == Output(tape.calls[1], 0) and tape.calls[1].inputs == (Output(tape.calls[0], 0),)
     assert mark("weights", x) is x
     assert len(tape.marks) == 1

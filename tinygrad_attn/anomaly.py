@@ -69,8 +69,9 @@ class _Detector:
             if complaint:
                 raise RuntimeError(f"detect_anomaly: forward made {complaint}, by {site}")
 
-    def marked(self, name: str, tensor: Any) -> None:
+    def marked(self, name: str, tensor: Any, details: Mapping[str, Any]) -> Any:
         """See `tinygrad_attn.modes.Observer`."""
+        return tensor
 
     def arrived(self, node: Node, gradient: Any) -> None:
         # Made of what `backward` has seen.

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 __all__ = [
-    "Observer", "at_step", "enable_grad", "in_module", "is_grad_enabled", "mark", "modes", "no_grad", "observe",
-    "set_grad_enabled", "unfused",
+    "MARKS", "Observer", "at_step", "enable_grad", "in_module", "is_grad_enabled", "mark", "modes", "no_grad",
+    "observe", "set_grad_enabled", "unfused",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -24,8 +24,9 @@ class Observer(Protocol):
     def forward(self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Any, ...]) -> None:
         """An op has run: its operands as they were given, all its options, and its outputs."""
 
-    def marked(self, name: str, tensor: Any) -> None:
-        """A layer has announced ``tensor`` as what ``name`` says (see `mark`)."""
+    def marked(self, name: str, tensor: Any, details: Mapping[str, Any]) -> Any:
+        """A layer has announced ``tensor`` as what ``name`` says (see `mark`). Returns the tensor that the layer goes
+        on with: the same, or one of equal numbers."""
 
     def arrived(self, node: Any, gradient: Any) -> None:
         """Backward has come to a node with the complete ``gradient`` of its output (array or tensor; a tuple with None
@@ -154,16 +155,52 @@ def observe(observer: Observer) -> Iterator[None]:
         modes.observers = before
 
 
-def mark(name: str, tensor: T) -> T:
+MARKS: dict[str, str] = {
+    # One call of attention announces these, "query" first and "context" last. B: batch, T: queries, S: keys,
+    # C: channels; with heads there is one more axis for them, after B. A decoder that attends step by step announces
+    # each step, T = 1.
+    "query": "(B, T, C): what is compared with the keys, projected, not yet scaled",
+    "key": "(B, S, C): what the query is compared with, projected; none if scores depend on the query alone",
+    "value": "(B, S, D): what the weights mix",
+    "parameter": "what the formula of a score needs besides; detail symbol: its letter there, as in v or W",
+    "scores": "(B, T, S): before the mask, after scaling; details score: a name in nn.scores.SCORES, scale: of q · k",
+    "mask": "bool, broadcasts to the scores: True where a query may attend to a key; none if it may everywhere",
+    "weights": "(B, T, S): softmax of the scores over what the mask leaves, after dropout",
+    "gaussian": "(B, T, S): what local attention multiplies the weights by",
+    "mixed": "(B, T, S): weights times gaussian",
+    "context": "(B, T, D): the weighted sum of the values",
+    # What becomes of the context, and the layers around it. E: the model's size.
+    "joined": "(B, T, ·): contexts of all heads side by side, or context and decoder state; details role: see mark,"
+    " batch_first: if False, B and T are exchanged",
+    "attentional": "(B, T, H): what the output layer reads: Luong's s̃, Bahdanau's maxout",
+    "residual": "(B, T, E): x + sublayer(x)",
+    "norm": "(B, T, E): the output of a normalisation",
+    "logits": "(B, T, V): before the softmax over symbols",
+}
+"""What the engine's layers and the models announce with `mark`, by name: the shape, and what it is."""
+
+
+def mark(name: str, tensor: T, **details: Any) -> T:
     """Announce a tensor as something that a learner looks for; observers hear of it with the module and time step.
 
+    ::
+
+        scores = mark("scores", query @ key.mT, score="dot")
+
+    Whoever calls this in a module of their own is seen by the microscope as the package's layers are. A place of
+    attention is named by the module that announces its weights; its calls, one a decoder step or one for all, are told
+    apart by their order. A detail given with any of a call's tensors holds for the call.
+
     Args:
-        name: what it is: "query", "key", "value", "scores", "weights", "context", "attentional", "residual", "norm", …
+        name: what it is: one of `MARKS`, or a name of one's own.
         tensor: of any shape.
+        details: what else there is to say. ``role`` is "self" if queries and keys are of one sequence, "causal" if
+            besides each query attends to no later key, and "cross", as without it, if they are of two.
 
     Returns:
-        The tensor itself.
+        What to go on with: the tensor itself, and while `tinygrad_attn.record` is on an `alias` of it. The gradient of
+        that is what arrives by this way alone, also where the tensor is used elsewhere too.
     """
     for observer in modes.observers:
-        observer.marked(name, tensor)
+        tensor = observer.marked(name, tensor, details)
     return tensor

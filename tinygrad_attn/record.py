@@ -27,10 +27,11 @@ import numpy as np
 from tinygrad_attn.anomaly import module_path
 from tinygrad_attn.modes import modes, observe
 from tinygrad_attn.op import Op, registered_ops
+from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.pullback import pull_back
 from tinygrad_attn.tensor import Node, Tensor
 
-__all__ = ["Call", "GradientState", "Leaf", "Output", "Record", "gradient_state", "record"]
+__all__ = ["Call", "GradientState", "Leaf", "Mark", "Output", "Record", "gradient_state", "record"]
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +40,7 @@ GradientState: TypeAlias = Literal["value", "zero", "none", "nan"]
 
 _PACKAGE = Path(__file__).parent
 # Where an op is called on somebody's behalf: the line that wants it is further out.
-_INSIDE = (str(_PACKAGE / "ops"), str(_PACKAGE / "op.py"), str(_PACKAGE / "record.py"), str(_PACKAGE / "tensor.py"))
+_INSIDE = (str(_PACKAGE / "ops"), *(str(_PACKAGE / name) for name in ("modes.py", "op.py", "record.py", "tensor.py")))
 
 
 def gradient_state(gradient: Array | None) -> GradientState:
@@ -174,16 +175,19 @@ class Mark:
     """What a layer has announced with `tinygrad_attn.modes.mark`.
 
     Attributes:
-        name: what it said the tensor is.
-        tensor: the tensor.
-        source: where the tensor came from, None if no recorded op used or made it.
+        name: what it said the tensor is: see `tinygrad_attn.modes.MARKS`.
+        tensor: an `alias` of it, that the layer went on with.
+        source: the alias in the record: its value, and the gradient that arrived by this way alone. Its call's input is
+            where the tensor came from.
+        details: what else was said.
         module: the path of the module that was running, "" outside.
         steps: the time steps of the recurrences that were running, outermost first.
     """
 
     name: str
     tensor: Tensor
-    source: Output | Leaf | None
+    source: Output
+    details: Mapping[str, Any]
     module: str
     steps: tuple[int, ...]
 
@@ -238,9 +242,13 @@ class Record:
             if output.node is not None:
                 self._nodes[output.node.number] = call
 
-    def marked(self, name: str, tensor: Tensor) -> None:
+    def marked(self, name: str, tensor: Tensor, details: Mapping[str, Any]) -> Tensor:
         """See `tinygrad_attn.modes.Observer`."""
-        self.marks.append(Mark(name, tensor, self.source_of(tensor), module_path(), modes.steps))
+        separate = alias(tensor)
+        source = self.source_of(separate)
+        assert isinstance(source, Output)
+        self.marks.append(Mark(name, separate, source, details, module_path(), modes.steps))
+        return separate
 
     def arrived(self, node: Node, gradient: Any) -> None:
         """See `tinygrad_attn.modes.Observer`."""

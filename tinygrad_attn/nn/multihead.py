@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.keys_values import KeysValues, part
 from tinygrad_attn.nn.linear import Linear
@@ -150,6 +151,7 @@ class MultiheadAttention(Module):
             )
             return squeeze(output, at), None if weights is None else squeeze(weights, 0)
         self._check("query", query, self.embed_dim)
+        role = "causal" if is_causal else "self" if query is key else "cross"
         weighted = need_weights or self.recorded_weights is not None or (self.training and self.dropout > 0.0)
         if key is value and self.in_proj_weight is not None and not weighted:
             batch, length = (0, 1) if self.batch_first else (1, 0)
@@ -158,7 +160,8 @@ class MultiheadAttention(Module):
             self._check_batch(query.shape[batch], key.shape[batch])
             mask = _merged(key_padding_mask, attn_mask, False, scores, query.dtype)
             if mask is None or mask.dtype == np.bool_:
-                return self.out_proj(self._heads_in_place(query, key, mask, is_causal)), None
+                heads = self._heads_in_place(query, key, mask, is_causal)
+                return self.out_proj(self._joined(heads, role)), None
         if query is key is value and self.in_proj_weight is not None:
             queries, joined = self._queries_and_joined(query)
             memory = KeysValues(joined, joined.shape[1])
@@ -167,7 +170,8 @@ class MultiheadAttention(Module):
         self._check_batch(queries.shape[0], memory.joined.shape[0])
         scores = (queries.shape[0], self.num_heads, queries.shape[1], memory.length)
         mask = _merged(key_padding_mask, attn_mask, is_causal, scores, query.dtype)
-        return self._attend(queries, memory, mask, need_weights, average_attn_weights, is_causal and mask is None)
+        causal = is_causal and mask is None
+        return self._attend(queries, memory, mask, need_weights, average_attn_weights, causal, role)
 
     def _heads_in_place(self, query: Tensor, memory: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
         """What the heads give, side by side: attended where the projection of all of them has put them."""
@@ -243,7 +247,7 @@ class MultiheadAttention(Module):
         else:
             self._check_batch(queries.shape[0], past.joined.shape[0])
             past = past.extended(joined)
-        return self._attend(queries, past, None, need_weights=False)[0], past
+        return self._attend(queries, past, None, need_weights=False, role="causal")[0], past
 
     # -- projections ---------------------------------------------------------------------------------------------------
 
@@ -284,13 +288,14 @@ class MultiheadAttention(Module):
         need_weights: bool,
         average_attn_weights: bool = True,
         is_causal: bool = False,
+        role: str = "cross",
     ) -> tuple[Tensor, Tensor | None]:
         """Queries (B, L, E) of all heads, a mask from `_merged`, and the rest as in `forward`."""
         dropout = self.dropout if self.training else 0.0
         weighted = need_weights or self.recorded_weights is not None
         if not weighted and dropout == 0.0 and (mask is None or mask.dtype == np.bool_):
             heads = multihead_attention(queries, memory.all(), mask, heads=self.num_heads, is_causal=is_causal)
-            return self.out_proj(self._exchanged(heads)), None
+            return self.out_proj(self._joined(self._exchanged(heads), role)), None
         keys, values = chunk(memory.all(), 2, -1)
         queries_of_heads, keys, values = (self._split(x) for x in (queries, keys, values))
         found = scaled_dot_product_attention(
@@ -299,10 +304,15 @@ class MultiheadAttention(Module):
         heads, weights = found if weighted else (found, None)
         if self.recorded_weights is not None and weights is not None:
             self.recorded_weights.append(weights)
-        output = self.out_proj(self._exchanged(reshape(transpose(heads, 1, 2), *queries.shape)))
+        heads = self._exchanged(reshape(transpose(heads, 1, 2), *queries.shape))
+        output = self.out_proj(self._joined(heads, role))
         if not need_weights:
             return output, None
         return output, mean(weights, 1) if average_attn_weights else weights
+
+    def _joined(self, heads: Tensor, role: str) -> Tensor:
+        """Announce the heads' contexts side by side."""
+        return mark("joined", heads, role=role, batch_first=self.batch_first)
 
     def _split(self, part: Tensor) -> Tensor:
         """(B, length, E) as (B, heads, length, head_dim)."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.ops.fused.normalize import add_layer_norm, layer_norm
@@ -49,8 +50,8 @@ class LayerNorm(Module):
         """(…, *normalized_shape), the same shape out; of the sum with ``residual``, which has that shape too, if it is
         given."""
         if residual is None:
-            return layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
-        return add_layer_norm(input, residual, self.normalized_shape, self.weight, self.bias, self.eps)
+            return mark("norm", layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps))
+        return mark("norm", add_layer_norm(input, residual, self.normalized_shape, self.weight, self.bias, self.eps))
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}"

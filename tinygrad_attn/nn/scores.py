@@ -15,8 +15,9 @@ B: batch, T: queries, S: keys. A query is a decoder's state, keys and values are
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
+from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.arguments import as_tensor
@@ -44,8 +45,11 @@ __all__ = [
 class Score(Module):
     """How well each key answers each query: a number, before the softmax.
 
-    A score writes `scores`, and `project` if a part of the work depends on the keys alone.
+    A score writes `scores`, and `project` if a part of the work depends on the keys alone. `scores` announces what it
+    compares as "query" and "key", and as "parameter" what else its formula needs (see `tinygrad_attn.modes.mark`).
     """
+
+    name: ClassVar[str] = ""
 
     def project(self, keys: Tensor) -> Tensor:
         """What of the scores depends on the keys (B, S, key_size) alone, for `compare`; the keys themselves if
@@ -76,8 +80,8 @@ class Score(Module):
                 f"they are {query.shape} and {projected.shape}"
             )
         if query.ndim == 2:
-            return squeeze(self.scores(unsqueeze(query, 1), projected), 1)
-        return self.scores(query, projected)
+            return squeeze(self.compare(unsqueeze(query, 1), projected), 1)
+        return mark("scores", self.scores(query, projected), score=self.name or name)
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         """`compare` the query with the keys (B, S, key_size) themselves."""
@@ -87,20 +91,30 @@ class Score(Module):
 class DotScore(Score):
     """q · k (Luong et al. 2015, "dot"); queries and keys have the same size."""
 
-    def scores(self, query: Tensor, projected: Tensor) -> Tensor:
+    name = "dot"
+
+    def _check_sizes(self, query: Tensor, projected: Tensor) -> None:
         if query.shape[-1] != projected.shape[-1]:
             raise ValueError(
                 f"{type(self).__name__}: query and keys must have the same size, they have {query.shape[-1]} and "
                 f"{projected.shape[-1]}; GeneralScore takes different ones"
             )
-        return matmul(query, transpose(projected, 1, 2))
+
+    def scores(self, query: Tensor, projected: Tensor) -> Tensor:
+        self._check_sizes(query, projected)
+        return matmul(mark("query", query), transpose(mark("key", projected), 1, 2))
 
 
 class ScaledDotScore(DotScore):
     """q · k / √d, where d is the size of both (Vaswani et al. 2017)."""
 
+    name = "scaled_dot"
+
     def scores(self, query: Tensor, projected: Tensor) -> Tensor:
-        return super().scores(mul(query, 1.0 / math.sqrt(max(query.shape[-1], 1))), projected)
+        self._check_sizes(query, projected)
+        scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
+        query = mul(mark("query", query, scale=scale), scale)
+        return matmul(query, transpose(mark("key", projected), 1, 2))
 
 
 class GeneralScore(Score):
@@ -109,6 +123,8 @@ class GeneralScore(Score):
     Attributes:
         key: W, a `Linear` of weight (query_size, key_size), without a bias.
     """
+
+    name = "general"
 
     def __init__(self, query_size: int, key_size: int, dtype: Any = default_dtype) -> None:
         super().__init__()
@@ -119,7 +135,7 @@ class GeneralScore(Score):
         return self.key(keys)
 
     def scores(self, query: Tensor, projected: Tensor) -> Tensor:
-        return matmul(query, transpose(projected, 1, 2))
+        return matmul(mark("query", query), transpose(mark("key", projected), 1, 2))
 
 
 class AdditiveScore(Score):
@@ -130,6 +146,8 @@ class AdditiveScore(Score):
         key: W_k and b, a `Linear` of weight (size, key_size).
         energy: v, a `Linear` of weight (1, size).
     """
+
+    name = "additive"
 
     def __init__(
         self, query_size: int, key_size: int, size: int, bias: bool = True, dtype: Any = default_dtype
@@ -144,7 +162,8 @@ class AdditiveScore(Score):
         return self.key(keys)
 
     def scores(self, query: Tensor, projected: Tensor) -> Tensor:
-        return additive_score(self.query(query), projected, squeeze(self.energy.weight, 0))
+        query, key = mark("query", self.query(query)), mark("key", projected)
+        return additive_score(query, key, mark("parameter", squeeze(self.energy.weight, 0), symbol="v"))
 
 
 class ConcatScore(AdditiveScore):
@@ -153,6 +172,8 @@ class ConcatScore(AdditiveScore):
     W [q; k] = W_q q + W_k k with W = [W_q W_k]: the parameters are those of `AdditiveScore`, without b, and W k is
     computed once for all queries.
     """
+
+    name = "concat"
 
     def __init__(self, query_size: int, key_size: int, size: int, dtype: Any = default_dtype) -> None:
         super().__init__(query_size, key_size, size, bias=False, dtype=dtype)
@@ -172,6 +193,8 @@ class LocationScore(Score):
         dtype: of W.
     """
 
+    name = "location"
+
     def __init__(self, query_size: int, max_length: int, dtype: Any = default_dtype) -> None:
         super().__init__()
         self.max_length = max_length
@@ -181,6 +204,8 @@ class LocationScore(Score):
         length = projected.shape[1]
         if length > self.max_length:
             raise ValueError(f"LocationScore: there are {length} keys, max_length is {self.max_length}")
+        query = mark("query", query)
+        mark("parameter", self.query.weight, symbol="W")
         return narrow(self.query(query), -1, 0, length)
 
 
@@ -215,8 +240,9 @@ def attend(scores: Tensor, values: Tensor, mask: Any = None) -> tuple[Tensor, Te
         mask = as_tensor(mask)
         if mask.shape != values.shape[:2]:
             raise ValueError(f"attend: mask must have shape {values.shape[:2]}, it has {mask.shape}")
-        weights = masked_softmax(scores, unsqueeze(mask, 1), dim=-1)
-    return matmul(weights, values), weights
+        weights = masked_softmax(scores, mark("mask", unsqueeze(mask, 1)), dim=-1)
+    weights = mark("weights", weights)
+    return mark("context", matmul(weights, mark("value", values))), weights
 
 
 def attention(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.keys_values import KeysValues
 from tinygrad_attn.nn.linear import Linear
@@ -77,7 +78,7 @@ class TransformerLayer(Module):
     def _wrapped(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: LayerNorm, dropout: Dropout) -> Tensor:
         """The sublayer with its residual connection, dropout and layer norm."""
         if self.norm_first:
-            return add(x, dropout(sublayer(norm(x))))
+            return mark("residual", add(x, dropout(sublayer(norm(x)))))
         return norm(dropout(sublayer(x)), x)
 
     def _feed_forward(self, x: Tensor) -> Tensor:

@@ -91,7 +91,13 @@ def _through_attention(places: Sequence[Place], length: int) -> tuple[Array, Arr
 
 
 def _state_of(source: Output | Leaf | None) -> Output | Leaf | None:
-    while isinstance(source, Output) and source.call.op.name in ("transpose", "unsqueeze", "squeeze", "reshape"):
+    while isinstance(source, Output) and source.call.op.name in (
+        "alias",
+        "transpose",
+        "unsqueeze",
+        "squeeze",
+        "reshape",
+    ):
         source = source.call.inputs[0]
     return source
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinygrad_attn.kernels.attention import tiled as kernels
 from tinygrad_attn.kernels.attention.step import attention_of_one
+from tinygrad_attn.modes import mark
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor, floating
 from tinygrad_attn.ops.comparison import logical_and, ne
@@ -194,17 +195,22 @@ def _weights_and_output(
     dropout_p: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Attention in primitives; the mask has bools, or floats to add."""
+    query, key, value = mark("query", query), mark("key", key), mark("value", value)
     # Scaling the queries in place of the scores touches fewer numbers.
     scores = matmul(mul(query, scale), transpose(key, -2, -1))
+    role = {"role": "causal"} if is_causal else {}
+    scores = mark("scores", scores, score="scaled_dot", scale=scale, **role)
     if mask is not None and mask.dtype != np.bool_:
         scores = add(scores, mask)
         mask = ne(mask, -math.inf)
     if is_causal:
         earlier = Tensor(np.tri(*scores.shape[-2:], dtype=np.bool_))
         mask = earlier if mask is None else logical_and(mask, earlier)
+    if mask is not None:
+        mask = mark("mask", mask)
     weights = softmax(scores, -1) if mask is None else masked_softmax(scores, mask, dim=-1)
-    weights = dropout(weights, dropout_p)
-    return weights, matmul(weights, value)
+    weights = mark("weights", dropout(weights, dropout_p))
+    return weights, mark("context", matmul(weights, value))
 
 
 def _check_operands(query: Tensor | Array, key: Tensor | Array, value: Tensor | Array) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.kernels.recurrent import attention_gru as kernels
-from tinygrad_attn.modes import at_step
+from tinygrad_attn.modes import at_step, mark
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.fused.additive import additive_score
 from tinygrad_attn.ops.fused.gru import gru_step
@@ -153,10 +153,15 @@ def _attention_gru_reference(
     states, contexts, weights = [], [], []
     for t, from_input in enumerate(unbind(linear(x, w_x, b_ih), 1)):
         with at_step(t):
-            query = unsqueeze(linear(h, w_query), 1)
-            scores = additive_score(query, keys, energy)  # (B, 1, S)
-            weight = softmax(scores, -1) if mask is None else masked_softmax(scores, unsqueeze(mask, 1), dim=-1)
-            context = squeeze(matmul(weight, values), 1)
+            query, key = mark("query", unsqueeze(linear(h, w_query), 1)), mark("key", keys)
+            scores = additive_score(query, key, mark("parameter", energy, symbol="v"))  # (B, 1, S)
+            scores = mark("scores", scores, score="additive")
+            if mask is None:
+                weight = softmax(scores, -1)
+            else:
+                weight = masked_softmax(scores, mark("mask", unsqueeze(mask, 1)), dim=-1)
+            weight = mark("weights", weight)
+            context = squeeze(mark("context", matmul(weight, mark("value", values))), 1)
             h = gru_step(add(from_input, linear(context, w_c)), h, w_hh, b_hh)
         states.append(h)
         contexts.append(context)

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygrad_attn.kernels.layernorm import layer_norm as layer_norm_kernel
 from tinygrad_attn.kernels.layernorm import layer_norm_backward
+from tinygrad_attn.modes import mark
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import floating
 from tinygrad_attn.ops.pointwise import add, clamp, mul, rsqrt, square, sub, true_divide
@@ -230,7 +231,7 @@ def _add_layer_norm_reference(
     eps: float,
 ) -> Tensor:
     _check_residual(input, residual)
-    return layer_norm(add(input, residual), normalized_shape, weight, bias, eps)
+    return layer_norm(mark("residual", add(input, residual)), normalized_shape, weight, bias, eps)
 
 
 @_add_layer_norm.kernel
