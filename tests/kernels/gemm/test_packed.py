@@ -6,7 +6,7 @@ from bits import assert_same_bits, compiled_only, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_attn.kernels.gemm.packed import multiply_packed, pack, product_for
+from tinygrad_attn.kernels.gemm.packed import Rows, multiply_packed, pack
 from tinygrad_attn.kernels.runtime.flat import flat
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
 
@@ -20,9 +20,8 @@ def call(arguments):
 
 def multiply(a, b, c, bias=None, accumulate=False, backwards=False):
     """C, or C +, = A B + bias, where A and C are every other row of what is given."""
-    rows, columns = len(a) // 2, b.shape[1]
-    arguments = (product_for(a.dtype), a.reshape(-1), a.shape[1], 2 * a.shape[1], rows, pack(b), flat(bias, a.dtype))
-    call((*arguments, c.reshape(-1), columns, 2 * columns, columns, accumulate, backwards))
+    a_rows, c_rows = (Rows(x.reshape(-1), x.shape[1], 2 * x.shape[1]) for x in (a, c))
+    call((len(a) // 2, a_rows, pack(b), flat(bias, a.dtype), c_rows, accumulate, backwards))
 
 
 @examples
@@ -64,4 +63,4 @@ def test_a_row_has_the_same_bits_whatever_rows_are_with_it(dtype):
 @compiled_only
 def test_packing_has_the_same_bits_for_any_number_of_threads():
     matrix = np.random.default_rng(0).standard_normal((400, 320)).astype(np.float32)
-    assert_same_bits(lambda: pack(matrix.T))
+    assert_same_bits(lambda: pack(matrix.T).panels)

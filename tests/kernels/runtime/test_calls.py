@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -37,6 +38,21 @@ def call_once(function, target, value):
     call(function, target.ctypes.data, value)
 
 
+class Position(NamedTuple):
+    first: int
+    step: int
+
+
+@serial_kernel
+def note_at(target, position: Position, value):
+    elements_at(np.empty(0, np.int64), target, 8)[position.first + 2 * position.step] = value
+
+
+@serial_kernel
+def call_with_a_struct(function, target, first):
+    call(function, target.ctypes.data, Position(first, 3), 9)
+
+
 @parallel_kernel
 def note_all(function, target):
     for position in numba.prange(8):
@@ -47,6 +63,12 @@ def test_a_kernel_reaches_another_with_its_integers():
     target = np.zeros(8, np.int64)
     note_two(address_of(note), target, True)
     np.testing.assert_array_equal(target, [0, 7, 0, 0, 0, 1, 0, 0])
+
+
+def test_integers_come_in_structs_too():
+    target = np.zeros(8, np.int64)
+    call_with_a_struct(address_of(note_at), target, 1)
+    np.testing.assert_array_equal(target, [0, 0, 0, 0, 0, 0, 0, 9])
 
 
 def test_the_address_decides_what_is_called():

@@ -1,13 +1,23 @@
-"""The additive score of Bahdanau et al., ``score_j = v . tanh(q + k_j)``, and its derivatives.
+"""The additive score of Bahdanau et al., and its derivatives.
 
 A tanh for each query, key and unit is by far the most of the work and the most numbers: they are computed where they
-are needed, backward too, and never stored.
+are needed, backward too, and never stored. In NumPy, with all of them in one array::
+
+    def additive_scores(query, keys, energy):
+        return np.tanh(query[:, :, None] + keys[:, None]) @ energy
+
+    def additive_scores_backward(g, query, keys, energy):
+        units = np.tanh(query[:, :, None] + keys[:, None])
+        d = g[..., None] * energy * (1 - units**2)
+        return d.sum(2), d.sum(1), np.einsum("btj,btji->i", g, units)
+
+Bahdanau, Cho and Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate", 2015.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -17,30 +27,47 @@ from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["additive_scores", "additive_scores_backward", "score_row", "score_row_backward"]
+__all__ = [
+    "AdditiveGradients",
+    "AdditiveOperands",
+    "additive_scores",
+    "additive_scores_backward",
+    "score_row",
+    "score_row_backward",
+]
+
+
+class AdditiveOperands(NamedTuple):
+    """What scores are computed from; all arrays are flat. A *row* is the number of a query among those of all
+    sequences, a *sequence* that of its keys."""
+
+    query: np.ndarray  # (rows, size)
+    keys: np.ndarray  # (sequences, length, size)
+    energy: np.ndarray  # (size,)
+    length: int
+    size: int
+
+
+class AdditiveGradients(NamedTuple):
+    """Flat arrays for the gradients of `AdditiveOperands`."""
+
+    query: np.ndarray  # (rows, size), written
+    keys: np.ndarray  # (sequences, length, size), added to
+    energy: np.ndarray  # (sequences, size), added to; by sequence, so that no two threads add to the same
 
 
 @serial_kernel
-def score_row(
-    query: Any,
-    query_at: int,
-    keys: Any,
-    keys_at: int,
-    energy: Any,
-    mask: Any,
-    mask_at: int,
-    length: int,
-    size: int,
-    scores: Any,
-    at: int,
-) -> None:
-    """Score one query against the ``length`` keys of its sequence, each of ``size`` elements; all arrays are flat.
+def score_row(operands: Any, mask: Any, scores: Any, row: int, sequence: int) -> None:
+    """Score the query of a row against all keys of its sequence, into that row of ``scores``, flat (rows, length).
 
-    The score of a key whose mask is False is -inf. An empty mask is True throughout.
+    ``mask`` is flat (sequences, length). The score of a key whose mask is False is -inf. An empty mask is True
+    throughout.
     """
+    query, keys, energy, length, size = operands
+    query_at, keys_at, at = row * size, sequence * length * size, row * length
     step = simd.lanes(query)
     for j in range(length):
-        if mask.size > 0 and not mask[mask_at + j]:
+        if mask.size > 0 and not mask[sequence * length + j]:
             scores[at + j] = -math.inf
             continue
         total = simd.splat(query, 0.0)
@@ -53,73 +80,49 @@ def score_row(
 
 
 @serial_kernel
-def score_row_backward(
-    g: Any,
-    at: int,
-    query: Any,
-    query_at: int,
-    keys: Any,
-    keys_at: int,
-    energy: Any,
-    length: int,
-    size: int,
-    dquery: Any,
-    dkeys: Any,
-    denergy: Any,
-    denergy_at: int,
-) -> None:
-    """From the gradient ``g`` of the scores: write ``dquery``, where the query stands, and add to ``dkeys``, where the
-    keys stand, and to ``denergy``. A key whose score has no gradient, such as a masked one, is not looked at."""
+def score_row_backward(operands: Any, g: Any, gradients: Any, row: int, sequence: int) -> None:
+    """The part of a row's query in `AdditiveGradients`, from ``g``, the gradient of the scores, flat (rows, length).
+
+    A key whose score has no gradient, such as a masked one, is not looked at.
+    """
+    query, keys, energy, length, size = operands
+    dquery, dkeys, denergy = gradients
+    query_at, keys_at, energy_at, at = row * size, sequence * length * size, sequence * size, row * length
     step = simd.lanes(query)
     for i in range(0, size, step):
         count = min(step, size - i)
         q = simd.load_part(query, query_at + i, count, 0.0)
         v = simd.load_part(energy, i, count, 0.0)
         dq = simd.splat(query, 0.0)
-        dv = simd.load_part(denergy, denergy_at + i, count, 0.0)
+        dv = simd.load_part(denergy, energy_at + i, count, 0.0)
         for j in range(length):
             if g[at + j] == 0.0:
                 continue
             g_j = simd.splat(g, g[at + j])
-            place = keys_at + j * size + i
-            unit = simd_math.tanh(q + simd.load_part(keys, place, count, 0.0))
+            key_at = keys_at + j * size + i
+            unit = simd_math.tanh(q + simd.load_part(keys, key_at, count, 0.0))
             d = g_j * v * (1.0 - unit * unit)
             dq = dq + d
             dv = simd.fma(g_j, unit, dv)
-            simd.store_part(dkeys, place, count, simd.load_part(dkeys, place, count, 0.0) + d)
+            simd.store_part(dkeys, key_at, count, simd.load_part(dkeys, key_at, count, 0.0) + d)
         simd.store_part(dquery, query_at + i, count, dq)
-        simd.store_part(denergy, denergy_at + i, count, dv)
+        simd.store_part(denergy, energy_at + i, count, dv)
 
 
 @parallel_kernel
-def _scores_parallel(
-    batch: int, queries: int, query: Any, keys: Any, energy: Any, no_mask: Any, length: int, size: int, scores: Any
-) -> None:
+def _scores_parallel(batch: int, queries: int, operands: Any, no_mask: Any, scores: Any) -> None:
     for b in numba.prange(batch):
-        for row in range(b * queries, (b + 1) * queries):
-            keys_at = b * length * size
-            score_row(query, row * size, keys, keys_at, energy, no_mask, 0, length, size, scores, row * length)
+        sequence = np.int64(b)
+        for row in range(sequence * queries, (sequence + 1) * queries):
+            score_row(operands, no_mask, scores, row, sequence)
 
 
 @parallel_kernel
-def _scores_backward_parallel(
-    batch: int,
-    queries: int,
-    g: Any,
-    query: Any,
-    keys: Any,
-    energy: Any,
-    length: int,
-    size: int,
-    dquery: Any,
-    dkeys: Any,
-    denergy: Any,
-) -> None:
+def _scores_backward_parallel(batch: int, queries: int, operands: Any, g: Any, gradients: Any) -> None:
     for b in numba.prange(batch):
-        for row in range(b * queries, (b + 1) * queries):
-            at, keys_at = row * size, b * length * size
-            operands = (query, at, keys, keys_at, energy, length, size)
-            score_row_backward(g, row * length, *operands, dquery, dkeys, denergy, b * size)
+        sequence = np.int64(b)
+        for row in range(sequence * queries, (sequence + 1) * queries):
+            score_row_backward(operands, g, gradients, row, sequence)
 
 
 def additive_scores(query: np.ndarray, keys: np.ndarray, energy: np.ndarray) -> np.ndarray:
@@ -135,8 +138,8 @@ def additive_scores(query: np.ndarray, keys: np.ndarray, energy: np.ndarray) -> 
     """
     (batch, queries, size), length = query.shape, keys.shape[1]
     scores = np.empty((batch, queries, length), query.dtype)
-    operands = (flat(query), flat(keys), flat(energy), np.empty(0, np.bool_))
-    _scores_parallel(batch, queries, *operands, length, size, scores.reshape(-1))
+    operands = AdditiveOperands(flat(query), flat(keys), flat(energy), length, size)
+    _scores_parallel(batch, queries, operands, np.empty(0, np.bool_), scores.reshape(-1))
     return scores
 
 
@@ -146,8 +149,8 @@ def additive_scores_backward(
     """The gradients of `additive_scores` for its operands from ``g``, ``(B, T, S)``, that of the scores."""
     (batch, queries, size), length = query.shape, keys.shape[1]
     dquery, dkeys = np.empty(query.shape, query.dtype), np.zeros(keys.shape, keys.dtype)
-    denergy = np.zeros((batch, size), energy.dtype)  # by sequence, so that no two threads add to the same
-    operands = (flat(g), flat(query), flat(keys), flat(energy), length, size)
-    gradients = (dquery.reshape(-1), dkeys.reshape(-1), denergy.reshape(-1))
-    _scores_backward_parallel(batch, queries, *operands, *gradients)
+    denergy = np.zeros((batch, size), energy.dtype)
+    operands = AdditiveOperands(flat(query), flat(keys), flat(energy), length, size)
+    gradients = AdditiveGradients(dquery.reshape(-1), dkeys.reshape(-1), denergy.reshape(-1))
+    _scores_backward_parallel(batch, queries, operands, flat(g), gradients)
     return dquery, dkeys, np.add.reduce(denergy, axis=0)

@@ -88,7 +88,7 @@ def _make_product(dtype: Any, plan: _Plan) -> Any:
         c: int,
         c_row: int,
         bias: int,
-        accumulate: bool,
+        accumulate: int,
         activation: int,
     ) -> None:
         b_scratch, a_scratch = scratch, scratch + plan.b_block
@@ -152,7 +152,7 @@ def _make_product(dtype: Any, plan: _Plan) -> Any:
                                 tile,
                                 c_row,
                                 tile_bias,
-                                int(accumulate or not first),
+                                int(accumulate != 0 or not first),
                             )
                             if last and activation >= 0:
                                 activate_tile(dtype, activation, tile, c_row, tile_rows, tile_columns)

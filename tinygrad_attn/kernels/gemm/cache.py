@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
 __all__ = ["is_kept", "keep_packed", "packed_once"]
+
+
+_P = TypeVar("_P")
 
 
 class _Kept(threading.local):
@@ -21,7 +24,7 @@ class _Kept(threading.local):
 
     def __init__(self) -> None:
         self.owners: dict[int, np.ndarray[Any, Any]] = {}
-        self.packed: dict[tuple[Any, ...], np.ndarray[Any, Any]] = {}
+        self.packed: dict[tuple[Any, ...], Any] = {}
 
 
 _kept = _Kept()
@@ -48,7 +51,7 @@ def is_kept(matrix: np.ndarray[Any, Any]) -> bool:
     return bool(_kept.owners) and id(_owner(matrix)) in _kept.owners
 
 
-def packed_once(matrix: np.ndarray[Any, Any], pack: Any) -> np.ndarray[Any, Any]:
+def packed_once(matrix: np.ndarray[Any, Any], pack: Callable[[np.ndarray[Any, Any]], _P]) -> _P:
     """``pack(matrix)``, from the first time on if the matrix is kept."""
     if not is_kept(matrix):
         return pack(matrix)

@@ -10,7 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels.gemm.packed import multiply_packed, pack, product_for
+from tinygrad_attn.kernels.gemm.packed import Packed, Rows, multiply_packed, pack
 from tinygrad_attn.kernels.runtime.flat import flat
 from tinygrad_attn.kernels.runtime.jit import get_num_threads, parallel_kernel, serial_kernel
 
@@ -21,18 +21,15 @@ _SERIAL_WORK = 60_000  # multiplications up to which waking the threads costs mo
 
 
 @serial_kernel
-def _multiply_share(
-    worker: int, workers: int, product: int, a: Any, rows: int, packed: Any, bias: Any, c: Any, columns: int, relu: bool
-) -> None:
-    panels, depth, width = packed.shape
+def _multiply_share(worker: int, workers: int, rows: int, a: Any, b: Any, bias: Any, c: Any, relu: bool) -> None:
+    """One worker's share: some panels of B, which is `Packed`, for all rows."""
+    panels, depth, width = b.panels.shape
+    columns = b.columns
     first, last = panels * worker // workers, panels * (worker + 1) // workers
-    j = first * width
-    own, own_bias = packed[first:last], bias[j:] if bias.size > 0 else bias
-    multiply_packed(
-        product, a, 0, depth, rows, own, own_bias, c, j, columns, min(last * width, columns) - j, False, False
-    )
+    j, end = first * width, min(last * width, columns)
+    own, own_bias = Packed(b.panels[first:last], end - j, b.product), bias[j:] if bias.size > 0 else bias
+    multiply_packed(rows, Rows(a, 0, depth), own, own_bias, Rows(c, j, columns), False, False)
     if relu:
-        end = min(last * width, columns)
         for row in range(rows):
             for i in range(row * columns + j, row * columns + end):
                 if c[i] < 0.0:
@@ -40,11 +37,9 @@ def _multiply_share(
 
 
 @parallel_kernel
-def _multiply_in_parallel(
-    workers: int, product: int, a: Any, rows: int, packed: Any, bias: Any, c: Any, columns: int, relu: bool
-) -> None:
+def _multiply_in_parallel(workers: int, rows: int, a: Any, b: Any, bias: Any, c: Any, relu: bool) -> None:
     for worker in numba.prange(workers):
-        _multiply_share(np.int64(worker), workers, product, a, rows, packed, bias, c, columns, relu)
+        _multiply_share(np.int64(worker), workers, rows, a, b, bias, c, relu)
 
 
 def multiply_rows(
@@ -67,12 +62,9 @@ def multiply_rows(
         return None
     rows = a.size // depth
     packed, out = pack(matrix), np.empty((*a.shape[:-1], columns), a.dtype)
-    arguments = (
-        product_for(a.dtype), flat(a), rows, packed, flat(bias, a.dtype), out.reshape(-1), columns,
-        activation is not None,
-    )  # fmt: skip
+    arguments = (rows, flat(a), packed, flat(bias, a.dtype), out.reshape(-1), activation is not None)
     if rows * matrix.size <= _SERIAL_WORK:
         _multiply_share(0, 1, *arguments)
     else:
-        _multiply_in_parallel(min(get_num_threads(), len(packed)), *arguments)
+        _multiply_in_parallel(min(get_num_threads(), len(packed.panels)), *arguments)
     return out

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels.attention.additive import score_row, score_row_backward
-from tinygrad_attn.kernels.gemm.packed import multiply_packed, pack, product_for
+from tinygrad_attn.kernels.attention.additive import AdditiveGradients, AdditiveOperands, score_row, score_row_backward
+from tinygrad_attn.kernels.gemm.packed import Rows, multiply_packed, pack
 from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.kernels.recurrent.loops import share
 from tinygrad_attn.kernels.recurrent.steps import gru_backward_rows, gru_rows
@@ -99,15 +99,14 @@ def _mix_backward(
 
 @serial_kernel
 def _forward(
-    product: int,
+    w_query: Any,
+    w_context: Any,
+    w_hh: Any,
     gx: Any,
     h0: Any,
     values: Any,
     keys: Any,
-    w_query: Any,
     energy: Any,
-    w_context: Any,
-    w_hh: Any,
     b_hh: Any,
     no_bias: Any,
     mask: Any,
@@ -126,42 +125,40 @@ def _forward(
     first: int,
     last: int,
 ) -> None:
+    scored = AdditiveOperands(queries, keys, energy, length, key_size)
     old, old_at, old_stride, width, rows = h0, 0, 1, 3 * size, last - first
     for t in range(steps):
         odd, row = t % 2 == 1, first * steps + t
         h_at, h_stride = (old_at + first * old_stride) * size, old_stride * size
         q_at, q_stride = row * key_size, steps * key_size
-        multiply_packed(
-            product, old, h_at, h_stride, rows, w_query, no_bias, queries, q_at, q_stride, key_size, False, odd
-        )
+        before = Rows(old, h_at, h_stride)
+        multiply_packed(rows, before, w_query, no_bias, Rows(queries, q_at, q_stride), False, odd)
         for b in range(first, last):
             row = b * steps + t
-            keys_at, values_at, at = b * length * key_size, b * length * value_size, row * length
-            score_row(queries, row * key_size, keys, keys_at, energy, mask, b * length, length, key_size, weights, at)
+            values_at, at = b * length * value_size, row * length
+            score_row(scored, mask, weights, row, b)
             softmax_rows(weights, weights, length, row, row + 1)
             _mix(weights, at, values, values_at, length, value_size, contexts, row * value_size)
         row = first * steps + t
         c_at, c_stride = row * value_size, steps * value_size
         x_at, x_stride = row * width, steps * width
-        multiply_packed(
-            product, contexts, c_at, c_stride, rows, w_context, no_bias, gx, x_at, x_stride, width, True, odd
-        )
-        multiply_packed(product, old, h_at, h_stride, rows, w_hh, b_hh, gh, first * width, width, width, False, odd)
+        context = Rows(contexts, c_at, c_stride)
+        multiply_packed(rows, context, w_context, no_bias, Rows(gx, x_at, x_stride), True, odd)
+        multiply_packed(rows, before, w_hh, b_hh, Rows(gh, first * width, width), False, odd)
         gru_rows(gx, gh, old, old_at, old_stride, taken, gates, states, t, steps, size, first, last)
         old, old_at, old_stride = states, t, steps
 
 
 @serial_kernel
 def _backward(
-    product: int,
+    w_query: Any,
+    w_context: Any,
+    w_hh: Any,
     g_states: Any,
     h0: Any,
     values: Any,
     keys: Any,
-    w_query: Any,
     energy: Any,
-    w_context: Any,
-    w_hh: Any,
     no_bias: Any,
     taken: Any,
     states: Any,
@@ -185,6 +182,8 @@ def _backward(
     last: int,
 ) -> None:
     """``dcontexts`` and ``dweights`` begin as what arrives there; the latter ends as the gradient of the scores."""
+    scored = AdditiveOperands(queries, keys, energy, length, key_size)
+    gradients = AdditiveGradients(dqueries, dkeys, denergy)
     width, rows = 3 * size, last - first
     rest = length % simd.lanes(weights)
     for step in range(steps):
@@ -196,32 +195,31 @@ def _backward(
         row = first * steps + t
         x_at, x_stride = row * width, steps * width
         c_at, c_stride = row * value_size, steps * value_size
-        multiply_packed(
-            product, dgx, x_at, x_stride, rows, w_context, no_bias, dcontexts, c_at, c_stride, value_size, True, odd
-        )
+        context = Rows(dcontexts, c_at, c_stride)
+        multiply_packed(rows, Rows(dgx, x_at, x_stride), w_context, no_bias, context, True, odd)
         for b in range(first, last):
             row = b * steps + t
-            keys_at, values_at, at = b * length * key_size, b * length * value_size, row * length
+            values_at, at = b * length * value_size, row * length
             _mix_backward(dcontexts, row * value_size, weights, at, values, values_at, length, value_size, dweights)
             softmax_backward_row(dweights, weights, dweights, at, at + length - rest, rest)
-            operands = (queries, row * key_size, keys, keys_at, energy, length, key_size)
-            score_row_backward(dweights, at, *operands, dqueries, dkeys, denergy, b * key_size)
+            score_row_backward(scored, dweights, gradients, row, b)
         row = first * steps + t
-        h_at, q_at, q_stride = first * size, row * key_size, steps * key_size
-        multiply_packed(product, dqueries, q_at, q_stride, rows, w_query, no_bias, dh, h_at, size, size, True, odd)
-        multiply_packed(product, dgh, x_at, x_stride, rows, w_hh, no_bias, dh, h_at, size, size, True, odd)
+        before = Rows(dh, first * size, size)
+        query = Rows(dqueries, row * key_size, steps * key_size)
+        multiply_packed(rows, query, w_query, no_bias, before, True, odd)
+        multiply_packed(rows, Rows(dgh, x_at, x_stride), w_hh, no_bias, before, True, odd)
 
 
 @parallel_kernel
-def _forward_parallel(workers: int, batch: int, arguments: Any) -> None:
+def _forward_parallel(workers: int, batch: int, w_query: Any, w_context: Any, w_hh: Any, arguments: Any) -> None:
     for worker in numba.prange(workers):
-        _forward(*arguments, batch * worker // workers, batch * (worker + 1) // workers)
+        _forward(w_query, w_context, w_hh, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
 
 
 @parallel_kernel
-def _backward_parallel(workers: int, batch: int, arguments: Any) -> None:
+def _backward_parallel(workers: int, batch: int, w_query: Any, w_context: Any, w_hh: Any, arguments: Any) -> None:
     for worker in numba.prange(workers):
-        _backward(*arguments, batch * worker // workers, batch * (worker + 1) // workers)
+        _backward(w_query, w_context, w_hh, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
 
 
 # --- All sequences ----------------------------------------------------------------------------------------------------
@@ -258,15 +256,14 @@ def attention_gru(
     dtype = x.dtype
     gx = gemm(x.reshape(batch * steps, width), w_ih[:, :width].T, bias=b_ih)
     decoded = Decoded(*(np.empty((batch, steps, n), dtype) for n in (size, value_size, length, key_size, 4 * size)))
-    inputs = (product_for(dtype), gx.reshape(-1), flat(h0), flat(values), flat(keys))
-    parameters = (
-        pack(w_query.T), flat(energy), pack(w_ih[:, width:].T), pack(w_hh.T), flat(b_hh, dtype), flat(None, dtype),
-    )  # fmt: skip
+    inputs = (gx.reshape(-1), flat(h0), flat(values), flat(keys))
+    packed = (pack(w_query.T), pack(w_ih[:, width:].T), pack(w_hh.T))
+    parameters = (flat(energy), flat(b_hh, dtype), flat(None, dtype))
     masks = (flat(mask, np.bool_), np.ones(batch * steps, np.bool_))
     results = (*(array.reshape(-1) for array in decoded), np.empty(batch * 3 * size, dtype))
     sizes = (steps, length, size, value_size, key_size)
     work = batch * steps * (w_query.size + w_ih.size + w_hh.size)
-    _forward_parallel(share(batch, work), batch, (*inputs, *parameters, *masks, *results, *sizes))
+    _forward_parallel(share(batch, work), batch, *packed, (*inputs, *parameters, *masks, *results, *sizes))
     return decoded
 
 
@@ -297,13 +294,14 @@ def attention_gru_backward(
     dweights = np.zeros_like(weights) if g_weights is None else np.array(g_weights, order="C")
     dqueries, dgx, dgh = (np.empty((rows, n), dtype) for n in (key_size, 3 * size, 3 * size))
     dh, dkeys, denergy = (np.zeros(shape, dtype) for shape in (h0.shape, keys.shape, (batch, key_size)))
-    inputs = (product_for(dtype), flat(g_states), flat(h0), flat(values), flat(keys))
-    parameters = (pack(w_query), flat(energy), pack(w_ih[:, width:]), pack(w_hh), flat(None, dtype))
+    inputs = (flat(g_states), flat(h0), flat(values), flat(keys))
+    packed = (pack(w_query), pack(w_ih[:, width:]), pack(w_hh))
+    parameters = (flat(energy), flat(None, dtype))
     saved = (np.ones(rows, np.bool_), flat(states), flat(weights), flat(queries), flat(gates))
     gradients = tuple(array.reshape(-1) for array in (dcontexts, dweights, dqueries, dgx, dgh, dh, dkeys, denergy))
     sizes = (steps, length, size, value_size, key_size)
     work = rows * (w_query.size + w_ih.size + w_hh.size)
-    _backward_parallel(share(batch, work), batch, (*inputs, *parameters, *saved, *gradients, *sizes))
+    _backward_parallel(share(batch, work), batch, *packed, (*inputs, *parameters, *saved, *gradients, *sizes))
 
     before = np.empty_like(states)  # the state that each step started from
     before[:, 0], before[:, 1:] = h0, states[:, :-1]

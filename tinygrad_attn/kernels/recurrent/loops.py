@@ -2,8 +2,8 @@
 
 Sequences do not depend on each other: each thread takes some of them through all steps, without waiting for another.
 Arrays are flat. The row of step t and sequence i of an array over all steps has the number
-``t * step_stride + i * stride``. ``product`` and ``w``, which is W_hh, transposed for the forward direction, are
-those of `tinygrad_attn.kernels.gemm.packed`. ``gh`` and ``dh`` have a row for each sequence; ``dh`` begins as
+``t * step_stride + i * stride``. ``w`` is W_hh, transposed for the forward direction, packed by
+`tinygrad_attn.kernels.gemm.packed`. ``gh`` and ``dh`` have a row for each sequence; ``dh`` begins as
 what arrives at the last state beside ``g``, and ends as the gradient of ``h0``.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numba
 
-from tinygrad_attn.kernels.gemm.packed import multiply_packed
+from tinygrad_attn.kernels.gemm.packed import Rows, multiply_packed
 from tinygrad_attn.kernels.recurrent.steps import (
     gru_backward_rows,
     gru_rows,
@@ -36,10 +36,9 @@ def share(batch: int, work: int) -> int:
 
 @serial_kernel
 def _rnn(
-    product: int,
+    w: Any,
     gx: Any,
     h0: Any,
-    w: Any,
     b_hh: Any,
     mask: Any,
     states: Any,
@@ -57,16 +56,15 @@ def _rnn(
     for step in range(steps):
         at = (steps - 1 - step if reverse else step) * step_stride
         begin, rows, odd = (old_at + first * old_stride) * size, last - first, step % 2 == 1
-        multiply_packed(product, old, begin, old_stride * size, rows, w, b_hh, gh, first * size, size, size, False, odd)
+        multiply_packed(rows, Rows(old, begin, old_stride * size), w, b_hh, Rows(gh, first * size, size), False, odd)
         rnn_rows(gx, gh, old, old_at, old_stride, mask, states, at, stride, size, relu, first, last)
         old, old_at, old_stride = states, at, stride
 
 
 @serial_kernel
 def _rnn_backward(
-    product: int,
-    g: Any,
     w: Any,
+    g: Any,
     no_bias: Any,
     mask: Any,
     states: Any,
@@ -85,15 +83,14 @@ def _rnn_backward(
         at = (step if reverse else steps - 1 - step) * step_stride
         rnn_backward_rows(g, mask, states, dgx, at, stride, dh, size, relu, first, last)
         begin, rows, odd = (at + first * stride) * size, last - first, step % 2 == 1
-        multiply_packed(product, dgx, begin, stride * size, rows, w, no_bias, dh, first * size, size, size, True, odd)
+        multiply_packed(rows, Rows(dgx, begin, stride * size), w, no_bias, Rows(dh, first * size, size), True, odd)
 
 
 @serial_kernel
 def _gru(
-    product: int,
+    w: Any,
     gx: Any,
     h0: Any,
-    w: Any,
     b_hh: Any,
     mask: Any,
     gates: Any,
@@ -111,19 +108,16 @@ def _gru(
     for step in range(steps):
         at = (steps - 1 - step if reverse else step) * step_stride
         begin, rows, odd = (old_at + first * old_stride) * size, last - first, step % 2 == 1
-        multiply_packed(
-            product, old, begin, old_stride * size, rows, w, b_hh, gh, first * width, width, width, False, odd
-        )
+        multiply_packed(rows, Rows(old, begin, old_stride * size), w, b_hh, Rows(gh, first * width, width), False, odd)
         gru_rows(gx, gh, old, old_at, old_stride, mask, gates, states, at, stride, size, first, last)
         old, old_at, old_stride = states, at, stride
 
 
 @serial_kernel
 def _gru_backward(
-    product: int,
+    w: Any,
     g: Any,
     h0: Any,
-    w: Any,
     no_bias: Any,
     mask: Any,
     gates: Any,
@@ -147,16 +141,15 @@ def _gru_backward(
             old, old_at, old_stride = h0, 0, 1
         gru_backward_rows(g, old, old_at, old_stride, mask, gates, dgx, dgh, at, stride, dh, size, first, last)
         begin, rows, odd = (at + first * stride) * width, last - first, step % 2 == 1
-        multiply_packed(product, dgh, begin, stride * width, rows, w, no_bias, dh, first * size, size, size, True, odd)
+        multiply_packed(rows, Rows(dgh, begin, stride * width), w, no_bias, Rows(dh, first * size, size), True, odd)
 
 
 @serial_kernel
 def _lstm(
-    product: int,
+    w: Any,
     gx: Any,
     h0: Any,
     c0: Any,
-    w: Any,
     b_hh: Any,
     mask: Any,
     gates: Any,
@@ -175,9 +168,7 @@ def _lstm(
     for step in range(steps):
         at = (steps - 1 - step if reverse else step) * step_stride
         begin, rows, odd = (old_at + first * old_stride) * size, last - first, step % 2 == 1
-        multiply_packed(
-            product, old, begin, old_stride * size, rows, w, b_hh, gh, first * width, width, width, False, odd
-        )
+        multiply_packed(rows, Rows(old, begin, old_stride * size), w, b_hh, Rows(gh, first * width, width), False, odd)
         before = (old, old_cell, old_at, old_stride)
         lstm_rows(gx, gh, *before, mask, gates, states, cells, at, stride, size, first, last)
         old, old_cell, old_at, old_stride = states, cells, at, stride
@@ -185,10 +176,9 @@ def _lstm(
 
 @serial_kernel
 def _lstm_backward(
-    product: int,
+    w: Any,
     g: Any,
     c0: Any,
-    w: Any,
     no_bias: Any,
     mask: Any,
     gates: Any,
@@ -214,45 +204,43 @@ def _lstm_backward(
             g, old, old_at, old_stride, mask, gates, cells, dgates, at, stride, dh, dc, size, first, last
         )
         begin, rows, odd = (at + first * stride) * width, last - first, step % 2 == 1
-        multiply_packed(
-            product, dgates, begin, stride * width, rows, w, no_bias, dh, first * size, size, size, True, odd
-        )
+        multiply_packed(rows, Rows(dgates, begin, stride * width), w, no_bias, Rows(dh, first * size, size), True, odd)
 
 
-# --- All sequences: ``arguments`` are those of the kernel of the same name but for its last two -----------------------
-
-
-@parallel_kernel
-def run_rnn(workers: int, batch: int, arguments: Any) -> None:
-    for worker in numba.prange(workers):
-        _rnn(*arguments, batch * worker // workers, batch * (worker + 1) // workers)
+# --- All sequences: ``arguments`` are those of the kernel of the same name but for the first and the last two ---------
 
 
 @parallel_kernel
-def run_rnn_backward(workers: int, batch: int, arguments: Any) -> None:
+def run_rnn(workers: int, batch: int, w: Any, arguments: Any) -> None:
     for worker in numba.prange(workers):
-        _rnn_backward(*arguments, batch * worker // workers, batch * (worker + 1) // workers)
+        _rnn(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
 
 
 @parallel_kernel
-def run_gru(workers: int, batch: int, arguments: Any) -> None:
+def run_rnn_backward(workers: int, batch: int, w: Any, arguments: Any) -> None:
     for worker in numba.prange(workers):
-        _gru(*arguments, batch * worker // workers, batch * (worker + 1) // workers)
+        _rnn_backward(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
 
 
 @parallel_kernel
-def run_gru_backward(workers: int, batch: int, arguments: Any) -> None:
+def run_gru(workers: int, batch: int, w: Any, arguments: Any) -> None:
     for worker in numba.prange(workers):
-        _gru_backward(*arguments, batch * worker // workers, batch * (worker + 1) // workers)
+        _gru(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
 
 
 @parallel_kernel
-def run_lstm(workers: int, batch: int, arguments: Any) -> None:
+def run_gru_backward(workers: int, batch: int, w: Any, arguments: Any) -> None:
     for worker in numba.prange(workers):
-        _lstm(*arguments, batch * worker // workers, batch * (worker + 1) // workers)
+        _gru_backward(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
 
 
 @parallel_kernel
-def run_lstm_backward(workers: int, batch: int, arguments: Any) -> None:
+def run_lstm(workers: int, batch: int, w: Any, arguments: Any) -> None:
     for worker in numba.prange(workers):
-        _lstm_backward(*arguments, batch * worker // workers, batch * (worker + 1) // workers)
+        _lstm(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
+
+
+@parallel_kernel
+def run_lstm_backward(workers: int, batch: int, w: Any, arguments: Any) -> None:
+    for worker in numba.prange(workers):
+        _lstm_backward(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)

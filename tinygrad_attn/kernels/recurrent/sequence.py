@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinygrad_attn.kernels.gemm.packed import pack, product_for
+from tinygrad_attn.kernels.gemm.packed import pack
 from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.kernels.recurrent.loops import (
     run_gru,
@@ -72,9 +72,14 @@ def rnn_sequence(
     layout = _Layout(gx)
     (batch, size), steps = h0.shape, len(gx)
     outputs = layout.empty(size)
-    inputs = (product_for(gx.dtype), layout.flat(gx), flat(h0), pack(w_hh.T), flat(b_hh, gx.dtype), layout.mask(mask))
+    inputs = (layout.flat(gx), flat(h0), flat(b_hh, gx.dtype), layout.mask(mask))
     options = (steps, *layout.strides, size, reverse, relu)
-    run_rnn(share(batch, w_hh.size * steps * batch), batch, (*inputs, layout.flat(outputs), _scratch(h0, 1), *options))
+    run_rnn(
+        share(batch, w_hh.size * steps * batch),
+        batch,
+        pack(w_hh.T),
+        (*inputs, layout.flat(outputs), _scratch(h0, 1), *options),
+    )
     return outputs
 
 
@@ -101,16 +106,14 @@ def rnn_sequence_backward(
     steps, batch, size = g.shape
     dgx, dh = layout.empty(size), _start(g_last, h0)
     inputs = (
-        product_for(g.dtype),
         layout.flat(g),
-        pack(w_hh),
         flat(None, g.dtype),
         layout.mask(mask),
         layout.flat(outputs),
     )
     options = (steps, *layout.strides, size, reverse, relu)
     arguments = (*inputs, layout.flat(dgx), dh.reshape(-1), *options)
-    run_rnn_backward(share(batch, w_hh.size * steps * batch), batch, arguments)
+    run_rnn_backward(share(batch, w_hh.size * steps * batch), batch, pack(w_hh), arguments)
     return dgx, *layout.parameter_gradients(dgx, outputs, h0, reverse), dh
 
 
@@ -140,10 +143,10 @@ def gru_sequence(
     layout = _Layout(gx)
     (batch, size), steps = h0.shape, len(gx)
     outputs, gates = layout.empty(size), layout.empty(4 * size)
-    inputs = (product_for(gx.dtype), layout.flat(gx), flat(h0), pack(w_hh.T), flat(b_hh, gx.dtype), layout.mask(mask))
+    inputs = (layout.flat(gx), flat(h0), flat(b_hh, gx.dtype), layout.mask(mask))
     results = (layout.flat(gates), layout.flat(outputs), _scratch(h0, 3))
     arguments = (*inputs, *results, steps, *layout.strides, size, reverse)
-    run_gru(share(batch, w_hh.size * steps * batch), batch, arguments)
+    run_gru(share(batch, w_hh.size * steps * batch), batch, pack(w_hh.T), arguments)
     return outputs, gates
 
 
@@ -169,11 +172,11 @@ def gru_sequence_backward(
     layout = _Layout(gates)
     steps, batch, size = g.shape
     dgx, dgh, dh = layout.empty(3 * size), layout.empty(3 * size), _start(g_last, h0)
-    inputs = (product_for(g.dtype), layout.flat(g), flat(h0), pack(w_hh), flat(None, g.dtype), layout.mask(mask))
+    inputs = (layout.flat(g), flat(h0), flat(None, g.dtype), layout.mask(mask))
     saved = (layout.flat(gates), layout.flat(outputs))
     results = (layout.flat(dgx), layout.flat(dgh), dh.reshape(-1))
     arguments = (*inputs, *saved, *results, steps, *layout.strides, size, reverse)
-    run_gru_backward(share(batch, w_hh.size * steps * batch), batch, arguments)
+    run_gru_backward(share(batch, w_hh.size * steps * batch), batch, pack(w_hh), arguments)
     return dgx, *layout.parameter_gradients(dgh, outputs, h0, reverse), dh
 
 
@@ -205,17 +208,15 @@ def lstm_sequence(
     (batch, size), steps = h0.shape, len(gx)
     outputs, cells, gates = layout.empty(size), layout.empty(size), layout.empty(4 * size)
     inputs = (
-        product_for(gx.dtype),
         layout.flat(gx),
         flat(h0),
         flat(c0),
-        pack(w_hh.T),
         flat(b_hh, gx.dtype),
         layout.mask(mask),
     )
     results = (layout.flat(gates), layout.flat(outputs), layout.flat(cells), _scratch(h0, 4))
     arguments = (*inputs, *results, steps, *layout.strides, size, reverse)
-    run_lstm(share(batch, w_hh.size * steps * batch), batch, arguments)
+    run_lstm(share(batch, w_hh.size * steps * batch), batch, pack(w_hh.T), arguments)
     return outputs, cells, gates
 
 
@@ -244,11 +245,11 @@ def lstm_sequence_backward(
     layout = _Layout(gates)
     steps, batch, size = g.shape
     dgates, dh, dc = layout.empty(4 * size), _start(g_last, h0), _start(g_cell, c0)
-    inputs = (product_for(g.dtype), layout.flat(g), flat(c0), pack(w_hh), flat(None, g.dtype), layout.mask(mask))
+    inputs = (layout.flat(g), flat(c0), flat(None, g.dtype), layout.mask(mask))
     saved = (layout.flat(gates), layout.flat(cells))
     results = (layout.flat(dgates), dh.reshape(-1), dc.reshape(-1))
     arguments = (*inputs, *saved, *results, steps, *layout.strides, size, reverse)
-    run_lstm_backward(share(batch, w_hh.size * steps * batch), batch, arguments)
+    run_lstm_backward(share(batch, w_hh.size * steps * batch), batch, pack(w_hh), arguments)
     return dgates, *layout.parameter_gradients(dgates, outputs, h0, reverse), dh, dc
 
 
