@@ -1,15 +1,16 @@
-"""The version of this package, without the imports that using it takes."""
+"""The version of the package, without the imports that using it takes."""
 
 from __future__ import annotations
 
-from importlib import metadata
+import importlib.util
+import runpy
+from pathlib import Path
 
 __all__ = ["version"]
 
 
 def version() -> str:
-    """The version that is installed; ``0+checkout`` for a checkout that is not."""
-    try:
-        return metadata.version("tinygrad-attn")
-    except metadata.PackageNotFoundError:
-        return "0+checkout"
+    """``tinygrad_attn.__version__``, from the file that defines it, without the engine."""
+    engine = importlib.util.find_spec("tinygrad_attn")
+    assert engine is not None and engine.origin is not None
+    return runpy.run_path(str(Path(engine.origin).with_name("version.py")))["__version__"]

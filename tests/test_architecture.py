@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("kernels", "random", "registry", "schedule"),
     ("dtypes", "modes", "rule", "samples"),
-    ("attached", "serialize", "tensor"),
+    ("attached", "serialize", "tensor", "version"),
     ("op",),
     ("ops",),
     ("anomaly", "autograd", "check", "creation", "linalg", "pullback", "record"),

@@ -114,5 +114,6 @@ from tinygrad_attn.ops.subscript import index_put
 from tinygrad_attn.ops.variance import std, var, var_mean
 from tinygrad_attn.random import manual_seed
 from tinygrad_attn.tensor import Tensor, tensor
+from tinygrad_attn.version import __version__
 
 _keep_freed_memory()
