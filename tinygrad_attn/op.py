@@ -30,7 +30,7 @@ checks shapes.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,7 @@ class Op(Differentiable):
         formula: the forward as LaTeX.
         forward: the function on arrays.
         floating: whether integer and bool operands become the default float first.
+        symbols: which names the symbols of its formulas stand for (see `tinygrad_attn.formula`).
         samples: draws valid operands and options for `tinygrad_attn.check.check_op`.
         errors: calls that must raise, with what they raise.
     """
@@ -73,6 +74,7 @@ class Op(Differentiable):
         outputs: int | None,
         saves: Sequence[str],
         floating: bool,
+        symbols: Mapping[str, str | tuple[str, ...]] | None = None,
     ) -> None:
         super().__init__(forward.__name__.strip("_"), forward, outputs, saves)
         self.__doc__ = forward.__doc__
@@ -84,6 +86,7 @@ class Op(Differentiable):
         self.samples = samples
         self.errors = tuple(errors)
         self.floating = floating
+        self.symbols = dict(symbols or {})
         self._plain = (*_NUMBERS, type(None)) if self.optional else _NUMBERS
         self._simple = outputs == 1 and not self.saves
 
@@ -234,7 +237,7 @@ class Op(Differentiable):
                 )
         if not any(isinstance(operand, Tensor) for operand in converted):
             raise TypeError(f"{self.name}: at least one operand must be a tensor or an array, got only numbers")
-        values = [p for p in range(len(converted)) if self.variadic or self.operands[p] in self.rules]
+        values = [p for p in range(len(converted)) if self.variadic or self.operands[p] in self.differentiable]
         common = promote([converted[p] for p in values if converted[p] is not None], self.floating)
         if common is not None:
             for p in values:
@@ -285,6 +288,7 @@ def op(
     outputs: int | None = 1,
     saves: Sequence[str] = (),
     floating: bool = False,
+    symbols: Mapping[str, str | tuple[str, ...]] | None = None,
 ) -> Callable[[Callable[..., Any]], Op]:
     """Make an `Op` of the decorated forward and register it under the forward's name.
 
@@ -295,13 +299,15 @@ def op(
         outputs: how many outputs the forward returns; above 1 they are a tuple, of any length if None.
         saves: names of further arrays that the forward returns behind its outputs, kept for the kernels of backward.
         floating: whether integer and bool operands become the default float first.
+        symbols: for symbols of the formulas that are not named as in the code, the name or names that they stand for
+            (see `tinygrad_attn.formula`).
 
     Raises:
         ValueError: another module already has an op of this name.
     """
 
     def register(forward: Callable[..., Any]) -> Op:
-        made = Op(forward, formula, samples, errors, outputs, saves, floating)
+        made = Op(forward, formula, samples, errors, outputs, saves, floating, symbols)
         before = _REGISTRY.get(made.name)
         if before is not None and before.__module__ != made.__module__:
             raise ValueError(

@@ -74,12 +74,14 @@ def pull_back(
     referred: list[int] = []
     for position, edge in enumerate(edges):
         rule = plan.rules[position]
-        if edge is None or rule is None:
+        if edge is None:
             continue
-        if rule.kernel is not None and not create_graph:
+        if rule is not None and rule.kernel is not None and not create_graph:
             result = rule.kernel(*_values(node, rule.kernel_arguments, gradient, True, position))
-        elif rule.function is not None:
+        elif rule is not None and rule.function is not None:
             result = rule.function(*_values(node, rule.arguments, gradient, False, position))
+            if result is None:
+                continue
             if not create_graph:
                 result = result.array
         else:

@@ -52,8 +52,10 @@ class Differentiable:
         defaults: the options with their defaults.
         outputs: how many outputs it has, None for a tuple of any length.
         saves: names of further arrays that the forward returns behind its outputs, kept for the kernels of backward.
-        rules: the `Rule` of each differentiable operand, by name.
+        rules: the `Rule` of each differentiable operand, by name; none in an op that is a loop.
         reference: the same maths in primitives, for an op that is a composition.
+        step: the op whose loop the reference is, or None.
+        differentiable: the names of the operands that may require a gradient.
         joint_kernel: one kernel for the gradients of all operands.
     """
 
@@ -63,6 +65,8 @@ class Differentiable:
         self.outputs = outputs
         self.saves = tuple(saves)
         self.rules: dict[str, Rule] = {}
+        self.step: Differentiable | None = None
+        self.differentiable: tuple[str, ...] = ()
         self.reference: Callable[..., Any] | None = None
         self.joint_kernel: Callable[..., Any] | None = None
         self.joint_names: tuple[str, ...] = ()
@@ -110,7 +114,8 @@ class Differentiable:
             operand: the operand's name in the forward.
             formula: the rule as LaTeX; ``\\bar z`` is the output's gradient.
             rule: an expression over tensors (see `tinygrad_attn.op`). It may keep the output's broadcast shape: the
-                engine sums it to the operand's. Left out by ops that have a `reference`.
+                engine sums it to the operand's. It may give None where nothing
+                reaches the operand.
             kernel: the same on arrays, taken when nobody asks for a differentiable gradient; True where the rule is
                 made of operators alone and so serves arrays as it stands. It returns a new array, or ``g`` or a view of
                 ``g``.
@@ -123,6 +128,7 @@ class Differentiable:
         array_rule = rule if kernel is True else (kernel or None)
         made = Rule(self, formula, rule, array_rule if callable(array_rule) else None)
         self.rules[operand] = made
+        self.differentiable = tuple(self.rules)
         self._plans.clear()
 
     def kernel(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,12 +145,27 @@ class Differentiable:
     def composed_of(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Declare, as a decorator, the op's reference: the same function of tensors written in primitives.
 
-        It documents the op, runs inside ``unfused()``, gives the derivatives of any order, and is what tests hold the
-        kernels to.
+        It documents the op, runs inside ``unfused()``, and is what tests hold rules and kernels to.
         """
         self.reference = function
         self._plans.clear()
         return function
+
+    def loop_of(self, step: Differentiable, *differentiable: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare, as a decorator, the op's reference as a loop of another op.
+
+        The step has the rules; this op has none, and gets its derivatives of any order through the loop.
+
+        Args:
+            step: the op that the loop calls at each step.
+            differentiable: the operands that may require a gradient.
+        """
+        self.step, self.differentiable = step, differentiable
+        return self.composed_of
+
+    def derivatives(self) -> dict[str, str]:
+        """The formula of each rule, by operand; of a loop those of its step."""
+        return {operand: rule.formula for operand, rule in (self.step or self).rules.items()}
 
 
 class Rule:
@@ -189,13 +210,16 @@ class Plan:
         self.rules = [op.rules.get(name) if name else None for name in needing]
         used = [(position, rule) for position, rule in enumerate(self.rules) if rule is not None]
         self.kernels: list[tuple[int, Callable[..., Any], Arguments]] | None = None
-        if op.joint_kernel is None and all(rule.kernel is not None for _, rule in used):
-            self.kernels = [(position, rule.kernel, rule.kernel_arguments) for position, rule in used if rule.kernel]
-        self.without_rule = next((name for name in needing if name and name not in op.rules), None)
+        with_kernels = [(position, rule.kernel, rule.kernel_arguments) for position, rule in used if rule.kernel]
+        if op.joint_kernel is None and len(with_kernels) == len(needing) - needing.count(None):
+            self.kernels = with_kernels
+        self.without_rule = next((name for name in needing if name and name not in op.differentiable), None)
         wanted = {name for rule in [r for _, r in used] for name in (*rule.names, *rule.kernel_names)}
         wanted.update(op.joint_names)
-        if op.reference is not None:
-            wanted.update(op.operands)
+        if any(
+            name and (rule is None or rule.function is None) for name, rule in zip(needing, self.rules, strict=True)
+        ):
+            wanted.update(op.operands)  # for the reference, through which a loop is differentiated
         self.keeps = [name in wanted for name in names]
         self.keeps_all, self.keeps_none = all(self.keeps), not any(self.keeps)
         self.saves = [name for name in ("z", "shapes", "dtypes", *op.saves) if name in wanted]

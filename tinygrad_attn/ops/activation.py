@@ -163,7 +163,8 @@ def gelu(input: Array, approximate: str = "none") -> Array:
     return activate(_GELU[approximate], input)
 
 
-def _gelu_rule(g: Any, input: Any, approximate: str) -> Any:
+def gelu_gradient(g: Any, input: Any, approximate: str) -> Any:
+    """The rule of `gelu`."""
     if approximate == "none":
         density = exp(-0.5 * input * input) * ONE_OVER_ROOT_TWO_PI
         return g * (0.5 * (1.0 + erf(input * ROOT_HALF)) + input * density)
@@ -175,7 +176,7 @@ def _gelu_rule(g: Any, input: Any, approximate: str) -> Any:
 gelu.vjp(
     "input",
     r"\bar z \odot (\Phi(x) + x\,\varphi(x)), \quad \varphi(x) = e^{-x^2/2} / \sqrt{2\pi}",
-    _gelu_rule,
+    gelu_gradient,
     lambda g, input, approximate: activate_backward(_GELU[approximate], g, input),
 )
 

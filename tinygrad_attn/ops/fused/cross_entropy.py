@@ -1,4 +1,4 @@
-"""Cross entropy: how surprised a distribution over classes is by what came.
+"""Cross entropy: minus the log-probability of the target class.
 
 Losses take ``reduction``: ``"mean"``, ``"sum"``, or ``"none"`` for one loss per target. PyTorch's deprecated
 ``size_average`` and ``reduce`` are unknown here and raise a TypeError.
@@ -15,11 +15,11 @@ from tinygrad_attn.kernels import cross_entropy as kernels
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor, floating
 from tinygrad_attn.ops.comparison import eq, ne
-from tinygrad_attn.ops.fused.softmax import log_softmax
+from tinygrad_attn.ops.fused.softmax import log_softmax, softmax
 from tinygrad_attn.ops.indexing import gather, index_select
 from tinygrad_attn.ops.loss import check_reduction, reduced
 from tinygrad_attn.ops.pointwise import add, mul, neg, true_divide, where
-from tinygrad_attn.ops.reduction import sum
+from tinygrad_attn.ops.reduction import sum, sum_to
 from tinygrad_attn.ops.shape import reshape, squeeze, unsqueeze
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
@@ -96,6 +96,14 @@ _targets = np.array([0, 2])
         ErrorSample((_logits, _targets, None), {**_plain, "size_average": True}, TypeError, "size_average"),
     ],
     saves=("lses", "divisor"),
+    symbols={
+        "y": "target",
+        "w": "weight",
+        r"\epsilon": "label_smoothing",
+        r"\nu": "ignore_index",
+        "C": "input",
+        r"\text{mean}": "reduction",
+    },
 )
 def _cross_entropy(
     input: Array,
@@ -158,16 +166,87 @@ def _logits_gradient(
     return np.moveaxis(rows.reshape(moved), -1, dim)
 
 
+def _shares(input: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+    """t: of each target the probability of every class, label smoothing included."""
+    dim = _class_dim(input.ndim)
+    classes = np.arange(input.shape[dim]).reshape(-1, *[1] * (input.ndim - 1 - dim))
+    hit = np.expand_dims(target.array, dim) == classes
+    return Tensor((hit * (1.0 - label_smoothing) + label_smoothing / len(classes)).astype(input.dtype))
+
+
+def _target_weights(target: Tensor, weight: Tensor | None, ignore_index: int, dtype: Any) -> Tensor:
+    """The weight of each target's class, 0 where it is ignored."""
+    counted = ne(target, ignore_index)
+    if weight is None:
+        return Tensor(counted.array.astype(dtype))
+    classes = where(counted, target, 0)
+    return where(counted, reshape(index_select(weight, 0, reshape(classes, (-1,))), classes.shape), 0.0)
+
+
+def _loss_gradients(g: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
+    """The gradient of each target's loss, 0 where it is ignored."""
+    if reduction == "mean":
+        divisor = sum(_target_weights(target, weight, ignore_index, g.dtype))
+        g = g / divisor if divisor.item() else g * 0.0
+    return where(ne(target, ignore_index), g, 0.0)
+
+
+def _input_gradient(
+    g: Tensor,
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    dim = _class_dim(input.ndim)
+    q = _shares(input, target, label_smoothing)
+    if weight is not None:
+        q = q * _along_classes(weight, input.ndim)
+    arrived = unsqueeze(_loss_gradients(g, target, weight, ignore_index, reduction), dim)
+    return arrived * (softmax(input, dim=dim) * sum(q, dim, keepdim=True) - q)
+
+
+def _weight_gradient(
+    g: Tensor,
+    z: Tensor,
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    dim, shares = _class_dim(input.ndim), _shares(input, target, label_smoothing)
+    logs = where(eq(shares, 0.0), 0.0, log_softmax(input, dim=dim))  # 0 times -inf is 0 here
+    arrived = unsqueeze(_loss_gradients(g, target, weight, ignore_index, reduction), dim)
+    through_losses = reshape(sum_to(arrived * shares * logs, shape=_along_classes(weight, input.ndim).shape), (-1,))
+    divisor = sum(_target_weights(target, weight, ignore_index, g.dtype))
+    if reduction != "mean" or not divisor.item():
+        return -through_losses
+    counted = target.array[target.array != ignore_index]
+    uses = Tensor(np.bincount(counted, minlength=weight.shape[0]).astype(g.dtype))
+    return -through_losses - g * z * uses / divisor
+
+
+_TERMS = (
+    r"\bar\ell_i = [y_i \ne \nu]\, \bar z / D, "
+    r"\quad D = \left(\textstyle\sum_i [y_i \ne \nu]\, w_{y_i}\right)^{[\text{mean}]}, "
+    r"\quad t_{ic} = (1 - \epsilon)\,[c = y_i] + \epsilon / C, \quad p_i = \operatorname{softmax} x_i"
+)
 _cross_entropy.vjp(
     "input",
-    r"\bar x_i = \bar\ell_i \left(\operatorname{softmax}(x_i) \textstyle\sum_c q_{ic} - q_i\right), "
-    r"\quad q_{ic} = w_c \left((1 - \epsilon)\,[c = y_i] + \epsilon / C\right)",
+    rf"\bar x_i = \bar\ell_i \left(p_i \textstyle\sum_c q_{{ic}} - q_i\right), \quad q_{{ic}} = w_c t_{{ic}}, \quad {_TERMS}",
+    _input_gradient,
     kernel=_logits_gradient,
 )
 _cross_entropy.vjp(
     "weight",
-    r"\bar w_c = -\textstyle\sum_i \bar\ell_i \left((1 - \epsilon)\,[c = y_i] + \epsilon / C\right) \ln p_{ic} "
-    r"- [\text{mean}]\, \bar z\, z \textstyle\sum_i [c = y_i] \big/ \sum_i w_{y_i}",
+    r"\bar w_c = -\textstyle\sum_i \bar\ell_i t_{ic} \ln p_{ic} "
+    r"- [\text{mean}]\, \bar z\, z \sum_i [c = y_i]\,[y_i \ne \nu] / D, "
+    rf"\quad {_TERMS}",
+    _weight_gradient,
 )
 
 
@@ -197,14 +276,9 @@ def _picked(logs: Tensor, target: Tensor, weight: Tensor | None, ignore_index: i
     dim = _class_dim(logs.ndim)
     counted = ne(target, ignore_index)
     classes = where(counted, target, 0)
-    losses = neg(squeeze(gather(logs, dim, unsqueeze(classes, dim)), dim))
-    if weight is None:
-        weights = Tensor(counted.array.astype(logs.dtype))
-    else:
-        of_class = reshape(index_select(weight, 0, reshape(classes, (-1,))), classes.shape)
-        weights = where(counted, of_class, 0.0)
-        losses = mul(losses, of_class)
-    return where(counted, losses, 0.0), weights
+    weights = _target_weights(target, weight, ignore_index, logs.dtype)
+    losses = where(counted, neg(squeeze(gather(logs, dim, unsqueeze(classes, dim)), dim)), 0.0)
+    return (losses if weight is None else mul(losses, weights)), weights
 
 
 def _weighted_reduction(losses: Tensor, weights: Tensor, reduction: str) -> Tensor:
@@ -227,7 +301,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    r"""How surprised the distribution :math:`\operatorname{softmax}(x)` is by the target, in nats.
+    r"""Minus the log-probability that :math:`\operatorname{softmax}(x)` gives to the target, in nats.
 
     With class indices :math:`y` the loss of one row is
 

@@ -1,4 +1,4 @@
-"""Rows of a table by their numbers: token to vector, alone or with its place."""
+"""Rows of a table by index: the vector of each token, alone or plus that of its position."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _table = np.ones((3, 2))
 
 
 def _check(name: str, input: Array, weight: Array, padding_idx: int | None) -> None:
-    """Make sure that the table has a row for every number."""
+    """Make sure that the table has a row for every index."""
     if input.dtype.kind not in "iu":
         raise TypeError(f"{name}: input must hold integers, it is {input.dtype}")
     if weight.ndim != 2:
@@ -60,9 +60,10 @@ def _check(name: str, input: Array, weight: Array, padding_idx: int | None) -> N
         ErrorSample((np.array([0]), _table), {"sparse": True}, TypeError, "sparse"),
         ErrorSample((np.array([0]), _table), {"scale_grad_by_freq": True}, TypeError, "scale_grad_by_freq"),
     ],
+    symbols={"W": "weight", r"\text{padding}": "padding_idx"},
 )
 def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> Array:
-    """The rows of ``weight`` that ``input`` numbers.
+    """The rows of ``weight`` at the indices in ``input``.
 
     The gradient of a row is the sum of the gradients of all its uses; the row ``padding_idx`` gets none.
 
@@ -75,7 +76,7 @@ def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> Ar
         ``input.shape + (D,)``.
 
     Raises:
-        IndexError: a number, or ``padding_idx``, that the table has no row for.
+        IndexError: an index, or ``padding_idx``, for which the table has no row.
         TypeError: ``input`` does not hold integers.
         ValueError: ``weight`` does not have two axes.
     """
@@ -107,14 +108,14 @@ embedding.vjp(
 )
 
 
-# -- with a scale and places -------------------------------------------------------------------------------------------
+# -- with a scale and positions -------------------------------------------------------------------------------------------
 
 
 def _placed_samples(draw: Draw) -> Sample:
     sample = _samples(draw)
     numbers, table = sample.operands
-    places = draw.floats(draw.broadcastable((*numbers.shape, table.shape[1])))
-    return Sample((numbers, table, places), {**sample.options, "scale": draw.choice([1.0, 2.5])})
+    positions = draw.floats(draw.broadcastable((*numbers.shape, table.shape[1])))
+    return Sample((numbers, table, positions), {**sample.options, "scale": draw.choice([1.0, 2.5])})
 
 
 @op(
@@ -126,11 +127,12 @@ def _placed_samples(draw: Draw) -> Sample:
             (np.array([1, 0]), _table, _table), {"scale": 1.0}, ValueError, r"positions of shape \(3, 2\) .* \(2, 2\)"
         ),
     ],
+    symbols={"W": "weight", "p": "positions", "s": "scale", r"\text{padding}": "padding_idx"},
 )
 def placed_embedding(
     input: Array, weight: Array, positions: Array, /, *, scale: float, padding_idx: int | None = None
 ) -> Array:
-    r"""What a Transformer's first layer reads: rows of ``weight`` times ``scale``, plus a vector for each place.
+    r"""What a Transformer's first layer reads: rows of ``weight`` times ``scale``, plus a vector for each position.
 
     Vaswani et al., "Attention Is All You Need", 2017, sections 3.4 and 3.5.
 
@@ -163,9 +165,11 @@ def _check_positions(positions: Array | Tensor, shape: tuple[int, ...]) -> None:
 
 
 placed_embedding.vjp(
-    "weight", r"\bar W_v = s \textstyle\sum_{i:\, x_i = v} \bar z_i \;\text{ for } v \ne \text{padding}"
+    "weight",
+    r"\bar W_v = s \textstyle\sum_{i:\, x_i = v} \bar z_i \;\text{ for } v \ne \text{padding}",
+    lambda g, input, shapes, scale, padding_idx: _weight_gradient(g * scale, input, shapes, padding_idx),
 )
-placed_embedding.vjp("positions", r"\bar z")
+placed_embedding.vjp("positions", r"\bar z", lambda g: g)
 
 
 @placed_embedding.composed_of

@@ -10,10 +10,12 @@ import numpy as np
 from tinygrad_attn.kernels.activation import activate, activate_backward
 from tinygrad_attn.kernels.column_sums import column_sums
 from tinygrad_attn.op import op
-from tinygrad_attn.ops.activation import gelu, relu
+from tinygrad_attn.ops.activation import gelu, gelu_gradient, relu
+from tinygrad_attn.ops.joining import cat
 from tinygrad_attn.ops.matmul import matmul, product
-from tinygrad_attn.ops.pointwise import add
-from tinygrad_attn.ops.shape import transpose
+from tinygrad_attn.ops.pointwise import add, where
+from tinygrad_attn.ops.reduction import sum
+from tinygrad_attn.ops.shape import reshape, transpose
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -58,6 +60,7 @@ def _check_linear(input: Any, weight: Any, bias: Any) -> None:
         _error((2, 3), (3,), match=r"\(out, in\), it has \(3,\)"),
         _error((), (5, 3), match="at least one axis"),
     ],
+    symbols={"W": "weight", "b": "bias"},
 )
 def linear(input: Array, weight: Array, bias: Array | None = None, /) -> Array:
     """A linear map of the last axis, the same for all leading axes.
@@ -78,9 +81,22 @@ def linear(input: Array, weight: Array, bias: Array | None = None, /) -> Array:
     return product(input, weight.T, bias)
 
 
-linear.vjp("input", r"\bar z\,W")
-linear.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z\,x^\top")
-linear.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z")
+def _rows(tensor: Tensor) -> Tensor:
+    """All axes but the last made one."""
+    return reshape(tensor, (math.prod(tensor.shape[:-1]), tensor.shape[-1]))
+
+
+def _outer_sum(g: Tensor, input: Tensor) -> Tensor:
+    return matmul(transpose(_rows(g), 0, 1), _rows(input))
+
+
+def _row_sum(g: Tensor) -> Tensor:
+    return sum(_rows(g), 0)
+
+
+linear.vjp("input", r"\bar z\,W", lambda g, weight: matmul(g, weight))
+linear.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z\,x^\top", _outer_sum)
+linear.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z", _row_sum)
 
 
 @linear.composed_of
@@ -124,6 +140,7 @@ def _activated_samples(draw: Draw) -> Sample:
         ErrorSample((np.ones((2, 3)), np.ones((5, 3)), None), {"activation": "tanh"}, ValueError, "relu, gelu.*'tanh'"),
     ],
     saves=("before",),
+    symbols={"W": "weight", "b": "bias", r"\phi": "activation"},
 )
 def activated_linear(
     input: Array, weight: Array, bias: Array | None = None, /, *, activation: str
@@ -155,9 +172,28 @@ def _check_activation(activation: str) -> None:
         raise ValueError(f"activated_linear: activation must be one of relu, gelu, got {activation!r}")
 
 
-activated_linear.vjp("input", r"\bar a\,W, \quad \bar a = \bar z \odot \phi'(a)")
-activated_linear.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar a\,x^\top, \quad \bar a = \bar z \odot \phi'(a)")
-activated_linear.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar a, \quad \bar a = \bar z \odot \phi'(a)")
+def _before_gradient(g: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    """ā, the gradient of what the activation gets."""
+    before = linear(input, weight, bias)
+    return where(before <= 0.0, 0.0, g) if activation == "relu" else gelu_gradient(g, before, "none")
+
+
+_BEFORE = r"\quad \bar a = \bar z \odot \phi'(a)"
+activated_linear.vjp(
+    "input",
+    rf"\bar a\,W, {_BEFORE}",
+    lambda g, input, weight, bias, activation: matmul(_before_gradient(g, input, weight, bias, activation), weight),
+)
+activated_linear.vjp(
+    "weight",
+    rf"\textstyle\sum_{{\text{{rows}}}} \bar a\,x^\top, {_BEFORE}",
+    lambda g, input, weight, bias, activation: _outer_sum(_before_gradient(g, input, weight, bias, activation), input),
+)
+activated_linear.vjp(
+    "bias",
+    rf"\textstyle\sum_{{\text{{rows}}}} \bar a, {_BEFORE}",
+    lambda g, input, weight, bias, activation: _row_sum(_before_gradient(g, input, weight, bias, activation)),
+)
 
 
 @activated_linear.composed_of
@@ -191,6 +227,7 @@ def _paired_samples(draw: Draw) -> Sample:
         ErrorSample((np.ones((2, 3)), np.ones((2, 3)), np.ones((5, 3)), None), {"rows": 6}, ValueError, "rows .* 5"),
     ],
     outputs=2,
+    symbols={"W": "weight", "b": "bias", "n": "rows"},
 )
 def paired_linear(x: Array, y: Array, weight: Array, bias: Array | None = None, /, *, rows: int) -> tuple[Array, Array]:
     """Two linear maps, one of ``x`` and one of ``y``, whose matrices lie one under the other in ``weight``.
@@ -224,10 +261,46 @@ def _check_paired(x: Any, y: Any, weight: Any, bias: Any, rows: int) -> None:
         raise ValueError(f"paired_linear: rows must be from 0 to {weight.shape[0]}, the rows of weight, got {rows}")
 
 
-paired_linear.vjp("x", r"\bar z_x\,W_{<n}")
-paired_linear.vjp("y", r"\bar z_y\,W_{\ge n}")
-paired_linear.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z_x\,x^\top \text{ above } \bar z_y\,y^\top")
-paired_linear.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z_x \text{ and then } \bar z_y")
+Arrived = tuple[Tensor | None, Tensor | None]
+
+
+def _paired_weight_gradient(g: Arrived, x: Tensor, y: Tensor, rows: int, shapes: Any) -> Tensor:
+    outputs, inputs = shapes[2]
+    return cat(
+        [
+            Tensor(np.zeros((count, inputs), x.dtype)) if arrived is None else _outer_sum(arrived, input)
+            for arrived, input, count in zip(g, (x, y), (rows, outputs - rows), strict=True)
+        ]
+    )
+
+
+def _paired_bias_gradient(g: Arrived, rows: int, shapes: Any, dtypes: Any) -> Tensor:
+    outputs = shapes[2][0]
+    return cat(
+        [
+            Tensor(np.zeros(count, dtypes[2])) if arrived is None else _row_sum(arrived)
+            for arrived, count in zip(g, (rows, outputs - rows), strict=True)
+        ]
+    )
+
+
+paired_linear.vjp(
+    "x", r"\bar z_x\,W_{<n}", lambda g, weight, rows: None if g[0] is None else matmul(g[0], weight[:rows])
+)
+paired_linear.vjp(
+    "y", r"\bar z_y\,W_{\ge n}", lambda g, weight, rows: None if g[1] is None else matmul(g[1], weight[rows:])
+)
+paired_linear.vjp(
+    "weight",
+    r"\bar W_{<n} = \textstyle\sum_{\text{rows}} \bar z_x\,x^\top, "
+    r"\quad \bar W_{\ge n} = \sum_{\text{rows}} \bar z_y\,y^\top",
+    _paired_weight_gradient,
+)
+paired_linear.vjp(
+    "bias",
+    r"\bar b_{<n} = \textstyle\sum_{\text{rows}} \bar z_x, \quad \bar b_{\ge n} = \sum_{\text{rows}} \bar z_y",
+    _paired_bias_gradient,
+)
 
 
 @paired_linear.composed_of

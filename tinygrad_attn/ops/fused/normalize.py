@@ -55,7 +55,8 @@ _square = np.ones((2, 3))
 
 
 @op(
-    r"z = \hat x \odot w + b, \quad \hat x = (x - \mu)\,\rho, \quad \rho = 1/\sqrt{\sigma^2 + \epsilon}",
+    r"z = \hat x \odot w + b, \quad \hat x = (x - \mu)\,\rho, \quad \mu = \operatorname{mean} x, "
+    r"\quad \rho = 1/\sqrt{\operatorname{mean} (x - \mu)^2 + \epsilon}",
     samples=_layer_norm_samples,
     errors=[
         ErrorSample((_square, None, None), {"normalized_shape": (4,)}, ValueError, r"\(4,\).* \(2, 3\)"),
@@ -66,6 +67,7 @@ _square = np.ones((2, 3))
         ErrorSample((_square, None, None), {"normalized_shape": ()}, ValueError, "at least one axis"),
     ],
     saves=("means", "rstds"),
+    symbols={"w": "weight", "b": "bias", r"\epsilon": "eps"},
 )
 def _layer_norm(
     input: Array,
@@ -101,12 +103,36 @@ def _flat(array: Array | None) -> Array | None:
     return None if array is None else array.reshape(-1)
 
 
+def _standardize(x: Tensor, normalized_shape: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor]:
+    """x̂ of mean 0 and variance 1, and ρ, the reciprocal of the standard deviation."""
+    dims = tuple(range(-len(normalized_shape), 0))
+    centred = sub(x, mean(x, dims, keepdim=True))
+    rstd = rsqrt(add(mean(square(centred), dims, keepdim=True), eps))
+    return mul(centred, rstd), rstd
+
+
+def _standardize_gradient(
+    g: Tensor, x: Tensor, weight: Tensor | None, normalized_shape: tuple[int, ...], eps: float
+) -> Tensor:
+    """The gradient that reaches x through x̂ ⊙ w."""
+    dims = tuple(range(-len(normalized_shape), 0))
+    standard, rstd = _standardize(x, normalized_shape, eps)
+    h = g if weight is None else g * weight
+    return rstd * (h - mean(h, dims, keepdim=True) - standard * mean(h * standard, dims, keepdim=True))
+
+
+# The engine sums the gradients of weight and bias over the rows to which they were broadcast.
 _layer_norm.vjp(
     "input",
     r"\rho\,(h - \operatorname{mean} h - \hat x \odot \operatorname{mean}(h \odot \hat x)), \quad h = \bar z \odot w",
+    lambda g, input, weight, normalized_shape, eps: _standardize_gradient(g, input, weight, normalized_shape, eps),
 )
-_layer_norm.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z \odot \hat x")
-_layer_norm.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z")
+_layer_norm.vjp(
+    "weight",
+    r"\textstyle\sum_{\text{rows}} \bar z \odot \hat x",
+    lambda g, input, normalized_shape, eps: g * _standardize(input, normalized_shape, eps)[0],
+)
+_layer_norm.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z", lambda g: g)
 
 
 @_layer_norm.composed_of
@@ -114,9 +140,7 @@ def _layer_norm_reference(
     input: Tensor, weight: Tensor | None, bias: Tensor | None, normalized_shape: tuple[int, ...], eps: float
 ) -> Tensor:
     _check_normalized("layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
-    dims = tuple(range(-len(normalized_shape), 0))
-    centred = sub(input, mean(input, dims, keepdim=True))
-    result = mul(centred, rsqrt(add(mean(square(centred), dims, keepdim=True), eps)))
+    result, _ = _standardize(input, normalized_shape, eps)
     if weight is not None:
         result = mul(result, weight)
     return result if bias is None else add(result, bias)
@@ -171,8 +195,8 @@ def _add_layer_norm_samples(draw: Draw) -> Sample:
 
 
 @op(
-    r"z = \hat s \odot w + b, \quad \hat s = (s - \mu)\,\rho, \quad s = x + r, \quad "
-    r"\rho = 1/\sqrt{\sigma^2 + \epsilon}",
+    r"z = \hat s \odot w + b, \quad \hat s = (s - \mu)\,\rho, \quad s = x + r, \quad \mu = \operatorname{mean} s, "
+    r"\quad \rho = 1/\sqrt{\operatorname{mean} (s - \mu)^2 + \epsilon}",
     samples=_add_layer_norm_samples,
     errors=[
         ErrorSample((_square, _square, None, None), {"normalized_shape": (4,)}, ValueError, r"\(4,\).* \(2, 3\)"),
@@ -182,6 +206,7 @@ def _add_layer_norm_samples(draw: Draw) -> Sample:
         ErrorSample((_square, _square, np.ones(2), None), {"normalized_shape": (3,)}, ValueError, r"weight .*\(2,\)"),
     ],
     saves=("means", "rstds"),
+    symbols={"r": "residual", "w": "weight", "b": "bias", r"\epsilon": "eps"},
 )
 def _add_layer_norm(
     input: Array,
@@ -215,10 +240,22 @@ def _check_residual(input: Tensor | Array, residual: Tensor | Array) -> None:
 _SUM_RULE = (
     r"\rho\,(h - \operatorname{mean} h - \hat s \odot \operatorname{mean}(h \odot \hat s)), \quad h = \bar z \odot w"
 )
-_add_layer_norm.vjp("input", _SUM_RULE)
-_add_layer_norm.vjp("residual", _SUM_RULE)
-_add_layer_norm.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z \odot \hat s")
-_add_layer_norm.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z")
+
+
+def _sum_gradient(
+    g: Tensor, input: Tensor, residual: Tensor, weight: Tensor | None, normalized_shape: tuple[int, ...], eps: float
+) -> Tensor:
+    return _standardize_gradient(g, add(input, residual), weight, normalized_shape, eps)
+
+
+_add_layer_norm.vjp("input", _SUM_RULE, _sum_gradient)
+_add_layer_norm.vjp("residual", _SUM_RULE, _sum_gradient)
+_add_layer_norm.vjp(
+    "weight",
+    r"\textstyle\sum_{\text{rows}} \bar z \odot \hat s",
+    lambda g, input, residual, normalized_shape, eps: g * _standardize(add(input, residual), normalized_shape, eps)[0],
+)
+_add_layer_norm.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z", lambda g: g)
 
 
 @_add_layer_norm.composed_of

@@ -1,0 +1,251 @@
+r"""What the symbols of a formula stand for, so that a rule's LaTeX cannot drift from its code.
+
+A *symbol* is a letter with what is written on and beside it: ``x``, ``\bar z``, ``\hat x``, ``h'``, ``\delta_n``.
+`check_formulas` follows each symbol of a rule's formula to names that the rule's expression takes as arguments:
+
+- An operand or option of one letter, or named like a Greek one (``alpha``), has that letter. The first operand is ``x``
+  if none is called so.
+- What the op's formula begins with, ``z = …``, is the output, named ``z``; with a bar it is the output's gradient, ``g``.
+  Of an op with several outputs the first formulas each begin with one: ``z[0]``, ``z[1]``, …, with a bar ``g[0]``, ….
+- ``@op(symbols={"W": "weight", "M": ("mask", "is_causal"), "c": "z[1]"})`` says the rest.
+- A symbol that a formula of the op defines, ``\quad \bar a = \bar z \odot \phi'(a)``, stands for what is in its
+  definition.
+- A subscript belongs to the symbol if that is defined or bound with it. Otherwise its letters are indices, which need no
+  name, here and in the rest of the formula.
+
+Numbers, :math:`\pi`, the e of :math:`e^x`, text, named functions, and Greek letters before a bracket, as in
+:math:`\sigma(x)`, are no symbols. The names of `UNWRITTEN` say where elements lie, which formulas leave to indices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tinygrad_attn.op import Op, Rule
+
+__all__ = ["UNWRITTEN", "FormulaError", "check_formulas", "stands_for_gradient"]
+
+UNWRITTEN = frozenset(
+    {"shapes", "dtypes", "position", "needs", "dim", "dims", "dim0", "dim1", "dim2", "normalized_shape", "batch_first"}
+)
+
+_GREEK = (
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi varphi chi "
+    "psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
+).split()
+_LETTER = rf"(?:\\(?:{'|'.join(_GREEK)})(?![A-Za-z])|[A-Za-z])"
+_SYMBOL = re.compile(
+    rf"(?P<base>\\(?:bar|hat|tilde)\s*(?:\{{\s*{_LETTER}\s*\}}|{_LETTER})|{_LETTER})(?P<primes>'*)"
+    r"(?:_(?P<subscript>\{(?:[^{}]|\{[^{}]*\})*\}|\\[A-Za-z]+|.))?"
+)
+_WORDS = re.compile(r"\\(?:text|operatorname|mathrel|mathrm)\{[^{}]*\}")
+_SEPARATOR = re.compile(r"\\quad|[,;]\s*\\;")
+
+
+class FormulaError(ValueError):
+    """A formula and its code do not fit together."""
+
+
+class Symbol(NamedTuple):
+    """A letter with its accent and primes, its subscript, and whether it stands before a bracket."""
+
+    base: str
+    subscript: str
+    applied: bool = False
+
+    def __str__(self) -> str:
+        return self.base + (f"_{{{self.subscript}}}" if self.subscript else "")
+
+
+def _symbols(latex: str) -> Iterator[Symbol]:
+    """The symbols of a formula, in order."""
+    latex = _WORDS.sub(" ", latex)
+    position = 0
+    while position < len(latex):
+        found = _SYMBOL.match(latex, position)
+        if found is None:
+            command = re.match(r"\\[A-Za-z]+", latex[position:])
+            position += len(command[0]) if command else 1
+            continue
+        base, subscript = re.sub(r"[{}\s]", "", found["base"]), (found["subscript"] or "").strip("{}").strip()
+        base = re.sub(r"^(\\(?:bar|hat|tilde))", r"\1 ", base) + found["primes"]
+        after = latex[found.end() : found.end() + 1]
+        if not (base == "e" and after == "^"):
+            yield Symbol(base, subscript, after == "(" and base.startswith("\\") and " " not in base)
+        position = found.end()
+
+
+def _clauses(latex: str) -> Iterator[tuple[list[Symbol], list[Symbol]]]:
+    r"""Of each of the formulas between ``\quad`` the symbols that it defines and those of the definition."""
+    for clause in _split(_WORDS.sub(" ", latex), _SEPARATOR):
+        left, *right = _split(clause, re.compile("="))
+        if right:
+            yield list(_symbols(left)), [symbol for part in right for symbol in _symbols(part)]
+        else:
+            yield [], list(_symbols(left))
+
+
+def _split(text: str, separator: re.Pattern[str]) -> list[str]:
+    """The parts of ``text`` between separators that stand in no bracket."""
+    parts, depth, start, position = [], 0, 0, 0
+    while position < len(text):
+        found = separator.match(text, position) if depth == 0 else None
+        if found:
+            parts.append(text[start:position])
+            start = position = found.end()
+            continue
+        depth += (text[position] in "{[(") - (text[position] in "}])")
+        position += 1
+    return [*parts, text[start:]]
+
+
+# -- what the symbols of an op stand for -------------------------------------------------------------------------------
+
+
+@dataclass
+class _Vocabulary:
+    """Of an op the names that symbols are bound to, and the definitions in its formulas."""
+
+    bound: dict[str, tuple[str, ...]]
+    defined: dict[str, list[Symbol]]
+    indices: frozenset[str]
+
+    def knows(self, key: str) -> bool:
+        return key in self.bound or key in self.defined
+
+
+def _vocabulary(op: Op) -> _Vocabulary:
+    bound = _bindings(op)
+    formulas = [op.formula, *(rule.formula for rule in op.rules.values())]
+    clauses = [clause for formula in formulas for clause in _clauses(formula)]
+    plain = {symbol.base for left, _ in clauses for symbol in left if not symbol.subscript} | set(bound)
+    defined: dict[str, list[Symbol]] = {}
+    for left, right in clauses:
+        for symbol in left:
+            labelled = any(letter.base in plain for letter in _symbols(symbol.subscript))
+            defined.setdefault(str(symbol) if labelled else symbol.base, []).extend(right)
+    subscripts = {letter.base for formula in formulas for symbol in _symbols(formula) for letter in _letters(symbol)}
+    return _Vocabulary(bound, defined, frozenset(x for x in subscripts if re.fullmatch("[a-z]", x)))
+
+
+def _letters(symbol: Symbol) -> Iterator[Symbol]:
+    """The symbols in a subscript, and in theirs."""
+    for letter in _symbols(symbol.subscript):
+        yield letter
+        yield from _letters(letter)
+
+
+def _bindings(op: Op) -> dict[str, tuple[str, ...]]:
+    bound = {}
+    for name in (*op.operands, *op.defaults):
+        if len(name) == 1:
+            bound[name] = (name,)
+        elif name in _GREEK:
+            bound[f"\\{name}"] = (name,)
+    bound.setdefault("x", (op.operands[0],))
+    several = op.outputs is not None and op.outputs > 1
+    outputs = [left[0] for left, _ in _clauses(op.formula) if left][: op.outputs if several else 1]
+    bound.setdefault("z", ("z",))
+    for index, symbol in enumerate(outputs):
+        key = str(symbol) if several else symbol.base
+        bound[key] = (f"z[{index}]" if several else "z",)
+    for key, names in op.symbols.items():
+        bound[key] = (names,) if isinstance(names, str) else tuple(names)
+    gradients = {
+        _barred(key): tuple(name.replace("z", "g", 1) for name in names)
+        for key, names in bound.items()
+        if re.fullmatch(r"z(\[\d+\])?", names[0])
+    }
+    return {**gradients, **bound}
+
+
+def _barred(key: str) -> str:
+    return f"\\bar {key}"
+
+
+# -- the checks --------------------------------------------------------------------------------------------------------
+
+
+def check_formulas(op: Op) -> None:
+    """Make sure that each rule of ``op`` is an expression, and that its formula and the expression are of the same things.
+
+    Raises:
+        FormulaError: a rule has a formula alone; a symbol of its formula stands for nothing that the expression takes;
+            the expression takes something that no symbol stands for; or a formula defines what has another meaning.
+    """
+    vocabulary = _vocabulary(op)
+    for operand, rule in op.rules.items():
+        where = f"{op.name}.vjp({operand!r}), {rule.formula}: "
+        if rule.function is None:
+            raise FormulaError(f"{where}the formula has no expression; give the rule as a function of tensors")
+        for left, _ in _clauses(rule.formula):
+            for symbol in left:
+                for key in (str(symbol), symbol.base):
+                    if vocabulary.bound.get(key, "g")[0].startswith("g") and key in vocabulary.bound:
+                        raise FormulaError(
+                            f"{where}{symbol} is the gradient of an output, {vocabulary.bound[key][0]}, that comes from "
+                            "outside; the formula may not define it anew"
+                        )
+        covered = _covered(vocabulary, rule, where)
+        missing = {name for name in rule.names if name not in UNWRITTEN and name not in covered}
+        if missing:
+            raise FormulaError(
+                f"{where}the expression takes {', '.join(sorted(missing))}, which no symbol of the formula stands for"
+            )
+
+
+def stands_for_gradient(op: Op, operand: str, output: int) -> bool:
+    """Whether the rule's formula has a symbol for the gradient of the output of that number."""
+    return f"g[{output}]" in _covered(_vocabulary(op), op.rules[operand], "")
+
+
+def _covered(vocabulary: _Vocabulary, rule: Rule, where: str) -> set[str]:
+    """The names that the symbols of a rule's formula stand for.
+
+    Raises:
+        FormulaError: a symbol stands for nothing that the expression takes.
+    """
+    covered: set[str] = set()
+    seen: set[str] = set()
+
+    def follow(symbol: Symbol, inside: bool = False) -> None:
+        keys = (str(symbol), symbol.base, symbol.base.rstrip("'") if symbol.applied else symbol.base)
+        key = next((k for k in keys if vocabulary.knows(k)), None)
+        if key is None:
+            if symbol.applied or inside or symbol.base in vocabulary.indices:
+                return
+            raise FormulaError(f"{where}{symbol} stands for nothing")
+        if key == symbol.base:
+            for letter in _symbols(symbol.subscript):
+                follow(letter, inside=True)
+        if key in seen:
+            return
+        seen.add(key)
+        taken = [name for name in vocabulary.bound.get(key, ()) if _root(name) in rule.names]
+        if taken:
+            covered.update(taken, map(_root, taken))
+        elif key in vocabulary.defined:
+            for part in vocabulary.defined[key]:
+                follow(part)
+        elif not inside and key not in vocabulary.indices:
+            names = ", ".join(vocabulary.bound[key])
+            raise FormulaError(f"{where}{symbol} stands for {names}, which the expression does not take")
+
+    for left, right in _clauses(rule.formula):
+        for symbol in left:
+            for letter in _symbols(symbol.subscript):
+                follow(letter, inside=True)
+        for symbol in right:
+            follow(symbol)
+    for key, names in vocabulary.bound.items():
+        if key.startswith(r"\text") and key in rule.formula:
+            covered.update(names)
+    return covered
+
+
+def _root(name: str) -> str:
+    """The argument that has an output, or its gradient, among others: ``g`` for ``g[1]``."""
+    return name.partition("[")[0]
