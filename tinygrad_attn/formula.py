@@ -139,7 +139,7 @@ def _letters(symbol: Symbol) -> Iterator[Symbol]:
 
 
 def _bindings(op: Op) -> dict[str, tuple[str, ...]]:
-    bound = {}
+    bound: dict[str, tuple[str, ...]] = {}
     for name in (*op.operands, *op.defaults):
         if len(name) == 1:
             bound[name] = (name,)
