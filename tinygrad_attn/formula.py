@@ -5,13 +5,15 @@ A *symbol* is a letter with what is written on and beside it: ``x``, ``\bar z``,
 
 - An operand or option of one letter, or named like a Greek one (``alpha``), has that letter. The first operand is ``x``
   if none is called so.
-- What the op's formula begins with, ``z = …``, is the output, named ``z``; with a bar it is the output's gradient, ``g``.
-  Of an op with several outputs the first formulas each begin with one: ``z[0]``, ``z[1]``, …, with a bar ``g[0]``, ….
-- ``@op(symbols={"W": "weight", "M": ("mask", "is_causal"), "c": "z[1]"})`` says the rest.
+- What the op's formula begins with, ``z = …``, is the output, named ``z``; with a bar it is the output's gradient,
+  ``g``. Of an op with several outputs the first formulas each begin with one: ``z[0]``, ``z[1]``, …, with a bar
+  ``g[0]``, ….
+- ``@op(symbols={"W": "weight", "M": ("mask", "is_causal"), "c": "z[1]"})`` says the rest; a key ``\text{padding}`` is
+  found in the formula as it stands.
 - A symbol that a formula of the op defines, ``\quad \bar a = \bar z \odot \phi'(a)``, stands for what is in its
   definition.
-- A subscript belongs to the symbol if that is defined or bound with it. Otherwise its letters are indices, which need no
-  name, here and in the rest of the formula.
+- A subscript belongs to the symbol if that is defined or bound with it. Otherwise its letters are indices, which need
+  no name, here and in the rest of the formula.
 
 Numbers, :math:`\pi`, the e of :math:`e^x`, text, named functions, and Greek letters before a bracket, as in
 :math:`\sigma(x)`, are no symbols. The names of `UNWRITTEN` say where elements lie, which formulas leave to indices.
@@ -170,7 +172,7 @@ def _barred(key: str) -> str:
 
 
 def check_formulas(op: Op) -> None:
-    """Make sure that each rule of ``op`` is an expression, and that its formula and the expression are of the same things.
+    """Make sure that each rule of ``op`` is an expression, and that it and its formula are of the same things.
 
     Raises:
         FormulaError: a rule has a formula alone; a symbol of its formula stands for nothing that the expression takes;
@@ -181,20 +183,25 @@ def check_formulas(op: Op) -> None:
         where = f"{op.name}.vjp({operand!r}), {rule.formula}: "
         if rule.function is None:
             raise FormulaError(f"{where}the formula has no expression; give the rule as a function of tensors")
-        for left, _ in _clauses(rule.formula):
-            for symbol in left:
-                for key in (str(symbol), symbol.base):
-                    if vocabulary.bound.get(key, "g")[0].startswith("g") and key in vocabulary.bound:
-                        raise FormulaError(
-                            f"{where}{symbol} is the gradient of an output, {vocabulary.bound[key][0]}, that comes from "
-                            "outside; the formula may not define it anew"
-                        )
+        _check_definitions(vocabulary, rule, where)
         covered = _covered(vocabulary, rule, where)
         missing = {name for name in rule.names if name not in UNWRITTEN and name not in covered}
         if missing:
             raise FormulaError(
                 f"{where}the expression takes {', '.join(sorted(missing))}, which no symbol of the formula stands for"
             )
+
+
+def _check_definitions(vocabulary: _Vocabulary, rule: Rule, where: str) -> None:
+    """Make sure that a formula defines no symbol that is the gradient of an output."""
+    for left, _ in _clauses(rule.formula):
+        for symbol in left:
+            names = vocabulary.bound.get(str(symbol)) or vocabulary.bound.get(symbol.base, ("",))
+            if _root(names[0]) == "g":
+                raise FormulaError(
+                    f"{where}{symbol} is {names[0]}, the gradient that an output gets from what uses it; a formula may "
+                    "not define it anew"
+                )
 
 
 def stands_for_gradient(op: Op, operand: str, output: int) -> bool:

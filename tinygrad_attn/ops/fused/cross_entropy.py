@@ -237,7 +237,8 @@ _TERMS = (
 )
 _cross_entropy.vjp(
     "input",
-    rf"\bar x_i = \bar\ell_i \left(p_i \textstyle\sum_c q_{{ic}} - q_i\right), \quad q_{{ic}} = w_c t_{{ic}}, \quad {_TERMS}",
+    r"\bar x_i = \bar\ell_i \left(p_i \textstyle\sum_c q_{ic} - q_i\right), \quad q_{ic} = w_c t_{ic}, "
+    rf"\quad {_TERMS}",
     _input_gradient,
     kernel=_logits_gradient,
 )
