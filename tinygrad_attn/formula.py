@@ -8,8 +8,8 @@ A *symbol* is a letter with what is written on and beside it: ``x``, ``\bar z``,
 - What the op's formula begins with, ``z = …``, is the output, named ``z``; with a bar it is the output's gradient,
   ``g``. Of an op with several outputs the first formulas each begin with one: ``z[0]``, ``z[1]``, …, with a bar
   ``g[0]``, ….
-- ``@op(symbols={"W": "weight", "M": ("mask", "is_causal"), "c": "z[1]"})`` says the rest; a key ``\text{padding}`` is
-  found in the formula as it stands.
+- ``@op(symbols={"W": "weight", "M": ("mask", "is_causal"), "c": "z[1]"})`` says the rest; a text of a formula,
+  ``\text{padding}``, may be bound too.
 - A symbol that a formula of the op defines, ``\quad \bar a = \bar z \odot \phi'(a)``, stands for what is in its
   definition.
 - A subscript belongs to the symbol if that is defined or bound with it. Otherwise its letters are indices, which need
@@ -43,7 +43,8 @@ _SYMBOL = re.compile(
     rf"(?P<base>\\(?:bar|hat|tilde)\s*(?:\{{\s*{_LETTER}\s*\}}|{_LETTER})|{_LETTER})(?P<primes>'*)"
     r"(?:_(?P<subscript>\{(?:[^{}]|\{[^{}]*\})*\}|\\[A-Za-z]+|.))?"
 )
-_WORDS = re.compile(r"\\(?:text|operatorname|mathrel|mathrm)\{[^{}]*\}")
+_TEXT = re.compile(r"\\text\{[^{}]*\}")
+_NAMES = re.compile(r"\\(?:operatorname|mathrel|mathrm)\{[^{}]*\}")
 _SEPARATOR = re.compile(r"\\quad|[,;]\s*\\;")
 
 
@@ -63,10 +64,15 @@ class Symbol(NamedTuple):
 
 
 def _symbols(latex: str) -> Iterator[Symbol]:
-    """The symbols of a formula, in order."""
-    latex = _WORDS.sub(" ", latex)
+    """The symbols of a formula, and its texts, in order."""
+    latex = _NAMES.sub(" ", latex)
     position = 0
     while position < len(latex):
+        text = _TEXT.match(latex, position)
+        if text is not None:
+            yield Symbol(text[0], "")
+            position = text.end()
+            continue
         found = _SYMBOL.match(latex, position)
         if found is None:
             command = re.match(r"\\[A-Za-z]+", latex[position:])
@@ -82,7 +88,7 @@ def _symbols(latex: str) -> Iterator[Symbol]:
 
 def _clauses(latex: str) -> Iterator[tuple[list[Symbol], list[Symbol]]]:
     r"""Of each of the formulas between ``\quad`` the symbols that it defines and those of the definition."""
-    for clause in _split(_WORDS.sub(" ", latex), _SEPARATOR):
+    for clause in _split(latex, _SEPARATOR):
         left, *right = _split(clause, re.compile("="))
         if right:
             yield list(_symbols(left)), [symbol for part in right for symbol in _symbols(part)]
@@ -222,7 +228,7 @@ def _covered(vocabulary: _Vocabulary, rule: Rule, where: str) -> set[str]:
         keys = (str(symbol), symbol.base, symbol.base.rstrip("'") if symbol.applied else symbol.base)
         key = next((k for k in keys if vocabulary.knows(k)), None)
         if key is None:
-            if symbol.applied or inside or symbol.base in vocabulary.indices:
+            if symbol.applied or inside or symbol.base in vocabulary.indices or symbol.base.startswith(r"\text"):
                 return
             raise FormulaError(f"{where}{symbol} stands for nothing")
         if key == symbol.base:
@@ -247,9 +253,6 @@ def _covered(vocabulary: _Vocabulary, rule: Rule, where: str) -> set[str]:
                 follow(letter, inside=True)
         for symbol in right:
             follow(symbol)
-    for key, names in vocabulary.bound.items():
-        if key.startswith(r"\text") and key in rule.formula:
-            covered.update(names)
     return covered
 
 

@@ -1,4 +1,4 @@
-"""The additive score of attention: how well each key answers each query, by a layer of tanh units."""
+"""The additive score of attention: how well each key matches each query, by a layer of tanh units."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tinygrad_attn.kernels.attention import additive as kernels
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, tanh
+from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.ops.shape import unsqueeze
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
@@ -35,6 +36,7 @@ _query, _keys = np.ones((2, 3, 4)), np.ones((2, 5, 4))
         ErrorSample((_query, _keys[:1], np.ones(4)), {}, ValueError, r"keys \(B, S, A\).* \(1, 5, 4\)"),
         ErrorSample((_query, _keys, np.ones(3)), {}, ValueError, r"energy \(A,\).* \(3,\)"),
     ],
+    symbols={"q": "query", "k": "keys", "v": "energy"},
 )
 def additive_score(query: Array, keys: Array, energy: Array) -> Array:
     """Score each query against each key of its sequence.
@@ -57,17 +59,39 @@ def additive_score(query: Array, keys: Array, energy: Array) -> Array:
     return kernels.additive_scores(query, keys, energy)
 
 
+def units(query: Tensor, keys: Tensor) -> Tensor:
+    """tanh(q_t + k_j), ``(B, T, S, A)``."""
+    return tanh(add(unsqueeze(query, 2), unsqueeze(keys, 1)))
+
+
+def units_gradient(g: Tensor, query: Tensor, keys: Tensor, energy: Tensor) -> Tensor:
+    """The gradient that reaches q_t + k_j through the score of each pair, ``(B, T, S, A)``."""
+    h = units(query, keys)
+    return unsqueeze(g, -1) * energy * (1.0 - h * h)
+
+
 _UNITS = r"\quad h_{tj} = \tanh(q_t + k_j)"
-additive_score.vjp("query", rf"\textstyle\sum_j \bar z_{{tj}}\, v \odot (1 - h_{{tj}}^2), {_UNITS}")
-additive_score.vjp("keys", rf"\textstyle\sum_t \bar z_{{tj}}\, v \odot (1 - h_{{tj}}^2), {_UNITS}")
-additive_score.vjp("energy", rf"\textstyle\sum_{{tj}} \bar z_{{tj}}\, h_{{tj}}, {_UNITS}")
+additive_score.vjp(
+    "query",
+    rf"\textstyle\sum_j \bar z_{{tj}}\, v \odot (1 - h_{{tj}}^2), {_UNITS}",
+    lambda g, query, keys, energy: sum(units_gradient(g, query, keys, energy), 2),
+)
+additive_score.vjp(
+    "keys",
+    rf"\textstyle\sum_t \bar z_{{tj}}\, v \odot (1 - h_{{tj}}^2), {_UNITS}",
+    lambda g, query, keys, energy: sum(units_gradient(g, query, keys, energy), 1),
+)
+additive_score.vjp(
+    "energy",
+    rf"\textstyle\sum_{{tj}} \bar z_{{tj}}\, h_{{tj}}, {_UNITS}",
+    lambda g, query, keys: sum(unsqueeze(g, -1) * units(query, keys), (0, 1, 2)),
+)
 
 
 @additive_score.composed_of
 def _additive_score_reference(query: Tensor, keys: Tensor, energy: Tensor) -> Tensor:
     _check_shapes(query, keys, energy)
-    units = tanh(add(unsqueeze(query, 2), unsqueeze(keys, 1)))  # (B, T, S, A)
-    return matmul(units, energy)
+    return matmul(units(query, keys), energy)
 
 
 @additive_score.kernel

@@ -19,9 +19,10 @@ from tinygrad_attn.ops.arguments import as_tensor, floating
 from tinygrad_attn.ops.comparison import logical_and, ne
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.fused.softmax import masked_softmax, softmax
-from tinygrad_attn.ops.joining import chunk
+from tinygrad_attn.ops.joining import cat, chunk
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, mul, quiet
+from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.ops.shape import permute, reshape, transpose
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
@@ -32,7 +33,8 @@ Array = np.ndarray[Any, Any]
 
 _NAME = "scaled_dot_product_attention"
 
-_FORWARD = r"z = P V, \quad P = \operatorname{softmax}(s\,Q K^\top) \text{ over what the mask leaves}"
+_LEFT_BY_MASK = r"\text{ over what the mask leaves}"
+_FORWARD = rf"z = P V, \quad P = \operatorname{{softmax}}(s\,Q K^\top) {_LEFT_BY_MASK}"
 _SCORES = r"\bar S = s\,P \odot (\bar z V^\top - \operatorname{rowsum}(P \odot \bar z V^\top))"
 
 
@@ -59,6 +61,7 @@ def _samples(draw: Draw) -> Sample:
         ErrorSample((np.ones(3), np.ones((4, 3)), np.ones((4, 1)), None), {"scale": 1.0}, ValueError, "two axes"),
     ],
     saves=("tops", "factors"),
+    symbols={"Q": "query", "K": "key", "V": "value", "s": "scale", _LEFT_BY_MASK: ("mask", "is_causal")},
 )
 @quiet
 def _scaled_dot_product_attention(
@@ -96,9 +99,43 @@ def _heads(array: Array, leading: tuple[int, ...]) -> Array:
     return array.reshape(math.prod(leading[:-1]), leading[-1], *array.shape[-2:])
 
 
-_scaled_dot_product_attention.vjp("query", rf"\bar S K, \quad {_SCORES}")
-_scaled_dot_product_attention.vjp("key", rf"\bar S^\top Q, \quad {_SCORES}")
-_scaled_dot_product_attention.vjp("value", r"P^\top \bar z")
+def _weights(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
+    """P, for a bool mask or none."""
+    scores = matmul(mul(query, scale), transpose(key, -2, -1))
+    mask = _combine(mask, is_causal, scores)
+    return softmax(scores, -1) if mask is None else masked_softmax(scores, mask, dim=-1)
+
+
+def _query_gradient(
+    g: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+) -> Tensor:
+    return matmul(_scores_gradient(g, query, key, value, mask, is_causal, scale), key)
+
+
+def _key_gradient(
+    g: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+) -> Tensor:
+    return matmul(transpose(_scores_gradient(g, query, key, value, mask, is_causal, scale), -2, -1), query)
+
+
+def _value_gradient(
+    g: Tensor, query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+) -> Tensor:
+    return matmul(transpose(_weights(query, key, mask, is_causal, scale), -2, -1), g)
+
+
+def _scores_gradient(
+    g: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+) -> Tensor:
+    """S̄, the gradient of Q Kᵀ."""
+    weights = _weights(query, key, mask, is_causal, scale)
+    arrived = matmul(g, transpose(value, -2, -1))
+    return scale * weights * (arrived - sum(weights * arrived, -1, keepdim=True))
+
+
+_scaled_dot_product_attention.vjp("query", rf"\bar S K, \quad {_SCORES}", _query_gradient)
+_scaled_dot_product_attention.vjp("key", rf"\bar S^\top Q, \quad {_SCORES}", _key_gradient)
+_scaled_dot_product_attention.vjp("value", r"P^\top \bar z", _value_gradient)
 
 
 @_scaled_dot_product_attention.composed_of
@@ -203,14 +240,20 @@ def _weights_and_output(
     if mask is not None and mask.dtype != np.bool_:
         scores = add(scores, mask)
         mask = ne(mask, -math.inf)
-    if is_causal:
-        earlier = Tensor(np.tri(*scores.shape[-2:], dtype=np.bool_))
-        mask = earlier if mask is None else logical_and(mask, earlier)
+    mask = _combine(mask, is_causal, scores)
     if mask is not None:
         mask = mark("mask", mask)
     weights = softmax(scores, -1) if mask is None else masked_softmax(scores, mask, dim=-1)
     weights = mark("weights", dropout(weights, dropout_p))
     return weights, mark("context", matmul(weights, value))
+
+
+def _combine(mask: Tensor | None, is_causal: bool, scores: Tensor) -> Tensor | None:
+    """The bool mask of ``scores``, with that of causal attention."""
+    if not is_causal:
+        return mask
+    earlier = Tensor(np.tri(*scores.shape[-2:], dtype=np.bool_))
+    return earlier if mask is None else logical_and(mask, earlier)
 
 
 def _check_operands(query: Tensor | Array, key: Tensor | Array, value: Tensor | Array) -> tuple[int, ...]:
@@ -260,8 +303,8 @@ def _multihead_samples(draw: Draw) -> Sample:
 
 
 @op(
-    r"z = \operatorname{concat}_h P_h V_h, \quad P_h = \operatorname{softmax}(Q_h K_h^\top / \sqrt{d}) "
-    r"\text{ over what the mask leaves}",
+    r"z = \operatorname{concat}_h z_h, \quad z_h = P_h V_h, "
+    rf"\quad P_h = \operatorname{{softmax}}(Q_h K_h^\top / \sqrt{{d}}) {_LEFT_BY_MASK}",
     samples=_multihead_samples,
     errors=[
         ErrorSample((np.ones((2, 3, 8)), None, None), {"heads": 2}, ValueError, "8, must .* 6"),
@@ -270,6 +313,14 @@ def _multihead_samples(draw: Draw) -> Sample:
         ErrorSample((np.ones((3, 4)), None, None), {"heads": 2}, ValueError, "three axes"),
     ],
     saves=("tops", "factors"),
+    symbols={
+        "Q": "projected",
+        "K": ("projected", "memory"),
+        "V": ("projected", "memory"),
+        "d": "heads",
+        "h": "heads",
+        _LEFT_BY_MASK: ("mask", "is_causal"),
+    },
 )
 @quiet
 def multihead_attention(
@@ -357,21 +408,86 @@ def _queries_keys_values(
     return q, k, v
 
 
-_HEAD = r"\text{ of every head: } \bar Q = \bar S K,\; \bar K = \bar S^\top Q,\; \bar V = P^\top \bar z, \quad "
-multihead_attention.vjp("projected", rf"\bar Q, \bar K, \bar V{_HEAD}{_SCORES},\; s = 1/\sqrt d")
-multihead_attention.vjp("memory", rf"\bar K, \bar V{_HEAD}{_SCORES},\; s = 1/\sqrt d")
+def _split_heads(
+    projected: Tensor, memory: Tensor | None, heads: int, batch_first: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Q, K and V of all heads, ``(B, heads, L or S, d)`` each."""
+    parts = (*chunk(projected, 3, -1),) if memory is None else (projected, *chunk(memory, 2, -1))
+    order = (0, 2, 1, 3) if batch_first else (1, 2, 0, 3)
+    size = parts[0].shape[-1]
+    q, k, v = (permute(reshape(part, *part.shape[:2], heads, size // heads), *order) for part in parts)
+    return q, k, v
+
+
+def _join_heads(part: Tensor, batch_first: bool) -> Tensor:
+    """``(B, heads, L, d)`` as ``(B, L, D)``, or with the first two axes exchanged."""
+    joined = permute(part, *((0, 2, 1, 3) if batch_first else (2, 0, 1, 3)))
+    return reshape(joined, *joined.shape[:2], joined.shape[2] * joined.shape[3])
+
+
+def _into_parts(
+    g: Tensor,
+    projected: Tensor,
+    memory: Tensor | None,
+    mask: Tensor | None,
+    heads: int,
+    is_causal: bool,
+    batch_first: bool,
+) -> list[Tensor]:
+    """Q̄, K̄ and V̄ of all heads, joined."""
+    q, k, v = _split_heads(projected, memory, heads, batch_first)
+    scale = _scale(q.shape[-1])
+    g = permute(reshape(g, *g.shape[:2], heads, q.shape[-1]), *((0, 2, 1, 3) if batch_first else (1, 2, 0, 3)))
+    parts = (
+        _query_gradient(g, q, k, v, mask, is_causal, scale),
+        _key_gradient(g, q, k, v, mask, is_causal, scale),
+        _value_gradient(g, q, k, mask, is_causal, scale),
+    )
+    return [_join_heads(part, batch_first) for part in parts]
+
+
+def _projected_gradient(
+    g: Tensor,
+    projected: Tensor,
+    memory: Tensor | None,
+    mask: Tensor | None,
+    heads: int,
+    is_causal: bool,
+    batch_first: bool,
+) -> Tensor:
+    parts = _into_parts(g, projected, memory, mask, heads, is_causal, batch_first)
+    return cat(parts, -1) if memory is None else parts[0]
+
+
+def _memory_gradient(
+    g: Tensor,
+    projected: Tensor,
+    memory: Tensor,
+    mask: Tensor | None,
+    heads: int,
+    is_causal: bool,
+    batch_first: bool,
+) -> Tensor:
+    return cat(_into_parts(g, projected, memory, mask, heads, is_causal, batch_first)[1:], -1)
+
+
+_HEAD = (
+    r"\quad \bar Q_h = \bar S_h K_h, \quad \bar K_h = \bar S_h^\top Q_h, \quad \bar V_h = P_h^\top \bar z_h, "
+    r"\quad \bar S_h = P_h \odot (\bar z_h V_h^\top - \operatorname{rowsum}(P_h \odot \bar z_h V_h^\top)) / \sqrt{d}"
+)
+multihead_attention.vjp(
+    "projected", rf"\operatorname{{concat}}_h (\bar Q_h, \bar K_h, \bar V_h), {_HEAD}", _projected_gradient
+)
+multihead_attention.vjp("memory", rf"\operatorname{{concat}}_h (\bar K_h, \bar V_h), {_HEAD}", _memory_gradient)
 
 
 @multihead_attention.composed_of
 def _multihead_reference(
     projected: Tensor, memory: Tensor | None, mask: Tensor | None, heads: int, is_causal: bool, batch_first: bool
 ) -> Tensor:
-    parts = (*chunk(projected, 3, -1),) if memory is None else (projected, *chunk(memory, 2, -1))
-    size = parts[0].shape[-1]
-    order = (0, 2, 1, 3) if batch_first else (1, 2, 0, 3)
-    q, k, v = (permute(reshape(part, *part.shape[:2], heads, size // heads), *order) for part in parts)
-    z = _scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, scale=_scale(size // heads))
-    return reshape(permute(z, *((0, 2, 1, 3) if batch_first else (2, 0, 1, 3))), *projected.shape[:2], size)
+    q, k, v = _split_heads(projected, memory, heads, batch_first)
+    z = _scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, scale=_scale(q.shape[-1]))
+    return _join_heads(z, batch_first)
 
 
 @multihead_attention.kernel
