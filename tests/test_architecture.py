@@ -21,7 +21,7 @@ FLOORS = (
     ("attached", "serialize", "tensor", "version"),
     ("op",),
     ("ops",),
-    ("anomaly", "autograd", "check", "creation", "linalg", "pullback", "record"),
+    ("anomaly", "autograd", "check", "creation", "formula", "linalg", "pullback", "record"),
     ("nn", "optim"),
 )
 FLOOR_OF = {f"tinygrad_attn.{name}": number for number, names in enumerate(FLOORS) for name in names}
