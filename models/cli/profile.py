@@ -1,4 +1,4 @@
-"""Tell where the time of a training step goes, op by op."""
+"""Show where the time of a training step goes, op by op."""
 
 from __future__ import annotations
 

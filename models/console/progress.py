@@ -14,10 +14,10 @@ _FIRST_STEP = "the first step compiles the kernels, once on each machine"
 
 
 class Progress(Protocol):
-    """What training tells about itself while it runs."""
+    """What shows the progress of training."""
 
     def start(self, done: int, total: int) -> None:
-        """``done`` of ``total`` steps of training are behind us."""
+        """Training begins or continues after ``done`` of ``total`` steps."""
 
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """Step number ``step`` is done; loss and accuracy are of the epoch so far, tokens those of the step."""
@@ -26,7 +26,7 @@ class Progress(Protocol):
         """Print lines that stay on the screen."""
 
     def stop(self) -> None:
-        """No more is to come."""
+        """Training has ended; give the terminal back."""
 
 
 class _Pace:
@@ -50,7 +50,7 @@ class _Pace:
 
 
 class PlainProgress:
-    """A line at once and one after the first step, which tell the reader that it runs; then one every few seconds."""
+    """A line at the start, one after the first step, then one every few seconds."""
 
     def __init__(self) -> None:
         self.pace = _Pace(0, 0)

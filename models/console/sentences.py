@@ -19,7 +19,7 @@ class SentenceProgress:
     """A bar while stderr is a terminal, else a line every few seconds; used in a ``with`` statement.
 
     Args:
-        total: the number of sentences; None if nobody knows yet.
+        total: the number of sentences; None if it is not known yet.
     """
 
     def __init__(self, total: int | None) -> None:

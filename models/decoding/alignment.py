@@ -18,10 +18,10 @@ __all__ = ["Alignment", "align"]
 
 @dataclass(frozen=True)
 class Alignment:
-    """The attention of one translation: of every place and head, and a symbol for each row and column."""
+    """The attention weights of one translation, by layer and head, with a symbol for each row and column."""
 
     weights: dict[str, np.ndarray[Any, Any]]
-    """By place of attention on the source, as the model names it: (heads, T, S). Empty for a model without."""
+    """By attention layer over the source, as the model names it: (heads, T, S). Empty for a model without attention."""
     source: Sequence[str]
     """The S symbols of the columns."""
     target: Sequence[str]
@@ -31,7 +31,7 @@ class Alignment:
 def align(
     model: Translator, source: Tokenizer, target: Tokenizer, sentence: Sequence[int], translation: Sequence[int]
 ) -> Alignment:
-    """The attention with which ``model`` reads ``sentence`` while it is led along ``translation``.
+    """The attention weights of ``model`` over ``sentence`` given the target prefix ``translation``.
 
     Args:
         model: in evaluation mode.
@@ -48,8 +48,8 @@ def align(
             need_weights=True,
         )
     return Alignment(
-        # Self-attention relates the symbols of one side to each other. Its shape does not tell: T may equal S.
-        {place: tensor.array[0] for place, tensor in weights.items() if not place.endswith("self_attn")},
+        # Self-attention is within one side; its shape does not show it, since T may equal S.
+        {layer: tensor.array[0] for layer, tensor in weights.items() if not layer.endswith("self_attn")},
         source.symbols_of(sentence),
         target.symbols_of([*translation, END]),
     )

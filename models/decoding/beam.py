@@ -1,4 +1,4 @@
-"""Beam search: of all translations begun so far, the likeliest few go on.
+"""Beam search: at each step the likeliest few of all partial translations are continued.
 
 With the length penalty of Wu et al., "Google's Neural Machine Translation System", 2016, section 7: long translations
 are products of many probabilities, so they are compared by log p(y | x) / lp(y), lp(y) = ((5 + |y|) / 6)^α.
@@ -25,7 +25,7 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A translation, and what the model holds of it."""
+    """A translation with its score."""
 
     tokens: tuple[int, ...]
     """Target ids, without ``<s>`` and ``</s>``."""
@@ -110,8 +110,8 @@ class _Search:
         parents: list[int] = []
         kept: list[float] = []
         order = np.argsort(-totals, axis=None, kind="stable").tolist()
-        for rank, place in enumerate(order):
-            parent, column = divmod(place, tokens.shape[1])
+        for rank, index in enumerate(order):
+            parent, column = divmod(index, tokens.shape[1])
             token, total = int(tokens[parent, column]), float(totals[parent, column])
             if total == -np.inf or len(going_on) == self.width:
                 break
@@ -138,9 +138,9 @@ class _Search:
         """Whether nothing better can come of hypotheses with these log probabilities, the highest first."""
         if len(self.ended) >= self.width or not log_probabilities:
             return True
-        # A log probability only falls, and the longest translation is penalised least.
-        hope = log_probabilities[0] / self._penalty(self.max_length)
-        return len(self.ended) >= self.n_best and self.ended[self.n_best - 1].score >= hope
+        # No continuation scores higher: a log probability only falls, and the longest translation is penalised least.
+        bound = log_probabilities[0] / self._penalty(self.max_length)
+        return len(self.ended) >= self.n_best and self.ended[self.n_best - 1].score >= bound
 
     def _hypothesis(self, tokens: tuple[int, ...], log_probability: float, ended: bool) -> Hypothesis:
         score = log_probability / self._penalty(len(tokens) + ended)
@@ -158,8 +158,8 @@ def _score(hypothesis: Hypothesis) -> float:
 def _likeliest(logits: np.ndarray[Any, Any], count: int) -> tuple[IntArray, FloatArray]:
     """The ``count`` likeliest next tokens of each row of logits (R, V), and their log probabilities: both (R, count).
 
-    Of equals the first is chosen, as argmax does. ``<pad>`` and ``<s>`` come last, with probability 0. What logits tell
-    apart, the float64 log probabilities of a row do too.
+    Of equals the first is chosen, as argmax does. ``<pad>`` and ``<s>`` come last, with probability 0. Logits that differ
+    have log probabilities that differ: these are float64.
     """
     highest = logits.max(axis=-1)
     shares = np.exp(logits - highest[:, None]).sum(axis=-1, dtype=np.float64)

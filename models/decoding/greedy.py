@@ -26,7 +26,7 @@ OnBatch = Callable[[int], None]
 
 
 def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_length: int) -> list[list[int]]:
-    """The likeliest next token, again and again, until ``</s>``.
+    """Greedy decoding: the likeliest next token at each step, until ``</s>``.
 
     Args:
         source: (B, S) ids.
@@ -117,7 +117,7 @@ def _batches(
 ) -> Iterator[tuple[list[int], IntArray, BoolArray]]:
     """Which sentences come together, their ids and mask; all but the empty ones, the longest first.
 
-    The model is in evaluation mode meanwhile. Time left is overestimated rather than underestimated.
+    The model is in evaluation mode meanwhile. The longest come first, so that an estimate of the time left errs high.
     """
     order = [i for i, sentence in enumerate(sentences) if len(sentence)]
     order.sort(key=lambda i: len(sentences[i]), reverse=True)

@@ -1,4 +1,4 @@
-"""Which sentences a decoder goes on with: chosen rows of its state, whatever the model keeps in it.
+"""Choosing the rows of a decoder's state, whatever the model keeps in it, to continue some sentences or hypotheses.
 
 A state is made of tensors, each with the batch on axis 0, in tuples, named tuples, lists, dicts and dataclasses;
 numbers, such as how many tokens were read, are the same for all sentences.
@@ -44,11 +44,10 @@ def map_tensors(function: Callable[[Tensor], Tensor], state: Any) -> Any:
 
 
 class Rows:
-    """Chooses rows of a state from step to step, and spares those tensors that need no copy.
+    """Chooses rows of a state from step to step, without copying tensors that would not change.
 
-    What every step so far has handed on untouched, such as the keys of the source, is about a row's sentence and not
-    about what was written of it: rows of one sentence are alike there. As long as each row keeps its sentence, these
-    tensors stay as they are.
+    A tensor that every step so far has passed on as it is, such as the keys of the source, depends on a row's sentence
+    alone: the rows of one sentence are equal there. It needs no copy as long as each row keeps its sentence.
 
     Args:
         state: the state before the first step, of one row a sentence.
@@ -74,8 +73,8 @@ class Rows:
 
         def choose(tensor: Tensor) -> Tensor:
             untouched = id(tensor) in self._about_source
-            spared = same_rows or (untouched and same_sentences)
-            chosen = tensor if spared else Tensor(tensor.array[rows])
+            unchanged = same_rows or (untouched and same_sentences)
+            chosen = tensor if unchanged else Tensor(tensor.array[rows])
             if untouched:
                 about_source.add(id(chosen))
             return chosen

@@ -31,7 +31,7 @@ class BleuSettings:
     tokenizer: str = "13a"
     """What BLEU counts as a word: one of `BLEU_TOKENIZERS`; "none" cuts at white space only."""
     lowercase: bool = False
-    """Do not tell upper from lower case."""
+    """Compare without case."""
 
     @classmethod
     def fitting(cls, data: DataConfig) -> BleuSettings:

@@ -27,7 +27,7 @@ class Compared:
     history: list[dict[str, float]]
     """The epochs of ``log.csv``; empty if there is none."""
     seconds: float | None
-    """Of training; None if nobody wrote it down."""
+    """Of training; None if it is not recorded."""
 
 
 def read_runs(directories: Sequence[str | os.PathLike[str]], split: str) -> list[Compared]:
@@ -84,7 +84,7 @@ def _cells(run: Compared) -> list[str]:
 
 
 def _remarks(evaluations: Sequence[Evaluation]) -> list[str]:
-    """What forbids to compare figures that stand in one column."""
+    """Why figures in one column cannot be compared, if they cannot."""
     remarks = []
     for metric, signatures in (
         ("BLEU", {evaluation.bleu_signature for evaluation in evaluations}),
@@ -102,7 +102,7 @@ def _remarks(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 _TOKENIZER_SETTINGS = ("tokenizer", "lowercase", "min_frequency", "vocabulary_size", "shared_vocabulary")
-# What training alone depends on.
+# Settings that only training depends on.
 _TRAINING_SETTINGS = ("max_length", "train_size")
 
 

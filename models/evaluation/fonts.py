@@ -45,7 +45,7 @@ def find_fonts(text: str) -> tuple[list[str], str]:
 
 
 def font_advice(missing: str) -> str:
-    """What to tell the reader if no font has the characters ``missing``; nothing if there are none."""
+    """Advice for characters that no font has, ``missing``; empty if there are none."""
     if not missing:
         return ""
     scripts = sorted({unicodedata.name(character, "UNNAMED").split()[0] for character in missing})

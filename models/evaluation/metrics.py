@@ -70,7 +70,7 @@ class Figures:
 def measure(model: Translator, examples: Sequence[Example], settings: DecodingConfig) -> Figures:
     """Measure ``model`` on ``examples``, without dropout or label smoothing.
 
-    It is for use in training, and quick: translations are greedy, whatever the settings say of the beam.
+    It is for use in training, and quick: translations are greedy, whatever the settings' beam.
     """
     batches = Batches(examples, batch_size=settings.batch_size)
     translations = translate(model, [source for source, _ in examples], dataclasses.replace(settings, beam=1))

@@ -33,7 +33,7 @@ _MARKERS = ("o-", "s-", "^-", "D-", "v-", "P-", "X-")
 def plot_attention(alignments: Sequence[Alignment], path: str | os.PathLike[str]) -> str:
     """Heatmaps of how much each target symbol (a row) attended to each source symbol (a column).
 
-    A sentence of a model with one place of attention and one head is one map; otherwise it is a grid of them, with a
+    A sentence of a model with one attention layer and one head is one map; otherwise it is a grid of them, with a
     row for each layer and a column for each head.
 
     Args:
@@ -57,9 +57,9 @@ def plot_attention(alignments: Sequence[Alignment], path: str | os.PathLike[str]
     width = columns * (1.5 + cell * max(grid.map.shape[1] for grid in grids))
     with matplotlib.rc_context({"font.family": fonts, "axes.unicode_minus": False}):
         figure = Figure(figsize=(width, sum(heights)), layout="constrained")
-        places = figure.add_gridspec(rows, columns, height_ratios=heights)
+        cells = figure.add_gridspec(rows, columns, height_ratios=heights)
         for position, grid in enumerate(grids):
-            axes = figure.add_subplot(places[divmod(position, columns)])
+            axes = figure.add_subplot(cells[divmod(position, columns)])
             image = grid.draw(axes, missing, fontsize=10.0 if single else 6.5)
         figure.colorbar(image, ax=figure.axes, label="attention weight", shrink=0.6)
         _save(figure, path)

@@ -20,6 +20,7 @@ from tinygrad_attn.serialize import atomic_path
 from ..console.program import command_line
 from ..console.tables import print_table
 from ..data import Batches, DataError, encode_pairs
+from ..data.batches import Example
 from ..data.parallel import Pair
 from ..data.vocabulary import normalise
 from ..decoding.greedy import OnBatch, translate
@@ -172,29 +173,15 @@ def evaluate(
     translations = translate(model, sources, settings, on_batch)
     texts = [run.target.decode(translation) for translation in translations]
     references = [normalise(reference, lowercase=False) for _, reference in pairs]  # as tokenizers see them
-
-    def measure(rows: Sequence[int], forced: TeacherForced, short: bool) -> tuple[Scores, CorpusScore, CorpusScore]:
-        """The figures of the pairs with these numbers, and BLEU and chrF with their signatures."""
-        corpus = [texts[i] for i in rows], [references[i] for i in rows]
-        by_bleu, by_chrf = bleu(*corpus, bleu_settings, short=short), chrf(*corpus, bleu_settings)
-        scores = Scores(
-            pairs=len(rows),
-            bleu=by_bleu.score,
-            chrf=by_chrf.score,
-            exact_match=exact_match([translations[i] for i in rows], [examples[i][1] for i in rows]),
-            token_accuracy_teacher_forced=forced.accuracy,
-            perplexity_teacher_forced=forced.perplexity,
-        )
-        return scores, by_bleu, by_chrf
-
+    translated = _Translated(examples, translations, texts, references, bleu_settings)
     forced, by_length = [], []
     for shortest, longest in buckets([len(source) for source in sources]):
-        rows = [i for i, (source, _) in enumerate(examples) if shortest <= len(source) <= longest]
+        rows = [i for i, source in enumerate(sources) if shortest <= len(source) <= longest]
         batches = Batches([examples[i] for i in rows], batch_size=settings.batch_size)
         forced.append(teacher_forced(model, batches.in_order()))
-        scores, short_bleu, _ = measure(rows, forced[-1], short=True)
+        scores, short_bleu, _ = translated.measure(rows, forced[-1], short=True)
         by_length.append(LengthScores(shortest, longest, scores))
-    scores, whole_bleu, whole_chrf = measure(range(len(pairs)), TeacherForced.pooled(forced), short=False)
+    scores, whole_bleu, whole_chrf = translated.measure(range(len(pairs)), TeacherForced.pooled(forced), short=False)
     return Evaluation(
         model=run.config.model.name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -209,6 +196,33 @@ def evaluate(
         versions={**versions(), "sacrebleu": metadata.version("sacrebleu")},
         config=run.config,
     )
+
+
+@dataclass(frozen=True)
+class _Translated:
+    """Pairs and their translations, as ids and as text."""
+
+    examples: Sequence[Example]
+    translations: Sequence[Sequence[int]]
+    texts: Sequence[str]
+    references: Sequence[str]
+    settings: BleuSettings
+
+    def measure(
+        self, rows: Sequence[int], forced: TeacherForced, short: bool
+    ) -> tuple[Scores, CorpusScore, CorpusScore]:
+        """The figures of the pairs with these numbers, and BLEU (see `bleu` for ``short``) and chrF with signatures."""
+        corpus = [self.texts[i] for i in rows], [self.references[i] for i in rows]
+        by_bleu, by_chrf = bleu(*corpus, self.settings, short=short), chrf(*corpus, self.settings)
+        scores = Scores(
+            pairs=len(rows),
+            bleu=by_bleu.score,
+            chrf=by_chrf.score,
+            exact_match=exact_match([self.translations[i] for i in rows], [self.examples[i][1] for i in rows]),
+            token_accuracy_teacher_forced=forced.accuracy,
+            perplexity_teacher_forced=forced.perplexity,
+        )
+        return scores, by_bleu, by_chrf
 
 
 def buckets(lengths: Sequence[int]) -> list[tuple[int, int]]:

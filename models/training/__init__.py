@@ -1,1 +1,1 @@
-"""Epochs of batches, and what a run tells its reader while they pass."""
+"""Training: epochs of batches, checkpoints, and the messages and pictures of a run."""

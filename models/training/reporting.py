@@ -1,4 +1,4 @@
-"""What a run tells its reader: lines while it trains, translations of a few examples, pictures, and last words."""
+"""What training shows: a line an epoch, translations of a few examples, pictures, and a closing message."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..runs.folder import Run
 __all__ = ["choose_examples", "closing_message", "describe_epoch", "draw", "show_translations"]
 
 _EXAMPLES = 4
-# Longer sentences make a heatmap that nobody can read.
+# Longer sentences make a heatmap too small to read.
 _LONGEST = 40
 # From this exact match on, a smaller model is the interesting thing to try; below it, longer training.
 _GOOD = 0.98
 
 
 def choose_examples(pairs: Sequence[Pair], source: Tokenizer, seed: int) -> list[Pair]:
-    """A few of the pairs by chance, short ones if there are any."""
+    """A few pairs drawn at random, short ones if there are any."""
     short = [pair for pair in pairs if len(source.encode(pair[0])) <= _LONGEST] or list(pairs)
     chosen = np.random.default_rng(seed).choice(len(short), size=min(_EXAMPLES, len(short)), replace=False)
     return [short[i] for i in sorted(chosen.tolist())]

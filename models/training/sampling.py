@@ -1,8 +1,8 @@
-"""A decoder that reads its own words in training: Bengio et al., "Scheduled Sampling for Sequence Prediction with
+"""Scheduled sampling: Bengio et al., "Scheduled Sampling for Sequence Prediction with
 Recurrent Neural Networks", 2015.
 
-With teacher forcing a model never sees a mistake of its own, in use it sees little else. Here each place of each target
-is the true token with the probability ``ratio``, else the likeliest by the model. No gradient flows through the choice.
+Under teacher forcing a decoder reads the reference, in use its own output, mistakes included. Here each token that it
+reads is the reference's with probability ``ratio``, else its own likeliest. No gradient flows through the choice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["sampled_logits"]
 
 
 def sampled_logits(model: Translator, batch: Batch, ratio: float, generator: np.random.Generator) -> Tensor:
-    """The logits (B, T, V) of a model that is led along the target by chance, one step after the other.
+    """The logits (B, T, V) of a decoder that reads a mixture of the target and its own predictions, step by step.
 
     Args:
         model: any; with ``ratio`` 1 it gives the logits of ``model(source, source_mask, target_in)``.

@@ -56,7 +56,7 @@ class Position:
     tokens: int = 0
     """Target tokens of the current epoch."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """The lines of ``log.csv``, without what they say of time."""
+    """The lines of ``log.csv``, without their times."""
     random: dict[str, Any] = field(default_factory=dict)
     """The state of the package's generator."""
 
@@ -78,7 +78,7 @@ class Trainer:
     Args:
         run: its folder, config and tokenizers.
         text: the pairs that the config asks for.
-        progress: told how it goes.
+        progress: shows how far it is.
 
     Raises:
         TrainingError: the settings do not fit the number of steps.
@@ -188,13 +188,13 @@ class Trainer:
         return value, correct_tokens(logits, batch)
 
     def _logits(self, batch: Batch) -> Tensor:
-        """What the model says (B, T, V), led along the target as ``training.teacher_forcing`` asks."""
+        """Logits (B, T, V) given the reference prefix, or a mixture as ``training.teacher_forcing`` asks."""
         if self.settings.teacher_forcing < 1.0:
             return sampled_logits(self.model, batch, self.settings.teacher_forcing, random.generator())
         return self.model(Tensor(batch.source), Tensor(batch.source_mask), Tensor(batch.target_in))
 
     def _finish_epoch(self) -> None:
-        """Measure on the validation set, show the examples, and keep what there is to keep."""
+        """Measure on the validation set, save the weights and the log, and show the examples."""
         position, settings = self.position, self.run.config.decoding
         figures = measure(self.model, self.valid, settings)
         row = {
@@ -223,7 +223,7 @@ class Trainer:
     # -- the average -----------------------------------------------------------------------------------------------
 
     def _keep_for_average(self) -> None:
-        """Write the weights of the epoch that ends, and forget those of the one that leaves the average."""
+        """Write the weights of the epoch that ends, and remove those of the epoch that leaves the average."""
         count, epoch = self.settings.average, self.position.epoch
         if count > 1:
             self.run.save(_of_epoch(epoch), self.model.state_dict())
