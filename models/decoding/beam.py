@@ -158,8 +158,8 @@ def _score(hypothesis: Hypothesis) -> float:
 def _likeliest(logits: np.ndarray[Any, Any], count: int) -> tuple[IntArray, FloatArray]:
     """The ``count`` likeliest next tokens of each row of logits (R, V), and their log probabilities: both (R, count).
 
-    Of equals the first is chosen, as argmax does. ``<pad>`` and ``<s>`` come last, with probability 0. Logits that differ
-    have log probabilities that differ: these are float64.
+    Of equals the first is chosen, as argmax does. ``<pad>`` and ``<s>`` come last, with probability 0. Different logits
+    have different log probabilities, since these are float64.
     """
     highest = logits.max(axis=-1)
     shares = np.exp(logits - highest[:, None]).sum(axis=-1, dtype=np.float64)
