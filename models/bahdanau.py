@@ -5,6 +5,7 @@ The equations of the paper's section 3 and appendix A, in their order. Biases, w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import tinygrad_attn as ta
@@ -13,9 +14,29 @@ from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-from .interface import Translator, Weights
+from .interface import ModelSettings, Translator, Weights
+from .registry import register_model
+from .setting import constant, setting
 
-__all__ = ["AdditiveAttention", "Bahdanau", "Memory", "State"]
+__all__ = ["AdditiveAttention", "Bahdanau", "BahdanauSettings", "Memory", "State"]
+
+
+@dataclass(frozen=True)
+class BahdanauSettings(ModelSettings):
+    """RNNsearch: attention from the decoder's previous state."""
+
+    name: str = constant("bahdanau")
+    dropout: float = setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)
+    embedding_size: int = setting(32, "width of the embeddings", minimum=1)
+    hidden_size: int = setting(64, "width of the recurrent states and of the alignment model", minimum=1)
+
+    def width(self) -> int:
+        """See `ModelSettings.width`."""
+        return self.hidden_size
+
+    def smaller(self) -> str:
+        """See `ModelSettings.smaller`."""
+        return f"model.hidden_size={max(1, self.hidden_size // 2)}"
 
 
 class Memory(NamedTuple):
@@ -49,6 +70,7 @@ class AdditiveAttention(nn.Module):
         self.energy = nn.Linear(size, 1, bias=False, dtype=dtype)  # v_a
 
 
+@register_model(BahdanauSettings)
 class Bahdanau(Translator):
     """A bidirectional GRU encoder, additive attention from the decoder's previous state, and a GRU decoder.
 

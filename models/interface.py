@@ -2,17 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 from tinygrad_attn import nn
-from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.tensor import Tensor, default_dtype
 
-__all__ = ["Translator", "Weights"]
+from .setting import ConfigError, Section, constant
+
+__all__ = ["ModelSettings", "Translator", "Weights"]
 
 Weights = dict[str, Tensor]
 """Attention weights by the place in the model where they arise, each (B, heads, T, S): T queries over S keys.
 
 The name of a place where a sequence attends to itself ends in ``self_attn``."""
+
+
+@dataclass(frozen=True)
+class ModelSettings(Section):
+    """The model section of a config. Each model has a class of its own, beside it: which model it is, and its sizes.
+
+    The other fields are the arguments of the model's class. The methods are what others ask about a model before there
+    is one; a model without limits need not define them.
+    """
+
+    section = "model"
+
+    name: str = constant("")
+
+    def longest_source(self) -> int | None:
+        """The most symbols of a source that the model reads, or None; it is for ``model.max_length`` to say then."""
+        return None
+
+    def longest_target(self) -> int | None:
+        """The most symbols of a target that the model reads after ``<s>``, or None."""
+        return None
+
+    def limited_by(self) -> str:
+        """The setting that sets these limits, as in "model.positions 'learned'"."""
+        return f"model.name {self.name!r}"
+
+    def check_vocabulary(self, shared: bool) -> None:
+        """Raise `ConfigError` where the model needs one vocabulary for source and target, and they have two."""
+
+    def width(self) -> int:
+        """The size of the vectors that it computes with; the schedule "noam" depends on it."""
+        raise ConfigError(f"the model {self.name} does not say its width, which the schedule 'noam' needs")
+
+    def smaller(self) -> str:
+        """A setting that makes the model about half as wide, as in "model.hidden_size=32"; empty if none is known."""
+        return ""
 
 
 class Translator(nn.Module):
@@ -31,7 +72,31 @@ class Translator(nn.Module):
     Both give the same logits, and with ``need_weights`` the attention weights too. What ``memory`` and ``state`` are is
     each model's own affair, but for one thing: every tensor in a state has the batch on axis 0, so that a search can
     reorder its sentences.
+
+    Attributes:
+        Settings: the class of its settings, which `models.registry.register_model` sets.
     """
+
+    Settings: ClassVar[type[ModelSettings]]
+
+    @classmethod
+    def from_settings(
+        cls, settings: ModelSettings, source_size: int, target_size: int, dtype: Any = default_dtype
+    ) -> Self:
+        """A new model, its parameters drawn from the package's generator (see `tinygrad_attn.manual_seed`).
+
+        Args:
+            settings: all but the name are arguments of the class.
+            source_size, target_size: the numbers of symbols of the two tokenizers.
+            dtype: of all parameters.
+
+        Raises:
+            ValueError: sizes that do not fit the settings, such as two vocabularies for a shared embedding.
+        """
+        chosen = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+        del chosen["name"]
+        make: Callable[..., Self] = cls  # each model's arguments are its own
+        return make(source_size, target_size, **chosen, dtype=dtype)
 
     def forward(
         self, source: Tensor, source_mask: Tensor, target_in: Tensor, *, need_weights: bool = False

@@ -15,6 +15,7 @@ the decoder (section 3.3), no step waits for the attention of another, and all a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,12 +27,38 @@ from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import Translator, Weights
-from .recurrence import Hidden, recurrent_layers, run
+from .recurrence import Hidden, RecurrentSettings, recurrent_layers, run_layers
+from .registry import register_model
+from .setting import constant, setting
 
-__all__ = ["ATTENTIONS", "SCORES", "Luong", "Memory", "PredictedPosition", "State"]
+__all__ = ["ATTENTIONS", "SCORES", "Luong", "LuongSettings", "Memory", "PredictedPosition", "State"]
 
 SCORES = ("dot", "scaled_dot", "general", "concat", "location")
 ATTENTIONS = ("global", "local-m", "local-p")
+
+
+@dataclass(frozen=True)
+class LuongSettings(RecurrentSettings):
+    """Attention from the decoder's state."""
+
+    name: str = constant("luong")
+    score: str = setting("general", "how a decoder state is compared with the source", choices=SCORES)
+    attention: str = setting(
+        "global",
+        "all of the source, or a window at the same place (local-m) or a predicted one (local-p)",
+        choices=ATTENTIONS,
+    )
+    window: int = setting(10, "D: local attention reaches D places to each side", minimum=1)
+    input_feeding: bool = setting(False, "feed the attentional state s̃ into the next step of the decoder")
+    max_length: int = setting(256, "the most symbols of a source for the score 'location'", minimum=1)
+
+    def longest_source(self) -> int | None:
+        """The score "location" has a weight for each of so many places."""
+        return self.max_length if self.score == "location" else None
+
+    def limited_by(self) -> str:
+        """See `ModelSettings.limited_by`."""
+        return f"model.score {self.score!r}"
 
 
 class Memory(NamedTuple):
@@ -72,6 +99,7 @@ class PredictedPosition(nn.Module):
         return F.sigmoid(self.share(ta.tanh(self.hidden(states)))) * lengths
 
 
+@register_model(LuongSettings)
 class Luong(Translator):
     """An encoder and a decoder of recurrent layers, and attention from the decoder's state.
 
@@ -143,7 +171,7 @@ class Luong(Translator):
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """h_j for each symbol, and what of the scores depends on it alone."""
-        states, final = run(self.encoder, self.dropout(self.source_embedding(source)), mask=source_mask)
+        states, final = run_layers(self.encoder, self.dropout(self.source_embedding(source)), mask=source_mask)
         return Memory(states, self.score.project(states), source_mask, final)
 
     def start(self, memory: Memory) -> State:
@@ -165,7 +193,7 @@ class Luong(Translator):
 
     def _read(self, state: State, embedded: Tensor) -> tuple[Tensor, State, Tensor]:
         """Read embeddings (B, T, E), all at once: s̃ (B, T, H), the last state, and the weights (B, T, S)."""
-        states, hidden = run(self.decoder, embedded, state.hidden)
+        states, hidden = run_layers(self.decoder, embedded, state.hidden)
         attentional, weights = self._attend(states, state.place, state.memory)
         return attentional, State(hidden, attentional[:, -1], state.place + embedded.shape[1], state.memory), weights
 

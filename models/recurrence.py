@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import tinygrad_attn as ta
@@ -9,12 +10,34 @@ from tinygrad_attn import nn
 from tinygrad_attn.nn.recurrent import RNNBase
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-__all__ = ["CELLS", "Hidden", "recurrent_layers", "run"]
+from .interface import ModelSettings
+from .setting import setting
+
+__all__ = ["CELLS", "Hidden", "RecurrentSettings", "recurrent_layers", "run_layers"]
 
 CELLS: dict[str, type[RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 Hidden = tuple[Tensor, ...]
 """A state of L layers: (h,), or (h, c) of an LSTM, each (B, L, H). The batch comes first, as in all a decoder keeps."""
+
+
+@dataclass(frozen=True)
+class RecurrentSettings(ModelSettings):
+    """The settings of a model whose encoder and decoder are `recurrent_layers`."""
+
+    dropout: float = setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)
+    embedding_size: int = setting(32, "width of the embeddings", minimum=1)
+    hidden_size: int = setting(64, "width of the recurrent states", minimum=1)
+    cell: str = setting("lstm", "the recurrent layers", choices=CELLS)
+    layers: int = setting(1, "recurrent layers of the encoder, and of the decoder", minimum=1)
+
+    def width(self) -> int:
+        """See `ModelSettings.width`."""
+        return self.hidden_size
+
+    def smaller(self) -> str:
+        """See `ModelSettings.smaller`."""
+        return f"model.hidden_size={max(1, self.hidden_size // 2)}"
 
 
 def recurrent_layers(
@@ -30,7 +53,7 @@ def recurrent_layers(
     return CELLS[cell](input_size, hidden_size, layers, batch_first=True, dropout=dropout, dtype=dtype)
 
 
-def run(
+def run_layers(
     layers: RNNBase, inputs: Tensor, hidden: Hidden | None = None, mask: Tensor | None = None
 ) -> tuple[Tensor, Hidden]:
     """Read a sequence.

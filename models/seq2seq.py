@@ -8,6 +8,7 @@ first. Sentences are read from left to right, where Sutskever et al. turned the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tinygrad_attn import nn
@@ -15,9 +16,18 @@ from tinygrad_attn.modes import mark
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import Translator, Weights
-from .recurrence import Hidden, recurrent_layers, run
+from .recurrence import Hidden, RecurrentSettings, recurrent_layers, run_layers
+from .registry import register_model
+from .setting import constant
 
-__all__ = ["Seq2Seq", "State"]
+__all__ = ["Seq2Seq", "Seq2SeqSettings", "State"]
+
+
+@dataclass(frozen=True)
+class Seq2SeqSettings(RecurrentSettings):
+    """The encoder-decoder without attention."""
+
+    name: str = constant("seq2seq")
 
 
 class State(NamedTuple):
@@ -27,6 +37,7 @@ class State(NamedTuple):
     """(h,), or (h, c) of an LSTM, each (B, layers, H)."""
 
 
+@register_model(Seq2SeqSettings)
 class Seq2Seq(Translator):
     """An encoder that ends in a context vector, and a decoder that begins with it.
 
@@ -73,7 +84,7 @@ class Seq2Seq(Translator):
     def encode(self, source: Tensor, source_mask: Tensor) -> Hidden:
         """The context vector: the state of every layer after the last symbol."""
         embedded = self.dropout(self.source_embedding(source))
-        _, context = run(self.encoder, embedded, mask=source_mask)
+        _, context = run_layers(self.encoder, embedded, mask=source_mask)
         return context
 
     def start(self, memory: Hidden) -> State:
@@ -88,5 +99,5 @@ class Seq2Seq(Translator):
     def _decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State]:
         """Read tokens (B, T): logits (B, T, V), and the last state."""
         embedded = self.dropout(self.target_embedding(tokens))
-        states, hidden = run(self.decoder, embedded, state.hidden)
+        states, hidden = run_layers(self.decoder, embedded, state.hidden)
         return mark("logits", self.output(self.dropout(states))), State(hidden)

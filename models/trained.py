@@ -22,7 +22,6 @@ from .decoding.greedy import OnBatch, search, translate
 from .interface import Translator
 from .runs.config import Config, DecodingConfig
 from .runs.folder import Run
-from .runs.limits import refuse_too_long
 
 if TYPE_CHECKING:  # what most uses of a model do without
     from .evaluation.report import Evaluation
@@ -146,7 +145,7 @@ class TrainedModel:
             DataError: a text is too long for the model.
         """
         sentences = [list(self.run.source.encode(text)) for text in texts]
-        refuse_too_long(self.config.model, sentences)
+        self.run.refuse_too_long(sentences)
         return sentences
 
     def unknown(self, text: str) -> list[str]:

@@ -8,6 +8,7 @@ layer norm.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import tinygrad_attn as ta
@@ -15,11 +16,67 @@ from tinygrad_attn import nn
 from tinygrad_attn.modes import mark
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-from .interface import Translator, Weights
+from .interface import ModelSettings, Translator, Weights
+from .registry import register_model
+from .setting import ConfigError, constant, setting
 
-__all__ = ["POSITIONS", "Memory", "State", "Transformer"]
+__all__ = ["POSITIONS", "Memory", "State", "Transformer", "TransformerSettings"]
 
 POSITIONS = ("sinusoidal", "learned")
+
+
+@dataclass(frozen=True)
+class TransformerSettings(ModelSettings):
+    """The Transformer; the defaults are the paper's base model, but for dropout."""
+
+    name: str = constant("transformer")
+    dropout: float = setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)
+    d_model: int = setting(512, "width of embeddings and layers", minimum=1)
+    heads: int = setting(8, "heads of every attention", minimum=1)
+    encoder_layers: int = setting(6, "layers of the encoder", minimum=1)
+    decoder_layers: int = setting(6, "layers of the decoder", minimum=1)
+    d_ff: int = setting(2048, "inner width of the feed-forward networks", minimum=1)
+    positions: str = setting("sinusoidal", "how places are told apart", choices=POSITIONS)
+    tied_output: bool = setting(False, "the output layer's matrix is the target's embedding")
+    shared_embeddings: bool = setting(False, "source and target have one embedding; they need one vocabulary")
+    max_length: int = setting(
+        256, "the most symbols of a source, and of a target with <s>, for learned positions", minimum=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_model % self.heads:
+            raise ConfigError(
+                f"model.heads is {self.heads}, which does not divide model.d_model {self.d_model}; "
+                "the heads share it evenly"
+            )
+
+    def longest_source(self) -> int | None:
+        """Learned positions are vectors for so many places."""
+        return self.max_length if self.positions == "learned" else None
+
+    def longest_target(self) -> int | None:
+        """As `longest_source`, less the place of ``<s>``."""
+        return self.max_length - 1 if self.positions == "learned" else None
+
+    def limited_by(self) -> str:
+        """See `ModelSettings.limited_by`."""
+        return f"model.positions {self.positions!r}"
+
+    def check_vocabulary(self, shared: bool) -> None:
+        """A shared embedding has one vocabulary."""
+        if self.shared_embeddings and not shared:
+            raise ConfigError("model.shared_embeddings needs data.shared_vocabulary: one embedding has one vocabulary")
+
+    def width(self) -> int:
+        """See `ModelSettings.width`."""
+        return self.d_model
+
+    def smaller(self) -> str:
+        """See `ModelSettings.smaller`; the heads still divide it."""
+        return f"model.d_model={max(1, self.d_model // (2 * self.heads)) * self.heads}"
+
+
 Positions: TypeAlias = nn.SinusoidalPositionalEncoding | nn.LearnedPositionalEncoding
 
 
@@ -41,6 +98,7 @@ class State(NamedTuple):
     """How many tokens were read."""
 
 
+@register_model(TransformerSettings)
 class Transformer(Translator):
     """Stacks of self-attention and feed-forward layers; the decoder's attend to the encoder's output too.
 

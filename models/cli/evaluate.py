@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 
 from .options import add_decoding, add_run, add_split
@@ -51,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     evaluation.save(folder)
     plot_bleu_by_length({evaluation.model: evaluation}, folder / picture)
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(evaluation), ensure_ascii=False, indent=2))
+        print(json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=2))
     else:
         print_evaluation(evaluation)
         print(f"In {folder}: {EVALUATION}, {picture}")

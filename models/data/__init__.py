@@ -2,46 +2,24 @@
 
 from .batches import Batch, Batches, collate, encode_pairs, pad
 from .bpe import BPETokenizer
-from .dates import generate_dates
-from .parallel import DataError, ParallelText, read_parallel_text
+from .characters import CharacterTokenizer
+from .copy import Copy
+from .corpus import DataError, ParallelText
+from .dates import Dates, generate_dates
+from .parallel import Parallel, read_parallel_text
 from .prepare import load_text, train_tokenizers
-from .tasks import TASKS, generate_task
-from .vocabulary import (
-    END,
-    PAD,
-    START,
+from .reverse import Reverse
+from .sequences import SequenceTask
+from .task import TASKS, GeneratedTask, Task, register_task
+from .tokenizer import (
     TOKENIZERS,
-    UNKNOWN,
+    RuleTokenizer,
     Tokenizer,
-    Vocabulary,
+    VocabularyTokenizer,
+    normalise,
     register_tokenizer,
     tokenizer_from_dict,
     train_tokenizer,
 )
-
-__all__ = [
-    "END",
-    "PAD",
-    "START",
-    "TASKS",
-    "TOKENIZERS",
-    "UNKNOWN",
-    "BPETokenizer",
-    "Batch",
-    "Batches",
-    "DataError",
-    "ParallelText",
-    "Tokenizer",
-    "Vocabulary",
-    "collate",
-    "encode_pairs",
-    "generate_dates",
-    "generate_task",
-    "load_text",
-    "pad",
-    "read_parallel_text",
-    "register_tokenizer",
-    "tokenizer_from_dict",
-    "train_tokenizer",
-    "train_tokenizers",
-]
+from .vocabulary import CONTROL_SYMBOLS, END, PAD, START, UNKNOWN, Vocabulary
+from .words import WordTokenizer, split_words

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .parallel import DataError, Pair
-from .vocabulary import END, PAD, START, Tokenizer
+from .corpus import DataError, Pair
+from .tokenizer import Tokenizer
+from .vocabulary import END, PAD, START
 
 __all__ = ["Batch", "Batches", "Example", "collate", "encode_pairs", "pad"]
 

@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
-from .vocabulary import CONTROL_SYMBOLS, UNKNOWN, Vocabulary, VocabularyTokenizer, normalise, register_tokenizer
+from .tokenizer import VocabularyTokenizer, normalise, register_tokenizer
+from .vocabulary import CONTROL_SYMBOLS, UNKNOWN, Vocabulary
 
 __all__ = ["BPETokenizer"]
 
@@ -34,7 +35,7 @@ class BPETokenizer(VocabularyTokenizer):
         lowercase: make all text lower case.
     """
 
-    name: ClassVar[str]
+    needs_size: ClassVar[bool] = True
 
     def __init__(self, vocabulary: Vocabulary, merges: Sequence[tuple[str, str]], lowercase: bool = False) -> None:
         super().__init__(vocabulary, lowercase)

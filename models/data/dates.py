@@ -14,13 +14,16 @@ Every source determines its ISO date:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
 
-from .parallel import DataError, Pair, ParallelText
+from ..setting import constant
+from .corpus import DataError, Pair, ParallelText
+from .task import GeneratedTask, register_task
 
-__all__ = ["FIRST_DATE", "FORMS", "LAST_DATE", "forms_of", "generate_dates", "write_date"]
+__all__ = ["FIRST_DATE", "FORMS", "LAST_DATE", "Dates", "forms_of", "generate_dates", "write_date"]
 
 FIRST_DATE = date(1969, 1, 1)
 LAST_DATE = date(2068, 12, 31)
@@ -87,6 +90,18 @@ _IRREGULAR_ORDINALS = {
     "twenty": "twentieth",
     "thirty": "thirtieth",
 }
+
+
+@register_task
+@dataclass(frozen=True)
+class Dates(GeneratedTask):
+    """Generated dates."""
+
+    kind: str = constant("dates")
+
+    def load(self) -> ParallelText:
+        """See `generate_dates`."""
+        return generate_dates(self.seed, train=self.train_size, valid=self.valid_size, test=self.test_size)
 
 
 def generate_dates(seed: int = 0, *, train: int = 20_000, valid: int = 1_000, test: int = 2_000) -> ParallelText:

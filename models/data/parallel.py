@@ -8,44 +8,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..console.errors import UserError
+from ..setting import ConfigError, constant, setting
+from .corpus import SPLITS, DataError, Pair, ParallelText
+from .task import Task, register_task
 
-__all__ = ["SPLITS", "DataError", "Pair", "ParallelText", "read_parallel_text"]
-
-Pair = tuple[str, str]
-SPLITS = ("train", "valid", "test")
-
-
-class DataError(UserError):
-    """Data that cannot be used. The message says which, where, and what would make it usable."""
+__all__ = ["Parallel", "read_parallel_text"]
 
 
+@register_task
 @dataclass(frozen=True)
-class ParallelText:
-    """Pairs (source, target) of strings, by split.
+class Parallel(Task):
+    """Parallel text from files."""
 
-    ``skipped`` counts, by split, the pairs that were left out because a side was empty.
-    """
+    kind: str = constant("parallel")
+    directory: str = setting("", "the folder of the parallel text")
+    source: str = setting("", "the source language: the ending of its files")
+    target: str = setting("", "the target language: the ending of its files")
 
-    name: str
-    source_language: str
-    target_language: str
-    train: list[Pair]
-    valid: list[Pair]
-    test: list[Pair]
-    skipped: dict[str, int] = field(default_factory=dict)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        files = {"directory": self.directory, "source": self.source, "target": self.target}
+        missing = [f"data.{name}" for name, value in files.items() if not value]
+        if missing:
+            hint = "; give the folder with --data" if "data.directory" in missing else ""
+            raise ConfigError(f"data.kind is 'parallel', which needs {' and '.join(missing)} too{hint}")
 
-    def summary(self) -> str:
-        """One line for people: languages, and the number of pairs used and skipped in each split."""
-        counts = []
-        for split in SPLITS:
-            skipped = self.skipped.get(split, 0)
-            note = f" ({skipped:,} skipped: a side is empty)" if skipped else ""
-            counts.append(f"{split} {len(getattr(self, split)):,}{note}")
-        return f"{self.name}, {self.source_language} to {self.target_language}: {', '.join(counts)}"
+    def load(self) -> ParallelText:
+        """See `read_parallel_text`."""
+        return read_parallel_text(self.directory, self.source, self.target)
 
 
 def read_parallel_text(directory: str | os.PathLike[str], source: str, target: str) -> ParallelText:

@@ -1,38 +1,20 @@
-"""From a config to text, and from text to the two tokenizers that fit it."""
+"""From a config's data section to text, and to the two tokenizers that fit it."""
 
 from __future__ import annotations
 
-from ..runs.config import DataConfig
-from .dates import generate_dates
-from .parallel import ParallelText, read_parallel_text
-from .tasks import generate_task
-from .vocabulary import Tokenizer, train_tokenizer
+from .corpus import ParallelText
+from .task import Task
+from .tokenizer import Tokenizer, train_tokenizer
 
 __all__ = ["load_text", "train_tokenizers"]
 
 
-def load_text(settings: DataConfig) -> ParallelText:
-    """The pairs that the config asks for, generated or read.
-
-    Raises:
-        DataError: they cannot be had; see `read_parallel_text`, `generate_dates` and `generate_task`.
-    """
-    if settings.kind == "parallel":
-        return read_parallel_text(settings.directory, settings.source, settings.target)
-    sizes = {"train": settings.train_size, "valid": settings.valid_size, "test": settings.test_size}
-    if settings.kind == "dates":
-        return generate_dates(settings.seed, **sizes)
-    return generate_task(
-        settings.kind,
-        settings.seed,
-        **sizes,
-        shortest=settings.shortest,
-        longest=settings.longest,
-        longest_test=settings.longest_test,
-    )
+def load_text(settings: Task) -> ParallelText:
+    """The pairs that the config asks for; see `Task.load`."""
+    return settings.load()
 
 
-def train_tokenizers(text: ParallelText, settings: DataConfig) -> tuple[Tokenizer, Tokenizer]:
+def train_tokenizers(text: ParallelText, settings: Task) -> tuple[Tokenizer, Tokenizer]:
     """A tokenizer of the source and one of the target, which know the symbols of the training pairs only.
 
     With ``data.shared_vocabulary`` they are one and the same, of both sides.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..runs.config import DataConfig
+from ..data import Task
 
 __all__ = ["BLEU_TOKENIZERS", "BleuSettings", "CorpusScore", "bleu", "chrf"]
 
@@ -34,10 +34,9 @@ class BleuSettings:
     """Compare without case."""
 
     @classmethod
-    def fitting(cls, data: DataConfig) -> BleuSettings:
+    def fitting(cls, data: Task) -> BleuSettings:
         """13a, as is usual, for text; for generated sequences their symbols. Case counts if the model can tell it."""
-        generated = {"copy": "char", "dates": "char", "reverse": "none"}
-        return cls(generated.get(data.kind, "13a"), data.lowercase)
+        return cls(data.bleu_tokenizer, data.lowercase)
 
 
 def bleu(

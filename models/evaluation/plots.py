@@ -18,7 +18,7 @@ from matplotlib.image import AxesImage
 
 from tinygrad_attn.serialize import atomic_path
 
-from ..data.vocabulary import JOINER
+from ..data.words import JOINER
 from ..decoding.alignment import Alignment
 from .fonts import find_fonts, font_advice
 from .report import Evaluation

@@ -19,15 +19,13 @@ from tinygrad_attn.serialize import atomic_path
 
 from ..console.program import command_line
 from ..console.tables import print_table
-from ..data import Batches, DataError, encode_pairs
+from ..data import Batches, DataError, encode_pairs, normalise
 from ..data.batches import Example
-from ..data.parallel import Pair
-from ..data.vocabulary import normalise
+from ..data.corpus import Pair
 from ..decoding.greedy import OnBatch, translate
 from ..interface import Translator
 from ..runs.config import Config, DecodingConfig
 from ..runs.folder import Run, RunError, versions
-from ..runs.limits import refuse_too_long
 from .bleu import BleuSettings, CorpusScore, bleu, chrf
 from .metrics import TeacherForced, exact_match, teacher_forced
 
@@ -91,7 +89,7 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """The evaluation that ``dataclasses.asdict`` described.
+        """The evaluation that ``to_dict`` described.
 
         Raises:
             ConfigError, KeyError, TypeError: it is none.
@@ -107,13 +105,17 @@ class Evaluation:
             }
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {**dataclasses.asdict(self), "config": self.config.to_dict()}
+
     def save(self, directory: Path) -> None:
         """Keep it in a run folder, in place of an earlier one of the same split."""
         try:
             kept = dict(json.loads((directory / EVALUATION).read_text(encoding="utf-8")))
         except (FileNotFoundError, TypeError, ValueError):  # none yet, or of no use
             kept = {}
-        content = json.dumps({**kept, self.split: dataclasses.asdict(self)}, ensure_ascii=False, indent=2)
+        content = json.dumps({**kept, self.split: self.to_dict()}, ensure_ascii=False, indent=2)
         with atomic_path(directory / EVALUATION) as path:
             path.write_text(content + "\n", encoding="utf-8")
 
@@ -169,7 +171,7 @@ def evaluate(
         raise DataError(f"the {split} set is empty: there is nothing to evaluate on")
     examples = encode_pairs(pairs, run.source, run.target)
     sources = [source for source, _ in examples]
-    refuse_too_long(run.config.model, sources, [reference for _, reference in examples])
+    run.refuse_too_long(sources, [reference for _, reference in examples])
     translations = translate(model, sources, settings, on_batch)
     texts = [run.target.decode(translation) for translation in translations]
     references = [normalise(reference, lowercase=False) for _, reference in pairs]  # as tokenizers see them

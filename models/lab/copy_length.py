@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..console.progress import clock, make_progress
 from ..console.tables import plain_table
-from ..data import generate_task
+from ..data import Copy
 from ..decoding.greedy import translate
 from ..interface import Translator
 from ..runs.config import ConfigError, find_config, load_config
@@ -46,9 +46,19 @@ def accuracy(
 ) -> dict[int, float]:
     """The share of ``count`` unseen strings of each length that the model copies without a mistake."""
     shares = {}
+    assert isinstance(run.config.data, Copy)
+    seed = run.config.data.seed
     for length in lengths:
-        bounds = {"shortest": length, "longest": length, "longest_test": length}
-        pairs = generate_task("copy", run.config.data.seed, train=1, valid=1, test=count, **bounds).test
+        strings = Copy(
+            train_size=1,
+            valid_size=1,
+            test_size=count,
+            seed=seed,
+            shortest=length,
+            longest=length,
+            longest_test=length,
+        )
+        pairs = strings.load().test
         copies = translate(model, [run.source.encode(source) for source, _ in pairs], run.config.decoding)
         right = sum(run.target.decode(copy) == target for copy, (_, target) in zip(copies, pairs, strict=True))
         shares[length] = right / count
@@ -101,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress.stop()
     table = plain_table(["attention", "parameters", "time", *map(str, LENGTHS)], rows)
     (folder / "copy_length.txt").write_text(table + "\n", encoding="utf-8")
-    plot_accuracy(shares, run.config.data.longest, folder / "copy_length.png")
+    plot_accuracy(shares, run.config.data.lengths()["data.longest"], folder / "copy_length.png")
     print(
         f"Strings copied without a mistake, %, by their number of letters; {PER_LENGTH:,} of each, seed {options.seed}:"
     )

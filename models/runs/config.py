@@ -1,19 +1,24 @@
 """Every setting of a run, with its default: one TOML file, each value of which the command line can override.
 
+    import = ["my_model.py"]
+
+    [data]
+    kind = "dates"
+
     [training]
     epochs = 5
 
-read with ``load_config("run.toml", ["training.learning_rate=0.002", "data.target=ko"])``.
+read with ``load_config("run.toml", ["training.learning_rate=0.002", "data.tokenizer=words"])``.
 
-A setting is a field of one of the sections below (see `models.runs.setting`). There is no "none": an option that is off
-has 0 or an empty string.
+A setting is a field of one of four sections (see `models.setting`). The sections training and decoding stand here; those
+of the data and the model belong to the task that ``data.kind`` names and to the model that ``model.name`` names, each in
+its own file. There is no "none": an option that is off has 0 or an empty string.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -21,156 +26,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from .setting import ConfigError, Section, Value, setting
+import tomli_w
+
+from ..data import TASKS, Task
+from ..interface import ModelSettings
+from ..registry import MODELS, import_file
+from ..setting import ConfigError, Section, Value, setting
 
 __all__ = [
     "CONFIGS",
+    "SECTIONS",
     "Config",
     "ConfigError",
-    "DataConfig",
     "DecodingConfig",
-    "ModelConfig",
     "TrainingConfig",
     "find_config",
     "load_config",
+    "section_classes",
 ]
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 """The configs that come with the package, one file for each result in the README."""
 
+SECTIONS = ("data", "model", "training", "decoding")
 
-@dataclass(frozen=True)
-class DataConfig(Section):
-    """What is translated, and how it is cut into symbols."""
-
-    section = "data"
-
-    kind: str = setting(
-        "dates",
-        "generated dates, letters to copy, integers to reverse, or parallel text from files",
-        choices=("dates", "copy", "reverse", "parallel"),
-    )
-    directory: str = setting("", "the folder of the parallel text")
-    source: str = setting("", "the source language: the ending of its files")
-    target: str = setting("", "the target language: the ending of its files")
-    tokenizer: str = setting("characters", "how text is cut into symbols", choices=("characters", "words", "bpe"))
-    lowercase: bool = setting(False, "make all text lower case")
-    min_frequency: int = setting(
-        1, "rarer symbols of the training text are unknown; bpe makes no symbol of a rarer pair", minimum=1
-    )
-    vocabulary_size: int = setting(0, "the most symbols of a language; 0 sets no limit, but bpe needs one", minimum=0)
-    shared_vocabulary: bool = setting(False, "source and target have one vocabulary, of both sides")
-    max_length: int = setting(100, "training pairs with more symbols on a side are left out", minimum=1)
-    train_size: int = setting(10_000, "generated training pairs", minimum=1)
-    valid_size: int = setting(1_000, "generated validation pairs", minimum=1)
-    test_size: int = setting(2_000, "generated test pairs", minimum=1)
-    seed: int = setting(0, "seed of the generated pairs", minimum=0)
-    shortest: int = setting(6, "the least symbols to copy or reverse", minimum=1)
-    longest: int = setting(15, "the most symbols to copy or reverse, in training and validation", minimum=2)
-    longest_test: int = setting(15, "the most symbols to copy or reverse, in the test set", minimum=2)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tokenizer == "bpe" and not self.vocabulary_size:
-            raise ConfigError("data.tokenizer is 'bpe', which needs data.vocabulary_size, as in 8000")
-        if self.shortest > min(self.longest, self.longest_test):
-            raise ConfigError(
-                f"data.shortest is {self.shortest}, more than data.longest {self.longest} "
-                f"or data.longest_test {self.longest_test}"
-            )
-        files = {"directory": self.directory, "source": self.source, "target": self.target}
-        if self.kind == "parallel":
-            missing = [f"data.{name}" for name, value in files.items() if not value]
-            if missing:
-                hint = "; give the folder with --data" if "data.directory" in missing else ""
-                raise ConfigError(f"data.kind is 'parallel', which needs {' and '.join(missing)} too{hint}")
-        elif any(files.values()):
-            given = [f"data.{name}" for name, value in files.items() if value]
-            raise ConfigError(f"{' and '.join(given)} given, but data.kind is {self.kind!r}; set it to 'parallel'")
-
-
-_RECURRENT = ("seq2seq", "luong", "bahdanau")
-_LUONG, _TRANSFORMER = ("luong",), ("transformer",)
-
-
-@dataclass(frozen=True)
-class ModelConfig(Section):
-    """Which model, and its sizes. A setting of another model than the named one must keep its default."""
-
-    section = "model"
-
-    name: str = setting("bahdanau", "the model", choices=(*_RECURRENT, *_TRANSFORMER))
-    dropout: float = setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)
-    embedding_size: int = setting(32, "width of the embeddings", minimum=1, models=_RECURRENT)
-    hidden_size: int = setting(64, "width of the recurrent states", minimum=1, models=_RECURRENT)
-    cell: str = setting("lstm", "the recurrent layers", choices=("rnn", "gru", "lstm"), models=("seq2seq", "luong"))
-    layers: int = setting(
-        1, "recurrent layers of the encoder, and of the decoder", minimum=1, models=("seq2seq", "luong")
-    )
-    score: str = setting(
-        "general",
-        "how a decoder state is compared with the source",
-        choices=("dot", "scaled_dot", "general", "concat", "location"),
-        models=_LUONG,
-    )
-    attention: str = setting(
-        "global",
-        "all of the source, or a window at the same place (local-m) or a predicted one (local-p)",
-        choices=("global", "local-m", "local-p"),
-        models=_LUONG,
-    )
-    window: int = setting(10, "D: local attention reaches D places to each side", minimum=1, models=_LUONG)
-    input_feeding: bool = setting(False, "feed what attention gave into the next step of the decoder", models=_LUONG)
-    d_model: int = setting(512, "width of embeddings and layers", minimum=1, models=_TRANSFORMER)
-    heads: int = setting(8, "heads of every attention", minimum=1, models=_TRANSFORMER)
-    encoder_layers: int = setting(6, "layers of the encoder", minimum=1, models=_TRANSFORMER)
-    decoder_layers: int = setting(6, "layers of the decoder", minimum=1, models=_TRANSFORMER)
-    d_ff: int = setting(2048, "inner width of the feed-forward networks", minimum=1, models=_TRANSFORMER)
-    positions: str = setting(
-        "sinusoidal", "how places are told apart", choices=("sinusoidal", "learned"), models=_TRANSFORMER
-    )
-    tied_output: bool = setting(False, "the output layer's matrix is the target's embedding", models=_TRANSFORMER)
-    shared_embeddings: bool = setting(
-        False, "source and target have one embedding; they need one vocabulary", models=_TRANSFORMER
-    )
-    max_length: int = setting(
-        256,
-        "the most symbols of a sentence for the score 'location' and for learned positions",
-        minimum=1,
-        models=_LUONG + _TRANSFORMER,
-    )
-
-    def of_this_model(self) -> dict[str, Any]:
-        """The settings that the named model has, by name."""
-        return {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if not field.metadata["models"] or self.name in field.metadata["models"]
-        }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field in dataclasses.fields(self):
-            models = field.metadata["models"]
-            if models and self.name not in models and getattr(self, field.name) != field.default:
-                raise ConfigError(
-                    f"model.{field.name} is a setting of {', '.join(models)}; model.name is {self.name!r}"
-                )
-        if self.d_model % self.heads:
-            raise ConfigError(
-                f"model.heads is {self.heads}, which does not divide model.d_model {self.d_model}; "
-                "the heads share it evenly"
-            )
-
-    @property
-    def limits_sources(self) -> bool:
-        """Whether the model reads no more than ``max_length`` symbols of a source."""
-        return self.limits_targets or self.score == "location"
-
-    @property
-    def limits_targets(self) -> bool:
-        """Whether its decoder reads no more than ``max_length`` symbols, the first of which is ``<s>``."""
-        return self.positions == "learned"
+_CHOSEN_BY = {"data": "kind", "model": "name"}  # the setting that says which class of settings the section has
+_DEFAULT = {"data": "dates", "model": "bahdanau"}
 
 
 @dataclass(frozen=True)
@@ -230,73 +111,70 @@ class DecodingConfig(Section):
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of a run."""
+    """All settings of a run.
 
-    data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    Attributes:
+        imports: the user's files that its model or task come from, as absolute paths.
+    """
+
+    data: Task = dataclasses.field(default_factory=lambda: TASKS[_DEFAULT["data"]]())
+    model: ModelSettings = dataclasses.field(default_factory=lambda: MODELS[_DEFAULT["model"]].Settings())
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     decoding: DecodingConfig = dataclasses.field(default_factory=DecodingConfig)
+    imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.model.shared_embeddings and not self.data.shared_vocabulary:
-            raise ConfigError("model.shared_embeddings needs data.shared_vocabulary: one embedding has one vocabulary")
-        self._check_lengths()
+        self.model.check_vocabulary(self.data.shared_vocabulary)
+        limits = self.model.longest_source(), self.model.longest_target()
+        for name, length in self.data.lengths().items():
+            self._check_length(name, length, min((limit for limit in limits if limit is not None), default=None))
+        self._check_length("decoding.max_length", self.decoding.max_length, self.model.longest_target())
 
-    def _check_lengths(self) -> None:
-        """Compare what sentences may have with what the model can read."""
-        data, model = self.data, self.model
-        lengths = {}
-        if model.limits_sources:
-            lengths["data.max_length"] = data.max_length
-        if model.limits_sources and data.kind in ("copy", "reverse"):
-            lengths |= {"data.longest": data.longest, "data.longest_test": data.longest_test}
-        if model.limits_targets:
-            lengths["decoding.max_length"] = self.decoding.max_length
-        limiting = "model.positions 'learned'" if model.limits_targets else "model.score 'location'"
-        start = int(model.limits_targets)
-        for name, length in lengths.items():
-            if length + start > model.max_length:
-                raise ConfigError(
-                    f"{name} is {length}, but {limiting} with model.max_length {model.max_length} is for "
-                    f"{model.max_length - start} symbols{' after <s>' * start}; set model.max_length to at least "
-                    f"{length + start}, or lower {name}"
-                )
+    def _check_length(self, name: str, length: int, most: int | None) -> None:
+        """Compare what the setting ``name`` lets a sentence have with what the model reads."""
+        if most is None or length <= most:
+            return
+        limit = getattr(self.model, "max_length", most)
+        after = " after <s>" if most < limit else ""
+        raise ConfigError(
+            f"{name} is {length}, but {self.model.limited_by()} with model.max_length {limit} is for {most} "
+            f"symbols{after}; set model.max_length to at least {limit + length - most}, or lower {name}"
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
         """The config with ``values``, as sections of settings; what they leave out has its default.
 
-        Raises:
-            ConfigError: an unknown section or setting, or a value that it cannot have.
-        """
-        sections: dict[str, Any] = {}
-        for name, section in values.items():
-            if name not in _SECTIONS:
-                raise ConfigError(_unknown("section", name))
-            if not isinstance(section, Mapping):
-                raise ConfigError(f"{name}: expected a section of settings, got {type(section).__name__} {section!r}")
-            for key in section:
-                if key not in _SECTIONS[name].types():
-                    raise ConfigError(_unknown("setting", f"{name}.{key}"))
-            sections[name] = _SECTIONS[name](**section)
-        return cls(**sections)
+        Files named under ``import`` are imported first. A setting of another model or task than the chosen one may be
+        there if it has its default, as in files that hold the settings of all.
 
-    def to_dict(self) -> dict[str, dict[str, Value]]:
-        """Every setting, by section, ready for JSON."""
-        return dataclasses.asdict(self)
+        Raises:
+            ConfigError: an unknown section or setting, a value that it cannot have, or a file that cannot be imported.
+        """
+        imports = _import_files(values.get("import", []), Path())
+        sections: dict[str, Any] = {}
+        for name, settings in values.items():
+            if name != "import":
+                sections[name] = _read_section(name, settings)
+        return cls(**sections, imports=imports)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings of this model and task, by section, and ``import`` if there is any; ready for JSON."""
+        imports = {"import": list(self.imports)} if self.imports else {}
+        return imports | {name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS}
 
     def to_toml(self) -> str:
-        """Every setting as a TOML file that ``load_config`` reads back to an equal config."""
-        sections = []
-        for name, settings in self.to_dict().items():
-            lines = [f"{key} = {_toml_value(value)}\n" for key, value in settings.items()]
-            sections.append(f"[{name}]\n{''.join(lines)}")
-        return "\n".join(sections)
+        """The same as a TOML file that `load_config` reads back to an equal config."""
+        return tomli_w.dumps(self.to_dict())
 
 
-_SECTIONS: dict[str, type[Section]] = {
-    section.section: section for section in (DataConfig, ModelConfig, TrainingConfig, DecodingConfig)
-}
+def section_classes(section: str) -> dict[str, type[Section]]:
+    """The classes of settings that a section may have, by the name that chooses them; "" where there is but one."""
+    if section == "data":
+        return {kind: TASKS[kind] for kind in sorted(TASKS)}
+    if section == "model":
+        return {name: MODELS[name].Settings for name in sorted(MODELS)}
+    return {"": TrainingConfig if section == "training" else DecodingConfig}
 
 
 def find_config(name: str) -> Path:
@@ -318,25 +196,26 @@ def find_config(name: str) -> Path:
 
 
 def load_config(
-    path: str | os.PathLike[str] | None = None, overrides: Iterable[str] | Mapping[str, Value] = ()
+    path: str | os.PathLike[str] | None = None,
+    overrides: Iterable[str] | Mapping[str, Value] = (),
+    imports: Iterable[str | os.PathLike[str]] = (),
 ) -> Config:
     """The defaults, changed by a TOML file, changed by ``overrides``.
 
     Args:
-        path: the file; None for the defaults.
+        path: the file; None for the defaults. What it names under ``import`` is relative to its folder.
         overrides: strings ``"section.key=value"`` as typed after ``--set``, or a mapping from ``"section.key"`` to
             values. A typed string needs no quotes.
+        imports: the user's files to import besides; see `models.registry.import_file`.
 
     Raises:
-        ConfigError: the file cannot be read or is not TOML, a section or setting is unknown, or a value is not one that
-            the setting can have.
+        ConfigError: the file cannot be read or is not TOML, a section or setting is unknown or one of another model or
+            task, a value is not one that the setting can have, or a file cannot be imported.
     """
-    values = {} if path is None else _read_toml(Path(path))
-    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_parse_override, overrides)
-    for name, value in pairs:
-        section, key = _split_name(name)
-        if isinstance(values.setdefault(section, {}), dict):
-            values[section][key] = value
+    values: dict[str, Any] = {} if path is None else _read_toml(Path(path))
+    listed = _import_files(values.get("import", []), Path() if path is None else Path(path).parent)
+    values["import"] = list(dict.fromkeys([*listed, *map(import_file, imports)]))
+    _override(values, overrides)
     return Config.from_dict(values)
 
 
@@ -349,44 +228,100 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not a TOML file: {error}") from error
 
 
+def _import_files(names: object, folder: Path) -> tuple[str, ...]:
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f'import: expected a list of files, as in import = ["my_model.py"], got {names!r}')
+    return tuple(import_file(folder / Path(name).expanduser()) for name in names)
+
+
+def _override(values: dict[str, Any], overrides: Iterable[str] | Mapping[str, Value]) -> None:
+    """Put overrides into sections of settings, first those that choose the class of a section's settings."""
+    typed = not isinstance(overrides, Mapping)
+    pairs = list(overrides.items() if isinstance(overrides, Mapping) else map(_split_override, overrides))
+    named = [(*_split_name(name), value) for name, value in pairs]
+    for section, key, value in sorted(named, key=lambda found: _CHOSEN_BY.get(found[0]) != found[1]):
+        settings = values.setdefault(section, {})
+        if not isinstance(settings, dict):
+            continue  # `Config.from_dict` says what is wrong with it
+        if _CHOSEN_BY.get(section) == key:
+            settings[key] = _parse(value, str) if typed else value
+            continue
+        chosen = _class_for(section, settings)
+        if key not in chosen.types():
+            raise ConfigError(_foreign(section, key, settings))
+        settings[key] = _parse(value, chosen.types()[key]) if typed else value
+
+
+def _split_override(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r}: expected section.key=value, as in training.epochs=10")
+    return name.strip(), value.strip()
+
+
 def _split_name(name: str) -> tuple[str, str]:
     section, _, key = name.partition(".")
-    if section not in _SECTIONS or key not in _SECTIONS[section].types():
+    if section not in SECTIONS or not _owners(section, key):
         raise ConfigError(_unknown("setting", name))
     return section, key
 
 
-def _parse_override(text: str) -> tuple[str, Value]:
-    """``"section.key=value"`` with the value as TOML writes it, or, where a string is expected, as it stands."""
-    name, equals, typed = text.partition("=")
-    if not equals:
-        raise ConfigError(f"{text!r}: expected section.key=value, as in training.epochs=10")
-    name, typed = name.strip(), typed.strip()
-    section, key = _split_name(name)
+def _parse(text: Any, expected: type) -> Any:
+    """A value as TOML writes it, or, where a string is expected, as it stands."""
     try:
-        parsed = tomllib.loads(f"value = {typed}")
-        value = parsed["value"] if len(parsed) == 1 else typed
+        parsed = tomllib.loads(f"value = {text}")
+        value = parsed["value"] if len(parsed) == 1 else text
     except ValueError:
-        value = typed
-    if _SECTIONS[section].types()[key] is str and not isinstance(value, str):
-        value = typed
-    return name, value
+        value = text
+    return text if expected is str and not isinstance(value, str) else value
+
+
+def _read_section(name: str, values: object) -> Section:
+    if name not in SECTIONS:
+        raise ConfigError(_unknown("section", name))
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{name}: expected a section of settings, got {type(values).__name__} {values!r}")
+    chosen = _class_for(name, values)
+    settings = {}
+    for key, value in values.items():
+        owners = _owners(name, key)
+        if key in chosen.types():
+            settings[key] = value
+        elif not owners:
+            raise ConfigError(_unknown("setting", f"{name}.{key}"))
+        elif not any(field.name == key and field.default == value for o in owners.values() for field in o.fields()):
+            raise ConfigError(_foreign(name, key, values))
+    return chosen(**settings)
+
+
+def _class_for(section: str, values: Mapping[str, Any]) -> type[Section]:
+    """The class of a section's settings, by the setting that chooses it."""
+    classes, key = section_classes(section), _CHOSEN_BY.get(section)
+    if key is None:
+        return classes[""]
+    choice = values.get(key, _DEFAULT[section])
+    if not isinstance(choice, str) or choice not in classes:
+        raise ConfigError(f"{section}.{key}: expected one of {', '.join(classes)}, got {choice!r}")
+    return classes[choice]
+
+
+def _owners(section: str, key: str) -> dict[str, type[Section]]:
+    """The classes of settings of a section that have this one."""
+    return {name: owner for name, owner in section_classes(section).items() if key in owner.types()}
+
+
+def _foreign(section: str, key: str, values: Mapping[str, Any]) -> str:
+    by = _CHOSEN_BY[section]
+    owners = ", ".join(_owners(section, key))
+    return f"{section}.{key} is a setting of {owners}; {section}.{by} is {values.get(by, _DEFAULT[section])!r}"
 
 
 def _unknown(kind: str, name: str) -> str:
     """An error message that suggests the nearest name of a setting, in any section, or of a section."""
-    settings = [f"{section}.{key}" for section, fields in _SECTIONS.items() for key in fields.types()]
+    classes = [(section, owner) for section in SECTIONS for owner in section_classes(section).values()]
+    settings = list(dict.fromkeys(f"{section}.{key}" for section, owner in classes for key in owner.types()))
     same_key = [known for known in settings if known.partition(".")[2] == name.rpartition(".")[2]]
-    candidates = settings if kind == "setting" else [*_SECTIONS, *settings]
+    candidates = settings if kind == "setting" else [*SECTIONS, *settings]
     near = same_key or difflib.get_close_matches(name, candidates, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(_SECTIONS)}"
+    hint = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(SECTIONS)}"
     return f"there is no {kind} {name!r}; {hint}"
-
-
-def _toml_value(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # JSON's escapes are TOML's, except that TOML wants one for DEL.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value)

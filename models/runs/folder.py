@@ -1,7 +1,7 @@
 """The run folder: everything about one training run, in files that people and other programs can read.
 
 ========================  ============================================================================================
-``config.toml``           every setting
+``config.toml``           the settings of its model, its task, training and decoding
 ``run.json``              command, seed, versions, commit, and the final figures
 ``log.csv``               one line an epoch
 ``clock.json``            how long training has taken
@@ -29,7 +29,8 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,11 @@ import numpy as np
 
 from tinygrad_attn.serialize import atomic_path, load_file, save_file
 
-from ..build import build_model
 from ..console.errors import UserError
 from ..console.program import command_line
-from ..data import Tokenizer, tokenizer_from_dict
+from ..data import DataError, Tokenizer, tokenizer_from_dict
 from ..interface import Translator
+from ..registry import IMPORTED, MODELS, import_file
 from .config import Config, ConfigError
 
 __all__ = ["Run", "RunError", "versions"]
@@ -140,6 +141,7 @@ class Run:
             raise RunError(str(error)) from error
         try:
             about = json.loads(metadata[_METADATA])
+            _import_again(about.get("imports", {}), directory)
             config = Config.from_dict(about["config"])
             source = tokenizer_from_dict(about["source_tokenizer"])
             target = tokenizer_from_dict(about["target_tokenizer"])
@@ -166,7 +168,31 @@ class Run:
 
     def build(self) -> Translator:
         """A new model for this run's config and tokenizers."""
-        return build_model(self.config.model, len(self.source), len(self.target))
+        settings = self.config.model
+        return MODELS[settings.name].from_settings(settings, len(self.source), len(self.target))
+
+    def refuse_too_long(self, sources: Iterable[Sequence[int]], targets: Iterable[Sequence[int]] = ()) -> None:
+        """Refuse sentences that the model cannot read.
+
+        Args:
+            sources: ids.
+            targets: ids that the decoder is led along, without the ``<s>`` that it reads before them.
+
+        Raises:
+            DataError: a sentence is too long for the model.
+        """
+        settings = self.config.model
+        for most, side, sentences in (
+            (settings.longest_source(), "sentence", sources),
+            (settings.longest_target(), "target sentence", targets),
+        ):
+            longest = max(map(len, sentences), default=0)
+            if most is not None and longest > most:
+                enough = getattr(settings, "max_length", most) + longest - most
+                raise DataError(
+                    f"a {side} has {longest} symbols, but this model reads {most} at most; "
+                    f"shorten it, or train one with --set model.max_length={enough}"
+                )
 
     def restore(self, model: Translator, arrays: Mapping[str, Any]) -> None:
         """Give the model the weights of a checkpoint.
@@ -183,6 +209,7 @@ class Run:
         """Write a checkpoint that ``open`` reads back."""
         about = {
             "config": self.config.to_dict(),
+            **({"imports": {path: IMPORTED[path] for path in self.config.imports}} if self.config.imports else {}),
             "source_tokenizer": self.source.to_dict(),
             "target_tokenizer": self.target.to_dict(),
             "progress": progress or {},
@@ -219,6 +246,17 @@ class Run:
             resume = command_line("train", "--resume", self.directory)
             raise RunError(f"{path} is damaged: {error}; remove it, and let it be written anew by: {resume}") from error
         self.write_json("run.json", {**about, "results": dict(results)})
+
+
+def _import_again(fingerprints: Mapping[str, str], directory: Path) -> None:
+    """Import the user's files that a run needs, and warn where one is not what it was."""
+    for path, fingerprint in fingerprints.items():
+        try:
+            import_file(path)
+        except ConfigError as error:
+            raise RunError(f"{directory} needs a file that it was trained with: {error}") from error
+        if IMPORTED[path] != fingerprint:
+            warnings.warn(f"{path} has changed since {directory} was trained with it", stacklevel=3)
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from ..data import GeneratedTask
 from .config import Config, load_config
 
 __all__ = ["QUICK", "load_quick_config"]
@@ -18,19 +19,22 @@ QUICK = {
 """Enough to see everything work, not enough to learn much."""
 
 
-def load_quick_config(path: str | os.PathLike[str] | None, overrides: Sequence[str]) -> Config:
+def load_quick_config(
+    path: str | os.PathLike[str] | None, overrides: Sequence[str], imports: Sequence[str] = ()
+) -> Config:
     """As `load_config`, with `QUICK` in between: the file's settings give way to it, and it to ``overrides``.
 
     The warm-up shrinks with the number of steps, so that there are some left after it. That of noam stays: a shorter
     one would have a larger step size.
     """
-    whole = load_config(path, overrides)
-    quick = [f"{name}={value}" for name, value in QUICK.items()]
-    config = load_config(path, [*quick, *overrides])
+    whole = load_config(path, overrides, imports)
+    generated = isinstance(whole.data, GeneratedTask)  # the size of files is what it is
+    quick = [f"{name}={value}" for name, value in QUICK.items() if generated or not name.startswith("data.")]
+    config = load_config(path, [*quick, *overrides], imports)
     share = config.training.epochs / whole.training.epochs
-    if config.data.kind != "parallel":  # the size of files is what it is
+    if isinstance(config.data, GeneratedTask) and isinstance(whole.data, GeneratedTask):
         share *= config.data.train_size / whole.data.train_size
     warmup = whole.training.warmup
     if not warmup or share >= 1.0 or whole.training.schedule == "noam":
         return config
-    return load_config(path, [*quick, f"training.warmup={max(1, int(warmup * share))}", *overrides])
+    return load_config(path, [*quick, f"training.warmup={max(1, int(warmup * share))}", *overrides], imports)

@@ -22,11 +22,10 @@ def make_schedule(config: Config, steps: int) -> schedule.Schedule:
     Raises:
         ValueError: the warmup leaves no step to fall in.
     """
-    settings, model = config.training, config.model
+    settings = config.training
     rate, warmup = settings.learning_rate, settings.warmup
     if settings.schedule == "noam":
-        width = model.d_model if model.name == "transformer" else model.hidden_size
-        return schedule.noam(width, warmup, settings.noam_factor)
+        return schedule.noam(config.model.width(), warmup, settings.noam_factor)
     if settings.schedule == "inverse_sqrt":
         return schedule.inverse_sqrt(rate, warmup)
     if settings.schedule == "constant":

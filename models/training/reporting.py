@@ -10,7 +10,7 @@ import numpy as np
 
 from ..console.progress import clock
 from ..data import Tokenizer
-from ..data.parallel import Pair
+from ..data.corpus import Pair
 from ..decoding.alignment import align
 from ..decoding.greedy import translate
 from ..evaluation.metrics import Figures, exact_match
@@ -77,7 +77,7 @@ def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequen
     example = shlex.quote(examples[0][0])
     pictures = ", ".join(sorted(path.name for path in run.directory.glob("*.png")))
     if figures.exact_match > _GOOD:
-        change = f"model.hidden_size={max(1, run.config.model.hidden_size // 2)}"
+        change = run.config.model.smaller() or "training.seed=1"
     else:
         change = f"training.epochs={2 * run.config.training.epochs}"
     return "\n".join(

@@ -26,7 +26,6 @@ from ..data import Batch, Batches, ParallelText, encode_pairs
 from ..evaluation.metrics import correct_tokens, measure, teacher_forced, token_loss
 from ..runs.clock import CLOCK, Clock
 from ..runs.folder import BEST, LAST, Run, RunError
-from ..runs.limits import refuse_too_long
 from .interruption import Interruption
 from .optimizer import make_optimizer, make_schedule
 from .reporting import choose_examples, closing_message, describe_epoch, draw, show_translations
@@ -106,7 +105,7 @@ class Trainer:
         self.valid = encode_pairs(text.valid, run.source, run.target)
         self.test = encode_pairs(text.test, run.source, run.target)
         for examples in (self.valid, self.test):  # batches of training leave long ones out
-            refuse_too_long(run.config.model, *zip(*examples, strict=True))
+            run.refuse_too_long(*zip(*examples, strict=True))
         self.steps = sum(self.train_batches.count(epoch) for epoch in range(settings.epochs))
         try:
             self.schedule = make_schedule(run.config, self.steps)

@@ -2,7 +2,8 @@
 
 import pytest
 from tinygrad_attn_models.console.progress import PlainProgress
-from tinygrad_attn_models.data import load_text, train_tokenizers
+from tinygrad_attn_models.data import TASKS, TOKENIZERS, load_text, train_tokenizers
+from tinygrad_attn_models.registry import IMPORTED, MODELS
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import Run
 from tinygrad_attn_models.training.trainer import Trainer
@@ -25,6 +26,15 @@ def new_trainer(folder, config):
     run = Run(folder, config, *train_tokenizers(text, config.data))
     run.create()
     return Trainer(run, text, PlainProgress())
+
+
+@pytest.fixture
+def own_registries(monkeypatch):
+    """What a test registers is forgotten after it."""
+    for registry in (MODELS, TASKS, TOKENIZERS):
+        assert len(registry)
+        monkeypatch.setattr(registry, "_found", dict(registry._found))
+    monkeypatch.setattr("tinygrad_attn_models.registry.IMPORTED", IMPORTED.copy())
 
 
 @pytest.fixture

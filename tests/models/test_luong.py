@@ -1,15 +1,11 @@
 """Luong's attention: what holds for every model, for each score, reach and cell, with and without input feeding."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import translators as t
 from tinygrad_attn_models import luong
-from tinygrad_attn_models.build import build_model
-from tinygrad_attn_models.luong import Luong
-from tinygrad_attn_models.recurrence import CELLS
-from tinygrad_attn_models.runs.config import ConfigError, ModelConfig
+from tinygrad_attn_models.luong import Luong, LuongSettings
+from tinygrad_attn_models.runs.config import ConfigError, load_config
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor
@@ -173,11 +169,11 @@ def test_a_source_too_long_for_the_location_score():
 
 
 def test_it_is_built_from_its_settings():
-    settings = ModelConfig(
-        name="luong", embedding_size=3, hidden_size=5, cell="gru", layers=2, score="location", attention="local-p",
+    settings = LuongSettings(
+        embedding_size=3, hidden_size=5, cell="gru", layers=2, score="location", attention="local-p",
         window=4, input_feeding=True, max_length=12, dropout=0.1,
     )  # fmt: skip
-    model = build_model(settings, 8, 7, np.float64)
+    model = Luong.from_settings(settings, 8, 7, np.float64)
     assert isinstance(model, Luong)
     assert model.decoder.weight_ih_l0.shape == (15, 8)
     assert model.decoder.num_layers == model.encoder.num_layers == 2
@@ -185,22 +181,15 @@ def test_it_is_built_from_its_settings():
     assert (model.attention, model.window, model.dropout.p, model.decoder.dropout) == ("local-p", 4, 0.1, 0.1)
 
 
-def test_the_config_offers_what_the_models_have():
-    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(ModelConfig)}
-    assert choices["score"] == luong.SCORES
-    assert choices["attention"] == luong.ATTENTIONS
-    assert choices["cell"] == tuple(CELLS)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"score": "dot"}, "model.score is a setting of luong; model.name is 'bahdanau'"),
         ({"name": "luong", "heads": 4}, "model.heads is a setting of transformer; model.name is 'luong'"),
-        ({"name": "transformer", "hidden_size": 8}, "is a setting of seq2seq, luong, bahdanau; model"),
+        ({"name": "transformer", "hidden_size": 8}, "is a setting of bahdanau, luong, seq2seq; model"),
         ({"name": "transformer", "d_model": 30}, "model.heads is 8, which does not divide model.d_model 30"),
     ],
 )
 def test_settings_of_another_model_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
-        ModelConfig(**settings)
+        load_config(None, {f"model.{name}": value for name, value in settings.items()})

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import translators as t
-from tinygrad_attn_models.build import build_model
-from tinygrad_attn_models.runs.config import ModelConfig
-from tinygrad_attn_models.seq2seq import Seq2Seq
+from tinygrad_attn_models.seq2seq import Seq2Seq, Seq2SeqSettings
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor
@@ -61,8 +59,8 @@ def test_an_unknown_cell():
 
 
 def test_it_is_built_from_its_settings():
-    settings = ModelConfig(name="seq2seq", embedding_size=3, hidden_size=5, cell="gru", layers=2, dropout=0.1)
-    model = build_model(settings, 8, 7, np.float64)
+    settings = Seq2SeqSettings(embedding_size=3, hidden_size=5, cell="gru", layers=2, dropout=0.1)
+    model = Seq2Seq.from_settings(settings, 8, 7, np.float64)
     assert isinstance(model, Seq2Seq)
     assert model.decoder.weight_hh_l1.shape == (15, 5)
     assert model.output.weight.shape == (7, 5)

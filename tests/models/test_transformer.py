@@ -1,15 +1,10 @@
 """The Transformer: what holds for every model, and that it is PyTorch's with the same weights."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import translators as t
-from tinygrad_attn_models import transformer
-from tinygrad_attn_models.build import build_model
 from tinygrad_attn_models.evaluation.metrics import token_loss
-from tinygrad_attn_models.runs.config import ModelConfig
-from tinygrad_attn_models.transformer import Transformer
+from tinygrad_attn_models.transformer import Transformer, TransformerSettings
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor
@@ -100,17 +95,17 @@ def test_keys_and_values_are_kept(recorded):
 
 
 def test_the_defaults_are_those_of_the_base_model():
-    settings = ModelConfig(name="transformer")
+    settings = TransformerSettings()
     sizes = (settings.d_model, settings.encoder_layers, settings.decoder_layers, settings.heads, settings.d_ff)
     assert sizes == (512, 6, 6, 8, 2048)
 
 
 def test_it_is_built_from_its_settings():
-    settings = ModelConfig(
-        name="transformer", d_model=6, heads=3, encoder_layers=1, decoder_layers=2, d_ff=5, positions="learned",
+    settings = TransformerSettings(
+        d_model=6, heads=3, encoder_layers=1, decoder_layers=2, d_ff=5, positions="learned",
         tied_output=True, shared_embeddings=True, max_length=12, dropout=0.1,
     )  # fmt: skip
-    model = build_model(settings, 8, 8, np.float64)
+    model = Transformer.from_settings(settings, 8, 8, np.float64)
     assert isinstance(model, Transformer)
     assert model.transformer.decoder.layers[1].linear1.weight.shape == (5, 6)
     assert model.transformer.decoder.layers[0].self_attn.num_heads == 3
@@ -118,8 +113,6 @@ def test_it_is_built_from_its_settings():
     assert model.target_positions.weight.shape == (12, 6)
     assert model.output.weight is model.source_embedding.weight
     assert model.dropout.p == model.transformer.encoder.layers[0].dropout.p == 0.1
-    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(ModelConfig)}
-    assert choices["positions"] == transformer.POSITIONS
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ from ...console.errors import CommandError
 from ...data import END, START, Tokenizer
 from ...interface import Translator
 from ...runs.folder import Run
-from ...runs.limits import refuse_too_long
 from ..checks.attention import softmax
 from ..checks.badge import check
 from ..checks.snippets import SNIPPETS
@@ -99,7 +99,7 @@ def build(
         "schema": SCHEMA,  # type: ignore[typeddict-item]
         "meta": {
             "model": type(model).__name__,
-            "config": run.config.model.of_this_model() if run else {},
+            "config": dataclasses.asdict(run.config.model) if run else {},
             "run": _name(run),
             "seed": run.config.training.seed if run else None,
             "commit": _commit(run),
@@ -144,7 +144,7 @@ def _ids(sentence: str | Sequence[int], which: str, run: Run | None, tokenizer: 
     if len(ids) > LONGEST:
         raise CommandError(f"the {which} has {len(ids)} symbols, the microscope takes at most {LONGEST}")
     if run is not None:
-        refuse_too_long(run.config.model, *(([ids], []) if which == "source" else ([], [ids])))
+        run.refuse_too_long(*(([ids], []) if which == "source" else ([], [ids])))
     return ids
 
 

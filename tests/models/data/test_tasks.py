@@ -5,10 +5,15 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinygrad_attn_models.data import DataError, generate_task
-from tinygrad_attn_models.data.parallel import SPLITS
+from tinygrad_attn_models.data import TASKS
+from tinygrad_attn_models.data.corpus import SPLITS
+from tinygrad_attn_models.setting import ConfigError
 
 LENGTHS = {"shortest": 6, "longest": 15, "longest_test": 15}
+
+
+def generate_task(name, seed, *, train, valid, test, **lengths):
+    return TASKS[name](seed=seed, train_size=train, valid_size=valid, test_size=test, **lengths).load()
 
 
 @given(st.integers(0, 99), st.integers(1, 4), st.integers(4, 9), st.integers(4, 9))
@@ -61,13 +66,12 @@ def test_a_seed_gives_the_pairs_and_a_smaller_split_begins_a_larger_one():
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("sort", {}, "there is no task 'sort'; there are copy, reverse"),
-        ("copy", {"test": 0}, "copy: the number of test pairs must be at least 1, got 0"),
-        ("copy", {"shortest": 0}, "sequences of 0 to 15 symbols"),
-        ("reverse", {"shortest": 1, "longest": 1}, "the longest at least 2"),
-        ("copy", {"longest_test": 5}, "to 5 in test"),
+        ("copy", {"test_size": 0}, "data.test_size: expected at least 1, got 0"),
+        ("copy", {"shortest": 0}, "data.shortest: expected at least 1, got 0"),
+        ("reverse", {"shortest": 1, "longest": 1}, "data.longest: expected at least 2, got 1"),
+        ("copy", {"longest_test": 5}, "data.shortest is 6, more than data.longest 15 or data.longest_test 5"),
     ],
 )
 def test_what_cannot_be_drawn(name, changes, message):
-    with pytest.raises(DataError, match=message):
-        generate_task(name, **{**LENGTHS, **changes})
+    with pytest.raises(ConfigError, match=message):
+        TASKS[name](**{**LENGTHS, **changes})

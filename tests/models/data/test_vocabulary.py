@@ -7,16 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tinygrad_attn_models.data import (
+    CONTROL_SYMBOLS,
     END,
     PAD,
     START,
     TOKENIZERS,
     UNKNOWN,
+    CharacterTokenizer,
     Vocabulary,
+    register_tokenizer,
+    split_words,
     tokenizer_from_dict,
     train_tokenizer,
 )
-from tinygrad_attn_models.data.vocabulary import CONTROL_SYMBOLS, CharacterTokenizer, register_tokenizer, split_words
 
 TEXTS = st.text(max_size=30) | st.text("ab<s>/. '\t￭가각e\u0301\u1100\u1161\u11a8", max_size=30)
 
@@ -115,16 +118,13 @@ def test_words_decode_any_order_of_symbols():
 
 
 def test_names():
-    with pytest.raises(ValueError, match=r"no tokenizer is named 'letters'; there are bpe, characters, words"):
+    with pytest.raises(ValueError, match=r"no tokenizer 'letters'; there are bpe, characters, words"):
         train_tokenizer("letters", [])
-    with pytest.raises(ValueError, match=r"'characters' is registered already: CharacterTokenizer"):
-        register_tokenizer("characters")(CharacterTokenizer)
+    with pytest.raises(ValueError, match=r"'characters' is already defined in .*characters; choose another name"):
+        register_tokenizer("characters")(type("Other", (CharacterTokenizer,), {"__module__": "mine"}))
 
 
-def test_another_tokenizer_is_found_by_its_name(monkeypatch):
-    monkeypatch.setitem(TOKENIZERS, "reversed", None)
-    del TOKENIZERS["reversed"]
-
+def test_another_tokenizer_is_found_by_its_name(own_registries):
     @register_tokenizer("reversed")
     class Reversed(CharacterTokenizer):
         @staticmethod

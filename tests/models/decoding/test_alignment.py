@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import translators as t
 from tinygrad_attn_models.bahdanau import Bahdanau
-from tinygrad_attn_models.data import START, Vocabulary
-from tinygrad_attn_models.data.vocabulary import CharacterTokenizer
+from tinygrad_attn_models.data import START, CharacterTokenizer, Vocabulary
 from tinygrad_attn_models.decoding.alignment import align
 from tinygrad_attn_models.seq2seq import Seq2Seq
 from tinygrad_attn_models.transformer import Transformer

@@ -1,8 +1,8 @@
 """BLEU and chrF: sacrebleu's figures with their signatures."""
 
 import pytest
+from tinygrad_attn_models.data import Copy, Parallel, Reverse
 from tinygrad_attn_models.evaluation.bleu import BLEU_TOKENIZERS, BleuSettings, bleu, chrf
-from tinygrad_attn_models.runs.config import DataConfig
 
 TEXTS = ["the cat sat on the mat .", "a dog , and a cat"]
 
@@ -42,7 +42,7 @@ def test_short_sentences():
 
 
 def test_what_fits_the_data():
-    assert BleuSettings.fitting(DataConfig(kind="copy")).tokenizer == "char"
-    assert BleuSettings.fitting(DataConfig(kind="reverse")).tokenizer == "none"
-    text = DataConfig(kind="parallel", directory="x", source="ko", target="en", lowercase=True)
+    assert BleuSettings.fitting(Copy()).tokenizer == "char"
+    assert BleuSettings.fitting(Reverse()).tokenizer == "none"
+    text = Parallel(directory="x", source="ko", target="en", lowercase=True)
     assert BleuSettings.fitting(text) == BleuSettings("13a", lowercase=True)

@@ -13,9 +13,8 @@ from tinygrad_attn_models.evaluation.bleu import BleuSettings
 from tinygrad_attn_models.evaluation.metrics import TeacherForced, measure, teacher_forced
 from tinygrad_attn_models.evaluation.plots import plot_bleu_by_length
 from tinygrad_attn_models.evaluation.report import EVALUATION, Evaluation, buckets, evaluate
-from tinygrad_attn_models.runs.config import DecodingConfig, ModelConfig
+from tinygrad_attn_models.runs.config import DecodingConfig, load_config
 from tinygrad_attn_models.runs.folder import Run, RunError
-from tinygrad_attn_models.runs.limits import refuse_too_long
 
 
 @pytest.fixture(scope="module")
@@ -133,17 +132,24 @@ def test_evaluations_that_cannot_be_had(evaluated, tmp_path):
     shutil.rmtree(tmp_path)
 
 
+def run_of(**settings):
+    """A run that is written nowhere, with limits low enough for any model."""
+    lengths = {"data.max_length": 2, "decoding.max_length": 2}
+    config = load_config(None, lengths | {f"model.{name}": value for name, value in settings.items()})
+    return Run("", config, None, None)
+
+
 def test_a_sentence_longer_than_the_model_can_read():
-    refuse_too_long(ModelConfig(name="transformer", max_length=3), [[4] * 9])
-    refuse_too_long(ModelConfig(name="luong", score="location", max_length=3), [[4] * 3, []])
+    run_of(name="transformer", max_length=3).refuse_too_long([[4] * 9])
+    run_of(name="luong", score="location", max_length=3).refuse_too_long([[4] * 3, []])
     for options in ({"name": "transformer", "positions": "learned"}, {"name": "luong", "score": "location"}):
         with pytest.raises(DataError, match=r"has 4 symbols, but this model reads 3 at most; .*model\.max_length=4"):
-            refuse_too_long(ModelConfig(max_length=3, **options), [[4], [4] * 4])
+            run_of(max_length=3, **options).refuse_too_long([[4], [4] * 4])
 
 
 def test_a_target_longer_than_the_decoder_can_read():
-    refuse_too_long(ModelConfig(name="luong", score="location", max_length=3), [[4]], [[4] * 9])
-    learned = ModelConfig(name="transformer", positions="learned", max_length=3)
-    refuse_too_long(learned, [[4] * 3], [[4] * 2])
+    run_of(name="luong", score="location", max_length=3).refuse_too_long([[4]], [[4] * 9])
+    learned = run_of(name="transformer", positions="learned", max_length=3)
+    learned.refuse_too_long([[4] * 3], [[4] * 2])
     with pytest.raises(DataError, match=r"target sentence has 3 .* reads 2 at most; .*model\.max_length=4"):
-        refuse_too_long(learned, [[4]], [[4] * 3])
+        learned.refuse_too_long([[4]], [[4] * 3])

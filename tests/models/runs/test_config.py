@@ -7,17 +7,18 @@ import tomllib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinygrad_attn_models.build import build_model
-from tinygrad_attn_models.data import TOKENIZERS
+from tinygrad_attn_models.bahdanau import BahdanauSettings
+from tinygrad_attn_models.data import TASKS, TOKENIZERS, Dates, Parallel
+from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import (
     CONFIGS,
+    SECTIONS,
     Config,
     ConfigError,
-    DataConfig,
-    ModelConfig,
     TrainingConfig,
     find_config,
     load_config,
+    section_classes,
 )
 from tinygrad_attn_models.training.optimizer import make_schedule
 
@@ -33,8 +34,8 @@ def test_a_file_changes_defaults_and_an_override_changes_the_file(tmp_path):
     path.write_text('[training]\nepochs = 7\nlearning_rate = 1\n\n[data]\ntokenizer = "words"\n', encoding="utf-8")
     config = load_config(path, ["training.epochs=9", "model.dropout = 0.25"])
     assert config.training == TrainingConfig(epochs=9, learning_rate=1.0)
-    assert config.data == DataConfig(tokenizer="words")
-    assert config.model == ModelConfig(dropout=0.25)
+    assert config.data == Dates(tokenizer="words")
+    assert config.model == BahdanauSettings(dropout=0.25)
     assert type(config.training.learning_rate) is float
     assert load_config() == Config()
 
@@ -120,28 +121,33 @@ def test_a_missing_file(tmp_path):
         ("training.learning_rate=false", "training.learning_rate: expected float, got bool False"),
         ("model.dropout=1", "model.dropout: expected less than 1, got 1.0"),
         ("data.lowercase=1", "data.lowercase: expected bool, got int 1"),
-        ("data.tokenizer=letters", "data.tokenizer: expected one of characters, words, bpe, got 'letters'"),
+        ("data.tokenizer=letters", "data.tokenizer: expected one of bpe, characters, words, got 'letters'"),
         (
             "data.kind=parallel",
             "which needs data.directory and data.source and data.target too; give the folder with --data",
         ),
         ("data.tokenizer=bpe", "which needs data.vocabulary_size, as in 8000"),
-        ("data.shortest=16", "data.shortest is 16, more than data.longest 15 or data.longest_test 15"),
-        ("data.kind=copies", "expected one of dates, copy, reverse, parallel, got 'copies'"),
+        (
+            ["data.kind=copy", "data.shortest=16"],
+            "data.shortest is 16, more than data.longest 15 or data.longest_test 15",
+        ),
+        ("data.kind=copies", "expected one of copy, dates, parallel, reverse, got 'copies'"),
         ("training.schedule=noam", "training.schedule is 'noam', which needs training.warmup, as in 4000"),
         ("training.teacher_forcing=1.5", "training.teacher_forcing: expected at most 1, got 1.5"),
-        ("data.source=ko", "data.source given, but data.kind is 'dates'; set it to 'parallel'"),
+        ("data.source=ko", "data.source is a setting of parallel; data.kind is 'dates'"),
+        (["model.name=luong", "model.heads=8"], "model.heads is a setting of transformer; model.name is 'luong'"),
+        ("model.name=lstm", "model.name: expected one of bahdanau, luong, seq2seq, transformer, got 'lstm'"),
     ],
 )
 def test_a_value_that_cannot_be(override, message):
-    refused(message, overrides=[override])
+    refused(message, overrides=[override] if isinstance(override, str) else override)
 
 
 def test_values_are_checked_in_python_too():
     with pytest.raises(ConfigError, match=r"training.epochs: expected int, got str '3'"):
         TrainingConfig(epochs="3")
     with pytest.raises(ConfigError, match=r"data.tokenizer: expected str, got NoneType None"):
-        dataclasses.replace(DataConfig(), tokenizer=None)
+        dataclasses.replace(Dates(), tokenizer=None)
 
 
 def test_a_shared_embedding_needs_a_shared_vocabulary():
@@ -183,8 +189,8 @@ def test_a_config_of_the_package_gives_a_model(path):
     config = load_config(path, {"data.directory": "folder"} if "parallel" in path.read_text(encoding="utf-8") else {})
     make_schedule(config, 100_000)
     small = {"d_model": 16, "heads": 2, "d_ff": 8, "embedding_size": 4, "hidden_size": 6}
-    small = {name: value for name, value in small.items() if getattr(config.model, name) != ModelConfig.__dict__[name]}
-    build_model(dataclasses.replace(config.model, **small), 9, 9)
+    small = {name: value for name, value in small.items() if hasattr(config.model, name)}
+    MODELS[config.model.name].from_settings(dataclasses.replace(config.model, **small), 9, 9)
 
 
 def test_a_config_is_found_by_its_name_or_path(tmp_path):
@@ -214,7 +220,7 @@ numbers = st.fixed_dictionaries(
 
 @given(parallel, numbers)
 def test_a_stored_config_is_the_same_config(data, training):
-    config = Config(data=DataConfig(**data), training=TrainingConfig(**training))
+    config = Config(data=Parallel(**data), training=TrainingConfig(**training))
     assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert Config.from_dict(tomllib.loads(config.to_toml())) == config
 
@@ -224,24 +230,42 @@ def test_to_toml_is_a_file_that_load_config_reads(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text(config.to_toml(), encoding="utf-8")
     assert load_config(path) == config
-    assert config.to_toml().startswith('[data]\nkind = "dates"\ndirectory = ""\n')
+    assert config.to_toml().startswith('[data]\nkind = "dates"\ntokenizer = "characters"\n')
 
 
-def test_a_model_has_no_settings_of_the_others():
-    assert ModelConfig(name="bahdanau", hidden_size=6).of_this_model() == {
-        "name": "bahdanau", "dropout": 0.0, "embedding_size": 32, "hidden_size": 6,
-    }  # fmt: skip
-    settings = ModelConfig(name="transformer").of_this_model()
+def test_a_config_has_the_settings_of_its_model_and_task_alone():
+    config = load_config(None, ["model.hidden_size=6"]).to_dict()
+    assert config["model"] == {"name": "bahdanau", "dropout": 0.0, "embedding_size": 32, "hidden_size": 6}
+    assert not {"directory", "source", "shortest"} & config["data"].keys()
+    settings = load_config(None, ["model.name=transformer"]).to_dict()["model"]
     assert {"d_model", "heads", "positions"} <= settings.keys()
     assert not {"hidden_size", "score", "cell"} & settings.keys()
 
 
-def test_every_registered_tokenizer_can_be_chosen():
-    field = next(field for field in dataclasses.fields(DataConfig) if field.name == "tokenizer")
-    assert sorted(field.metadata["choices"]) == sorted(TOKENIZERS)
+def settings_of_all(section):
+    """A section as files had it once: the settings of every model or task, with their defaults."""
+    return {field.name: field.default for owner in section_classes(section).values() for field in owner.fields()}
+
+
+def test_a_file_with_the_settings_of_all_models_and_tasks_is_read(tmp_path):
+    model = {**settings_of_all("model"), "name": "luong", "score": "concat"}
+    data = {**settings_of_all("data"), "kind": "copy", "longest": 12}
+    config = Config.from_dict({"data": data, "model": model})
+    assert config == load_config(None, ["model.name=luong", "model.score=concat", "data.kind=copy", "data.longest=12"])
+    with pytest.raises(ConfigError, match=r"model.heads is a setting of transformer; model.name is 'luong'"):
+        Config.from_dict({"model": {**model, "heads": 4}})
+
+
+def test_what_is_said_about_a_setting():
+    described = {about.name: about for name in TASKS for about in TASKS[name].describe()}
+    assert described["data.tokenizer"].limits == "one of bpe, characters, words"
+    assert described["data.train_size"].limits == "at least 1"
+    rate = {about.name: about for about in TrainingConfig.describe()}["training.beta1"]
+    assert rate == ("training.beta1", "float", 0.9, "Adam's decay of the mean of gradients", "at least 0, less than 1")
 
 
 def test_every_setting_says_what_it_is():
-    for section in dataclasses.fields(Config):
-        for field in dataclasses.fields(section.default_factory):
-            assert field.metadata["about"]
+    assert set(TOKENIZERS) == {"bpe", "characters", "words"}
+    for section in SECTIONS:
+        for owner in section_classes(section).values():
+            assert all(field.metadata["about"] for field in owner.fields())

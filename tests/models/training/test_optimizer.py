@@ -1,7 +1,7 @@
 """The optimiser and the schedule are those that the config names."""
 
 import pytest
-from tinygrad_attn_models.build import build_model
+from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.training.optimizer import make_optimizer, make_schedule
 
@@ -10,7 +10,7 @@ from tinygrad_attn import schedule
 
 def test_adam_has_the_settings():
     config = load_config(None, {"training.beta1": 0.8, "training.beta2": 0.98, "training.eps": 1e-9})
-    optimizer = make_optimizer(config.training, build_model(config.model, 5, 5))
+    optimizer = make_optimizer(config.training, MODELS[config.model.name].from_settings(config.model, 5, 5))
     assert (optimizer.betas, optimizer.eps, optimizer.lr) == ((0.8, 0.98), 1e-9, 0.004)
 
 

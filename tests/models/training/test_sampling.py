@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from tinygrad_attn_models.build import build_model
 from tinygrad_attn_models.evaluation.metrics import token_loss
-from tinygrad_attn_models.runs.config import ModelConfig
+from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.training.sampling import sampled_logits
 from translators import EXACT, SOURCE_SIZE, TARGET_SIZE, run, whole_batch
 
@@ -12,7 +11,7 @@ import tinygrad_attn as ta
 from tinygrad_attn import Tensor, no_grad
 
 SMALL = {"embedding_size": 4, "hidden_size": 6}
-MODELS = {
+SIZES = {
     "seq2seq": SMALL,
     "luong": {**SMALL, "input_feeding": True},
     "bahdanau": SMALL,
@@ -20,11 +19,11 @@ MODELS = {
 }
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=SIZES)
 def model(request):
     ta.manual_seed(3)
-    settings = ModelConfig(name=request.param, **MODELS[request.param])
-    return build_model(settings, SOURCE_SIZE, TARGET_SIZE, np.float64)
+    model = MODELS[request.param]
+    return model.from_settings(model.Settings(**SIZES[request.param]), SOURCE_SIZE, TARGET_SIZE, np.float64)
 
 
 def test_all_true_is_teacher_forcing_in_value_and_gradient(model):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from ..console.errors import UserError
+from .console.errors import UserError
 
-__all__ = ["ConfigError", "Section", "Value", "setting"]
+__all__ = ["ConfigError", "Description", "Section", "Value", "constant", "setting"]
 
 Value = str | bool | int | float
 
@@ -23,16 +24,27 @@ def setting(
     default: Value,
     about: str,
     *,
-    choices: tuple[str, ...] = (),
+    choices: Collection[str] = (),
     minimum: float = -math.inf,
     above: float = -math.inf,
     most: float = math.inf,
     below: float = math.inf,
-    models: tuple[str, ...] = (),
 ) -> Any:
-    """A field: its default, what it means, the values it may have, and the models it belongs to; none named is all."""
+    """A field of a `Section`.
+
+    Args:
+        default: its value where nothing else is said.
+        about: what it means, in one line.
+        choices: the values that a string may have; a registry's are those of its names. None named is all.
+        minimum, above, most, below: limits of a number: at least, more than, at most, less than.
+    """
     limits = {"choices": choices, "minimum": minimum, "above": above, "most": most, "below": below}
-    return dataclasses.field(default=default, metadata={"about": about, "models": models, **limits})
+    return dataclasses.field(default=default, metadata={"about": about, **limits})
+
+
+def constant(value: str) -> Any:
+    """The field by which one of several classes for a section is chosen: it has this one value."""
+    return setting(value, "which one it is", choices=(value,))
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class Section:
     """Its name, as in a TOML file."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
+        for field in self.fields():
             object.__setattr__(self, field.name, self._checked(field, getattr(self, field.name)))
 
     @classmethod
@@ -57,7 +69,7 @@ class Section:
             value = float(value)
         if type(value) is not expected:
             raise ConfigError(f"{key}: expected {expected.__name__}, got {type(value).__name__} {value!r}")
-        if limits["choices"] and value not in limits["choices"]:
+        if isinstance(value, str) and limits["choices"] and value not in limits["choices"]:
             raise ConfigError(f"{key}: expected one of {', '.join(limits['choices'])}, got {value!r}")
         if isinstance(value, (int, float)):
             if not math.isfinite(value):
@@ -73,7 +85,47 @@ class Section:
         return typing.cast(Value, value)
 
     @classmethod
+    def fields(cls) -> tuple[dataclasses.Field[Any], ...]:
+        """Its settings, each with its name, default and, in ``metadata``, meaning and limits."""
+        return dataclasses.fields(cls)
+
+    @classmethod
     def types(cls) -> dict[str, type]:
         """The type of each setting."""
         hints = typing.get_type_hints(cls)
-        return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+        return {field.name: hints[field.name] for field in cls.fields()}
+
+    @classmethod
+    def describe(cls) -> list[Description]:
+        """What there is to say about each setting, for people."""
+        types = cls.types()
+        return [
+            Description(
+                f"{cls.section}.{field.name}",
+                types[field.name].__name__,
+                typing.cast(Value, field.default),
+                field.metadata["about"],
+                _limits(field.metadata),
+            )
+            for field in cls.fields()
+        ]
+
+
+class Description(NamedTuple):
+    """A setting, for people."""
+
+    name: str
+    """As ``section.key``."""
+    type: str
+    default: Value
+    about: str
+    """What it means."""
+    limits: str
+    """The values it may have, as in "at least 1"; empty if any."""
+
+
+def _limits(metadata: Mapping[str, Any]) -> str:
+    if metadata["choices"]:
+        return f"one of {', '.join(metadata['choices'])}"
+    words = {"minimum": "at least", "above": "more than", "most": "at most", "below": "less than"}
+    return ", ".join(f"{word} {metadata[key]:g}" for key, word in words.items() if math.isfinite(metadata[key]))

@@ -1,0 +1,90 @@
+"""Tasks whose answer a program knows: sequences of symbols, such as strings to copy.
+
+Nothing has to be understood, so what a model gets wrong it has forgotten or misplaced. Every symbol is drawn with the
+same chance and independently of the others: a model cannot guess one from its neighbours.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..setting import ConfigError, setting
+from .corpus import SPLITS, Pair, ParallelText
+from .task import GeneratedTask
+
+__all__ = ["SequenceTask"]
+
+# Of ten sequences, one is for validation and one for testing.
+_SHARES = 10
+
+
+@dataclass(frozen=True)
+class SequenceTask(GeneratedTask):
+    """Pairs of a sequence and its answer; each length has the same chance.
+
+    The splits are disjoint: chance, by seed, gives every possible sequence to one of them. Within a split a short
+    sequence may come again, since there are few of them. For one seed, a split does not depend on the size of another,
+    and a smaller one is a beginning of a larger one.
+
+    Attributes:
+        symbols: what the sequences are made of.
+        separator: what stands between two of them.
+    """
+
+    symbols: ClassVar[tuple[str, ...]]
+    separator: ClassVar[str] = ""
+
+    shortest: int = setting(6, "the fewest symbols of a sequence", minimum=1)
+    longest: int = setting(15, "the most symbols of a sequence in training and validation", minimum=2)
+    longest_test: int = setting(15, "the most symbols of a sequence in the test set", minimum=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shortest > min(self.longest, self.longest_test):
+            raise ConfigError(
+                f"data.shortest is {self.shortest}, more than data.longest {self.longest} "
+                f"or data.longest_test {self.longest_test}"
+            )
+
+    def answer(self, symbols: Sequence[str]) -> Sequence[str]:
+        """What the model is to answer to a sequence."""
+        raise NotImplementedError
+
+    def load(self) -> ParallelText:
+        """See `Task.load`."""
+        return ParallelText(
+            name=self.kind,
+            source_language="sequence",
+            target_language=self.kind,
+            train=self._draw("train", self.train_size, self.longest),
+            valid=self._draw("valid", self.valid_size, self.longest),
+            test=self._draw("test", self.test_size, self.longest_test),
+        )
+
+    def lengths(self) -> dict[str, int]:
+        """See `Task.lengths`."""
+        return {**super().lengths(), "data.longest": self.longest, "data.longest_test": self.longest_test}
+
+    def _draw(self, split: str, size: int, longest: int) -> list[Pair]:
+        """``size`` pairs of the sequences that belong to the split."""
+        generator = np.random.default_rng([self.seed, SPLITS.index(split)])
+        pairs: list[Pair] = []
+        while len(pairs) < size:
+            length = int(generator.integers(self.shortest, longest + 1))
+            numbers = generator.integers(len(self.symbols), size=length).tolist()
+            symbols = [self.symbols[number] for number in numbers]
+            source, target = self.separator.join(symbols), self.separator.join(self.answer(symbols))
+            if _split_of(source, self.seed) == split:
+                pairs.append((source, target))
+        return pairs
+
+
+def _split_of(source: str, seed: int) -> str:
+    """The split that a sequence belongs to, for every task that draws it."""
+    share = zlib.crc32(f"{seed}:{source}".encode()) % _SHARES
+    return {0: "valid", 1: "test"}.get(share, "train")

@@ -1,0 +1,96 @@
+"""What a task or a corpus is: the data section of a config, and the pairs that it gives.
+
+    @register_task
+    @dataclass(frozen=True)
+    class Sort(SequenceTask):
+        kind: str = constant("sort")
+        symbols = tuple("0123456789")
+
+        def answer(self, symbols):
+            return sorted(symbols)
+
+Then ``[data] kind = "sort"`` in a config chooses it. The tasks of this folder are found because they are there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from tinygrad_attn.registry import Registry
+
+from ..setting import ConfigError, Section, constant, setting
+from .corpus import ParallelText
+from .tokenizer import TOKENIZERS
+
+__all__ = ["TASKS", "GeneratedTask", "Task", "register_task"]
+
+
+@dataclass(frozen=True)
+class Task(Section):
+    """The data section of a config: what is translated, and how it is cut into symbols.
+
+    Attributes:
+        bleu_tokenizer: what BLEU counts as a word: 13a, as is usual, for text.
+    """
+
+    section = "data"
+    bleu_tokenizer: ClassVar[str] = "13a"
+
+    kind: str = constant("")
+    tokenizer: str = setting("characters", "how text is cut into symbols", choices=TOKENIZERS)
+    lowercase: bool = setting(False, "make all text lower case")
+    min_frequency: int = setting(
+        1, "rarer symbols of the training text are unknown; bpe makes no symbol of a rarer pair", minimum=1
+    )
+    vocabulary_size: int = setting(0, "the most symbols of a language; 0 sets no limit, but bpe needs one", minimum=0)
+    shared_vocabulary: bool = setting(False, "source and target have one vocabulary, of both sides")
+    max_length: int = setting(100, "training pairs with more symbols on a side are left out", minimum=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if TOKENIZERS[self.tokenizer].needs_size and not self.vocabulary_size:
+            raise ConfigError(f"data.tokenizer is {self.tokenizer!r}, which needs data.vocabulary_size, as in 8000")
+
+    def load(self) -> ParallelText:
+        """The pairs, generated or read.
+
+        Raises:
+            DataError: they cannot be had.
+        """
+        raise NotImplementedError
+
+    def lengths(self) -> dict[str, int]:
+        """By the name of a setting, how many symbols it lets a sentence have; a model that reads fewer is refused."""
+        return {"data.max_length": self.max_length}
+
+
+@dataclass(frozen=True)
+class GeneratedTask(Task):
+    """A task whose pairs are generated, as many as one likes."""
+
+    bleu_tokenizer = "char"
+
+    train_size: int = setting(10_000, "generated training pairs", minimum=1)
+    valid_size: int = setting(1_000, "generated validation pairs", minimum=1)
+    test_size: int = setting(2_000, "generated test pairs", minimum=1)
+    seed: int = setting(0, "seed of the generated pairs", minimum=0)
+
+
+TASKS: Registry[type[Task]] = Registry("task", package=__package__)
+
+T = TypeVar("T", bound=type[Task])
+
+
+def register_task(task: T) -> T:
+    """Make a task known under its ``kind``.
+
+    Raises:
+        ValueError: it has none, or another task has the same.
+    """
+    kind = next(field.default for field in dataclasses.fields(task) if field.name == "kind")
+    if not kind:
+        raise ValueError(f'{task.__name__} has no kind: give it the field kind: str = constant("...")')
+    TASKS.register(str(kind))(task)
+    return task

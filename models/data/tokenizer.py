@@ -1,0 +1,191 @@
+"""What a tokenizer is: it cuts a text into symbols and gives each its id.
+
+`train_tokenizer` makes one from the training texts, a run stores its ``to_dict()``, and `tokenizer_from_dict` restores
+it. A further kind implements `Tokenizer`, most easily as a `RuleTokenizer`, and registers itself:
+
+    @register_tokenizer("syllables")
+    class SyllableTokenizer(RuleTokenizer): ...
+
+Then ``[data] tokenizer = "syllables"`` in a config chooses it. Those of this folder are found because they are there.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+from tinygrad_attn.registry import Registry
+
+from .vocabulary import END, PAD, START, Vocabulary
+
+__all__ = [
+    "TOKENIZERS",
+    "RuleTokenizer",
+    "Tokenizer",
+    "VocabularyTokenizer",
+    "normalise",
+    "register_tokenizer",
+    "tokenizer_from_dict",
+    "train_tokenizer",
+]
+
+
+class Tokenizer(Protocol):
+    """What batches, decoding and plots need to know of a tokenizer."""
+
+    name: ClassVar[str]
+    needs_size: ClassVar[bool]
+    """Whether ``vocabulary_size`` must be given."""
+
+    def __len__(self) -> int:
+        """The number of ids, the four control symbols among them."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without ``<s>`` and ``</s>``. None of them is ``PAD``, ``START`` or ``END``."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text up to the first ``</s>``, without ``<pad>`` and ``<s>``; an unknown symbol shows as ``<unk>``."""
+
+    def symbols_of(self, ids: Iterable[int]) -> list[str]:
+        """One symbol for each id, control symbols too: the labels of a plot."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The registered name, as ``"name"``, and all that ``from_dict`` needs, ready for JSON."""
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """The tokenizer that ``to_dict`` described."""
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1, vocabulary_size: int = 0
+    ) -> Self:
+        """A tokenizer with the symbols of ``texts`` that occur at least ``min_frequency`` times.
+
+        With the control symbols they are at most ``vocabulary_size``; 0 sets no limit.
+        """
+
+
+TOKENIZERS: Registry[type[Tokenizer]] = Registry("tokenizer", package=__package__)
+
+T = TypeVar("T", bound=type[Tokenizer])
+
+
+def register_tokenizer(name: str) -> Callable[[T], T]:
+    """Make a class known as ``name`` to `train_tokenizer`, `tokenizer_from_dict` and the config.
+
+    Raises:
+        ValueError: another tokenizer has that name.
+    """
+
+    def register(tokenizer: T) -> T:
+        TOKENIZERS.register(name)(tokenizer)
+        tokenizer.name = name
+        return tokenizer
+
+    return register
+
+
+def train_tokenizer(
+    name: str, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1, vocabulary_size: int = 0
+) -> Tokenizer:
+    """A tokenizer of the kind ``name`` for ``texts``; see `Tokenizer.train`.
+
+    Raises:
+        ValueError: no tokenizer is registered under ``name``.
+    """
+    return _tokenizer_class(name).train(
+        texts, lowercase=lowercase, min_frequency=min_frequency, vocabulary_size=vocabulary_size
+    )
+
+
+def tokenizer_from_dict(stored: dict[str, Any]) -> Tokenizer:
+    """The tokenizer whose ``to_dict()`` this is.
+
+    Raises:
+        ValueError: no tokenizer is registered under the stored name.
+    """
+    return _tokenizer_class(stored["name"]).from_dict(stored)
+
+
+def _tokenizer_class(name: str) -> type[Tokenizer]:
+    if name not in TOKENIZERS:
+        raise ValueError(TOKENIZERS.unknown(name))
+    return TOKENIZERS[name]
+
+
+class VocabularyTokenizer(ABC):
+    """A tokenizer whose ids are those of a vocabulary. Subclasses say how to cut a text and how to join symbols."""
+
+    name: ClassVar[str]
+    needs_size: ClassVar[bool] = False
+
+    def __init__(self, vocabulary: Vocabulary, lowercase: bool = False) -> None:
+        self.vocabulary = vocabulary
+        self.lowercase = lowercase
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without ``<s>`` and ``</s>``."""
+
+    @staticmethod
+    @abstractmethod
+    def join(symbols: Sequence[str]) -> str:
+        """The text of the symbols."""
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.vocabulary!r}, lowercase={self.lowercase})"
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text up to the first ``</s>``, without ``<pad>`` and ``<s>``; an unknown symbol shows as ``<unk>``."""
+        kept = []
+        for number in ids:
+            if number == END:
+                break
+            if number not in (PAD, START):
+                kept.append(int(number))
+        return self.join(self.symbols_of(kept))
+
+    def symbols_of(self, ids: Iterable[int]) -> list[str]:
+        """One symbol for each id, control symbols too."""
+        return [self.vocabulary.symbols[number] for number in ids]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The registered name and all that ``from_dict`` needs, ready for JSON."""
+        return {"name": self.name, "lowercase": self.lowercase, **self.vocabulary.to_dict()}
+
+
+class RuleTokenizer(VocabularyTokenizer):
+    """Cuts a text by a rule that is the same for all texts, and looks the pieces up."""
+
+    @staticmethod
+    @abstractmethod
+    def split(text: str) -> list[str]:
+        """The symbols of a normalised text."""
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1, vocabulary_size: int = 0
+    ) -> Self:
+        """See `Tokenizer.train`."""
+        sequences = (cls.split(normalise(text, lowercase)) for text in texts)
+        return cls(Vocabulary.count(sequences, min_frequency, vocabulary_size), lowercase)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without ``<s>`` and ``</s>``."""
+        return self.vocabulary.ids(self.split(normalise(text, self.lowercase)))
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """The tokenizer that ``to_dict`` described."""
+        return cls(Vocabulary.from_dict(stored), stored["lowercase"])
+
+
+def normalise(text: str, lowercase: bool) -> str:
+    """NFC, so that a Korean syllable typed as jamo equals the composed one."""
+    return unicodedata.normalize("NFC", text.lower() if lowercase else text)
