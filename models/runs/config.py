@@ -10,9 +10,9 @@
 
 read with ``load_config("run.toml", ["training.learning_rate=0.002", "data.tokenizer=words"])``.
 
-A setting is a field of one of four sections (see `models.setting`). The sections training and decoding stand here; those
-of the data and the model belong to the task that ``data.kind`` names and to the model that ``model.name`` names, each in
-its own file. There is no "none": an option that is off has 0 or an empty string.
+A setting is a field of one of four sections (see `models.setting`). The sections training and decoding stand here;
+those of the data and the model belong to the task that ``data.kind`` names and to the model that ``model.name`` names,
+each in its own file. There is no "none": an option that is off has 0 or an empty string.
 """
 
 from __future__ import annotations
