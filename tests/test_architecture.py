@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 
 # From the lowest up. A module may import from its own floor and from those below it.
 FLOORS = (
-    ("kernels", "random", "registry", "schedule"),
+    ("kernels", "public", "random", "registry", "schedule"),
     ("dtypes", "modes", "rule", "samples"),
-    ("attached", "serialize", "tensor", "version"),
+    ("serialize", "tensor", "version"),
     ("op",),
     ("ops",),
     ("anomaly", "autograd", "check", "creation", "formula", "linalg", "pullback", "record"),

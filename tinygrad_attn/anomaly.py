@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.modes import modes, observe
+from tinygrad_attn.modes import Observer, modes, observe
 from tinygrad_attn.op import Op
+from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Node, Tensor
 
 __all__ = ["detect_anomaly", "module_path", "source_line"]
@@ -46,7 +47,7 @@ def _bad(array: Any) -> str:
     return f"{array[index]} at {tuple(map(int, index))} of shape {array.shape}"
 
 
-class _Detector:
+class _Detector(Observer):
     """Raises at the first op, forward or backward, that makes a value that is not finite out of finite ones."""
 
     def __init__(self) -> None:
@@ -69,14 +70,6 @@ class _Detector:
             if complaint:
                 raise RuntimeError(f"detect_anomaly: forward made {complaint}, by {site}")
 
-    def marked(self, name: str, tensor: Any, details: Mapping[str, Any]) -> Any:
-        """See `tinygrad_attn.modes.Observer`."""
-        return tensor
-
-    def arrived(self, node: Node, gradient: Any) -> None:
-        # Made of what `backward` has seen.
-        pass
-
     def backward(self, node: Node, position: int, gradient: Any) -> None:
         complaint = _bad(gradient.array if isinstance(gradient, Tensor) else gradient)
         if complaint:
@@ -85,6 +78,7 @@ class _Detector:
             raise RuntimeError(f"detect_anomaly: backward made {complaint}, as the gradient for {name} by {site}")
 
 
+@public("ta")
 @contextlib.contextmanager
 def detect_anomaly() -> Iterator[None]:
     """Raise where a NaN or an infinity first appears, forward or backward, inside this context.

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.modes import modes, set_grad_enabled
+from tinygrad_attn.modes import modes, set_grad_enabled, span
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.shape import clone
+from tinygrad_attn.public import public
 from tinygrad_attn.pullback import as_tensors, pull_back
 from tinygrad_attn.tensor import Edge, Node, Tensor
 
@@ -26,6 +27,8 @@ Array = np.ndarray[Any, Any]
 _accumulating = threading.Lock()  # threads may share leaves
 
 
+@public("ta")
+@span("backward")
 def backward(
     tensors: Tensor | Sequence[Tensor],
     grad_tensors: Any = None,
@@ -50,6 +53,7 @@ def backward(
     _run(outputs, seeds, None, create_graph if retain_graph is None else retain_graph, create_graph)
 
 
+@public("ta")
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
@@ -199,6 +203,7 @@ def _run(
                 observer.arrived(node, arrived)
             pulled = pull_back(node, arrived, edges, create_graph, grad)
             for observer in observers:
+                observer.pulled_back(node)
                 for position, gradient in enumerate(pulled):
                     if gradient is not None:
                         observer.backward(node, position, gradient)
@@ -289,7 +294,7 @@ def _call_hooks(hooks: list[Any], gradient: Any) -> Any:
 
 
 def _given_away(gradient: Any, owned: bool) -> Tensor:
-    """The gradient as a tensor for the user, who may write to it: a copy unless its memory is nobody else's."""
+    """The gradient as a tensor for the user, who may write to it: copied unless this pass owns the array."""
     if isinstance(gradient, Tensor):
         return gradient
     return Tensor(gradient if owned else gradient.copy())
@@ -308,11 +313,9 @@ def _accumulate(tensor: Tensor, gradient: Any, owned: bool) -> None:
             tensor.grad.storage.written_by("backward()")
 
 
+@public("Tensor.backward")
 def _backward_method(
     self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
 ) -> None:
     """Accumulate the gradient of this tensor into ``.grad`` of every leaf that requires one (see `backward`)."""
     backward(self, gradient, retain_graph, create_graph)
-
-
-Tensor.backward = _backward_method

@@ -16,6 +16,7 @@ import numpy as np
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.modes import no_grad, unfused
 from tinygrad_attn.op import Op
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -28,10 +29,12 @@ STEP = 1e-6
 TOLERANCE = 1e-5
 
 
+@public("ta")
 class CheckError(AssertionError):
     """A derivative, or another promise of an op, does not hold."""
 
 
+@public("ta")
 @dataclass
 class OpReport:
     """What `check_op` measured: the worst errors over ``samples`` samples (0.0 where there was nothing to compare).
@@ -60,6 +63,7 @@ class OpReport:
 # -- of any function ---------------------------------------------------------------------------------------------------
 
 
+@public("ta")
 def gradcheck(function: Function, inputs: Sequence[Tensor], tolerance: float = TOLERANCE, seed: int = 0) -> float:
     """Compare the gradients of ``function(*inputs)`` with central differences.
 
@@ -90,6 +94,7 @@ def gradcheck(function: Function, inputs: Sequence[Tensor], tolerance: float = T
     return worst
 
 
+@public("ta")
 def gradgradcheck(function: Function, inputs: Sequence[Tensor], tolerance: float = TOLERANCE, seed: int = 0) -> float:
     """Compare the gradients of the gradients of ``function(*inputs)`` with central differences of the gradients.
 
@@ -174,6 +179,7 @@ def _compare(where: str, found: Array, expected: Array, tolerance: float, left: 
 # -- of an op ----------------------------------------------------------------------------------------------------------
 
 
+@public("ta")
 def check_op(op: Op, samples: int = 25, seed: int = 0) -> OpReport:
     """Hold an op to everything it promises, on ``samples`` samples drawn from its own sampler.
 

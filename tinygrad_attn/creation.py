@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.dtypes import check_dtype, default_dtype
+from tinygrad_attn.public import public
 from tinygrad_attn.random import generator
-from tinygrad_attn.tensor import Tensor, as_array, tensor
+from tinygrad_attn.tensor import Tensor, as_array
 
 __all__ = [
     "arange", "empty", "eye", "from_numpy", "full", "full_like", "linspace", "ones", "ones_like", "rand", "randint",
@@ -37,42 +38,68 @@ def _leaf(array: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:
     return result
 
 
+@public("ta")
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A leaf tensor with a copy of ``data`` (numbers, nested lists, or an array).
+
+    Args:
+        data: lists of Python floats become float32, of ints int64, of bools bool; an array keeps its dtype.
+        dtype: the dtype to convert to.
+        requires_grad: whether gradients are wanted for it.
+
+    Raises:
+        TypeError: an unsupported dtype, or ``requires_grad`` of an integer or bool tensor.
+        ValueError: nested lists of unequal length.
+    """
+    result = Tensor(np.array(as_array(data, dtype)))
+    result.requires_grad = requires_grad
+    return result
+
+
+@public("ta")
 def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros, float32 unless ``dtype`` says otherwise. Sizes come as integers or as one sequence."""
     return _leaf(np.zeros(_shape(size, "zeros"), _dtype(dtype)), requires_grad)
 
 
+@public("ta")
 def ones(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones, float32 unless ``dtype`` says otherwise. Sizes come as integers or as one sequence."""
     return _leaf(np.ones(_shape(size, "ones"), _dtype(dtype)), requires_grad)
 
 
+@public("ta")
 def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Whatever the memory holds, float32 unless ``dtype`` says otherwise: for those who fill it at once."""
     return _leaf(np.empty(_shape(size, "empty"), _dtype(dtype)), requires_grad)
 
 
+@public("ta")
 def full(size: Sequence[int], fill_value: float | int | bool, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """``fill_value`` everywhere; its kind decides the dtype (float32, int64 or bool) unless ``dtype`` does."""
     implied = default_dtype if isinstance(fill_value, float) else np.dtype(type(fill_value))
     return _leaf(np.full(_shape((size,), "full"), fill_value, _dtype(dtype, implied)), requires_grad)
 
 
+@public("ta")
 def zeros_like(input: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros in the shape and dtype of ``input``."""
     return _leaf(np.zeros(input.shape, _dtype(dtype, input.dtype)), requires_grad)
 
 
+@public("ta")
 def ones_like(input: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones in the shape and dtype of ``input``."""
     return _leaf(np.ones(input.shape, _dtype(dtype, input.dtype)), requires_grad)
 
 
+@public("ta")
 def full_like(input: Tensor, fill_value: float | int | bool, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """``fill_value`` everywhere, in the shape and dtype of ``input``."""
     return _leaf(np.full(input.shape, fill_value, _dtype(dtype, input.dtype)), requires_grad)
 
 
+@public("ta")
 def arange(
     start: float, end: float | None = None, step: float = 1, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -93,18 +120,21 @@ def arange(
     )
 
 
+@public("ta")
 def linspace(start: float, end: float, steps: int, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """``steps`` numbers, evenly spaced, from ``start`` to ``end``, both included."""
     (steps,) = _shape((steps,), "linspace")
     return _leaf(np.linspace(start, end, steps, dtype=_dtype(dtype)), requires_grad)
 
 
+@public("ta")
 def eye(n: int, m: int | None = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """An (n, m) matrix with ones on the diagonal; m is n if left out."""
     n, m = _shape((n, n if m is None else m), "eye")
     return _leaf(np.eye(n, m, dtype=_dtype(dtype)), requires_grad)
 
 
+@public("ta")
 def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
     """A tensor that shares the memory of ``array``.
 
@@ -116,18 +146,21 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
     return Tensor(as_array(array))
 
 
+@public("ta")
 def randn(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Normal numbers of mean 0 and variance 1 from the package's generator (see `manual_seed`)."""
     chosen: Any = _dtype(dtype)
     return _leaf(np.asarray(generator().standard_normal(_shape(size, "randn"), chosen), chosen), requires_grad)
 
 
+@public("ta")
 def rand(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Uniform numbers in [0, 1) from the package's generator."""
     chosen: Any = _dtype(dtype)
     return _leaf(np.asarray(generator().random(_shape(size, "rand"), chosen), chosen), requires_grad)
 
 
+@public("ta")
 def randint(low: int, high: int, size: Sequence[int]) -> Tensor:
     """int64 numbers from ``low`` up to but not including ``high``, from the package's generator.
 
@@ -139,6 +172,7 @@ def randint(low: int, high: int, size: Sequence[int]) -> Tensor:
     return Tensor(np.asarray(generator().integers(low, high, _shape((size,), "randint"))))
 
 
+@public("ta")
 def randperm(n: int) -> Tensor:
     """The int64 numbers 0 to n - 1 in random order."""
     return Tensor(generator().permutation(n))

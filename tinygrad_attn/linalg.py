@@ -1,5 +1,6 @@
-"""Linear algebra, under the names of ``torch.linalg``."""
+"""Linear algebra, under the names of ``torch.linalg``: what ``@public("linalg")`` declares."""
 
-from tinygrad_attn.ops.reduction import vector_norm
+import tinygrad_attn.ops  # noqa: F401  its functions are declared there
+from tinygrad_attn.public import NAMESPACES
 
-__all__ = ["vector_norm"]
+NAMESPACES["linalg"].tell(globals().__setitem__)

@@ -6,20 +6,29 @@ Layers *announce* what a learner looks for with `mark`; observers hear of it, an
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+from tinygrad_attn.public import public
 
 __all__ = [
     "MARKS", "Observer", "at_step", "enable_grad", "in_module", "is_grad_enabled", "mark", "modes", "no_grad",
-    "observe", "set_grad_enabled", "unfused",
+    "observe", "set_grad_enabled", "span", "unfused",
 ]  # fmt: skip
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Observer(Protocol):
-    """Sees every op as it runs; `record` and `detect_anomaly` are observers."""
+class Observer:
+    """Sees what the engine does as it does it; `record` and `detect_anomaly` are observers. Each method may stay as it
+    is here, and does nothing then."""
+
+    def called(self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+        """An op is about to run: its operands as they were given, and the options that were given."""
 
     def forward(self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Any, ...]) -> None:
         """An op has run: its operands as they were given, all its options, and its outputs."""
@@ -27,14 +36,24 @@ class Observer(Protocol):
     def marked(self, name: str, tensor: Any, details: Mapping[str, Any]) -> Any:
         """A layer has announced ``tensor`` as what ``name`` says (see `mark`). Returns the tensor that the layer goes
         on with: the same, or one of equal numbers."""
+        return tensor
 
     def arrived(self, node: Any, gradient: Any) -> None:
         """Backward has come to a node with the complete ``gradient`` of its output (array or tensor; a tuple with None
-        where there is none, if the op has several outputs)."""
+        where there is none, if the op has several outputs), and is about to compute those of its operands."""
+
+    def pulled_back(self, node: Any) -> None:
+        """The gradients of a node's operands have been computed."""
 
     def backward(self, node: Any, position: int, gradient: Any) -> None:
         """A node sends ``gradient`` (array or tensor) along the edge of its operand ``position``, before it is summed
         there."""
+
+    def entered(self, span: str) -> None:
+        """A `span` begins."""
+
+    def left(self, span: str) -> None:
+        """A `span` has ended, be it by an error."""
 
 
 class _Modes(threading.local):
@@ -52,6 +71,7 @@ class _Modes(threading.local):
 modes = _Modes()
 
 
+@public("ta")
 def is_grad_enabled() -> bool:
     """Whether ops called in this thread are written into the graph."""
     return modes.grad
@@ -76,6 +96,7 @@ class _GradMode(contextlib.ContextDecorator):
         modes.grad = self._before.pop()
 
 
+@public("ta")
 class no_grad(_GradMode):
     """Leave the graph alone: results do not require a gradient."""
 
@@ -83,6 +104,7 @@ class no_grad(_GradMode):
         super().__init__(False)
 
 
+@public("ta")
 class enable_grad(_GradMode):
     """Write the graph again inside ``no_grad()``."""
 
@@ -90,6 +112,7 @@ class enable_grad(_GradMode):
         super().__init__(True)
 
 
+@public("ta")
 class set_grad_enabled(_GradMode):
     """Write ops into the graph or not: from the call on, or as a context or decorator for as long as that lasts."""
 
@@ -109,6 +132,7 @@ class set_grad_enabled(_GradMode):
         return super().__call__(function)
 
 
+@public("ta")
 @contextlib.contextmanager
 def unfused() -> Iterator[None]:
     """Run the reference in primitives in place of each fused op, so that every step can be seen and differentiated."""
@@ -178,6 +202,28 @@ MARKS: dict[str, str] = {
     "logits": "(B, T, V): before the softmax over symbols",
 }
 """What the engine's layers and the models announce with `mark`, by name: the shape, and what it is."""
+
+
+def span(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator that tells observers when the function begins and ends, as the span ``name``."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def observed(*arguments: P.args, **options: P.kwargs) -> R:
+            observers = modes.observers
+            if not observers:
+                return function(*arguments, **options)
+            for observer in observers:
+                observer.entered(name)
+            try:
+                return function(*arguments, **options)
+            finally:
+                for observer in observers:
+                    observer.left(name)
+
+        return observed
+
+    return decorate
 
 
 def mark(name: str, tensor: T, **details: Any) -> T:

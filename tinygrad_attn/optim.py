@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.kernels.adam import AdamUpdate, global_norm
+from tinygrad_attn.modes import span
 from tinygrad_attn.nn.module import Parameter
 from tinygrad_attn.tensor import Tensor
 
@@ -46,6 +47,7 @@ class Optimizer:
         for parameter in self.params:
             parameter.grad = None
 
+    @span("optimizer step")
     def step(self, clip_norm: float | None = None) -> float | None:
         """Take one step along the gradients; parameters without one stay.
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.public import public
+
 __all__ = ["generator", "get_state", "manual_seed", "set_state"]
 
 # Seeded by the operating system, so that runs without manual_seed() differ.
@@ -22,6 +24,7 @@ def generator() -> np.random.Generator:
     return _generator
 
 
+@public("ta")
 def manual_seed(seed: int) -> np.random.Generator:
     """Start the generator anew from ``seed``.
 

@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tinygrad_attn.anomaly import module_path
-from tinygrad_attn.modes import modes, observe
+from tinygrad_attn.modes import Observer, modes, observe
 from tinygrad_attn.op import Op, registered_ops
 from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.pullback import pull_back
@@ -40,7 +40,7 @@ GradientState: TypeAlias = Literal["value", "zero", "none", "nan"]
 
 _PACKAGE = Path(__file__).parent
 # Where an op is called on somebody's behalf: the line that wants it is further out.
-_INSIDE = (str(_PACKAGE / "ops"), *(str(_PACKAGE / name) for name in ("modes.py", "op.py", "record.py", "tensor.py")))
+_INSIDE = tuple(str(_PACKAGE / name) for name in ("ops", "modes.py", "op.py", "public.py", "record.py", "tensor.py"))
 
 
 def gradient_state(gradient: Array | None) -> GradientState:
@@ -192,7 +192,7 @@ class Mark:
     steps: tuple[int, ...]
 
 
-class Record:
+class Record(Observer):
     """All that ran inside `record`.
 
     Attributes:

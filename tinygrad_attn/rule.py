@@ -245,17 +245,19 @@ def _parameter_names(function: Callable[..., Any] | None) -> tuple[str, ...]:
 def _split_parameters(forward: Callable[..., Any]) -> tuple[tuple[str, ...], frozenset[str], bool, dict[str, Any]]:
     """Names of operands, those that may be left out, whether they are ``*variadic``, and the options with their
     defaults."""
-    parameters = list(inspect.signature(forward).parameters.values())
-    slashed = any(p.kind is p.POSITIONAL_ONLY for p in parameters)
-    operands, options, variadic = [], {}, False
-    for p in parameters:
-        if p.kind is p.VAR_POSITIONAL:
-            operands, variadic = [p.name], True
-        elif p.kind is p.POSITIONAL_ONLY or (
-            p.kind is p.POSITIONAL_OR_KEYWORD and not slashed and p.default is p.empty
-        ):
-            operands.append(p.name)
-        else:
-            options[p.name] = None if p.default is p.empty else p.default
-    optional = frozenset(p.name for p in parameters if p.name in operands and p.default is None)
-    return tuple(operands), optional, variadic, options
+    plain: Any = inspect.unwrap(forward)
+    code = plain.__code__
+    positional, last = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+    names = code.co_varnames
+    given = plain.__defaults__ or ()
+    defaults = {
+        **dict(zip(names[positional - len(given) : positional], given, strict=True)),
+        **(plain.__kwdefaults__ or {}),
+    }
+    variadic = bool(code.co_flags & inspect.CO_VARARGS)
+    # Operands end at a ``/`` if there is one, else where the defaults begin.
+    count = code.co_posonlyargcount or positional - len(given)
+    operands = (names[last],) if variadic else names[:count]
+    optional = frozenset(name for name in operands if name in defaults and defaults[name] is None)
+    options = {name: defaults.get(name) for name in names[:last] if name not in operands}
+    return operands, optional, variadic, options

@@ -10,17 +10,17 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
-from tinygrad_attn.attached import Attached
 from tinygrad_attn.dtypes import check_dtype, default_dtype
+from tinygrad_attn.public import NAMESPACES, as_method
 from tinygrad_attn.rule import Differentiable, Plan
 
 __all__ = [
-    "Edge", "HookHandle", "Node", "Storage", "Tensor", "Watch", "as_array", "default_dtype", "gradient_edge", "share",
-    "tensor",
+    "Edge", "HookHandle", "Node", "Storage", "Tensor", "ValuesAndIndices", "Watch", "as_array", "default_dtype",
+    "gradient_edge", "share",
 ]  # fmt: skip
 
 _numbers = itertools.count()
@@ -113,7 +113,7 @@ class Watch:
         self.retained: weakref.ref[Tensor] | None = None
 
 
-class Tensor(Attached):
+class Tensor:
     """An n-dimensional array that remembers how it was made.
 
     Built by `tensor` and the creation functions; ``Tensor(array)`` itself wraps a NumPy array without copying it.
@@ -385,6 +385,19 @@ class Tensor(Attached):
         return f"<table><caption>{escape(f'{self.shape} {self.dtype}{maker}')}</caption>{cells}</table>"
 
 
+# An import points down, so a tensor knows no ops: its methods and operators come here from above.
+NAMESPACES["Tensor"].tell(
+    lambda name, function: setattr(Tensor, name, as_method(name, function)), reserved=vars(Tensor)
+)
+
+
+class ValuesAndIndices(NamedTuple):
+    """Elements, and their int64 indices along the axis in which they were looked for: what `sort` and `topk` give."""
+
+    values: Tensor
+    indices: Tensor
+
+
 class HookHandle:
     """What `Tensor.register_hook` gives: ``remove()`` takes the hook away again."""
 
@@ -431,20 +444,3 @@ def as_array(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
         array = array.astype(check_dtype(dtype), copy=False)
     check_dtype(array.dtype)
     return array
-
-
-def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A leaf tensor with a copy of ``data`` (numbers, nested lists, or an array).
-
-    Args:
-        data: lists of Python floats become float32, of ints int64, of bools bool; an array keeps its dtype.
-        dtype: the dtype to convert to.
-        requires_grad: whether gradients are wanted for it.
-
-    Raises:
-        TypeError: an unsupported dtype, or ``requires_grad`` of an integer or bool tensor.
-        ValueError: nested lists of unequal length.
-    """
-    result = Tensor(np.array(as_array(data, dtype)))
-    result.requires_grad = requires_grad
-    return result

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import array_shapes
 
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.check import check_op, gradcheck, gradgradcheck
+from tinygrad_attn.creation import tensor
 from tinygrad_attn.op import registered_ops
 from tinygrad_attn.ops import indexing as index
 from tinygrad_attn.ops import subscript
@@ -21,7 +22,7 @@ from tinygrad_attn.ops.indexing import (
     take_along_dim,
 )
 from tinygrad_attn.ops.subscript import getitem, index_put
-from tinygrad_attn.tensor import Tensor, tensor
+from tinygrad_attn.tensor import Tensor
 
 FAMILY = [name for name, op in registered_ops().items() if op.__module__ in (index.__name__, subscript.__name__)]
 

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import array_shapes
 
 from tinygrad_attn.autograd import backward
 from tinygrad_attn.check import gradcheck, gradgradcheck
+from tinygrad_attn.creation import tensor
 from tinygrad_attn.modes import no_grad
 from tinygrad_attn.ops.inplace import (
     add_,
@@ -28,7 +29,7 @@ from tinygrad_attn.ops.pointwise import exp, mul
 from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.ops.shape import clone, expand, reshape
 from tinygrad_attn.ops.subscript import getitem
-from tinygrad_attn.tensor import Tensor, tensor
+from tinygrad_attn.tensor import Tensor
 
 
 def random(*sizes, requires_grad=True):

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 
 from tinygrad_attn.check import check_op
+from tinygrad_attn.creation import tensor
 from tinygrad_attn.op import registered_ops
 from tinygrad_attn.ops import joining as parts
 from tinygrad_attn.ops import rearrangement as arrange
 from tinygrad_attn.ops import shape
-from tinygrad_attn.tensor import Tensor, tensor
+from tinygrad_attn.tensor import Tensor
 
 FAMILY = [
     name for name, op in registered_ops().items() if op.__module__ in (shape.__name__, parts.__name__, arrange.__name__)

@@ -10,6 +10,7 @@ import numpy as np
 from tinygrad_attn.kernels.activation import activate, activate_backward
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.pointwise import erf, exp, quiet, sigmoid, tanh, where
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples, floats
 
 __all__ = ["elu", "gelu", "leaky_relu", "relu", "silu", "softplus"]
@@ -45,6 +46,7 @@ def _away_from_zero(**options: tuple[float, ...]) -> Samples:
 # -- rectifiers --------------------------------------------------------------------------------------------------------
 
 
+@public("ta", "F", "Tensor")
 @op(
     r"z = \max(x, 0)",
     samples=_away_from_zero(),
@@ -70,6 +72,7 @@ relu.vjp(
 )
 
 
+@public("F")
 @op(
     r"z = x \text{ where } x > 0, \text{ else } s\,x",
     samples=_away_from_zero(negative_slope=(0.01, 0.5, 0.0, -0.3)),
@@ -96,6 +99,7 @@ leaky_relu.vjp(
 )
 
 
+@public("F")
 @op(
     r"z = x \text{ where } x > 0, \text{ else } \alpha\,(e^x - 1)",
     samples=_away_from_zero(alpha=(1.0, 0.5, 0.0, -0.3)),
@@ -137,6 +141,7 @@ def _gelu_samples(draw: Draw) -> Sample:
     return Sample((draw.floats(draw.shape()),), {"approximate": draw.choice(["none", "tanh"])})
 
 
+@public("F")
 @op(
     r"z = x\,\Phi(x), \quad \Phi(x) = \tfrac12 (1 + \operatorname{erf}(x / \sqrt2))",
     samples=_gelu_samples,
@@ -181,6 +186,7 @@ gelu.vjp(
 )
 
 
+@public("F")
 @op(r"z = x \odot \sigma(x)", samples=floats(), errors=[integers, in_place])
 @quiet
 def silu(input: Array) -> Array:
@@ -215,6 +221,7 @@ def _softplus_samples(draw: Draw) -> Sample:
     return Sample((draw.floats(draw.shape()),), {"beta": beta, "threshold": threshold})
 
 
+@public("F")
 @op(r"z = \ln(1 + e^{\beta x}) / \beta", samples=_softplus_samples, errors=[integers])
 @quiet
 def softplus(input: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:

@@ -11,6 +11,7 @@ from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.pointwise import quiet, where
 from tinygrad_attn.ops.reduction import converted, one_dim_errors, over, total_dtype, with_axes
 from tinygrad_attn.ops.shape import flip, movedim, reshape, unsqueeze
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -40,6 +41,7 @@ _cumsum.vjp(
 )
 
 
+@public("ta", "Tensor")
 def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     """The running sum along the axis ``dim``; bool and integers give int64.
 
@@ -94,6 +96,7 @@ def _prod_kernel(g: Array, input: Array, dim: int) -> Array:
 _prod.vjp("input", r"\bar x_i = \bar z \textstyle\prod_{j \ne i} x_j", _prod_gradient, kernel=_prod_kernel)
 
 
+@public("ta", "Tensor")
 def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product over ``dim``, whose gradient is right for zeros too; bool and integers give int64, nothing gives 1.
 

@@ -10,6 +10,7 @@ from tinygrad_attn import random
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import floating
 from tinygrad_attn.ops.pointwise import mul
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -38,6 +39,7 @@ _dropout.vjp(
 )
 
 
+@public("F")
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Set each element to 0 with probability ``p`` and scale the others by ``1 / (1 - p)``, so that the mean stays.
 

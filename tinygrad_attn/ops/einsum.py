@@ -22,6 +22,7 @@ import numpy as np
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.matmul import product
 from tinygrad_attn.ops.pointwise import quiet
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -257,6 +258,7 @@ _einsum.vjp(
 )
 
 
+@public("ta")
 def einsum(equation: str, *operands: Any) -> Tensor:
     """Products of any number of tensors, summed over axes, as Einstein's notation has it.
 

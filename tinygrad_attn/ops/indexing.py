@@ -18,6 +18,7 @@ from tinygrad_attn.ops.keys import ALL, check_range, counted_from_front
 from tinygrad_attn.ops.pointwise import where
 from tinygrad_attn.ops.shape import expand, reshape
 from tinygrad_attn.ops.subscript import add_at, in_dtype_of, slice_scatter, survivors, zeros
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor, as_array
 
@@ -72,6 +73,7 @@ _along_errors = [
 ]
 
 
+@public("ta", "Tensor")
 @op(r"z_{ij} = x_{i\,\iota_{ij}}", samples=_gather_samples, errors=_along_errors)
 def gather(input: Array, dim: int, index: Array) -> Array:
     """From every line along ``dim`` the elements that ``index`` names.
@@ -126,6 +128,7 @@ _scatter_errors = [
 ]
 
 
+@public("ta", "Tensor")
 @op(
     r"z_{ik} = x_{ik} + \textstyle\sum_{j:\, \iota_{ij} = k} s_{ij}",
     samples=_scatter_samples,
@@ -179,6 +182,7 @@ def _scatter_or_number_samples(draw: Draw) -> Sample:
     return sample if draw.boolean() else Sample((*sample.operands[:3], 0.5))
 
 
+@public("ta", "Tensor")
 @op(
     r"z = x \text{, with } z_{i\,\iota_{ij}} = s_{ij}",
     samples=_scatter_or_number_samples,
@@ -211,6 +215,7 @@ scatter.vjp(
 scatter.vjp("src", r"\bar s_{ij} = \bar z_{i\,\iota_{ij}} \text{ where } s_{ij} \text{ stays}", _scatter_gradient)
 
 
+@public("ta", "Tensor")
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
     """`gather` whose operands broadcast against each other, except along ``dim``, and whose indices may be negative.
 
@@ -279,6 +284,7 @@ _select_errors = [
 ]
 
 
+@public("ta", "Tensor")
 @op(r"z_i = x_{\iota_i}", samples=_index_select_samples, errors=_select_errors)
 def index_select(input: Array, dim: int, index: Array) -> Array:
     """The slabs of ``input`` along ``dim`` that ``index`` numbers.
@@ -313,6 +319,7 @@ def _index_add_samples(draw: Draw) -> Sample:
     return Sample((input, dim, index, draw.floats(tuple(source))), {"alpha": draw.choice([1, 0.5, 2])})
 
 
+@public("ta", "Tensor")
 @op(
     r"z_k = x_k + \alpha \textstyle\sum_{i:\, \iota_i = k} s_i",
     samples=_index_add_samples,
@@ -391,6 +398,7 @@ _masked_fill.vjp("input", r"0 \text{ where } m, \text{ else } \bar z", lambda g,
 _masked_fill.vjp("value", r"\textstyle\sum_{i:\, m_i} \bar z_i", lambda g, mask: where(mask, g, 0.0))
 
 
+@public("ta", "Tensor")
 def masked_fill(input: Tensor, mask: Any, value: Any) -> Tensor:
     """``input`` with ``value`` where the bool ``mask`` holds; the two broadcast.
 

@@ -22,6 +22,7 @@ from tinygrad_attn.op import Op, cast
 from tinygrad_attn.ops.indexing import index_add, masked_fill, scatter_add
 from tinygrad_attn.ops.pointwise import add, clamp, mul, pow, sub, true_divide
 from tinygrad_attn.ops.subscript import with_item, write_item
+from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Tensor, as_array
 
 __all__ = [
@@ -147,6 +148,7 @@ def _check_broadcasts(name: str, x: Tensor, other: Tensor) -> None:
         ) from None
 
 
+@public("Tensor", "Tensor.__iadd__")
 def add_(x: Tensor, other: Any) -> Tensor:
     """``x += other``; ``other`` broadcasts to ``x`` and is converted to its dtype.
 
@@ -158,26 +160,31 @@ def add_(x: Tensor, other: Any) -> Tensor:
     return _arithmetic("add_", add, np.add, x, other)
 
 
+@public("Tensor", "Tensor.__isub__")
 def sub_(x: Tensor, other: Any) -> Tensor:
     """``x -= other``; errors as `add_`."""
     return _arithmetic("sub_", sub, np.subtract, x, other)
 
 
+@public("Tensor", "Tensor.__imul__")
 def mul_(x: Tensor, other: Any) -> Tensor:
     """``x *= other``; errors as `add_`."""
     return _arithmetic("mul_", mul, np.multiply, x, other)
 
 
+@public("Tensor", "Tensor.__itruediv__")
 def div_(x: Tensor, other: Any) -> Tensor:
     """``x /= other``; errors as `add_`."""
     return _arithmetic("div_", true_divide, np.true_divide, x, other)
 
 
+@public("Tensor", "Tensor.__ipow__")
 def pow_(x: Tensor, other: Any) -> Tensor:
     """``x **= other``; errors as `add_`."""
     return _arithmetic("pow_", pow, np.power, x, other)
 
 
+@public("Tensor")
 def clamp_(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """Keep the elements of ``x`` between the numbers ``min`` and ``max``.
 
@@ -205,6 +212,7 @@ def _assign(name: str, x: Tensor, index: Any, values: Any) -> Tensor:
     )
 
 
+@public("Tensor.__setitem__")
 def setitem(x: Tensor, index: Any, values: Any) -> None:
     """``x[index] = values``; ``values`` broadcasts to ``x[index]`` and is converted to ``x``'s dtype.
 
@@ -219,6 +227,7 @@ def setitem(x: Tensor, index: Any, values: Any) -> None:
     _assign("setitem", x, index, values)
 
 
+@public("Tensor")
 def fill_(x: Tensor, value: Any) -> Tensor:
     """Set all elements of ``x`` to a number or 0-d tensor, converted to ``x``'s dtype.
 
@@ -231,6 +240,7 @@ def fill_(x: Tensor, value: Any) -> Tensor:
     return _assign("fill_", x, Ellipsis, value)
 
 
+@public("Tensor")
 def zero_(x: Tensor) -> Tensor:
     """Set all elements of ``x`` to 0.
 
@@ -240,6 +250,7 @@ def zero_(x: Tensor) -> Tensor:
     return _assign("zero_", x, Ellipsis, 0)
 
 
+@public("Tensor")
 def copy_(x: Tensor, src: Any) -> Tensor:
     """Set ``x`` to ``src``, which broadcasts to it and is converted to its dtype.
 
@@ -253,6 +264,7 @@ def copy_(x: Tensor, src: Any) -> Tensor:
 # -- at an index, by a mask --------------------------------------------------------------------------------------------
 
 
+@public("Tensor")
 def masked_fill_(x: Tensor, mask: Any, value: Any) -> Tensor:
     """Set the elements of ``x`` where the bool ``mask``, broadcast, holds to a number or 0-d tensor.
 
@@ -264,6 +276,7 @@ def masked_fill_(x: Tensor, mask: Any, value: Any) -> Tensor:
     return write("masked_fill_", x, (value,), lambda before: masked_fill(before, mask, value))
 
 
+@public("Tensor")
 def index_add_(x: Tensor, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
     """Add ``alpha`` times the slabs of ``source`` along ``dim`` to those of ``x`` that ``index`` numbers.
 
@@ -275,6 +288,7 @@ def index_add_(x: Tensor, dim: int, index: Any, source: Any, *, alpha: float = 1
     return write("index_add_", x, (source,), lambda before: index_add(before, dim, index, source, alpha=alpha))
 
 
+@public("Tensor")
 def scatter_add_(x: Tensor, dim: int, index: Any, src: Any) -> Tensor:
     """Add the elements of ``src`` to ``x``, each to its line along ``dim`` at the place ``index`` names.
 

@@ -12,6 +12,7 @@ from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.keys import ALL
 from tinygrad_attn.ops.subscript import slice_view
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -97,6 +98,7 @@ _cat.vjp(
 )
 
 
+@public("ta")
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """The tensors one after another along the axis ``dim``; their other sizes must be equal.
 
@@ -148,6 +150,7 @@ _stack.vjp(
 )
 
 
+@public("ta")
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """The tensors, all of one shape, along a new axis at position ``dim`` of the result.
 
@@ -163,6 +166,7 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
 # -- cut ---------------------------------------------------------------------------------------------------------------
 
 
+@public("ta", "Tensor")
 def select(input: Any, dim: int, index: int) -> Tensor:
     """The view of ``input`` at ``index`` of the axis ``dim``, which goes away.
 
@@ -176,6 +180,7 @@ def select(input: Any, dim: int, index: int) -> Tensor:
     return _part(x, axis, int(index))
 
 
+@public("ta", "Tensor")
 def narrow(input: Any, dim: int, start: int, length: int) -> Tensor:
     """The view of ``length`` entries of the axis ``dim``, from ``start`` on (counted from the end if negative).
 
@@ -250,6 +255,7 @@ def _stacked(g: tuple[Tensor | None, ...], shapes: Any, dim: int) -> Tensor:
 _unbind.vjp("x", r"(\bar z_1, \bar z_2, \ldots)", _stacked)
 
 
+@public("ta", "Tensor")
 def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of consecutive parts along the axis ``dim``.
 
@@ -279,6 +285,7 @@ def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0
     return _split(x, sizes=tuple(sections), dim=axis)
 
 
+@public("ta", "Tensor")
 def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` views of consecutive parts along ``dim``, all of one size but the last, which may be smaller.
 
@@ -295,6 +302,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     return split(x, -(-x.shape[axis] // chunks), axis)
 
 
+@public("ta", "Tensor")
 def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """The views of ``input`` at every index of the axis ``dim``, which goes away.
 

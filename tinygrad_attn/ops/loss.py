@@ -15,6 +15,7 @@ from tinygrad_attn.ops.arguments import floating
 from tinygrad_attn.ops.comparison import eq
 from tinygrad_attn.ops.pointwise import add, exp, log, mul, neg, sigmoid, square, sub, true_divide, where
 from tinygrad_attn.ops.reduction import mean, sum
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import floats
 from tinygrad_attn.tensor import Tensor
 
@@ -23,6 +24,7 @@ __all__ = ["binary_cross_entropy_with_logits", "kl_div", "logsigmoid", "mse_loss
 Array = np.ndarray[Any, Any]
 
 
+@public("F")
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     r"""The squared error :math:`(x - y)^2`.
 
@@ -37,6 +39,7 @@ def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     return reduced(square(sub(input, target)), reduction)
 
 
+@public("F")
 @op(r"z = \ln \sigma(x)", samples=floats(), floating=True)
 def logsigmoid(input: Array) -> Array:
     """The logarithm of the logistic function, without overflow."""
@@ -46,6 +49,7 @@ def logsigmoid(input: Array) -> Array:
 logsigmoid.vjp("input", r"\bar z \odot \sigma(-x)", lambda g, input: mul(g, sigmoid(neg(input))))
 
 
+@public("F")
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
 ) -> Tensor:
@@ -75,6 +79,7 @@ def binary_cross_entropy_with_logits(
     return reduced(losses if weight is None else mul(losses, factors["weight"]), reduction)
 
 
+@public("F")
 def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
     r"""The pointwise Kullback-Leibler divergence :math:`y (\ln y - x)` of log-probabilities x from probabilities y.
 

@@ -16,6 +16,7 @@ from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.op import broadcast_clash, op
 from tinygrad_attn.ops.pointwise import quiet
 from tinygrad_attn.ops.shape import reshape, squeeze, transpose, unsqueeze
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
 
 __all__ = ["bmm", "dot", "matmul", "mm", "mv", "outer", "product"]
@@ -96,6 +97,7 @@ def _check_depth(name: str, x: Array, y: Array) -> None:
         )
 
 
+@public("ta", "Tensor", "Tensor.__matmul__", "Tensor.__rmatmul__")
 @op(
     r"z = x\,y",
     samples=_matmul_samples,
@@ -176,6 +178,7 @@ def _check_ranks(name: str, x: Array, y: Array, x_ndim: int, y_ndim: int) -> Non
         )
 
 
+@public("ta", "Tensor")
 @op(
     r"z = x\,y",
     samples=_shaped("mk", "kn"),
@@ -199,6 +202,7 @@ mm.vjp("x", r"\bar z\,y^\top", lambda g, y: mm(g, transpose(y, 0, 1)), lambda g,
 mm.vjp("y", r"x^\top \bar z", lambda g, x: mm(transpose(x, 0, 1), g), lambda g, x: product(x.T, g))
 
 
+@public("ta", "Tensor")
 @op(
     r"z_b = x_b\,y_b",
     samples=_shaped("bmk", "bkn"),
@@ -225,6 +229,7 @@ bmm.vjp("x", r"\bar z_b\,y_b^\top", lambda g, y: bmm(g, transpose(y, 1, 2)), lam
 bmm.vjp("y", r"x_b^\top \bar z_b", lambda g, x: bmm(transpose(x, 1, 2), g), lambda g, x: product(x.swapaxes(1, 2), g))
 
 
+@public("ta", "Tensor")
 @op(
     r"z = x\,y",
     samples=_shaped("mk", "k"),
@@ -248,6 +253,7 @@ mv.vjp("x", r"\bar z\,y^\top", lambda g, y: unsqueeze(g, 1) * y, lambda g, y: np
 mv.vjp("y", r"x^\top \bar z", lambda g, x: mv(transpose(x, 0, 1), g), lambda g, x: product(x.T, g))
 
 
+@public("ta", "Tensor")
 @op(
     r"z = x^\top y = \textstyle\sum_k x_k\,y_k",
     samples=_shaped("k", "k"),
@@ -271,6 +277,7 @@ dot.vjp("x", r"\bar z\,y", lambda g, y: g * y, kernel=True)
 dot.vjp("y", r"\bar z\,x", lambda g, x: g * x, kernel=True)
 
 
+@public("ta", "Tensor")
 @op(
     r"z = x\,y^\top, \quad z_{mn} = x_m\,y_n",
     samples=_shaped("m", "n"),

@@ -12,7 +12,9 @@ import numpy as np
 
 from tinygrad_attn.kernels.special import erf as erf_kernel
 from tinygrad_attn.op import op
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, broadcast_pairs, floats
+from tinygrad_attn.tensor import Tensor
 
 __all__ = [
     "abs", "add", "atan", "clamp", "cos", "erf", "exp", "exp2", "expm1", "log", "log1p", "log2", "maximum", "minimum",
@@ -32,6 +34,7 @@ TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 # -- arithmetic --------------------------------------------------------------------------------------------------------
 
 
+@public("ta", "Tensor", "Tensor.__add__", "Tensor.__radd__")
 @op(r"z = x + y", samples=broadcast_pairs, errors=[clash])
 def add(x: Array, y: Array) -> Array:
     """The sum, broadcast."""
@@ -42,6 +45,7 @@ add.vjp("x", r"\bar z", lambda g: g, kernel=True)
 add.vjp("y", r"\bar z", lambda g: g, kernel=True)
 
 
+@public("ta", "Tensor", "Tensor.__sub__", "Tensor.__rsub__")
 @op(r"z = x - y", samples=broadcast_pairs, errors=[clash])
 def sub(x: Array, y: Array) -> Array:
     """The difference, broadcast."""
@@ -52,6 +56,7 @@ sub.vjp("x", r"\bar z", lambda g: g, kernel=True)
 sub.vjp("y", r"-\bar z", lambda g: -g, kernel=True)
 
 
+@public("ta", "Tensor", "Tensor.__mul__", "Tensor.__rmul__")
 @op(r"z = x \odot y", samples=broadcast_pairs, errors=[clash])
 def mul(x: Array, y: Array) -> Array:
     """The product of elements, broadcast."""
@@ -66,6 +71,7 @@ def _quotient_samples(draw: Draw) -> Sample:
     return broadcast_pairs(draw, 0.5, 2.0)
 
 
+@public("ta", "Tensor", "Tensor.div", "Tensor.__truediv__", "Tensor.__rtruediv__")
 @op(r"z = x / y", samples=_quotient_samples, errors=[clash], floating=True)
 @quiet
 def true_divide(x: Array, y: Array) -> Array:
@@ -77,6 +83,7 @@ true_divide.vjp("x", r"\bar z / y", lambda g, y: g / y, kernel=True)
 true_divide.vjp("y", r"-\bar z \odot z / y", lambda g, z, y: -g * z / y, kernel=True)
 
 
+@public("ta", "Tensor", "Tensor.__neg__")
 @op(r"z = -x", samples=floats())
 def neg(x: Array) -> Array:
     """The negative."""
@@ -92,6 +99,7 @@ def _power_samples(draw: Draw) -> Sample:
     return broadcast_pairs(draw, 0.3, 2.0)
 
 
+@public("ta", "Tensor", "Tensor.__pow__", "Tensor.__rpow__")
 @op(r"z = x^y", samples=_power_samples, errors=[clash])
 @quiet
 def pow(x: Array, y: Array) -> Array:
@@ -121,6 +129,7 @@ pow.vjp("x", r"\bar z \odot y\,x^{y-1}", _pow_base)
 pow.vjp("y", r"\bar z \odot z \ln x", _pow_exponent)
 
 
+@public("ta", "Tensor")
 @op(r"z = x^2", samples=floats())
 def square(x: Array) -> Array:
     """The square."""
@@ -130,6 +139,7 @@ def square(x: Array) -> Array:
 square.vjp("x", r"2\,\bar z \odot x", lambda g, x: g * (2.0 * x), kernel=True)
 
 
+@public("ta", "Tensor")
 @op(r"z = \sqrt{x}", samples=positive, floating=True)
 @quiet
 def sqrt(x: Array) -> Array:
@@ -140,6 +150,7 @@ def sqrt(x: Array) -> Array:
 sqrt.vjp("x", r"\bar z / (2z)", lambda g, z: g / (2.0 * z), kernel=True)
 
 
+@public("ta", "Tensor")
 @op(r"z = 1/\sqrt{x}", samples=positive, floating=True)
 @quiet
 def rsqrt(x: Array) -> Array:
@@ -150,6 +161,7 @@ def rsqrt(x: Array) -> Array:
 rsqrt.vjp("x", r"-\tfrac12\,\bar z \odot z^3", lambda g, z: g * (-0.5 * z * z * z), kernel=True)
 
 
+@public("ta", "Tensor")
 @op(r"z = 1/x", samples=positive, floating=True)
 @quiet
 def reciprocal(x: Array) -> Array:
@@ -160,12 +172,14 @@ def reciprocal(x: Array) -> Array:
 reciprocal.vjp("x", r"-\bar z \odot z^2", lambda g, z: -g * z * z, kernel=True)
 
 
+@public("ta", "Tensor", "Tensor.__abs__")
 @op(r"z = |x|", samples=floats())
 def abs(x: Array) -> Array:
     """The absolute value; its gradient at 0 is 0."""
     return np.abs(x)
 
 
+@public("ta", "Tensor")
 @op(r"z = \operatorname{sign} x", samples=floats())
 def sign(x: Array) -> Array:
     """-1, 0 or 1, 0 for nan; flat, so its gradient is 0."""
@@ -180,6 +194,7 @@ sign.vjp("x", r"0", lambda g: g * 0.0, kernel=True)
 # -- exponentials and logarithms ---------------------------------------------------------------------------------------
 
 
+@public("ta", "Tensor")
 @op(r"z = e^x", samples=floats(), floating=True)
 @quiet
 def exp(x: Array) -> Array:
@@ -190,6 +205,7 @@ def exp(x: Array) -> Array:
 exp.vjp("x", r"\bar z \odot z", lambda g, z: g * z, kernel=True)
 
 
+@public("ta", "Tensor")
 @op(r"z = 2^x", samples=floats(), floating=True)
 @quiet
 def exp2(x: Array) -> Array:
@@ -200,6 +216,7 @@ def exp2(x: Array) -> Array:
 exp2.vjp("x", r"\bar z \odot z \ln 2", lambda g, z: g * (z * LN2), kernel=True)
 
 
+@public("ta", "Tensor")
 @op(r"z = e^x - 1", samples=floats(), floating=True)
 @quiet
 def expm1(x: Array) -> Array:
@@ -210,6 +227,7 @@ def expm1(x: Array) -> Array:
 expm1.vjp("x", r"\bar z \odot (z + 1)", lambda g, z: g * (z + 1.0), kernel=True)
 
 
+@public("ta", "Tensor")
 @op(r"z = \ln x", samples=positive, floating=True)
 @quiet
 def log(x: Array) -> Array:
@@ -220,6 +238,7 @@ def log(x: Array) -> Array:
 log.vjp("x", r"\bar z / x", lambda g, x: g / x, kernel=True)
 
 
+@public("ta", "Tensor")
 @op(r"z = \log_2 x", samples=positive, floating=True)
 @quiet
 def log2(x: Array) -> Array:
@@ -230,6 +249,7 @@ def log2(x: Array) -> Array:
 log2.vjp("x", r"\bar z / (x \ln 2)", lambda g, x: g / (x * LN2), kernel=True)
 
 
+@public("ta", "Tensor")
 @op(r"z = \ln(1 + x)", samples=floats(-0.8, 2.0), floating=True)
 @quiet
 def log1p(x: Array) -> Array:
@@ -242,6 +262,7 @@ log1p.vjp("x", r"\bar z / (1 + x)", lambda g, x: g / (1.0 + x), kernel=True)
 # -- curves ------------------------------------------------------------------------------------------------------------
 
 
+@public("ta", "Tensor")
 @op(r"z = \sin x", samples=floats(), floating=True)
 @quiet
 def sin(x: Array) -> Array:
@@ -249,6 +270,7 @@ def sin(x: Array) -> Array:
     return np.sin(x)
 
 
+@public("ta", "Tensor")
 @op(r"z = \cos x", samples=floats(), floating=True)
 @quiet
 def cos(x: Array) -> Array:
@@ -260,6 +282,7 @@ sin.vjp("x", r"\bar z \odot \cos x", lambda g, x: g * cos(x), kernel=lambda g, x
 cos.vjp("x", r"-\bar z \odot \sin x", lambda g, x: -g * sin(x), kernel=lambda g, x: -g * np.sin(x))
 
 
+@public("ta", "Tensor")
 @op(r"z = \tan x", samples=floats(-1.0, 1.0), floating=True)
 @quiet
 def tan(x: Array) -> Array:
@@ -270,6 +293,7 @@ def tan(x: Array) -> Array:
 tan.vjp("x", r"\bar z \odot (1 + z^2)", lambda g, z: g * (1.0 + z * z), kernel=True)
 
 
+@public("ta", "Tensor")
 @op(r"z = \arctan x", samples=floats(), floating=True)
 def atan(x: Array) -> Array:
     """The angle in radians whose tangent is ``x``."""
@@ -279,6 +303,7 @@ def atan(x: Array) -> Array:
 atan.vjp("x", r"\bar z / (1 + x^2)", lambda g, x: g / (1.0 + x * x), kernel=True)
 
 
+@public("ta", "F", "Tensor")
 @op(r"z = \tanh x", samples=floats(), floating=True)
 def tanh(x: Array) -> Array:
     """The hyperbolic tangent."""
@@ -294,6 +319,7 @@ def _tanh_kernel(g: Array, z: Array) -> Array:
 tanh.vjp("x", r"\bar z \odot (1 - z^2)", lambda g, z: g * (1.0 - z * z), kernel=_tanh_kernel)
 
 
+@public("ta", "F", "Tensor")
 @op(r"z = \sigma(x) = 1 / (1 + e^{-x})", samples=floats(), floating=True)
 @quiet
 def sigmoid(x: Array) -> Array:
@@ -304,6 +330,7 @@ def sigmoid(x: Array) -> Array:
 sigmoid.vjp("x", r"\bar z \odot z \odot (1 - z)", lambda g, z: g * (z * (1.0 - z)), kernel=True)
 
 
+@public("ta", "Tensor")
 @op(r"z = \operatorname{erf} x = \tfrac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt", samples=floats(), floating=True)
 def erf(x: Array) -> Array:
     """The error function."""
@@ -321,6 +348,7 @@ def _where_samples(draw: Draw) -> Sample:
     return Sample((draw.mask(draw.broadcastable(shape)), *pair.operands))
 
 
+@public("ta")
 @op(r"z = x \text{ where } c, \text{ else } y", samples=_where_samples)
 def where(condition: Array, x: Array, y: Array) -> Array:
     """``x`` where the bool ``condition`` holds, else ``y``; all three broadcast."""
@@ -333,12 +361,19 @@ where.vjp("x", r"\bar z \text{ where } c, \text{ else } 0", lambda g, condition:
 where.vjp("y", r"0 \text{ where } c, \text{ else } \bar z", lambda g, condition: where(condition, 0.0, g))
 
 
+@public("Tensor.where")
+def where_method(x: Tensor, condition: Any, other: Any) -> Tensor:
+    """The elements of ``x`` where ``condition`` holds, else those of ``other``: `where` as a method."""
+    return where(condition, x, other)
+
+
 def _share(g: Any, mine: Any, other: Any, larger: bool) -> Any:
     """``g`` where ``mine`` was chosen, half of it where both are equal; a nan was chosen from both sides."""
     passed_over = mine < other if larger else mine > other
     return where(mine == other, g * 0.5, where(passed_over, 0.0, g))
 
 
+@public("ta", "Tensor")
 @op(r"z = \max(x, y)", samples=broadcast_pairs, errors=[clash])
 def maximum(x: Array, y: Array) -> Array:
     """The larger of two elements, broadcast; equal ones share the gradient."""
@@ -349,6 +384,7 @@ maximum.vjp("x", r"\bar z\,([x > y] + \tfrac12[x = y])", lambda g, x, y: _share(
 maximum.vjp("y", r"\bar z\,([y > x] + \tfrac12[x = y])", lambda g, x, y: _share(g, y, x, True))
 
 
+@public("ta", "Tensor")
 @op(r"z = \min(x, y)", samples=broadcast_pairs, errors=[clash])
 def minimum(x: Array, y: Array) -> Array:
     """The smaller of two elements, broadcast; equal ones share the gradient."""
@@ -364,6 +400,7 @@ def _clamp_samples(draw: Draw) -> Sample:
     return Sample((draw.floats(draw.shape()),), dict(zip(("min", "max"), bounds, strict=True)))
 
 
+@public("ta", "Tensor")
 @op(
     r"z = \min(\max(x, a), b)",
     samples=_clamp_samples,

@@ -12,6 +12,7 @@ from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.ops.shape import reshape, sizes_of
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -36,6 +37,7 @@ def _diagonal_samples(draw: Draw) -> Sample:
     )
 
 
+@public("ta", "Tensor")
 @op(
     r"z_{\ldots k} = x_{\ldots k, k + o}",
     samples=_diagonal_samples,
@@ -102,6 +104,7 @@ def _triangle_samples(draw: Draw) -> Sample:
 _flat = [ErrorSample((np.ones(3),), {}, ValueError, r"at least two axes, its shape is \(3,\)")]
 
 
+@public("ta", "Tensor")
 @op(r"z_{ij} = x_{ij}\,[j \le i + d]", samples=_triangle_samples, errors=_flat)
 def tril(input: Array, /, diagonal: int = 0) -> Array:
     """The lower triangle of the last two axes, up to the given ``diagonal``; zeros above.
@@ -112,6 +115,7 @@ def tril(input: Array, /, diagonal: int = 0) -> Array:
     return np.where(_lower("tril", input, diagonal), input, np.zeros((), input.dtype))
 
 
+@public("ta", "Tensor")
 @op(r"z_{ij} = x_{ij}\,[j \ge i + d]", samples=_triangle_samples, errors=_flat)
 def triu(input: Array, /, diagonal: int = 0) -> Array:
     """The upper triangle of the last two axes, from the given ``diagonal`` on; zeros below.
@@ -188,6 +192,7 @@ def _repeat_kernel(g: Array, shapes: Any, repeats: tuple[int, ...]) -> Array:
 _repeat.vjp("x", r"\textstyle\sum_{\text{copies}} \bar z", _repeat_gradient, kernel=_repeat_kernel)
 
 
+@public("ta", "Tensor")
 def repeat(x: Any, *repeats: Any) -> Tensor:
     """Copies of ``x`` side by side along every axis (integers or one tuple); further leading repeats make new axes.
 
@@ -233,6 +238,7 @@ _roll.vjp(
 )
 
 
+@public("ta", "Tensor")
 def roll(input: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
     """``input`` shifted along the axes ``dims``; what leaves at the end comes in at the start.
 
@@ -292,6 +298,7 @@ _pad.vjp(
 )
 
 
+@public("F")
 def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """``input`` with entries of ``value`` put on at the ends of its last axes.
 

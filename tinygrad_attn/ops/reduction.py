@@ -18,6 +18,7 @@ from tinygrad_attn.ops.comparison import eq, logical_or
 from tinygrad_attn.ops.dims import several_dims
 from tinygrad_attn.ops.pointwise import abs, exp, pow, quiet, sign, where
 from tinygrad_attn.ops.shape import expand, reshape
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -150,6 +151,7 @@ _sum.vjp(
 )
 
 
+@public("ta", "Tensor")
 def sum(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over ``dim``; bool and integers give int64, nothing at all gives 0.
 
@@ -188,6 +190,7 @@ _mean.vjp(
 )
 
 
+@public("ta", "Tensor")
 def mean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The mean over ``dim``; that of nothing is nan.
 
@@ -205,6 +208,7 @@ def mean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = Non
     return _mean(converted(input, dtype), dim=dim, keepdim=keepdim)
 
 
+@public("ta", "Tensor")
 @op(r"z = \ln \textstyle\sum_i e^{x_i}", samples=_samples, errors=dim_errors, floating=True)
 @quiet
 def logsumexp(input: Array, /, dim: int | Sequence[int], keepdim: bool = False) -> Array:
@@ -246,6 +250,7 @@ def _shared(g: Any, z: Any, input: Any, dim: Dim) -> Any:
     return with_axes(g, input.shape, dim) * (ties / _sum(ties, dim=dim, keepdim=True))
 
 
+@public("ta", "Tensor")
 @op(r"z = \max_i x_i", samples=distinct_samples, errors=[*dim_errors, no_rows])
 def amax(input: Array, /, dim: Dim = (), keepdim: bool = False) -> Array:
     """The largest element over ``dim``; equal ones share the gradient. One nan makes result and gradient nan.
@@ -264,6 +269,7 @@ def amax(input: Array, /, dim: Dim = (), keepdim: bool = False) -> Array:
     return over(np.maximum, input, dims, keepdim)
 
 
+@public("ta", "Tensor")
 @op(r"z = \min_i x_i", samples=distinct_samples, errors=[*dim_errors, no_rows])
 def amin(input: Array, /, dim: Dim = (), keepdim: bool = False) -> Array:
     """The smallest element over ``dim``; arguments, errors, ties and nan as with `amax`."""
@@ -286,6 +292,7 @@ def _logical_dims(name: str, dim: Dim, ndim: int) -> tuple[int, ...]:
     return () if isinstance(dim, tuple) and not dim else several_dims(name, dim, ndim)
 
 
+@public("ta", "Tensor")
 @op(r"z = \textstyle\bigvee_i\,[x_i \ne 0]", samples=_mask_samples, errors=dim_errors)
 def any(input: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """Whether an element over ``dim`` is True, or not 0; False if there are none.
@@ -302,6 +309,7 @@ def any(input: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     return over(np.logical_or, input, _logical_dims("any", dim, input.ndim), keepdim)
 
 
+@public("ta", "Tensor")
 @op(r"z = \textstyle\bigwedge_i\,[x_i \ne 0]", samples=_mask_samples, errors=dim_errors)
 def all(input: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """Whether every element over ``dim`` is True, or not 0; True if there are none. The rest is as with `any`."""
@@ -373,6 +381,7 @@ _vector_norm.vjp(
 )
 
 
+@public("linalg")
 def vector_norm(x: Any, ord: float = 2, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The p-norm over ``dim``, PyTorch's ``linalg.vector_norm``.
 

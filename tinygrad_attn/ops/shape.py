@@ -11,12 +11,13 @@ import numpy as np
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim, several_dims
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, floats
 from tinygrad_attn.tensor import Tensor
 
 __all__ = [
     "alias", "broadcast_to", "clone", "contiguous", "expand", "flatten", "flip", "movedim", "permute", "reshape",
-    "squeeze", "swapaxes", "transpose", "unsqueeze", "view", "view_as",
+    "squeeze", "transpose", "unsqueeze", "view", "view_as",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -48,6 +49,7 @@ def alias(x: Array) -> Array:
 alias.vjp("x", r"\bar z", lambda g: g, kernel=True)
 
 
+@public("ta", "Tensor")
 @op(r"z = x", samples=floats())
 def clone(x: Array) -> Array:
     """A copy in memory of its own, through which the gradient passes."""
@@ -57,6 +59,7 @@ def clone(x: Array) -> Array:
 clone.vjp("x", r"\bar z", lambda g: g, kernel=True)
 
 
+@public("Tensor")
 def contiguous(x: Any) -> Tensor:
     """``x`` itself if its elements lie in memory in their order, else a `clone` in which they do."""
     if isinstance(x, Tensor) and x.array.flags.c_contiguous:
@@ -111,6 +114,7 @@ def _check_reshape(name: str, x: Array, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name}: a tensor of shape {x.shape} with {x.size} elements cannot take the shape {shape}")
 
 
+@public("ta", "Tensor")
 def reshape(x: Any, *shape: Any) -> Tensor:
     """The elements of ``x`` in their order under another shape, as a view where possible.
 
@@ -124,6 +128,7 @@ def reshape(x: Any, *shape: Any) -> Tensor:
     return _reshape(x, shape=sizes_of("reshape", shape))
 
 
+@public("Tensor")
 def view(x: Tensor, *shape: Any) -> Tensor:
     """`reshape`, never as a copy.
 
@@ -146,11 +151,13 @@ def view(x: Tensor, *shape: Any) -> Tensor:
     return _reshape(x, shape=sizes)
 
 
+@public("Tensor")
 def view_as(x: Tensor, other: Tensor) -> Tensor:
     """A view of ``x`` in the shape of ``other`` (see `view`)."""
     return view(x, other.shape)
 
 
+@public("ta", "Tensor")
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The axes from ``start_dim`` to ``end_dim`` made one; a 0-d tensor gets one axis.
 
@@ -172,6 +179,7 @@ def _squeeze_samples(draw: Draw) -> Sample:
     )
 
 
+@public("ta", "Tensor")
 @op(r"z = x \text{ without axes of size 1}", samples=_squeeze_samples)
 def squeeze(input: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
     """``input`` without the axes of size 1, or without those among the axes ``dim``.
@@ -195,6 +203,7 @@ def _unsqueeze_samples(draw: Draw) -> Sample:
     return Sample((draw.floats(shape),), {"dim": draw.integer(-len(shape) - 1, len(shape))})
 
 
+@public("ta", "Tensor")
 @op(
     r"z = x \text{ with a new axis of size 1}",
     samples=_unsqueeze_samples,
@@ -251,6 +260,7 @@ def _expand(x: Array, *, shape: tuple[int, ...]) -> Array:
 _expand.vjp("x", r"\textstyle\sum_{\text{broadcast axes}} \bar z", lambda g: g, kernel=True)
 
 
+@public("ta", "Tensor")
 def expand(x: Any, *sizes: Any, shape: tuple[int, ...] | None = None) -> Tensor:
     """A view of ``x`` in which axes of size 1 and new leading axes repeat.
 
@@ -265,6 +275,7 @@ def expand(x: Any, *sizes: Any, shape: tuple[int, ...] | None = None) -> Tensor:
     return _expand(x, shape=sizes_of("expand", sizes) if shape is None else shape)
 
 
+@public("ta", "Tensor")
 def broadcast_to(x: Any, shape: tuple[int, ...]) -> Tensor:
     """`expand` to one tuple of sizes."""
     return _expand(x, shape=sizes_of("broadcast_to", shape))
@@ -281,6 +292,7 @@ def _transpose_samples(draw: Draw) -> Sample:
     )
 
 
+@public("ta", "ta.swapaxes", "Tensor", "Tensor.swapaxes")
 @op(
     r"z = x \text{ with two axes swapped}",
     samples=_transpose_samples,
@@ -302,7 +314,6 @@ transpose.vjp(
     lambda g, dim0, dim1: transpose(g, dim0, dim1),
     kernel=lambda g, dim0, dim1: g.swapaxes(dim0, dim1) if g.ndim else g,
 )
-swapaxes = transpose
 
 
 def _permute_samples(draw: Draw) -> Sample:
@@ -339,6 +350,7 @@ _permute.vjp(
 )
 
 
+@public("ta", "Tensor")
 def permute(x: Any, *dims: Any) -> Tensor:
     """A view of ``x`` with its axes in the order ``dims`` (integers or one tuple).
 
@@ -349,6 +361,7 @@ def permute(x: Any, *dims: Any) -> Tensor:
     return _permute(x, dims=sizes_of("permute", dims))
 
 
+@public("ta", "Tensor")
 def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """A view of ``input`` with the axes ``source`` moved to the positions ``destination``, the others left in order.
 
@@ -400,6 +413,7 @@ _flip.vjp(
 )
 
 
+@public("ta", "Tensor")
 def flip(x: Any, *dims: Any) -> Tensor:
     """A copy of ``x`` reversed along the axes ``dims`` (integers or one tuple).
 
@@ -408,3 +422,17 @@ def flip(x: Any, *dims: Any) -> Tensor:
         IndexError: an axis that is not there.
     """
     return _flip(x, dims=sizes_of("flip", dims))
+
+
+def _matrix_transpose(x: Tensor) -> Tensor:
+    """The last two axes exchanged."""
+    return transpose(x, -2, -1)
+
+
+def _reversed_axes(x: Tensor) -> Tensor:
+    """All axes in reverse order: the transpose of a matrix."""
+    return permute(x, *range(x.ndim)[::-1])
+
+
+public("Tensor.mT")(property(_matrix_transpose))
+public("Tensor.T")(property(_reversed_axes))

@@ -7,7 +7,7 @@ counts as greater than any number, and it wins both max() and min().
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,19 +18,13 @@ from tinygrad_attn.ops.indexing import take_along_dim
 from tinygrad_attn.ops.pointwise import maximum, minimum
 from tinygrad_attn.ops.reduction import amax, amin, draw_distinct, not_empty, one_dim_errors
 from tinygrad_attn.ops.shape import squeeze
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
-from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.tensor import Tensor, ValuesAndIndices
 
-__all__ = ["ValuesAndIndices", "argmax", "argmin", "argsort", "max", "min", "sort", "topk"]
+__all__ = ["argmax", "argmin", "argsort", "max", "min", "sort", "topk"]
 
 Array = np.ndarray[Any, Any]
-
-
-class ValuesAndIndices(NamedTuple):
-    """Elements, and their int64 indices along the axis in which they were looked for."""
-
-    values: Tensor
-    indices: Tensor
 
 
 # -- the first place of an extreme -------------------------------------------------------------------------------------
@@ -54,6 +48,7 @@ def _find(name: str, x: Array, dim: int | None, keepdim: bool, largest: bool) ->
     return np.asarray(find(x, axis=axis if x.ndim else None, keepdims=keepdim))
 
 
+@public("ta", "Tensor")
 @op(r"z = \operatorname{arg\,max}_i x_i", samples=_extreme_samples, errors=_extreme_errors)
 def argmax(input: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
     """The index along ``dim`` of the largest element, the first of equal ones.
@@ -74,6 +69,7 @@ def argmax(input: Array, /, dim: int | None = None, keepdim: bool = False) -> Ar
     return _find("argmax", input, dim, keepdim, True)
 
 
+@public("ta", "Tensor")
 @op(r"z = \operatorname{arg\,min}_i x_i", samples=_extreme_samples, errors=_extreme_errors)
 def argmin(input: Array, /, dim: int | None = None, keepdim: bool = False) -> Array:
     """The index along ``dim`` of the smallest element; arguments and errors as with `argmax`."""
@@ -102,6 +98,7 @@ def _extreme(largest: bool, input: Any, dim: Any, keepdim: bool, other: Any) -> 
     return ValuesAndIndices(values, indices)
 
 
+@public("ta", "Tensor")
 def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The largest element, in PyTorch's three forms.
 
@@ -118,6 +115,7 @@ def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
     return _extreme(True, input, dim, keepdim, other)
 
 
+@public("ta", "Tensor")
 def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The smallest element, in the forms of `max` and with its errors."""
     return _extreme(False, input, dim, keepdim, other)
@@ -141,6 +139,7 @@ def _order(x: Array, axis: int, descending: bool) -> Array:
     return x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
 
 
+@public("ta", "Tensor")
 @op(r"x_{z_1} \le x_{z_2} \le \ldots", samples=_sort_samples, errors=one_dim_errors)
 def argsort(input: Array, /, dim: int = -1, descending: bool = False, stable: bool = False) -> Array:
     """The indices that sort ``input`` along ``dim``.
@@ -162,6 +161,7 @@ def argsort(input: Array, /, dim: int = -1, descending: bool = False, stable: bo
     return _order(input, axis, descending) if input.ndim else np.zeros((), np.int64)
 
 
+@public("ta", "Tensor")
 def sort(input: Any, dim: int = -1, descending: bool = False, *, stable: bool = False) -> ValuesAndIndices:
     """``input`` sorted along ``dim``, and the indices that sort it; arguments and errors as with `argsort`."""
     x = as_tensor(input)
@@ -225,6 +225,7 @@ def _first_k(lines: Array, k: int, largest: bool) -> Array:
     return np.take_along_axis(indices, order, -1)
 
 
+@public("ta", "Tensor")
 def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesAndIndices:
     """The ``k`` largest elements along ``dim``, largest first, and their indices; of equal elements the first.
 

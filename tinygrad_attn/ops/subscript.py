@@ -20,6 +20,7 @@ from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.keys import ALL, Indices, Key, resolve
 from tinygrad_attn.ops.pointwise import where
 from tinygrad_attn.ops.shape import reshape
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -31,6 +32,7 @@ Array = np.ndarray[Any, Any]
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
+@public("Tensor.__getitem__")
 def getitem(x: Tensor, index: Any) -> Tensor:
     """``x[index]``: a view where ``index`` has only integers, slices, None and ``...``, else a copy.
 
@@ -259,6 +261,7 @@ _index_put.vjp(
 _index_put.vjp("values", r"\bar v_i = \bar z_{\iota_i} \text{ where } v_i \text{ stays}", _put_gradient)
 
 
+@public("ta", "Tensor")
 def index_put(input: Tensor, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Tensor:
     """A copy of ``input`` with ``values``, broadcast, put at ``indices``, or added there.
 

@@ -21,6 +21,7 @@ from tinygrad_attn.ops.reduction import (
     over,
     with_axes,
 )
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -100,6 +101,7 @@ def _correction(name: str, dim: Any, unbiased: bool | None, correction: float | 
     return dim, correction
 
 
+@public("ta", "Tensor")
 def var(
     input: Any,
     dim: Dim = None,
@@ -128,6 +130,7 @@ def var(
     return _var(input, dim=dim, keepdim=keepdim, correction=correction)
 
 
+@public("ta", "Tensor")
 def std(
     input: Any,
     dim: Dim = None,
@@ -144,6 +147,7 @@ def std(
     return _std(input, dim=dim, keepdim=keepdim, correction=correction)
 
 
+@public("ta")
 def var_mean(
     input: Any,
     dim: Dim = None,

@@ -14,9 +14,9 @@ from tinygrad_attn_models.speed.stopwatch import BACKWARD, FORWARD, SUMS, UPDATE
 from tinygrad_attn_models.speed.workloads import WORKLOADS
 
 import tinygrad_attn as ta
-from tinygrad_attn import Tensor, autograd, nn
+from tinygrad_attn import Tensor, nn
 from tinygrad_attn.op import Op
-from tinygrad_attn.optim import SGD, Optimizer
+from tinygrad_attn.optim import SGD
 
 
 @pytest.fixture(autouse=True)
@@ -131,14 +131,11 @@ def test_an_op_is_charged_with_what_it_calls(clock):
     np.testing.assert_array_equal(x.grad.array, np.full(3, 3.0))
 
 
-def test_the_engine_is_as_it_was_even_after_an_error():
-    originals = [Op.__call__, autograd.pull_back, autograd.backward, Optimizer.step]
+def test_nothing_is_charged_after_an_error():
     watch = Stopwatch()
     with pytest.raises(ValueError, match="matmul"), watched(watch):
-        assert Op.__call__ is not originals[0]
         ta.ones(2, 3) @ ta.ones(4, 5)
-    assert [Op.__call__, autograd.pull_back, autograd.backward, Optimizer.step] == originals
-    assert not watch.busy and not watch.within
+    assert not watch.running and not watch.within
     assert ta.ones(2, 3) @ ta.ones(3, 5) is not None
     assert watch.entries[Key("matmul", FORWARD)].calls == 1  # that within, and not the one after
 

@@ -12,6 +12,7 @@ from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, tanh
 from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.ops.shape import unsqueeze
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -28,6 +29,7 @@ def _samples(draw: Draw) -> Sample:
 _query, _keys = np.ones((2, 3, 4)), np.ones((2, 5, 4))
 
 
+@public("F")
 @op(
     r"z_{tj} = v \cdot \tanh(q_t + k_j)",
     samples=_samples,

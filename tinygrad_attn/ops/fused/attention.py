@@ -24,6 +24,7 @@ from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, mul, quiet
 from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.ops.shape import permute, reshape, transpose
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -165,6 +166,7 @@ def _gradients(
     return dq, dk, dv, None
 
 
+@public("F")
 def scaled_dot_product_attention(
     query: Any,
     key: Any,

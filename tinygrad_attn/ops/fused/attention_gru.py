@@ -17,6 +17,7 @@ from tinygrad_attn.ops.joining import narrow, stack, unbind
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.shape import squeeze, unsqueeze
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -53,6 +54,7 @@ _STEP = (
 )
 
 
+@public("F")
 @op(
     rf"z_t = \operatorname{{GRU}}([x_t; c_t], z_{{t-1}}), \quad z_0 = h_0, \quad {_STEP}",
     samples=_samples,

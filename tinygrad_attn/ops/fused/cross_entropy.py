@@ -21,6 +21,7 @@ from tinygrad_attn.ops.loss import check_reduction, reduced
 from tinygrad_attn.ops.pointwise import add, mul, neg, true_divide, where
 from tinygrad_attn.ops.reduction import sum, sum_to
 from tinygrad_attn.ops.shape import reshape, squeeze, unsqueeze
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -293,6 +294,7 @@ def _weighted_reduction(losses: Tensor, weights: Tensor, reduction: str) -> Tens
     return true_divide(total, divisor) if divisor.item() else mul(total, 0.0)
 
 
+@public("F")
 def cross_entropy(
     input: Any,
     target: Any,
@@ -366,6 +368,7 @@ def _probability_cross_entropy(
     return reduced(neg(sum(terms, dim)), reduction)
 
 
+@public("F")
 def nll_loss(
     input: Any, target: Any, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:

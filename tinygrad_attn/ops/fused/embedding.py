@@ -12,6 +12,7 @@ from tinygrad_attn.ops.comparison import eq
 from tinygrad_attn.ops.indexing import index_add
 from tinygrad_attn.ops.pointwise import add, mul, where
 from tinygrad_attn.ops.shape import reshape, unsqueeze
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -47,6 +48,7 @@ def _check(name: str, input: Array, weight: Array, padding_idx: int | None) -> N
             raise IndexError(f"{name}: index {wrong} is out of range for weight with {rows} rows (0 to {rows - 1})")
 
 
+@public("F")
 @op(
     r"z_i = W_{x_i}",
     samples=_samples,

@@ -16,6 +16,7 @@ from tinygrad_attn.ops.matmul import matmul, product
 from tinygrad_attn.ops.pointwise import add, where
 from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.ops.shape import reshape, transpose
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -51,6 +52,7 @@ def _check_linear(input: Any, weight: Any, bias: Any) -> None:
         raise ValueError(f"linear: bias must have shape {weight.shape[:1]} as weight has rows, it has {np.shape(bias)}")
 
 
+@public("F")
 @op(
     r"z = x\,W^\top + b",
     samples=_linear_samples,

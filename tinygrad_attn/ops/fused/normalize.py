@@ -16,6 +16,7 @@ from tinygrad_attn.ops.arguments import floating
 from tinygrad_attn.ops.pointwise import add, clamp, mul, rsqrt, square, sub, true_divide
 from tinygrad_attn.ops.reduction import mean, sum, vector_norm
 from tinygrad_attn.ops.shape import expand
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -162,6 +163,7 @@ def _layer_norm_gradients(
     return _as(for_input, input.shape), _as(for_weight, normalized_shape), _as(for_bias, normalized_shape)
 
 
+@public("F")
 def layer_norm(
     input: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Tensor:
@@ -314,6 +316,7 @@ def add_layer_norm(
 # -- made of other ops -------------------------------------------------------------------------------------------------
 
 
+@public("F")
 def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
     r"""Bring the last axes to root mean square 1, then scale by ``weight``.
 
@@ -341,6 +344,7 @@ def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = No
     return result if weight is None else mul(result, weight)
 
 
+@public("F")
 def normalize(input: Any, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12) -> Tensor:
     r"""Bring every vector along ``dim`` to length 1 in the p-norm: :math:`x / \max(‖x‖_p, ε)`.
 
@@ -360,6 +364,7 @@ def normalize(input: Any, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: f
     return true_divide(input, clamp(vector_norm(input, p, dim, keepdim=True), min=eps))
 
 
+@public("F")
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
     r"""The cosine of the angle between vectors along ``dim``: :math:`⟨x_1, x_2⟩ / (\max(‖x_1‖, ε) \max(‖x_2‖, ε))`.
 

@@ -12,6 +12,7 @@ from tinygrad_attn.op import op
 from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.pointwise import exp, quiet
 from tinygrad_attn.ops.reduction import sum
+from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 
 __all__ = ["log_softmax", "masked_softmax", "softmax"]
@@ -57,6 +58,7 @@ def _mark_empty(input: Array, result: Array) -> Array:
     return result
 
 
+@public("ta", "F", "Tensor")
 @op(r"z_i = e^{x_i} / \textstyle\sum_j e^{x_j}", samples=_samples, errors=errors)
 @quiet
 def softmax(input: Array, *, dim: int) -> Array:
@@ -82,6 +84,7 @@ softmax.vjp(
 )
 
 
+@public("ta", "F", "Tensor")
 @op(r"z_i = x_i - \ln \textstyle\sum_j e^{x_j}", samples=_samples, errors=errors)
 @quiet
 def log_softmax(input: Array, *, dim: int) -> Array:
@@ -112,6 +115,7 @@ def _masked_samples(draw: Draw) -> Sample:
     return Sample((*sample.operands, draw.mask(draw.broadcastable(sample.operands[0].shape))), sample.options)
 
 
+@public("F")
 @op(
     r"z_i = m_i\,e^{x_i} / \textstyle\sum_j m_j\,e^{x_j}, \quad 0 \text{ where } m = 0",
     samples=_masked_samples,

@@ -1,0 +1,129 @@
+"""Where users find a function: each one says so at its definition, and the public names are collected from there.
+
+::
+
+    @public("ta", "Tensor", "Tensor.__add__", "Tensor.__radd__")
+    @op(r"z = x + y", samples=broadcast_pairs)
+    def add(x, y): ...
+
+makes ``ta.add(x, y)``, ``x.add(y)``, ``x + y`` and ``1 + x``. The namespaces go by the names they are imported under:
+
+============  =========================================================================
+``ta``        functions of the package, ``import tinygrad_attn as ta``
+``F``         functions of neural networks, ``from tinygrad_attn.nn import functional as F``
+``linalg``    linear algebra, ``tinygrad_attn.linalg``
+``Tensor``    methods and operators of tensors
+============  =========================================================================
+
+``"ta"`` alone offers a function under its own name, ``"Tensor.div"`` under another. A file of the user's own may do the
+same: its function is there as soon as the file is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from tinygrad_attn.registry import Registry
+
+__all__ = ["NAMESPACES", "Namespace", "as_method", "public"]
+
+T = TypeVar("T")
+
+_BINARY = "add sub mul truediv floordiv mod divmod pow matmul and or xor lshift rshift".split()
+_REFLECTED = frozenset(f"__r{name}__" for name in _BINARY)
+_EQUALITIES = frozenset(("__eq__", "__ne__"))
+_OPERATORS = frozenset(
+    [f"__{prefix}{name}__" for name in _BINARY for prefix in ("", "i")]
+    + [f"__{name}__" for name in ("lt", "le", "gt", "ge", "getitem")]
+)
+
+
+class Namespace(Registry[Any]):
+    """A registry of public names that tells each of them to who offers them."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self._receivers: list[Callable[[str, Any], None]] = []
+        self._reserved: frozenset[str] = frozenset()
+
+    def tell(self, receive: Callable[[str, Any], None], reserved: Iterable[str] = ()) -> None:
+        """Call ``receive(name, function)`` for every name: those registered so far, and each one that follows.
+
+        Args:
+            receive: who offers the names.
+            reserved: names that it has of its own.
+        """
+        self._receivers.append(receive)
+        self._reserved |= frozenset(reserved)
+        for name, function in self.items():
+            receive(name, function)
+
+    def add(self, name: str, function: Any) -> None:
+        """Register a name and tell it.
+
+        Raises:
+            ValueError: another module has registered this name, or who offers it has it already.
+        """
+        if name in self._reserved:
+            raise ValueError(f"{name!r} cannot be the name of a {self.kind}: it has one already; choose another name")
+        self.register(name)(function)
+        for receive in self._receivers:
+            receive(name, function)
+
+
+NAMESPACES = {
+    "ta": Namespace("function of tinygrad_attn"),
+    "F": Namespace("function of tinygrad_attn.nn.functional"),
+    "linalg": Namespace("function of tinygrad_attn.linalg"),
+    "Tensor": Namespace("method of Tensor"),
+}
+
+
+def public(*names: str) -> Callable[[T], T]:
+    """A decorator that offers a function, an op or a class to users under each of ``names`` (see the module).
+
+    Raises:
+        ValueError: no such namespace, or a name that another module has taken there.
+    """
+
+    def offer(function: T) -> T:
+        for full in names:
+            namespace, _, name = full.partition(".")
+            if namespace not in NAMESPACES:
+                raise ValueError(f"public: {full!r} is in no namespace; there are {', '.join(NAMESPACES)}")
+            NAMESPACES[namespace].add(name or function.__name__, function)  # type: ignore[attr-defined]
+        return function
+
+    return offer
+
+
+def as_method(name: str, function: Any) -> Any:
+    """A function, whose first argument is the tensor, as the method or operator ``name``; properties as they are."""
+    if isinstance(function, property):
+        return function
+    # An op's bound __call__ spares each use a look-up.
+    call = getattr(function, "__call__", function)  # noqa: B004
+
+    def method(self: Any, *arguments: Any, **options: Any) -> Any:
+        return call(self, *arguments, **options)
+
+    def operator(self: Any, other: Any) -> Any:
+        return call(self, other)
+
+    def reflected(self: Any, other: Any) -> Any:
+        return call(other, self)
+
+    def equality(self: Any, other: Any) -> Any:
+        # None and text are never equal to a tensor; Python then compares by identity.
+        return NotImplemented if other is None or isinstance(other, str) else call(self, other)
+
+    made = method
+    if name in _EQUALITIES:
+        made = equality
+    elif name in _REFLECTED:
+        made = reflected
+    elif name in _OPERATORS:
+        made = operator
+    made.__name__, made.__doc__ = name, function.__doc__
+    return made
