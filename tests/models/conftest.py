@@ -3,7 +3,7 @@
 import pytest
 from tinygrad_attn_models.console.progress import PlainProgress
 from tinygrad_attn_models.data import TASKS, TOKENIZERS, load_text, train_tokenizers
-from tinygrad_attn_models.registry import IMPORTED, MODELS
+from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import Run
 from tinygrad_attn_models.training.trainer import Trainer
@@ -34,7 +34,6 @@ def own_registries(monkeypatch):
     for registry in (MODELS, TASKS, TOKENIZERS):
         assert len(registry)
         monkeypatch.setattr(registry, "_found", dict(registry._found))
-    monkeypatch.setattr("tinygrad_attn_models.registry.IMPORTED", IMPORTED.copy())
 
 
 @pytest.fixture
