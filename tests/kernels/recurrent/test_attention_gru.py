@@ -6,7 +6,7 @@ from bits import assert_same_bits, compiled_only, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_attn.kernels.recurrent.attention_gru import attention_gru, attention_gru_backward
+from tinygrad_attn.kernels.recurrent.attention_gru import DecoderOperands, attention_gru, attention_gru_backward, run
 
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 OUTPUTS = ("states", "contexts", "weights")
@@ -19,23 +19,7 @@ def sample(seed, batch, steps, length, size, inputs=3, value_size=5, key_size=4,
     shapes += [(key_size, size), (key_size,), (3 * size, inputs + value_size), (3 * size, size), (3 * size,)]
     shapes += [(3 * size,)]
     operands = [(rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(dtype) for shape in shapes]
-    return operands, rng.random((batch, length)) < 0.7
-
-
-def reference(x, h, values, keys, w_query, energy, w_ih, w_hh, b_ih, b_hh, mask):
-    """The states, contexts and weights, by the formulas."""
-    steps = []
-    for t in range(x.shape[1]):
-        scores = np.where(mask, np.tanh((h @ w_query.T)[:, None] + keys) @ energy, -np.inf)
-        grown = np.exp(scores - np.maximum(scores.max(-1, keepdims=True), -1e300)) * mask
-        weights = grown / np.maximum(grown.sum(-1, keepdims=True), 1e-300)
-        context = np.einsum("bs,bsd->bd", weights, values)
-        (x_r, x_z, x_n) = np.split(np.concatenate([x[:, t], context], -1) @ w_ih.T + b_ih, 3, -1)
-        (h_r, h_z, h_n) = np.split(h @ w_hh.T + b_hh, 3, -1)
-        r, z = 1 / (1 + np.exp(-x_r - h_r)), 1 / (1 + np.exp(-x_z - h_z))
-        h = (1 - z) * np.tanh(x_n + r * h_n) + z * h
-        steps.append((h, context, weights))
-    return [np.stack(of_steps, 1) for of_steps in zip(*steps, strict=True)]
+    return DecoderOperands(*operands), rng.random((batch, length)) < 0.7
 
 
 @examples
@@ -47,10 +31,10 @@ def reference(x, h, values, keys, w_query, energy, w_ih, w_hh, b_ih, b_hh, mask)
     st.integers(1, 20),
     st.sampled_from([np.float32, np.float64]),
 )
-def test_outputs_equal_the_formulas(seed, batch, steps, length, size, dtype):
+def test_outputs_equal_the_twin(seed, batch, steps, length, size, dtype):
     operands, mask = sample(seed, batch, steps, length, size, dtype=dtype)
-    found = attention_gru(*operands, mask)
-    expected = reference(*(operand.astype(np.float64) for operand in operands), mask)
+    found = attention_gru(operands, mask)
+    expected = run(DecoderOperands(*(operand.astype(np.float64) for operand in operands)), mask)
     for name, wanted in zip(OUTPUTS, expected, strict=True):
         array = getattr(found, name)
         assert array.dtype == dtype
@@ -62,15 +46,15 @@ def test_gradients_equal_central_differences(given_outputs):
     operands, mask = sample(0, 2, 3, 4, 2)
     mask[0] = False
     rng = np.random.default_rng(1)
-    decoded = attention_gru(*operands, mask)
+    decoded = attention_gru(operands, mask)
     gs = [rng.standard_normal(decoded[i].shape) if i in given_outputs else None for i in range(3)]
-    found = attention_gru_backward(*gs, decoded, *operands[:-2])
+    found = attention_gru_backward(gs, decoded, operands)
     for name, operand, gradient in zip(found._fields, operands, found, strict=True):
         for place in np.ndindex(operand.shape):
             kept, sides = operand[place], []
             for moved in (kept + 1e-5, kept - 1e-5):
                 operand[place] = moved
-                outputs = reference(*operands, mask)
+                outputs = run(operands, mask)
                 sides.append(sum((z * g).sum() for z, g in zip(outputs, gs, strict=True) if g is not None))
             operand[place] = kept
             difference = (sides[0] - sides[1]) / 2e-5
@@ -80,12 +64,12 @@ def test_gradients_equal_central_differences(given_outputs):
 def test_what_the_mask_hides_is_never_looked_at():
     operands, mask = sample(0, 3, 2, 5, 4)
     mask[1] = False
-    operands[2][~mask], operands[3][~mask] = np.nan, np.nan
-    decoded = attention_gru(*operands, mask)
+    operands.values[~mask], operands.keys[~mask] = np.nan, np.nan
+    decoded = attention_gru(operands, mask)
     assert all(np.isfinite(array).all() for array in decoded)
     np.testing.assert_array_equal(decoded.contexts[1], 0.0)
     np.testing.assert_array_equal(decoded.weights[1], 0.0)
-    gradients = attention_gru_backward(*(np.ones_like(array) for array in decoded[:3]), decoded, *operands[:-2])
+    gradients = attention_gru_backward(tuple(np.ones_like(array) for array in decoded[:3]), decoded, operands)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
@@ -94,9 +78,9 @@ def test_what_the_mask_hides_is_never_looked_at():
 def test_same_bits_for_any_number_of_threads(dtype):
     operands, mask = sample(0, 33, 3, 7, 66, 40, 50, 35, dtype)
 
-    def run():
-        decoded = attention_gru(*operands, mask)
+    def results():
+        decoded = attention_gru(operands, mask)
         gs = [np.ones_like(array) for array in decoded[:3]]
-        return [*decoded, *attention_gru_backward(*gs, decoded, *operands[:-2])]
+        return [*decoded, *attention_gru_backward(gs, decoded, operands)]
 
-    assert_same_bits(run)
+    assert_same_bits(results)

@@ -1,318 +1,305 @@
 """A GRU that attends before each step, over a whole sequence, forward and backward: the decoder of Bahdanau et al.
 
 Bahdanau, Cho and Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate", 2015. Step t reads
-the input x_t and, through attention from its previous state h, the values of the source::
+the input x_t and, through attention from its previous state h, the values of the source. `run` says in NumPy what the
+kernels compute.
 
-    q = W_q h          e_j = v . tanh(q + k_j)         a = softmax(e)          c = sum_j a_j values_j
-    gx = W_ih [x_t; c] + b_ih                          gh = W_hh h + b_hh      h' = GRU(gx, gh, h)
+It is the GRU's loop with a kernel called in every step, which computes the context and adds its part to gx. The part of
+gx that comes from x is one product for all steps, as are the gradients of all weights.
 
-The GRU's formulas are in `kernels.recurrent.sequence`. The part of gx that comes from x is one product for all steps,
-as are the gradients of all weights. Sequences do not depend on each other: each thread takes some of them through all
-steps, with weights that were packed once.
-
-Every array over all steps is by sequence, (B, T, ...), and the kernels take it flat, so that the row of sequence b and
-step t has the number b T + t.
+Every array over all steps is by sequence, (B, T, ...), so that the row of sequence b and step t has the number b T + t.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels.attention.additive import AdditiveGradients, AdditiveOperands, score_row, score_row_backward
-from tinygrad_attn.kernels.gemm.packed import Rows, multiply_packed, pack
+from tinygrad_attn.kernels.attention.additive import (
+    AdditiveGradients,
+    AdditiveOperands,
+    score_row,
+    score_row_backward,
+)
+from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
+from tinygrad_attn.kernels.gemm.packed import pack
 from tinygrad_attn.kernels.gemm.product import gemm
-from tinygrad_attn.kernels.recurrent.loops import share
-from tinygrad_attn.kernels.recurrent.steps import gru_backward_rows, gru_rows
-from tinygrad_attn.kernels.runtime.flat import flat
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.recurrent import gru
+from tinygrad_attn.kernels.recurrent.sequence import Layout, kernel_address, launch_loop
+from tinygrad_attn.kernels.runtime.calls import call
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import softmax_backward_row, softmax_rows
 
-__all__ = ["Decoded", "DecoderGradients", "attention_gru", "attention_gru_backward"]
+__all__ = ["Decoded", "DecoderGradients", "DecoderOperands", "attention_gru", "attention_gru_backward", "run"]
+
+Array = np.ndarray[Any, Any]
+
+
+class DecoderOperands(NamedTuple):
+    """What the decoder is computed from: float32 or float64, all of one dtype."""
+
+    x: Array  # (B, T, E)
+    h0: Array  # (B, H)
+    values: Array  # (B, S, D)
+    keys: Array  # (B, S, A)
+    w_query: Array  # (A, H)
+    energy: Array  # v, (A,)
+    w_ih: Array  # (3H, E + D)
+    w_hh: Array  # (3H, H)
+    b_ih: Array | None = None  # (3H,), None for zeros
+    b_hh: Array | None = None  # (3H,), None for zeros
 
 
 class Decoded(NamedTuple):
     """What `attention_gru` computes; the last two are for the backward pass."""
 
-    states: np.ndarray  # (B, T, H), after each step
-    contexts: np.ndarray  # (B, T, D)
-    weights: np.ndarray  # (B, T, S)
-    queries: np.ndarray  # (B, T, A)
-    gates: np.ndarray  # (B, T, 4H)
+    states: Array  # (B, T, H), after each step
+    contexts: Array  # (B, T, D)
+    weights: Array  # (B, T, S)
+    queries: Array  # (B, T, A)
+    gates: Array  # (B, T, 4H)
 
 
 class DecoderGradients(NamedTuple):
-    """The gradients of `attention_gru`'s arguments."""
+    """The gradients of `DecoderOperands`."""
 
-    x: np.ndarray
-    h0: np.ndarray
-    values: np.ndarray
-    keys: np.ndarray
-    w_query: np.ndarray
-    energy: np.ndarray
-    w_ih: np.ndarray
-    w_hh: np.ndarray
-    b_ih: np.ndarray
-    b_hh: np.ndarray
+    x: Array
+    h0: Array
+    values: Array
+    keys: Array
+    w_query: Array
+    energy: Array
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array
+    b_hh: Array
 
 
-# --- One sequence at one step -----------------------------------------------------------------------------------------
+def run(operands: DecoderOperands, mask: Array) -> list[Array]:
+    """In NumPy: the states, contexts and weights."""
+    x, h, values, keys, w_query, energy, w_ih, w_hh, b_ih, b_hh = operands
+    steps = []
+    for t in range(x.shape[1]):
+        scores = np.where(mask, np.tanh((h @ w_query.T)[:, None] + keys) @ energy, -np.inf)
+        exponentials = np.exp(scores - np.maximum(scores.max(-1, keepdims=True), -1e300)) * mask
+        weights = exponentials / np.maximum(exponentials.sum(-1, keepdims=True), 1e-300)
+        context = np.einsum("bs,bsd->bd", weights, values)
+        (h,) = gru.step(np.concatenate([x[:, t], context], -1) @ w_ih.T + b_ih, h @ w_hh.T + b_hh, h)
+        steps.append((h, context, weights))
+    return [np.stack(of_steps, 1) for of_steps in zip(*steps, strict=True)]
+
+
+# --- In kernels -------------------------------------------------------------------------------------------------------
+
+
+class _Attention(NamedTuple):
+    """What attention works on in every step. Each product is with weights that were packed, transposed or not."""
+
+    batch: int
+    steps: int
+    length: int  # S
+    size: int  # H
+    value_size: int  # D
+    key_size: int  # A
+    product: int  # address of the product with packed weights
+    panel_width: int
+    query_panels: Address  # W_q
+    context_panels: Address  # the part of W_ih for the context
+    values: Address
+    keys: Address
+    energy: Address
+    weights: Address
+    queries: Address
+    contexts: Address  # backward their gradient, which begins as what arrives there
+    gx: Address  # backward its gradient
+    mask: Address = None  # (B, S)
+    dweights: Address = None  # begins as what arrives at the weights, ends as the gradient of the scores
+    dqueries: Address = None
+    dh: Address = None
+    dkeys: Address = None
+    denergy: Address = None  # (B, A)
 
 
 @serial_kernel
-def _mix(weights: Any, weights_at: int, values: Any, values_at: int, length: int, size: int, out: Any, at: int) -> None:
-    """The sum of ``length`` values of ``size`` elements, each times its weight."""
-    step = simd.lanes(values)
+def _operands(dtype: Any, s: Any) -> AdditiveOperands:
+    query, keys = (
+        row_at(dtype, s.queries, 0, s.batch * s.steps * s.key_size),
+        row_at(dtype, s.keys, 0, s.batch * s.length * s.key_size),
+    )
+    return AdditiveOperands(query, keys, row_at(dtype, s.energy, 0, s.key_size), s.length, s.key_size)
+
+
+def _make_attend(dtype: Any) -> Any:
+    itemsize = np.dtype(dtype).itemsize
+
+    @serial_kernel
+    def attend(attention: int, t: int, h: int, distance: int, first: int, last: int) -> None:
+        s = read_struct(_Attention, attention)
+        count, start = last - first, first * s.steps + t
+        query_row, context_row, gx_row = s.key_size * itemsize, s.value_size * itemsize, 3 * s.size * itemsize
+        queries = Matrix(s.queries + start * query_row, s.steps * query_row, itemsize)
+        contexts = Matrix(s.contexts + start * context_row, s.steps * context_row, itemsize)
+        gx = Matrix(s.gx + start * gx_row, s.steps * gx_row, itemsize)
+        before = Matrix(h + first * distance, distance, itemsize)
+        extent = Extent(count, s.key_size, s.size)
+        call(s.product, extent, before, s.query_panels, s.panel_width, 0, queries, 0, t % 2)
+        operands = _operands(dtype, s)
+        mask = row_at(np.bool_, s.mask, 0, s.batch * s.length if s.mask else 0)
+        weights = row_at(dtype, s.weights, 0, s.batch * s.steps * s.length)
+        for b in range(first, last):
+            row = b * s.steps + t
+            score_row(operands, mask, weights, row, b)
+            softmax_rows(weights, weights, s.length, row, row + 1)
+            values, context = (
+                row_at(dtype, s.values, b, s.length * s.value_size),
+                row_at(dtype, s.contexts, row, s.value_size),
+            )
+            _mix(row_at(dtype, s.weights, row, s.length), values, context)
+        extent = Extent(count, 3 * s.size, s.value_size)
+        call(s.product, extent, contexts, s.context_panels, s.panel_width, 0, gx, 1, t % 2)
+
+    return attend
+
+
+def _make_attend_backward(dtype: Any) -> Any:
+    itemsize = np.dtype(dtype).itemsize
+
+    @serial_kernel
+    def attend_backward(attention: int, t: int, first: int, last: int) -> None:
+        s = read_struct(_Attention, attention)
+        count, start = last - first, first * s.steps + t
+        query_row, context_row, gx_row = s.key_size * itemsize, s.value_size * itemsize, 3 * s.size * itemsize
+        dqueries = Matrix(s.dqueries + start * query_row, s.steps * query_row, itemsize)
+        dcontexts = Matrix(s.contexts + start * context_row, s.steps * context_row, itemsize)
+        dgx = Matrix(s.gx + start * gx_row, s.steps * gx_row, itemsize)
+        dh = Matrix(s.dh + first * s.size * itemsize, s.size * itemsize, itemsize)
+        extent = Extent(count, s.value_size, 3 * s.size)
+        call(s.product, extent, dgx, s.context_panels, s.panel_width, 0, dcontexts, 1, t % 2)
+        operands, gradients = _operands(dtype, s), _gradients(dtype, s)
+        dweights = row_at(dtype, s.dweights, 0, s.batch * s.steps * s.length)
+        rest = s.length % simd.lanes(dweights)
+        for b in range(first, last):
+            row = b * s.steps + t
+            weights, of_row = row_at(dtype, s.weights, row, s.length), row_at(dtype, s.dweights, row, s.length)
+            values, dcontext = (
+                row_at(dtype, s.values, b, s.length * s.value_size),
+                row_at(dtype, s.contexts, row, s.value_size),
+            )
+            _mix_backward(dcontext, weights, values, of_row)
+            softmax_backward_row(of_row, weights, of_row, 0, s.length - rest, rest)
+            score_row_backward(operands, dweights, gradients, row, b)
+        extent = Extent(count, s.size, s.key_size)
+        call(s.product, extent, dqueries, s.query_panels, s.panel_width, 0, dh, 1, t % 2)
+
+    return attend_backward
+
+
+@serial_kernel
+def _gradients(dtype: Any, s: Any) -> AdditiveGradients:
+    dqueries = row_at(dtype, s.dqueries, 0, s.batch * s.steps * s.key_size)
+    dkeys = row_at(dtype, s.dkeys, 0, s.batch * s.length * s.key_size)
+    return AdditiveGradients(dqueries, dkeys, row_at(dtype, s.denergy, 0, s.batch * s.key_size))
+
+
+@serial_kernel
+def _mix(weights: Any, values: Any, context: Any) -> None:
+    """Write the sum of the values, flat, each times its weight."""
+    step, size = simd.lanes(values), context.size
     for i in range(0, size, step):
         count = min(step, size - i)
         total = simd.splat(values, 0.0)
-        for j in range(length):
-            weight = weights[weights_at + j]
-            if weight != 0.0:
-                value = simd.load_part(values, values_at + j * size + i, count, 0.0)
-                total = simd.fma(simd.splat(values, weight), value, total)
-        simd.store_part(out, at + i, count, total)
+        for j in range(weights.size):
+            if weights[j] != 0.0:
+                total = simd.fma(
+                    simd.splat(values, weights[j]), simd.load_part(values, j * size + i, count, 0.0), total
+                )
+        simd.store_part(context, i, count, total)
 
 
 @serial_kernel
-def _mix_backward(
-    g: Any, at: int, weights: Any, weights_at: int, values: Any, values_at: int, length: int, size: int, out: Any
-) -> None:
-    """Add to ``out``, where the weights stand, the products of ``g`` with each value whose weight is not zero."""
-    step = simd.lanes(values)
-    for j in range(length):
-        if weights[weights_at + j] == 0.0:
+def _mix_backward(dcontext: Any, weights: Any, values: Any, dweights: Any) -> None:
+    """Add to ``dweights`` the products of ``dcontext`` with each value whose weight is not zero."""
+    step, size = simd.lanes(values), dcontext.size
+    for j in range(weights.size):
+        if weights[j] == 0.0:
             continue
         total = simd.splat(values, 0.0)
         for i in range(0, size, step):
             count = min(step, size - i)
-            value = simd.load_part(values, values_at + j * size + i, count, 0.0)
-            total = simd.fma(simd.load_part(g, at + i, count, 0.0), value, total)
-        out[weights_at + j] += simd.reduce_sum(total)
+            value = simd.load_part(values, j * size + i, count, 0.0)
+            total = simd.fma(simd.load_part(dcontext, i, count, 0.0), value, total)
+        dweights[j] += simd.reduce_sum(total)
 
 
-# --- Some sequences through all steps ---------------------------------------------------------------------------------
+# --- Whole sequences --------------------------------------------------------------------------------------------------
 
 
-@serial_kernel
-def _forward(
-    w_query: Any,
-    w_context: Any,
-    w_hh: Any,
-    gx: Any,
-    h0: Any,
-    values: Any,
-    keys: Any,
-    energy: Any,
-    b_hh: Any,
-    no_bias: Any,
-    mask: Any,
-    taken: Any,
-    states: Any,
-    contexts: Any,
-    weights: Any,
-    queries: Any,
-    gates: Any,
-    gh: Any,
-    steps: int,
-    length: int,
-    size: int,
-    value_size: int,
-    key_size: int,
-    first: int,
-    last: int,
-) -> None:
-    scored = AdditiveOperands(queries, keys, energy, length, key_size)
-    old, old_at, old_stride, width, rows = h0, 0, 1, 3 * size, last - first
-    for t in range(steps):
-        odd, row = t % 2 == 1, first * steps + t
-        h_at, h_stride = (old_at + first * old_stride) * size, old_stride * size
-        q_at, q_stride = row * key_size, steps * key_size
-        before = Rows(old, h_at, h_stride)
-        multiply_packed(rows, before, w_query, no_bias, Rows(queries, q_at, q_stride), False, odd)
-        for b in range(first, last):
-            row = b * steps + t
-            values_at, at = b * length * value_size, row * length
-            score_row(scored, mask, weights, row, b)
-            softmax_rows(weights, weights, length, row, row + 1)
-            _mix(weights, at, values, values_at, length, value_size, contexts, row * value_size)
-        row = first * steps + t
-        c_at, c_stride = row * value_size, steps * value_size
-        x_at, x_stride = row * width, steps * width
-        context = Rows(contexts, c_at, c_stride)
-        multiply_packed(rows, context, w_context, no_bias, Rows(gx, x_at, x_stride), True, odd)
-        multiply_packed(rows, before, w_hh, b_hh, Rows(gh, first * width, width), False, odd)
-        gru_rows(gx, gh, old, old_at, old_stride, taken, gates, states, t, steps, size, first, last)
-        old, old_at, old_stride = states, t, steps
-
-
-@serial_kernel
-def _backward(
-    w_query: Any,
-    w_context: Any,
-    w_hh: Any,
-    g_states: Any,
-    h0: Any,
-    values: Any,
-    keys: Any,
-    energy: Any,
-    no_bias: Any,
-    taken: Any,
-    states: Any,
-    weights: Any,
-    queries: Any,
-    gates: Any,
-    dcontexts: Any,
-    dweights: Any,
-    dqueries: Any,
-    dgx: Any,
-    dgh: Any,
-    dh: Any,
-    dkeys: Any,
-    denergy: Any,
-    steps: int,
-    length: int,
-    size: int,
-    value_size: int,
-    key_size: int,
-    first: int,
-    last: int,
-) -> None:
-    """``dcontexts`` and ``dweights`` begin as what arrives there; the latter ends as the gradient of the scores."""
-    scored = AdditiveOperands(queries, keys, energy, length, key_size)
-    gradients = AdditiveGradients(dqueries, dkeys, denergy)
-    width, rows = 3 * size, last - first
-    rest = length % simd.lanes(weights)
-    for step in range(steps):
-        t, odd = steps - 1 - step, step % 2 == 1
-        old, old_at, old_stride = states, t - 1, steps
-        if t == 0:
-            old, old_at, old_stride = h0, 0, 1
-        gru_backward_rows(g_states, old, old_at, old_stride, taken, gates, dgx, dgh, t, steps, dh, size, first, last)
-        row = first * steps + t
-        x_at, x_stride = row * width, steps * width
-        c_at, c_stride = row * value_size, steps * value_size
-        context = Rows(dcontexts, c_at, c_stride)
-        multiply_packed(rows, Rows(dgx, x_at, x_stride), w_context, no_bias, context, True, odd)
-        for b in range(first, last):
-            row = b * steps + t
-            values_at, at = b * length * value_size, row * length
-            _mix_backward(dcontexts, row * value_size, weights, at, values, values_at, length, value_size, dweights)
-            softmax_backward_row(dweights, weights, dweights, at, at + length - rest, rest)
-            score_row_backward(scored, dweights, gradients, row, b)
-        row = first * steps + t
-        before = Rows(dh, first * size, size)
-        query = Rows(dqueries, row * key_size, steps * key_size)
-        multiply_packed(rows, query, w_query, no_bias, before, True, odd)
-        multiply_packed(rows, Rows(dgh, x_at, x_stride), w_hh, no_bias, before, True, odd)
-
-
-@parallel_kernel
-def _forward_parallel(workers: int, batch: int, w_query: Any, w_context: Any, w_hh: Any, arguments: Any) -> None:
-    for worker in numba.prange(workers):
-        _forward(w_query, w_context, w_hh, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
-
-
-@parallel_kernel
-def _backward_parallel(workers: int, batch: int, w_query: Any, w_context: Any, w_hh: Any, arguments: Any) -> None:
-    for worker in numba.prange(workers):
-        _backward(w_query, w_context, w_hh, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
-
-
-# --- All sequences ----------------------------------------------------------------------------------------------------
-
-
-def attention_gru(
-    x: np.ndarray,
-    h0: np.ndarray,
-    values: np.ndarray,
-    keys: np.ndarray,
-    w_query: np.ndarray,
-    energy: np.ndarray,
-    w_ih: np.ndarray,
-    w_hh: np.ndarray,
-    b_ih: np.ndarray | None = None,
-    b_hh: np.ndarray | None = None,
-    mask: np.ndarray | None = None,
-) -> Decoded:
+def attention_gru(operands: DecoderOperands, mask: Array | None = None) -> Decoded:
     """Run the decoder over ``T`` steps of ``B`` sequences. The caller checks the shapes.
 
     Args:
-        x: ``(B, T, E)``, float32 or float64, as everything else but the mask.
-        h0: ``(B, H)``.
-        values: ``(B, S, D)``.
-        keys: ``(B, S, A)``.
-        w_query: ``(A, H)``.
-        energy: v, ``(A,)``.
-        w_ih: ``(3H, E + D)``.
-        w_hh: ``(3H, H)``.
-        b_ih, b_hh: ``(3H,)``, or None for zeros.
+        operands: arrays of any strides.
         mask: ``(B, S)`` booleans, False where a value may not be attended to. Nothing left gives zeros.
     """
-    (batch, steps, width), (_, length, value_size), (key_size, size) = x.shape, values.shape, w_query.shape
-    dtype = x.dtype
-    gx = gemm(x.reshape(batch * steps, width), w_ih[:, :width].T, bias=b_ih)
-    decoded = Decoded(*(np.empty((batch, steps, n), dtype) for n in (size, value_size, length, key_size, 4 * size)))
-    inputs = (gx.reshape(-1), flat(h0), flat(values), flat(keys))
-    packed = (pack(w_query.T), pack(w_ih[:, width:].T), pack(w_hh.T))
-    parameters = (flat(energy), flat(b_hh, dtype), flat(None, dtype))
-    masks = (flat(mask, np.bool_), np.ones(batch * steps, np.bool_))
-    results = (*(array.reshape(-1) for array in decoded), np.empty(batch * 3 * size, dtype))
-    sizes = (steps, length, size, value_size, key_size)
-    work = batch * steps * (w_query.size + w_ih.size + w_hh.size)
-    _forward_parallel(share(batch, work), batch, *packed, (*inputs, *parameters, *masks, *results, *sizes))
+    x, w_ih = operands.x, operands.w_ih
+    (batch, steps, width), (_, length, value_size), (key_size, size) = _shapes(operands)
+    gx = gemm(x.reshape(batch * steps, width), w_ih[:, :width].T, bias=operands.b_ih)
+    decoded = Decoded(*(np.empty((batch, steps, n), x.dtype) for n in (size, value_size, length, key_size, 4 * size)))
+    fields = {
+        "h0": operands.h0,
+        "states": decoded.states,
+        "gates": decoded.gates,
+        "bias": operands.b_hh,
+        "gx": gx,
+        "gh": np.empty((batch, 3 * size), x.dtype),
+        "attend": kernel_address(_make_attend, x.dtype.type),
+        "attention": _attention(operands, decoded, contexts=decoded.contexts, gx=gx, mask=mask),
+    }
+    _launch(operands, fields, backward=False)
     return decoded
 
 
 def attention_gru_backward(
-    g_states: np.ndarray | None,
-    g_contexts: np.ndarray | None,
-    g_weights: np.ndarray | None,
-    decoded: Decoded,
-    x: np.ndarray,
-    h0: np.ndarray,
-    values: np.ndarray,
-    keys: np.ndarray,
-    w_query: np.ndarray,
-    energy: np.ndarray,
-    w_ih: np.ndarray,
-    w_hh: np.ndarray,
+    g: tuple[Array | None, Array | None, Array | None], decoded: Decoded, operands: DecoderOperands
 ) -> DecoderGradients:
-    """The gradients of `attention_gru` from those of its states, contexts and weights, None for zeros.
+    """The gradients of `attention_gru`'s operands from those of its states, contexts and weights, None for zeros.
 
-    ``decoded`` is what it returned, the rest what it was given.
+    ``decoded`` is what it returned, ``operands`` what it was given; the biases are not read.
     """
-    (batch, steps, width), (_, length, value_size), (key_size, size) = x.shape, values.shape, w_query.shape
-    dtype, rows = x.dtype, batch * steps
-    states, contexts, weights, queries, gates = decoded
-    if g_states is None:
-        g_states = np.zeros_like(states)
-    dcontexts = np.zeros_like(contexts) if g_contexts is None else np.array(g_contexts, order="C")
-    dweights = np.zeros_like(weights) if g_weights is None else np.array(g_weights, order="C")
-    dqueries, dgx, dgh = (np.empty((rows, n), dtype) for n in (key_size, 3 * size, 3 * size))
-    dh, dkeys, denergy = (np.zeros(shape, dtype) for shape in (h0.shape, keys.shape, (batch, key_size)))
-    inputs = (flat(g_states), flat(h0), flat(values), flat(keys))
-    packed = (pack(w_query), pack(w_ih[:, width:]), pack(w_hh))
-    parameters = (flat(energy), flat(None, dtype))
-    saved = (np.ones(rows, np.bool_), flat(states), flat(weights), flat(queries), flat(gates))
-    gradients = tuple(array.reshape(-1) for array in (dcontexts, dweights, dqueries, dgx, dgh, dh, dkeys, denergy))
-    sizes = (steps, length, size, value_size, key_size)
-    work = rows * (w_query.size + w_ih.size + w_hh.size)
-    _backward_parallel(share(batch, work), batch, *packed, (*inputs, *parameters, *saved, *gradients, *sizes))
-
-    before = np.empty_like(states)  # the state that each step started from
-    before[:, 0], before[:, 1:] = h0, states[:, :-1]
-    before = before.reshape(rows, size)
+    x, h0, w_ih = operands.x, operands.h0, operands.w_ih
+    (batch, steps, width), (_, _, value_size), (key_size, size) = _shapes(operands)
+    rows = batch * steps
+    decoded = Decoded(*map(np.ascontiguousarray, decoded))
+    g_states, dcontexts, dweights = (
+        np.zeros_like(output) if one is None else np.array(one, order="C")
+        for one, output in zip(g, decoded[:3], strict=True)
+    )
+    dqueries, dgx, dgh = (np.empty((rows, n), x.dtype) for n in (key_size, 3 * size, 3 * size))
+    dh, dkeys, denergy = (np.zeros(shape, x.dtype) for shape in (h0.shape, operands.keys.shape, (batch, key_size)))
+    gradients = {"dweights": dweights, "dqueries": dqueries, "dh": dh, "dkeys": dkeys, "denergy": denergy}
+    fields = {
+        "h0": h0,
+        "states": decoded.states,
+        "gates": decoded.gates,
+        "g": g_states,
+        "dgx": dgx,
+        "dgh": dgh,
+        "dh": dh,
+        "attend": kernel_address(_make_attend_backward, x.dtype.type),
+        "attention": _attention(operands, decoded, contexts=dcontexts, gx=dgx, **gradients),
+    }
+    _launch(operands, fields, backward=True)
+    before = np.concatenate([h0[:, None], decoded.states[:, :-1]], 1).reshape(rows, size)  # each step's first state
     dw_ih = np.empty_like(w_ih, order="C")
     gemm(dgx.T, x.reshape(rows, width), dw_ih[:, :width])
-    gemm(dgx.T, contexts.reshape(rows, value_size), dw_ih[:, width:])
+    gemm(dgx.T, decoded.contexts.reshape(rows, value_size), dw_ih[:, width:])
     return DecoderGradients(
         x=gemm(dgx, w_ih[:, :width]).reshape(x.shape),
         h0=dh,
-        values=gemm(weights.swapaxes(1, 2), dcontexts),
+        values=gemm(decoded.weights.swapaxes(1, 2), dcontexts),
         keys=dkeys,
         w_query=gemm(dqueries.T, before),
         energy=np.add.reduce(denergy, axis=0),
@@ -320,4 +307,44 @@ def attention_gru_backward(
         w_hh=gemm(dgh.T, before),
         b_ih=np.add.reduce(dgx, axis=0),
         b_hh=np.add.reduce(dgh, axis=0),
+    )
+
+
+def _shapes(operands: DecoderOperands) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    return operands.x.shape, operands.values.shape, operands.w_query.shape
+
+
+def _launch(operands: DecoderOperands, fields: dict[str, Any], backward: bool) -> None:
+    layout = Layout(operands.x.shape[1], operands.x.shape[0], operands.x.dtype.type, by_sequence=True)
+    launch_loop(gru.GRU, layout, operands.w_hh, fields, backward, operands.w_query.size + operands.w_ih.size)
+
+
+def _attention(
+    operands: DecoderOperands,
+    decoded: Decoded,
+    contexts: Array,
+    gx: Array,
+    mask: Array | None = None,
+    **backward: Any,
+) -> Struct:
+    """What the attending kernel works on; ``backward`` are the gradients, if it is the kernel backward."""
+    (batch, steps, width), (_, length, value_size), (key_size, size) = _shapes(operands)
+    query, context = (pack(w if backward else w.T) for w in (operands.w_query, operands.w_ih[:, width:]))
+    return Struct(
+        _Attention(
+            *(batch, steps, length, size, value_size, key_size),
+            product=query.product,
+            panel_width=query.panels.shape[-1],
+            query_panels=query.panels,
+            context_panels=context.panels,
+            values=operands.values,
+            keys=operands.keys,
+            energy=operands.energy,
+            weights=decoded.weights,
+            queries=decoded.queries,
+            contexts=contexts,
+            gx=gx,
+            mask=mask,
+            **backward,
+        )
     )

@@ -1,246 +1,202 @@
-"""RNN, GRU and LSTM through all steps, for some sequences of a batch or, in parallel, for all of them.
+"""The loop over the steps of a sequence that all recurrent cells share, forward and backward.
+
+A cell is a function of one step, ``new states = step(gx, gh, *states)`` with ``gh = h W_hh^T + b_hh`` and h the first
+of the states. The loop does the rest: the order of the steps, the product with W_hh, whose weights are packed once, the
+initial states, and the mask. `run` and `run_backward` say it in NumPy.
 
 Sequences do not depend on each other: each thread takes some of them through all steps, without waiting for another.
-Arrays are flat. The row of step t and sequence i of an array over all steps has the number
-``t * step_stride + i * stride``. ``w`` is W_hh, transposed for the forward direction, packed by
-`tinygrad_attn.kernels.gemm.packed`. ``gh`` and ``dh`` have a row for each sequence; ``dh`` begins as
-what arrives at the last state beside ``g``, and ends as the gradient of ``h0``.
+The row of step t and sequence i of an array over all steps has the number ``t * step_stride + i * stride``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import numba
+import numpy as np
 
-from tinygrad_attn.kernels.gemm.packed import Rows, multiply_packed
-from tinygrad_attn.kernels.recurrent.steps import (
-    gru_backward_rows,
-    gru_rows,
-    lstm_backward_rows,
-    lstm_rows,
-    rnn_backward_rows,
-    rnn_rows,
-)
-from tinygrad_attn.kernels.runtime.jit import get_num_threads, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
+from tinygrad_attn.kernels.runtime.calls import call
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, read_struct, row_at
+from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["run_gru", "run_gru_backward", "run_lstm", "run_lstm_backward", "run_rnn", "run_rnn_backward", "share"]
+__all__ = ["Loop", "load_sum", "make_backward", "make_forward", "run", "run_backward"]
 
-_SERIAL_WORK = 80**3  # multiplications up to which waking the threads costs more than they save
+Array = np.ndarray[Any, Any]
 
 
-def share(batch: int, work: int) -> int:
-    """Among how many threads to share ``batch`` sequences that take ``work`` multiplications."""
-    return 1 if work <= _SERIAL_WORK else min(batch, get_num_threads())
+# --- In NumPy ---------------------------------------------------------------------------------------------------------
+
+
+def run(
+    step: Callable[..., Sequence[Array]],
+    gx: Array,
+    w_hh: Array,
+    b_hh: Array,
+    initial: Sequence[Array],
+    mask: Array,
+    reverse: bool = False,
+) -> list[Sequence[Array]]:
+    """The states before the first step and after each, in the order of the steps. Where the mask is False they stay."""
+    history = [initial]
+    for t in range(len(gx))[:: -1 if reverse else 1]:
+        states = history[-1]
+        new = step(gx[t], states[0] @ w_hh.T + b_hh, *states)
+        history.append([np.where(mask[t, :, None], *pair) for pair in zip(new, states, strict=True)])
+    return history
+
+
+def run_backward(
+    step_backward: Callable[..., Sequence[Array]],
+    g: Array,
+    g_last: Sequence[Array],
+    history: list[Sequence[Array]],
+    gx: Array,
+    w_hh: Array,
+    b_hh: Array,
+    mask: Array,
+    reverse: bool = False,
+) -> tuple[Array, Array, Array, list[Array]]:
+    """The gradients of gx, W_hh, b_hh and the initial states, from ``g``, that of h after each step, where its input
+    stands, and ``g_last``, those of all states after the last."""
+    dgx, dw_hh, db_hh, d = np.zeros_like(gx), np.zeros_like(w_hh), np.zeros_like(b_hh), list(g_last)
+    for t, states in zip(range(len(gx))[:: 1 if reverse else -1], history[-2::-1], strict=True):
+        d[0] = d[0] + g[t]
+        taken = mask[t, :, None]
+        of_gx, of_gh, *before = step_backward(gx[t], states[0] @ w_hh.T + b_hh, states, d)
+        dgx[t], of_gh = np.where(taken, of_gx, 0.0), np.where(taken, of_gh, 0.0)
+        d = [np.where(taken, *pair) for pair in zip(before, d, strict=True)]
+        d[0] = d[0] + of_gh @ w_hh
+        dw_hh += of_gh.T @ states[0]
+        db_hh += of_gh.sum(0)
+    return dgx, dw_hh, db_hh, d
+
+
+# --- In kernels -------------------------------------------------------------------------------------------------------
+
+
+class Loop(NamedTuple):
+    """What the loop and the cell's kernels work on. Arrays are given as rows; what a pass does not need is None.
+
+    A cell's kernel, forward or backward, is called for one row as ``(loop, here, row, h, c)``: ``here`` is the number
+    of the row in arrays over all steps, ``row`` in those by sequence, ``h`` and ``c`` the addresses of the states
+    before. Forward it reads gx and gh and writes gates, states and cells. Backward it reads dh and dc, the gradients of
+    the states after, writes dgx and dgh, and leaves in dh and dc those of the states before, but for the part through
+    gh.
+
+    ``attend``, if not 0, is a kernel to call in every step: forward, before the product, as ``(attention, t, h,
+    distance, first, last)``, with the states before at ``h``, ``distance`` bytes apart; backward, after the cell, as
+    ``(attention, t, first, last)``.
+    """
+
+    cell: int
+    size: int  # H
+    parts: int  # gx and gh have rows of parts * H
+    steps: int
+    step_stride: int
+    stride: int
+    product: int  # address of the product with W_hh, transposed for the forward pass
+    panels: Address  # its packed weights
+    width: int  # of a panel
+    h0: Address  # (B, H)
+    states: Address  # (T, B, H)
+    dgh: Address = 0  # (T, B, parts * H)
+    bias: Address = None  # (parts * H,)
+    mask: Address = None  # (T, B) booleans
+    reverse: int = 0
+    c0: Address = None  # (B, H)
+    cells: Address = None  # (T, B, H)
+    gates: Address = None  # (T, B, n * H), what the cell keeps for its backward step
+    gx: Address = None  # (T, B, parts * H)
+    gh: Address = None  # (B, parts * H)
+    g: Address = None  # (T, B, H)
+    dgx: Address = None  # (T, B, parts * H)
+    dh: Address = None  # (B, H)
+    dc: Address = None  # (B, H)
+    attend: int = 0
+    attention: Address = None
+
+
+def make_forward(dtype: Any) -> Any:
+    """The loop forward, a kernel ``(loop, first, last)`` for some of the sequences."""
+    itemsize = np.dtype(dtype).itemsize
+
+    @serial_kernel
+    def forward(loop: int, first: int, last: int) -> None:
+        s = read_struct(Loop, loop)
+        row_bytes, rows = s.size * itemsize, last - first
+        gh = Matrix(s.gh + first * s.parts * row_bytes, s.parts * row_bytes, itemsize)
+        h, c, distance = s.h0, s.c0, row_bytes
+        for step in range(s.steps):
+            t = s.steps - 1 - step if s.reverse else step
+            if s.attend:
+                call(s.attend, s.attention, t, h, distance, first, last)
+            extent, before = Extent(rows, s.parts * s.size, s.size), Matrix(h + first * distance, distance, itemsize)
+            call(s.product, extent, before, s.panels, s.width, s.bias, gh, 0, step % 2)
+            at = t * s.step_stride
+            for row in range(first, last):
+                here, old = at + row * s.stride, row * distance
+                if s.mask == 0 or row_at(np.bool_, s.mask, here, 1)[0]:
+                    call(s.cell, loop, here, row, h + old, c + old)
+                else:
+                    _copy_row(row_at(dtype, h + old, 0, s.size), row_at(dtype, s.states, here, s.size))
+                    if s.cells:
+                        _copy_row(row_at(dtype, c + old, 0, s.size), row_at(dtype, s.cells, here, s.size))
+            h, c, distance = s.states + at * row_bytes, s.cells + at * row_bytes, s.stride * row_bytes
+
+    return forward
+
+
+def make_backward(dtype: Any) -> Any:
+    """The loop backward, a kernel ``(loop, first, last)`` for some of the sequences."""
+    itemsize = np.dtype(dtype).itemsize
+
+    @serial_kernel
+    def backward(loop: int, first: int, last: int) -> None:
+        s = read_struct(Loop, loop)
+        row_bytes, width, rows = s.size * itemsize, s.parts * s.size, last - first
+        dh = Matrix(s.dh + first * row_bytes, row_bytes, itemsize)
+        for step in range(s.steps):
+            t = step if s.reverse else s.steps - 1 - step
+            at = t * s.step_stride
+            before = (at + s.step_stride if s.reverse else at - s.step_stride) * row_bytes
+            h, c, distance = s.states + before, s.cells + before, s.stride * row_bytes
+            if step == s.steps - 1:
+                h, c, distance = s.h0, s.c0, row_bytes
+            for row in range(first, last):
+                here, old = at + row * s.stride, row * distance
+                _add_row(row_at(dtype, s.dh, row, s.size), row_at(dtype, s.g, here, s.size))
+                if s.mask == 0 or row_at(np.bool_, s.mask, here, 1)[0]:
+                    call(s.cell, loop, here, row, h + old, c + old)
+                else:
+                    row_at(dtype, s.dgx, here, width)[:] = 0.0
+                    row_at(dtype, s.dgh, here, width)[:] = 0.0
+            if s.attend:
+                call(s.attend, s.attention, t, first, last)
+            start, distance = s.dgh + (at + first * s.stride) * width * itemsize, s.stride * width * itemsize
+            dgh = Matrix(start, distance, itemsize)
+            call(s.product, Extent(rows, s.size, width), dgh, s.panels, s.width, 0, dh, 1, step % 2)
+
+    return backward
+
+
+@inlined_kernel
+def load_sum(x: Any, y: Any, start: int, count: int) -> Any:
+    """The vector of ``count`` elements of x + y from ``start`` on."""
+    return simd.load_part(x, start, count, 0.0) + simd.load_part(y, start, count, 0.0)
 
 
 @serial_kernel
-def _rnn(
-    w: Any,
-    gx: Any,
-    h0: Any,
-    b_hh: Any,
-    mask: Any,
-    states: Any,
-    gh: Any,
-    steps: int,
-    step_stride: int,
-    stride: int,
-    size: int,
-    reverse: bool,
-    relu: bool,
-    first: int,
-    last: int,
-) -> None:
-    old, old_at, old_stride = h0, 0, 1
-    for step in range(steps):
-        at = (steps - 1 - step if reverse else step) * step_stride
-        begin, rows, odd = (old_at + first * old_stride) * size, last - first, step % 2 == 1
-        multiply_packed(rows, Rows(old, begin, old_stride * size), w, b_hh, Rows(gh, first * size, size), False, odd)
-        rnn_rows(gx, gh, old, old_at, old_stride, mask, states, at, stride, size, relu, first, last)
-        old, old_at, old_stride = states, at, stride
+def _add_row(x: Any, y: Any) -> None:
+    """x += y."""
+    for i in range(0, x.size, simd.lanes(x)):
+        count = min(simd.lanes(x), x.size - i)
+        simd.store_part(x, i, count, load_sum(x, y, i, count))
 
 
 @serial_kernel
-def _rnn_backward(
-    w: Any,
-    g: Any,
-    no_bias: Any,
-    mask: Any,
-    states: Any,
-    dgx: Any,
-    dh: Any,
-    steps: int,
-    step_stride: int,
-    stride: int,
-    size: int,
-    reverse: bool,
-    relu: bool,
-    first: int,
-    last: int,
-) -> None:
-    for step in range(steps):
-        at = (step if reverse else steps - 1 - step) * step_stride
-        rnn_backward_rows(g, mask, states, dgx, at, stride, dh, size, relu, first, last)
-        begin, rows, odd = (at + first * stride) * size, last - first, step % 2 == 1
-        multiply_packed(rows, Rows(dgx, begin, stride * size), w, no_bias, Rows(dh, first * size, size), True, odd)
-
-
-@serial_kernel
-def _gru(
-    w: Any,
-    gx: Any,
-    h0: Any,
-    b_hh: Any,
-    mask: Any,
-    gates: Any,
-    states: Any,
-    gh: Any,
-    steps: int,
-    step_stride: int,
-    stride: int,
-    size: int,
-    reverse: bool,
-    first: int,
-    last: int,
-) -> None:
-    old, old_at, old_stride, width = h0, 0, 1, 3 * size
-    for step in range(steps):
-        at = (steps - 1 - step if reverse else step) * step_stride
-        begin, rows, odd = (old_at + first * old_stride) * size, last - first, step % 2 == 1
-        multiply_packed(rows, Rows(old, begin, old_stride * size), w, b_hh, Rows(gh, first * width, width), False, odd)
-        gru_rows(gx, gh, old, old_at, old_stride, mask, gates, states, at, stride, size, first, last)
-        old, old_at, old_stride = states, at, stride
-
-
-@serial_kernel
-def _gru_backward(
-    w: Any,
-    g: Any,
-    h0: Any,
-    no_bias: Any,
-    mask: Any,
-    gates: Any,
-    states: Any,
-    dgx: Any,
-    dgh: Any,
-    dh: Any,
-    steps: int,
-    step_stride: int,
-    stride: int,
-    size: int,
-    reverse: bool,
-    first: int,
-    last: int,
-) -> None:
-    width = 3 * size
-    for step in range(steps):
-        at = (step if reverse else steps - 1 - step) * step_stride
-        old, old_at, old_stride = states, at + (step_stride if reverse else -step_stride), stride
-        if step == steps - 1:
-            old, old_at, old_stride = h0, 0, 1
-        gru_backward_rows(g, old, old_at, old_stride, mask, gates, dgx, dgh, at, stride, dh, size, first, last)
-        begin, rows, odd = (at + first * stride) * width, last - first, step % 2 == 1
-        multiply_packed(rows, Rows(dgh, begin, stride * width), w, no_bias, Rows(dh, first * size, size), True, odd)
-
-
-@serial_kernel
-def _lstm(
-    w: Any,
-    gx: Any,
-    h0: Any,
-    c0: Any,
-    b_hh: Any,
-    mask: Any,
-    gates: Any,
-    states: Any,
-    cells: Any,
-    gh: Any,
-    steps: int,
-    step_stride: int,
-    stride: int,
-    size: int,
-    reverse: bool,
-    first: int,
-    last: int,
-) -> None:
-    old, old_cell, old_at, old_stride, width = h0, c0, 0, 1, 4 * size
-    for step in range(steps):
-        at = (steps - 1 - step if reverse else step) * step_stride
-        begin, rows, odd = (old_at + first * old_stride) * size, last - first, step % 2 == 1
-        multiply_packed(rows, Rows(old, begin, old_stride * size), w, b_hh, Rows(gh, first * width, width), False, odd)
-        before = (old, old_cell, old_at, old_stride)
-        lstm_rows(gx, gh, *before, mask, gates, states, cells, at, stride, size, first, last)
-        old, old_cell, old_at, old_stride = states, cells, at, stride
-
-
-@serial_kernel
-def _lstm_backward(
-    w: Any,
-    g: Any,
-    c0: Any,
-    no_bias: Any,
-    mask: Any,
-    gates: Any,
-    cells: Any,
-    dgates: Any,
-    dh: Any,
-    dc: Any,
-    steps: int,
-    step_stride: int,
-    stride: int,
-    size: int,
-    reverse: bool,
-    first: int,
-    last: int,
-) -> None:
-    width = 4 * size
-    for step in range(steps):
-        at = (step if reverse else steps - 1 - step) * step_stride
-        old, old_at, old_stride = cells, at + (step_stride if reverse else -step_stride), stride
-        if step == steps - 1:
-            old, old_at, old_stride = c0, 0, 1
-        lstm_backward_rows(
-            g, old, old_at, old_stride, mask, gates, cells, dgates, at, stride, dh, dc, size, first, last
-        )
-        begin, rows, odd = (at + first * stride) * width, last - first, step % 2 == 1
-        multiply_packed(rows, Rows(dgates, begin, stride * width), w, no_bias, Rows(dh, first * size, size), True, odd)
-
-
-# --- All sequences: ``arguments`` are those of the kernel of the same name but for the first and the last two ---------
-
-
-@parallel_kernel
-def run_rnn(workers: int, batch: int, w: Any, arguments: Any) -> None:
-    for worker in numba.prange(workers):
-        _rnn(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
-
-
-@parallel_kernel
-def run_rnn_backward(workers: int, batch: int, w: Any, arguments: Any) -> None:
-    for worker in numba.prange(workers):
-        _rnn_backward(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
-
-
-@parallel_kernel
-def run_gru(workers: int, batch: int, w: Any, arguments: Any) -> None:
-    for worker in numba.prange(workers):
-        _gru(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
-
-
-@parallel_kernel
-def run_gru_backward(workers: int, batch: int, w: Any, arguments: Any) -> None:
-    for worker in numba.prange(workers):
-        _gru_backward(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
-
-
-@parallel_kernel
-def run_lstm(workers: int, batch: int, w: Any, arguments: Any) -> None:
-    for worker in numba.prange(workers):
-        _lstm(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
-
-
-@parallel_kernel
-def run_lstm_backward(workers: int, batch: int, w: Any, arguments: Any) -> None:
-    for worker in numba.prange(workers):
-        _lstm_backward(w, *arguments, batch * worker // workers, batch * (worker + 1) // workers)
+def _copy_row(x: Any, y: Any) -> None:
+    """y = x. A slice assigned to a slice would take a second to compile, for its error message."""
+    for i in range(x.size):
+        y[i] = x[i]

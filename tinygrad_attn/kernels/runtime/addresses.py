@@ -17,20 +17,28 @@ from numba.extending import intrinsic
 
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
 
-__all__ = ["addresses_of", "elements_at"]
+__all__ = ["address", "addresses_of", "elements_at"]
 
 
 @serial_kernel
-def _note_address(table: Any, position: int, array: Any) -> None:
-    table[position] = array.ctypes.data
+def _address(array: Any) -> int:
+    return array.ctypes.data
+
+
+def address(array: np.ndarray) -> int:
+    """Where an array, C-contiguous, begins; valid for as long as it lives. In a kernel: a fifth of NumPy's own time.
+
+    Raises:
+        ValueError: an array that is not C-contiguous.
+    """
+    if not array.flags.c_contiguous:
+        raise ValueError(f"address: the array {array.shape} must be C-contiguous, its strides are {array.strides}")
+    return int(_address(array.reshape(-1)))
 
 
 def addresses_of(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Where each array, C-contiguous, begins, as ``(len(arrays),)`` int64; valid for as long as the arrays live."""
-    table = np.empty(len(arrays), np.int64)
-    for position, array in enumerate(arrays):
-        _note_address(table, position, array.reshape(-1))  # in a kernel, which takes a tenth of the time
-    return table
+    return np.array([address(array) for array in arrays], np.int64)
 
 
 @intrinsic

@@ -110,7 +110,8 @@ def attention_gru(
         TypeError: a mask that is not bool.
     """
     _check_shapes(x, h0, values, keys, w_query, energy, w_ih, w_hh, b_ih, b_hh, mask)
-    return kernels.attention_gru(x, h0, values, keys, w_query, energy, w_ih, w_hh, b_ih, b_hh, mask)
+    operands = kernels.DecoderOperands(x, h0, values, keys, w_query, energy, w_ih, w_hh, b_ih, b_hh)
+    return kernels.attention_gru(operands, mask)
 
 
 _GATES = r"(\delta_t, \delta^h_t)\ \text{from}\ \bar h_t\ \text{as in gru}"
@@ -187,7 +188,8 @@ def _attention_gru_gradients(
     gates: Array,
 ) -> tuple[Array | None, ...]:
     decoded = kernels.Decoded(*z, queries, gates)
-    gradients = kernels.attention_gru_backward(*g, decoded, x, h0, values, keys, w_query, energy, w_ih, w_hh)
+    operands = kernels.DecoderOperands(x, h0, values, keys, w_query, energy, w_ih, w_hh)
+    gradients = kernels.attention_gru_backward(g, decoded, operands)
     return *gradients, None
 
 

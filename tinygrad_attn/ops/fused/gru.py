@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.kernels.recurrent import sequence as kernels
+from tinygrad_attn.kernels.recurrent.gru import GRU
+from tinygrad_attn.kernels.recurrent.sequence import Saved, run_cell, run_cell_backward
 from tinygrad_attn.modes import at_step
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.fused.linear import linear
@@ -77,8 +78,8 @@ def gru_step(gx: Array, h: Array, w_hh: Array, b_hh: Array | None = None, /) -> 
         ValueError: shapes other than these.
     """
     check_shapes("gru_step", 3, (), gx, w_hh, b_hh, h=h)
-    outputs, gates = kernels.gru_sequence(gx[None], w_hh, b_hh, h)
-    return outputs[0], gates
+    states, _, gates = run_cell(GRU, gx[None], w_hh, b_hh, (h,))
+    return states[0], gates
 
 
 gru_step.vjp("gx", rf"(\delta_r, \delta_u, \delta_n), \quad \bar h = \bar z, \quad {_DELTAS}")
@@ -100,7 +101,8 @@ def _gru_step_reference(gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None
 
 @gru_step.kernel
 def _gru_step_gradients(g: Array, z: Array, h: Array, w_hh: Array, gates: Array) -> tuple[Array, ...]:
-    for_gx, for_w_hh, for_b_hh, for_h = kernels.gru_sequence_backward(g[None], z[None], gates, w_hh, h)
+    saved = Saved(z[None], None, gates)
+    for_gx, for_w_hh, for_b_hh, (for_h,) = run_cell_backward(GRU, g[None], saved, w_hh, (h,))
     return for_gx[0], for_h, for_w_hh, for_b_hh
 
 
@@ -159,8 +161,8 @@ def gru(
         TypeError: a mask that is not bool.
     """
     check_shapes("gru", 3, steps_of("gru", 3, gx), gx, w_hh, b_hh, mask, h0=h0)
-    outputs, gates = kernels.gru_sequence(gx, w_hh, b_hh, h0, mask, reverse)
-    return outputs, outputs[0 if reverse else -1].copy(), gates
+    states, _, gates = run_cell(GRU, gx, w_hh, b_hh, (h0,), mask, reverse)
+    return states, states[0 if reverse else -1].copy(), gates
 
 
 _INTO_STATE = r"\bar h_{t-1} = \bar z_{t-1} + u \odot \bar h_t + (\delta_r, \delta_u, r \odot \delta_n)\,W"
@@ -199,8 +201,9 @@ def _gru_gradients(
     for_states, for_last = g
     states, _ = z
     arrived = np.zeros_like(states) if for_states is None else for_states
-    for_gx, for_w_hh, for_b_hh, for_h0 = kernels.gru_sequence_backward(
-        arrived, states, gates, w_hh, h0, mask, reverse, for_last
+    saved = Saved(states, None, gates)
+    for_gx, for_w_hh, for_b_hh, (for_h0,) = run_cell_backward(
+        GRU, arrived, saved, w_hh, (h0,), mask, reverse, (for_last,)
     )
     return for_gx, for_h0, for_w_hh, for_b_hh, None
 

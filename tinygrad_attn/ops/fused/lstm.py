@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.kernels.recurrent import sequence as kernels
+from tinygrad_attn.kernels.recurrent.lstm import LSTM
+from tinygrad_attn.kernels.recurrent.sequence import Saved, run_cell, run_cell_backward
 from tinygrad_attn.modes import at_step
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.fused.gru import check_shapes, steps_of
@@ -73,8 +74,8 @@ def lstm_step(gx: Array, h: Array, c: Array, w_hh: Array, b_hh: Array | None = N
         ValueError: shapes other than these.
     """
     check_shapes("lstm_step", 4, (), gx, w_hh, b_hh, h=h, c=c)
-    outputs, cells, gates = kernels.lstm_sequence(gx[None], w_hh, b_hh, h, c)
-    return outputs[0], cells[0], gates
+    states, cells, gates = run_cell(LSTM, gx[None], w_hh, b_hh, (h, c))
+    return states[0], cells[0], gates
 
 
 lstm_step.vjp("gx", rf"(\delta_i, \delta_f, \delta_g, \delta_o), \quad {_DELTAS}")
@@ -99,8 +100,8 @@ def _lstm_step_gradients(
     for_state, for_cell = g
     states, cells = z[0][None], z[1][None]
     arrived = np.zeros_like(states) if for_state is None else for_state[None]
-    for_gx, for_w_hh, for_b_hh, for_h, for_c = kernels.lstm_sequence_backward(
-        arrived, states, cells, gates, w_hh, h, c, g_cell=for_cell
+    for_gx, for_w_hh, for_b_hh, (for_h, for_c) = run_cell_backward(
+        LSTM, arrived, Saved(states, cells, gates), w_hh, (h, c), g_last=(None, for_cell)
     )
     return for_gx[0], for_h, for_c, for_w_hh, for_b_hh
 
@@ -167,9 +168,9 @@ def lstm(
         TypeError: a mask that is not bool.
     """
     check_shapes("lstm", 4, steps_of("lstm", 4, gx), gx, w_hh, b_hh, mask, h0=h0, c0=c0)
-    outputs, cells, gates = kernels.lstm_sequence(gx, w_hh, b_hh, h0, c0, mask, reverse)
+    states, cells, gates = run_cell(LSTM, gx, w_hh, b_hh, (h0, c0), mask, reverse)
     last = 0 if reverse else -1
-    return outputs, outputs[last].copy(), cells[last].copy(), cells, gates
+    return states, states[last].copy(), cells[last].copy(), cells, gates
 
 
 _DELTA = r"\delta_t = (\delta_i, \delta_f, \delta_g, \delta_o)"
@@ -219,7 +220,8 @@ def _lstm_gradients(
     for_states, *for_last = g
     states, _, _ = z
     arrived = np.zeros_like(states) if for_states is None else for_states
-    for_gx, for_w_hh, for_b_hh, for_h0, for_c0 = kernels.lstm_sequence_backward(
-        arrived, states, cells, gates, w_hh, h0, c0, mask, reverse, *for_last
+    saved = Saved(states, cells, gates)
+    for_gx, for_w_hh, for_b_hh, (for_h0, for_c0) = run_cell_backward(
+        LSTM, arrived, saved, w_hh, (h0, c0), mask, reverse, tuple(for_last)
     )
     return for_gx, for_h0, for_c0, for_w_hh, for_b_hh, None

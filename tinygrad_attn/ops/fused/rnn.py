@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.kernels.recurrent import sequence as kernels
+from tinygrad_attn.kernels.recurrent.rnn import RELU, TANH
+from tinygrad_attn.kernels.recurrent.sequence import Saved, run_cell, run_cell_backward
 from tinygrad_attn.modes import at_step
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.activation import relu
@@ -26,6 +27,7 @@ __all__ = ["NONLINEARITIES", "rnn", "rnn_cell"]
 Array = np.ndarray[Any, Any]
 
 NONLINEARITIES = {"tanh": tanh, "relu": relu}
+_CELLS = {"tanh": TANH, "relu": RELU}
 
 
 def _samples(draw: Draw) -> Sample:
@@ -84,8 +86,8 @@ def rnn(
     """
     check_nonlinearity("rnn", nonlinearity)
     check_shapes("rnn", 1, steps_of("rnn", 1, gx), gx, w_hh, b_hh, mask, h0=h0)
-    outputs = kernels.rnn_sequence(gx, w_hh, b_hh, h0, mask, reverse, nonlinearity == "relu")
-    return outputs, outputs[0 if reverse else -1].copy()
+    states = run_cell(_CELLS[nonlinearity], gx, w_hh, b_hh, (h0,), mask, reverse).states
+    return states, states[0 if reverse else -1].copy()
 
 
 _DELTA = r"\delta_t = \bar h_t \odot \phi', \quad \tanh' = 1 - z_t^2, \quad \operatorname{relu}' = [z_t > 0]"
@@ -132,8 +134,9 @@ def _rnn_gradients(
     for_states, for_last = g
     states, _ = z
     arrived = np.zeros_like(states) if for_states is None else for_states
-    for_gx, for_w_hh, for_b_hh, for_h0 = kernels.rnn_sequence_backward(
-        arrived, states, w_hh, h0, mask, reverse, nonlinearity == "relu", for_last
+    saved = Saved(states, None, None)
+    for_gx, for_w_hh, for_b_hh, (for_h0,) = run_cell_backward(
+        _CELLS[nonlinearity], arrived, saved, w_hh, (h0,), mask, reverse, (for_last,)
     )
     return for_gx, for_h0, for_w_hh, for_b_hh, None
 

@@ -1,0 +1,155 @@
+"""Structs: many arguments of a kernel in one, as integers and floats in memory whose address is passed.
+
+A kernel with twenty array arguments takes seconds to compile, once more for every caller, and nobody can read its
+calls. Here the arguments are the fields of a NamedTuple, annotated ``int`` or ``float``, or ``Address`` where an
+array is given for the address of its first element::
+
+    class Scaling(NamedTuple):
+        x: Address  # (size,)
+        size: int
+        factor: float
+
+    @serial_kernel
+    def scale(scaling: int, first: int, last: int) -> None:
+        s = read_struct(Scaling, scaling)
+        x = row_at(np.float32, s.x, 0, s.size)
+        for i in range(first, last):
+            x[i] *= s.factor
+
+    struct = Struct(Scaling(x, x.size, 2.0))
+    launch(address_of(scale), struct, items=x.size, workers=1)
+
+What a kernel takes is then three integers, whatever it works on, so one launcher serves all of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+
+from tinygrad_attn.kernels.runtime.addresses import address
+from tinygrad_attn.kernels.runtime.calls import call
+from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+
+__all__ = ["Address", "Struct", "launch", "read_struct", "row_at"]
+
+Address = Any  # of a field: an array, a `Struct` or None outside kernels, an integer inside
+
+
+class Struct:
+    """The fields of a NamedTuple in memory, at ``address`` for as long as this object lives, as do its arrays.
+
+    Args:
+        fields: ints, floats, arrays and Structs for their addresses, and None for address 0. An array that is not
+            C-contiguous is copied, which does for reading; one that a kernel writes must be contiguous.
+    """
+
+    __slots__ = ("_fields", "_memory", "address")
+
+    def __init__(self, fields: Any) -> None:
+        # Kept, with the copies that were made, so that their addresses stay valid.
+        self._fields = [np.ascontiguousarray(f) if isinstance(f, np.ndarray) else f for f in fields]
+        self._memory = np.frombuffer(struct.pack(_layout(type(fields)), *map(_number, self._fields)), np.int64)
+        self.address = address(self._memory)
+
+
+def _layout(kind: Any) -> str:
+    return "".join("d" if annotation in (float, "float") else "q" for annotation in kind.__annotations__.values())
+
+
+def _number(field: Any) -> int | float:
+    if isinstance(field, np.ndarray):
+        return address(field)
+    if isinstance(field, Struct):
+        return field.address
+    return 0 if field is None else field
+
+
+# --- In kernels -------------------------------------------------------------------------------------------------------
+
+
+def _read_in_python(kind: Any, address: int) -> Any:
+    layout = _layout(kind)
+    return kind(*struct.unpack(layout, ctypes.string_at(int(address), struct.calcsize(layout))))
+
+
+@intrinsic
+def _read(typingctx: Any, kind: Any, address: Any) -> Any:
+    elements = [types.float64 if code == "d" else types.int64 for code in _layout(kind.instance_class)]
+    fields = types.NamedTuple(elements, kind.instance_class)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        values = []
+        for position, element in enumerate(elements):
+            pointer = context.get_value_type(types.CPointer(element))
+            where = builder.add(arguments[1], ir.Constant(ir.IntType(64), 8 * position))
+            values.append(builder.load(builder.inttoptr(where, pointer)))
+        return context.make_tuple(builder, signature.return_type, values)
+
+    return fields(kind, types.int64), generate
+
+
+def _row_in_python(dtype: Any, address: int, row: int, size: int) -> Any:
+    bytes_ = int(size) * np.dtype(dtype).itemsize
+    memory = (ctypes.c_char * bytes_).from_address(int(address + row * bytes_))
+    return np.frombuffer(memory, dtype) if bytes_ else np.empty(0, dtype)
+
+
+@intrinsic
+def _row(typingctx: Any, dtype: Any, address: Any, row: Any, size: Any) -> Any:
+    kind = types.Array(dtype.dtype, 1, "C")
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        _, start, number, count = arguments
+        itemsize = ir.Constant(ir.IntType(64), context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+        array = context.make_array(kind)(context, builder)
+        where = builder.add(start, builder.mul(number, builder.mul(count, itemsize)))
+        one = types.UniTuple(types.intp, 1)
+        shape, strides = (context.make_tuple(builder, one, [value]) for value in (count, itemsize))
+        populate_array(array, builder.inttoptr(where, array.data.type), shape, strides, itemsize, None)
+        return array._getvalue()
+
+    return kind(dtype, types.int64, types.int64, types.int64), generate
+
+
+# read_struct(kind, address): the NamedTuple ``kind`` that a `Struct` holds at an address.
+# row_at(dtype, address, row, size): a row of the rows of ``size`` elements at an address, as an array of one axis and
+# without copying. No offset is checked.
+if numba.config.DISABLE_JIT:
+    read_struct, row_at = _read_in_python, _row_in_python
+else:
+    read_struct, row_at = _read, _row
+
+
+# --- Launching --------------------------------------------------------------------------------------------------------
+
+
+@serial_kernel
+def _run_alone(kernel: int, arguments: int, items: int) -> None:
+    call(kernel, arguments, 0, items)
+
+
+@parallel_kernel
+def _run_in_parallel(kernel: int, arguments: int, items: int, shares: int) -> None:
+    for i in numba.prange(shares):
+        share = np.int64(i)
+        call(kernel, arguments, items * share // shares, items * (share + 1) // shares)
+
+
+def launch(kernel: int, arguments: Struct, items: int, shares: int) -> None:
+    """Call a kernel ``(arguments, first, last)`` on all of ``items``, divided into ``shares`` of about the same size.
+
+    The shares are spread over the threads; one share runs on the calling thread.
+    """
+    if shares <= 1:
+        _run_alone(kernel, arguments.address, items)
+    else:
+        _run_in_parallel(kernel, arguments.address, items, shares)
