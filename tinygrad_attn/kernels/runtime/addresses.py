@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
 
-__all__ = ["address", "addresses_of", "elements_at"]
+__all__ = ["addresses_of", "array_address", "elements_at"]
 
 
 @serial_kernel
@@ -25,20 +25,22 @@ def _address(array: Any) -> int:
     return array.ctypes.data
 
 
-def address(array: np.ndarray) -> int:
+def array_address(array: np.ndarray) -> int:
     """Where an array, C-contiguous, begins; valid for as long as it lives. In a kernel: a fifth of NumPy's own time.
 
     Raises:
         ValueError: an array that is not C-contiguous.
     """
     if not array.flags.c_contiguous:
-        raise ValueError(f"address: the array {array.shape} must be C-contiguous, its strides are {array.strides}")
+        raise ValueError(
+            f"array_address: the array {array.shape} must be C-contiguous, its strides are {array.strides}"
+        )
     return int(_address(array.reshape(-1)))
 
 
 def addresses_of(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Where each array, C-contiguous, begins, as ``(len(arrays),)`` int64; valid for as long as the arrays live."""
-    return np.array([address(array) for array in arrays], np.int64)
+    return np.array([array_address(array) for array in arrays], np.int64)
 
 
 @intrinsic

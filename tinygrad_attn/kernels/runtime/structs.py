@@ -25,7 +25,9 @@ What a kernel takes is then three integers, whatever it works on, so one launche
 from __future__ import annotations
 
 import ctypes
+import functools
 import struct
+import typing
 from typing import Any
 
 import numba
@@ -35,7 +37,7 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from tinygrad_attn.kernels.runtime.addresses import address
+from tinygrad_attn.kernels.runtime.addresses import array_address
 from tinygrad_attn.kernels.runtime.calls import call
 from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
 
@@ -52,38 +54,42 @@ class Struct:
             C-contiguous is copied, which does for reading; one that a kernel writes must be contiguous.
     """
 
-    __slots__ = ("_fields", "_memory", "address")
+    __slots__ = ("_kept", "_memory", "address")
 
     def __init__(self, fields: Any) -> None:
-        # Kept, with the copies that were made, so that their addresses stay valid.
-        self._fields = [np.ascontiguousarray(f) if isinstance(f, np.ndarray) else f for f in fields]
-        self._memory = np.frombuffer(struct.pack(_layout(type(fields)), *map(_number, self._fields)), np.int64)
-        self.address = address(self._memory)
+        self._kept: list[Any] = []  # whatever must live for its address to stay valid
+        numbers = []
+        for field in fields:
+            number = field
+            if isinstance(field, np.ndarray):
+                contiguous = np.ascontiguousarray(field)
+                self._kept.append(contiguous)
+                number = array_address(contiguous)
+            elif isinstance(field, Struct):
+                self._kept.append(field)
+                number = field.address
+            numbers.append(0 if number is None else number)
+        self._memory = np.frombuffer(_format(fields.__class__).pack(*numbers), np.int64)
+        self.address: int = array_address(self._memory)
 
 
-def _layout(kind: Any) -> str:
-    return "".join("d" if annotation in (float, "float") else "q" for annotation in kind.__annotations__.values())
-
-
-def _number(field: Any) -> int | float:
-    if isinstance(field, np.ndarray):
-        return address(field)
-    if isinstance(field, Struct):
-        return field.address
-    return 0 if field is None else field
+@functools.cache
+def _format(kind: Any) -> struct.Struct:
+    """How the fields of a NamedTuple lie in memory: 8 bytes each."""
+    codes = ("d" if annotation is float else "q" for annotation in typing.get_type_hints(kind).values())
+    return struct.Struct("".join(codes))
 
 
 # --- In kernels -------------------------------------------------------------------------------------------------------
 
 
 def _read_in_python(kind: Any, address: int) -> Any:
-    layout = _layout(kind)
-    return kind(*struct.unpack(layout, ctypes.string_at(int(address), struct.calcsize(layout))))
+    return kind(*_format(kind).unpack(ctypes.string_at(int(address), _format(kind).size)))
 
 
 @intrinsic
 def _read(typingctx: Any, kind: Any, address: Any) -> Any:
-    elements = [types.float64 if code == "d" else types.int64 for code in _layout(kind.instance_class)]
+    elements = [types.float64 if code == "d" else types.int64 for code in _format(kind.instance_class).format]
     fields = types.NamedTuple(elements, kind.instance_class)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
