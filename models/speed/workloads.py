@@ -1,14 +1,14 @@
 """Seven training steps to measure: three small and three translation-sized models, and the Transformer's base size.
 
 The models are the usual tutorial shapes, and have the architecture, parameter names and layouts that the same model
-written in PyTorch has, so that a ``state_dict`` of one loads into the other. For models to train and translate with,
-see `models.bahdanau`, `models.luong` and `models.transformer`.
+written in PyTorch has, so that a ``state_dict`` of one loads into the other. The Transformer is `models.transformer`'s.
+The other two are plainer than `models.bahdanau` (one direction, no readout layer) and `models.luong` (one score, fused
+attention), and their encoders read on over padding.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,10 +21,11 @@ from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from ..console.errors import UserError
+from ..transformer import Transformer
 
 __all__ = [
-    "WORKLOADS", "BahdanauWorkload", "Batch", "LuongWorkload", "TransformerWorkload", "UnknownWorkload", "Workload",
-    "batch_loss", "find_workload", "random_batch",
+    "WORKLOADS", "BahdanauWorkload", "LuongWorkload", "RandomBatch", "TransformerWorkload", "UnknownWorkload",
+    "Workload", "batch_loss", "find_workload", "random_batch",
 ]  # fmt: skip
 
 FIRST_WORD = 4  # the ids below are those of padding, unknown words, and a sentence's start and end
@@ -34,7 +35,7 @@ class UnknownWorkload(UserError):
     """No workload has that name."""
 
 
-class Batch(NamedTuple):
+class RandomBatch(NamedTuple):
     """B sentence pairs: sources of at most S tokens, targets of T."""
 
     source: Tensor
@@ -121,7 +122,7 @@ class LuongWorkload(nn.Module):
 
 
 class TransformerWorkload(nn.Module):
-    """Post-norm Transformer with final norms after both stacks, sines and cosines for positions, and no dropout.
+    """`models.transformer.Transformer` under the names that it has in PyTorch, without dropout.
 
     Args:
         vocabulary: the number of symbols on either side, V.
@@ -136,23 +137,17 @@ class TransformerWorkload(nn.Module):
         self, vocabulary: int, d_model: int, layers: int, heads: int, d_ff: int, dtype: Any = default_dtype
     ) -> None:
         super().__init__()
-        self.d_model = d_model
-        self.se = nn.Embedding(vocabulary, d_model, dtype=dtype)
-        self.te = nn.Embedding(vocabulary, d_model, dtype=dtype)
-        self.pe = nn.SinusoidalPositionalEncoding(d_model)
-        self.tr = nn.Transformer(
-            d_model, heads, layers, layers, d_ff, dropout=0.0, batch_first=True, dtype=dtype
-        )  # fmt: skip
-        self.out = nn.Linear(d_model, vocabulary, dtype=dtype)
+        model = Transformer(vocabulary, vocabulary, d_model, heads, layers, layers, d_ff, dropout=0.0, dtype=dtype)
+        self.se, self.te = model.source_embedding, model.target_embedding
+        self.tr, self.out = model.transformer, model.output
+        for embedding in (self.se, self.te):
+            nn.init.normal_(embedding.weight)  # as PyTorch's embeddings are
+        self._model = (model,)  # in a tuple, since its parts are this module's already
 
     def forward(self, source: Tensor, target_in: Tensor, source_mask: Tensor) -> Tensor:
         """Ids (B, S) and (B, T), and the mask (B, S), to logits (B, T, V)."""
-        padding = ta.logical_not(source_mask)
-        scale, dtype = math.sqrt(self.d_model), self.se.weight.dtype
-        x = self.se(source, self.pe.vectors(source.shape[1], dtype=dtype), scale)
-        y = self.te(target_in, self.pe.vectors(target_in.shape[1], dtype=dtype), scale)
-        y = self.tr(x, y, src_key_padding_mask=padding, memory_key_padding_mask=padding, tgt_is_causal=True)
-        return self.out(y)
+        (model,) = self._model
+        return model(source, source_mask, target_in)
 
 
 @dataclass(frozen=True)
@@ -165,7 +160,7 @@ class Workload:
     source_length: int
     target_length: int
 
-    def batch(self, seed: int = 0) -> Batch:
+    def batch(self, seed: int = 0) -> RandomBatch:
         """Random pairs of this size."""
         return random_batch(self.vocabulary, self.batch_size, self.source_length, self.target_length, seed)
 
@@ -201,17 +196,17 @@ def find_workload(name: str) -> Workload:
 
 def random_batch(
     vocabulary: int, batch_size: int, source_length: int, target_length: int, seed: int = 0
-) -> Batch:  # fmt: skip
+) -> RandomBatch:  # fmt: skip
     """Sentence pairs of random words; the sources' lengths are uniform in [S/2, S], the targets all of length T."""
     rng = np.random.default_rng(seed)
     source = rng.integers(FIRST_WORD, vocabulary, (batch_size, source_length))
     target = rng.integers(FIRST_WORD, vocabulary, (batch_size, target_length + 1))
     lengths = rng.integers(source_length // 2, source_length + 1, batch_size)
     mask = np.arange(source_length) < lengths[:, None]
-    return Batch(Tensor(source), Tensor(target[:, :-1].copy()), Tensor(target[:, 1:].copy()), Tensor(mask))
+    return RandomBatch(Tensor(source), Tensor(target[:, :-1].copy()), Tensor(target[:, 1:].copy()), Tensor(mask))
 
 
-def batch_loss(model: nn.Module, batch: Batch) -> Tensor:
+def batch_loss(model: nn.Module, batch: RandomBatch) -> Tensor:
     """The mean cross entropy of a batch's target tokens."""
     logits = model(batch.source, batch.target_in, batch.source_mask)
     return F.cross_entropy(logits.flatten(0, 1), batch.target_out.flatten())

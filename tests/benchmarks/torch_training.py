@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from tinygrad_attn_models.speed.bench import CLIP_NORM, LEARNING_RATE
-from tinygrad_attn_models.speed.workloads import Batch, TransformerWorkload
+from tinygrad_attn_models.speed.workloads import RandomBatch, TransformerWorkload
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,7 +38,7 @@ class TorchTransformer(nn.Module):
 
 
 def training_step(
-    sizes: tuple[int, int, int, int, int], ours: TransformerWorkload, batch: Batch
+    sizes: tuple[int, int, int, int, int], ours: TransformerWorkload, batch: RandomBatch
 ) -> Callable[[], float]:
     """The step of a model of ``sizes``, (V, D, layers, heads, FF), that begins with our weights; it gives the loss."""
     model = TorchTransformer(*sizes)
