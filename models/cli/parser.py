@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
@@ -93,7 +94,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *values: Any) -> NoReturn:
         from ..version import version
 
-        parser.exit(0, f"tinygrad-attn {version()}\n")
+        print("tinygrad-attn", version())
+        sys.exit(0)
 
 
 def make_parser() -> Parser:

@@ -1,6 +1,6 @@
 """One vector for a sentence of any length, or attention: who copies strings of 6 to 15 letters, and longer ones?
 
-    python -m models.lab.copy_length [--out FOLDER] [--seed N]
+    python -m models lab copy_length [--out FOLDER] [--seed N]
 
 trains the systems of ``models/configs/copy-*.toml``, all with the same strings, prints the share of strings of each
 length that are copied without a mistake, and draws it. The encoder-decoder has to put all letters into one vector,
@@ -10,8 +10,6 @@ system has seen in training, show something else: whether it has learnt to go fr
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,11 +18,11 @@ from ..console.tables import plain_table
 from ..data import Copy
 from ..decoding.greedy import translate
 from ..interface import Translator
-from ..runs.config import ConfigError, find_config, load_config
-from ..runs.folder import Run, RunError
+from ..runs.config import find_config, load_config
+from ..runs.folder import Run
 from .runs import trained
 
-__all__ = ["SYSTEMS", "accuracy", "main", "plot_accuracy"]
+__all__ = ["SYSTEMS", "accuracy", "plot_accuracy", "run"]
 
 SYSTEMS = {
     "no attention": "copy-seq2seq",
@@ -85,15 +83,17 @@ def plot_accuracy(shares: Mapping[str, Mapping[int, float]], longest: int, path:
         figure.savefig(temporary, dpi=150, format="png")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, measure, print and draw; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m models.lab.copy_length", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--out", metavar="FOLDER", type=Path, default=Path("runs/copy_length"), help="for runs and results"
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the strings and of the training")
-    options = parser.parse_args(arguments)
-    folder, seeds = options.out, {"data.seed": options.seed, "training.seed": options.seed}
+def run(folder: Path, seed: int) -> int:
+    """Train, measure, print and draw; see the module's text.
+
+    Args:
+        folder: for the results, and a run folder of each system; what is trained already is not trained again.
+        seed: of the strings and of the training.
+
+    Returns:
+        The exit code.
+    """
+    seeds = {"data.seed": seed, "training.seed": seed}
     progress = make_progress()
     shares: dict[str, dict[int, float]] = {}
     rows = []
@@ -104,21 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parameters = f"{sum(parameter.numel() for parameter in model.parameters()):,}"
             percent = [f"{100.0 * share:.1f}" for share in shares[system].values()]
             rows.append([system, parameters, clock(seconds), *percent])
-    except (ConfigError, RunError) as error:
-        print("error:", error, file=sys.stderr)
-        return 2
     finally:
         progress.stop()
     table = plain_table(["attention", "parameters", "time", *map(str, LENGTHS)], rows)
     (folder / "copy_length.txt").write_text(table + "\n", encoding="utf-8")
     plot_accuracy(shares, run.config.data.lengths()["data.longest"], folder / "copy_length.png")
-    print(
-        f"Strings copied without a mistake, %, by their number of letters; {PER_LENGTH:,} of each, seed {options.seed}:"
-    )
+    print(f"Strings copied without a mistake, %, by their number of letters; {PER_LENGTH:,} of each, seed {seed}:")
     print(table)
     print(f"In {folder}: copy_length.txt, copy_length.png, and a run folder for each system")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

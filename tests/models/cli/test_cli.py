@@ -1,14 +1,18 @@
 """The command line: what it does, and for every mistake one line on stderr, exit code 2 and no traceback."""
 
+import importlib.util
 import io
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import tinygrad_attn_models.cli
 import tinygrad_attn_models.training.trainer
 from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.cli.parser import find_commands
 from tinygrad_attn_models.runs.folder import BEST, LAST
 
 import tinygrad_attn
@@ -340,15 +344,59 @@ def test_an_unknown_op(capsys):
 # -- all commands ----------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_command(capsys):
-    refused(capsys, ["trian"], "trian", "train")
+COMMANDS = find_commands()
+
+
+def test_the_commands_are_the_files_of_the_folder():
+    folder = Path(tinygrad_attn_models.cli.__file__).parent
+    assert set(COMMANDS) == {path.stem for path in folder.glob("*.py")} - {"__init__", "main", "options", "parser"}
+    for command in COMMANDS.values():
+        assert command.__doc__.strip().endswith(".") and isinstance(command.NEEDS, tuple)
+
+
+def test_an_unknown_command_or_option(capsys):
+    refused(capsys, ["trian"], "'trian'", "did you mean train?")
+    refused(capsys, ["gradcheck", "--sample", "3", "--sed", "0"], "--sed", "did you mean --seed?")
+    refused(capsys, ["evaluate", "x", "--split", "tset"], "'test', 'valid'", "did you mean test?")
     refused(capsys, [], "COMMAND")
+
+
+def test_a_command_whose_packages_are_missing_is_not_listed_and_says_how_to_get_them(capsys, monkeypatch):
+    find_spec = importlib.util.find_spec
+    extras = {package for command in COMMANDS.values() for package in command.NEEDS}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in extras else find_spec(name))
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    output = capsys.readouterr().out
+    listed = {name for name in COMMANDS if f"\n    {name}" in output}
+    assert listed == {name for name, command in COMMANDS.items() if not command.NEEDS} >= {"bench", "gradcheck"}
+    assert "pip install 'tinygrad-attn[models]' brings compare, evaluate," in output
+    for arguments in (["translate"], ["train", "--help"], ["lab", "--sed"]):
+        refused(capsys, arguments, f"error: {arguments[0]} needs filelock, ", "pip install 'tinygrad-attn[models]'")
+
+
+def test_commands_need_no_package_but_those_that_they_name():
+    """Commands that name none run where NumPy and numba are alone, as the others get to their first mistake."""
+    extras = {package for command in COMMANDS.values() for package in command.NEEDS} | {"tokenizers"}
+    for arguments, code in ((["gradcheck", "tanh", "--samples", "1"], 0), (["bench", "tiny"], 2)):
+        hidden = f"import sys\nsys.modules.update(dict.fromkeys({sorted(extras)}))\n"
+        run = f"from tinygrad_attn_models.cli.main import main\nsys.exit(main({arguments}))"
+        done = subprocess.run([sys.executable, "-c", hidden + run], capture_output=True, text=True, check=False)
+        assert (done.returncode, "No module" in done.stderr) == (code, False), done.stderr
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"tinygrad-attn {tinygrad_attn.__version__}\n"
 
 
 def test_help_needs_no_engine():
     code = (
         "import sys\nfrom tinygrad_attn_models.cli.main import main\n"
-        "try:\n    main(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        "for arguments in (['train', '--help'], ['--version'], ['train', '--sett']):\n"
+        "    try:\n        main(arguments)\n    except SystemExit:\n        pass\n"
         "assert not {'numpy', 'numba', 'matplotlib', 'rich'} & set(sys.modules), sorted(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,6 +1,7 @@
 """The experiment on copying: tiny systems through all of it, and what it measures."""
 
 import pytest
+from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.data import train_tokenizer
 from tinygrad_attn_models.lab import copy_length
 from tinygrad_attn_models.runs.config import load_config
@@ -23,7 +24,7 @@ def tiny(monkeypatch):
 
 
 def test_table_picture_and_runs(tiny, tmp_path, capsys, monkeypatch):
-    assert copy_length.main(["--out", str(tmp_path)]) == 0
+    assert main(["lab", "copy_length", "--out", str(tmp_path)]) == 0
     output = capsys.readouterr().out
     table = (tmp_path / "copy_length.txt").read_text(encoding="utf-8")
     assert table in output
@@ -34,15 +35,15 @@ def test_table_picture_and_runs(tiny, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "copy-luong-dot" / BEST).exists()
 
     monkeypatch.setattr(Trainer, "train", lambda self: pytest.fail("trained again"))
-    assert copy_length.main(["--out", str(tmp_path)]) == 0
+    assert main(["lab", "copy_length", "--out", str(tmp_path)]) == 0
 
-    assert copy_length.main(["--out", str(tmp_path), "--seed", "7"]) == 2
+    assert main(["lab", "copy_length", "--out", str(tmp_path), "--seed", "7"]) == 2
     assert "holds a run with other settings" in capsys.readouterr().err
-    assert copy_length.main(["--out", str(tmp_path), "--seed", "-1"]) == 2
+    assert main(["lab", "copy_length", "--out", str(tmp_path), "--seed", "-1"]) == 2
     assert "data.seed" in capsys.readouterr().err
 
     monkeypatch.setitem(TINY, "model.hidden_size", 5)
-    assert copy_length.main(["--out", str(tmp_path)]) == 2
+    assert main(["lab", "copy_length", "--out", str(tmp_path)]) == 2
     assert "holds a run with other settings" in capsys.readouterr().err
 
 
@@ -58,3 +59,11 @@ def test_accuracy_counts_whole_strings(tmp_path, monkeypatch):
     shares = copy_length.accuracy(run, None, [2, 40], 300)
     assert shares[2] == pytest.approx((25 / 26) ** 2, abs=0.05)
     assert shares[40] == pytest.approx((25 / 26) ** 40, abs=0.1)
+
+
+def test_the_experiments_are_listed_and_a_wrong_name_is_answered(capsys):
+    assert main(["lab"]) == 0
+    assert capsys.readouterr().out.startswith("copy_length  One vector for a sentence of any length, or attention")
+    assert main(["lab", "copy_lenght"]) == 2
+    assert capsys.readouterr().err == "error: there is no experiment 'copy_lenght'; did you mean copy_length?\n"
+    assert main(["lab", "runs"]) == 2
