@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .options import add_split
 
-NEEDS = ("filelock", "matplotlib", "rich", "safetensors")
+NEEDS = ("matplotlib", "rich")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

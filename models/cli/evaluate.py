@@ -7,7 +7,7 @@ import json
 
 from .options import add_decoding, add_run, add_split
 
-NEEDS = ("filelock", "matplotlib", "rich", "sacrebleu", "safetensors")
+NEEDS = ("matplotlib", "rich", "sacrebleu", "safetensors")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..console.errors import CommandError
 
-NEEDS = ("filelock", "matplotlib", "rich", "safetensors")
+NEEDS = ("filelock", "matplotlib", "rich", "safetensors", "tomli_w")
 
 _LAB = Path(__file__).parents[1] / "lab"
 

@@ -25,6 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare_streams()
     parsed = make_parser().parse_args(arguments)
     try:
+        if parsed.imports:
+            from ..registry import import_file
+
+            for path in parsed.imports:
+                import_file(path)
         return parsed.command(parsed)
     except UserError as error:
         return _fail(str(error))

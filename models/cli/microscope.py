@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..microscope.record.schema import Rerun
     from ..trained import TrainedModel
 
-NEEDS = ("filelock", "latex2mathml", "rich", "safetensors")
+NEEDS = ("latex2mathml", "rich", "safetensors")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

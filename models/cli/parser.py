@@ -20,6 +20,8 @@ __all__ = ["INSTALL", "Command", "find_commands", "make_parser"]
 INSTALL = "pip install 'tinygrad-attn[models]'"
 """What brings the packages that commands need beside those of the engine."""
 
+_IMPORT = "a Python file to run first, for the ops, scores, models and tasks that it registers"
+
 
 class Command(Protocol):
     """What the file of a command defines; the first sentence of its docstring is the command's help."""
@@ -117,6 +119,7 @@ def make_parser() -> Parser:
         own = subparsers.add_parser(name, **options)
         own.set_defaults(command=command.run, parser=own)
         command.add_arguments(own)
+        own.add_argument("--import", metavar="FILE", dest="imports", action="append", default=[], help=_IMPORT)
     return parser
 
 

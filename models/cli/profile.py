@@ -9,7 +9,7 @@ import sys
 
 from .options import add_data, add_threads, overrides, positive, use_threads
 
-NEEDS = ("filelock", "safetensors")
+NEEDS = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

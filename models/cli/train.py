@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..console.progress import Progress
     from ..training.trainer import Trainer
 
-NEEDS = ("filelock", "matplotlib", "rich", "safetensors")
+NEEDS = ("filelock", "matplotlib", "rich", "safetensors", "tomli_w")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     from ..training.trainer import Trainer
 
     path = find_config(arguments.config) if arguments.config else None
-    config = (load_quick_config if arguments.quick else load_config)(path, overrides(arguments))
+    config = (load_quick_config if arguments.quick else load_config)(path, overrides(arguments), arguments.imports)
     text = load_text(config.data)
     run = Run(arguments.out or _new_folder(text.name, config.model.name), config, *train_tokenizers(text, config.data))
     progress.print(text.summary())

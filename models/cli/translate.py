@@ -16,7 +16,7 @@ from .options import add_decoding, add_run, positive
 if TYPE_CHECKING:
     from ..trained import TrainedModel
 
-NEEDS = ("filelock", "rich", "safetensors")
+NEEDS = ("rich", "safetensors")
 
 # Batches whose sentences are sorted by length together.
 _POOL = 16

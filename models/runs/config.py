@@ -26,14 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import tomli_w
-
 from ..data import TASKS, Task
 from ..interface import ModelSettings
 from ..registry import MODELS, import_file
 from ..setting import ConfigError, Section, Value, setting
 
 __all__ = [
+    "CHOSEN_BY",
     "CONFIGS",
     "SECTIONS",
     "Config",
@@ -50,7 +49,9 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 SECTIONS = ("data", "model", "training", "decoding")
 
-_CHOSEN_BY = {"data": "kind", "model": "name"}  # the setting that says which class of settings the section has
+CHOSEN_BY = {"data": "kind", "model": "name"}
+"""By section, the setting that says which class of settings the section has."""
+
 _DEFAULT = {"data": "dates", "model": "bahdanau"}
 
 
@@ -165,6 +166,8 @@ class Config:
 
     def to_toml(self) -> str:
         """The same as a TOML file that `load_config` reads back to an equal config."""
+        import tomli_w
+
         return tomli_w.dumps(self.to_dict())
 
 
@@ -239,11 +242,11 @@ def _override(values: dict[str, Any], overrides: Iterable[str] | Mapping[str, Va
     typed = not isinstance(overrides, Mapping)
     pairs = list(overrides.items() if isinstance(overrides, Mapping) else map(_split_override, overrides))
     named = [(*_split_name(name), value) for name, value in pairs]
-    for section, key, value in sorted(named, key=lambda found: _CHOSEN_BY.get(found[0]) != found[1]):
+    for section, key, value in sorted(named, key=lambda found: CHOSEN_BY.get(found[0]) != found[1]):
         settings = values.setdefault(section, {})
         if not isinstance(settings, dict):
             continue  # `Config.from_dict` says what is wrong with it
-        if _CHOSEN_BY.get(section) == key:
+        if CHOSEN_BY.get(section) == key:
             settings[key] = _parse(value, str) if typed else value
             continue
         chosen = _class_for(section, settings)
@@ -296,7 +299,7 @@ def _read_section(name: str, values: object) -> Section:
 
 def _class_for(section: str, values: Mapping[str, Any]) -> type[Section]:
     """The class of a section's settings, by the setting that chooses it."""
-    classes, key = section_classes(section), _CHOSEN_BY.get(section)
+    classes, key = section_classes(section), CHOSEN_BY.get(section)
     if key is None:
         return classes[""]
     choice = values.get(key, _DEFAULT[section])
@@ -311,7 +314,7 @@ def _owners(section: str, key: str) -> dict[str, type[Section]]:
 
 
 def _foreign(section: str, key: str, values: Mapping[str, Any]) -> str:
-    by = _CHOSEN_BY[section]
+    by = CHOSEN_BY[section]
     owners = ", ".join(_owners(section, key))
     return f"{section}.{key} is a setting of {owners}; {section}.{by} is {values.get(by, _DEFAULT[section])!r}"
 

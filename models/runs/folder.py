@@ -35,7 +35,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 
 from tinygrad_attn.serialize import atomic_path, load_file, save_file
@@ -111,6 +110,8 @@ class Run:
         Raises:
             RunError: another one does.
         """
+        import filelock
+
         lock = filelock.FileLock(self.directory / _LOCK, blocking=False)
         try:
             lock.acquire()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..console.program import command_line
 from ..console.progress import clock
 from ..data import Tokenizer
 from ..data.corpus import Pair
@@ -74,20 +74,19 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
 
 def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequence[Pair]) -> str:
     """How good the model became, and what to try next."""
-    example = shlex.quote(examples[0][0])
     pictures = ", ".join(sorted(path.name for path in run.directory.glob("*.png")))
-    if figures.exact_match > _GOOD:
-        change = run.config.model.smaller() or "training.seed=1"
-    else:
-        change = f"training.epochs={2 * run.config.training.epochs}"
+    longer = f"training.epochs={2 * run.config.training.epochs}"
+    change = (run.config.model.smaller() or longer) if figures.exact_match > _GOOD else longer
+    example = examples[0][0]
+    separator = ["--"] if example.startswith("-") else []
     return "\n".join(
         [
             f"Exact match: {100 * figures.exact_match:.2f} % of {figures.pairs:,} unseen test pairs "
             f"(token accuracy {100 * figures.teacher_forced.accuracy:.2f} %), after {clock(seconds)} of training.",
             f"In {run.directory}: {pictures}, log.csv, best.safetensors",
             "Try next:",
-            f"    python -m models translate {run.directory} {example}",
-            "    python -m models gradcheck softmax tanh matmul",
-            f"    python -m models train --config {run.directory / 'config.toml'} --set {change}",
+            f"    {command_line('translate', run.directory, *separator, example)}",
+            f"    {command_line('gradcheck', 'softmax', 'tanh', 'matmul')}",
+            f"    {command_line('train', '--config', run.directory / 'config.toml', '--set', change)}",
         ]
     )

@@ -13,6 +13,8 @@ import tinygrad_attn_models.cli
 import tinygrad_attn_models.training.trainer
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.cli.parser import find_commands
+from tinygrad_attn_models.data import TASKS
+from tinygrad_attn_models.runs.config import CHOSEN_BY, SECTIONS, section_classes
 from tinygrad_attn_models.runs.folder import BEST, LAST
 
 import tinygrad_attn
@@ -369,20 +371,24 @@ def test_a_command_whose_packages_are_missing_is_not_listed_and_says_how_to_get_
         main(["--help"])
     output = capsys.readouterr().out
     listed = {name for name in COMMANDS if f"\n    {name}" in output}
-    assert listed == {name for name, command in COMMANDS.items() if not command.NEEDS} >= {"bench", "gradcheck"}
+    assert listed == {name for name, command in COMMANDS.items() if not command.NEEDS}
+    assert listed == {"bench", "gradcheck", "profile", "settings"}
     assert "pip install 'tinygrad-attn[models]' brings compare, evaluate," in output
     for arguments in (["translate"], ["train", "--help"], ["lab", "--sed"]):
-        refused(capsys, arguments, f"error: {arguments[0]} needs filelock, ", "pip install 'tinygrad-attn[models]'")
+        refused(capsys, arguments, f"error: {arguments[0]} needs ", "pip install 'tinygrad-attn[models]'")
 
 
-def test_commands_need_no_package_but_those_that_they_name():
-    """Commands that name none run where NumPy and numba are alone, as the others get to their first mistake."""
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["gradcheck", "tanh", "--samples", "1"], 0), (["settings"], 0), (["bench", "tiny"], 2), (["profile", "tiny"], 2)],
+)
+def test_commands_need_no_package_but_those_that_they_name(arguments, code):
+    """Those that name none run where NumPy and numba are alone."""
     extras = {package for command in COMMANDS.values() for package in command.NEEDS} | {"tokenizers"}
-    for arguments, code in ((["gradcheck", "tanh", "--samples", "1"], 0), (["bench", "tiny"], 2)):
-        hidden = f"import sys\nsys.modules.update(dict.fromkeys({sorted(extras)}))\n"
-        run = f"from tinygrad_attn_models.cli.main import main\nsys.exit(main({arguments}))"
-        done = subprocess.run([sys.executable, "-c", hidden + run], capture_output=True, text=True, check=False)
-        assert (done.returncode, "No module" in done.stderr) == (code, False), done.stderr
+    hidden = f"import sys\nsys.modules.update(dict.fromkeys({sorted(extras)}))\n"
+    run = f"from tinygrad_attn_models.cli.main import main\nsys.exit(main({arguments}))"
+    done = subprocess.run([sys.executable, "-c", hidden + run], capture_output=True, text=True, check=False)
+    assert (done.returncode, "No module" in done.stderr) == (code, False), done.stderr
 
 
 def test_the_version(capsys):
@@ -390,6 +396,59 @@ def test_the_version(capsys):
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out == f"tinygrad-attn {tinygrad_attn.__version__}\n"
+
+
+# -- settings --------------------------------------------------------------------------------------------------------
+
+
+def lines_of(output, section):
+    """The names of the settings printed below a heading."""
+    (block,) = [block for block in output.split("\n\n") if block.startswith(f"[{section}] ")]
+    return [line.split()[0] for line in block.splitlines()[1:]]
+
+
+def test_every_setting_is_printed_once_for_each_model_and_task(capsys):
+    assert main(["settings"]) == 0
+    output = capsys.readouterr().out
+    for section in SECTIONS:
+        for name, settings in section_classes(section).items():
+            printed = lines_of(output, section)
+            if name:
+                choice = f"{section}.{CHOSEN_BY[section]}"
+                printed += [choice, *lines_of(output, f"{choice}={name}")]
+            assert sorted(printed) == sorted(setting.name for setting in settings.describe()), name
+    assert (
+        "  training.beta1               float  0.9        Adam's decay of the mean of gradients; at least 0," in output
+    )
+
+
+def test_the_settings_of_one_section_model_or_task(capsys):
+    assert main(["settings", "transformer"]) == 0
+    output = capsys.readouterr().out
+    assert "model.dropout" in output and "model.heads" in output
+    assert "model.score" not in output and "training." not in output
+    assert main(["settings", "decoding"]) == 0
+    assert capsys.readouterr().out.startswith("[decoding]  How a trained model translates.\n  decoding.batch_size ")
+    refused(capsys, ["settings", "lung"], "'lung'", "did you mean luong?")
+    refused(capsys, ["settings", "zzz"], "there are data, copy, dates")
+
+
+def test_a_file_is_imported_before_any_command(capsys, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom tinygrad_attn_models.data.sequences import *\n"
+        "from tinygrad_attn_models.data.task import register_task\nfrom tinygrad_attn_models.setting import *\n"
+        '@register_task\n@dataclass(frozen=True)\nclass Shout(SequenceTask):\n    "Shouting."\n'
+        "    kind: str = constant('shout')\n    loudness: int = setting(3, 'how loud', minimum=1)\n",
+        encoding="utf-8",
+    )
+    try:
+        assert main(["settings", "shout", "--import", str(file)]) == 0
+        assert "data.loudness      int  3      how loud; at least 1" in capsys.readouterr().out
+    finally:
+        TASKS._found.pop("shout", None)
+    file.write_text("\n1 / 0\n", encoding="utf-8")
+    refused(capsys, ["settings", "--import", file], file, "line 2", "ZeroDivisionError: division by zero")
 
 
 def test_help_needs_no_engine():
