@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,3 +120,15 @@ def test_the_version_is_one():
     assert tinygrad_attn_models.__version__ == tinygrad_attn.__version__
     with pytest.raises(AttributeError, match="has no attribute 'lod'"):
         tinygrad_attn_models.lod  # noqa: B018
+
+
+def test_the_example_of_the_readme(trained, tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "load(" in code]
+    (folder,) = re.findall(r"load\(\"(.*?)\"\)", code)
+    (tmp_path / folder).parent.mkdir(parents=True)
+    (tmp_path / folder).symlink_to(trained, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    assert len(eval(capsys.readouterr().out)) == 2
+    assert "<html" in (tmp_path / "page.html").read_text(encoding="utf-8")
