@@ -31,9 +31,8 @@ from .recurrence import Hidden, RecurrentSettings, recurrent_layers, run_layers
 from .registry import register_model
 from .setting import constant, setting
 
-__all__ = ["ATTENTIONS", "SCORES", "Luong", "LuongSettings", "Memory", "PredictedPosition", "State"]
+__all__ = ["ATTENTIONS", "Luong", "LuongSettings", "Memory", "PredictedPosition", "State"]
 
-SCORES = ("dot", "scaled_dot", "general", "concat", "location")
 ATTENTIONS = ("global", "local-m", "local-p")
 
 
@@ -42,7 +41,7 @@ class LuongSettings(RecurrentSettings):
     """Attention from the decoder's state."""
 
     name: str = constant("luong")
-    score: str = setting("general", "how a decoder state is compared with the source", choices=SCORES)
+    score: str = setting("general", "how a decoder state is compared with the source", choices=nn.SCORES)
     attention: str = setting(
         "global",
         "all of the source, or a window at the same place (local-m) or a predicted one (local-p)",
@@ -53,8 +52,8 @@ class LuongSettings(RecurrentSettings):
     max_length: int = setting(256, "the most symbols of a source for the score 'location'", minimum=1)
 
     def longest_source(self) -> int | None:
-        """The score "location" has a weight for each of so many places."""
-        return self.max_length if self.score == "location" else None
+        """The score "location" has a weight for each of so many positions."""
+        return self.max_length if nn.SCORES[self.score].limits_length else None
 
     def limited_by(self) -> str:
         """See `ModelSettings.limited_by`."""
@@ -113,7 +112,7 @@ class Luong(Translator):
         hidden_size: H, of each layer of the encoder and of the decoder, and of s̃.
         layers: of the encoder, and of the decoder.
         cell: "rnn", "gru" or "lstm".
-        score: "dot", "scaled_dot", "general", "concat" or "location".
+        score: the name of an attention score, one of `nn.SCORES`: "dot", "general", "concat", …
         attention: "global", "local-m" or "local-p".
         window: D.
         input_feeding: let each step of the decoder read the s̃ of the step before, beside its token.
@@ -144,6 +143,8 @@ class Luong(Translator):
         super().__init__()
         if attention not in ATTENTIONS:
             raise ValueError(f"Luong: attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}")
+        if score not in nn.SCORES:
+            raise ValueError(f"Luong: {nn.SCORES.unknown(score)}")
         if window < 1:
             raise ValueError(f"Luong: window must be at least 1, got {window}")
         self.attention = attention
@@ -154,7 +155,7 @@ class Luong(Translator):
         self.encoder = recurrent_layers(cell, embedding_size, hidden_size, layers, dropout, dtype)
         decoder_input = embedding_size + (hidden_size if input_feeding else 0)
         self.decoder = recurrent_layers(cell, decoder_input, hidden_size, layers, dropout, dtype)
-        self.score = _make_score(score, hidden_size, max_length, dtype)
+        self.score = nn.SCORES[score].make(hidden_size, hidden_size, hidden_size, max_length, dtype)
         if attention == "local-p":
             self.position = PredictedPosition(hidden_size, dtype)
         self.combine = nn.Linear(2 * hidden_size, hidden_size, dtype=dtype)  # W_c, b_c
@@ -234,20 +235,6 @@ class Luong(Translator):
         distance = Tensor(places.astype(states.dtype)) - predicted  # (B, T, S)
         gaussian = ta.exp(distance * distance * (-2.0 / self.window**2))  # exp(-(j - p)² / 2σ²) with σ = D / 2
         return Tensor(symbols & (np.abs(distance.array) <= self.window)), gaussian
-
-
-def _make_score(name: str, size: int, max_length: int, dtype: Any) -> nn.Score:
-    if name == "dot":
-        return nn.DotScore()
-    if name == "scaled_dot":
-        return nn.ScaledDotScore()
-    if name == "general":
-        return nn.GeneralScore(size, size, dtype=dtype)
-    if name == "concat":
-        return nn.ConcatScore(size, size, size, dtype=dtype)
-    if name == "location":
-        return nn.LocationScore(size, max_length, dtype=dtype)
-    raise ValueError(f"Luong: score must be one of {', '.join(SCORES)}, got {name!r}")
 
 
 def _by_place(weights: Tensor) -> Weights:

@@ -3,12 +3,13 @@
 import numpy as np
 import plain_models
 from tinygrad_attn_models.bahdanau import Bahdanau
-from tinygrad_attn_models.luong import ATTENTIONS, SCORES, Luong
+from tinygrad_attn_models.luong import ATTENTIONS, Luong
 from tinygrad_attn_models.microscope.record.arrays import decoded
 from tinygrad_attn_models.seq2seq import Seq2Seq
 from tinygrad_attn_models.transformer import Transformer
 
 import tinygrad_attn as ta
+from tinygrad_attn.nn import SCORES
 
 SOURCE, TARGET = [4, 6, 5, 7, 6], [5, 4, 6]
 LUONGS = [f"luong {score} {attention}" for score in SCORES for attention in ATTENTIONS]

@@ -174,7 +174,7 @@ def luong(score, attention="global", window=10, input_feeding=False):
         attentional, found = np.zeros(size), []
         for step, token in enumerate(w["target_embedding.weight"][target_in]):
             state = lstm(np.concatenate([token, attentional]) if input_feeding else token, state, w, "decoder")
-            query = w["score.query.weight"] @ state[0] if score == "concat" else state[0]
+            query = w["score.query.weight"] @ state[0] if score in ("additive", "concat") else state[0]
             mask, gaussian = _luong_window(attention, window, state[0], step, length, w)
             context = attend(probe, compare, query[None, None], keys, values, step, mask, gaussian)[0, 0]
             joined = probe("attention", "joined", np.concatenate([context, state[0]])[None, None], step)[0, 0]
@@ -190,8 +190,9 @@ def _luong_score(name, w, states):
     """The keys (1, S, …), None for the location score, and the score of queries (1, 1, …) and keys."""
     if name == "general":
         return states @ w["score.key.weight"].T, lambda q, k: q @ k.swapaxes(1, 2)
-    if name == "concat":
-        return states @ w["score.key.weight"].T, additive(w["score.energy.weight"])
+    if name in ("additive", "concat"):
+        keys = states @ w["score.key.weight"].T + w.get("score.key.bias", 0.0)
+        return keys, additive(w["score.energy.weight"])
     if name == "location":
         return None, lambda q, k: q @ w["score.query.weight"][: states.shape[1]].T
     scale = 1.0 / math.sqrt(states.shape[2]) if name == "scaled_dot" else 1.0

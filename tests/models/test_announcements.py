@@ -25,7 +25,8 @@ def announced(name):
 def test_luong(name):
     _, score, attention, *feeding = name.split()
     marks = announced(name)
-    call = {"concat": ["query", "key", "parameter"], "location": ["query", "parameter"]}.get(score, ["query", "key"])
+    call = {"location": ["query", "parameter"]}.get(score, ["query", "key"])
+    call += ["parameter"] if score in ("additive", "concat") else []
     mixing = ["gaussian", "mixed"] if attention == "local-p" else []
     call = [*call, "scores", "mask", "weights", *mixing, "value", "context", "joined", "attentional"]
     steps = len(TARGET) if feeding else 1

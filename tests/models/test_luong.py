@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 import translators as t
-from tinygrad_attn_models import luong
 from tinygrad_attn_models.luong import Luong, LuongSettings
 from tinygrad_attn_models.runs.config import ConfigError, load_config
 
 import tinygrad_attn as ta
-from tinygrad_attn import Tensor
+from tinygrad_attn import Tensor, nn
 
 OPTIONS = [
-    *({"score": score} for score in luong.SCORES),
+    *({"score": score} for score in nn.SCORES),
     {"score": "dot", "input_feeding": True},
     {"input_feeding": True, "cell": "gru", "layers": 2},
     {"cell": "rnn"},
@@ -149,7 +148,7 @@ def test_input_feeding_starts_with_zeros_and_matters():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"score": "cosine"}, "score must be one of dot, .*, got 'cosine'"),
+        ({"score": "cosine"}, "there is no attention score 'cosine'; there are .*dot"),
         ({"attention": "near"}, "attention must be one of global, local-m, local-p, got 'near'"),
         ({"attention": "local-m", "window": 0}, "window must be at least 1, got 0"),
         ({"cell": "mlp"}, "cell must be one of"),

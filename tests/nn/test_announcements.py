@@ -63,7 +63,7 @@ def test_attention_by_every_score(name):
     if name in ("concat", "additive"):
         assert (by_name["parameter"].details["symbol"], by_name["parameter"].tensor.shape) == ("v", (5,))
     if name == "location":
-        assert (by_name["parameter"].details["symbol"], by_name["parameter"].tensor.shape) == ("W", (8, D))
+        assert (by_name["parameter"].details["symbol"], by_name["parameter"].tensor.shape) == ("W", (S, D))
 
 
 @pytest.mark.parametrize("need_weights", [False, True])

@@ -13,6 +13,7 @@ from tinygrad_attn.nn.norm import LayerNorm
 from tinygrad_attn.nn.positional import LearnedPositionalEncoding, SinusoidalPositionalEncoding
 from tinygrad_attn.nn.recurrent import GRU, LSTM, RNN
 from tinygrad_attn.nn.scores import (
+    SCORES,
     AdditiveScore,
     ConcatScore,
     DotScore,
@@ -33,7 +34,7 @@ from tinygrad_attn.nn.transformer import (
 from tinygrad_attn.nn.transformer_layers import TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "AdditiveScore", "ConcatScore", "DecoderState", "DotScore", "Dropout", "Embedding",
+    "GRU", "LSTM", "RNN", "SCORES", "AdditiveScore", "ConcatScore", "DecoderState", "DotScore", "Dropout", "Embedding",
     "GRUCell", "GeneralScore", "KeysValues", "LSTMCell", "LayerNorm", "LearnedPositionalEncoding", "Linear",
     "LocationScore", "Module", "ModuleList", "MultiheadAttention", "Parameter", "RNNCell", "ScaledDotScore", "Score",
     "Sequential", "SinusoidalPositionalEncoding", "Transformer", "TransformerDecoder", "TransformerDecoderLayer",

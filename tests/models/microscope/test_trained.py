@@ -7,12 +7,13 @@ from bits import compiled_only
 from looked_at import matrix, plain
 from tinygrad_attn_models.console.progress import PlainProgress
 from tinygrad_attn_models.data import load_text, train_tokenizers
-from tinygrad_attn_models.luong import SCORES
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.record.schema import SCHEMA
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import Run
 from tinygrad_attn_models.training.trainer import Trainer
+
+from tinygrad_attn.nn import SCORES
 
 SETTINGS = {
     "data.train_size": 600,

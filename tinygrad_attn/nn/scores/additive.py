@@ -1,0 +1,96 @@
+"""v · tanh(W_q q + W_k k + b), a layer of tanh units: the score with which attention began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinygrad_attn.modes import mark
+from tinygrad_attn.nn.linear import Linear
+from tinygrad_attn.nn.scores.base import SCORES, Score
+from tinygrad_attn.ops.fused.additive import additive_score
+from tinygrad_attn.ops.shape import squeeze
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = ["AdditiveScore"]
+
+Array = np.ndarray[Any, Any]
+
+_SLOPE = ("-", 1.0, ("square", ("tanh", ("+", ("Q", "t", "a"), ("K", "j", "a")))))
+
+
+@SCORES.register("additive")
+class AdditiveScore(Score):
+    """v · tanh(W_q q + W_k k + b) (Bahdanau et al. 2015; b is not in the paper). W_k k + b is what `project` computes.
+
+    Attributes:
+        query: W_q, a `Linear` of weight (size, query_size).
+        key: W_k and b, a `Linear` of weight (size, key_size).
+        energy: v, a `Linear` of weight (1, size).
+    """
+
+    formula = r"e_{tj} = \textstyle\sum_a v_a \tanh(Q_{ta} + K_{ja}), \; Q_t = W_a s_{t-1}, \; K_j = U_a h_j + b"
+    gradient_formulas: ClassVar = {
+        "Q": r"\bar Q_{ta} = \textstyle\sum_j \bar e_{tj} v_a \left(1 - \tanh^2(Q_{ta} + K_{ja})\right)",
+        "K": r"\bar K_{ja} = \textstyle\sum_t \bar e_{tj} v_a \left(1 - \tanh^2(Q_{ta} + K_{ja})\right)",
+    }
+    snippets: ClassVar = {
+        ("scores", "value"): (
+            "print(v @ np.tanh(q + k))",
+            {"q": "Q value query_row", "k": "K value key_row", "v": "v weight all"},
+        ),
+        ("Q", "gradient"): (
+            "print(np.sum(de * v * (1 - np.tanh(q + k) ** 2)))",
+            {"de": "scores gradient row", "q": "Q value element", "k": "K value channel", "v": "v weight element"},
+        ),
+        ("K", "gradient"): (
+            "print(np.sum(de * v * (1 - np.tanh(q + k) ** 2)))",
+            {"de": "scores gradient column", "q": "Q value channel", "k": "K value element", "v": "v weight element"},
+        ),
+    }
+    recipes: ClassVar = {
+        "scores": ("sum", "a", ("*", ("v", "a"), ("tanh", ("+", ("Q", "t", "a"), ("K", "j", "a"))))),
+        "Q": ("sum", "j", ("*", ("de", "t", "j"), ("v", "a"), _SLOPE)),
+        "K": ("sum", "t", ("*", ("de", "t", "j"), ("v", "a"), _SLOPE)),
+    }
+
+    def __init__(
+        self, query_size: int, key_size: int, size: int, bias: bool = True, dtype: Any = default_dtype
+    ) -> None:
+        super().__init__()
+        self.query = Linear(query_size, size, bias=False, dtype=dtype)
+        self.key = Linear(key_size, size, bias=bias, dtype=dtype)
+        self.energy = Linear(size, 1, bias=False, dtype=dtype)
+
+    @classmethod
+    def make(
+        cls, query_size: int, key_size: int, size: int, max_length: int, dtype: Any = default_dtype
+    ) -> AdditiveScore:
+        return cls(query_size, key_size, size, dtype=dtype)
+
+    def project(self, keys: Tensor) -> Tensor:
+        """W_k k + b: (B, S, key_size) to (B, S, size)."""
+        return self.key(keys)
+
+    def scores(self, query: Tensor, projected: Tensor) -> Tensor:
+        query, key = mark("query", self.query(query)), mark("key", projected)
+        return additive_score(query, key, mark("parameter", squeeze(self.energy.weight, 0), symbol="v"))
+
+    @staticmethod
+    def witness(query: Array, key: Array | None, parameters: Mapping[str, Any]) -> Array:
+        return _units(query, key) @ parameters["v"]
+
+    @staticmethod
+    def witness_gradients(
+        gradient: Array, query: Array, key: Array | None, parameters: Mapping[str, Any]
+    ) -> dict[str, Array]:
+        for_sums = gradient[..., None] * parameters["v"] * (1.0 - _units(query, key) ** 2)
+        return {"Q": for_sums.sum(axis=-2), "K": for_sums.sum(axis=-3)}
+
+
+def _units(query: Array, key: Array | None) -> Array:
+    """tanh(q + k) of every pair, (…, T, S, A)."""
+    assert key is not None
+    return np.tanh(query[..., :, None, :] + key[..., None, :, :])

@@ -1,0 +1,159 @@
+r"""What every attention score is, and the registry in which each finds its name.
+
+A score of your own is one file, in this folder or anywhere::
+
+    @SCORES.register("cosine")
+    class CosineScore(Score):
+        formula = r"e_{tj} = \textstyle\sum_c \hat Q_{tc} \hat K_{jc}"
+
+        def scores(self, query, projected):
+            query, key = mark("query", query), mark("key", projected)
+            return normalize(query, dim=-1) @ normalize(key, dim=-1).mT
+
+It is a choice of ``model.score`` then, and of everything that takes a score by its name. With `Score.witness`, the
+formulas, snippets and recipes it is explained and verified by the microscope as well as those here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from tinygrad_attn.modes import mark
+from tinygrad_attn.nn.module import Module
+from tinygrad_attn.ops.shape import squeeze, unsqueeze
+from tinygrad_attn.registry import Registry
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = ["SCORES", "Expression", "Score", "Snippet"]
+
+Array = np.ndarray[Any, Any]
+
+Expression = float | tuple[Any, ...]
+"""One number as nested tuples, for the page, which writes it out with the numbers in it and computes it::
+
+    ("Q", "t", "c")                a number of a tensor: Q, K, e (the scores) or de (their gradient), or of a parameter
+    ("sum", "c", x)                the sum of x over all channels c, units a, keys j or queries t
+    ("*", x, y, …)  ("+", x, y, …)  ("-", x, y)  ("tanh", x)  ("square", x)
+"""
+
+Snippet = tuple[str, dict[str, str]]
+"""NumPy code that prints one number, and for each name in it "tensor part slice": see
+`models.microscope.record.schema.Snippet`."""
+
+S = TypeVar("S", bound="type[Score]")
+
+
+class _Scores(Registry["type[Score]"]):
+    """The scores by name; registering one tells it its name."""
+
+    def register(self, name: str) -> Callable[[S], S]:  # type: ignore[override]
+        add = super().register(name)
+
+        def named(score: S) -> S:
+            score.name = name
+            add(score)
+            return score
+
+        return named
+
+
+SCORES = _Scores("attention score", package=__package__)
+"""Every attention score by its name; each of this folder's files defines one."""
+
+
+class Score(Module):
+    r"""How well each key answers each query: a number, before the softmax.
+
+    A score writes `scores`, and `project` if a part of the work depends on the keys alone. `scores` announces what it
+    compares as "query" and "key", and as "parameter" what else its formula needs (see `tinygrad_attn.modes.mark`). To
+    be made by its name it writes `make` too. All else tells learners about it: in LaTeX row t is a query, column j a
+    key, c a channel, a a unit; Q and K are what was announced, e the scores, and a bar marks the gradient of the loss.
+    """
+
+    name: ClassVar[str] = ""
+    """Its name in `SCORES`."""
+    formula: ClassVar[str] = ""
+    """LaTeX of one score, :math:`e_{tj} = …`."""
+    gradient_formulas: ClassVar[Mapping[str, str]] = {}
+    """LaTeX of one number of the gradient of "Q", and of "K" unless the score knows no keys."""
+    snippets: ClassVar[Mapping[tuple[str, str], Snippet]] = {}
+    """For ("scores", "value"), ("Q", "gradient") and ("K", "gradient") the code that computes one number."""
+    recipes: ClassVar[Mapping[str, Expression]] = {}
+    """The same as expressions: of "scores" at (t, j), of the gradient of "Q" at (t, c), and of "K" at (j, c)."""
+    has_keys: ClassVar[bool] = True
+    """Whether it compares with keys at all."""
+    limits_length: ClassVar[bool] = False
+    """Whether it scores no more than ``max_length`` keys."""
+
+    @classmethod
+    def make(cls, query_size: int, key_size: int, size: int, max_length: int, dtype: Any = default_dtype) -> Score:
+        """A new score for a config that names it; each takes what it needs.
+
+        Args:
+            query_size, key_size: the channels of queries and of keys.
+            size: how many units a score with a layer of its own has.
+            max_length: the largest number of keys.
+            dtype: of all parameters.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no make, so that no config can choose it")
+
+    def project(self, keys: Tensor) -> Tensor:
+        """What of the scores depends on the keys (B, S, key_size) alone, for `compare`; the keys themselves if
+        nothing."""
+        return keys
+
+    def scores(self, query: Tensor, projected: Tensor) -> Tensor:
+        """(B, T, query_size) and what `project` gave to (B, T, S); each score writes its own."""
+        raise NotImplementedError(f"{type(self).__name__} has no scores")
+
+    def compare(self, query: Tensor, projected: Tensor) -> Tensor:
+        """Score queries against projected keys.
+
+        Args:
+            query: (B, query_size) or (B, T, query_size).
+            projected: (B, S, …), what `project` gave.
+
+        Returns:
+            (B, S) or (B, T, S).
+
+        Raises:
+            ValueError: shapes other than these.
+        """
+        name = type(self).__name__
+        if query.ndim not in (2, 3) or projected.ndim != 3 or query.shape[0] != projected.shape[0]:
+            raise ValueError(
+                f"{name}: query must be (B, D) or (B, T, D) and keys (B, S, D) of the same batch, "
+                f"they are {query.shape} and {projected.shape}"
+            )
+        if query.ndim == 2:
+            return squeeze(self.compare(unsqueeze(query, 1), projected), 1)
+        return mark("scores", self.scores(query, projected), score=self.name or name)
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        """`compare` the query with the keys (B, S, key_size) themselves."""
+        return self.compare(query, self.project(keys))
+
+    @staticmethod
+    def witness(query: Array, key: Array | None, parameters: Mapping[str, Any]) -> Array | None:
+        """The scores a second time, in NumPy and without the engine, to check it by; None if none is written.
+
+        Args:
+            query: (…, T, C), what was announced as "query".
+            key: (…, S, C), what was announced as "key"; None if the score knows none.
+            parameters: by symbol what was announced as "parameter"; and s, the announced scale, 1 if there is none.
+
+        Returns:
+            (…, T, S).
+        """
+        return None
+
+    @staticmethod
+    def witness_gradients(
+        gradient: Array, query: Array, key: Array | None, parameters: Mapping[str, Any]
+    ) -> dict[str, Array] | None:
+        """The gradients of "Q", and of "K" if there are keys, from that of the scores (…, T, S); the rest as in
+        `witness`."""
+        return None

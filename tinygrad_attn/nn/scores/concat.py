@@ -1,0 +1,25 @@
+"""v · tanh(W [q; k]), the additive score as Luong et al. write it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad_attn.nn.scores.additive import AdditiveScore
+from tinygrad_attn.nn.scores.base import SCORES
+from tinygrad_attn.tensor import default_dtype
+
+__all__ = ["ConcatScore"]
+
+
+@SCORES.register("concat")
+class ConcatScore(AdditiveScore):
+    """v · tanh(W [q; k]) (Luong et al. 2015, "concat").
+
+    W [q; k] = W_q q + W_k k with W = [W_q W_k]: the parameters are those of `AdditiveScore`, without b, and W k is
+    computed once for all queries.
+    """
+
+    formula = r"e_{tj} = \textstyle\sum_a v_a \tanh(Q_{ta} + K_{ja}), \quad Q_t = W_q s_t, \quad K_j = W_k h_j"
+
+    def __init__(self, query_size: int, key_size: int, size: int, dtype: Any = default_dtype) -> None:
+        super().__init__(query_size, key_size, size, bias=False, dtype=dtype)

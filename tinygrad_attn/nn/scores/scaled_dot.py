@@ -1,0 +1,71 @@
+"""q · k / √d, the dot product that stays of order one; multi-head attention has it in every head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinygrad_attn.modes import mark
+from tinygrad_attn.nn.scores.base import SCORES, Score
+from tinygrad_attn.nn.scores.dot import check_sizes
+from tinygrad_attn.ops.matmul import matmul
+from tinygrad_attn.ops.pointwise import mul
+from tinygrad_attn.ops.shape import transpose
+from tinygrad_attn.tensor import Tensor, default_dtype
+
+__all__ = ["ScaledDotScore"]
+
+Array = np.ndarray[Any, Any]
+
+_SCALE = "scale value element"
+
+
+@SCORES.register("scaled_dot")
+class ScaledDotScore(Score):
+    """q · k / √d, where d is the size of both (Vaswani et al. 2017)."""
+
+    formula = r"e_{tj} = s \textstyle\sum_c Q_{tc} K_{jc}, \quad s = 1/\sqrt{d}"
+    gradient_formulas: ClassVar = {
+        "Q": r"\bar Q_{tc} = s \textstyle\sum_j \bar e_{tj} K_{jc}",
+        "K": r"\bar K_{jc} = s \textstyle\sum_t \bar e_{tj} Q_{tc}",
+    }
+    snippets: ClassVar = {
+        ("scores", "value"): ("print(q @ k * s)", {"q": "Q value query_row", "k": "K value key_row", "s": _SCALE}),
+        ("Q", "gradient"): ("print(de @ K * s)", {"de": "scores gradient row", "K": "K value channel", "s": _SCALE}),
+        ("K", "gradient"): ("print(de @ Q * s)", {"de": "scores gradient column", "Q": "Q value channel", "s": _SCALE}),
+    }
+    recipes: ClassVar = {
+        "scores": ("*", ("s",), ("sum", "c", ("*", ("Q", "t", "c"), ("K", "j", "c")))),
+        "Q": ("*", ("s",), ("sum", "j", ("*", ("de", "t", "j"), ("K", "j", "c")))),
+        "K": ("*", ("s",), ("sum", "t", ("*", ("de", "t", "j"), ("Q", "t", "c")))),
+    }
+
+    @classmethod
+    def make(
+        cls, query_size: int, key_size: int, size: int, max_length: int, dtype: Any = default_dtype
+    ) -> ScaledDotScore:
+        return cls()
+
+    def scores(self, query: Tensor, projected: Tensor) -> Tensor:
+        check_sizes(self, query, projected)
+        scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
+        query = mul(mark("query", query, scale=scale), scale)
+        return matmul(query, transpose(mark("key", projected), 1, 2))
+
+    @staticmethod
+    def witness(query: Array, key: Array | None, parameters: Mapping[str, Any]) -> Array:
+        assert key is not None
+        return np.einsum("...tc,...jc->...tj", query, key) * parameters["s"]
+
+    @staticmethod
+    def witness_gradients(
+        gradient: Array, query: Array, key: Array | None, parameters: Mapping[str, Any]
+    ) -> dict[str, Array]:
+        assert key is not None
+        return {
+            "Q": np.einsum("...tj,...jc->...tc", gradient, key) * parameters["s"],
+            "K": np.einsum("...tj,...tc->...jc", gradient, query) * parameters["s"],
+        }
