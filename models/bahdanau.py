@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
-from tinygrad_attn.modes import mark
+from tinygrad_attn.modes import at_step, mark, modes
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-from .interface import ModelSettings, Translator, Weights
+from .interface import ModelSettings
+from .recurrence import RecurrentTranslator
 from .registry import register_model
 from .setting import constant, setting
 
-__all__ = ["AdditiveAttention", "Bahdanau", "BahdanauSettings", "Memory", "State"]
+__all__ = ["Bahdanau", "BahdanauSettings", "Memory", "State"]
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,8 @@ class State(NamedTuple):
     memory: Memory
 
 
-class AdditiveAttention(nn.Module):
-    """The parameters of the alignment model: e_j = v_a · tanh(W_a s + U_a h_j), α = softmax(e), c = Σ_j α_j h_j."""
-
-    def __init__(self, query_size: int, key_size: int, size: int, dtype: Any = default_dtype) -> None:
-        super().__init__()
-        self.query = nn.Linear(query_size, size, bias=False, dtype=dtype)  # W_a
-        self.key = nn.Linear(key_size, size, dtype=dtype)  # U_a
-        self.energy = nn.Linear(size, 1, bias=False, dtype=dtype)  # v_a
-
-
 @register_model(BahdanauSettings)
-class Bahdanau(Translator):
+class Bahdanau(RecurrentTranslator):
     """A bidirectional GRU encoder, additive attention from the decoder's previous state, and a GRU decoder.
 
     Args:
@@ -96,57 +87,69 @@ class Bahdanau(Translator):
         self.target_embedding = nn.Embedding(target_size, embedding_size, dtype=dtype)
         self.encoder = nn.GRU(embedding_size, hidden_size, batch_first=True, bidirectional=True, dtype=dtype)
         self.initial = nn.Linear(hidden_size, hidden_size, dtype=dtype)  # W_s
-        self.attention = AdditiveAttention(hidden_size, 2 * hidden_size, hidden_size, dtype=dtype)
+        self.attention = nn.AdditiveScore(hidden_size, 2 * hidden_size, hidden_size, dtype=dtype)  # v_a, W_a, U_a
         self.decoder = nn.GRUCell(embedding_size + 2 * hidden_size, hidden_size, dtype=dtype)
         # U_o, V_o and C_o as one matrix: it makes 2H numbers, of which maxout leaves H.
         self.readout = nn.Linear(hidden_size + embedding_size + 2 * hidden_size, 2 * hidden_size, dtype=dtype)
         self.output = nn.Linear(hidden_size, target_size, dtype=dtype)  # W_o
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, source: Tensor, source_mask: Tensor, target_in: Tensor, *, need_weights: bool = False
-    ) -> Tensor | tuple[Tensor, Weights]:
-        """See `Translator.forward`. The weights are those of ``"attention"``, with one head."""
-        state = self.start(self.encode(source, source_mask))
-        logits, _, weights = self._decode(state, target_in)
-        return (logits, _by_place(weights)) if need_weights else logits
-
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """h_j = [→h_j; ←h_j] for each symbol, and what of the scores depends on it alone."""
         embedded = self.dropout(self.source_embedding(source))
         annotations, last = self.encoder(embedded, mask=source_mask)
-        return Memory(annotations, self.attention.key(annotations), source_mask, last[1])
+        return Memory(annotations, self.attention.project(annotations), source_mask, last[1])
 
     def start(self, memory: Memory) -> State:
         """s_0 = tanh(W_s ←h_1)."""
         return State(ta.tanh(self.initial(memory.backward_state)), memory)
 
-    def step(self, state: State, token: Tensor, *, need_weights: bool = False) -> tuple[Tensor, State, Weights]:
-        """See `Translator.step`."""
-        logits, state, weights = self._decode(state, token.unsqueeze(1))
-        return logits.squeeze(1), state, _by_place(weights) if need_weights else {}
-
-    def _decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, Tensor]:
-        """Read tokens (B, T), one after the other: logits (B, T, V), the last state, and the weights (B, T, S)."""
+    def decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, Tensor]:
+        """See `RecurrentTranslator.decode`."""
         embedded = self.dropout(self.target_embedding(tokens))  # E y_{i-1}
-        attention, decoder, memory = self.attention, self.decoder, state.memory
-        # For each i: e_ij = v_a · tanh(W_a s_{i-1} + U_a h_j), α_i = softmax(e_i), c_i = Σ_j α_ij h_j, and
-        # s_i = GRU([E y_{i-1}; c_i], s_{i-1}).
-        states, contexts, weights = F.attention_gru(
-            embedded, state.hidden,
-            memory.annotations, memory.keys, attention.query.weight, attention.energy.weight.squeeze(0),
-            decoder.weight_ih, decoder.weight_hh, decoder.bias_ih, decoder.bias_hh,
-            memory.mask,
+        read = self._read_by_equations if modes.unfused else self._read_fused
+        states, contexts, weights = read(embedded, state.hidden, state.memory)
+        logits = self._read_out(states, embedded, contexts)
+        return logits, State(states[:, -1], state.memory), weights
+
+    def _read_by_equations(self, embedded: Tensor, s: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+        """The decoder, one symbol after the other, from the state ``s``.
+
+        Args:
+            embedded: E y_{i-1} for each i, (B, T, E).
+            s: s_0, (B, H).
+            memory: h and U_a h.
+
+        Returns:
+            For each i the state s_i (B, T, H), the context c_i (B, T, 2H) and the weights α_i (B, T, S).
+        """
+        h, mask = memory.annotations, memory.mask.unsqueeze(1)
+        states, contexts, weights = [], [], []
+        for i, y in enumerate(ta.unbind(embedded, 1)):
+            with at_step(i):
+                # e_ij = a(s_{i-1}, h_j) = v_a · tanh(W_a s_{i-1} + U_a h_j)
+                e = self.attention.compare(s.unsqueeze(1), memory.keys)  # (B, 1, S)
+                # α_i = softmax(e_i), over the symbols of the source
+                alpha = mark("weights", F.masked_softmax(e, mark("mask", mask), dim=-1))
+                # c_i = Σ_j α_ij h_j
+                c = mark("context", ta.matmul(alpha, mark("value", h))).squeeze(1)
+                # s_i = f(s_{i-1}, y_{i-1}, c_i), a GRU
+                s = self.decoder(ta.cat([y, c], -1), s)
+            states.append(s)
+            contexts.append(c)
+            weights.append(alpha)
+        return ta.stack(states, 1), ta.stack(contexts, 1), ta.cat(weights, 1)
+
+    def _read_fused(self, embedded: Tensor, s: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+        """`_read_by_equations` as one op."""
+        score = self.attention
+        return F.attention_gru(
+            embedded, s, memory.annotations, memory.keys, score.query.weight, score.energy.weight.squeeze(0),
+            *self.decoder.weights(), memory.mask,
         )  # fmt: skip
-        return self._read_out(states, embedded, contexts), State(states[:, -1], memory), weights
 
     def _read_out(self, states: Tensor, embedded: Tensor, contexts: Tensor) -> Tensor:
         """g(y_{i-1}, s_i, c_i) of equation 4: t = maxout(U_o s + V_o E y + C_o c), then the logits W_o t."""
         joined = mark("joined", ta.cat([states, embedded, contexts], -1))
         attentional = mark("attentional", ta.maximum(*ta.chunk(self.readout(self.dropout(joined)), 2, -1)))
         return mark("logits", self.output(attentional))
-
-
-def _by_place(weights: Tensor) -> Weights:
-    """The weights (B, T, S) as those of the one place of attention, which has one head."""
-    return {"attention": weights.unsqueeze(1)}

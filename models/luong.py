@@ -26,8 +26,7 @@ from tinygrad_attn.modes import at_step, mark
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-from .interface import Translator, Weights
-from .recurrence import Hidden, RecurrentSettings, recurrent_layers, run_layers
+from .recurrence import Hidden, RecurrentSettings, RecurrentTranslator, recurrent_layers, run_layers
 from .registry import register_model
 from .setting import constant, setting
 
@@ -99,7 +98,7 @@ class PredictedPosition(nn.Module):
 
 
 @register_model(LuongSettings)
-class Luong(Translator):
+class Luong(RecurrentTranslator):
     """An encoder and a decoder of recurrent layers, and attention from the decoder's state.
 
     Global attention reaches all of the source, local attention the places within D of p_t: local-m has p_t = t (the
@@ -162,14 +161,6 @@ class Luong(Translator):
         self.output = nn.Linear(hidden_size, target_size, dtype=dtype)  # W_y, b_y
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, source: Tensor, source_mask: Tensor, target_in: Tensor, *, need_weights: bool = False
-    ) -> Tensor | tuple[Tensor, Weights]:
-        """See `Translator.forward`. The weights are those of ``"attention"``, with one head."""
-        state = self.start(self.encode(source, source_mask))
-        logits, _, weights = self._decode(state, target_in)
-        return (logits, _by_place(weights)) if need_weights else logits
-
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """h_j for each symbol, and what of the scores depends on it alone."""
         states, final = run_layers(self.encoder, self.dropout(self.source_embedding(source)), mask=source_mask)
@@ -180,13 +171,8 @@ class Luong(Translator):
         batch, _, size = memory.states.shape
         return State(memory.final, Tensor(np.zeros((batch, size), memory.states.dtype)), 0, memory)
 
-    def step(self, state: State, token: Tensor, *, need_weights: bool = False) -> tuple[Tensor, State, Weights]:
-        """See `Translator.step`."""
-        logits, state, weights = self._decode(state, token.unsqueeze(1))
-        return logits.squeeze(1), state, _by_place(weights) if need_weights else {}
-
-    def _decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, Tensor]:
-        """Read tokens (B, T): logits (B, T, V), the last state, and the weights (B, T, S)."""
+    def decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, Tensor]:
+        """See `RecurrentTranslator.decode`."""
         embedded = self.dropout(self.target_embedding(tokens))
         read = self._read_feeding if self.input_feeding else self._read
         attentional, state, weights = read(state, embedded)
@@ -235,8 +221,3 @@ class Luong(Translator):
         distance = Tensor(places.astype(states.dtype)) - predicted  # (B, T, S)
         gaussian = ta.exp(distance * distance * (-2.0 / self.window**2))  # exp(-(j - p)² / 2σ²) with σ = D / 2
         return Tensor(symbols & (np.abs(distance.array) <= self.window)), gaussian
-
-
-def _by_place(weights: Tensor) -> Weights:
-    """The weights (B, T, S) as those of the one place of attention, which has one head."""
-    return {"attention": weights.unsqueeze(1)}

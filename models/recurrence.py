@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM under one call, for models that leave the choice to their config."""
+"""What the recurrent models share: the way they decode, and RNN, GRU and LSTM under one call."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tinygrad_attn import nn
 from tinygrad_attn.nn.recurrent import RNNBase
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-from .interface import ModelSettings
+from .interface import ModelSettings, Translator, Weights
 from .setting import setting
 
-__all__ = ["CELLS", "Hidden", "RecurrentSettings", "recurrent_layers", "run_layers"]
+__all__ = ["CELLS", "Hidden", "RecurrentSettings", "RecurrentTranslator", "recurrent_layers", "run_layers"]
 
 CELLS: dict[str, type[RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -38,6 +38,35 @@ class RecurrentSettings(ModelSettings):
     def smaller(self) -> str:
         """See `ModelSettings.smaller`."""
         return f"model.hidden_size={max(1, self.hidden_size // 2)}"
+
+
+class RecurrentTranslator(Translator):
+    """A translator whose decoder reads a whole target as it reads one symbol: it writes `decode`, not both ways."""
+
+    def decode(self, state: Any, tokens: Tensor) -> tuple[Tensor, Any, Tensor | None]:
+        """Read tokens (B, T), one after the other.
+
+        Returns:
+            The logits (B, T, V), the last state, and the attention weights (B, T, S); None if the model has none.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self, source: Tensor, source_mask: Tensor, target_in: Tensor, *, need_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Weights]:
+        """See `Translator.forward`. The weights are those of ``"attention"``, with one head, if the model attends."""
+        state = self.start(self.encode(source, source_mask))
+        logits, _, weights = self.decode(state, target_in)
+        return (logits, _with_heads(weights)) if need_weights else logits
+
+    def step(self, state: Any, token: Tensor, *, need_weights: bool = False) -> tuple[Tensor, Any, Weights]:
+        """See `Translator.step`."""
+        logits, state, weights = self.decode(state, token.unsqueeze(1))
+        return logits.squeeze(1), state, _with_heads(weights) if need_weights else {}
+
+
+def _with_heads(weights: Tensor | None) -> Weights:
+    return {} if weights is None else {"attention": weights.unsqueeze(1)}
 
 
 def recurrent_layers(

@@ -15,8 +15,7 @@ from tinygrad_attn import nn
 from tinygrad_attn.modes import mark
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-from .interface import Translator, Weights
-from .recurrence import Hidden, RecurrentSettings, recurrent_layers, run_layers
+from .recurrence import Hidden, RecurrentSettings, RecurrentTranslator, recurrent_layers, run_layers
 from .registry import register_model
 from .setting import constant
 
@@ -38,7 +37,7 @@ class State(NamedTuple):
 
 
 @register_model(Seq2SeqSettings)
-class Seq2Seq(Translator):
+class Seq2Seq(RecurrentTranslator):
     """An encoder that ends in a context vector, and a decoder that begins with it.
 
     Args:
@@ -73,14 +72,6 @@ class Seq2Seq(Translator):
         self.output = nn.Linear(hidden_size, target_size, dtype=dtype)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, source: Tensor, source_mask: Tensor, target_in: Tensor, *, need_weights: bool = False
-    ) -> Tensor | tuple[Tensor, Weights]:
-        """See `Translator.forward`. There are no weights: nothing attends."""
-        state = self.start(self.encode(source, source_mask))
-        logits, _ = self._decode(state, target_in)
-        return (logits, {}) if need_weights else logits
-
     def encode(self, source: Tensor, source_mask: Tensor) -> Hidden:
         """The context vector: the state of every layer after the last symbol."""
         embedded = self.dropout(self.source_embedding(source))
@@ -91,13 +82,8 @@ class Seq2Seq(Translator):
         """The decoder begins where the encoder ended."""
         return State(memory)
 
-    def step(self, state: State, token: Tensor, *, need_weights: bool = False) -> tuple[Tensor, State, Weights]:
-        """See `Translator.step`. There are no weights."""
-        logits, state = self._decode(state, token.unsqueeze(1))
-        return logits.squeeze(1), state, {}
-
-    def _decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State]:
-        """Read tokens (B, T): logits (B, T, V), and the last state."""
+    def decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, None]:
+        """See `RecurrentTranslator.decode`. There are no weights: nothing attends."""
         embedded = self.dropout(self.target_embedding(tokens))
         states, hidden = run_layers(self.decoder, embedded, state.hidden)
-        return mark("logits", self.output(self.dropout(states))), State(hidden)
+        return mark("logits", self.output(self.dropout(states))), State(hidden), None

@@ -86,7 +86,7 @@ class TorchTransformer(nn.Module):
 
 
 class TorchAttention(nn.Module):
-    """`tinygrad_attn_models.bahdanau.AdditiveAttention`."""
+    """`tinygrad_attn.nn.AdditiveScore`."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -107,3 +107,25 @@ def test_dropout_acts_in_training_only():
     assert not np.array_equal(run(model, batch).array, run(model, batch).array)
     model.eval()
     np.testing.assert_array_equal(run(model, batch).array, run(model, batch).array)
+
+
+def test_the_equations_give_what_the_fused_op_gives(model):
+    batch = collate(EXAMPLES, [0, 1, 2])
+
+    def gradients():
+        model.zero_grad()
+        logits, weights = run(model, batch, need_weights=True)
+        token_loss(logits, batch).backward()
+        found = {name: parameter.grad.array for name, parameter in model.named_parameters()}
+        return found | {"logits": logits.array, "weights": weights["attention"].array}
+
+    fused = gradients()
+    with ta.unfused():
+        steps = gradients()
+    for name, array in fused.items():
+        np.testing.assert_allclose(steps[name], array, rtol=1e-10, atol=1e-13, err_msg=name)
+
+
+def test_checkpoints_keep_their_names(model):
+    names = [name for name, _ in model.named_parameters() if name.startswith("attention.")]
+    assert names == [f"attention.{name}" for name in ("query.weight", "key.weight", "key.bias", "energy.weight")]

@@ -76,6 +76,10 @@ class RNNCellBase(Module):
         """Draw the initial values anew."""
         uniform_by_hidden_size(self, self.hidden_size)
 
+    def weights(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """weight_ih, weight_hh, bias_ih and bias_hh, as the ops take them."""
+        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+
     def step(self, input: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """One step from (B, input_size) and a state of (B, hidden_size) each; each cell writes its own."""
         raise NotImplementedError(f"{type(self).__name__} has no step")
@@ -124,7 +128,7 @@ class RNNCell(RNNCellBase):
 
     def step(self, input: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         (h,) = state
-        return (rnn_cell(input, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.nonlinearity),)
+        return (rnn_cell(input, h, *self.weights(), self.nonlinearity),)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Input (B, input_size) and state (B, hidden_size), zeros if None, to the next state; the axis B is optional.
@@ -151,7 +155,7 @@ class GRUCell(RNNCellBase):
 
     def step(self, input: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         (h,) = state
-        return (gru_cell(input, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh),)
+        return (gru_cell(input, h, *self.weights()),)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Input (B, input_size) and state (B, hidden_size), zeros if None, to the next state; the axis B is optional.
@@ -179,7 +183,7 @@ class LSTMCell(RNNCellBase):
 
     def step(self, input: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         h, c = state
-        return lstm_cell(input, (h, c), self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        return lstm_cell(input, (h, c), *self.weights())
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Input (B, input_size) and state (h, c), each (B, hidden_size), zeros if None, to the next (h, c); the axis B

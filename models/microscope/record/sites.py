@@ -347,12 +347,13 @@ def _mask(softmaxes: list[Call]) -> Array | None:
 def _add_outcome(traced: Traced, place: Place, users: Users, of_heads: bool) -> None:
     """What becomes of the context: joined with what else is read, or with the other heads; and the decoder's output."""
     wanted = "matmul" if of_heads else "cat"
+    announced = {mark.source.call.inputs[0] for mark in traced.record.marks if mark.name == "joined"}
     joining: list[tuple[Call, int]] = []
     for part in place.quantities["context"].parts:
         waiting = [Output(part.call, 0)]
         while waiting:
             for call, position in users.get(waiting.pop(0), []):
-                if call.op.name == wanted:
+                if call.op.name == wanted and (of_heads or Output(call, 0) in announced):
                     if (call, position) not in joining:
                         joining.append((call, position))
                     waiting = []
