@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.modes import modes, set_grad_enabled, span
+from tinygrad_attn.modes import Observer, modes, set_grad_enabled, span
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.shape import clone
 from tinygrad_attn.public import public
@@ -199,14 +199,10 @@ def _run(
                     if node not in wanted.leading:
                         continue
                     edges = [edge if wanted.leads(edge) else None for edge in edges]
-            for observer in observers:
-                observer.arrived(node, arrived)
-            pulled = pull_back(node, arrived, edges, create_graph, grad)
-            for observer in observers:
-                observer.pulled_back(node)
-                for position, gradient in enumerate(pulled):
-                    if gradient is not None:
-                        observer.backward(node, position, gradient)
+            if observers:
+                pulled = _observed(observers, node, arrived, edges, create_graph)
+            else:
+                pulled = pull_back(node, arrived, edges, create_graph, grad)
             for edge, gradient in zip(edges, pulled):  # noqa: B905  of one length
                 if gradient is not None and edge is not None:
                     table.send(
@@ -227,6 +223,21 @@ def _run(
                 else:
                     results[edge] = _given_away(gradient, owned)
     return results
+
+
+def _observed(
+    observers: Sequence[Observer], node: Node, arrived: Any, edges: Sequence[Edge | None], create_graph: bool
+) -> list[Any]:
+    """`pull_back` before observers."""
+    for observer in observers:
+        observer.arrived(node, arrived)
+    pulled = pull_back(node, arrived, edges, create_graph, grad)
+    for observer in observers:
+        observer.pulled_back(node)
+        for position, gradient in enumerate(pulled):
+            if gradient is not None:
+                observer.backward(node, position, gradient)
+    return pulled
 
 
 def _arrived(node: Node, table: _Table, wanted: _Wanted | None, results: dict[Edge, Tensor]) -> Any:

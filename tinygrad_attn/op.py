@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.dtypes import check_dtype, promote
+from tinygrad_attn.dtypes import check_dtype, default_dtype, promote
 from tinygrad_attn.modes import modes
 from tinygrad_attn.public import public
 from tinygrad_attn.rule import Differentiable, Plan, Rule
@@ -130,7 +130,7 @@ class Op(Differentiable):
                 arrays.append(operand)
             edges.append(edge)
             bit <<= 1
-        if not plain or dtype is None or dtype.kind != "f":
+        if not plain or dtype is None or (dtype is not default_dtype and dtype.kind != "f"):
             operands = self._prepare(operands)
             arrays = [operand.array if isinstance(operand, Tensor) else operand for operand in operands]
             edges = [gradient_edge(operand) if isinstance(operand, Tensor) else None for operand in operands]
@@ -146,40 +146,57 @@ class Op(Differentiable):
             raise self._explain(error, operands, arrays) from None
         if self.defaults:
             options = {**self.defaults, **options}
+        extra: Sequence[Any] = ()
         if self._simple:
             output = Tensor(results if type(results) is np.ndarray else np.asarray(results))
             if output.array.base is not None or results is arrays[0]:
                 _share_if_view(output, operands)
             outputs: tuple[Tensor, ...] = (output,)
-            extra: Sequence[Any] = ()
         else:
-            outputs = tuple([Tensor(np.asarray(result)) for result in results[: self.outputs]])
-            extra = results[self.outputs :]
-            for output in outputs:
-                if output.array.base is not None:
-                    _share_if_view(output, operands)
+            outputs, extra = self._wrap(results, operands)
         if mask and modes.grad:
             # `bit` has passed all operands, so the key also tells their number.
             plan = self._plans.get(mask | bit)
             if plan is None:
                 plan = self._plans[mask | bit] = Plan(self, mask, len(operands))
-            if plan.without_rule is not None:
-                self._refuse(plan.without_rule, outputs)
-            else:
-                kept = operands if plan.keeps_all else plan.kept(operands)
-                versions = tuple([getattr(o, "version", 0) for o in kept]) if written else None
-                saved = self._saved(plan, operands, outputs, extra) if plan.saves else _NO_SAVED
-                node = Node(plan, edges, kept, versions, saved, options)
-                for index, output in enumerate(outputs):
-                    array = output.array
-                    node.outputs.append((array.shape, array.dtype))
-                    if array.dtype.kind == "f":
-                        output.origin = node if self.outputs == 1 else (node, index)
-                        output._requires_grad = True
+            self._join_graph(plan, operands, edges, written, options, outputs, extra)
         if observers:
             for observer in observers:
                 observer.forward(self, operands, options, outputs)
         return outputs[0] if self.outputs == 1 else outputs
+
+    def _wrap(self, results: Any, operands: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], Sequence[Any]]:
+        """The outputs among what the forward returned, as tensors, and the further arrays that it saves."""
+        outputs = tuple([Tensor(np.asarray(result)) for result in results[: self.outputs]])
+        for output in outputs:
+            if output.array.base is not None:
+                _share_if_view(output, operands)
+        return outputs, results[self.outputs :]
+
+    def _join_graph(
+        self,
+        plan: Plan,
+        operands: tuple[Any, ...],
+        edges: list[Any],
+        written: bool,
+        options: dict[str, Any],
+        outputs: tuple[Tensor, ...],
+        extra: Sequence[Any],
+    ) -> None:
+        """Make the node of a call, with what its rules will need, and the origin of its outputs."""
+        if plan.without_rule is not None:
+            self._refuse(plan.without_rule, outputs)
+            return
+        kept = operands if plan.keeps_all else plan.kept(operands)
+        versions = tuple([getattr(o, "version", 0) for o in kept]) if written else None
+        saved = self._saved(plan, operands, outputs, extra) if plan.saves else _NO_SAVED
+        node = Node(plan, edges, kept, versions, saved, options)
+        for index, output in enumerate(outputs):
+            array = output.array
+            node.outputs.append((array.shape, array.dtype))
+            if array.dtype is default_dtype or array.dtype.kind == "f":
+                output.origin = node if self.outputs == 1 else (node, index)
+                output._requires_grad = True
 
     def _saved(
         self, plan: Plan, operands: tuple[Any, ...], outputs: tuple[Tensor, ...], extra: Sequence[Any]

@@ -42,58 +42,63 @@ def pull_back(
         ValueError, TypeError: a rule gave a gradient of the wrong shape or dtype.
     """
     plan = node.plan
-    op = plan.op
     if node.freed:
-        raise RuntimeError(
-            f"backward: what {op.name} had saved was freed by an earlier backward; pass retain_graph=True to that one "
-            "to go again"
-        )
+        raise _freed(node)
+    if create_graph:
+        return _by_rules(node, gradient, edges, True, grad)
+    if plan.kernels is None:
+        if plan.op.joint_kernel is not None:
+            return _by_joint_kernel(node, gradient, edges)
+        return _by_rules(node, gradient, edges, False, grad)
+    # The kernels of the operands, the way of nearly every node of a training step.
     results: list[Any] = [None] * len(edges)
-    if plan.kernels is not None and not create_graph:
-        for position, kernel, arguments in plan.kernels:
-            edge = edges[position]
-            if edge is None:
-                continue
-            result = (
-                kernel(gradient)
-                if arguments is GRADIENT_ALONE
-                else kernel(*_values(node, arguments, gradient, True, position))
-            )
+    for position, kernel, arguments in plan.kernels:
+        edge = edges[position]
+        if edge is not None:
+            if arguments is GRADIENT_ALONE:
+                result = kernel(gradient)
+            else:
+                result = kernel(*_values(node, arguments, gradient, True, position))
             shape, dtype = edge.outputs[0] if type(edge) is Node else _expected(edge)
             if type(result) is not np.ndarray or result.shape != shape or result.dtype != dtype:
                 result = _fit(node, position, result, edge)
             results[position] = result
-        return results
-    if not create_graph and op.joint_kernel is not None:
-        needs = tuple([edge is not None for edge in edges])
-        found = op.joint_kernel(*_values(node, op.joint_arguments, gradient, True, needs=needs))
-        for position, edge in enumerate(edges):
-            if edge is not None and found[position] is not None:
-                results[position] = _fit(node, position, found[position], edge)
-        return results
-    referred: list[int] = []
+    return results
+
+
+def _by_joint_kernel(node: Node, gradient: Any, edges: Sequence[Edge | None]) -> list[Any]:
+    """By the one kernel that an op has for all its operands."""
+    op = node.op
+    needs = tuple([edge is not None for edge in edges])
+    found = op.joint_kernel(*_values(node, op.joint_arguments, gradient, True, needs=needs))  # type: ignore[misc]
+    return [
+        None if edge is None or found[position] is None else _fit(node, position, found[position], edge)
+        for position, edge in enumerate(edges)
+    ]
+
+
+def _by_rules(
+    node: Node, gradient: Any, edges: Sequence[Edge | None], create_graph: bool, grad: Callable[..., Any]
+) -> list[Any]:
+    """By the rule of each operand, and by the op's reference for the operands that have none."""
+    results: list[Any] = [None] * len(edges)
+    without: list[int] = []
     for position, edge in enumerate(edges):
-        rule = plan.rules[position]
         if edge is None:
             continue
+        rule = node.plan.rules[position]
         if rule is not None and rule.kernel is not None and not create_graph:
-            result = rule.kernel(*_values(node, rule.kernel_arguments, gradient, True, position))
+            results[position] = rule.kernel(*_values(node, rule.kernel_arguments, gradient, True, position))
         elif rule is not None and rule.function is not None:
             result = rule.function(*_values(node, rule.arguments, gradient, False, position))
-            if result is None:
-                continue
-            if not create_graph:
-                result = result.array
+            results[position] = result if create_graph or result is None else result.array
         else:
-            referred.append(position)
-            continue
-        results[position] = _fit(node, position, result, edge)
-    if referred:
-        through = _through_reference(node, gradient, referred, create_graph, grad)
-        for position, result in zip(referred, through, strict=True):
-            if result is not None:
-                results[position] = _fit(node, position, result, edges[position])
-    return results
+            without.append(position)
+    if without:
+        through = _through_reference(node, gradient, without, create_graph, grad)
+        for position, result in zip(without, through, strict=True):
+            results[position] = result
+    return [None if r is None else _fit(node, p, r, edges[p]) for p, r in enumerate(results)]
 
 
 def _values(
@@ -169,6 +174,13 @@ def _saved_outputs(node: Node, items: Any, arrays: bool) -> Any:
             output.origin, output._requires_grad = (node if node.op.outputs == 1 else (node, index)), True
         outputs.append(output)
     return outputs[0] if node.op.outputs == 1 else tuple(outputs)
+
+
+def _freed(node: Node) -> RuntimeError:
+    return RuntimeError(
+        f"backward: what {node.op.name} had saved was freed by an earlier backward; pass retain_graph=True to that one "
+        "to go again"
+    )
 
 
 def _changed(node: Node, name: str, shape: tuple[int, ...], version: int, storage: Storage) -> RuntimeError:
