@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.autograd import grad
+from tinygrad_attn.formula import FormulaError, check_formulas, stands_for_gradient
 from tinygrad_attn.modes import no_grad, unfused
 from tinygrad_attn.op import Op
 from tinygrad_attn.public import public
-from tinygrad_attn.samples import Draw, Sample
+from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
 __all__ = ["CheckError", "OpReport", "check_op", "check_sample", "gradcheck", "gradgradcheck"]
@@ -183,30 +184,41 @@ def _compare(where: str, found: Array, expected: Array, tolerance: float, left: 
 def check_op(op: Op, samples: int = 25, seed: int = 0) -> OpReport:
     """Hold an op to everything it promises, on ``samples`` samples drawn from its own sampler.
 
-    Checked are: that it has a sampler, a formula and a rule for every floating-point operand; gradient and double
-    gradient against finite differences; its kernels against its rules, and a composite against its reference; that
-    non-contiguous operands give what contiguous ones do; float32 in, float32 out, for gradients too; that nothing is
-    mutated and no result shares memory that it should not; and that the declared errors are raised.
+    Checked are: that it has a sampler, a formula and a rule for every floating-point operand; that each rule is an
+    expression of what the symbols of its formula stand for (`tinygrad_attn.formula`); gradient and double gradient
+    against finite differences; its kernels against its rules, also where the gradient of one output alone arrives, and
+    both against its reference; that non-contiguous operands give what contiguous ones do; float32 in, float32 out, for
+    gradients too; that nothing is mutated and no result shares memory that it should not; and that the declared errors
+    are raised.
 
     Raises:
         CheckError: a promise that does not hold; it names the op, the sample, and both values.
     """
     if op.samples is None:
         raise CheckError(f"{op.name}: no samples; give @op(..., samples=...) a sampler of its operands")
-    if not op.formula.strip() or any(not rule.formula.strip() for rule in op.rules.values()):
+    if not op.formula.strip() or not all(formula.strip() for formula in op.derivatives().values()):
         raise CheckError(f"{op.name}: a formula is missing")
+    try:
+        check_formulas(op)
+    except FormulaError as error:
+        raise CheckError(str(error)) from None
     report = OpReport(op.name, op.formula)
     for number in range(samples):
         report.include(check_sample(op, op.samples(Draw.seeded(seed * 1_000_003 + number)), number))
     for error in op.errors:
-        try:
-            op(*[Tensor(o) if isinstance(o, np.ndarray) else o for o in error.operands], **error.options)
-        except error.exception as raised:
-            if not re.search(error.match, str(raised)):
-                raise CheckError(f"{op.name}: the message {str(raised)!r} does not match {error.match!r}") from raised
-        else:
-            raise CheckError(f"{op.name}({error.operands}, {error.options}) did not raise {error.exception.__name__}")
+        _check_error(op, error)
     return report
+
+
+def _check_error(op: Op, error: ErrorSample) -> None:
+    """The call raises what the op declares."""
+    try:
+        op(*[Tensor(o) if isinstance(o, np.ndarray) else o for o in error.operands], **error.options)
+    except error.exception as raised:
+        if not re.search(error.match, str(raised)):
+            raise CheckError(f"{op.name}: the message {str(raised)!r} does not match {error.match!r}") from raised
+    else:
+        raise CheckError(f"{op.name}({error.operands}, {error.options}) did not raise {error.exception.__name__}")
 
 
 def check_sample(op: Op, sample: Sample, seed: int = 0) -> OpReport:
@@ -227,7 +239,11 @@ def _check_sample(op: Op, sample: Sample, seed: int) -> OpReport:
     inputs = [x for x in operands if isinstance(x, Tensor) and x.requires_grad]
     if outputs and inputs:
         for position, operand in enumerate(operands):
-            if isinstance(operand, Tensor) and operand.requires_grad and op.operand_name(position) not in op.rules:
+            if (
+                isinstance(operand, Tensor)
+                and operand.requires_grad
+                and op.operand_name(position) not in op.differentiable
+            ):
                 raise CheckError(f"no vjp for the operand {op.operand_name(position)}")
 
         def function(*arguments: Any) -> Any:
@@ -235,7 +251,7 @@ def _check_sample(op: Op, sample: Sample, seed: int) -> OpReport:
 
         report.gradient = gradcheck(function, operands, seed=seed)
         report.double_gradient = gradgradcheck(function, operands, seed=seed)
-        report.kernel = _check_kernels(op, sample, seed)
+        report.kernel = max(_check_kernels(op, sample, seed), _check_each_output(op, sample, seed))
         _check_float32(op, sample, seed)
     for name, (operand, copy) in enumerate(zip(sample.operands, before, strict=True)):
         if isinstance(operand, np.ndarray) and not np.array_equal(operand, copy, equal_nan=True):
@@ -307,6 +323,33 @@ def _check_kernels(op: Op, sample: Sample, seed: int) -> float:
             reference = _with_gradients(op, sample, seed, create_graph=False)
         worst = max(worst, _compare_all("fused against reference: ", fused, reference, "fused", "reference"))
     return worst
+
+
+def _check_each_output(op: Op, sample: Sample, seed: int) -> float:
+    """Of an op with several outputs, what kernels and rules give where the gradient of one alone arrives."""
+    worst = 0.0
+    for number in range(op.outputs if op.outputs is not None and op.outputs > 1 else 0):
+        kernel, rule = (_gradients_of_one(op, sample, seed, number, create_graph) for create_graph in (False, True))
+        for name, gradient in rule.items():
+            if name in op.rules and gradient.any() and not stands_for_gradient(op, name, number):
+                raise CheckError(
+                    f"{op.name}.vjp({name!r}), {op.rules[name].formula}: the gradient of output {number} reaches "
+                    f"{name}, and no symbol of the formula stands for it"
+                )
+        where = f"the gradient of output {number} alone, kernel against rule: "
+        worst = max(worst, _compare_all(where, list(kernel.values()), list(rule.values()), "kernel", "rule"))
+    return worst
+
+
+def _gradients_of_one(op: Op, sample: Sample, seed: int, number: int, create_graph: bool) -> dict[str, Array]:
+    """What reaches each operand from the output of that number."""
+    operands = _tensors(sample.operands, np.float64)
+    output = _call(op, operands, sample)[number]
+    inputs = {op.operand_name(p): x for p, x in enumerate(operands) if isinstance(x, Tensor) and x.requires_grad}
+    if not output.requires_grad:
+        return {}
+    found = _gradients([output], list(inputs.values()), _projections([output], seed), create_graph)
+    return dict(zip(inputs, found, strict=True))
 
 
 def _with_gradients(op: Op, sample: Sample, seed: int, create_graph: bool, dtype: Any = np.float64) -> list[Array]:

@@ -100,6 +100,7 @@ MATMULS = {
     "rnn": Matmuls(_recurrence, (0, 2)),
     "gru": Matmuls(_recurrence, (0, 2)),
     "lstm": Matmuls(_recurrence, (0, 3)),
+    "rnn_step": Matmuls(_recurrence, (1, 2)),
     "gru_step": Matmuls(_recurrence, (1, 2)),
     "lstm_step": Matmuls(_recurrence, (1, 3)),
     "attention_gru": Matmuls(_attention_gru, (2, 4, 6, 7)),

@@ -1,4 +1,7 @@
-"""The LSTM: over a whole sequence as one op, and one step of it for decoders (see `tinygrad_attn.ops.fused.gru`)."""
+"""The LSTM: over a whole sequence as one op, and one step of it for decoders.
+
+What it shares with the other recurrent ops is in `tinygrad_attn.ops.fused.recurrence`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,20 @@ import numpy as np
 
 from tinygrad_attn.kernels.recurrent.lstm import LSTM
 from tinygrad_attn.kernels.recurrent.sequence import Saved, run_cell, run_cell_backward
-from tinygrad_attn.modes import at_step
 from tinygrad_attn.op import op
-from tinygrad_attn.ops.fused.gru import check_shapes, steps_of
 from tinygrad_attn.ops.fused.linear import linear
-from tinygrad_attn.ops.joining import chunk, stack, unbind
-from tinygrad_attn.ops.pointwise import add, mul, sigmoid, tanh, where
-from tinygrad_attn.ops.shape import unsqueeze
+from tinygrad_attn.ops.fused.recurrence import (
+    check_shapes,
+    loop,
+    sample_sequence,
+    sample_step,
+    step_count,
+    sum_over_batch,
+    weight_gradient,
+)
+from tinygrad_attn.ops.joining import cat, chunk
+from tinygrad_attn.ops.matmul import matmul
+from tinygrad_attn.ops.pointwise import add, mul, sigmoid, tanh
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -24,36 +34,28 @@ Array = np.ndarray[Any, Any]
 
 
 def _samples(draw: Draw) -> Sample:
-    steps, batch, size = draw.integer(1, 2), draw.integer(0, 2), draw.integer(1, 2)
-    bias = draw.floats((4 * size,)) if draw.boolean() else None
-    mask = draw.mask((steps, batch)) if draw.boolean() else None
-    gx, h0, c0 = draw.floats((steps, batch, 4 * size)), draw.floats((batch, size)), draw.floats((batch, size))
-    return Sample((gx, h0, c0, draw.floats((4 * size, size)), bias, mask), {"reverse": draw.boolean()})
-
-
-def _step_samples(draw: Draw) -> Sample:
-    gx, h, c, w_hh, bias, _ = _samples(draw).operands
-    return Sample((gx[0], h, c, w_hh, bias))
+    return Sample(sample_sequence(draw, 4, states=2), {"reverse": draw.boolean()})
 
 
 _gx, _h, _w_hh = np.ones((4, 2, 12)), np.ones((2, 3)), np.ones((12, 3))
 _STEP = r"(i, f, o) = \sigma(a_i, a_f, a_o), \quad g = \tanh a_g, \quad a = x + W h + b"
 _DELTAS = (
-    r"\delta_i = \bar c \odot g \odot i \odot (1 - i), \quad \delta_f = \bar c \odot c \odot f \odot (1 - f), "
-    r"\quad \delta_g = \bar c \odot i \odot (1 - g^2), \quad \delta_o = \bar h' \odot \tanh c' \odot o \odot (1 - o), "
-    r"\quad \bar c = \bar c' + \bar h' \odot o \odot (1 - \tanh^2 c')"
+    r"\delta_i = \gamma \odot g \odot i \odot (1 - i), \quad \delta_f = \gamma \odot c \odot f \odot (1 - f), "
+    r"\quad \delta_g = \gamma \odot i \odot (1 - g^2), \quad \delta_o = \bar h' \odot \tanh c' \odot o \odot (1 - o)"
 )
+_CELL = r"\gamma = \bar c' + \bar h' \odot o \odot (1 - \tanh^2 c')"
 
 
 @op(
     rf"h' = o \odot \tanh c', \quad c' = f \odot c + i \odot g, \quad {_STEP}",
-    samples=_step_samples,
+    samples=lambda draw: Sample(sample_step(draw, 4, states=2)),
     errors=[
         ErrorSample((_gx[0], _h, _h[:1], _w_hh, None), {}, ValueError, r"c must .* \(2, 3\).* it has \(1, 3\)"),
         ErrorSample((_gx[0, :, :9], _h, _h, _w_hh, None), {}, ValueError, r"gx must .* \(2, 12\).* it has \(2, 9\)"),
     ],
     outputs=2,
     saves=("gates",),
+    symbols={"W": "w_hh", "b": "b_hh"},
 )
 def lstm_step(gx: Array, h: Array, c: Array, w_hh: Array, b_hh: Array | None = None, /) -> tuple[Array, Array, Array]:
     """One step of an LSTM, from the contributions of the input to its gates.
@@ -78,19 +80,75 @@ def lstm_step(gx: Array, h: Array, c: Array, w_hh: Array, b_hh: Array | None = N
     return states[0], cells[0], gates
 
 
-lstm_step.vjp("gx", rf"(\delta_i, \delta_f, \delta_g, \delta_o), \quad {_DELTAS}")
-lstm_step.vjp("h", r"(\delta_i, \delta_f, \delta_g, \delta_o)\,W")
-lstm_step.vjp("c", r"f \odot \bar c, \quad \bar c = \bar c' + \bar h' \odot o \odot (1 - \tanh^2 c')")
-lstm_step.vjp("w_hh", r"(\delta_i, \delta_f, \delta_g, \delta_o)^\top h")
-lstm_step.vjp("b_hh", r"\textstyle\sum_{\text{batch}} (\delta_i, \delta_f, \delta_g, \delta_o)")
+def _gates(
+    gx: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """i, f, g, o and the next cell, ``(B, H)`` each."""
+    a_i, a_f, a_g, a_o = chunk(add(gx, linear(h, w_hh, b_hh)), 4, -1)
+    i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g), sigmoid(a_o)
+    return i, f, g, o, add(mul(f, c), mul(i, g))
+
+
+def _cell_gradient(arrived: tuple[Tensor | None, Tensor | None], o: Tensor, after: Tensor) -> Tensor:
+    """γ, all that reaches the next cell: its own gradient, and what comes through the next state."""
+    for_state, for_cell = arrived
+    if for_state is None:
+        assert for_cell is not None
+        return for_cell
+    through = for_state * o * (1.0 - tanh(after) * tanh(after))
+    return through if for_cell is None else for_cell + through
+
+
+def _gate_gradients(
+    arrived: tuple[Tensor | None, Tensor | None], gx: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor | None
+) -> Tensor:
+    """(δ_i, δ_f, δ_g, δ_o), ``(B, 4H)``."""
+    i, f, g, o, after = _gates(gx, h, c, w_hh, b_hh)
+    gamma, for_state = _cell_gradient(arrived, o, after), arrived[0]
+    delta_o = o * 0.0 if for_state is None else for_state * tanh(after) * o * (1.0 - o)
+    return cat([gamma * g * i * (1.0 - i), gamma * c * f * (1.0 - f), gamma * i * (1.0 - g * g), delta_o], -1)
+
+
+def _before_gradient(
+    arrived: tuple[Tensor | None, Tensor | None], gx: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor | None
+) -> Tensor:
+    """The gradient of the cell before the step."""
+    _, f, _, o, after = _gates(gx, h, c, w_hh, b_hh)
+    return f * _cell_gradient(arrived, o, after)
+
+
+lstm_step.vjp(
+    "gx",
+    rf"(\delta_i, \delta_f, \delta_g, \delta_o), \quad {_DELTAS}, \quad {_CELL}",
+    lambda g, gx, h, c, w_hh, b_hh: _gate_gradients(g, gx, h, c, w_hh, b_hh),
+)
+lstm_step.vjp(
+    "h",
+    rf"(\delta_i, \delta_f, \delta_g, \delta_o)\,W, \quad {_DELTAS}, \quad {_CELL}",
+    lambda g, gx, h, c, w_hh, b_hh: matmul(_gate_gradients(g, gx, h, c, w_hh, b_hh), w_hh),
+)
+lstm_step.vjp(
+    "c",
+    rf"f \odot \gamma, \quad {_CELL}",
+    lambda g, gx, h, c, w_hh, b_hh: _before_gradient(g, gx, h, c, w_hh, b_hh),
+)
+lstm_step.vjp(
+    "w_hh",
+    rf"(\delta_i, \delta_f, \delta_g, \delta_o)^\top h, \quad {_DELTAS}, \quad {_CELL}",
+    lambda g, gx, h, c, w_hh, b_hh: weight_gradient(_gate_gradients(g, gx, h, c, w_hh, b_hh), h),
+)
+lstm_step.vjp(
+    "b_hh",
+    rf"\textstyle\sum_{{\text{{batch}}}} (\delta_i, \delta_f, \delta_g, \delta_o), \quad {_DELTAS}, \quad {_CELL}",
+    lambda g, gx, h, c, w_hh, b_hh: sum_over_batch(_gate_gradients(g, gx, h, c, w_hh, b_hh)),
+)
 
 
 @lstm_step.composed_of
 def _lstm_step_reference(gx: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> tuple[Tensor, Tensor]:
     check_shapes("lstm_step", 4, (), gx, w_hh, b_hh, h=h, c=c)
-    a_i, a_f, a_g, a_o = chunk(add(gx, linear(h, w_hh, b_hh)), 4, -1)
-    after = add(mul(sigmoid(a_f), c), mul(sigmoid(a_i), tanh(a_g)))
-    return mul(sigmoid(a_o), tanh(after)), after
+    *_, o, after = _gates(gx, h, c, w_hh, b_hh)
+    return mul(o, tanh(after)), after
 
 
 @lstm_step.kernel
@@ -167,23 +225,14 @@ def lstm(
         ValueError: shapes other than these, or no step.
         TypeError: a mask that is not bool.
     """
-    check_shapes("lstm", 4, steps_of("lstm", 4, gx), gx, w_hh, b_hh, mask, h0=h0, c0=c0)
+    check_shapes("lstm", 4, step_count("lstm", 4, gx), gx, w_hh, b_hh, mask, h0=h0, c0=c0)
     states, cells, gates = run_cell(LSTM, gx, w_hh, b_hh, (h0, c0), mask, reverse)
     last = 0 if reverse else -1
     return states, states[last].copy(), cells[last].copy(), cells, gates
 
 
-_DELTA = r"\delta_t = (\delta_i, \delta_f, \delta_g, \delta_o)"
-_INTO_STATE = r"\bar h_{t-1} = \bar z_{t-1} + \delta_t\,W, \quad \bar c_{t-1}' = f \odot \bar c"
-lstm.vjp("gx", rf"\bar x_t = {_DELTA}, \quad {_DELTAS}, \quad {_INTO_STATE}")
-lstm.vjp("h0", rf"\bar h_0, \quad {_INTO_STATE}")
-lstm.vjp("c0", rf"\bar c_0, \quad {_INTO_STATE}")
-lstm.vjp("w_hh", rf"\textstyle\sum_t \delta_t^\top z_{{t-1}}, \quad {_DELTA}")
-lstm.vjp("b_hh", rf"\textstyle\sum_t \sum_{{\text{{batch}}}} \delta_t, \quad {_DELTA}")
-
-
-@lstm.composed_of
-def _lstm_reference(
+@lstm.loop_of(lstm_step, "gx", "h0", "c0", "w_hh", "b_hh")
+def _lstm_loop(
     gx: Tensor,
     h0: Tensor,
     c0: Tensor,
@@ -191,18 +240,9 @@ def _lstm_reference(
     b_hh: Tensor | None,
     mask: Tensor | None,
     reverse: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    check_shapes("lstm", 4, steps_of("lstm", 4, gx), gx, w_hh, b_hh, mask, h0=h0, c0=c0)
-    steps = range(gx.shape[0])
-    gates, masks = unbind(gx, 0), None if mask is None else unbind(unsqueeze(mask, -1), 0)
-    states: dict[int, Tensor] = {}
-    h, c = h0, c0
-    for t in reversed(steps) if reverse else steps:
-        with at_step(t):
-            after_h, after_c = lstm_step(gates[t], h, c, w_hh, b_hh)
-            h = states[t] = after_h if masks is None else where(masks[t], after_h, h)
-            c = after_c if masks is None else where(masks[t], after_c, c)
-    return stack([states[t] for t in steps], 0), h, c
+) -> tuple[Tensor, ...]:
+    check_shapes("lstm", 4, step_count("lstm", 4, gx), gx, w_hh, b_hh, mask, h0=h0, c0=c0)
+    return loop(lambda x, h, c: lstm_step(x, h, c, w_hh, b_hh), gx, (h0, c0), mask, reverse)
 
 
 @lstm.kernel

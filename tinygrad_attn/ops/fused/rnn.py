@@ -1,6 +1,6 @@
 """The plain RNN: over a whole sequence as one op, and one step of it for decoders.
 
-See `tinygrad_attn.ops.fused.gru`, which it shares its conventions and checks with.
+What it shares with the other recurrent ops is in `tinygrad_attn.ops.fused.recurrence`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ import numpy as np
 
 from tinygrad_attn.kernels.recurrent.rnn import RELU, TANH
 from tinygrad_attn.kernels.recurrent.sequence import Saved, run_cell, run_cell_backward
-from tinygrad_attn.modes import at_step
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.activation import relu
-from tinygrad_attn.ops.fused.gru import check_shapes, steps_of
 from tinygrad_attn.ops.fused.linear import linear
-from tinygrad_attn.ops.joining import stack, unbind
+from tinygrad_attn.ops.fused.recurrence import (
+    check_shapes,
+    loop,
+    sample_sequence,
+    sample_step,
+    step_count,
+    sum_over_batch,
+    weight_gradient,
+)
+from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, tanh, where
-from tinygrad_attn.ops.shape import unsqueeze
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["NONLINEARITIES", "rnn", "rnn_cell"]
+__all__ = ["NONLINEARITIES", "check_nonlinearity", "rnn", "rnn_cell", "rnn_step"]
 
 Array = np.ndarray[Any, Any]
 
@@ -30,15 +36,100 @@ NONLINEARITIES = {"tanh": tanh, "relu": relu}
 _CELLS = {"tanh": TANH, "relu": RELU}
 
 
-def _samples(draw: Draw) -> Sample:
-    steps, batch, size = draw.integer(1, 3), draw.integer(0, 2), draw.integer(1, 3)
-    bias = draw.floats((size,)) if draw.boolean() else None
-    mask = draw.mask((steps, batch)) if draw.boolean() else None
-    operands = (draw.floats((steps, batch, size)), draw.floats((batch, size)), draw.floats((size, size)), bias, mask)
-    return Sample(operands, {"reverse": draw.boolean(), "nonlinearity": draw.choice(list(NONLINEARITIES))})
-
-
 _gx, _h, _w_hh = np.ones((4, 2, 3)), np.ones((2, 3)), np.ones((3, 3))
+
+
+# -- one step ----------------------------------------------------------------------------------------------------------
+
+
+def _step_samples(draw: Draw) -> Sample:
+    return Sample(sample_step(draw, 1), {"nonlinearity": draw.choice(list(NONLINEARITIES))})
+
+
+@op(
+    r"z = \phi(a), \quad a = x + W h + b, \quad \phi \in \{\tanh, \operatorname{relu}\}",
+    samples=_step_samples,
+    errors=[
+        ErrorSample((_gx[0], _h[:1], _w_hh, None), {}, ValueError, r"gx must .* \(1, 3\).* it has \(2, 3\)"),
+        ErrorSample((_gx[0], _h, _w_hh, None), {"nonlinearity": "sin"}, ValueError, "'tanh' or 'relu', got 'sin'"),
+    ],
+    symbols={"W": "w_hh", "b": "b_hh", r"\phi": "nonlinearity"},
+)
+def rnn_step(gx: Array, h: Array, w_hh: Array, b_hh: Array | None = None, /, *, nonlinearity: str = "tanh") -> Array:
+    """One step of a plain RNN, from the contribution of the input.
+
+    Args:
+        gx: ``(B, H)``, ``linear(x, w_ih, b_ih)``.
+        h: the state, ``(B, H)``.
+        w_hh: ``(H, H)``.
+        b_hh: ``(H,)``, or None.
+        nonlinearity: "tanh" or "relu".
+
+    Returns:
+        The next state, ``(B, H)``.
+
+    Raises:
+        ValueError: shapes other than these, or another nonlinearity.
+    """
+    check_nonlinearity("rnn_step", nonlinearity)
+    check_shapes("rnn_step", 1, (), gx, w_hh, b_hh, h=h)
+    return NONLINEARITIES[nonlinearity].forward(add.forward(gx, linear.forward(h, w_hh, b_hh)))
+
+
+def _before_gradient(g: Tensor, gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, nonlinearity: str) -> Tensor:
+    """δ, the gradient of what the nonlinearity gets."""
+    before = add(gx, linear(h, w_hh, b_hh))
+    if nonlinearity == "relu":
+        return where(before <= 0.0, 0.0, g)
+    z = tanh(before)
+    return g * (1.0 - z * z)
+
+
+_DELTA = r"\quad \delta = \bar z \odot \phi'(a)"
+rnn_step.vjp("gx", rf"\delta, {_DELTA}", _before_gradient)
+rnn_step.vjp(
+    "h",
+    rf"\delta\,W, {_DELTA}",
+    lambda g, gx, h, w_hh, b_hh, nonlinearity: matmul(_before_gradient(g, gx, h, w_hh, b_hh, nonlinearity), w_hh),
+)
+rnn_step.vjp(
+    "w_hh",
+    rf"\delta^\top h, {_DELTA}",
+    lambda g, gx, h, w_hh, b_hh, nonlinearity: weight_gradient(_before_gradient(g, gx, h, w_hh, b_hh, nonlinearity), h),
+)
+rnn_step.vjp(
+    "b_hh",
+    rf"\textstyle\sum_{{\text{{batch}}}} \delta, {_DELTA}",
+    lambda g, gx, h, w_hh, b_hh, nonlinearity: sum_over_batch(_before_gradient(g, gx, h, w_hh, b_hh, nonlinearity)),
+)
+
+
+@rnn_step.composed_of
+def _rnn_step_reference(gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, nonlinearity: str) -> Tensor:
+    check_nonlinearity("rnn_step", nonlinearity)
+    check_shapes("rnn_step", 1, (), gx, w_hh, b_hh, h=h)
+    return NONLINEARITIES[nonlinearity](add(gx, linear(h, w_hh, b_hh)))
+
+
+@rnn_step.kernel
+def _rnn_step_gradients(
+    g: Array, z: Array, h: Array, w_hh: Array, needs: tuple[bool, ...], nonlinearity: str
+) -> tuple[Array | None, ...]:
+    (rule,) = NONLINEARITIES[nonlinearity].rules.values()
+    assert rule.kernel is not None and linear.joint_kernel is not None
+    delta = rule.kernel(g, z)
+    for_h, for_w_hh, for_b_hh = linear.joint_kernel(delta, h, w_hh, needs[1:4])
+    return delta, for_h, for_w_hh, for_b_hh
+
+
+# -- a sequence --------------------------------------------------------------------------------------------------------
+
+
+def _samples(draw: Draw) -> Sample:
+    return Sample(
+        sample_sequence(draw, 1),
+        {"reverse": draw.boolean(), "nonlinearity": draw.choice(list(NONLINEARITIES))},
+    )
 
 
 @op(
@@ -85,21 +176,13 @@ def rnn(
         TypeError: a mask that is not bool.
     """
     check_nonlinearity("rnn", nonlinearity)
-    check_shapes("rnn", 1, steps_of("rnn", 1, gx), gx, w_hh, b_hh, mask, h0=h0)
+    check_shapes("rnn", 1, step_count("rnn", 1, gx), gx, w_hh, b_hh, mask, h0=h0)
     states = run_cell(_CELLS[nonlinearity], gx, w_hh, b_hh, (h0,), mask, reverse).states
     return states, states[0 if reverse else -1].copy()
 
 
-_DELTA = r"\delta_t = \bar h_t \odot \phi', \quad \tanh' = 1 - z_t^2, \quad \operatorname{relu}' = [z_t > 0]"
-_INTO_STATE = r"\bar h_{t-1} = \bar z_{t-1} + \delta_t\,W"
-rnn.vjp("gx", rf"\bar x_t = {_DELTA}, \quad {_INTO_STATE}")
-rnn.vjp("h0", rf"\bar h_0, \quad {_INTO_STATE}, \quad {_DELTA}")
-rnn.vjp("w_hh", rf"\textstyle\sum_t \delta_t^\top z_{{t-1}}, \quad {_DELTA}")
-rnn.vjp("b_hh", rf"\textstyle\sum_t \sum_{{\text{{batch}}}} \delta_t, \quad {_DELTA}")
-
-
-@rnn.composed_of
-def _rnn_reference(
+@rnn.loop_of(rnn_step, "gx", "h0", "w_hh", "b_hh")
+def _rnn_loop(
     gx: Tensor,
     h0: Tensor,
     w_hh: Tensor,
@@ -107,18 +190,10 @@ def _rnn_reference(
     mask: Tensor | None,
     reverse: bool = False,
     nonlinearity: str = "tanh",
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     check_nonlinearity("rnn", nonlinearity)
-    check_shapes("rnn", 1, steps_of("rnn", 1, gx), gx, w_hh, b_hh, mask, h0=h0)
-    steps = range(gx.shape[0])
-    inputs, masks = unbind(gx, 0), None if mask is None else unbind(unsqueeze(mask, -1), 0)
-    states: dict[int, Tensor] = {}
-    h = h0
-    for t in reversed(steps) if reverse else steps:
-        with at_step(t):
-            after = NONLINEARITIES[nonlinearity](add(inputs[t], linear(h, w_hh, b_hh)))
-            h = states[t] = after if masks is None else where(masks[t], after, h)
-    return stack([states[t] for t in steps], 0), h
+    check_shapes("rnn", 1, step_count("rnn", 1, gx), gx, w_hh, b_hh, mask, h0=h0)
+    return loop(lambda x, h: (rnn_step(x, h, w_hh, b_hh, nonlinearity=nonlinearity),), gx, (h0,), mask, reverse)
 
 
 @rnn.kernel
@@ -144,7 +219,9 @@ def _rnn_gradients(
 def rnn_cell(
     input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None, nonlinearity: str = "tanh"
 ) -> Tensor:
-    """One step of a plain RNN: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu.
+    """One step of a plain RNN (see `rnn_step`) from the input itself.
+
+    That is tanh(W_ih x + b_ih + W_hh h + b_hh), or relu of it.
 
     Args:
         input: ``(B, I)``.
@@ -160,10 +237,7 @@ def rnn_cell(
     Raises:
         ValueError: shapes other than these, or another nonlinearity.
     """
-    check_nonlinearity("rnn_cell", nonlinearity)
-    gx = linear(input, w_ih, b_ih)
-    check_shapes("rnn_cell", 1, (), gx, w_hh, b_hh, h=hx)
-    return NONLINEARITIES[nonlinearity](add(gx, linear(hx, w_hh, b_hh)))
+    return rnn_step(linear(input, w_ih, b_ih), hx, w_hh, b_hh, nonlinearity=nonlinearity)
 
 
 def check_nonlinearity(name: str, nonlinearity: str) -> None:
