@@ -200,8 +200,8 @@ def check_op(op: Op, samples: int = 25, seed: int = 0) -> OpReport:
         raise CheckError(f"{op.name}: a formula is missing")
     try:
         check_formulas(op)
-    except FormulaError as error:
-        raise CheckError(str(error)) from None
+    except FormulaError as unbound:
+        raise CheckError(str(unbound)) from None
     report = OpReport(op.name, op.formula)
     for number in range(samples):
         report.include(check_sample(op, op.samples(Draw.seeded(seed * 1_000_003 + number)), number))

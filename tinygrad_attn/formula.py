@@ -31,7 +31,20 @@ from tinygrad_attn.op import Op, Rule
 __all__ = ["UNWRITTEN", "FormulaError", "check_formulas", "stands_for_gradient"]
 
 UNWRITTEN = frozenset(
-    {"shapes", "dtypes", "position", "needs", "dim", "dims", "dim0", "dim1", "dim2", "normalized_shape", "batch_first"}
+    {
+        "shapes",
+        "dtypes",
+        "position",
+        "needs",
+        "dim",
+        "dims",
+        "dim0",
+        "dim1",
+        "dim2",
+        "normalized_shape",
+        "batch_first",
+        "sizes",
+    }
 )
 
 _GREEK = (
@@ -87,13 +100,13 @@ def _symbols(latex: str) -> Iterator[Symbol]:
 
 
 def _clauses(latex: str) -> Iterator[tuple[list[Symbol], list[Symbol]]]:
-    r"""Of each of the formulas between ``\quad`` the symbols that it defines and those of the definition."""
+    r"""Of each of the formulas between ``\quad`` the symbols on its left, if it defines some, and the others."""
     for clause in _split(latex, _SEPARATOR):
         left, *right = _split(clause, re.compile("="))
-        if right:
+        if right and not re.sub(r"\\[,;]|[(),\s]", "", _SYMBOL.sub("", left)):
             yield list(_symbols(left)), [symbol for part in right for symbol in _symbols(part)]
         else:
-            yield [], list(_symbols(left))
+            yield [], list(_symbols(clause))
 
 
 def _split(text: str, separator: re.Pattern[str]) -> list[str]:
@@ -125,18 +138,27 @@ class _Vocabulary:
         return key in self.bound or key in self.defined
 
 
-def _vocabulary(op: Op) -> _Vocabulary:
+def _vocabulary(op: Op, rule: Rule) -> _Vocabulary:
+    """What the symbols of a rule's formula may be; where two formulas define one, the rule's own definition counts."""
     bound = _bindings(op)
-    formulas = [op.formula, *(rule.formula for rule in op.rules.values())]
-    clauses = [clause for formula in formulas for clause in _clauses(formula)]
-    plain = {symbol.base for left, _ in clauses for symbol in left if not symbol.subscript} | set(bound)
+    formulas = [op.formula, *(each.formula for each in op.rules.values() if each is not rule), rule.formula]
     defined: dict[str, list[Symbol]] = {}
-    for left, right in clauses:
+    for formula in formulas:
+        defined |= _definitions(op, formula)
+    subscripts = {letter.base for formula in formulas for symbol in _symbols(formula) for letter in _letters(symbol)}
+    return _Vocabulary(bound, defined, frozenset(x for x in subscripts if re.fullmatch("[a-z]", x)))
+
+
+def _definitions(op: Op, formula: str) -> dict[str, list[Symbol]]:
+    """By symbol what a formula defines it by; a subscript that is itself a symbol of the op belongs to the symbol."""
+    clauses = [clause for each in (op.formula, formula) for clause in _clauses(each)]
+    plain = {symbol.base for left, _ in clauses for symbol in left if not symbol.subscript} | set(_bindings(op))
+    defined: dict[str, list[Symbol]] = {}
+    for left, right in _clauses(formula):
         for symbol in left:
             labelled = any(letter.base in plain for letter in _symbols(symbol.subscript))
             defined.setdefault(str(symbol) if labelled else symbol.base, []).extend(right)
-    subscripts = {letter.base for formula in formulas for symbol in _symbols(formula) for letter in _letters(symbol)}
-    return _Vocabulary(bound, defined, frozenset(x for x in subscripts if re.fullmatch("[a-z]", x)))
+    return defined
 
 
 def _letters(symbol: Symbol) -> Iterator[Symbol]:
@@ -161,7 +183,7 @@ def _bindings(op: Op) -> dict[str, tuple[str, ...]]:
         key = str(symbol) if several else symbol.base
         bound[key] = (f"z[{index}]" if several else "z",)
     for key, names in op.symbols.items():
-        bound[key] = (names,) if isinstance(names, str) else tuple(names)
+        bound[str(next(_symbols(key)))] = (names,) if isinstance(names, str) else tuple(names)
     gradients = {
         _barred(key): tuple(name.replace("z", "g", 1) for name in names)
         for key, names in bound.items()
@@ -182,14 +204,19 @@ def check_formulas(op: Op) -> None:
 
     Raises:
         FormulaError: a rule has a formula alone; a symbol of its formula stands for nothing that the expression takes;
-            the expression takes something that no symbol stands for; or a formula defines what has another meaning.
+            the expression takes something that no symbol stands for; or a formula defines what has another meaning,
+            there or in another rule.
     """
-    vocabulary = _vocabulary(op)
+    everywhere: dict[str, list[Symbol]] = {}
     for operand, rule in op.rules.items():
         where = f"{op.name}.vjp({operand!r}), {rule.formula}: "
+        vocabulary = _vocabulary(op, rule)
         if rule.function is None:
             raise FormulaError(f"{where}the formula has no expression; give the rule as a function of tensors")
         _check_definitions(vocabulary, rule, where)
+        for key, right in _definitions(op, rule.formula).items():
+            if everywhere.setdefault(key, right) != right:
+                raise FormulaError(f"{where}another rule of the op defines {key} in another way")
         covered = _covered(vocabulary, rule, where)
         missing = {name for name in rule.names if name not in UNWRITTEN and name not in covered}
         if missing:
@@ -212,7 +239,8 @@ def _check_definitions(vocabulary: _Vocabulary, rule: Rule, where: str) -> None:
 
 def stands_for_gradient(op: Op, operand: str, output: int) -> bool:
     """Whether the rule's formula has a symbol for the gradient of the output of that number."""
-    return f"g[{output}]" in _covered(_vocabulary(op), op.rules[operand], "")
+    rule = op.rules[operand]
+    return f"g[{output}]" in _covered(_vocabulary(op, rule), rule, "")
 
 
 def _covered(vocabulary: _Vocabulary, rule: Rule, where: str) -> set[str]:

@@ -62,9 +62,9 @@ def _print_reports(ops: Sequence[Op], samples: int, seed: int) -> bool:
             report = check_op(op, samples, seed)
         except CheckError as error:
             failures.append(str(error))
-            print(f"{op.name:<{width}}  {'FAILED':>8}  {'':>8}  {'':>8}  {op.formula}", flush=True)
+            print(f"{op.name:<{width}}  {'FAILED':>8}  {'':>8}  {'':>8}  {_formula(op)}", flush=True)
         else:
-            print(f"{op.name:<{width}}  {_errors(op, report)}  {op.formula}", flush=True)
+            print(f"{op.name:<{width}}  {_errors(op, report)}  {_formula(op)}", flush=True)
     print(
         f"\n{len(ops) - len(failures)} of {len(ops)} ops pass, {samples} samples each. Worst |found - expected| / "
         "(1 + |expected|)\nof the gradient and the double gradient against central differences in float64, and of the "
@@ -75,9 +75,14 @@ def _print_reports(ops: Sequence[Op], samples: int, seed: int) -> bool:
     return not failures
 
 
+def _formula(op: Op) -> str:
+    """The forward's formula; of an op that is a loop also whose."""
+    return op.formula if op.step is None else f"{op.formula} (the loop of {op.step.name})"
+
+
 def _errors(op: Op, report: OpReport) -> str:
     """The three columns of numbers; a dash where an op has no derivative, or nothing that stands for its rules."""
-    differentiable = bool(op.rules)
+    differentiable = bool(op.differentiable)
     fused = op.reference is not None or op.joint_kernel is not None or any(r.kernel for r in op.rules.values())
     columns = (
         (report.gradient, differentiable),

@@ -66,7 +66,7 @@ def relu(input: Array) -> Array:
 
 relu.vjp(
     "input",
-    r"\bar z\,[x > 0]",
+    r"\bar z\,[z > 0]",
     lambda g, z: where(z <= 0.0, 0.0, g),
     lambda g, z: activate_backward("relu", g, z),
 )
@@ -77,6 +77,7 @@ relu.vjp(
     r"z = x \text{ where } x > 0, \text{ else } s\,x",
     samples=_away_from_zero(negative_slope=(0.01, 0.5, 0.0, -0.3)),
     errors=[integers, in_place],
+    symbols={"s": "negative_slope"},
 )
 @quiet
 def leaky_relu(input: Array, negative_slope: float = 0.01) -> Array:
@@ -146,6 +147,7 @@ def _gelu_samples(draw: Draw) -> Sample:
     r"z = x\,\Phi(x), \quad \Phi(x) = \tfrac12 (1 + \operatorname{erf}(x / \sqrt2))",
     samples=_gelu_samples,
     errors=[integers, ErrorSample((np.ones(2),), {"approximate": "erf"}, ValueError, "'none' or 'tanh', got 'erf'")],
+    symbols={r"\Phi": "approximate"},
 )
 @quiet
 def gelu(input: Array, approximate: str = "none") -> Array:
@@ -222,7 +224,12 @@ def _softplus_samples(draw: Draw) -> Sample:
 
 
 @public("F")
-@op(r"z = \ln(1 + e^{\beta x}) / \beta", samples=_softplus_samples, errors=[integers])
+@op(
+    r"z = \ln(1 + e^{\beta x}) / \beta",
+    samples=_softplus_samples,
+    errors=[integers],
+    symbols={r"\text{threshold}": "threshold"},
+)
 @quiet
 def softplus(input: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
     """A smooth `relu`: ``log(1 + exp(beta * input)) / beta``; ``input`` itself where ``beta * input > threshold``.

@@ -93,7 +93,12 @@ def _prod_kernel(g: Array, input: Array, dim: int) -> Array:
     return with_axes(g, input.shape, dim) * np.moveaxis(before * after, -1, dim)
 
 
-_prod.vjp("input", r"\bar x_i = \bar z \textstyle\prod_{j \ne i} x_j", _prod_gradient, kernel=_prod_kernel)
+_prod.vjp(
+    "input",
+    r"\bar x_i = \bar z \textstyle\prod_{j \ne i} x_j = \bar z\,z / x_i \text{ where } x_i \ne 0",
+    _prod_gradient,
+    kernel=_prod_kernel,
+)
 
 
 @public("ta", "Tensor")

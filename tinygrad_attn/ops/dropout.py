@@ -24,7 +24,7 @@ def _samples(draw: Draw) -> Sample:
     return Sample((draw.floats(shape), draw.mask(shape)), {"p": draw.choice([0.5, 0.0, 0.1])})
 
 
-@op(r"z = x \odot m / (1 - p)", samples=_samples)
+@op(r"z = x \odot m / (1 - p)", samples=_samples, symbols={"m": "keep"})
 def _dropout(input: Array, keep: Array, *, p: float) -> Array:
     """``input`` where the bool ``keep`` of its shape holds, scaled by ``1 / (1 - p)``; 0 elsewhere."""
     kept = np.multiply(input, keep)

@@ -210,6 +210,7 @@ def _error(equation: str, *shapes: Shape, match: str) -> ErrorSample:
         _error("......", (2, 3), match="letters and one ellipsis"),
         _error("i->i->i", (2,), match="letters and one ellipsis"),
     ],
+    symbols={r"\text{letters not in }": "equation"},
 )
 @quiet
 def _einsum(*operands: Array, equation: str) -> Array:

@@ -74,7 +74,7 @@ _along_errors = [
 
 
 @public("ta", "Tensor")
-@op(r"z_{ij} = x_{i\,\iota_{ij}}", samples=_gather_samples, errors=_along_errors)
+@op(r"z_{ij} = x_{i\,\iota_{ij}}", samples=_gather_samples, errors=_along_errors, symbols={r"\iota": "index"})
 def gather(input: Array, dim: int, index: Array) -> Array:
     """From every line along ``dim`` the elements that ``index`` names.
 
@@ -133,6 +133,7 @@ _scatter_errors = [
     r"z_{ik} = x_{ik} + \textstyle\sum_{j:\, \iota_{ij} = k} s_{ij}",
     samples=_scatter_samples,
     errors=_scatter_errors,
+    symbols={r"\iota": "index", "s": ("src", "index")},
 )
 def scatter_add(input: Array, dim: int, index: Array, src: Array) -> Array:
     """A copy of ``input`` with every element of ``src`` added to its line along ``dim``, at the place ``index`` names.
@@ -187,6 +188,7 @@ def _scatter_or_number_samples(draw: Draw) -> Sample:
     r"z = x \text{, with } z_{i\,\iota_{ij}} = s_{ij}",
     samples=_scatter_or_number_samples,
     errors=_scatter_errors,
+    symbols={r"\iota": "index", "s": ("src", "index")},
 )
 def scatter(input: Array, dim: int, index: Array, src: Array) -> Array:
     """A copy of ``input`` with the elements of ``src``, or one number, written where `scatter_add` adds them.
@@ -285,7 +287,7 @@ _select_errors = [
 
 
 @public("ta", "Tensor")
-@op(r"z_i = x_{\iota_i}", samples=_index_select_samples, errors=_select_errors)
+@op(r"z_i = x_{\iota_i}", samples=_index_select_samples, errors=_select_errors, symbols={r"\iota": "index"})
 def index_select(input: Array, dim: int, index: Array) -> Array:
     """The slabs of ``input`` along ``dim`` that ``index`` numbers.
 
@@ -327,6 +329,7 @@ def _index_add_samples(draw: Draw) -> Sample:
         *[ErrorSample((*e.operands, np.ones((1, 1))), {}, e.exception, e.match) for e in _select_errors],
         ErrorSample((_table, 1, np.array([0, 0]), np.ones((2, 3))), {}, ValueError, r"\(2, 3\), it must be \(2, 2\)"),
     ],
+    symbols={r"\iota": "index", "s": "source"},
 )
 def index_add(input: Array, dim: int, index: Array, source: Array, *, alpha: float = 1) -> Array:
     """A copy of ``input`` with ``alpha`` times the slabs of ``source`` along ``dim`` added where ``index`` says.
@@ -384,6 +387,7 @@ def _masked_fill_samples(draw: Draw) -> Sample:
         ErrorSample((_table, np.ones(3, bool), np.ones(3)), {}, ValueError, "number or a 0-d tensor"),
         ErrorSample((_table, np.ones(2, bool), 0.0), {}, ValueError, "axis -1 has size 3 in input and 2 in mask"),
     ],
+    symbols={"m": "mask", "v": "value"},
 )
 def _masked_fill(input: Array, mask: Array, value: Array | float) -> Array:
     """``input`` with ``value`` where ``mask`` holds."""

@@ -126,7 +126,7 @@ def _pow_exponent(g: Any, z: Any, x: Any, y: Any) -> Any:
 
 
 pow.vjp("x", r"\bar z \odot y\,x^{y-1}", _pow_base)
-pow.vjp("y", r"\bar z \odot z \ln x", _pow_exponent)
+pow.vjp("y", r"\bar z \odot z \ln x \text{, 0 where } x = 0 \le y", _pow_exponent)
 
 
 @public("ta", "Tensor")
@@ -189,7 +189,7 @@ def sign(x: Array) -> Array:
 
 
 abs.vjp("x", r"\bar z \odot \operatorname{sign} x", lambda g, x: g * sign(x), kernel=lambda g, x: g * sign.forward(x))
-sign.vjp("x", r"0", lambda g: g * 0.0, kernel=True)
+sign.vjp("x", r"0\,\bar z", lambda g: g * 0.0, kernel=True)
 
 # -- exponentials and logarithms ---------------------------------------------------------------------------------------
 
@@ -349,7 +349,7 @@ def _where_samples(draw: Draw) -> Sample:
 
 
 @public("ta")
-@op(r"z = x \text{ where } c, \text{ else } y", samples=_where_samples)
+@op(r"z = x \text{ where } c, \text{ else } y", samples=_where_samples, symbols={"c": "condition"})
 def where(condition: Array, x: Array, y: Array) -> Array:
     """``x`` where the bool ``condition`` holds, else ``y``; all three broadcast."""
     if np.asarray(condition).dtype != np.bool_:
@@ -408,6 +408,7 @@ def _clamp_samples(draw: Draw) -> Sample:
         ErrorSample((np.ones(2),), {}, ValueError, "at least one of min and max"),
         ErrorSample((np.ones(2),), {"min": np.ones(2)}, TypeError, "min must be a number"),
     ],
+    symbols={"a": "min", "b": "max"},
 )
 def clamp(x: Array, min: float | None = None, max: float | None = None) -> Array:
     """``x`` kept between the numbers ``min`` and ``max``; where it was cut the gradient is 0.

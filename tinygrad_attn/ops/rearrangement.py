@@ -45,6 +45,7 @@ def _diagonal_samples(draw: Draw) -> Sample:
         ErrorSample((_two_by_three,), {"dim1": 1, "dim2": -1}, ValueError, "two different axes"),
         ErrorSample((np.ones(3),), {}, IndexError, "dim 1 is out of range"),
     ],
+    symbols={"o": "offset"},
 )
 def diagonal(input: Array, /, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
     """The view of the diagonal of the axes ``dim1`` and ``dim2``, as a last axis in their place.
@@ -82,7 +83,7 @@ def _diagonal_scatter_samples(draw: Draw) -> Sample:
     )
 
 
-@op(r"z_{\ldots k, k + o} = x_{\ldots k} \text{, else } 0", samples=_diagonal_scatter_samples)
+@op(r"z_{\ldots k, k + o} = x_{\ldots k} \text{, else } 0", samples=_diagonal_scatter_samples, symbols={"o": "offset"})
 def _diagonal_scatter(x: Array, *, shape: tuple[int, ...], offset: int, dim1: int, dim2: int) -> Array:
     """Zeros of ``shape`` with ``x`` on a diagonal: what undoes `diagonal`."""
     return _on_diagonal(x, shape, offset, dim1, dim2)
@@ -105,7 +106,7 @@ _flat = [ErrorSample((np.ones(3),), {}, ValueError, r"at least two axes, its sha
 
 
 @public("ta", "Tensor")
-@op(r"z_{ij} = x_{ij}\,[j \le i + d]", samples=_triangle_samples, errors=_flat)
+@op(r"z_{ij} = x_{ij}\,[j \le i + d]", samples=_triangle_samples, errors=_flat, symbols={"d": "diagonal"})
 def tril(input: Array, /, diagonal: int = 0) -> Array:
     """The lower triangle of the last two axes, up to the given ``diagonal``; zeros above.
 
@@ -116,7 +117,7 @@ def tril(input: Array, /, diagonal: int = 0) -> Array:
 
 
 @public("ta", "Tensor")
-@op(r"z_{ij} = x_{ij}\,[j \ge i + d]", samples=_triangle_samples, errors=_flat)
+@op(r"z_{ij} = x_{ij}\,[j \ge i + d]", samples=_triangle_samples, errors=_flat, symbols={"d": "diagonal"})
 def triu(input: Array, /, diagonal: int = 0) -> Array:
     """The upper triangle of the last two axes, from the given ``diagonal`` on; zeros below.
 
@@ -162,6 +163,7 @@ def _repeat_samples(draw: Draw) -> Sample:
         ErrorSample((_two_by_three,), {"repeats": (2,)}, ValueError, "at least 2 repeats"),
         ErrorSample((_two_by_three,), {"repeats": (2, -1)}, ValueError, "negative"),
     ],
+    symbols={r"\text{copies}": "repeats"},
 )
 def _repeat(x: Array, *, repeats: tuple[int, ...]) -> Array:
     """Copies of ``x`` side by side, ``repeats[i]`` of them along axis ``i``; new axes come first."""
@@ -215,6 +217,7 @@ def _roll_samples(draw: Draw) -> Sample:
         ErrorSample((_two_by_three,), {"shifts": (1, 2), "dims": (0,)}, ValueError, "2 shifts and 1 dims"),
         ErrorSample((_two_by_three,), {"shifts": (1,), "dims": (2,)}, IndexError, "dim 2 is out of range"),
     ],
+    symbols={"s": "shifts"},
 )
 def _roll(x: Array, *, shifts: tuple[int, ...], dims: tuple[int, ...]) -> Array:
     """``x`` shifted along ``dims``, what leaves at the end coming in at the start; flattened without ``dims``."""
@@ -271,6 +274,7 @@ def _pad_samples(draw: Draw) -> Sample:
     errors=[
         ErrorSample((_two_by_three,), {"widths": ((0, 0), (-2, -2))}, ValueError, r"\(-2, -2\) .* axis 1 of size 3")
     ],
+    symbols={"b": "widths"},
 )
 def _pad(x: Array, *, widths: Widths, value: float = 0.0) -> Array:
     """``x`` with ``widths`` = (before, after) entries of ``value`` put on at each axis, or taken off where negative."""

@@ -168,7 +168,7 @@ def sum(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None
     return _sum(converted(input, dtype), dim=dim, keepdim=keepdim)
 
 
-@op(r"z = \tfrac1n \textstyle\sum_i x_i", samples=_samples, errors=[*dim_errors, integers])
+@op(r"z = \tfrac1n \textstyle\sum_i x_i", samples=_samples, errors=[*dim_errors, integers], symbols={"n": "shapes"})
 @quiet
 def _mean(input: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
     """`mean` in the dtype of ``input``."""
@@ -337,6 +337,7 @@ def _norm_samples(draw: Draw) -> Sample:
         ErrorSample((_matrix,), {"ord": "fro"}, TypeError, "ord must be a number, got 'fro'"),
         *[ErrorSample(no_rows.operands, {"dim": 0, "ord": p}, ValueError, "axis 0 has size 0") for p in (-1, math.inf)],
     ],
+    symbols={"p": "ord"},
 )
 @quiet
 def _vector_norm(input: Array, /, ord: float = 2, dim: Dim = None, keepdim: bool = False) -> Array:

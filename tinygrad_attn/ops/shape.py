@@ -97,7 +97,7 @@ def _reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
 
 _reshape.vjp(
     "x",
-    r"\bar z_i = \bar z_{i'}",
+    r"\bar x_i = \bar z_{i'}",
     lambda g, shapes: _reshape(g, shape=shapes[0]),
     kernel=lambda g, shapes: g.reshape(shapes[0]),
 )

@@ -68,7 +68,7 @@ def _slice_samples(draw: Draw) -> Sample:
     return Sample((draw.floats(shape),), {"key": _draw_key(draw, shape)})
 
 
-@op(r"z_i = x_{a + s i}", samples=_slice_samples)
+@op(r"z_i = x_{a + s i}", samples=_slice_samples, symbols={"a": "key", "s": "key"})
 def slice_view(x: Array, *, key: Key) -> Array:
     """The view of ``x`` that a ``key`` of integers, slices and Nones selects."""
     # With the ellipsis NumPy gives a view for a single element too.
@@ -97,6 +97,7 @@ def _slice_scatter_samples(draw: Draw) -> Sample:
     r"z = x \text{, with } z_{a + s i} = v_i",
     samples=_slice_scatter_samples,
     errors=[ErrorSample((np.ones((2, 3)), np.ones(2)), {"key": (0, ALL)}, ValueError, r"shape \(2,\) .* \(3,\)")],
+    symbols={"a": "key", "s": "key"},
 )
 def slice_scatter(input: Array, values: Array, *, key: Key) -> Array:
     """A copy of ``input`` in which the view that ``key`` selects holds ``values``, broadcast."""
@@ -147,7 +148,7 @@ def _index_samples(draw: Draw) -> Sample:
     return Sample((draw.floats(shape),), {"indices": _draw_indices(draw, shape)})
 
 
-@op(r"z_i = x_{\iota_i}", samples=_index_samples)
+@op(r"z_i = x_{\iota_i}", samples=_index_samples, symbols={r"\iota": "indices"})
 def _index(x: Array, *, indices: Indices) -> Array:
     """The elements of ``x`` at ``indices``: for every axis an int64 array, all of which broadcast, or None."""
     arrays = [(axis, array) for axis, array in enumerate(indices) if array is not None]
@@ -211,6 +212,11 @@ def _index_put_samples(draw: Draw) -> Sample:
             (np.ones((2, 3)), np.ones(2)), {"indices": (np.array([0]),)}, ValueError, r"shape \(2,\) .* \(1, 3\)"
         )
     ],
+    symbols={
+        r"\iota": "indices",
+        r"\text{ unless accumulating}": "accumulate",
+        "v": ("values", "indices", "accumulate"),
+    },
 )
 def _index_put(input: Array, values: Array, *, indices: Indices, accumulate: bool = False) -> Array:
     """A copy of ``input`` with ``values``, broadcast, put at ``indices`` (the last one stays) or added there."""

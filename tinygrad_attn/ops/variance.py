@@ -51,7 +51,12 @@ def _centred(x: Any, dim: Dim) -> Any:
     return x - mean(x, dim, keepdim=True)
 
 
-@op(r"z = \tfrac1{n - c} \textstyle\sum_i (x_i - \mu)^2", samples=_spread_samples, errors=[*dim_errors, integers])
+@op(
+    r"z = \tfrac1{n - c} \textstyle\sum_i (x_i - \mu)^2",
+    samples=_spread_samples,
+    errors=[*dim_errors, integers],
+    symbols={"n": "input", "c": "correction", r"\mu": "input"},
+)
 @quiet
 def _var(input: Array, /, dim: Dim = None, keepdim: bool = False, correction: float = 1) -> Array:
     """`var` with one way to give the correction."""
@@ -71,6 +76,7 @@ _var.vjp(
     r"z = \sqrt{\tfrac1{n - c} \textstyle\sum_i (x_i - \mu)^2}",
     samples=_spread_samples,
     errors=[*dim_errors, integers],
+    symbols={"n": "input", "c": "correction", r"\mu": "input"},
 )
 @quiet
 def _std(input: Array, /, dim: Dim = None, keepdim: bool = False, correction: float = 1) -> Array:

@@ -97,7 +97,7 @@ def trace(model: Translator, source: Sequence[int], target: Sequence[int]) -> Tr
     made_by = recorded.source_of(loss)
     assert made_by is not None and not isinstance(made_by, Leaf)
     ops = {call.op for call in recorded.calls if not call.during_backward}
-    derivatives = {op: {operand: rule.formula for operand, rule in op.rules.items()} for op in ops}
+    derivatives = {op: op.derivatives() for op in ops}
     return Traced(model, recorded, made_by.call, logits.array[0], source, target, derivatives)
 
 
