@@ -237,7 +237,10 @@ def rnn_cell(
     Raises:
         ValueError: shapes other than these, or another nonlinearity.
     """
-    return rnn_step(linear(input, w_ih, b_ih), hx, w_hh, b_hh, nonlinearity=nonlinearity)
+    check_nonlinearity("rnn_cell", nonlinearity)
+    gx = linear(input, w_ih, b_ih)
+    check_shapes("rnn_cell", 1, (), gx, w_hh, b_hh, h=hx)
+    return rnn_step(gx, hx, w_hh, b_hh, nonlinearity=nonlinearity)
 
 
 def check_nonlinearity(name: str, nonlinearity: str) -> None:
