@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from .console.errors import UserError
-from .data import UNKNOWN, ParallelText, Tokenizer, load_text
+from .data import ParallelText, Tokenizer
 from .decoding.alignment import Alignment, align
 from .decoding.greedy import OnBatch, search, translate
 from .interface import Translator
@@ -80,7 +80,7 @@ class TrainedModel:
         Raises:
             DataError: they are no longer where they were.
         """
-        return load_text(self.config.data)
+        return self.config.data.load()
 
     # -- translation -------------------------------------------------------------------------------------------------
 
@@ -150,9 +150,7 @@ class TrainedModel:
 
     def unknown(self, text: str) -> list[str]:
         """The characters or words of a source text that are not in the vocabulary."""
-        tokenizer = self.run.source
-        pieces = text if tokenizer.name == "characters" else text.split()
-        return list(dict.fromkeys(piece for piece in pieces if UNKNOWN in tokenizer.encode(piece)))
+        return self.run.source.unknown(text)
 
     def align(
         self,

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     """The trainer of a new run."""
-    from ..data import load_text, train_tokenizers
+    from ..data import train_tokenizers
     from ..runs.config import find_config, load_config
     from ..runs.folder import Run
     from ..runs.quick import load_quick_config
@@ -57,7 +57,7 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
 
     path = find_config(arguments.config) if arguments.config else None
     config = (load_quick_config if arguments.quick else load_config)(path, overrides(arguments), arguments.imports)
-    text = load_text(config.data)
+    text = config.data.load()
     run = Run(arguments.out or _new_folder(text.name, config.model.name), config, *train_tokenizers(text, config.data))
     progress.print(text.summary())
     trainer = Trainer(run, text, progress)
@@ -67,7 +67,6 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
 
 def _resume(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     """The trainer of a run that was stopped, where it stood."""
-    from ..data import load_text
     from ..runs.folder import LAST, Run
     from ..training.trainer import Trainer
 
@@ -76,7 +75,7 @@ def _resume(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     if given:
         raise CommandError(f"--resume continues a run with its own settings; leave out {' and '.join(given)}")
     run, arrays, position = Run.open(arguments.resume, LAST)
-    text = load_text(run.config.data)
+    text = run.config.data.load()
     progress.print(text.summary())
     trainer = Trainer(run, text, progress)
     trainer.resume(arrays, position)

@@ -7,7 +7,7 @@ from .copy import Copy
 from .corpus import DataError, ParallelText
 from .dates import Dates, generate_dates
 from .parallel import Parallel, read_parallel_text
-from .prepare import load_text, train_tokenizers
+from .prepare import train_tokenizers
 from .reverse import Reverse
 from .sequences import SequenceTask
 from .task import TASKS, GeneratedTask, Task, register_task

@@ -18,7 +18,7 @@ Example = tuple[Sequence[int], Sequence[int]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
-# Examples that are sorted by length together. Larger: less padding; smaller: more varied company for each example.
+# Examples that are sorted by length together. Larger: less padding; smaller: more varied batches.
 _POOL = 8192
 
 
@@ -135,7 +135,7 @@ class Batches:
         return len(self._shuffled(number))
 
     def in_order(self) -> Iterator[Batch]:
-        """The batches of one pass without chance, the shortest examples first."""
+        """The batches of one pass, the shortest examples first."""
         return self._collated(self._cut(self._sorted(self._kept)))
 
     def _collated(self, groups: list[IntArray]) -> Iterator[Batch]:

@@ -1,7 +1,7 @@
 """Byte pair encoding: frequent words are one symbol, rare ones several.
 
 Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units", 2016: begin with the
-characters, and again and again make the most frequent pair of neighbours a symbol. The package ``tokenizers`` counts,
+characters, and repeatedly make the most frequent pair of neighbours a symbol. The package ``tokenizers`` counts,
 merges and applies the merges; what is normalised, where words end, and which ids the symbols have is decided here.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .tokenizer import RuleTokenizer, register_tokenizer
+from .vocabulary import UNKNOWN
 
 __all__ = ["CharacterTokenizer"]
 
@@ -17,6 +18,10 @@ class CharacterTokenizer(RuleTokenizer):
     def split(text: str) -> list[str]:
         """The code points of a normalised text."""
         return list(text)
+
+    def unknown(self, text: str) -> list[str]:
+        """The unknown characters, each once."""
+        return list(dict.fromkeys(character for character in text if UNKNOWN in self.encode(character)))
 
     @staticmethod
     def join(symbols: Sequence[str]) -> str:

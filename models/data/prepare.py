@@ -1,4 +1,4 @@
-"""From a config's data section to text, and to the two tokenizers that fit it."""
+"""From text to the two tokenizers that fit it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ from .corpus import ParallelText
 from .task import Task
 from .tokenizer import Tokenizer, train_tokenizer
 
-__all__ = ["load_text", "train_tokenizers"]
-
-
-def load_text(settings: Task) -> ParallelText:
-    """The pairs that the config asks for; see `Task.load`."""
-    return settings.load()
+__all__ = ["train_tokenizers"]
 
 
 def train_tokenizers(text: ParallelText, settings: Task) -> tuple[Tokenizer, Tokenizer]:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from tinygrad_attn.registry import Registry
 
-from .vocabulary import END, PAD, START, Vocabulary
+from .vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 
 __all__ = [
     "TOKENIZERS",
@@ -50,6 +50,9 @@ class Tokenizer(Protocol):
 
     def symbols_of(self, ids: Iterable[int]) -> list[str]:
         """One symbol for each id, control symbols too: the labels of a plot."""
+
+    def unknown(self, text: str) -> list[str]:
+        """The parts of a text that have no id of their own, each once, for a warning."""
 
     def to_dict(self) -> dict[str, Any]:
         """The registered name, as ``"name"``, and all that ``from_dict`` needs, ready for JSON."""
@@ -154,6 +157,10 @@ class VocabularyTokenizer(ABC):
     def symbols_of(self, ids: Iterable[int]) -> list[str]:
         """One symbol for each id, control symbols too."""
         return [self.vocabulary.symbols[number] for number in ids]
+
+    def unknown(self, text: str) -> list[str]:
+        """The words, as white space parts them, in which a symbol is unknown, each once."""
+        return list(dict.fromkeys(word for word in text.split() if UNKNOWN in self.encode(word)))
 
     def to_dict(self) -> dict[str, Any]:
         """The registered name and all that ``from_dict`` needs, ready for JSON."""

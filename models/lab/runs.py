@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ..console.progress import Progress
-from ..data import load_text, train_tokenizers
+from ..data import train_tokenizers
 from ..interface import Translator
 from ..runs.clock import CLOCK
 from ..runs.config import Config
@@ -25,7 +25,7 @@ def trained(config: Config, folder: Path, progress: Progress) -> tuple[Run, Tran
         RunError: the folder holds something else, such as a run with other settings.
         KeyboardInterrupt: it was stopped.
     """
-    text = load_text(config.data)
+    text = config.data.load()
     if (folder / LAST).exists():
         run, arrays, position = Run.open(folder, LAST)
         if run.config != config:

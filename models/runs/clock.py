@@ -47,8 +47,8 @@ class Clock:
     def resume(self, path: Path, epochs: int) -> None:
         """Continue from what a run folder's ``clock.json`` tells of its first ``epochs`` epochs.
 
-        It is written just before the checkpoint, so that it may know of one epoch more. A file that is missing or
-        damaged costs no more than the times: the clock then begins anew.
+        It is written just before the checkpoint, so that it may know of one epoch more. If it is missing or damaged,
+        the clock begins anew.
         """
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))

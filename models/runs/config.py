@@ -64,23 +64,32 @@ class TrainingConfig(Section):
     seed: int = setting(0, "seed of weights, order and dropout", minimum=0)
     epochs: int = setting(6, "passes over the training pairs", minimum=1)
     batch_type: str = setting("sentences", "the unit of batch_size", choices=("sentences", "tokens"))
-    batch_size: int = setting(64, "the most of a batch; tokens are counted with padding, each side apart", minimum=1)
-    learning_rate: float = setting(0.004, "Adam's step size at its largest; noam has one of its own", above=0)
+    batch_size: int = setting(
+        64, "the size of a batch, at most; tokens are counted with padding, each side apart", minimum=1
+    )
+    learning_rate: float = setting(0.004, "Adam's learning rate, at its largest; noam has one of its own", above=0)
     schedule: str = setting(
         "linear",
-        "what becomes of it: constant, falling to 0 along a line or a cosine, or as 1/√step; noam is the Transformer "
-        "paper's",
+        "how the learning rate changes: constant, falling to 0 along a line or a cosine, or as 1/√step; noam is the "
+        "Transformer paper's",
         choices=("constant", "linear", "cosine", "inverse_sqrt", "noam"),
     )
-    warmup: int = setting(0, "steps in which it rises from 0 first; inverse_sqrt and noam need some", minimum=0)
-    noam_factor: float = setting(1.0, "what noam's step size is multiplied by", above=0)
+    warmup: int = setting(0, "steps of linear warmup from 0; inverse_sqrt and noam need some", minimum=0)
+    noam_factor: float = setting(1.0, "what noam's learning rate is multiplied by", above=0)
     beta1: float = setting(0.9, "Adam's decay of the mean of gradients", minimum=0, below=1)
     beta2: float = setting(0.999, "Adam's decay of the mean of their squares", minimum=0, below=1)
-    eps: float = setting(1e-8, "what Adam adds to their root", above=0)
-    clip_norm: float = setting(1.0, "the largest norm of all gradients together; 0 does not clip", minimum=0)
-    label_smoothing: float = setting(0.0, "probability given to all symbols alike", minimum=0, below=1)
+    eps: float = setting(1e-8, "added to the root of that mean, against division by zero", above=0)
+    clip_norm: float = setting(
+        1.0, "the global norm to which larger gradients are scaled down; 0 does not clip", minimum=0
+    )
+    label_smoothing: float = setting(
+        0.0, "ε of label smoothing: probability spread evenly over all symbols", minimum=0, below=1
+    )
     teacher_forcing: float = setting(
-        1.0, "probability that the decoder reads the true token, and not its own; below 1 is slower", minimum=0, most=1
+        1.0,
+        "probability that the decoder reads the reference token, not its own; below 1 (scheduled sampling) is slower",
+        minimum=0,
+        most=1,
     )
     patience: int = setting(
         0, "stop after so many epochs without a lower validation loss; 0 trains all epochs", minimum=0
@@ -106,7 +115,7 @@ class DecodingConfig(Section):
 
     batch_size: int = setting(64, "sentences translated together", minimum=1)
     max_length: int = setting(100, "the most symbols of a translation", minimum=1)
-    beam: int = setting(1, "translations followed at a time; 1 is greedy decoding", minimum=1)
+    beam: int = setting(1, "hypotheses kept at each step; 1 is greedy decoding", minimum=1)
     length_penalty: float = setting(0.6, "the exponent α of beam search; 0 prefers short translations", minimum=0)
 
 

@@ -22,7 +22,7 @@ QUICK = {
 def load_quick_config(
     path: str | os.PathLike[str] | None, overrides: Sequence[str], imports: Sequence[str] = ()
 ) -> Config:
-    """As `load_config`, with `QUICK` in between: the file's settings give way to it, and it to ``overrides``.
+    """As `load_config`, with `QUICK` applied after the file's settings and before ``overrides``.
 
     The warm-up shrinks with the number of steps, so that there are some left after it. That of noam stays: a shorter
     one would have a larger step size.

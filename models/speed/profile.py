@@ -13,7 +13,7 @@ import numpy as np
 from ..console.errors import UserError
 from ..console.progress import PlainProgress
 from ..console.tables import plain_table
-from ..data import load_text, train_tokenizers
+from ..data import train_tokenizers
 from ..runs.config import CONFIGS, Config, ConfigError, find_config, load_config
 from ..runs.folder import Run
 from ..training.trainer import Trainer
@@ -202,7 +202,7 @@ def find_step(name: str, overrides: Sequence[str] = ()) -> Callable[[], object]:
 
 def _step_of_config(config: Config) -> Callable[[], object]:
     """Training as `models.training.trainer` does it, but of a run that is written nowhere."""
-    text = load_text(config.data)
+    text = config.data.load()
     trainer = Trainer(Run("", config, *train_tokenizers(text, config.data)), text, PlainProgress())
     trainer.model.train()
     batches = itertools.chain.from_iterable(map(trainer.train_batches.epoch, itertools.count()))

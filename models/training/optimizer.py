@@ -17,10 +17,10 @@ def make_optimizer(settings: TrainingConfig, model: Translator) -> optim.Adam:
 
 
 def make_schedule(config: Config, steps: int) -> schedule.Schedule:
-    """The step size by the number of steps taken, of ``steps`` in all.
+    """The learning rate by the number of steps taken, of ``steps`` in all.
 
     Raises:
-        ValueError: the warmup leaves no step to fall in.
+        ValueError: the warmup is not shorter than training.
     """
     settings = config.training
     rate, warmup = settings.learning_rate, settings.warmup

@@ -2,7 +2,7 @@
 
 import pytest
 from tinygrad_attn_models.console.progress import PlainProgress
-from tinygrad_attn_models.data import TASKS, TOKENIZERS, load_text, train_tokenizers
+from tinygrad_attn_models.data import TASKS, TOKENIZERS, train_tokenizers
 from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import Run
@@ -22,7 +22,7 @@ TINY = {
 
 
 def new_trainer(folder, config):
-    text = load_text(config.data)
+    text = config.data.load()
     run = Run(folder, config, *train_tokenizers(text, config.data))
     run.create()
     return Trainer(run, text, PlainProgress())

@@ -102,7 +102,7 @@ def test_data_that_has_gone_is_no_matter_until_it_is_needed(model, monkeypatch):
     def gone(data):
         raise DataError("it has gone")
 
-    monkeypatch.setattr("tinygrad_attn_models.trained.load_text", gone)
+    monkeypatch.setattr(type(model.config.data), "load", gone)
     assert model.translate(["x"])
     with pytest.raises(DataError):
         model.evaluate()

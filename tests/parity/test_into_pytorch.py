@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tinygrad_attn_models import load
-from tinygrad_attn_models.data import START, load_text, train_tokenizers
+from tinygrad_attn_models.data import START, train_tokenizers
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import BEST, Run
 
@@ -33,7 +33,7 @@ def make_run(tmp_path):
 
     def make(settings):
         config = load_config(None, {**settings, "data.train_size": 50})
-        run = Run(tmp_path / "run", config, *train_tokenizers(load_text(config.data), config.data))
+        run = Run(tmp_path / "run", config, *train_tokenizers(config.data.load(), config.data))
         run.create()
         run.describe()
         manual_seed(0)

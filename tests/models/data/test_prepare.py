@@ -1,12 +1,12 @@
 """From a config to text and tokenizers."""
 
-from tinygrad_attn_models.data import UNKNOWN, generate_dates, load_text, train_tokenizers
+from tinygrad_attn_models.data import UNKNOWN, generate_dates, train_tokenizers
 from tinygrad_attn_models.runs.config import load_config
 
 
 def test_generated_dates_have_the_sizes_and_seed_of_the_config():
     settings = load_config(None, ["data.train_size=9", "data.valid_size=8", "data.test_size=7", "data.seed=3"]).data
-    assert load_text(settings) == generate_dates(3, train=9, valid=8, test=7)
+    assert settings.load() == generate_dates(3, train=9, valid=8, test=7)
 
 
 def test_parallel_text_and_tokenizers_that_know_the_training_side_only(tmp_path):
@@ -18,7 +18,7 @@ def test_parallel_text_and_tokenizers_that_know_the_training_side_only(tmp_path)
         "data.tokenizer": "words", "data.lowercase": True, "data.min_frequency": 2,
     }  # fmt: skip
     settings = load_config(None, overrides).data
-    text = load_text(settings)
+    text = settings.load()
     assert text.valid == [("가 나 valid", "A a valid")]
     source, target = train_tokenizers(text, settings)
     assert len(source) == 4

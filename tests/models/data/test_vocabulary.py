@@ -111,6 +111,13 @@ def test_decode_stops_at_the_end_and_shows_the_unknown():
     assert tokenizer.symbols_of([START, 4, END]) == ["<s>", "a", "</s>"]
 
 
+@pytest.mark.parametrize(
+    ("name", "unknown"), [("characters", ["d", "c"]), ("words", ["dc", "cab"]), ("bpe", ["dc", "cab"])]
+)
+def test_what_of_a_text_is_unknown(name, unknown):
+    assert train_tokenizer(name, ["a b", "ab b"]).unknown("dc a cab dc") == unknown
+
+
 def test_words_decode_any_order_of_symbols():
     tokenizer = train_tokenizer("words", ["a-b c."])
     ids = {symbol: number for number, symbol in enumerate(tokenizer.symbols_of(range(len(tokenizer))))}

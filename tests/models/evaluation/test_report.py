@@ -8,7 +8,7 @@ import shutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinygrad_attn_models.data import Batches, DataError, encode_pairs, load_text
+from tinygrad_attn_models.data import Batches, DataError, encode_pairs
 from tinygrad_attn_models.evaluation.bleu import BleuSettings
 from tinygrad_attn_models.evaluation.metrics import TeacherForced, measure, teacher_forced
 from tinygrad_attn_models.evaluation.plots import plot_bleu_by_length
@@ -21,7 +21,7 @@ from tinygrad_attn_models.runs.folder import Run, RunError
 def evaluated(trained):
     """The tiny run, its model, its test pairs, and their evaluation."""
     run, model = Run.load(trained)
-    pairs = load_text(run.config.data).test
+    pairs = run.config.data.load().test
     told = []
     found = evaluate(run, model, "test", pairs, run.config.decoding, BleuSettings("char"), told.append)
     assert sum(told) == len(pairs) == 10

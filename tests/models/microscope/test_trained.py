@@ -6,7 +6,7 @@ import pytest
 from bits import compiled_only
 from looked_at import matrix, plain
 from tinygrad_attn_models.console.progress import PlainProgress
-from tinygrad_attn_models.data import load_text, train_tokenizers
+from tinygrad_attn_models.data import train_tokenizers
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.record.schema import SCHEMA
 from tinygrad_attn_models.runs.config import load_config
@@ -57,7 +57,7 @@ def name(request):
 def looked(name, tmp_path_factory):
     """A model that has learnt a little, and what the microscope shows of it on a pair of the test set."""
     config = load_config(None, {**SETTINGS, **MODELS[name]})
-    text = load_text(config.data)
+    text = config.data.load()
     run = Run(tmp_path_factory.mktemp("runs") / "run", config, *train_tokenizers(text, config.data))
     run.create()
     trainer = Trainer(run, text, PlainProgress())

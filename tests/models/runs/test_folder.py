@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from tinygrad_attn_models.data import load_text, train_tokenizers
+from tinygrad_attn_models.data import train_tokenizers
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import BEST, LAST, Run, RunError, versions
 
@@ -15,7 +15,7 @@ from tinygrad_attn.serialize import load_file, save_file
 @pytest.fixture
 def run(tmp_path):
     config = load_config(None, {"data.train_size": 50, "model.hidden_size": 4, "model.embedding_size": 3})
-    made = Run(tmp_path / "run", config, *train_tokenizers(load_text(config.data), config.data))
+    made = Run(tmp_path / "run", config, *train_tokenizers(config.data.load(), config.data))
     made.create()
     made.describe()
     return made
