@@ -17,8 +17,9 @@ from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.op import cast
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.comparison import logical_and, logical_not
-from tinygrad_attn.ops.fused.attention import multihead_attention, scaled_dot_product_attention
+from tinygrad_attn.ops.fused.attention import scaled_dot_product_attention
 from tinygrad_attn.ops.fused.linear import linear, paired_linear
+from tinygrad_attn.ops.fused.multihead import multihead_attention
 from tinygrad_attn.ops.joining import cat, chunk
 from tinygrad_attn.ops.pointwise import add, where
 from tinygrad_attn.ops.reduction import mean

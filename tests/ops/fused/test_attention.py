@@ -9,8 +9,8 @@ from tinygrad_attn import random
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.check import gradcheck, gradgradcheck
 from tinygrad_attn.modes import unfused
-from tinygrad_attn.ops.fused.attention import multihead_attention
 from tinygrad_attn.ops.fused.attention import scaled_dot_product_attention as attention
+from tinygrad_attn.ops.fused.multihead import multihead_attention
 from tinygrad_attn.tensor import Tensor
 
 

@@ -11,6 +11,7 @@ from tinygrad_attn.kernels.recurrent import attention_gru as kernels
 from tinygrad_attn.modes import at_step, mark
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.fused.additive import additive_score, units, units_gradient
+from tinygrad_attn.ops.fused.attention import LEFT_BY_MASK
 from tinygrad_attn.ops.fused.gru import DELTAS, gate_gradients, gru_step
 from tinygrad_attn.ops.fused.linear import linear
 from tinygrad_attn.ops.fused.recurrence import sum_over_batch, weight_gradient
@@ -61,9 +62,8 @@ def _step_samples(draw: Draw) -> Sample:
     return Sample((gx, h, values, keys, w_query, energy, w_context, w_hh, b_hh, mask))
 
 
-_LEFT_BY_MASK = r"\text{ over what the mask leaves}"
 _ATTENTION = (
-    rf"\quad c = \textstyle\sum_j \alpha_j V_j, \quad \alpha = \operatorname{{softmax}}(e) {_LEFT_BY_MASK}, "
+    rf"\quad c = \textstyle\sum_j \alpha_j V_j, \quad \alpha = \operatorname{{softmax}}(e) {LEFT_BY_MASK}, "
     r"\quad e_j = v \cdot \tanh(W_q h + k_j)"
 )
 
@@ -82,7 +82,7 @@ _ATTENTION = (
     outputs=3,
     symbols={
         "V": "values", "k": "keys", "W_q": "w_query", "v": "energy", "W_c": "w_context", "W": "w_hh", "b": "b_hh",
-        _LEFT_BY_MASK: "mask",
+        LEFT_BY_MASK: "mask",
     },
 )  # fmt: skip
 def attention_gru_step(

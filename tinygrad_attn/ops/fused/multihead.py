@@ -1,0 +1,264 @@
+"""Scaled dot-product attention of many heads in one projection.
+
+One kernel reads the heads where they lie and never holds the weights of all queries (see
+`tinygrad_attn.ops.fused.attention`, with whose rules it works on every head).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.kernels.attention import tiled as kernels
+from tinygrad_attn.kernels.attention.step import attention_of_one
+from tinygrad_attn.op import op
+from tinygrad_attn.ops.fused.attention import (
+    LEFT_BY_MASK,
+    attention,
+    check_mask,
+    key_gradient,
+    query_gradient,
+    value_gradient,
+)
+from tinygrad_attn.ops.joining import cat, chunk
+from tinygrad_attn.ops.pointwise import quiet
+from tinygrad_attn.ops.shape import permute, reshape
+from tinygrad_attn.samples import Draw, ErrorSample, Sample
+from tinygrad_attn.tensor import Tensor
+
+__all__ = ["multihead_attention"]
+
+Array = np.ndarray[Any, Any]
+
+
+def _samples(draw: Draw) -> Sample:
+    batch, queries, keys, heads, width = (draw.integer(1, 2), *(draw.integer(1, 3) for _ in range(4)))
+    batch_first, crossed = draw.boolean(), draw.boolean()
+
+    def projected(length: int, parts: int) -> Array:
+        leading = (batch, length) if batch_first else (length, batch)
+        return draw.floats((*leading, parts * heads * width))
+
+    operands = (projected(queries, 1), projected(keys, 2)) if crossed else (projected(queries, 3), None)
+    mask = draw.mask((batch, 1, 1, keys if crossed else queries)) if draw.boolean() else None
+    options = {"heads": heads, "is_causal": draw.boolean(), "batch_first": batch_first}
+    return Sample((*operands, mask), options)
+
+
+@op(
+    r"z = \operatorname{concat}_h z_h, \quad z_h = P_h V_h, "
+    rf"\quad P_h = \operatorname{{softmax}}(Q_h K_h^\top / \sqrt{{d}}) {LEFT_BY_MASK}",
+    samples=_samples,
+    errors=[
+        ErrorSample((np.ones((2, 3, 8)), None, None), {"heads": 2}, ValueError, "8, must .* 6"),
+        ErrorSample((np.ones((2, 3, 4)), np.ones((2, 3, 4)), None), {"heads": 2}, ValueError, r"\(2, 3, 4\).* 8"),
+        ErrorSample((np.ones((2, 3, 4)), np.ones((1, 3, 8)), None), {"heads": 2}, ValueError, "same batch.* 2 and 1"),
+        ErrorSample((np.ones((3, 4)), None, None), {"heads": 2}, ValueError, "three axes"),
+    ],
+    saves=("tops", "factors"),
+    symbols={
+        "Q": "projected",
+        "K": ("projected", "memory"),
+        "V": ("projected", "memory"),
+        "d": "heads",
+        "h": "heads",
+        LEFT_BY_MASK: ("mask", "is_causal"),
+    },
+)
+@quiet
+def multihead_attention(
+    projected: Array,
+    memory: Array | None = None,
+    mask: Array | None = None,
+    /,
+    *,
+    heads: int,
+    is_causal: bool = False,
+    batch_first: bool = True,
+) -> tuple[Array, Array, Array]:
+    """Scaled dot-product attention of all heads, each in its part of what projections have side by side.
+
+    D is the size of all heads together, d = D / ``heads`` of one. The heads are read where they lie, and their outputs
+    and gradients written where they belong.
+
+    Args:
+        projected: queries, keys and values side by side, ``(B, L, 3D)``; or with ``memory`` queries, ``(B, L, D)``.
+        memory: keys and values side by side, ``(B, S, 2D)``.
+        mask: bool, broadcasts to ``(B, heads, L, S)``; True where a query may attend to a key. One that may attend to
+            none gets zeros, with zero gradient.
+        heads: their number.
+        is_causal: query i attends to keys 0 to i only, to those of them that the mask leaves.
+        batch_first: False if the first two axes are exchanged, everywhere but in the mask.
+
+    Returns:
+        The heads' outputs side by side, ``(B, L, D)``.
+
+    Raises:
+        ValueError: shapes other than these.
+    """
+    size = _check_shapes(projected, memory, heads, batch_first)
+    q, k, v = _queries_keys_values(projected, memory, heads, batch_first)
+    if mask is not None:
+        check_mask(mask, (*q.shape[:3], k.shape[2]), np.bool_)
+    z = np.empty((*projected.shape[:2], size), projected.dtype)
+    (out,) = _views(z, 1, heads, batch_first)
+    scale = _scale(size // heads)
+    if q.shape[2] == 1 and not is_causal:
+        return z, *attention_of_one(q, k, v, out, mask, scale=scale)
+    return z, *kernels.attention(q, k, v, out, mask, causal=is_causal, scale=scale)
+
+
+def _check_shapes(projected: Array, memory: Array | None, heads: int, batch_first: bool) -> int:
+    """Make sure that the parts fit together; the size of all heads together."""
+    parts = 3 if memory is None else 1
+    for name, array, count in (("projected", projected, parts), ("memory", memory, 2)):
+        if array is None:
+            continue
+        if array.ndim != 3:
+            raise ValueError(f"multihead_attention: {name} must have three axes, its shape is {array.shape}")
+        if array.shape[-1] % (count * heads):
+            raise ValueError(
+                f"multihead_attention: the last axis of {name}, {array.shape[-1]}, must be a multiple of "
+                f"{count * heads}: {count} parts of {heads} heads"
+            )
+    size = projected.shape[-1] // parts
+    if memory is not None:
+        if memory.shape[-1] != 2 * size:
+            raise ValueError(
+                f"multihead_attention: memory must have keys and values as wide as the queries, its shape is "
+                f"{memory.shape} and not (..., {2 * size})"
+            )
+        axis = 0 if batch_first else 1
+        if memory.shape[axis] != projected.shape[axis]:
+            raise ValueError(
+                f"multihead_attention: projected and memory must have the same batch, they have "
+                f"{projected.shape[axis]} and {memory.shape[axis]}"
+            )
+    return size
+
+
+def _scale(width: int) -> float:
+    return 1.0 / math.sqrt(max(width, 1))
+
+
+def _views(projected: Array, parts: int, heads: int, batch_first: bool) -> Array:
+    """(B, L, parts · heads · d) as (parts, B, heads, L, d)."""
+    split = projected.reshape(*projected.shape[:2], parts, heads, projected.shape[-1] // (parts * heads))
+    return split.transpose((2, 0, 3, 1, 4) if batch_first else (2, 1, 3, 0, 4))
+
+
+def _queries_keys_values(
+    projected: Array, memory: Array | None, heads: int, batch_first: bool
+) -> tuple[Array, Array, Array]:
+    if memory is None:
+        q, k, v = _views(projected, 3, heads, batch_first)
+    else:
+        (q,), (k, v) = _views(projected, 1, heads, batch_first), _views(memory, 2, heads, batch_first)
+    return q, k, v
+
+
+def _split_heads(
+    projected: Tensor, memory: Tensor | None, heads: int, batch_first: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Q, K and V of all heads, ``(B, heads, L or S, d)`` each."""
+    parts = (*chunk(projected, 3, -1),) if memory is None else (projected, *chunk(memory, 2, -1))
+    order = (0, 2, 1, 3) if batch_first else (1, 2, 0, 3)
+    size = parts[0].shape[-1]
+    q, k, v = (permute(reshape(part, *part.shape[:2], heads, size // heads), *order) for part in parts)
+    return q, k, v
+
+
+def _join_heads(part: Tensor, batch_first: bool) -> Tensor:
+    """``(B, heads, L, d)`` as ``(B, L, D)``, or with the first two axes exchanged."""
+    joined = permute(part, *((0, 2, 1, 3) if batch_first else (2, 0, 1, 3)))
+    return reshape(joined, *joined.shape[:2], joined.shape[2] * joined.shape[3])
+
+
+def _into_parts(
+    g: Tensor,
+    projected: Tensor,
+    memory: Tensor | None,
+    mask: Tensor | None,
+    heads: int,
+    is_causal: bool,
+    batch_first: bool,
+) -> list[Tensor]:
+    """Q̄, K̄ and V̄ of all heads, joined."""
+    q, k, v = _split_heads(projected, memory, heads, batch_first)
+    scale = _scale(q.shape[-1])
+    g = permute(reshape(g, *g.shape[:2], heads, q.shape[-1]), *((0, 2, 1, 3) if batch_first else (1, 2, 0, 3)))
+    parts = (
+        query_gradient(g, q, k, v, mask, is_causal, scale),
+        key_gradient(g, q, k, v, mask, is_causal, scale),
+        value_gradient(g, q, k, mask, is_causal, scale),
+    )
+    return [_join_heads(part, batch_first) for part in parts]
+
+
+def _projected_gradient(
+    g: Tensor,
+    projected: Tensor,
+    memory: Tensor | None,
+    mask: Tensor | None,
+    heads: int,
+    is_causal: bool,
+    batch_first: bool,
+) -> Tensor:
+    parts = _into_parts(g, projected, memory, mask, heads, is_causal, batch_first)
+    return cat(parts, -1) if memory is None else parts[0]
+
+
+def _memory_gradient(
+    g: Tensor,
+    projected: Tensor,
+    memory: Tensor,
+    mask: Tensor | None,
+    heads: int,
+    is_causal: bool,
+    batch_first: bool,
+) -> Tensor:
+    return cat(_into_parts(g, projected, memory, mask, heads, is_causal, batch_first)[1:], -1)
+
+
+_HEAD = (
+    r"\quad \bar Q_h = \bar S_h K_h, \quad \bar K_h = \bar S_h^\top Q_h, \quad \bar V_h = P_h^\top \bar z_h, "
+    r"\quad \bar S_h = P_h \odot (\bar z_h V_h^\top - \operatorname{rowsum}(P_h \odot \bar z_h V_h^\top)) / \sqrt{d}"
+)
+multihead_attention.vjp(
+    "projected", rf"\operatorname{{concat}}_h (\bar Q_h, \bar K_h, \bar V_h), {_HEAD}", _projected_gradient
+)
+multihead_attention.vjp("memory", rf"\operatorname{{concat}}_h (\bar K_h, \bar V_h), {_HEAD}", _memory_gradient)
+
+
+@multihead_attention.composed_of
+def _reference(
+    projected: Tensor, memory: Tensor | None, mask: Tensor | None, heads: int, is_causal: bool, batch_first: bool
+) -> Tensor:
+    q, k, v = _split_heads(projected, memory, heads, batch_first)
+    z = attention(q, k, v, mask, is_causal=is_causal, scale=_scale(q.shape[-1]))
+    return _join_heads(z, batch_first)
+
+
+@multihead_attention.kernel
+def _gradients(
+    g: Array,
+    projected: Array,
+    memory: Array | None,
+    mask: Array | None,
+    tops: Array,
+    factors: Array,
+    heads: int,
+    is_causal: bool,
+    batch_first: bool,
+) -> tuple[Array, Array | None, None]:
+    q, k, v = _queries_keys_values(projected, memory, heads, batch_first)
+    for_projected = np.empty(projected.shape, g.dtype)
+    for_memory = None if memory is None else np.empty(memory.shape, g.dtype)
+    gradients = _queries_keys_values(for_projected, for_memory, heads, batch_first)
+    (out_gradient,) = _views(g, 1, heads, batch_first)
+    kernels.attention_backward(
+        out_gradient, q, k, v, tops, factors, gradients, mask, causal=is_causal, scale=_scale(q.shape[-1])
+    )
+    return for_projected, for_memory, None
