@@ -25,6 +25,10 @@ an option       by its name in the forward, default filled in
 Parameters of the forward without a default are operands, the others are options; a forward whose operands may be left
 out puts ``/`` after the last operand. `tinygrad_attn.autograd` applies the rules: it sums broadcast axes away and
 checks shapes.
+
+`tinygrad_attn.check.check_op` holds the two halves of a rule together: every symbol of its formula stands for something
+that the expression takes, and the other way round (`tinygrad_attn.formula` says which symbols stand for what). An op
+that repeats another, as a GRU its step, is declared as its loop (`Op.loop_of`) and has no rules of its own.
 """
 
 from __future__ import annotations

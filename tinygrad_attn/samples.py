@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["Draw", "ErrorSample", "Sample", "Samples", "broadcast_pairs", "floats"]
+__all__ = ["Draw", "ErrorSample", "Sample", "Samples", "broadcast_pairs", "floats", "shape_error"]
 
 T = TypeVar("T")
 Array = np.ndarray[Any, Any]
@@ -38,6 +38,11 @@ class ErrorSample:
     options: dict[str, Any]
     exception: type[Exception]
     match: str
+
+
+def shape_error(*shapes: tuple[int, ...], match: str) -> ErrorSample:
+    """Operands of ones whose shapes must raise a ValueError."""
+    return ErrorSample(tuple(np.ones(shape) for shape in shapes), {}, ValueError, match)
 
 
 class Draw:

@@ -17,7 +17,7 @@ from tinygrad_attn.op import broadcast_clash, op
 from tinygrad_attn.ops.pointwise import quiet
 from tinygrad_attn.ops.shape import reshape, squeeze, transpose, unsqueeze
 from tinygrad_attn.public import public
-from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
+from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples, shape_error
 
 __all__ = ["bmm", "dot", "matmul", "mm", "mv", "outer", "product"]
 
@@ -64,10 +64,6 @@ class _Functions(NamedTuple):
     reshape: Callable[[Any, tuple[int, ...]], Any]
 
 
-def _error(*shapes: tuple[int, ...], match: str) -> ErrorSample:
-    return ErrorSample(tuple(np.ones(shape) for shape in shapes), {}, ValueError, match)
-
-
 # -- matmul ------------------------------------------------------------------------------------------------------------
 
 
@@ -102,10 +98,10 @@ def _check_depth(name: str, x: Array, y: Array) -> None:
     r"z = x\,y",
     samples=_matmul_samples,
     errors=[
-        _error((2, 3), (4, 2), match="axis 1 of x has size 3 and axis 0 of y has size 4"),
-        _error((3,), (4,), match="axis 0 of x has size 3 and axis 0 of y has size 4"),
+        shape_error((2, 3), (4, 2), match="axis 1 of x has size 3 and axis 0 of y has size 4"),
+        shape_error((3,), (4,), match="axis 0 of x has size 3 and axis 0 of y has size 4"),
         ErrorSample((np.ones((2, 3)), 2.0), {}, ValueError, "at least one axis"),
-        _error((2, 1, 3), (4, 3, 1), match="axis -3 has size 2 in x and 4 in y"),
+        shape_error((2, 1, 3), (4, 3, 1), match="axis -3 has size 2 in x and 4 in y"),
         ErrorSample((np.ones((2, 2)) > 0, np.ones((2, 2)) > 0), {}, TypeError, "bool"),
     ],
 )
@@ -183,8 +179,8 @@ def _check_ranks(name: str, x: Array, y: Array, x_ndim: int, y_ndim: int) -> Non
     r"z = x\,y",
     samples=_shaped("mk", "kn"),
     errors=[
-        _error((2, 3), (4, 2), match="axis 1 of x has size 3 and axis 0 of y has size 4"),
-        _error((1, 2, 3), (3, 2), match=r"2 axes.*\(1, 2, 3\)"),
+        shape_error((2, 3), (4, 2), match="axis 1 of x has size 3 and axis 0 of y has size 4"),
+        shape_error((1, 2, 3), (3, 2), match=r"2 axes.*\(1, 2, 3\)"),
     ],
 )
 def mm(x: Array, y: Array) -> Array:
@@ -207,9 +203,9 @@ mm.vjp("y", r"x^\top \bar z", lambda g, x: mm(transpose(x, 0, 1), g), lambda g, 
     r"z_b = x_b\,y_b",
     samples=_shaped("bmk", "bkn"),
     errors=[
-        _error((2, 1, 3), (2, 4, 1), match="axis 2 of x has size 3 and axis 1 of y has size 4"),
-        _error((2, 1, 3), (1, 3, 1), match="batch of 2 in x and of 1 in y"),
-        _error((2, 3), (3, 2), match=r"3 axes.*\(2, 3\)"),
+        shape_error((2, 1, 3), (2, 4, 1), match="axis 2 of x has size 3 and axis 1 of y has size 4"),
+        shape_error((2, 1, 3), (1, 3, 1), match="batch of 2 in x and of 1 in y"),
+        shape_error((2, 3), (3, 2), match=r"3 axes.*\(2, 3\)"),
     ],
 )
 def bmm(x: Array, y: Array) -> Array:
@@ -234,8 +230,8 @@ bmm.vjp("y", r"x_b^\top \bar z_b", lambda g, x: bmm(transpose(x, 1, 2), g), lamb
     r"z = x\,y",
     samples=_shaped("mk", "k"),
     errors=[
-        _error((2, 3), (4,), match="axis 1 of x has size 3 and axis 0 of y has size 4"),
-        _error((3,), (3,), match=r"x needs 2 and y 1 axes.*\(3,\) and \(3,\)"),
+        shape_error((2, 3), (4,), match="axis 1 of x has size 3 and axis 0 of y has size 4"),
+        shape_error((3,), (3,), match=r"x needs 2 and y 1 axes.*\(3,\) and \(3,\)"),
     ],
 )
 def mv(x: Array, y: Array) -> Array:
@@ -258,8 +254,8 @@ mv.vjp("y", r"x^\top \bar z", lambda g, x: mv(transpose(x, 0, 1), g), lambda g, 
     r"z = x^\top y = \textstyle\sum_k x_k\,y_k",
     samples=_shaped("k", "k"),
     errors=[
-        _error((3,), (4,), match="axis 0 of x has size 3 and axis 0 of y has size 4"),
-        _error((2, 3), (3,), match=r"1 axes.*\(2, 3\)"),
+        shape_error((3,), (4,), match="axis 0 of x has size 3 and axis 0 of y has size 4"),
+        shape_error((2, 3), (3,), match=r"1 axes.*\(2, 3\)"),
     ],
 )
 def dot(x: Array, y: Array) -> Array:
@@ -281,7 +277,7 @@ dot.vjp("y", r"\bar z\,x", lambda g, x: g * x, kernel=True)
 @op(
     r"z = x\,y^\top, \quad z_{mn} = x_m\,y_n",
     samples=_shaped("m", "n"),
-    errors=[_error((2, 3), (3,), match=r"x needs 1 and y 1 axes.*\(2, 3\)")],
+    errors=[shape_error((2, 3), (3,), match=r"x needs 1 and y 1 axes.*\(2, 3\)")],
 )
 @quiet
 def outer(x: Array, y: Array) -> Array:

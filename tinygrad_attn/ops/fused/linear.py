@@ -17,16 +17,12 @@ from tinygrad_attn.ops.pointwise import add, where
 from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.ops.shape import reshape, transpose
 from tinygrad_attn.public import public
-from tinygrad_attn.samples import Draw, ErrorSample, Sample
+from tinygrad_attn.samples import Draw, ErrorSample, Sample, shape_error
 from tinygrad_attn.tensor import Tensor
 
 __all__ = ["activated_linear", "linear", "paired_linear"]
 
 Array = np.ndarray[Any, Any]
-
-
-def _error(*shapes: tuple[int, ...], match: str) -> ErrorSample:
-    return ErrorSample(tuple(np.ones(shape) for shape in shapes), {}, ValueError, match)
 
 
 # -- linear ------------------------------------------------------------------------------------------------------------
@@ -57,10 +53,10 @@ def _check_linear(input: Any, weight: Any, bias: Any) -> None:
     r"z = x\,W^\top + b",
     samples=_linear_samples,
     errors=[
-        _error((2, 3), (5, 4), match="input has size 3, .* takes 4"),
-        _error((2, 3), (5, 3), (3,), match=r"bias must have shape \(5,\).*\(3,\)"),
-        _error((2, 3), (3,), match=r"\(out, in\), it has \(3,\)"),
-        _error((), (5, 3), match="at least one axis"),
+        shape_error((2, 3), (5, 4), match="input has size 3, .* takes 4"),
+        shape_error((2, 3), (5, 3), (3,), match=r"bias must have shape \(5,\).*\(3,\)"),
+        shape_error((2, 3), (3,), match=r"\(out, in\), it has \(3,\)"),
+        shape_error((), (5, 3), match="at least one axis"),
     ],
     symbols={"W": "weight", "b": "bias"},
 )
