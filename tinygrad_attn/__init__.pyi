@@ -83,6 +83,7 @@ from tinygrad_attn.ops.subscript import index_put as index_put
 from tinygrad_attn.ops.variance import std as std
 from tinygrad_attn.ops.variance import var as var
 from tinygrad_attn.ops.variance import var_mean as var_mean
+from tinygrad_attn.public import public as public
 from tinygrad_attn.random import manual_seed as manual_seed
 from tinygrad_attn.tensor import Tensor as Tensor
 from tinygrad_attn.version import __version__ as __version__

@@ -42,13 +42,14 @@ import numpy as np
 from tinygrad_attn.dtypes import check_dtype, default_dtype, promote
 from tinygrad_attn.modes import modes
 from tinygrad_attn.public import public
+from tinygrad_attn.registry import Registry
 from tinygrad_attn.rule import Differentiable, Plan, Rule
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
 from tinygrad_attn.tensor import Node, Tensor, as_array, gradient_edge, share
 
 __all__ = ["Op", "Rule", "cast", "op", "registered_ops"]
 
-_REGISTRY: dict[str, Op] = {}
+_OPS: Registry[Op] = Registry("op")
 _NUMBERS = (float, int, bool)
 _NO_SAVED: dict[str, Any] = {}  # shared by all nodes whose rules need no more than operands and options
 
@@ -56,7 +57,7 @@ _NO_SAVED: dict[str, Any] = {}  # shared by all nodes whose rules need no more t
 @public("ta")
 def registered_ops() -> dict[str, Op]:
     """Every op defined so far, by name."""
-    return dict(_REGISTRY)
+    return dict(_OPS)
 
 
 class Op(Differentiable):
@@ -336,13 +337,7 @@ def op(
 
     def register(forward: Callable[..., Any]) -> Op:
         made = Op(forward, formula, samples, errors, outputs, saves, floating, symbols)
-        before = _REGISTRY.get(made.name)
-        if before is not None and before.__module__ != made.__module__:
-            raise ValueError(
-                f"op: the name {made.name!r} is taken by {before.__module__}; give the function another name"
-            )
-        _REGISTRY[made.name] = made
-        return made
+        return _OPS.register(made.name)(made)
 
     return register
 

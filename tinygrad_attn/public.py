@@ -98,6 +98,9 @@ def public(*names: str) -> Callable[[T], T]:
     return offer
 
 
+public("ta")(public)
+
+
 def as_method(name: str, function: Any) -> Any:
     """A function, whose first argument is the tensor, as the method or operator ``name``; properties as they are."""
     if isinstance(function, property):

@@ -33,8 +33,16 @@ import numpy as np
 """
 OPERAND = "_Operand = Tensor | np.ndarray[Any, Any] | np.generic | builtins.float | list[Any]\n"
 """What an op takes for an operand: in a stub an int is a float."""
+
+
+def names(namespace: str) -> dict[str, Any]:
+    """The public names that the package itself declares; properties, which know no module, are all its own."""
+    found = {name: getattr(f, "fget", f) for name, f in NAMESPACES[namespace].items()}
+    return {n: NAMESPACES[namespace][n] for n, f in sorted(found.items()) if f.__module__.startswith("tinygrad_attn.")}
+
+
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__"}
-SHADOWED = {name for name in NAMESPACES["Tensor"] if isinstance(getattr(builtins, name, None), type)}
+SHADOWED = {name for name in names("Tensor") if isinstance(getattr(builtins, name, None), type)}
 """Methods that go by the name of a builtin type: within the class the type needs its full name."""
 
 
@@ -108,11 +116,9 @@ def definition(name: str, function: Any, method: bool) -> str:
 
 def functions(namespace: str) -> str:
     """The functions of a namespace: ops with the signature of a call, others from where they are defined."""
-    ops = [definition(n, f, False) for n, f in sorted(NAMESPACES[namespace].items()) if isinstance(f, Op)]
+    ops = [definition(n, f, False) for n, f in names(namespace).items() if isinstance(f, Op)]
     others = [
-        f"from {f.__module__} import {f.__name__} as {n}"
-        for n, f in sorted(NAMESPACES[namespace].items())
-        if not isinstance(f, Op)
+        f"from {f.__module__} import {f.__name__} as {n}" for n, f in names(namespace).items() if not isinstance(f, Op)
     ]
     header = IMPORTS + "\n".join(others) + "\nfrom tinygrad_attn.tensor import Tensor\n\n"
     return header + OPERAND + "\n" + "\n".join(ops) + "\n"
@@ -181,7 +187,7 @@ def tensor_stub() -> str:
     parts += ["from tinygrad_attn.rule import Differentiable, Plan"]
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
-            methods = sorted(NAMESPACES["Tensor"].items())
+            methods = names("Tensor").items()
             more = [definition(name, function, True) for name, function in methods] if node.name == "Tensor" else []
             parts.append(class_stub(node, more))
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "Edge":
