@@ -1,4 +1,4 @@
-"""A place of attention computed a second time, in plain NumPy and from the formulas, not by the engine.
+"""A site of attention computed a second time, in plain NumPy and from the formulas, not by the engine.
 
 Every number is computed from the numbers shown before it: scores from Q and K, dL/dscores from dL/dweights and the
 weights, and so on. So an error shows where it is made.
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..record.sites import Place
+from ..record.sites import AttentionSite
 
 __all__ = ["recompute", "softmax"]
 
@@ -26,16 +26,16 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
     return np.divide(raised, total, out=np.zeros_like(raised), where=total > 0.0)
 
 
-def recompute(place: Place) -> dict[tuple[str, str], Array]:
+def recompute(site: AttentionSite) -> dict[tuple[str, str], Array]:
     """All that follows from Q, K, V and dL/dcontext, by tensor and "value" or "gradient".
 
     Gradients that never arrived, and all that would follow from them, are left out.
     """
-    values = {name: quantity.value for name, quantity in place.quantities.items()}
-    gradients = {name: quantity.gradient for name, quantity in place.quantities.items()}
+    values = {name: quantity.value for name, quantity in site.quantities.items()}
+    gradients = {name: quantity.gradient for name, quantity in site.quantities.items()}
     found: dict[tuple[str, str], Array] = {}
-    found["scores", "value"] = _scores(place, values)
-    found["weights", "value"] = weights = softmax(values["scores"], place.mask)
+    found["scores", "value"] = _scores(site, values)
+    found["weights", "value"] = weights = softmax(values["scores"], site.mask)
     mixed = weights
     if "gaussian" in values:
         found["mixed", "value"] = mixed = values["weights"] * values["gaussian"]
@@ -57,28 +57,28 @@ def recompute(place: Place) -> dict[tuple[str, str], Array]:
     assert for_weights is not None
     mean = np.sum(values["weights"] * for_weights, axis=-1, keepdims=True)
     found["scores", "gradient"] = values["weights"] * (for_weights - mean)
-    found.update({(name, "gradient"): array for name, array in _into_scores(place, values, for_scores).items()})
+    found.update({(name, "gradient"): array for name, array in _into_scores(site, values, for_scores).items()})
     return found
 
 
-def _scores(place: Place, values: dict[str, Array]) -> Array:
-    if place.score in ("additive", "concat"):
-        return np.tanh(_pairs(values)) @ place.parameters["v"]
-    if place.score == "location":
-        return np.einsum("htc,jc->htj", values["Q"], place.parameters["W"])
-    return np.einsum("htc,hjc->htj", values["Q"], values["K"]) * place.scale
+def _scores(site: AttentionSite, values: dict[str, Array]) -> Array:
+    if site.score in ("additive", "concat"):
+        return np.tanh(_pairs(values)) @ site.parameters["v"]
+    if site.score == "location":
+        return np.einsum("htc,jc->htj", values["Q"], site.parameters["W"][: values["scores"].shape[-1]])
+    return np.einsum("htc,hjc->htj", values["Q"], values["K"]) * site.scale
 
 
-def _into_scores(place: Place, values: dict[str, Array], for_scores: Array) -> dict[str, Array]:
+def _into_scores(site: AttentionSite, values: dict[str, Array], for_scores: Array) -> dict[str, Array]:
     """dL/dQ and dL/dK from dL/dscores."""
-    if place.score in ("additive", "concat"):
-        for_pairs = for_scores[..., None] * place.parameters["v"] * (1.0 - np.tanh(_pairs(values)) ** 2)
+    if site.score in ("additive", "concat"):
+        for_pairs = for_scores[..., None] * site.parameters["v"] * (1.0 - np.tanh(_pairs(values)) ** 2)
         return {"Q": for_pairs.sum(axis=2), "K": for_pairs.sum(axis=1)}
-    if place.score == "location":
-        return {"Q": np.einsum("htj,jc->htc", for_scores, place.parameters["W"])}
+    if site.score == "location":
+        return {"Q": np.einsum("htj,jc->htc", for_scores, site.parameters["W"][: values["scores"].shape[-1]])}
     return {
-        "Q": np.einsum("htj,hjc->htc", for_scores, values["K"]) * place.scale,
-        "K": np.einsum("htj,htc->hjc", for_scores, values["Q"]) * place.scale,
+        "Q": np.einsum("htj,hjc->htc", for_scores, values["K"]) * site.scale,
+        "K": np.einsum("htj,htc->hjc", for_scores, values["Q"]) * site.scale,
     }
 
 

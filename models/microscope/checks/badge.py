@@ -1,6 +1,6 @@
 """The verification badge: are the numbers that the page shows true?
 
-Three witnesses that do not know the engine's derivatives: plain NumPy that computes every number of a place of
+Three witnesses that do not know the engine's derivatives: plain NumPy that computes every number of a site of
 attention again (`models.microscope.checks.attention`) and every op of the tape (`models.microscope.checks.ops`);
 central differences of the loss, for sampled cells, by running the recorded forward pass again from a changed number on;
 and identities, equations that hold between right derivatives whatever the numbers are.
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..record.replay import Replay
 from ..record.schema import Cell, Check, Identity
-from ..record.sites import Place
+from ..record.sites import AttentionSite
 from ..record.trace import Traced
 from .attention import recompute
 from .ops import check_tape
@@ -36,20 +36,20 @@ _PARAMETERS = 8
 _FAILURES = 20
 
 
-def check(traced: Traced, places: Sequence[Place], samples: int = 2, seed: int = 0) -> Check:
+def check(traced: Traced, sites: Sequence[AttentionSite], samples: int = 2, seed: int = 0) -> Check:
     """Verify a traced pass.
 
     Args:
         traced: the pass.
-        places: its places of attention.
+        sites: its sites of attention.
         samples: how many cells of each gradient to compare with central differences; the largest is always one.
         seed: of the choice of the others.
     """
     failures: list[dict[str, Any]] = []
     recomputed, recomputed_worst = 0, 0.0
-    for place in places:
-        for (tensor, part), expected in recompute(place).items():
-            quantity = place.quantities[tensor]
+    for site in sites:
+        for (tensor, part), expected in recompute(site).items():
+            quantity = site.quantities[tensor]
             found = quantity.value if part == "value" else quantity.gradient
             if found is None:
                 continue
@@ -62,20 +62,20 @@ def check(traced: Traced, places: Sequence[Place], samples: int = 2, seed: int =
                 cell = np.unravel_index(int(np.argmax(np.nan_to_num(errors, nan=np.inf))), errors.shape)
                 failures.append(
                     {
-                        "kind": "recomputed", "site": place.id, "tensor": tensor, "part": part,
+                        "kind": "recomputed", "site": site.id, "tensor": tensor, "part": part,
                         "cell": [int(i) for i in cell], "expected": float(expected[cell]), "found": float(found[cell]),
                         "error": worst,
                     }
                 )  # fmt: skip
     tape = check_tape(traced.calls)
     failures += tape.failures(RECOMPUTED_TOLERANCE)
-    identities = [identity for place in places for identity in _identities(place)]
+    identities = [identity for site in sites for identity in _identities(site)]
     failures += [
         {"kind": "identity", "site": found["site"], "tensor": found["name"], "error": found["worst"]}
         for found in identities
         if not found["holds"]
     ]
-    cells = _differences(traced, places, samples, np.random.default_rng(seed))
+    cells = _differences(traced, sites, samples, np.random.default_rng(seed))
     failures += [
         {
             "kind": "difference", "site": cell["site"], "tensor": cell["tensor"],
@@ -131,10 +131,10 @@ def _largest(errors: Sequence[float]) -> float:
 # -- identities --------------------------------------------------------------------------------------------------------
 
 
-def _identities(place: Place) -> list[Identity]:
-    """Those that apply to the place; sums are compared relative to the sum of the terms' sizes."""
-    values = {name: quantity.value for name, quantity in place.quantities.items()}
-    gradients = {name: q.gradient for name, q in place.quantities.items() if q.gradient is not None}
+def _identities(site: AttentionSite) -> list[Identity]:
+    """Those that apply to the site; sums are compared relative to the sum of the terms' sizes."""
+    values = {name: quantity.value for name, quantity in site.quantities.items()}
+    gradients = {name: q.gradient for name, q in site.quantities.items() if q.gradient is not None}
     if not {"scores", "weights", "context", "V"} <= gradients.keys():
         return []
     for_scores = gradients["scores"]
@@ -143,7 +143,7 @@ def _identities(place: Place) -> list[Identity]:
     def add(name: str, latex: str, worst: float, tolerance: float = IDENTITY_TOLERANCE) -> None:
         found.append(
             {
-                "site": place.id, "name": name, "latex": latex, "holds": bool(worst <= tolerance), "worst": worst,
+                "site": site.id, "name": name, "latex": latex, "holds": bool(worst <= tolerance), "worst": worst,
                 "tolerance": tolerance,
             }
         )  # fmt: skip
@@ -151,11 +151,11 @@ def _identities(place: Place) -> list[Identity]:
     # The terms of a row that cancel are as large as the weights times their gradients.
     terms = np.abs(values["weights"] * gradients["weights"]).sum(axis=-1)
     add("softmax_rows_sum_to_zero", r"\textstyle\sum_j \bar e_{tj} = 0", _relative(for_scores.sum(axis=-1), terms))
-    if place.mask is not None:
-        masked = ~np.broadcast_to(place.mask, for_scores.shape)
+    if site.mask is not None:
+        masked = ~np.broadcast_to(site.mask, for_scores.shape)
         worst = max(_largest(np.abs(array[masked]).tolist()) for array in (values["weights"], for_scores))
         add("masked_are_zero", r"m_{tj} = 0 \Rightarrow \alpha_{tj} = \bar e_{tj} = 0", worst, 0.0)
-    if place.score in ("dot", "scaled_dot", "general", "scaled_dot_product"):
+    if site.score in ("dot", "scaled_dot", "general"):
         products = [values[name] * gradients[name] for name in ("Q", "K", "scores") if name in gradients]
         sums = np.array([product.sum(axis=(1, 2)) for product in products])
         sizes = np.array([np.abs(product).sum(axis=(1, 2)) for product in products]).max(axis=0)
@@ -164,7 +164,7 @@ def _identities(place: Place) -> list[Identity]:
             r"\quad \text{(} e \text{ is linear in } Q \text{ and in } K \text{)}"
         )
         add("inner_products_agree", latex, _relative(sums.max(axis=0) - sums.min(axis=0), sizes))
-    if place.score in ("additive", "concat") and {"Q", "K"} <= gradients.keys():
+    if site.score in ("additive", "concat") and {"Q", "K"} <= gradients.keys():
         difference = gradients["Q"].sum(axis=1) - gradients["K"].sum(axis=1)
         sizes = np.abs(gradients["Q"]).sum(axis=1) + np.abs(gradients["K"]).sum(axis=1)
         add(
@@ -181,7 +181,7 @@ def _identities(place: Place) -> list[Identity]:
     )
     if "mixed" not in values:
         # A row with nothing to attend to has weights 0, every other row weights that sum to 1.
-        attending = np.ones(mixed.shape[:2]) if place.mask is None else place.mask.any(axis=-1).astype(float)
+        attending = np.ones(mixed.shape[:2]) if site.mask is None else site.mask.any(axis=-1).astype(float)
         totals = np.einsum("ht,htc->hc", np.broadcast_to(attending, mixed.shape[:2]), gradients["context"])
     sizes = np.abs(gradients["context"]).sum(axis=1)
     add("values_sum_as_outputs", latex, _relative(gradients["V"].sum(axis=1) - totals, sizes))
@@ -198,12 +198,12 @@ def _relative(difference: Array, size: Array) -> float:
 # -- central differences -----------------------------------------------------------------------------------------------
 
 
-def _differences(traced: Traced, places: Sequence[Place], samples: int, rng: np.random.Generator) -> list[Cell]:
+def _differences(traced: Traced, sites: Sequence[AttentionSite], samples: int, rng: np.random.Generator) -> list[Cell]:
     replay = Replay(traced)
     cells: list[Cell] = []
-    for place in places:
+    for site in sites:
         for tensor in _SAMPLED:
-            quantity = place.quantities.get(tensor)
+            quantity = site.quantities.get(tensor)
             gradient = None if quantity is None else quantity.gradient
             if quantity is None or gradient is None:
                 continue
@@ -212,7 +212,7 @@ def _differences(traced: Traced, places: Sequence[Place], samples: int, rng: np.
                 def moved(by: float, quantity: Any = quantity, cell: Any = cell) -> float:
                     return replay.loss(quantity.perturbed(cell, by))
 
-                cells.append(_compared(place.id, tensor, cell, gradient, quantity.value, moved))
+                cells.append(_compared(site.id, tensor, cell, gradient, quantity.value, moved))
     gradients = {name: leaf for name, leaf in traced.parameters().items() if leaf.gradient is not None}
     for name in _spread(gradients, _PARAMETERS):
         leaf = gradients[name]
@@ -223,7 +223,7 @@ def _differences(traced: Traced, places: Sequence[Place], samples: int, rng: np.
         def changed(by: float, leaf: Any = leaf, cell: Any = cell, shape: Any = shaped.shape) -> float:
             array = leaf.value.copy()
             array.reshape(shape)[cell] += by
-            return replay.loss(leaves=[(leaf, array)])
+            return replay.loss([(leaf, array)])
 
         cells.append(_compared("", name, cell, shaped, leaf.value.reshape(shaped.shape), changed))
     return cells

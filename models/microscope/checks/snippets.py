@@ -12,7 +12,7 @@ from ..record.schema import Data, Site, Snippet
 
 __all__ = ["SNIPPETS", "find_snippet", "render_snippet"]
 
-_PRODUCTS = ("dot", "general", "scaled_dot", "scaled_dot_product")
+_PRODUCTS = ("dot", "general", "scaled_dot")
 _ADDITIVE = ("additive", "concat")
 
 
@@ -55,7 +55,7 @@ def _snippets() -> list[Snippet]:
             de="scores gradient column", q="Q value channel", k="K value element", v="v weight element",
         )  # fmt: skip
     add("location", "scores", "value", "print(w @ q)", w="W weight key_row", q="Q value query_row")
-    add("location", "Q", "gradient", "print(de @ w)", de="scores gradient row", w="W weight channel")
+    add("location", "Q", "gradient", "print(de @ w[: len(de)])", de="scores gradient row", w="W weight channel")
     add(
         "any", "weights", "value", "e = np.exp(e - e[m].max()) * m\nprint((e / e.sum())[j])",
         e="scores value row", m="mask mask row", j="column index element",

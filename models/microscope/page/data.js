@@ -66,8 +66,8 @@ function openSite(site, array) {
   const allowed = (head, row, column) => !mask || mask.at(head, row, column) === 1;
   const parameters = Object.fromEntries(Object.entries(site.weights).map(([name, id]) => [name, array(id)]));
   const { scores } = tensors;
-  if (site.score === "scaled_dot_product" && scores) {
-    const steps = Object.fromEntries(site.steps.map((step) => [step.key, step]));
+  const steps = Object.fromEntries(site.steps.map((step) => [step.key, step]));
+  if (steps.product && scores) {
     const from = (name, step, value, gradient, factor = 1) => ({
       ...scores,
       name,
@@ -84,7 +84,7 @@ function openSite(site, array) {
 
 // The tensor that a step shows: the Transformer's first three share "scores".
 export function stepTensor(site, step) {
-  const name = site.score === "scaled_dot_product" ? { product: "product", mask: "masked" }[step.key] ?? step.tensor : step.tensor;
+  const name = { product: "product", mask: "masked" }[step.key] ?? step.tensor;
   return name ? (site.tensors[name] ?? null) : null;
 }
 

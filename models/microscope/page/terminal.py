@@ -15,7 +15,7 @@ _DIGITS = 6
 
 
 def print_microscope(data: Data) -> None:
-    """Print the summary, the badge, the norms of all tensors of every place of attention, for each of its heads scores
+    """Print the summary, the badge, the norms of all tensors of every site of attention, for each of its heads scores
     and weights with their gradients, and the paths to the encoder."""
     meta, check = data["meta"], data["check"]
     print(f"{meta['model']}: {data['source']['text']} → {data['target']['text']}")
@@ -38,6 +38,8 @@ def print_microscope(data: Data) -> None:
     for failure in check["failures"]:
         where = " ".join(str(failure[key]) for key in ("site", "tensor", "cell") if key in failure)
         print(f"  ✗ {failure['kind']}: {where}, error {failure['error']:.1e}")
+    if not data["sites"]:
+        print("the model announces no attention (see tinygrad_attn.modes.mark)")
     for site in data["sites"]:
         print(f"\nAttention at {site['id']}, score {site['score']}")
         print_table(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 __all__ = ["cell_formulas", "step_formulas"]
 
+Step = tuple[str, str | None, list[str], str, str]
+
 _SCORES = {
     "dot": r"e_{tj} = \textstyle\sum_c Q_{tc} K_{jc}",
     "scaled_dot": r"e_{tj} = s \textstyle\sum_c Q_{tc} K_{jc}, \quad s = 1/\sqrt{d}",
@@ -14,7 +16,6 @@ _SCORES = {
     "additive": r"e_{tj} = \textstyle\sum_a v_a \tanh(Q_{ta} + K_{ja}), \; Q_t = W_a s_{t-1}, \; K_j = U_a h_j + b",
     "concat": r"e_{tj} = \textstyle\sum_a v_a \tanh(Q_{ta} + K_{ja}), \quad Q_t = W_q s_t, \quad K_j = W_k h_j",
     "location": r"e_{tj} = \textstyle\sum_c W_{jc} Q_{tc}",
-    "scaled_dot_product": r"e_{tj} = s \textstyle\sum_c Q_{tc} K_{jc}, \quad s = 1/\sqrt{d}",
 }
 _FOR_QUERY = {
     "dot": r"\bar Q_{tc} = \textstyle\sum_j \bar e_{tj} K_{jc}",
@@ -28,26 +29,26 @@ _FOR_KEY = {
     "additive": r"\bar K_{ja} = \textstyle\sum_t \bar e_{tj} v_a \left(1 - \tanh^2(Q_{ta} + K_{ja})\right)",
 }
 _FAMILY = {
-    "dot": "dot", "general": "dot", "scaled_dot": "scaled", "scaled_dot_product": "scaled", "additive": "additive",
-    "concat": "additive", "location": "location",
+    "dot": "dot", "general": "dot", "scaled_dot": "scaled", "additive": "additive", "concat": "additive",
+    "location": "location",
 }  # fmt: skip
 
 
 def cell_formulas(score: str, local: bool) -> dict[str, tuple[str, str]]:
-    """For each tensor of a place the formula of a cell and of its gradient.
+    """For each tensor of a site the formula of a cell and of its gradient.
 
     Args:
-        score: the kind of score.
+        score: its name.
         local: whether a Gaussian multiplies the weights.
     """
-    family = _FAMILY[score]
+    family = _FAMILY.get(score, "")
     m = "m" if local else r"\alpha"
     through = r"\bar m_{tj} g_{tj}" if local else r"\textstyle\sum_c \bar c_{tc} V_{jc}"
     formulas = {
-        "Q": (r"Q_{tc}", _FOR_QUERY[family]),
+        "Q": (r"Q_{tc}", _FOR_QUERY.get(family, "")),
         "V": (r"V_{jc}", rf"\bar V_{{jc}} = \textstyle\sum_t {m}_{{tj}} \bar c_{{tc}}"),
         "scores": (
-            _SCORES[score],
+            _SCORES.get(score, ""),
             r"\bar e_{tj} = \alpha_{tj} \left(\bar \alpha_{tj} - \textstyle\sum_k \alpha_{tk} \bar \alpha_{tk}\right)",
         ),
         "weights": (
@@ -59,8 +60,8 @@ def cell_formulas(score: str, local: bool) -> dict[str, tuple[str, str]]:
         "attentional": ("", ""),
         "logits": ("", r"\bar y_{tk} = \tfrac{1}{T} (p_{tk} - [k = y_t])"),
     }
-    if family in _FOR_KEY:
-        formulas["K"] = (r"K_{jc}", _FOR_KEY[family])
+    if score != "location":
+        formulas["K"] = (r"K_{jc}", _FOR_KEY.get(family, ""))
     if local:
         formulas["gaussian"] = (
             r"g_{tj} = \exp\left(-(j - p_t)^2 / 2\sigma^2\right)",
@@ -73,8 +74,15 @@ def cell_formulas(score: str, local: bool) -> dict[str, tuple[str, str]]:
     return formulas
 
 
-def step_formulas(score: str, local: bool, model: str) -> list[tuple[str, str | None, list[str], str, str]]:
-    """The six steps: key, the tensor they make, those they read, and the formulas forward and backward."""
+def step_formulas(score: str, local: bool, model: str, decoder: bool) -> list[Step]:
+    """The six steps: key, the tensor they make, those they read, and the formulas forward and backward.
+
+    Args:
+        score: its name.
+        local: whether a Gaussian multiplies the weights.
+        model: the class.
+        decoder: whether a decoder's output follows the context, and not other heads.
+    """
     cells = cell_formulas(score, local)
     mix = ["mixed", "V"] if local else ["weights", "V"]
     softmax = (
@@ -82,7 +90,7 @@ def step_formulas(score: str, local: bool, model: str) -> list[tuple[str, str | 
         r"\bar e_t = \left(\operatorname{diag}(\alpha_t) - \alpha_t \alpha_t^\top\right) \bar \alpha_t",
     )
     context = (cells["context"][0], f"{cells['weights'][1]}, \\quad {cells['V'][1]}")
-    if score == "scaled_dot_product":
+    if score == "scaled_dot" and not decoder:
         return [
             ("product", "scores", ["Q", "K"], r"P = Q K^\top", f"{cells['Q'][1]}, \\quad {cells['K'][1]}"),
             ("scale", "scores", ["Q", "K"], r"e = s P, \quad s = 1/\sqrt{d}", r"\bar P = s\, \bar e"),

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.record import Leaf, Output
+from tinygrad_attn import nn
+from tinygrad_attn.record import Output
 
 from .schema import Paths
-from .sites import Place
+from .sites import AttentionSite
 from .trace import Traced
 
 __all__ = ["find_paths"]
@@ -23,26 +24,36 @@ __all__ = ["find_paths"]
 Array = np.ndarray[Any, Any]
 
 
-def find_paths(traced: Traced, places: Sequence[Place], run: str, tokens: Sequence[str]) -> Paths:
-    """The norms of the gradient of each encoder state, by way.
+def find_paths(traced: Traced, sites: Sequence[AttentionSite], run: str, tokens: Sequence[str]) -> Paths | None:
+    """The norms of the gradient of each encoder state, by way; None if a site attends to something that is made of the
+    states in a way that is not known here.
 
     Args:
         traced: the pass.
-        places: its places of attention.
+        sites: its sites of attention.
         run: the name of the run.
         tokens: the source's symbols.
     """
-    crossing = [place for place in places if place.role == "cross"]
-    of_heads = bool(places) and places[0].score == "scaled_dot_product"
     length = len(tokens)
-    if of_heads:
-        value, score = _through_projections(traced, crossing, length)
-        recurrence, start = np.zeros_like(value), np.zeros_like(value)
-    else:
-        value, score = _through_attention(crossing, length)
+    modules = dict(traced.model.named_modules())
+    value, score = np.zeros((length, 1)), np.zeros((length, 1))
+    projecting = False
+    for site in sites:
+        if site.role != "cross":
+            continue
+        module = modules[site.module.partition(".")[2]]
+        projecting = isinstance(module, nn.MultiheadAttention)
+        found = (
+            _through_projections(module, site)
+            if isinstance(module, nn.MultiheadAttention)
+            else _through_attention(traced, site)
+        )
+        if found is None:
+            return None
+        value, score = value + found[0], score + found[1]
+    recurrence, start = np.zeros((length, 1)), np.zeros((length, 1))
+    if not projecting:
         recurrence, start = _through_states(traced, length)
-    width = max(array.shape[1] for array in (value, score, recurrence))
-    value, score, recurrence, start = (_widened(array, width) for array in (value, score, recurrence, start))
     return {
         "run": run,
         "model": type(traced.model).__name__,
@@ -60,69 +71,44 @@ def _norms(rows: Array) -> list[float]:
     return [float(norm) for norm in np.sqrt((rows * rows).sum(axis=1))]
 
 
-def _widened(rows: Array, width: int) -> Array:
-    return rows if rows.shape[1] == width else np.zeros((len(rows), width))
-
-
-def _through_attention(places: Sequence[Place], length: int) -> tuple[Array, Array]:
-    """What reaches the encoder's states (S, D) as values and as keys."""
-    if not places:
-        return np.zeros((length, 1)), np.zeros((length, 1))
-    (place,) = places
-    value = place.quantities["V"].gradient
+def _through_attention(traced: Traced, site: AttentionSite) -> tuple[Array, Array] | None:
+    """What reaches the encoder's states (S, D) as values and as keys of a site that attends to these states."""
+    values, keys = site.quantities["V"], site.quantities.get("K")
+    value = values.gradient
     assert value is not None
+    if len(value) > 1:
+        return None
     score = np.zeros(value.shape[1:])
-    states = _state_of(place.quantities["V"].parts[0].source)
-    key = place.quantities.get("K")
-    if key is not None:
+    states = traced.maker(values.origins()[0])
+    if keys is not None and keys.gradient is not None:
         # The keys are the states themselves, or a linear map of them, which sends back along its edge to the states.
-        gradient = key.gradient
-        source = _state_of(key.parts[0].source)
-        if source == states and gradient is not None:
-            score = gradient[0]
-        else:
-            while isinstance(source, Output) and source != states:
-                contribution = source.call.contributions.get(0)
-                if contribution is None:
-                    break
-                score = contribution.reshape(length, -1)
-                source = _state_of(source.call.inputs[0])
+        score = keys.gradient[0]
+        source = traced.maker(keys.origins()[0])
+        while source != states:
+            if not isinstance(source, Output) or 0 not in source.call.contributions:
+                return None
+            contribution = source.call.contributions[0]
+            if contribution.size % len(score):
+                return None
+            score = contribution.reshape(len(score), -1)
+            source = traced.maker(source.call.inputs[0])
     return value[0], score
 
 
-def _state_of(source: Output | Leaf | None) -> Output | Leaf | None:
-    while isinstance(source, Output) and source.call.op.name in (
-        "alias",
-        "transpose",
-        "unsqueeze",
-        "squeeze",
-        "reshape",
-    ):
-        source = source.call.inputs[0]
-    return source
-
-
-def _through_projections(traced: Traced, places: Sequence[Place], length: int) -> tuple[Array, Array]:
-    """What reaches the encoder's output (S, E) through the projections to values and to keys of all layers."""
-    modules = dict(traced.model.named_modules())
-    value, score = np.zeros((length, 1)), np.zeros((length, 1))
-    for place in places:
-        attention: Any = modules[place.module.partition(".")[2]]
-        size = attention.embed_dim
-        weights = (
-            [attention.in_proj_weight.array[i * size : (i + 1) * size] for i in (1, 2)]
-            if attention.in_proj_weight is not None
-            else [attention.k_proj_weight.array, attention.v_proj_weight.array]
-        )
-        for name, weight in zip("KV", weights, strict=True):
-            gradient = place.quantities[name].gradient
-            assert gradient is not None
-            joined = gradient.transpose(1, 0, 2).reshape(length, size) @ weight
-            if name == "V":
-                value = value + joined
-            else:
-                score = score + joined
-    return value, score
+def _through_projections(attention: nn.MultiheadAttention, site: AttentionSite) -> tuple[Array, Array]:
+    """What reaches the encoder's output (S, E) through the projections to values and to keys."""
+    size = attention.embed_dim
+    weights = (
+        [attention.in_proj_weight.array[i * size : (i + 1) * size] for i in (1, 2)]
+        if attention.in_proj_weight is not None
+        else [attention.k_proj_weight.array, attention.v_proj_weight.array]
+    )
+    found = []
+    for name, weight in zip("KV", weights, strict=True):
+        gradient = site.quantities[name].gradient
+        assert gradient is not None
+        found.append(gradient.transpose(1, 0, 2).reshape(gradient.shape[1], size) @ weight)
+    return found[1], found[0]
 
 
 def _through_states(traced: Traced, length: int) -> tuple[Array, Array]:
@@ -134,7 +120,9 @@ def _through_states(traced: Traced, length: int) -> tuple[Array, Array]:
         if call.op.name == "stack" and call.module.endswith(".encoder") and len(call.inputs) == length
         and all(isinstance(source, Output) and source.call.step is not None for source in call.inputs)
     ]  # fmt: skip
-    directions = 2 if getattr(traced.model, "encoder", None) is not None and _bidirectional(traced) else 1
+    if not stacks:
+        return np.zeros((length, 1)), np.zeros((length, 1))
+    directions = 2 if _bidirectional(traced) else 1
     recurrences, starts = [], []
     for stack in stacks[-directions:]:
         states = np.asarray(stack.values[0])[:, 0]

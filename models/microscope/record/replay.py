@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.record import Call, Leaf, Output
+from tinygrad_attn.record import Leaf, Output
 
-from .sites import Part
 from .trace import Traced
 
 __all__ = ["Replay"]
@@ -25,38 +24,28 @@ class Replay:
     """
 
     def __init__(self, traced: Traced) -> None:
-        self._calls = traced.calls
+        self._calls = traced.forward
         self._loss = traced.loss
 
-    def loss(self, parts: Iterable[tuple[Part, Array]] = (), leaves: Iterable[tuple[Leaf, Array]] = ()) -> float:
+    def loss(self, changes: Iterable[tuple[Output | Leaf, Array]]) -> float:
         """The loss with other numbers in place of those that ran.
 
         Args:
-            parts: operands or outputs of calls, each with its array in the call's own layout. A changed operand is
-                changed for that call alone.
-            leaves: parameters and their arrays, changed wherever they are used.
+            changes: outputs of calls, parameters and inputs, each with its array, changed wherever they are used.
         """
-        operands: dict[Call, dict[int, Array]] = {}
-        changed: dict[Output | Leaf, Array] = dict(leaves)
-        outputs: dict[Output, Array] = {}
-        for part, array in parts:
-            if part.operand:
-                operands.setdefault(part.call, {})[part.number] = array
-            else:
-                outputs[Output(part.call, part.number)] = array
+        changed = dict(changes)
+        given = frozenset(changed)
         for call in self._calls:
-            given = operands.get(call, {})
-            if given or any(source in changed for source in call.inputs if source is not None):
-                arrays = [
-                    given[position] if position in given else changed.get(source, array) if source else array
-                    for position, (source, array) in enumerate(zip(call.inputs, call.arrays, strict=True))
-                ]
-                results = call.op.forward(*arrays, **call.options)
-                several = call.op.outputs != 1 or call.op.saves
-                for index in range(len(call.values)):
-                    changed[Output(call, index)] = np.asarray(results[index] if several else results)
+            if not any(source in changed for source in call.inputs if source is not None):
+                continue
+            arrays = [
+                changed.get(source, array) if source else array
+                for source, array in zip(call.inputs, call.arrays, strict=True)
+            ]
+            results = call.op.forward(*arrays, **call.options)
+            several = call.op.outputs != 1 or call.op.saves
             for index in range(len(call.values)):
                 output = Output(call, index)
-                if output in outputs:
-                    changed[output] = outputs[output]
+                if output not in given:
+                    changed[output] = np.asarray(results[index] if several else results)
         return float(changed.get(Output(self._loss, 0), self._loss.values[0]))

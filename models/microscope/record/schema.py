@@ -8,7 +8,7 @@ stands for one that is not there.
 Batch axes are dropped (there is one sentence). What belongs to attention has the axes (heads, rows, columns), with one
 head in the recurrent models: rows are queries, or keys for K and V, columns are keys, or channels.
 
-What is kept: the tensors of every place of attention in full; the parameters that a cell's formula needs, the decoder's
+What is kept: the tensors of every site of attention in full; the parameters that a cell's formula needs, the decoder's
 tensors around attention and the logits, as long as all arrays together stay below ``kept["limit"]`` bytes. Those that
 do not fit are dropped in the order of `PRIORITIES`, the last first, and of equals those farthest from the loss, so that
 the attention of the last layers stays; they are named in ``kept["dropped"]``. Masks go last of all. Of the tape shapes,
@@ -98,7 +98,7 @@ class Meta(TypedDict):
 
 
 class SiteTensor(TypedDict):
-    """One tensor at a place of attention, and how the loss depends on it *through this place*.
+    """One tensor at a site of attention, and how the loss depends on it *through this place*.
 
     Where a tensor is used elsewhere too (s and h in Luong's models, which are K and V at once), the gradient is what
     arrives along the edges of this place, before the sum.
@@ -139,12 +139,13 @@ class Step(TypedDict):
 
 
 class Site(TypedDict):
-    """A place of attention; the recurrent models' decoder steps are its rows."""
+    """A place where the model attends; the recurrent models' decoder steps are its rows."""
 
     id: str
     """The module's path: "attention", "encoder.layers.0.self_attn"."""
     role: Literal["cross", "self", "causal"]
-    score: Literal["dot", "scaled_dot", "general", "additive", "concat", "location", "scaled_dot_product"]
+    score: str
+    """A name in `tinygrad_attn.nn.SCORES`, or the class of a score that is not there."""
     module: str
     layer: int | None
     heads: int
@@ -160,7 +161,7 @@ class Site(TypedDict):
     mask: str | None
     """The id of a bool array (1 or heads, queries, keys), True where a query may attend; None if all may."""
     weights: dict[str, str | None]
-    """Parameters that formulas need, by name: v (of additive and concat, (A,)), W (of location, (S, channels))."""
+    """Parameters that formulas need, by name: v (of additive and concat, (A,)), W (of location, a row for each key)."""
     steps: list[Step]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tinygrad_attn import unfused
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.nn.module import Module
 from tinygrad_attn.op import Op
-from tinygrad_attn.record import Call, Leaf, Record, record
+from tinygrad_attn.record import Call, Leaf, Output, Record, record
 from tinygrad_attn.tensor import Tensor
 
 from ...console.errors import CommandError
@@ -51,10 +52,27 @@ class Traced:
         """The op's name, told apart from that of the right op if it was broken."""
         return f"broken_{op.name}" if op in self.broken else op.name
 
-    @property
-    def calls(self) -> list[Call]:
-        """The forward pass."""
+    @cached_property
+    def forward(self) -> list[Call]:
+        """All that ran forward."""
         return [call for call in self.record.calls if not call.during_backward]
+
+    @cached_property
+    def calls(self) -> list[Call]:
+        """The ops of the model: what ran forward, but for what stands for announcements."""
+        announced = {mark.source.call for mark in self.record.marks}
+        return [call for call in self.forward if call not in announced]
+
+    @cached_property
+    def numbers(self) -> dict[Call, int]:
+        """The number of each of `calls` on the tape."""
+        return {call: number for number, call in enumerate(self.calls)}
+
+    def maker(self, source: Output | Leaf | None) -> Output | Leaf | None:
+        """What a tensor is that may have been announced: an output of one of `calls`, a leaf, or None."""
+        while isinstance(source, Output) and source.call not in self.numbers:
+            source = source.call.inputs[0]
+        return source
 
     def parameters(self) -> Mapping[str, Leaf]:
         """The parameters that the pass used, by name."""

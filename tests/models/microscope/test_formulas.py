@@ -11,7 +11,7 @@ from tinygrad_attn_models.microscope.record.formulas import cell_formulas, step_
 
 from tinygrad_attn.op import registered_ops
 
-SCORES = ("dot", "scaled_dot", "general", "additive", "concat", "location", "scaled_dot_product")
+SCORES = ("dot", "scaled_dot", "general", "additive", "concat", "location")
 NAMES = {"gru", "nan", "mean"}
 """Names, the same in both languages."""
 
@@ -23,8 +23,8 @@ def formulas():
     for score in SCORES:
         for local in (False, True):
             found |= {latex for pair in cell_formulas(score, local).values() for latex in pair}
-            for model in ("Bahdanau", "Luong", "Transformer"):
-                found |= {latex for step in step_formulas(score, local, model) for latex in step[3:]}
+            for model, decoder in (("Bahdanau", True), ("Luong", True), ("Transformer", False)):
+                found |= {latex for step in step_formulas(score, local, model, decoder) for latex in step[3:]}
     return sorted(latex for latex in found if latex)
 
 

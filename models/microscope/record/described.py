@@ -1,0 +1,104 @@
+"""A site of attention as the page's JSON has it: labels, tensors, formulas, steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinygrad_attn.record import gradient_state
+
+from .arrays import Store
+from .formulas import cell_formulas, step_formulas
+from .schema import Site, SiteTensor, Step, Token
+from .sites import AttentionSite, Quantity
+from .tape import norm
+from .trace import Traced
+
+__all__ = ["described_site"]
+
+_AXES = {
+    "Q": ["head", "query", "channel"],
+    "K": ["head", "key", "channel"],
+    "V": ["head", "key", "channel"],
+    "logits": ["head", "query", "symbol"],
+    **{name: ["head", "query", "key"] for name in ("scores", "weights", "gaussian", "mixed")},
+    **{name: ["head", "query", "channel"] for name in ("context", "joined", "attentional")},
+}
+_PRIORITIES = {"joined": "decoder", "attentional": "decoder", "logits": "logits"}
+
+
+def described_site(
+    traced: Traced, site: AttentionSite, store: Store, source: Sequence[str], tokens: Sequence[Token]
+) -> Site:
+    """The site's JSON; its arrays go into ``store``.
+
+    Args:
+        traced: the pass.
+        site: the site.
+        store: of arrays.
+        source: the source's symbols.
+        tokens: what happens at each place of the target.
+    """
+    read = [token["read"] for token in tokens]
+    queries, keys = {"self": (source, source), "causal": (read, read), "cross": (read, source)}[site.role]
+    _, rows, columns = site.quantities["scores"].value.shape
+    formulas = cell_formulas(site.score, "mixed" in site.quantities)
+    tensors = {
+        name: _tensor(traced, f"{site.id}: {name}", quantity, _AXES[name], formulas.get(name, ("", "")), store)
+        for name, quantity in site.quantities.items()
+    }
+    layer = [part for part in site.id.split(".") if part.isdecimal()]
+    return {
+        "id": site.id,
+        "role": site.role,
+        "score": site.score,
+        "module": site.module,
+        "layer": int(layer[0]) if layer else None,
+        "heads": len(site.quantities["weights"].value),
+        "scale": site.scale,
+        "queries": _labels(queries, rows),
+        "keys": _labels(keys, columns),
+        "tensors": tensors,
+        "mask": None if site.mask is None else store.put(f"{site.id}: mask", site.mask, "site"),
+        "weights": {name: store.put(f"{site.id}: {name}", array, "weight") for name, array in site.parameters.items()},
+        "steps": _steps(traced, site, tensors),
+    }
+
+
+def _labels(symbols: Sequence[str], count: int) -> list[str]:
+    """The symbols; numbers where attention is over something else."""
+    return list(symbols) if len(symbols) == count else [str(place) for place in range(count)]
+
+
+def _steps(traced: Traced, site: AttentionSite, tensors: dict[str, SiteTensor]) -> list[Step]:
+    local, decoder = "mixed" in site.quantities, "attentional" in site.quantities
+    formulas = step_formulas(site.score, local, type(traced.model).__name__, decoder)
+    return [
+        {
+            "key": key,
+            "latex": latex,
+            "backward_latex": backward,
+            "tensor": tensor if tensor in tensors else None,
+            "reads": reads,
+            "calls": tensors[tensor]["calls"] if tensor in tensors else [],
+        }
+        for key, tensor, reads, latex, backward in formulas
+    ]
+
+
+def _tensor(
+    traced: Traced, name: str, quantity: Quantity, axes: list[str], formulas: tuple[str, str], store: Store
+) -> SiteTensor:
+    value, gradient = quantity.value, quantity.gradient
+    priority = _PRIORITIES.get(name.rpartition(" ")[2], "site")
+    return {
+        "axes": axes,
+        "shape": list(value.shape),
+        "value": store.put(name, value, priority),
+        "gradient": None if gradient is None else store.put(f"dL/d {name}", gradient, priority),
+        "state": gradient_state(gradient),
+        "norm": norm(value),
+        "gradient_norm": None if gradient is None else norm(gradient),
+        "latex": formulas[0],
+        "gradient_latex": formulas[1],
+        "calls": [traced.numbers[call] for call in quantity.calls() if call in traced.numbers],
+    }

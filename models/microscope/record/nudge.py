@@ -1,0 +1,44 @@
+"""One weight changed before the pass: what would the loss be, were it larger?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...console.errors import CommandError
+from ...interface import Translator
+
+__all__ = ["nudged"]
+
+
+def nudged(model: Translator, nudge: dict[str, Any]) -> dict[str, Any]:
+    """Change one weight, and say from what to what.
+
+    Args:
+        model: whose weight is changed, in place.
+        nudge: see `models.microscope.record.schema.Rerun`.
+
+    Raises:
+        CommandError: the model has no such weight, or ``by`` is not a finite number.
+    """
+    parameters = dict(model.named_parameters())
+    name, index, by = nudge.get("parameter"), nudge.get("index"), nudge.get("by")
+    if name not in parameters:
+        raise CommandError(f"the model has no parameter {name!r}; its parameters are {', '.join(parameters)}")
+    array = parameters[name].array
+    fits = (
+        isinstance(index, (list, tuple))
+        and len(index) == array.ndim
+        and all(type(i) is int and 0 <= i < n for i, n in zip(index, array.shape, strict=True))
+    )
+    if not fits:
+        raise CommandError(f"index {index!r} is no place in {name}, whose shape is {list(array.shape)}")
+    if isinstance(by, bool) or not isinstance(by, (int, float)) or not np.isfinite(by):
+        raise CommandError(f"a weight is nudged by a finite number, got {by!r}")
+    place = tuple(index)  # type: ignore[arg-type]
+    before = float(array[place])
+    array[place] += by
+    return {
+        "parameter": name, "index": list(place), "by": float(by), "before": before, "after": float(array[place])
+    }  # fmt: skip
