@@ -8,6 +8,8 @@ from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import Run
 from tinygrad_attn_models.training.trainer import Trainer
 
+from tinygrad_attn.nn import SCORES
+
 TINY = {
     "data.train_size": 80,
     "data.valid_size": 8,
@@ -31,7 +33,7 @@ def new_trainer(folder, config):
 @pytest.fixture
 def own_registries(monkeypatch):
     """What a test registers is forgotten after it."""
-    for registry in (MODELS, TASKS, TOKENIZERS):
+    for registry in (MODELS, SCORES, TASKS, TOKENIZERS):
         assert len(registry)
         monkeypatch.setattr(registry, "_found", dict(registry._found))
 

@@ -1,4 +1,4 @@
-"""A model, a task and a tokenizer of the user's, each from one file: trained by the command line, used, remembered."""
+"""A model, a score, a task, a tokenizer of the user's, each one file: trained by the command line, used, remembered."""
 
 import json
 
@@ -8,6 +8,8 @@ from tinygrad_attn_models.data import TASKS, TOKENIZERS
 from tinygrad_attn_models.registry import IMPORTED, MODELS, import_file
 from tinygrad_attn_models.runs.config import ConfigError, load_config
 from tinygrad_attn_models.runs.folder import Run, RunError
+
+from tinygrad_attn.nn import SCORES
 
 MODEL = '''
 """The source as the mean of its embeddings, read beside every token."""
@@ -56,6 +58,25 @@ class Mean(Translator):
         return self.output(hidden), (hidden, memory), {}
 '''
 
+SCORE = '''
+import tinygrad_attn as ta
+from tinygrad_attn.modes import mark
+from tinygrad_attn.nn import SCORES, Score
+
+
+@SCORES.register("nearness")
+class NearnessScore(Score):
+    """The nearer, the higher: -|q - k|^2."""
+
+    @classmethod
+    def make(cls, query_size, key_size, size, max_length, dtype=ta.float32):
+        return cls()
+
+    def scores(self, query, projected):
+        query, key = mark("query", query), mark("key", projected)
+        return -((query.unsqueeze(2) - key.unsqueeze(1)) ** 2.0).sum(-1)
+'''
+
 TASK = '''
 from dataclasses import dataclass
 
@@ -96,6 +117,7 @@ class Pairs(RuleTokenizer):
 
 ADDED = {
     "model": (MODEL, ["model.name=mean", "model.size=6"]),
+    "score": (SCORE, ["model.name=luong", "model.score=nearness"]),
     "task": (TASK, ["data.kind=sort", "data.down=true", "data.longest=9"]),
     "tokenizer": (TOKENIZER, ["data.tokenizer=pairs"]),
 }
@@ -109,7 +131,7 @@ RECURRENT = ["model.embedding_size=4", "model.hidden_size=6"]
 @pytest.fixture
 def forget(own_registries):
     """A function: what was imported from a user's file is forgotten, as in a new process."""
-    kept = [(registry, dict(registry)) for registry in (MODELS, TASKS, TOKENIZERS)]
+    kept = [(registry, dict(registry)) for registry in (MODELS, SCORES, TASKS, TOKENIZERS)]
 
     def forget_all():
         IMPORTED.clear()
@@ -126,11 +148,10 @@ def trained_with(forget, tmp_path):
 
     def train(kind):
         source, settings = ADDED[kind]
-        file, config, run = (tmp_path / name for name in (f"my_{kind}.py", "config.toml", "run"))
+        file, run = tmp_path / f"my_{kind}.py", tmp_path / "run"
         file.write_text(source, encoding="utf-8")
-        config.write_text(f'import = ["{file.name}"]\n', encoding="utf-8")  # relative to the config
         settings = [*TINY, *settings, *(RECURRENT if kind != "model" else [])]
-        assert main(["train", "--config", str(config), "--out", str(run), "--set", *settings]) == 0
+        assert main(["train", "--import", str(file), "--out", str(run), "--set", *settings]) == 0
         forget()
         return run, file
 
@@ -145,11 +166,25 @@ def test_one_file_adds_it(kind, trained_with, capsys):
     assert main(["translate", str(run), "12", "345"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert main(["evaluate", str(run), "--json"]) == 0
-    added = json.loads(capsys.readouterr().out)["config"]
-    assert added["import"] == [str(file)]
-    assert {"model": added["model"]["name"], "task": added["data"]["kind"], "tokenizer": added["data"]["tokenizer"]}[
-        kind
-    ] in ("mean", "sort", "pairs")
+    assert json.loads(capsys.readouterr().out)["config"]["import"] == [str(file)]
+    if kind in ("model", "score"):
+        return
+    page = run / "page.json"
+    assert main(["microscope", str(run), "12", "--target", "21", "--out", str(page)]) == 0
+    shown = json.loads(page.read_text(encoding="utf-8"))
+    assert shown["check"]["ok"] and shown["sites"]
+
+
+def test_a_config_names_its_file_beside_it(forget, tmp_path):
+    (tmp_path / "mine.py").write_text(TASK, encoding="utf-8")
+    config = tmp_path / "config.toml"
+    config.write_text('import = ["mine.py"]\n[data]\nkind = "sort"\n', encoding="utf-8")
+    loaded = load_config(config, ["data.down=true"])
+    assert loaded.imports == (str(tmp_path / "mine.py"),) and loaded.data.load().test[0][0]
+    config.write_text(loaded.to_toml(), encoding="utf-8")
+    assert load_config(config) == loaded
+    with pytest.raises(ConfigError, match=r"data\.down is a setting of sort; data\.kind is 'dates'"):
+        load_config(config, ["data.kind=dates"])
 
 
 def test_a_run_says_what_became_of_its_file(trained_with, forget):
