@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from ..evaluation.bleu import BLEU_TOKENIZERS
 from .options import add_decoding, add_run, add_split
 
 NEEDS = ("matplotlib", "rich", "sacrebleu", "safetensors")
@@ -18,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bleu-tokenizer",
         metavar="NAME",
-        choices=("13a", "intl", "zh", "char", "none"),
-        help="what BLEU counts as a word: 13a, intl, zh, char or none (default: 13a; for generated data its symbols)",
+        choices=BLEU_TOKENIZERS,
+        help=f"what BLEU counts as a word: {', '.join(BLEU_TOKENIZERS)} (default: 13a; for generated data its symbols)",
     )
     parser.add_argument(
         "--bleu-lowercase",

@@ -6,10 +6,10 @@ import sys
 import time
 from typing import Protocol
 
-__all__ = ["LiveProgress", "PlainProgress", "Progress", "make_progress"]
+__all__ = ["INTERVAL", "LiveProgress", "PlainProgress", "Progress", "clock", "make_progress"]
 
-# Seconds between two plain lines.
-_INTERVAL = 5.0
+INTERVAL = 5.0
+"""Seconds between two plain lines."""
 _FIRST_STEP = "the first step compiles the kernels, once on each machine"
 
 
@@ -54,7 +54,7 @@ class PlainProgress:
 
     def __init__(self) -> None:
         self.pace = _Pace(0, 0)
-        self.shown = -_INTERVAL
+        self.shown = -INTERVAL
 
     def start(self, done: int, total: int) -> None:
         """See `Progress`."""
@@ -65,7 +65,7 @@ class PlainProgress:
         """See `Progress`."""
         pace = self.pace.describe(step, tokens)
         now = time.perf_counter()
-        if now - self.shown >= _INTERVAL or step == self.pace.total:
+        if now - self.shown >= INTERVAL or step == self.pace.total:
             self.shown = now
             self.print(f"step {step}/{self.pace.total}  loss {loss:.3f}  token accuracy {100 * accuracy:.1f} %  {pace}")
 

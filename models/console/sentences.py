@@ -7,12 +7,9 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from .progress import clock
+from .progress import INTERVAL, clock
 
 __all__ = ["SentenceProgress"]
-
-# Seconds between two plain lines.
-_INTERVAL = 5.0
 
 
 class SentenceProgress:
@@ -45,7 +42,7 @@ class SentenceProgress:
         now = time.perf_counter()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], advance=sentences)
-        elif now - self._shown >= _INTERVAL:
+        elif now - self._shown >= INTERVAL:
             self._shown = now
             print(self._describe(now - self._began), file=sys.stderr, flush=True)
 

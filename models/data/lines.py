@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .parallel import DataError
+from .corpus import DataError
 
 __all__ = ["batched", "file_lines", "standard_input_lines"]
 
@@ -37,13 +38,14 @@ def standard_input_lines() -> Iterator[str]:
 
 def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
     for number, line in enumerate(file, 1):
+        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield content.decode("utf-8").strip()
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{name}, line {number}: 0x{line[error.start]:02x} is not UTF-8; convert it first"
+                f"{name}, line {number}, byte {error.start + 1} of the line: 0x{content[error.start]:02x} is not UTF-8 "
+                f"({error.reason}); convert the text, as in: iconv -f CP949 -t UTF-8"
             ) from error
-        yield text.strip()
 
 
 def batched(lines: Iterable[str], size: int) -> Iterator[list[str]]:

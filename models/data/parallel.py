@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..setting import ConfigError, constant, setting
 from .corpus import SPLITS, DataError, Pair, ParallelText
+from .lines import file_lines
 from .task import Task, register_task
 
 __all__ = ["Parallel", "read_parallel_text"]
@@ -97,24 +98,7 @@ def _read_lines(path: Path) -> list[str]:
     """The stripped lines of a UTF-8 file."""
     if not path.exists():
         raise DataError(f"{path} does not exist; {_contents(path.parent)}")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = error.start - content.rfind(b"\n", 0, error.start)
-        raise DataError(
-            f"{path}, line {line}, byte {byte} of the line: 0x{content[error.start]:02x} is not UTF-8 "
-            f"({error.reason}); convert the file, as in: iconv -f CP949 -t UTF-8"
-        ) from error
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()  # what follows the last line's end is no line
-    return [line.strip() for line in lines]
+    return list(file_lines(path))
 
 
 def _contents(folder: Path, shown: int = 12) -> str:

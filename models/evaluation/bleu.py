@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..data import Task
+if TYPE_CHECKING:
+    from ..data import Task
 
 __all__ = ["BLEU_TOKENIZERS", "BleuSettings", "CorpusScore", "bleu", "chrf"]
 
 BLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none")
+"""What BLEU may count as a word, as sacrebleu names it; "none" cuts at white space only."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class BleuSettings:
     """How texts are compared."""
 
     tokenizer: str = "13a"
-    """What BLEU counts as a word: one of `BLEU_TOKENIZERS`; "none" cuts at white space only."""
+    """One of `BLEU_TOKENIZERS`."""
     lowercase: bool = False
     """Compare without case."""
 

@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn import __version__
 from tinygrad_attn.serialize import atomic_path, load_file, save_file
 
 from ..console.errors import UserError
@@ -262,11 +263,7 @@ def _import_again(fingerprints: Mapping[str, str], directory: Path) -> None:
 
 def versions() -> dict[str, str]:
     """What a run's numbers depend on besides config and seed."""
-    packages = {name: metadata.version(name) for name in ("numpy", "numba")}
-    try:
-        packages["tinygrad-attn"] = metadata.version("tinygrad-attn")
-    except metadata.PackageNotFoundError:
-        packages["tinygrad-attn"] = "not installed, run from its source"
+    packages = {name: metadata.version(name) for name in ("numpy", "numba")} | {"tinygrad-attn": __version__}
     return {"python": platform.python_version(), **packages, "machine": platform.platform(), "commit": _commit()}
 
 

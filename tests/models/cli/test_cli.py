@@ -262,7 +262,7 @@ def test_the_progress_of_standard_input_goes_to_stderr(trained, capsys, monkeypa
     lines = [f"{day} Nov 2026" for day in range(1, 29)] * 5
     assert main(["translate", str(trained), *lines]) == 0
     expected = capsys.readouterr().out
-    monkeypatch.setattr("tinygrad_attn_models.console.sentences._INTERVAL", 0.0)
+    monkeypatch.setattr("tinygrad_attn_models.console.sentences.INTERVAL", 0.0)
     type_in(monkeypatch, "\n".join(lines).encode())
     assert main(["translate", str(trained)]) == 0
     captured = capsys.readouterr()
