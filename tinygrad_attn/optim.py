@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.kernels.adam import AdamUpdate, global_norm
+from tinygrad_attn.kernels.adam import AdamSettings, AdamUpdate, global_norm
 from tinygrad_attn.modes import span
 from tinygrad_attn.nn.module import Parameter
 from tinygrad_attn.tensor import Tensor
@@ -151,20 +151,11 @@ class Adam(Optimizer):
         self._last_update: AdamUpdate | None = None
 
     def _update(self, used: list[int], gradients: list[Array], scale: float) -> None:
+        settings = AdamSettings(self.lr, *self.betas, self.eps, self.weight_decay, self.decoupled, scale)
         # The means of a parameter are corrected by its own count; nearly always that is the same for all.
         for count in sorted({self.counts[i] for i in used}):
             chosen = [place for place, i in enumerate(used) if self.counts[i] == count]
-            self._update_of([used[place] for place in chosen])(
-                [gradients[place] for place in chosen],
-                step=count,
-                lr=self.lr,
-                beta1=self.betas[0],
-                beta2=self.betas[1],
-                eps=self.eps,
-                weight_decay=self.weight_decay,
-                decoupled=self.decoupled,
-                grad_scale=scale,
-            )
+            self._update_of([used[place] for place in chosen])([gradients[place] for place in chosen], count, settings)
 
     def _update_of(self, positions: list[int]) -> AdamUpdate:
         """The update of the parameters at ``positions``: that of the last step, unless arrays have been replaced."""

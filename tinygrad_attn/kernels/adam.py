@@ -1,32 +1,82 @@
 """Adam and AdamW in one launch for all parameters, each read and written once, and the norm of all gradients in one.
 
 Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015; Loshchilov and Hutter, "Decoupled Weight Decay
-Regularization", 2019; operation for operation as ``torch.optim.Adam`` and ``AdamW``.
+Regularization", 2019; operation for operation as ``torch.optim.Adam`` and ``AdamW``. `update_in_numpy` and
+`norm_in_numpy` say what the kernels compute.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.addresses import addresses_of, elements_at
-from tinygrad_attn.kernels.runtime.jit import inlined_kernel, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.addresses import addresses_of
+from tinygrad_attn.kernels.runtime.calls import address_of
+from tinygrad_attn.kernels.runtime.jit import get_num_threads, inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["AdamUpdate", "adam_update", "global_norm"]
+__all__ = ["AdamSettings", "AdamUpdate", "adam_update", "global_norm", "norm_in_numpy", "update_in_numpy"]
+
+Array = np.ndarray[Any, Any]
 
 _BLOCK_SIZE = 8192  # elements in one partial sum, which one thread takes at a time
+
+
+class AdamSettings(NamedTuple):
+    """The options of a step.
+
+    Attributes:
+        lr: the learning rate.
+        beta1, beta2: how much of the running means of the gradient and of its square a step keeps.
+        eps: added to the root of the latter.
+        weight_decay: times the parameter, added to its gradient; if ``decoupled`` (AdamW), instead the share ``lr *
+            weight_decay`` of the parameter is subtracted from it.
+        decoupled: see ``weight_decay``.
+        grad_scale: what every gradient is multiplied by first, for clipping.
+    """
+
+    lr: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled: bool = False
+    grad_scale: float = 1.0
+
+
+# --- In NumPy ---------------------------------------------------------------------------------------------------------
+
+
+def update_in_numpy(
+    param: Array, grad: Array, m: Array, v: Array, step: int, s: AdamSettings
+) -> tuple[Array, Array, Array]:
+    """A parameter and the running means of its gradient and of the square after step number ``step``, from 1."""
+    grad = grad * s.grad_scale
+    if s.decoupled:
+        param = param * (1 - s.lr * s.weight_decay)
+    else:
+        grad = grad + param * s.weight_decay
+    m = s.beta1 * m + (1 - s.beta1) * grad
+    v = s.beta2 * v + (1 - s.beta2) * grad**2
+    m_hat, v_hat = m / (1 - s.beta1**step), v / (1 - s.beta2**step)
+    return param - s.lr * m_hat / (np.sqrt(v_hat) + s.eps), m, v
+
+
+def norm_in_numpy(arrays: Sequence[Array]) -> float:
+    """The Euclidean norm of all elements of all arrays together."""
+    return math.sqrt(sum(float((array.astype(np.float64) ** 2).sum()) for array in arrays))
 
 
 # --- Blocks -----------------------------------------------------------------------------------------------------------
 
 
-def _blocks(arrays: Sequence[np.ndarray]) -> np.ndarray:
+def _blocks(arrays: Sequence[Array]) -> Array:
     """All arrays cut into blocks, which end where an array ends: of each its array, first element and size, int64."""
     sizes = np.array([array.size for array in arrays], np.int64)
     counts = -(-sizes // _BLOCK_SIZE)
@@ -35,7 +85,7 @@ def _blocks(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([array, first, np.minimum(sizes[array] - first, _BLOCK_SIZE)], axis=1)
 
 
-def _by_dtype(arrays: Sequence[np.ndarray]) -> list[list[int]]:
+def _by_dtype(arrays: Sequence[Array]) -> list[list[int]]:
     """The positions of the arrays that are not empty, a list for each dtype."""
     groups: dict[str, list[int]] = {}
     for position, array in enumerate(arrays):
@@ -44,7 +94,38 @@ def _by_dtype(arrays: Sequence[np.ndarray]) -> list[list[int]]:
     return list(groups.values())
 
 
+def _launch(make: Callable[[Any], Any], dtype: Any, arguments: Struct, blocks: Array) -> None:
+    """Run the kernel that ``make`` makes for a dtype on all blocks."""
+    launch(_kernel(make, dtype), arguments, len(blocks), min(len(blocks), get_num_threads()))
+
+
+@functools.cache
+def _kernel(make: Callable[[Any], Any], dtype: Any) -> int:
+    return address_of(make(dtype))
+
+
 # --- The norm ---------------------------------------------------------------------------------------------------------
+
+
+class _Norm(NamedTuple):
+    arrays: Address  # addresses, (arrays,) int64
+    blocks: Address  # (blocks, 3) int64
+    sums: Address  # (blocks,) float64
+
+
+def _make_norm(dtype: Any) -> Any:
+    itemsize = np.dtype(dtype).itemsize
+
+    @serial_kernel
+    def norm(arguments: int, first: int, last: int) -> None:
+        """Write the sum of squares of each block."""
+        s = read_struct(_Norm, arguments)
+        for i in range(first, last):
+            block = row_at(np.int64, s.blocks, i, 3)
+            address = row_at(np.int64, s.arrays, block[0], 1)[0] + block[1] * itemsize
+            row_at(np.float64, s.sums, i, 1)[0] = _sum_of_squares(row_at(dtype, address, 0, block[2]))
+
+    return norm
 
 
 @serial_kernel
@@ -60,14 +141,7 @@ def _sum_of_squares(x: Any) -> Any:
     return simd.reduce_sum(total)
 
 
-@parallel_kernel
-def _norm_blocks(like: Any, addresses: Any, blocks: Any, sums: Any) -> None:
-    for i in numba.prange(len(blocks)):
-        array, first, size = blocks[i]
-        sums[i] = _sum_of_squares(elements_at(like, addresses[array] + first * like.itemsize, size))
-
-
-def global_norm(arrays: Sequence[np.ndarray]) -> float:
+def global_norm(arrays: Sequence[Array]) -> float:
     """The Euclidean norm of all elements of all ``arrays`` together, summed in float64, in blocks of fixed size.
 
     Args:
@@ -78,7 +152,7 @@ def global_norm(arrays: Sequence[np.ndarray]) -> float:
         group = [np.ascontiguousarray(arrays[position]) for position in positions]
         blocks = _blocks(group)
         sums = np.empty(len(blocks), np.float64)
-        _norm_blocks(np.empty(0, group[0].dtype), addresses_of(group), blocks, sums)
+        _launch(_make_norm, group[0].dtype.type, Struct(_Norm(addresses_of(group), blocks, sums)), blocks)
         total += float(sums.sum())
     return math.sqrt(total)
 
@@ -86,66 +160,75 @@ def global_norm(arrays: Sequence[np.ndarray]) -> float:
 # --- The update -------------------------------------------------------------------------------------------------------
 
 
+class _Update(NamedTuple):
+    """What the kernel works on, and the settings as the numbers that it needs."""
+
+    params: Address  # addresses, (arrays,) int64, like the next three
+    grads: Address
+    m: Address
+    v: Address
+    blocks: Address  # (blocks, 3) int64
+    step_size: float  # lr / (1 - beta1^step)
+    keep_v: float  # beta2
+    add_m: float  # 1 - beta1
+    add_v: float  # 1 - beta2
+    root_correction: float  # sqrt(1 - beta2^step)
+    eps: float
+    coupled_decay: float  # times the parameter, added to the gradient
+    shrink: float  # what the parameter is multiplied by
+    grad_scale: float
+
+
 @inlined_kernel
-def _updated(
-    param: Any,
-    grad: Any,
-    m: Any,
-    v: Any,
-    step_size: float,
-    beta1: float,
-    beta2: float,
-    root_correction2: float,
-    eps: float,
-    coupled_decay: float,
-    shrink: float,
-    grad_scale: float,
-) -> Any:
+def _updated(param: Any, grad: Any, m: Any, v: Any, s: Any) -> Any:
     """One vector of each of ``param``, ``m`` and ``v`` after the step."""
-    grad = grad * grad_scale + param * coupled_decay
-    m = m + (grad - m) * (1.0 - beta1)
-    v = v * beta2 + grad * grad * (1.0 - beta2)
-    return param * shrink - m * step_size / (simd.sqrt(v) / root_correction2 + eps), m, v
+    grad = grad * s.grad_scale + param * s.coupled_decay
+    m = m + (grad - m) * s.add_m
+    v = v * s.keep_v + grad * grad * s.add_v
+    return param * s.shrink - m * s.step_size / (simd.sqrt(v) / s.root_correction + s.eps), m, v
 
 
 @serial_kernel
-def _update_block(param: Any, grad: Any, m: Any, v: Any, settings: Any) -> None:
+def _update_block(param: Any, grad: Any, m: Any, v: Any, s: Any) -> None:
     step = simd.lanes(param)
     rest = param.size % step
     whole = param.size - rest
     for i in range(0, whole, step):
-        new_param, new_m, new_v = _updated(
-            simd.load(param, i), simd.load(grad, i), simd.load(m, i), simd.load(v, i), *settings
-        )
-        simd.store(param, i, new_param)
-        simd.store(m, i, new_m)
-        simd.store(v, i, new_v)
+        new = _updated(simd.load(param, i), simd.load(grad, i), simd.load(m, i), simd.load(v, i), s)
+        simd.store(param, i, new[0])
+        simd.store(m, i, new[1])
+        simd.store(v, i, new[2])
     if rest:
-        new_param, new_m, new_v = _updated(
+        new = _updated(
             simd.load_part(param, whole, rest, 0.0),
             simd.load_part(grad, whole, rest, 0.0),
             simd.load_part(m, whole, rest, 0.0),
             simd.load_part(v, whole, rest, 0.0),
-            *settings,
+            s,
         )
-        simd.store_part(param, whole, rest, new_param)
-        simd.store_part(m, whole, rest, new_m)
-        simd.store_part(v, whole, rest, new_v)
+        simd.store_part(param, whole, rest, new[0])
+        simd.store_part(m, whole, rest, new[1])
+        simd.store_part(v, whole, rest, new[2])
 
 
-@parallel_kernel
-def _update_blocks(like: Any, addresses: Any, blocks: Any, settings: Any) -> None:
-    """Update each block of the parameters, from the addresses (4, arrays) of parameters, gradients, m and v."""
-    for i in numba.prange(len(blocks)):
-        array, first, size = blocks[i]
-        offset = first * like.itemsize
-        _update_block(
-            elements_at(like, addresses[0, array] + offset, size),
-            elements_at(like, addresses[1, array] + offset, size),
-            elements_at(like, addresses[2, array] + offset, size),
-            elements_at(like, addresses[3, array] + offset, size),
-            settings,
-        )
+def _make_update(dtype: Any) -> Any:
+    itemsize = np.dtype(dtype).itemsize
+
+    @serial_kernel
+    def update(arguments: int, first: int, last: int) -> None:
+        s = read_struct(_Update, arguments)
+        for i in range(first, last):
+            block = row_at(np.int64, s.blocks, i, 3)
+            array, offset, size = block[0], block[1] * itemsize, block[2]
+            _update_block(
+                row_at(dtype, row_at(np.int64, s.params, array, 1)[0] + offset, 0, size),
+                row_at(dtype, row_at(np.int64, s.grads, array, 1)[0] + offset, 0, size),
+                row_at(dtype, row_at(np.int64, s.m, array, 1)[0] + offset, 0, size),
+                row_at(dtype, row_at(np.int64, s.v, array, 1)[0] + offset, 0, size),
+                s,
+            )
+
+    return update
 
 
 class AdamUpdate:
@@ -161,79 +244,66 @@ class AdamUpdate:
         ValueError: shapes or dtypes that differ, or arrays that are not contiguous.
     """
 
-    def __init__(self, params: Sequence[np.ndarray], m: Sequence[np.ndarray], v: Sequence[np.ndarray]) -> None:
+    def __init__(self, params: Sequence[Array], m: Sequence[Array], v: Sequence[Array]) -> None:
         # The arrays are kept, so their addresses stay valid.
         self._arrays = [list(params), list(m), list(v)]
         for position, (param, mean, square) in enumerate(zip(params, m, v, strict=True)):
             _check_state(position, param, mean, square)
-        self._groups: list[tuple[list[int], np.ndarray, np.ndarray, np.ndarray]] = []
+        self._groups: list[tuple[list[int], Array, list[Array]]] = []
         for positions in _by_dtype(params):
-            params_, means, squares = ([arrays[i] for i in positions] for arrays in self._arrays)
-            addresses = np.stack([addresses_of(arrays) for arrays in (params_, params_, means, squares)])
-            self._groups.append((positions, np.empty(0, params_[0].dtype), addresses, _blocks(params_)))
+            of_group = [[arrays[i] for i in positions] for arrays in self._arrays]
+            self._groups.append((positions, _blocks(of_group[0]), [addresses_of(arrays) for arrays in of_group]))
 
-    def is_for(self, params: Sequence[np.ndarray], m: Sequence[np.ndarray], v: Sequence[np.ndarray]) -> bool:
+    def is_for(self, params: Sequence[Array], m: Sequence[Array], v: Sequence[Array]) -> bool:
         """Whether these very arrays are the ones that it updates."""
         given = (params, m, v)
         return all(len(a) == len(b) and all(map(operator.is_, a, b)) for a, b in zip(given, self._arrays, strict=True))
 
-    def __call__(
-        self,
-        grads: Sequence[np.ndarray],
-        *,
-        step: int,
-        lr: float,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        decoupled: bool = False,
-        grad_scale: float = 1.0,
-    ) -> None:
+    def __call__(self, grads: Sequence[Array], step: int, settings: AdamSettings) -> None:
         """One step, in place, on every parameter.
 
         Args:
             grads: the gradients, each of its parameter's shape and dtype; only read.
             step: the number of this step, counted from 1.
-            weight_decay: times the parameter, added to its gradient; if ``decoupled`` (AdamW), instead the share ``lr *
-                weight_decay`` of the parameter is taken away from it.
-            grad_scale: what every gradient is multiplied by first, for clipping.
+            settings: the options.
 
         Raises:
             ValueError: a gradient of another shape or dtype than its parameter.
         """
-        settings = (
-            lr / (1.0 - beta1**step),
-            float(beta1),
-            float(beta2),
-            math.sqrt(1.0 - beta2**step),
-            float(eps),
-            0.0 if decoupled else float(weight_decay),
-            1.0 - lr * weight_decay if decoupled else 1.0,
-            float(grad_scale),
+        s = settings
+        numbers = (
+            s.lr / (1.0 - s.beta1**step),
+            s.beta2,
+            1.0 - s.beta1,
+            1.0 - s.beta2,
+            math.sqrt(1.0 - s.beta2**step),
+            s.eps,
+            0.0 if s.decoupled else s.weight_decay,
+            1.0 - s.lr * s.weight_decay if s.decoupled else 1.0,
+            s.grad_scale,
         )
         for position, (param, grad) in enumerate(zip(self._arrays[0], grads, strict=True)):
             _check_alike(position, param, "grads", grad)
-        for positions, like, addresses, blocks in self._groups:
+        for positions, blocks, (params, m, v) in self._groups:
             # Bound to a name, since a copy has to live until the kernel has read it.
             contiguous = [np.ascontiguousarray(grads[position]) for position in positions]
-            of_this_step = addresses.copy()
-            of_this_step[1] = addresses_of(contiguous)
-            _update_blocks(like, of_this_step, blocks, settings)
+            arguments = Struct(_Update(params, addresses_of(contiguous), m, v, blocks, *numbers))
+            _launch(_make_update, contiguous[0].dtype.type, arguments, blocks)
 
 
 def adam_update(
-    params: Sequence[np.ndarray],
-    grads: Sequence[np.ndarray],
-    m: Sequence[np.ndarray],
-    v: Sequence[np.ndarray],
-    **settings: Any,
+    params: Sequence[Array],
+    grads: Sequence[Array],
+    m: Sequence[Array],
+    v: Sequence[Array],
+    step: int,
+    settings: AdamSettings,
 ) -> None:
     """One step of `AdamUpdate`, for parameters that are updated only once."""
-    AdamUpdate(params, m, v)(grads, **settings)
+    AdamUpdate(params, m, v)(grads, step, settings)
 
 
-def _check_state(position: int, param: np.ndarray, mean: np.ndarray, square: np.ndarray) -> None:
+def _check_state(position: int, param: Array, mean: Array, square: Array) -> None:
     if param.dtype.char not in "fd":
         raise TypeError(f"adam_update: params[{position}] must be float32 or float64, got {param.dtype}")
     _check_alike(position, param, "m", mean)
@@ -244,7 +314,7 @@ def _check_state(position: int, param: np.ndarray, mean: np.ndarray, square: np.
         )
 
 
-def _check_alike(position: int, param: np.ndarray, name: str, other: np.ndarray) -> None:
+def _check_alike(position: int, param: Array, name: str, other: Array) -> None:
     if other.shape != param.shape or other.dtype.char != param.dtype.char:  # NumPy's dtypes are slow to compare
         raise ValueError(
             f"adam_update: {name}[{position}] is {other.shape} {other.dtype}, "
