@@ -7,7 +7,6 @@ Regularization", 2019; operation for operation as ``torch.optim.Adam`` and ``Ada
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -16,9 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.kernels.runtime.addresses import addresses_of
-from tinygrad_attn.kernels.runtime.calls import address_of
 from tinygrad_attn.kernels.runtime.jit import get_num_threads, inlined_kernel, serial_kernel
-from tinygrad_attn.kernels.runtime.structs import Address, Struct, launch, read_struct, row_at
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 
 __all__ = ["AdamSettings", "AdamUpdate", "adam_update", "global_norm", "norm_in_numpy", "update_in_numpy"]
@@ -96,12 +94,7 @@ def _by_dtype(arrays: Sequence[Array]) -> list[list[int]]:
 
 def _launch(make: Callable[[Any], Any], dtype: Any, arguments: Struct, blocks: Array) -> None:
     """Run the kernel that ``make`` makes for a dtype on all blocks."""
-    launch(_kernel(make, dtype), arguments, len(blocks), min(len(blocks), get_num_threads()))
-
-
-@functools.cache
-def _kernel(make: Callable[[Any], Any], dtype: Any) -> int:
-    return address_of(make(dtype))
+    launch(kernel_for(make, dtype), arguments, len(blocks), min(len(blocks), get_num_threads()))
 
 
 # --- The norm ---------------------------------------------------------------------------------------------------------

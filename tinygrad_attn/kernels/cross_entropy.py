@@ -5,175 +5,164 @@ A row with target ``t`` has the loss ``-sum_c q_c log p_c`` with ``p = softmax(l
     q_c = weight_c * ((1 - label_smoothing) * [c = t] + label_smoothing / V)
 
 so that with ``lse = log(sum(exp(logits)))`` the loss is ``sum(q) * lse - sum(q * logits)`` and its gradient
-``sum(q) * exp(logits - lse) - q``. Only lse is kept from the forward pass.
+``sum(q) * exp(logits - lse) - q``. Only lse is kept from the forward pass. `cross_entropy_in_numpy` says what the
+kernels compute.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.jit import inlined_kernel, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import row_maximum, row_total, shift_of
 
-__all__ = ["cross_entropy", "cross_entropy_backward"]
+__all__ = ["cross_entropy", "cross_entropy_backward", "cross_entropy_in_numpy"]
+
+Array = np.ndarray[Any, Any]
 
 _SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than they save
 _BLOCK_SIZE = 16384  # elements that a thread takes at a time, or one row if that is longer
 
 
+def cross_entropy_in_numpy(
+    logits: Array, targets: Array, weight: Array | None, ignore_index: int = -100, label_smoothing: float = 0.0
+) -> tuple[Array, Array, Array]:
+    """Each row's loss and log-sum-exp, and the gradient of the sum of the losses with respect to the logits."""
+    classes, counts = logits.shape[1], targets != ignore_index
+    one_hot = targets[:, None] == np.arange(classes)
+    q = (1 - label_smoothing) * one_hot + label_smoothing / classes
+    q = q * (1 if weight is None else weight) * counts[:, None]
+    top = logits.max(1, keepdims=True)
+    lse = top + np.log(np.exp(logits - top).sum(1, keepdims=True))
+    losses, gradient = -(q * (logits - lse)).sum(1), q.sum(1, keepdims=True) * np.exp(logits - lse) - q
+    return losses, np.where(counts, lse[:, 0], 0.0), gradient
+
+
 # --- Rows -------------------------------------------------------------------------------------------------------------
 
 
+class _Rows(NamedTuple):
+    """What both directions work on; ``scale`` and ``dx`` are for the one backward."""
+
+    logits: Address  # (rows, size)
+    targets: Address  # (rows,) int64
+    weight: Address  # (size,), or None
+    losses: Address  # (rows,)
+    lses: Address  # (rows,)
+    rows: int
+    size: int
+    ignore_index: int
+    smoothing: float
+    weight_sum: float
+    scale: Address = None  # (rows,), the gradient of each row's loss
+    dx: Address = None  # (rows, size)
+
+
 @inlined_kernel
-def _log_sum_exp(x: Any, start: int, whole: int, rest: int) -> Any:
+def _log_sum_exp(x: Any, whole: int, rest: int) -> Any:
     tail = simd.load_part(x, whole, rest, -math.inf)
-    top = row_maximum(x, start, whole, tail)
-    total = simd.splat(x, row_total(x, start, whole, tail, top))
+    top = row_maximum(x, 0, whole, tail)
+    total = simd.splat(x, row_total(x, 0, whole, tail, top))
     return simd.reduce_max(shift_of(x, top) + simd_math.log(total))
 
 
 @inlined_kernel
-def _smooth_sum(x: Any, weight: Any, weighted: bool, start: int, whole: int, rest: int) -> Any:
+def _smooth_sum(x: Any, weight: Any, whole: int, rest: int) -> Any:
     """The sum of the row's logits, each times its class's weight if there are weights."""
     total = simd.load_part(x, whole, rest, 0.0)
-    if weighted:
-        total = total * simd.load_part(weight, whole - start, rest, 0.0)
-        for i in range(start, whole, simd.lanes(x)):
-            total = simd.fma(simd.load(x, i), simd.load(weight, i - start), total)
+    if weight.size:
+        total = total * simd.load_part(weight, whole, rest, 0.0)
+        for i in range(0, whole, simd.lanes(x)):
+            total = simd.fma(simd.load(x, i), simd.load(weight, i), total)
     else:
-        for i in range(start, whole, simd.lanes(x)):
+        for i in range(0, whole, simd.lanes(x)):
             total = total + simd.load(x, i)
     return simd.reduce_sum(total)
 
 
-@serial_kernel
-def _forward_rows(
-    x: Any,
-    targets: Any,
-    weight: Any,
-    losses: Any,
-    lses: Any,
-    size: int,
-    ignore_index: int,
-    smoothing: float,
-    weight_sum: float,
-    first: int,
-    last: int,
-) -> None:
-    rest = size % simd.lanes(x)
-    for row in range(first, last):
-        start, target = row * size, targets[row]
-        whole = start + size - rest
-        if target == ignore_index:
-            losses[row] = lses[row] = 0.0
-            continue
-        lses[row] = lse = _log_sum_exp(x, start, whole, rest)
-        of_target = weight[target] if weight.size else 1.0
-        loss = (1.0 - smoothing) * of_target * (lse - x[start + target])
-        if smoothing > 0.0:
-            smooth = weight_sum * lse - _smooth_sum(x, weight, weight.size > 0, start, whole, rest)
-            loss += smoothing / size * smooth
-        losses[row] = loss
+def _make_forward(dtype: Any) -> Any:
+    @serial_kernel
+    def forward(arguments: int, first: int, last: int) -> None:
+        s = read_struct(_Rows, arguments)
+        targets, weight = row_at(np.int64, s.targets, 0, s.rows), row_at(dtype, s.weight, 0, s.size if s.weight else 0)
+        losses, lses = row_at(dtype, s.losses, 0, s.rows), row_at(dtype, s.lses, 0, s.rows)
+        rest = s.size % simd.lanes(losses)
+        for row in range(first, last):
+            x, target = row_at(dtype, s.logits, row, s.size), targets[row]
+            if target == s.ignore_index:
+                losses[row] = lses[row] = 0.0
+                continue
+            lses[row] = lse = _log_sum_exp(x, s.size - rest, rest)
+            of_target = weight[target] if weight.size else 1.0
+            loss = (1.0 - s.smoothing) * of_target * (lse - x[target])
+            if s.smoothing > 0.0:
+                smooth = s.weight_sum * lse - _smooth_sum(x, weight, s.size - rest, rest)
+                loss += s.smoothing / s.size * smooth
+            losses[row] = loss
+
+    return forward
 
 
-@serial_kernel
-def _backward_rows(
-    scale: Any,
-    x: Any,
-    targets: Any,
-    weight: Any,
-    lses: Any,
-    dx: Any,
-    size: int,
-    ignore_index: int,
-    smoothing: float,
-    weight_sum: float,
-    first: int,
-    last: int,
-) -> None:
-    rest = size % simd.lanes(x)
-    for row in range(first, last):
-        start, target = row * size, targets[row]
-        if target == ignore_index:
-            dx[start : start + size] = 0.0
-            continue
-        of_target = (1.0 - smoothing) * (weight[target] if weight.size else 1.0) * scale[row]
-        share = simd.splat(x, smoothing / size * scale[row])
-        total = simd.splat(x, of_target + smoothing / size * weight_sum * scale[row])
-        _write_gradient(x, weight, weight.size > 0 and smoothing > 0.0, dx, start, size, rest, lses[row], total, share)
-        dx[start + target] -= of_target
+def _make_backward(dtype: Any) -> Any:
+    @serial_kernel
+    def backward(arguments: int, first: int, last: int) -> None:
+        s = read_struct(_Rows, arguments)
+        targets, weight = row_at(np.int64, s.targets, 0, s.rows), row_at(dtype, s.weight, 0, s.size if s.weight else 0)
+        scale, lses = row_at(dtype, s.scale, 0, s.rows), row_at(dtype, s.lses, 0, s.rows)
+        for row in range(first, last):
+            x, dx, target = row_at(dtype, s.logits, row, s.size), row_at(dtype, s.dx, row, s.size), targets[row]
+            if target == s.ignore_index:
+                dx[:] = 0.0
+                continue
+            of_target = (1.0 - s.smoothing) * (weight[target] if weight.size else 1.0) * scale[row]
+            share = simd.splat(x, s.smoothing / s.size * scale[row])
+            total = simd.splat(x, of_target + s.smoothing / s.size * s.weight_sum * scale[row])
+            _write_gradient(x, weight, weight.size > 0 and s.smoothing > 0.0, dx, lses[row], total, share)
+            dx[target] -= of_target
+
+    return backward
 
 
 @inlined_kernel
-def _write_gradient(
-    x: Any, weight: Any, weighted: bool, dx: Any, start: int, size: int, rest: int, lse: float, total: Any, share: Any
-) -> None:
+def _write_gradient(x: Any, weight: Any, weighted: bool, dx: Any, lse: float, total: Any, share: Any) -> None:
     """``total * exp(x - lse) - share``, the share times the class's weight if ``weighted``."""
-    whole = start + size - rest
+    rest = x.size % simd.lanes(x)
+    whole = x.size - rest
     shift = simd.splat(x, lse)
-    for i in range(start, whole, simd.lanes(x)):
-        smooth = share * simd.load(weight, i - start) if weighted else share
+    for i in range(0, whole, simd.lanes(x)):
+        smooth = share * simd.load(weight, i) if weighted else share
         simd.store(dx, i, total * simd_math.exp(simd.load(x, i) - shift) - smooth)
     if rest:
-        smooth = share * simd.load_part(weight, whole - start, rest, 0.0) if weighted else share
+        smooth = share * simd.load_part(weight, whole, rest, 0.0) if weighted else share
         tail = total * simd_math.exp(simd.load_part(x, whole, rest, 0.0) - shift) - smooth
         simd.store_part(dx, whole, rest, tail)
 
 
-@parallel_kernel
-def _forward_parallel(
-    x: Any,
-    targets: Any,
-    weight: Any,
-    losses: Any,
-    lses: Any,
-    size: int,
-    ignore_index: int,
-    smoothing: float,
-    weight_sum: float,
-    block: int,
-) -> None:
-    for i in numba.prange((targets.size + block - 1) // block):
-        first, last = i * block, min(targets.size, (i + 1) * block)
-        _forward_rows(x, targets, weight, losses, lses, size, ignore_index, smoothing, weight_sum, first, last)
+def _launch(make: Callable[[Any], Any], dtype: Any, arguments: _Rows) -> None:
+    """Run the kernel that ``make`` makes for a dtype on all rows."""
+    elements = arguments.rows * arguments.size
+    shares = 1 if elements <= _SERIAL_SIZE else min(arguments.rows, -(-elements // _BLOCK_SIZE))
+    launch(kernel_for(make, dtype), Struct(arguments), arguments.rows, shares)
 
 
-@parallel_kernel
-def _backward_parallel(
-    scale: Any,
-    x: Any,
-    targets: Any,
-    weight: Any,
-    lses: Any,
-    dx: Any,
-    size: int,
-    ignore_index: int,
-    smoothing: float,
-    weight_sum: float,
-    block: int,
-) -> None:
-    for i in numba.prange((targets.size + block - 1) // block):
-        first, last = i * block, min(targets.size, (i + 1) * block)
-        _backward_rows(scale, x, targets, weight, lses, dx, size, ignore_index, smoothing, weight_sum, first, last)
-
-
-# --- The public functions ---------------------------------------------------------------------------------------------
+# --- All rows ---------------------------------------------------------------------------------------------------------
 
 
 def cross_entropy(
-    logits: np.ndarray,
-    targets: np.ndarray,
-    weight: np.ndarray | None = None,
+    logits: Array,
+    targets: Array,
+    weight: Array | None = None,
     *,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Array, Array]:
     """Each row's loss and log-sum-exp.
 
     Args:
@@ -181,7 +170,7 @@ def cross_entropy(
         targets: ``(N,)`` integers from 0 to ``V - 1``, or ``ignore_index``.
         weight: ``(V,)``, of the logits' dtype, one factor a class; None for ones.
         ignore_index: the target of rows that do not count: loss and log-sum-exp are 0.
-        label_smoothing: from 0 to 1, the share of the target's probability that all classes get alike.
+        label_smoothing: from 0 to 1, the share of the target's probability that is divided equally among all classes.
 
     Returns:
         Two ``(N,)`` arrays of the logits' dtype. No reduction: with weights, PyTorch's mean divides by the sum of the
@@ -190,37 +179,33 @@ def cross_entropy(
     Raises:
         IndexError: a target is neither a class nor ``ignore_index``.
     """
-    logits, flat_targets, flat_weight = _check("cross_entropy", logits, targets, weight, ignore_index, label_smoothing)
+    _check("cross_entropy", logits, targets, weight, ignore_index, label_smoothing)
     rows, size = logits.shape
     losses, lses = np.empty(rows, logits.dtype), np.empty(rows, logits.dtype)
-    weight_sum = float(flat_weight.sum(dtype=np.float64)) if flat_weight.size else float(size)
-    settings = (size, ignore_index, float(label_smoothing), weight_sum)
-    arrays = (logits.reshape(-1), flat_targets, flat_weight, losses, lses)
-    if logits.size <= _SERIAL_SIZE:
-        _forward_rows(*arrays, *settings, 0, rows)
-    else:
-        _forward_parallel(*arrays, *settings, max(1, _BLOCK_SIZE // size))
+    settings = (rows, size, ignore_index, label_smoothing, _weight_sum(weight, size))
+    arguments = _Rows(logits, targets.astype(np.int64, copy=False), weight, losses, lses, *settings)
+    _launch(_make_forward, logits.dtype.type, arguments)
     return losses, lses
 
 
 def cross_entropy_backward(
-    g: np.ndarray,
-    logits: np.ndarray,
-    targets: np.ndarray,
-    lse: np.ndarray,
-    weight: np.ndarray | None = None,
+    g: Array,
+    logits: Array,
+    targets: Array,
+    lse: Array,
+    weight: Array | None = None,
     *,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Array | None = None,
+) -> Array:
     """The gradient with respect to ``logits``, from ``g``, ``(N,)``, that of each row's loss; zeros in ignored rows.
 
     The other arguments are those of `cross_entropy`, and the log-sum-exp that it returned. ``out``, C-contiguous and
     as the logits, may be ``logits`` itself.
     """
     name = "cross_entropy_backward"
-    logits, flat_targets, flat_weight = _check(name, logits, targets, weight, ignore_index, label_smoothing)
+    _check(name, logits, targets, weight, ignore_index, label_smoothing)
     rows, size = logits.shape
     for which, array in (("g", g), ("lse", lse)):
         if array.shape != (rows,) or array.dtype != logits.dtype:
@@ -235,26 +220,24 @@ def cross_entropy_backward(
             f"{name}: out must be writeable, C-contiguous, {logits.shape} and {logits.dtype}, "
             f"got {out.shape} {out.dtype}"
         )
-    weight_sum = float(flat_weight.sum(dtype=np.float64)) if flat_weight.size else float(size)
-    settings = (size, ignore_index, float(label_smoothing), weight_sum)
-    scale, lses = np.ascontiguousarray(g), np.ascontiguousarray(lse)
-    arrays = (scale, logits.reshape(-1), flat_targets, flat_weight, lses, out.reshape(-1))
-    if logits.size <= _SERIAL_SIZE:
-        _backward_rows(*arrays, *settings, 0, rows)
-    else:
-        _backward_parallel(*arrays, *settings, max(1, _BLOCK_SIZE // size))
+    settings = (rows, size, ignore_index, label_smoothing, _weight_sum(weight, size))
+    arguments = _Rows(logits, targets.astype(np.int64, copy=False), weight, None, lse, *settings, scale=g, dx=out)
+    _launch(_make_backward, logits.dtype.type, arguments)
     return out
+
+
+def _weight_sum(weight: Array | None, classes: int) -> float:
+    return float(classes) if weight is None else float(weight.sum(dtype=np.float64))
 
 
 def _check(
     name: str,
-    logits: np.ndarray,
-    targets: np.ndarray,
-    weight: np.ndarray | None,
+    logits: Array,
+    targets: Array,
+    weight: Array | None,
     ignore_index: int,
     label_smoothing: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three arrays contiguous, the weights empty for None."""
+) -> None:
     if logits.dtype != np.float32 and logits.dtype != np.float64:
         raise TypeError(f"{name}: dtype must be float32 or float64, got {logits.dtype}; convert with astype")
     if logits.ndim != 2 or logits.shape[1] == 0:
@@ -273,11 +256,8 @@ def _check(
             f"{name}: targets must be from 0 to {classes - 1} for logits {logits.shape}, or ignore_index "
             f"({ignore_index}), got {targets[row]} in row {row}"
         )
-    if weight is None:
-        weight = np.empty(0, logits.dtype)
-    elif weight.shape != (classes,) or weight.dtype != logits.dtype:
+    if weight is not None and (weight.shape != (classes,) or weight.dtype != logits.dtype):
         raise ValueError(
             f"{name}: weight must be {(classes,)} and {logits.dtype} for logits {logits.shape}, "
             f"got {weight.shape} {weight.dtype}"
         )
-    return np.ascontiguousarray(logits), np.ascontiguousarray(targets, np.int64), np.ascontiguousarray(weight)

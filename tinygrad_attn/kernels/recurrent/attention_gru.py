@@ -26,10 +26,10 @@ from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
 from tinygrad_attn.kernels.gemm.packed import pack
 from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.kernels.recurrent import gru
-from tinygrad_attn.kernels.recurrent.sequence import Layout, kernel_address, launch_loop
+from tinygrad_attn.kernels.recurrent.sequence import Layout, launch_loop
 from tinygrad_attn.kernels.runtime.calls import call
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
-from tinygrad_attn.kernels.runtime.structs import Address, Struct, read_struct, row_at
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import softmax_backward_row, softmax_rows
 
@@ -255,7 +255,7 @@ def attention_gru(operands: DecoderOperands, mask: Array | None = None) -> Decod
         "bias": operands.b_hh,
         "gx": gx,
         "gh": np.empty((batch, 3 * size), x.dtype),
-        "attend": kernel_address(_make_attend, x.dtype.type),
+        "attend": kernel_for(_make_attend, x.dtype.type),
         "attention": _attention(operands, decoded, contexts=decoded.contexts, gx=gx, mask=mask),
     }
     _launch(operands, fields, backward=False)
@@ -288,7 +288,7 @@ def attention_gru_backward(
         "dgx": dgx,
         "dgh": dgh,
         "dh": dh,
-        "attend": kernel_address(_make_attend_backward, x.dtype.type),
+        "attend": kernel_for(_make_attend_backward, x.dtype.type),
         "attention": _attention(operands, decoded, contexts=dcontexts, gx=dgx, **gradients),
     }
     _launch(operands, fields, backward=True)

@@ -8,7 +8,6 @@ An array over all steps is (T, B, ...), and contiguous that way or as (B, T, ...
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,11 +16,10 @@ import numpy as np
 from tinygrad_attn.kernels.gemm.packed import pack
 from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.kernels.recurrent.loops import Loop, make_backward, make_forward
-from tinygrad_attn.kernels.runtime.calls import address_of
 from tinygrad_attn.kernels.runtime.jit import get_num_threads
-from tinygrad_attn.kernels.runtime.structs import Struct, launch
+from tinygrad_attn.kernels.runtime.structs import Struct, kernel_for, launch
 
-__all__ = ["Cell", "Layout", "Saved", "kernel_address", "launch_loop", "run_cell", "run_cell_backward"]
+__all__ = ["Cell", "Layout", "Saved", "launch_loop", "run_cell", "run_cell_backward"]
 
 Array = np.ndarray[Any, Any]
 
@@ -168,7 +166,7 @@ def launch_loop(
     dtype, weights = layout.dtype, pack(w_hh if backward else w_hh.T)
     step_stride, stride = (1, layout.steps) if layout.by_sequence else (layout.batch, 1)
     loop = Loop(
-        cell=kernel_address(cell.make_backward if backward else cell.make_forward, dtype),
+        cell=kernel_for(cell.make_backward if backward else cell.make_forward, dtype),
         size=w_hh.shape[1],
         parts=cell.parts,
         steps=layout.steps,
@@ -181,13 +179,7 @@ def launch_loop(
     )
     work = (w_hh.size + other_work) * layout.steps * layout.batch
     shares = 1 if work <= _SERIAL_WORK else min(layout.batch, get_num_threads())
-    launch(kernel_address(make_backward if backward else make_forward, dtype), Struct(loop), layout.batch, shares)
-
-
-@functools.cache
-def kernel_address(make: Callable[[Any], Any], dtype: Any) -> int:
-    """The address of the kernel that ``make`` makes for a dtype."""
-    return address_of(make(dtype))
+    launch(kernel_for(make_backward if backward else make_forward, dtype), Struct(loop), layout.batch, shares)
 
 
 def _common_fields(

@@ -16,10 +16,10 @@ array is given for the address of its first element::
         for i in range(first, last):
             x[i] *= s.factor
 
-    struct = Struct(Scaling(x, x.size, 2.0))
-    launch(address_of(scale), struct, items=x.size, workers=1)
+    launch(address_of(scale), Struct(Scaling(x, x.size, 2.0)), items=x.size, shares=1)
 
-What a kernel takes is then three integers, whatever it works on, so one launcher serves all of them.
+What a kernel takes is then three integers, whatever it works on, so one launcher serves all of them. A kernel for more
+than one dtype is made by a function of the dtype (`kernel_for`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import ctypes
 import functools
 import struct
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -38,10 +39,10 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from tinygrad_attn.kernels.runtime.addresses import array_address
-from tinygrad_attn.kernels.runtime.calls import call
+from tinygrad_attn.kernels.runtime.calls import address_of, call
 from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
 
-__all__ = ["Address", "Struct", "launch", "read_struct", "row_at"]
+__all__ = ["Address", "Struct", "kernel_for", "launch", "read_struct", "row_at"]
 
 Address = Any  # of a field: an array, a `Struct` or None outside kernels, an integer inside
 
@@ -136,6 +137,12 @@ else:
 
 
 # --- Launching --------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def kernel_for(make: Callable[[Any], Any], dtype: Any) -> int:
+    """The address of the kernel that ``make`` makes for a dtype; made once."""
+    return address_of(make(dtype))
 
 
 @serial_kernel
