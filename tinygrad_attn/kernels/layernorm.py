@@ -9,14 +9,14 @@ with the variance of a row's n elements the mean of their squares about the mean
 
     dx = rstd * (h - mean(h) - xhat * mean(h * xhat)),   dweight = sum of g * xhat,   dbias = sum of g over the rows
 
-x may be the sum of two arrays, what a sublayer gives and its residual: it is formed wherever it is read, and never
-stored.
+x may be the sum of two arrays, the output of a sublayer and its residual: it is formed wherever it is read, and never
+stored. `layer_norm_in_numpy` and `layer_norm_backward_in_numpy` say what the kernels compute.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -24,12 +24,40 @@ import numpy as np
 from tinygrad_attn.kernels.runtime.jit import inlined_kernel, parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["layer_norm", "layer_norm_backward"]
+__all__ = ["layer_norm", "layer_norm_backward", "layer_norm_backward_in_numpy", "layer_norm_in_numpy"]
+
+Array = np.ndarray[Any, Any]
 
 _SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than they save
 _BLOCK_SIZE = 16384  # elements that a thread takes at a time in the forward pass, or one row if that is longer
 _GRADIENT_BLOCKS = 32  # partial sums of dweight and dbias, at most: a number that must not depend on the threads
 _GRADIENT_ROWS = 16  # rows in one of them, at least
+
+
+def layer_norm_in_numpy(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+    """y, and each row's mean and 1 / sqrt(var + eps)."""
+    mean = x.mean(-1, keepdims=True)
+    rstd = 1 / np.sqrt(((x - mean) ** 2).mean(-1, keepdims=True) + eps)
+    return weight * (x - mean) * rstd + bias, mean[..., 0], rstd[..., 0]
+
+
+def layer_norm_backward_in_numpy(g: Array, x: Array, weight: Array, eps: float) -> tuple[Array, Array, Array]:
+    """The gradients of x, weight and bias."""
+    _, mean, rstd = (np.expand_dims(array, -1) for array in layer_norm_in_numpy(x, weight, weight, eps))
+    xhat, h = (x - mean) * rstd, g * weight
+    dx = rstd * (h - h.mean(-1, keepdims=True) - xhat * (h * xhat).mean(-1, keepdims=True))
+    rows = tuple(range(x.ndim - 1))
+    return dx, (g * xhat).sum(rows), g.sum(rows)
+
+
+class _Rows(NamedTuple):
+    """What both directions read; all arrays are flat."""
+
+    x: Array  # (rows, n)
+    residual: Array | None  # (rows, n)
+    weight: Array  # (n,)
+    means: Array  # (rows,), written in the forward pass
+    rstds: Array  # (rows,), likewise
 
 
 # --- Forward: a row is whole vectors from start to whole, and the rest ------------------------------------------------
@@ -65,9 +93,8 @@ def _variance(x: Any, residual: Any, mean: Any, start: int, whole: int, rest: in
 
 
 @serial_kernel
-def _forward_rows(
-    x: Any, residual: Any, weight: Any, bias: Any, y: Any, means: Any, rstds: Any, eps: float, first: int, last: int
-) -> None:
+def _forward_rows(s: Any, bias: Any, y: Any, eps: float, first: int, last: int) -> None:
+    x, residual, weight, means, rstds = s
     size = weight.size
     rest = size % simd.lanes(x)
     for row in range(first, last):
@@ -87,20 +114,18 @@ def _forward_rows(
 
 
 @parallel_kernel
-def _forward_parallel(
-    x: Any, residual: Any, weight: Any, bias: Any, y: Any, means: Any, rstds: Any, eps: float, rows: int, block: int
-) -> None:
+def _forward_parallel(s: Any, bias: Any, y: Any, eps: float, rows: int, block: int) -> None:
     for i in numba.prange((rows + block - 1) // block):
-        _forward_rows(x, residual, weight, bias, y, means, rstds, eps, i * block, min(rows, (i + 1) * block))
+        _forward_rows(s, bias, y, eps, i * block, min(rows, (i + 1) * block))
 
 
 def layer_norm(
-    x: np.ndarray,
-    weight: np.ndarray | None = None,
-    bias: np.ndarray | None = None,
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
     eps: float = 1e-5,
-    residual: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    residual: Array | None = None,
+) -> tuple[Array, Array, Array]:
     """Normalise each row of ``x``, or of ``x + residual``.
 
     Args:
@@ -119,11 +144,11 @@ def layer_norm(
     residual = _flat_residual("layer_norm", x, residual)
     y = np.empty(x.shape, x.dtype)
     means, rstds = np.empty(x.shape[:-1], x.dtype), np.empty(x.shape[:-1], x.dtype)
-    arrays = (x.reshape(-1), residual, weight, bias, y.reshape(-1), means.reshape(-1), rstds.reshape(-1), float(eps))
+    arguments = (_Rows(x.reshape(-1), residual, weight, means.reshape(-1), rstds.reshape(-1)), bias, y.reshape(-1))
     if x.size <= _SERIAL_SIZE:
-        _forward_rows(*arrays, 0, means.size)
+        _forward_rows(*arguments, float(eps), 0, means.size)
     else:
-        _forward_parallel(*arrays, means.size, max(1, _BLOCK_SIZE // weight.size))
+        _forward_parallel(*arguments, float(eps), means.size, max(1, _BLOCK_SIZE // weight.size))
     return y, means, rstds
 
 
@@ -131,20 +156,9 @@ def layer_norm(
 
 
 @serial_kernel
-def _backward_rows(
-    g: Any,
-    x: Any,
-    residual: Any,
-    weight: Any,
-    means: Any,
-    rstds: Any,
-    dx: Any,
-    sums: Any,
-    sums_start: int,
-    first: int,
-    last: int,
-) -> None:
+def _backward_rows(s: Any, g: Any, dx: Any, sums: Any, sums_start: int, first: int, last: int) -> None:
     """Write these rows' ``dx``, and add to ``sums`` from ``sums_start`` on their share of dweight, then of dbias."""
+    x, residual, weight, means, rstds = s
     size = weight.size
     step = simd.lanes(x)
     rest = size % step
@@ -183,31 +197,25 @@ def _backward_rows(
 
 
 @parallel_kernel
-def _backward_parallel(
-    g: Any, x: Any, residual: Any, weight: Any, means: Any, rstds: Any, dx: Any, sums: Any, rows: int, block: int
-) -> None:
+def _backward_parallel(s: Any, g: Any, dx: Any, sums: Any, rows: int, block: int) -> None:
     for i in numba.prange((rows + block - 1) // block):
-        first, last = i * block, min(rows, (i + 1) * block)
-        _backward_rows(g, x, residual, weight, means, rstds, dx, sums, 2 * i * weight.size, first, last)
+        _backward_rows(s, g, dx, sums, 2 * i * s.weight.size, i * block, min(rows, (i + 1) * block))
 
 
 @serial_kernel
-def _backward_serial(
-    g: Any, x: Any, residual: Any, weight: Any, means: Any, rstds: Any, dx: Any, sums: Any, rows: int, block: int
-) -> None:
+def _backward_serial(s: Any, g: Any, dx: Any, sums: Any, rows: int, block: int) -> None:
     for i in range((rows + block - 1) // block):
-        first, last = i * block, min(rows, (i + 1) * block)
-        _backward_rows(g, x, residual, weight, means, rstds, dx, sums, 2 * i * weight.size, first, last)
+        _backward_rows(s, g, dx, sums, 2 * i * s.weight.size, i * block, min(rows, (i + 1) * block))
 
 
 def layer_norm_backward(
-    g: np.ndarray,
-    x: np.ndarray,
-    weight: np.ndarray | None,
-    mean: np.ndarray,
-    rstd: np.ndarray,
-    residual: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    g: Array,
+    x: Array,
+    weight: Array | None,
+    mean: Array,
+    rstd: Array,
+    residual: Array | None = None,
+) -> tuple[Array, Array, Array]:
     """The gradients of ``layer_norm`` with respect to ``x``, ``weight`` and ``bias``, from ``g``, that of ``y``.
 
     The gradient of ``residual`` is that of ``x``. ``g`` has ``x``'s shape and dtype; ``mean`` and ``rstd`` are what the
@@ -225,15 +233,15 @@ def layer_norm_backward(
     rows, size = mean.size, weight.size
     block = max(_GRADIENT_ROWS, -(-rows // _GRADIENT_BLOCKS))
     sums = np.zeros((-(-rows // block), 2, size), x.dtype)
-    g, x, *others = [np.ascontiguousarray(array).reshape(-1) for array in (g, x, weight, mean, rstd, dx, sums)]
-    residual = _flat_residual("layer_norm_backward", dx, residual)
+    g, x, mean, rstd = (np.ascontiguousarray(array).reshape(-1) for array in (g, x, mean, rstd))
+    arguments = _Rows(x, _flat_residual("layer_norm_backward", dx, residual), weight, mean, rstd)
     run = _backward_serial if x.size <= _SERIAL_SIZE else _backward_parallel
-    run(g, x, residual, *others, rows, block)
+    run(arguments, g, dx.reshape(-1), sums.reshape(-1), rows, block)
     dweight, dbias = sums.sum(axis=0)
     return dx, dweight, dbias
 
 
-def _check(name: str, x: np.ndarray, vector: np.ndarray | None, which: str, default: float) -> np.ndarray:
+def _check(name: str, x: Array, vector: Array | None, which: str, default: float) -> Array:
     """``weight`` or ``bias``, contiguous, after checking ``x`` and it."""
     if x.dtype != np.float32 and x.dtype != np.float64:
         raise TypeError(f"{name}: dtype must be float32 or float64, got {x.dtype}; convert with astype")
@@ -248,7 +256,7 @@ def _check(name: str, x: np.ndarray, vector: np.ndarray | None, which: str, defa
     return np.ascontiguousarray(vector)
 
 
-def _flat_residual(name: str, x: np.ndarray, residual: np.ndarray | None) -> np.ndarray | None:
+def _flat_residual(name: str, x: Array, residual: Array | None) -> Array | None:
     if residual is None:
         return None
     if residual.shape != x.shape or residual.dtype != x.dtype:
