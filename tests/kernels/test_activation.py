@@ -6,30 +6,10 @@ import numpy as np
 import pytest
 from bits import assert_same_bits, compiled_only
 
-from tinygrad_attn.kernels.activation import ACTIVATIONS, activate, activate_backward
+from tinygrad_attn.kernels.activation import ACTIVATIONS, activate, activate_backward, activate_in_numpy
 
 OPTIONS = {"leaky_relu": (0.2,), "elu": (0.7,), "softplus": (2.0, 1000.0)}
 POINTS = [0.0, 1e-9, -1e-9, 0.3, -0.3, 1.0, -1.0, 2.5, -2.5, 6.0, -6.0, 11.0, -11.0, 25.0, -25.0]
-
-
-def exact(name, x):
-    """Value and derivative at a float, in plain floating-point arithmetic."""
-    density, cdf = math.exp(-x * x / 2) / math.sqrt(2 * math.pi), math.erfc(-x / math.sqrt(2)) / 2
-    s = 1 / (1 + math.exp(-x))
-    root = math.sqrt(2 / math.pi)
-    t = math.tanh(root * (x + 0.044715 * x**3))
-    return {
-        "relu": (max(x, 0.0), float(x > 0)),
-        "leaky_relu": (x, 1.0) if x > 0 else (0.2 * x, 0.2),
-        "elu": (x, 1.0) if x > 0 else (0.7 * math.expm1(x), 0.7 * math.exp(x)),
-        "gelu": (x * cdf, cdf + x * density),
-        "gelu_tanh": (
-            x * (1 + t) / 2,
-            (1 + t) / 2 + x / 2 * (1 - t * t) * root * (1 + 3 * 0.044715 * x * x),
-        ),
-        "silu": (x * s, s * (1 + x * (1 - s))),
-        "softplus": (max(x, 0.0) + math.log1p(math.exp(-2 * abs(x))) / 2, 1 / (1 + math.exp(-2 * x))),
-    }[name]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -37,13 +17,13 @@ def exact(name, x):
 def test_value_and_gradient(name, dtype):
     x = np.array(POINTS, dtype)
     g = np.linspace(-2, 2, x.size, dtype=dtype)
-    expected = np.array([exact(name, value) for value in x.tolist()])
     tolerance = 8 * np.finfo(dtype).eps
     options = OPTIONS.get(name, ())
+    expected, slope = activate_in_numpy(name, x.astype(np.float64), *options)
     value, gradient = activate(name, x, *options), activate_backward(name, g, x, *options)
     assert value.dtype == gradient.dtype == dtype
-    np.testing.assert_allclose(value, expected[:, 0], rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(gradient, g * expected[:, 1], rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(gradient, g * slope, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -74,6 +54,19 @@ def test_softplus_is_the_identity_above_its_threshold():
     assert activate("softplus", x, 2.0, 3.0)[1] == 1.6
     assert activate("softplus", x, 2.0, 3.0)[0] == pytest.approx(math.log1p(math.exp(2.8)) / 2, rel=1e-15)
     assert activate_backward("softplus", np.full(2, 5.0), x, 2.0, 3.0)[1] == 5.0
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_twin_equals_pytorch(name):
+    torch = pytest.importorskip("torch")
+    x, options = np.array(POINTS), OPTIONS.get(name, ())
+    leaf = torch.from_numpy(x).requires_grad_()
+    function = getattr(torch.nn.functional, name.removesuffix("_tanh"))
+    theirs = function(leaf, approximate="tanh") if name == "gelu_tanh" else function(leaf, *options)
+    (gradient,) = torch.autograd.grad(theirs.sum(), leaf)
+    value, slope = activate_in_numpy(name, x, *options)
+    np.testing.assert_allclose(value, theirs.detach().numpy(), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(slope, gradient.numpy(), rtol=1e-12, atol=1e-14)
 
 
 @compiled_only

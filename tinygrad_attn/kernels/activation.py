@@ -1,7 +1,8 @@
 """Activation functions and their derivatives, in one pass over memory each.
 
-Every activation is two functions of vectors: its value at ``x``, and the gradient that it passes on for ``g``. One loop
-serves them all, told by a number which to call: a few percent slower than a loop for each, and compiled once.
+Every activation is two functions of vectors: its value at ``x``, and the gradient of ``x`` for ``g``. One loop serves
+them all, and a number says which to call: a few percent slower than a loop for each, and compiled once.
+`activate_in_numpy` says what the kernels compute.
 """
 
 from __future__ import annotations
@@ -16,13 +17,44 @@ from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.simd.math import exp, log, polynomial, tanh
 
-__all__ = ["ACTIVATIONS", "activate", "activate_backward"]
+__all__ = ["ACTIVATIONS", "activate", "activate_backward", "activate_in_numpy"]
+
+Array = np.ndarray[Any, Any]
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "softplus")
 _RELU, _LEAKY_RELU, _ELU, _GELU, _GELU_TANH, _SILU, _SOFTPLUS = range(len(ACTIVATIONS))
 
 _SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than they save
 _BLOCK_SIZE = 16384  # elements that a thread takes at a time
+
+_ROOT_HALF = math.sqrt(0.5)
+_DENSITY_AT_ZERO = 1.0 / math.sqrt(2.0 * math.pi)
+_ROOT_TWO_OVER_PI = math.sqrt(2.0 / math.pi)
+_CUBIC = 0.044715
+
+
+def activate_in_numpy(name: str, x: Array, first: float = 0.0, second: float = 0.0) -> tuple[Array, Array]:
+    """The activation of every element, and its derivative; the arguments are those of `activate`."""
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    if name == "relu":
+        return np.maximum(x, 0), np.where(x > 0, one, zero)
+    if name == "leaky_relu":
+        return np.where(x > 0, x, first * x), np.where(x > 0, one, first)
+    if name == "elu":
+        return np.where(x > 0, x, first * np.expm1(x)), np.where(x > 0, one, first * np.exp(x))
+    if name == "gelu":
+        cdf = 0.5 * np.vectorize(math.erfc, otypes=[x.dtype])(-x * _ROOT_HALF)
+        return x * cdf, cdf + x * _DENSITY_AT_ZERO * np.exp(-(x**2) / 2)
+    if name == "gelu_tanh":
+        t = np.tanh(_ROOT_TWO_OVER_PI * (x + _CUBIC * x**3))
+        slope = (1 - t**2) * _ROOT_TWO_OVER_PI * (1 + 3 * _CUBIC * x**2)
+        return 0.5 * x * (1 + t), 0.5 * (1 + t) + 0.5 * x * slope
+    if name == "silu":
+        s = 1 / (1 + np.exp(-x))
+        return x * s, s * (1 + x * (1 - s))
+    softplus = np.logaddexp(0, first * x) / first
+    return np.where(first * x > second, x, softplus), np.where(first * x > second, one, 1 / (1 + np.exp(-first * x)))
+
 
 # --- GELU: x Phi(x) with Phi(-z sqrt(2)) = erfc(z) / 2. For z >= 0, erfc(z) = t exp(p(2t - 1) - z^2), t = 2 / (2 + z).
 #     p interpolates log(erfc(z) exp(z^2) / t) at Chebyshev's points, within 2e-8 for float32 and 4e-16 for float64. ---
@@ -68,10 +100,6 @@ _ERFC_DOUBLE = (
     0.67264322397765764,
     -0.67179408405669227,
 )
-_ROOT_HALF = math.sqrt(0.5)
-_DENSITY_AT_ZERO = 1.0 / math.sqrt(2.0 * math.pi)
-_ROOT_TWO_OVER_PI = math.sqrt(2.0 / math.pi)
-_CUBIC = 0.044715
 
 
 @serial_kernel
@@ -197,7 +225,7 @@ def _gradients_parallel(kind: int, g: Any, x: Any, out: Any, block: int, first: 
         _gradients(kind, g, x, out, i * block, min(x.size, (i + 1) * block), first, second)
 
 
-def activate(name: str, x: np.ndarray, first: float = 0.0, second: float = 0.0) -> np.ndarray:
+def activate(name: str, x: Array, first: float = 0.0, second: float = 0.0) -> Array:
     """The activation ``name``, one of `ACTIVATIONS`, of every element of ``x``.
 
     Args:
@@ -217,7 +245,7 @@ def activate(name: str, x: np.ndarray, first: float = 0.0, second: float = 0.0) 
     return out
 
 
-def activate_backward(name: str, g: np.ndarray, x: np.ndarray, first: float = 0.0, second: float = 0.0) -> np.ndarray:
+def activate_backward(name: str, g: Array, x: Array, first: float = 0.0, second: float = 0.0) -> Array:
     """The gradient of ``x`` for the gradient ``g`` of ``activate(name, x, first, second)``.
 
     ``g`` has the shape and dtype of ``x``. For relu ``x`` may be the result as well.
@@ -230,5 +258,5 @@ def activate_backward(name: str, g: np.ndarray, x: np.ndarray, first: float = 0.
     return out
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
+def _flat(array: Array) -> Array:
     return np.ascontiguousarray(array).reshape(-1)

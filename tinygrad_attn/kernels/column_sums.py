@@ -1,7 +1,7 @@
-"""The sum of all rows of a matrix: the gradient of a bias.
+"""The sum of all rows of a matrix, ``matrix.sum(0)`` in NumPy: the gradient of a bias.
 
-Blocks of rows are summed by themselves, on any thread, and then the blocks in order; the number of blocks depends on
-the matrix alone, and so do the bits of the result.
+Each block of rows is summed by itself, on any thread, and then the blocks in order; the number of blocks depends on the
+matrix alone, and so do the bits of the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Adding rows into the rows of a table at given indices: the gradient of an embedding, and ``index_add``.
+"""Adding rows to the rows of a table at given indices: the gradient of an embedding, and ``index_add``.
+
+In NumPy: ``np.add.at(table, index, rows)``, bit for bit.
 
 Each thread owns a range of the table's columns and adds all rows in their order, so that two rows with one index never
 meet, and a sum has the same order however many threads there are.

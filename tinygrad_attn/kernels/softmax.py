@@ -1,7 +1,8 @@
 """Softmax and its logarithm over the last axis, masked too, and their derivatives.
 
 A row is read while it lies in cache: its maximum, then its exponentials and their sum, then the division. Rows are
-spread over the threads; each row is summed by one of them in one order.
+spread over the threads; each row is summed by one of them in one order. The functions that end in ``_in_numpy`` say
+what the kernels compute.
 """
 
 from __future__ import annotations
@@ -16,10 +17,51 @@ from tinygrad_attn.kernels.runtime.jit import inlined_kernel, parallel_kernel, s
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward", "softmax_backward_row", "softmax_rows"]
+__all__ = [
+    "log_softmax",
+    "log_softmax_backward",
+    "log_softmax_backward_in_numpy",
+    "log_softmax_in_numpy",
+    "softmax",
+    "softmax_backward",
+    "softmax_backward_in_numpy",
+    "softmax_backward_row",
+    "softmax_in_numpy",
+    "softmax_rows",
+]
+
+Array = np.ndarray[Any, Any]
 
 _SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than they save
 _BLOCK_SIZE = 16384  # elements that a thread takes at a time, or one row if that is longer
+
+
+# --- In NumPy ---------------------------------------------------------------------------------------------------------
+
+
+def softmax_in_numpy(x: Array, mask: Array | bool = True) -> Array:
+    """exp(x_i) / sum_j exp(x_j) over the elements where ``mask``; zeros where nothing is left."""
+    x = np.where(mask, x, -np.inf)
+    top = x.max(-1, keepdims=True)
+    exponentials = np.exp(x - np.where(top == -np.inf, 0, top))
+    total = exponentials.sum(-1, keepdims=True)
+    return exponentials / np.where(total == 0, 1, total)
+
+
+def softmax_backward_in_numpy(g: Array, y: Array) -> Array:
+    """The gradient of x for y = softmax(x): dy_i / dx_j is y_i ([i = j] - y_j)."""
+    return y * (g - (g * y).sum(-1, keepdims=True))
+
+
+def log_softmax_in_numpy(x: Array) -> Array:
+    """x_i - log sum_j exp(x_j)."""
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def log_softmax_backward_in_numpy(g: Array, z: Array) -> Array:
+    """The gradient of x for z = log_softmax(x)."""
+    return g - np.exp(z) * g.sum(-1, keepdims=True)
 
 
 # --- One row, which is x[start : whole + rest]: whole vectors from start to whole, and a rest that stays in a register
@@ -59,9 +101,9 @@ def _softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, tail: Any, t
     shift = shift_of(x, top)
     total = simd.splat(x, 0.0)
     for i in range(start, whole, step):
-        grown = simd_math.exp(simd.load(x, i) - shift)
-        simd.store(y, i, grown)
-        total = total + grown
+        exponential = simd_math.exp(simd.load(x, i) - shift)
+        simd.store(y, i, exponential)
+        total = total + exponential
     if rest:
         tail = simd_math.exp(tail - shift)
         total = total + tail
@@ -199,7 +241,7 @@ def _backward_parallel(g: Any, y: Any, dx: Any, size: int, rows: int, block: int
 # --- Any shape --------------------------------------------------------------------------------------------------------
 
 
-def softmax(x: np.ndarray, mask: np.ndarray | None = None, out: np.ndarray | None = None) -> np.ndarray:
+def softmax(x: Array, mask: Array | None = None, out: Array | None = None) -> Array:
     """``exp(x) / sum(exp(x))`` along the last axis, over the elements where ``mask`` is True.
 
     A row with nothing left, its mask False throughout or its elements all -inf, gives zeros.
@@ -223,7 +265,7 @@ def softmax(x: np.ndarray, mask: np.ndarray | None = None, out: np.ndarray | Non
     return out
 
 
-def log_softmax(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+def log_softmax(x: Array, out: Array | None = None) -> Array:
     """``x - log(sum(exp(x)))`` along the last axis, without overflow; a row that is -inf throughout stays so.
 
     Shapes and dtypes are those of `softmax`.
@@ -235,7 +277,7 @@ def log_softmax(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return out
 
 
-def softmax_backward(g: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+def softmax_backward(g: Array, y: Array, out: Array | None = None) -> Array:
     """``y * (g - sum(g * y))`` along the last axis: the gradient of ``x`` for ``y = softmax(x)``, masked or not.
 
     ``g`` and ``y`` have one shape and dtype; ``out`` may be either of them.
@@ -243,7 +285,7 @@ def softmax_backward(g: np.ndarray, y: np.ndarray, out: np.ndarray | None = None
     return _backward("softmax_backward", g, y, out, log=False)
 
 
-def log_softmax_backward(g: np.ndarray, z: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+def log_softmax_backward(g: Array, z: Array, out: Array | None = None) -> Array:
     """``g - exp(z) * sum(g)`` along the last axis: the gradient of ``x`` for ``z = log_softmax(x)``.
 
     ``g`` and ``z`` have one shape and dtype; ``out`` may be either of them.
@@ -251,7 +293,7 @@ def log_softmax_backward(g: np.ndarray, z: np.ndarray, out: np.ndarray | None = 
     return _backward("log_softmax_backward", g, z, out, log=True)
 
 
-def _backward(name: str, g: np.ndarray, y: np.ndarray, out: np.ndarray | None, log: bool) -> np.ndarray:
+def _backward(name: str, g: Array, y: Array, out: Array | None, log: bool) -> Array:
     if g.shape != y.shape or g.dtype != y.dtype:
         raise ValueError(
             f"{name}: gradient {g.shape} {g.dtype} and output {y.shape} {y.dtype} must have the same shape and dtype"
@@ -263,7 +305,7 @@ def _backward(name: str, g: np.ndarray, y: np.ndarray, out: np.ndarray | None, l
     return out
 
 
-def _prepare(name: str, x: np.ndarray, out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, int, int]:
+def _prepare(name: str, x: Array, out: Array | None) -> tuple[Array, Array, int, int]:
     """``x`` contiguous, where the result goes, the length of a row, and how many there are."""
     if x.dtype != np.float32 and x.dtype != np.float64:
         raise TypeError(f"{name}: dtype must be float32 or float64, got {x.dtype}; convert with astype")
@@ -280,7 +322,7 @@ def _prepare(name: str, x: np.ndarray, out: np.ndarray | None) -> tuple[np.ndarr
     return np.ascontiguousarray(x), out, size, x.size // max(size, 1)
 
 
-def _mask_rows(mask: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _mask_rows(mask: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """``mask`` flat, and for each row of an array of ``shape`` where in it that row's booleans start."""
     if mask.dtype != np.bool_:
         raise TypeError(f"softmax: mask must be boolean (True = takes part), got {mask.dtype}")

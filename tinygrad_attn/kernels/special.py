@@ -1,4 +1,4 @@
-"""The error function, which NumPy does not have."""
+"""The error function, which NumPy does not have: ``np.vectorize(math.erf)``."""
 
 from __future__ import annotations
 
