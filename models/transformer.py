@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.modes import mark
+from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import ModelSettings, Translator, Weights
@@ -213,7 +214,7 @@ class Transformer(Translator):
     def _embed(self, tokens: Tensor, embedding: nn.Embedding, positions: Positions, start: int = 0) -> Tensor:
         """√d_model E x + PE: (B, T) ids, the first of which is at place ``start``, to (B, T, d_model)."""
         places = positions.vectors(tokens.shape[1], start, embedding.weight.dtype)
-        return self.dropout(embedding(tokens, places, math.sqrt(self.d_model)))
+        return self.dropout(F.placed_embedding(tokens, embedding.weight, places, scale=math.sqrt(self.d_model)))
 
     def _make_positions(self, kind: str, max_length: int, dtype: Any) -> Positions:
         if kind == "learned":

@@ -92,18 +92,17 @@ def test_transformer_layers():
     places = [(found.module.removeprefix("Transformer."), found.name) for found in marks]
     encoder, decoder = "encoder.layers.0", "decoder.layers.0"
 
-    def sublayer(layer, number):
-        return [(f"{layer}.norm{number}", "residual"), (f"{layer}.norm{number}", "norm")]
+    def sublayer(layer):
+        return [(layer, "residual"), (layer, "norm")]
 
     def attention(path, masked):
         return [(path, name) for name in [*CALL, "joined"] if masked or name != "mask"]
 
     assert places == [
-        *attention(f"{encoder}.self_attn", True), *sublayer(encoder, 1),
-        *sublayer(encoder, 2), ("encoder.norm", "norm"),
-        *attention(f"{decoder}.self_attn", True), *sublayer(decoder, 1),
-        *attention(f"{decoder}.multihead_attn", False), *sublayer(decoder, 2),
-        *sublayer(decoder, 3), ("decoder.norm", "norm"),
+        *attention(f"{encoder}.self_attn", True), *sublayer(encoder), *sublayer(encoder), ("encoder.norm", "norm"),
+        *attention(f"{decoder}.self_attn", True), *sublayer(decoder),
+        *attention(f"{decoder}.multihead_attn", False), *sublayer(decoder),
+        *sublayer(decoder), ("decoder.norm", "norm"),
     ]  # fmt: skip
     roles = [found.details["role"] for found in marks if found.name == "joined"]
     assert roles == ["self", "causal", "cross"]

@@ -8,8 +8,8 @@ import pytest
 import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.check import gradcheck, gradgradcheck
-from tinygrad_attn.nn.keys_values import KeysValues
-from tinygrad_attn.nn.multihead import merged_padding_mask
+from tinygrad_attn.nn.attention_masks import merge_padding_mask
+from tinygrad_attn.nn.kv_cache import KVCache
 
 B, T, S, D = 2, 3, 4, 3
 MASK = np.array([[True, True, False, True], [False, True, True, False]])
@@ -153,7 +153,7 @@ def test_keeping_keys_and_values_gives_the_same():
     layer, query, key, value = multihead(), draw(B, T, 6), draw(B, S, 6, seed=1), draw(B, S, 6, seed=2)
     whole = layer(query, key, value, key_padding_mask=~MASK)
     kept = layer.project_keys_values(key, value)
-    mask = merged_padding_mask(~MASK, B, S, query.dtype)
+    mask = merge_padding_mask(~MASK, B, S, query.dtype)
     for one, other in zip(layer.attend(query, kept, mask), whole, strict=True):
         np.testing.assert_allclose(one.array, other.array, rtol=1e-12)
     plain, nothing = layer.attend(query, kept, mask, need_weights=False)
@@ -165,7 +165,7 @@ def test_keys_and_values_grow_in_place_and_apart():
     joined = [draw(B, 1, 4, seed=i) for i in range(40)]
     expected = np.concatenate([more.array for more in joined], 1)
     with ta.no_grad():
-        kept = KeysValues(joined[0], 1)
+        kept = KVCache(joined[0], 1)
         memories, shared = set(), 0
         for t, more in enumerate(joined[1:], 2):
             before = kept
@@ -178,7 +178,7 @@ def test_keys_and_values_grow_in_place_and_apart():
             np.testing.assert_array_equal(other.all().array[:, :-1], expected[:, : t - 1])
             assert not np.shares_memory(kept.joined.array, other.joined.array)
     assert shared >= 36 and len(memories) <= 3
-    recorded = KeysValues(joined[0], 1)
+    recorded = KVCache(joined[0], 1)
     joined[0].requires_grad = joined[1].requires_grad = True
     recorded.extended(joined[1]).all().sum().backward()
     assert joined[0].grad is not None and joined[1].grad is not None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
-from tinygrad_attn.nn import multihead
+from tinygrad_attn.ops.fused import multihead
 
 B, S, T, D, HEADS = 3, 4, 5, 6, 2
 PADDING = np.arange(S) >= np.array([[4], [2], [1]])  # True = ignore
@@ -89,9 +89,9 @@ def test_weights_of_every_layer_and_head():
 def test_nobody_asks_and_nobody_pays(monkeypatch):
     """Without recording, every layer attends with the heads where they lie, and none for its weights."""
     calls = []
-    attend = multihead.multihead_attention
+    attend = multihead.multihead_attention  # the kernel
     monkeypatch.setattr(multihead, "multihead_attention", lambda *a, **o: calls.append(o) or attend(*a, **o))
-    monkeypatch.setattr(multihead, "scaled_dot_product_attention", None)
+    monkeypatch.setattr(multihead, "weights_and_output", None)
     transformer()(draw(B, S, D), draw(B, T, D))
     assert len(calls) == 6
 

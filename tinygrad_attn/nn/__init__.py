@@ -5,7 +5,7 @@ from tinygrad_attn.nn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.embedding import Embedding
 from tinygrad_attn.nn.freezing import frozen_weights
-from tinygrad_attn.nn.keys_values import KeysValues
+from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, ModuleList, Parameter, Sequential
 from tinygrad_attn.nn.multihead import MultiheadAttention, record_attention_weights
@@ -35,7 +35,7 @@ from tinygrad_attn.nn.transformer_layers import TransformerDecoderLayer, Transfo
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SCORES", "AdditiveScore", "ConcatScore", "DecoderState", "DotScore", "Dropout", "Embedding",
-    "GRUCell", "GeneralScore", "KeysValues", "LSTMCell", "LayerNorm", "LearnedPositionalEncoding", "Linear",
+    "GRUCell", "GeneralScore", "KVCache", "LSTMCell", "LayerNorm", "LearnedPositionalEncoding", "Linear",
     "LocationScore", "Module", "ModuleList", "MultiheadAttention", "Parameter", "RNNCell", "ScaledDotScore", "Score",
     "Sequential", "SinusoidalPositionalEncoding", "Transformer", "TransformerDecoder", "TransformerDecoderLayer",
     "TransformerEncoder", "TransformerEncoderLayer", "attend", "attention", "frozen_weights", "functional",

@@ -8,8 +8,7 @@ import numpy as np
 
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, Parameter
-from tinygrad_attn.ops.fused.embedding import embedding, placed_embedding
-from tinygrad_attn.ops.pointwise import mul
+from tinygrad_attn.ops.fused.embedding import embedding
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 __all__ = ["Embedding"]
@@ -40,15 +39,9 @@ class Embedding(Module):
         if self.padding_idx is not None:
             self.weight.array[self.padding_idx] = 0.0
 
-    def forward(self, input: Tensor, positions: Tensor | None = None, scale: float = 1.0) -> Tensor:
-        """Integers of any shape (…) to vectors (…, embedding_dim).
-
-        With ``positions``, which broadcast to that, for a Transformer: ``scale`` times the vectors, plus these.
-        """
-        if positions is None:
-            vectors = embedding(input, self.weight, self.padding_idx)
-            return vectors if scale == 1.0 else mul(vectors, scale)
-        return placed_embedding(input, self.weight, positions, scale=scale, padding_idx=self.padding_idx)
+    def forward(self, input: Tensor) -> Tensor:
+        """Integers of any shape (…) to vectors (…, embedding_dim)."""
+        return embedding(input, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
         padding = f", padding_idx={self.padding_idx}" if self.padding_idx is not None else ""

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, Parameter
-from tinygrad_attn.ops.fused.linear import activated_linear, linear
+from tinygrad_attn.ops.fused.linear import linear
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 __all__ = ["Linear"]
@@ -40,11 +40,9 @@ class Linear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
-        """(…, in_features) to (…, out_features), and through ``activation``, "relu" or "gelu", if one is given."""
-        if activation is None:
-            return linear(input, self.weight, self.bias)
-        return activated_linear(input, self.weight, self.bias, activation=activation)
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, in_features) to (…, out_features)."""
+        return linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

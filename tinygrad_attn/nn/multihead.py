@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,22 +10,19 @@ import numpy as np
 
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
-from tinygrad_attn.nn.keys_values import KeysValues, part
+from tinygrad_attn.nn.attention_masks import merge_masks
+from tinygrad_attn.nn.kv_cache import KVCache, part
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, Parameter
-from tinygrad_attn.op import cast
 from tinygrad_attn.ops.arguments import as_tensor
-from tinygrad_attn.ops.comparison import logical_and, logical_not
-from tinygrad_attn.ops.fused.attention import scaled_dot_product_attention
 from tinygrad_attn.ops.fused.linear import linear, paired_linear
-from tinygrad_attn.ops.fused.multihead import multihead_attention
-from tinygrad_attn.ops.joining import cat, chunk
-from tinygrad_attn.ops.pointwise import add, where
+from tinygrad_attn.ops.fused.multihead import attend_heads
+from tinygrad_attn.ops.joining import cat
 from tinygrad_attn.ops.reduction import mean
-from tinygrad_attn.ops.shape import reshape, squeeze, transpose, unsqueeze
+from tinygrad_attn.ops.shape import squeeze, transpose, unsqueeze
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-__all__ = ["MultiheadAttention", "merged_padding_mask", "record_attention_weights"]
+__all__ = ["MultiheadAttention", "record_attention_weights"]
 
 
 class MultiheadAttention(Module):
@@ -145,47 +141,49 @@ class MultiheadAttention(Module):
         """
         if query.ndim == 2:
             at = 0 if self.batch_first else 1
-            query, key, value = (unsqueeze(x, at) for x in (query, key, value))
+            batched = {id(x): unsqueeze(x, at) for x in (query, key, value)}
+            query, key, value = (batched[id(x)] for x in (query, key, value))
             padding = None if key_padding_mask is None else unsqueeze(as_tensor(key_padding_mask), 0)
             output, weights = self.forward(
                 query, key, value, padding, need_weights, attn_mask, average_attn_weights, is_causal
             )
             return squeeze(output, at), None if weights is None else squeeze(weights, 0)
         self._check("query", query, self.embed_dim)
-        role = "causal" if is_causal else "self" if query is key else "cross"
-        weighted = need_weights or self.recorded_weights is not None or (self.training and self.dropout > 0.0)
-        if key is value and self.in_proj_weight is not None and not weighted:
-            batch, length = (0, 1) if self.batch_first else (1, 0)
-            scores = (query.shape[batch], self.num_heads, query.shape[length], key.shape[length])
-            self._check("key", key, self.embed_dim)
-            self._check_batch(query.shape[batch], key.shape[batch])
-            mask = _merged(key_padding_mask, attn_mask, False, scores, query.dtype)
-            if mask is None or mask.dtype == np.bool_:
-                heads = self._heads_in_place(query, key, mask, is_causal)
-                return self.out_proj(self._joined(heads, role)), None
-        if query is key is value and self.in_proj_weight is not None:
-            queries, joined = self._queries_and_joined(query)
-            memory = KeysValues(joined, joined.shape[1])
-        else:
-            queries, memory = self._projected(query, 0, 1), self.project_keys_values(key, value)
-        self._check_batch(queries.shape[0], memory.joined.shape[0])
-        scores = (queries.shape[0], self.num_heads, queries.shape[1], memory.length)
-        mask = _merged(key_padding_mask, attn_mask, is_causal, scores, query.dtype)
-        causal = is_causal and mask is None
-        return self._attend(queries, memory, mask, need_weights, average_attn_weights, causal, role)
+        projected, memory = self._project(query, key, value)
+        batch, length = (0, 1) if self.batch_first else (1, 0)
+        self._check_batch(query.shape[batch], key.shape[batch])
+        shape = (query.shape[batch], self.num_heads, query.shape[length], key.shape[length])
+        mask = merge_masks(key_padding_mask, attn_mask, shape, query.dtype)
+        role = "cross" if query is not key else "causal" if is_causal else "self"
+        heads, weights = self._attend(projected, memory, mask, role, self.batch_first, need_weights, is_causal)
+        return self.out_proj(heads), _averaged(weights, average_attn_weights)
 
-    def _heads_in_place(self, query: Tensor, memory: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
-        """What the heads give, side by side: attended where the projection of all of them has put them."""
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Queries, keys and values side by side, of a sequence that attends to itself; else the queries, and keys and
+        values side by side."""
         weight, bias = self.in_proj_weight, self.in_proj_bias
-        if query is memory:
-            queries, keys_values = linear(query, weight, bias), None
-        else:
-            queries, keys_values = paired_linear(query, memory, weight, bias, rows=self.embed_dim)
-        return multihead_attention(
-            queries, keys_values, mask, heads=self.num_heads, is_causal=is_causal, batch_first=self.batch_first
-        )
+        if query is key is value and weight is not None:
+            return linear(query, weight, bias), None
+        if key is value and weight is not None:
+            self._check("key", key, self.embed_dim)
+            return paired_linear(query, key, weight, bias, rows=self.embed_dim)
+        return self._projected(query, 0, 1), self._project_keys_values(key, value)
 
-    def project_keys_values(self, key: Tensor, value: Tensor) -> KeysValues:
+    def _attend(
+        self, projected: Tensor, memory: Tensor | None, mask: Tensor | None, role: str, batch_first: bool,
+        need_weights: bool, is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """The heads' outputs side by side, and their weights (B, heads, L, S) if they are needed."""
+        recorded = self.recorded_weights
+        heads, weights = attend_heads(
+            projected, memory, mask, heads=self.num_heads, is_causal=is_causal, batch_first=batch_first,
+            dropout_p=self.dropout if self.training else 0.0, need_weights=need_weights or recorded is not None,
+        )  # fmt: skip
+        if recorded is not None and weights is not None:
+            recorded.append(weights)
+        return mark("joined", heads, role=role, batch_first=batch_first), weights if need_weights else None
+
+    def project_keys_values(self, key: Tensor, value: Tensor) -> KVCache:
         """What of attention depends on keys and values alone, for `attend`; a decoder keeps it from step to step.
 
         Args:
@@ -195,6 +193,11 @@ class MultiheadAttention(Module):
         Raises:
             ValueError: shapes other than these.
         """
+        joined = self._exchanged(self._project_keys_values(key, value))
+        return KVCache(joined, joined.shape[1])
+
+    def _project_keys_values(self, key: Tensor, value: Tensor) -> Tensor:
+        """Keys and values side by side, in the layout of ``key``."""
         self._check("key", key, self.kdim)
         self._check("value", value, self.vdim)
         if key.shape[:2] != value.shape[:2]:
@@ -203,27 +206,26 @@ class MultiheadAttention(Module):
                 f"{value.shape}"
             )
         if key is value and self.in_proj_weight is not None:
-            joined = self._projected(key, 1, 3)
-        else:
-            joined = cat([self._projected(key, 1, 2), self._projected(value, 2, 3)], -1)
-        return KeysValues(joined, joined.shape[1])
+            return self._projected(key, 1, 3)
+        return cat([self._projected(key, 1, 2), self._projected(value, 2, 3)], -1)
 
     def attend(
         self,
         query: Tensor,
-        memory: KeysValues,
+        memory: KVCache,
         mask: Tensor | None = None,
         need_weights: bool = True,
         average_attn_weights: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
-        """The rest of `forward`, which has the same arguments but for ``mask``, from `merged_padding_mask`: from
+        """The rest of `forward`, which has the same arguments but for ``mask``, from `merge_padding_mask`: from
         queries with a batch to what is kept."""
         self._check("query", query, self.embed_dim)
-        queries = self._projected(query, 0, 1)
+        queries = self._exchanged(self._projected(query, 0, 1))
         self._check_batch(queries.shape[0], memory.joined.shape[0])
-        return self._attend(queries, memory, mask, need_weights, average_attn_weights)
+        heads, weights = self._attend(queries, memory.all(), mask, "cross", True, need_weights)
+        return self.out_proj(self._exchanged(heads)), _averaged(weights, average_attn_weights)
 
-    def attend_to_past(self, x: Tensor, past: KeysValues | None) -> tuple[Tensor, KeysValues]:
+    def attend_to_past(self, x: Tensor, past: KVCache | None) -> tuple[Tensor, KVCache]:
         """Causal self-attention, one place of it: what `forward` with ``is_causal`` gives there.
 
         Args:
@@ -242,13 +244,16 @@ class MultiheadAttention(Module):
                 f"MultiheadAttention: attend_to_past reads one place, whose keys and values are of size "
                 f"{self.embed_dim}; x has shape {x.shape}, kdim and vdim are {self.kdim} and {self.vdim}"
             )
-        queries, joined = self._queries_and_joined(x)
+        projected = self._exchanged(self._projected(x, 0, 3))
+        queries, joined = part(projected, 2, 0, self.embed_dim), part(projected, 2, self.embed_dim, 2 * self.embed_dim)
         if past is None:
-            past = KeysValues(joined, 1)
+            past = KVCache(joined, 1)
         else:
             self._check_batch(queries.shape[0], past.joined.shape[0])
             past = past.extended(joined)
-        return self._attend(queries, past, None, need_weights=False, role="causal")[0], past
+        # The place attends to all that there is so far, so that nothing needs a mask.
+        heads, _ = self._attend(queries, past.all(), None, "causal", True, need_weights=False)
+        return self.out_proj(self._exchanged(heads)), past
 
     # -- projections ---------------------------------------------------------------------------------------------------
 
@@ -259,18 +264,13 @@ class MultiheadAttention(Module):
 
     def _projected(self, x: Tensor, first: int, last: int) -> Tensor:
         """``x`` as queries (0), keys (1) and values (2), from ``first`` up to ``last``, side by side by one product:
-        (B, length, (last - first) · E)."""
+        the last axis is (last - first) · E."""
         if self.in_proj_weight is not None:
             weight = self._rows(self.in_proj_weight, first, last)
         else:
             weight = self._in_weights()[first]
         bias = None if self.in_proj_bias is None else self._rows(self.in_proj_bias, first, last)
-        return self._exchanged(linear(x, weight, bias))
-
-    def _queries_and_joined(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries (B, length, E), and keys and values (B, length, 2E), of one sequence."""
-        projected = self._projected(x, 0, 3)
-        return part(projected, 2, 0, self.embed_dim), part(projected, 2, self.embed_dim, 2 * self.embed_dim)
+        return linear(x, weight, bias)
 
     def _rows(self, parameter: Tensor, first: int, last: int) -> Tensor:
         if (first, last) == (0, 3):
@@ -280,44 +280,6 @@ class MultiheadAttention(Module):
     def _exchanged(self, x: Tensor) -> Tensor:
         """From the layout of inputs and outputs to (B, length, …), or back."""
         return x if self.batch_first else transpose(x, 0, 1)
-
-    def _attend(
-        self,
-        queries: Tensor,
-        memory: KeysValues,
-        mask: Tensor | None,
-        need_weights: bool,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
-        role: str = "cross",
-    ) -> tuple[Tensor, Tensor | None]:
-        """Queries (B, L, E) of all heads, a mask from `_merged`, and the rest as in `forward`."""
-        dropout = self.dropout if self.training else 0.0
-        weighted = need_weights or self.recorded_weights is not None
-        if not weighted and dropout == 0.0 and (mask is None or mask.dtype == np.bool_):
-            heads = multihead_attention(queries, memory.all(), mask, heads=self.num_heads, is_causal=is_causal)
-            return self.out_proj(self._joined(self._exchanged(heads), role)), None
-        keys, values = chunk(memory.all(), 2, -1)
-        queries_of_heads, keys, values = (self._split(x) for x in (queries, keys, values))
-        found = scaled_dot_product_attention(
-            queries_of_heads, keys, values, mask, dropout, is_causal, need_weights=weighted
-        )
-        heads, weights = found if weighted else (found, None)
-        if self.recorded_weights is not None and weights is not None:
-            self.recorded_weights.append(weights)
-        heads = self._exchanged(reshape(transpose(heads, 1, 2), *queries.shape))
-        output = self.out_proj(self._joined(heads, role))
-        if not need_weights:
-            return output, None
-        return output, mean(weights, 1) if average_attn_weights else weights
-
-    def _joined(self, heads: Tensor, role: str) -> Tensor:
-        """Announce the heads' contexts side by side."""
-        return mark("joined", heads, role=role, batch_first=self.batch_first)
-
-    def _split(self, part: Tensor) -> Tensor:
-        """(B, length, E) as (B, heads, length, head_dim)."""
-        return transpose(reshape(part, *part.shape[:2], self.num_heads, self.head_dim), 1, 2)
 
     def _check(self, which: str, x: Tensor, width: int) -> None:
         if x.ndim != 3 or x.shape[-1] != width:
@@ -333,6 +295,10 @@ class MultiheadAttention(Module):
 
     def extra_repr(self) -> str:
         return f"{self.embed_dim}, {self.num_heads}, batch_first={self.batch_first}"
+
+
+def _averaged(weights: Tensor | None, average: bool) -> Tensor | None:
+    return mean(weights, 1) if weights is not None and average else weights
 
 
 @contextlib.contextmanager
@@ -357,54 +323,3 @@ def record_attention_weights(model: Module) -> Iterator[dict[str, list[Tensor]]]
     finally:
         for (_, module), kept in zip(found, before, strict=True):
             module.recorded_weights = kept
-
-
-# -- masks -------------------------------------------------------------------------------------------------------------
-
-
-def merged_padding_mask(key_padding_mask: Any, batch: int, keys: int, dtype: Any) -> Tensor | None:
-    """A key_padding_mask (B, S) as `MultiheadAttention.attend` takes it: (B, 1, 1, S), bool and True where a query may
-    attend to a key, or floats to add to the scores; None where it keeps nothing from anybody. A decoder makes it once
-    for all its steps."""
-    mask = _merged(key_padding_mask, None, False, (batch, 1, 1, keys), dtype)
-    return None if mask is None or (mask.dtype == np.bool_ and mask.array.all()) else mask
-
-
-def _merged(
-    key_padding_mask: Any, attn_mask: Any, is_causal: bool, scores: tuple[int, ...], dtype: Any
-) -> Tensor | None:
-    """All masks as one for `scaled_dot_product_attention`: bool, True = may attend, if none of them has floats, else
-    floats to add. None if there is no mask, or only the causal one, which needs none."""
-    batch, heads, queries, keys = scores
-    masks = []
-    if key_padding_mask is not None:
-        mask = _mask("key_padding_mask", key_padding_mask, [(batch, keys)], dtype)
-        masks.append(reshape(mask, batch, 1, 1, keys))
-    if attn_mask is not None:
-        mask = _mask("attn_mask", attn_mask, [(queries, keys), (batch * heads, queries, keys)], dtype)
-        masks.append(reshape(mask, batch, heads, queries, keys) if mask.ndim == 3 else mask)
-    if not masks:
-        return None
-    allowed: Tensor | None = Tensor(np.tri(queries, keys, dtype=np.bool_)) if is_causal else None
-    added: Tensor | None = None
-    for mask in masks:
-        if mask.dtype == np.bool_:
-            attended = logical_not(mask)
-            allowed = attended if allowed is None else logical_and(allowed, attended)
-        else:
-            added = mask if added is None else add(added, mask)
-    if added is None or allowed is None:
-        return allowed if added is None else added
-    return where(allowed, added, -math.inf)
-
-
-def _mask(name: str, given: Any, shapes: list[tuple[int, ...]], dtype: Any) -> Tensor:
-    mask = as_tensor(given)
-    if mask.dtype != np.bool_ and not mask.is_floating_point():
-        raise TypeError(
-            f"MultiheadAttention: {name} must be bool (True = do not attend) or floats to add, it is {mask.dtype}"
-        )
-    if mask.shape not in shapes:
-        expected = " or ".join(str(shape) for shape in shapes)
-        raise ValueError(f"MultiheadAttention: {name} must have shape {expected}, it has {mask.shape}")
-    return mask if mask.dtype in (np.bool_, dtype) else cast(mask, dtype=dtype)

@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, Parameter
-from tinygrad_attn.ops.fused.normalize import add_layer_norm, layer_norm
+from tinygrad_attn.ops.fused.normalize import layer_norm
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 __all__ = ["LayerNorm"]
@@ -46,12 +46,9 @@ class LayerNorm(Module):
         if self.bias is not None:
             init.zeros_(self.bias)
 
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
-        """(…, *normalized_shape), the same shape out; of the sum with ``residual``, which has that shape too, if it is
-        given."""
-        if residual is None:
-            return mark("norm", layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps))
-        return mark("norm", add_layer_norm(input, residual, self.normalized_shape, self.weight, self.bias, self.eps))
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, *normalized_shape), the same shape out."""
+        return mark("norm", layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps))
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}"

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.nn import init
+from tinygrad_attn.nn.attention_masks import merge_padding_mask
 from tinygrad_attn.nn.module import Module, ModuleList
-from tinygrad_attn.nn.multihead import merged_padding_mask
 from tinygrad_attn.nn.norm import LayerNorm
 from tinygrad_attn.nn.transformer_layers import (
     Activation,
@@ -66,7 +66,7 @@ class DecoderState(NamedTuple):
     layers: list[DecoderLayerState]
     """Of every layer."""
     memory_mask: Tensor | None
-    """(B, 1, 1, S), as `tinygrad_attn.nn.multihead.merged_padding_mask` gives it."""
+    """(B, 1, 1, S), as `tinygrad_attn.nn.attention_masks.merge_padding_mask` gives it."""
 
 
 class TransformerDecoder(Module):
@@ -105,7 +105,7 @@ class TransformerDecoder(Module):
         """The state before the first place of the target; arguments as in `forward`."""
         layers = [layer.start(memory) for layer in self._decoder_layers()]
         batch, length, _ = layers[0].memory.joined.shape
-        return DecoderState(layers, merged_padding_mask(memory_key_padding_mask, batch, length, memory.dtype))
+        return DecoderState(layers, merge_padding_mask(memory_key_padding_mask, batch, length, memory.dtype))
 
     def step(self, tgt: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """One place of the target, (1, B, d_model) or (B, 1, d_model), and the state after it.

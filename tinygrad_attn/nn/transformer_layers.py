@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.dropout import Dropout
-from tinygrad_attn.nn.keys_values import KeysValues
+from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module
 from tinygrad_attn.nn.multihead import MultiheadAttention
 from tinygrad_attn.nn.norm import LayerNorm
 from tinygrad_attn.ops.activation import gelu, relu
+from tinygrad_attn.ops.fused.linear import activated_linear
+from tinygrad_attn.ops.fused.normalize import add_layer_norm
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.tensor import Tensor, default_dtype
 
@@ -25,7 +27,7 @@ __all__ = ["Activation", "DecoderLayerState", "TransformerDecoderLayer", "Transf
 
 Activation = str | Callable[[Tensor], Tensor]
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu}
-_FUSED = {function: name for name, function in _ACTIVATIONS.items()}  # those that `Linear` applies by itself
+_NAMES = {function: name for name, function in _ACTIVATIONS.items()}
 
 
 class TransformerLayer(Module):
@@ -76,15 +78,19 @@ class TransformerLayer(Module):
         self.dropout2 = Dropout(dropout)
 
     def _wrapped(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: LayerNorm, dropout: Dropout) -> Tensor:
-        """The sublayer with its residual connection, dropout and layer norm."""
+        """norm(x + dropout(sublayer(x))), or x + dropout(sublayer(norm(x))) with ``norm_first``."""
         if self.norm_first:
             return mark("residual", add(x, dropout(sublayer(norm(x)))))
-        return norm(dropout(sublayer(x)), x)
+        normed = add_layer_norm(dropout(sublayer(x)), x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        return mark("norm", normed)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         """W_2 activation(W_1 x + b_1) + b_2, at each place by itself."""
-        fused = _FUSED.get(self.activation)
-        inner = self.activation(self.linear1(x)) if fused is None else self.linear1(x, fused)
+        if self.activation in _NAMES:
+            name = _NAMES[self.activation]
+            inner = activated_linear(x, self.linear1.weight, self.linear1.bias, activation=name)
+        else:
+            inner = self.activation(self.linear1(x))
         return self.linear2(self.dropout(inner))
 
 
@@ -116,9 +122,9 @@ class TransformerEncoderLayer(TransformerLayer):
 class DecoderLayerState(NamedTuple):
     """What a decoder layer keeps from one place of the target to the next."""
 
-    memory: KeysValues
+    memory: KVCache
     """Of the encoder's output."""
-    past: KeysValues | None
+    past: KVCache | None
     """Of the places before; None before the first."""
 
 
@@ -190,7 +196,7 @@ class TransformerDecoderLayer(TransformerLayer):
         self, tgt: Tensor, state: DecoderLayerState, memory_mask: Tensor | None = None
     ) -> tuple[Tensor, DecoderLayerState]:
         """One place, (1, B, d_model) or (B, 1, d_model): what `forward` with a causal target gives there, and the
-        state. ``memory_mask`` is from `tinygrad_attn.nn.multihead.merged_padding_mask`."""
+        state. ``memory_mask`` is from `tinygrad_attn.nn.attention_masks.merge_padding_mask`."""
         past = state.past
 
         def attend_to_past(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Scaled dot-product attention: score, mask, softmax, weighted sum.
 
 The op runs as one kernel that never holds the weights of all queries. Where the weights are asked for, or dropped, or
-the mask has floats to add, the same is done in the primitives of `_weights_and_output`, which is also the reference.
+the mask has floats to add, the same is done in the primitives of `weights_and_output`, which is also the reference.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = [
     "query_gradient",
     "scaled_dot_product_attention",
     "value_gradient",
+    "weights_and_output",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -142,7 +143,7 @@ _scaled_dot_product_attention.vjp("value", r"P^\top \bar z", value_gradient)
 
 @_scaled_dot_product_attention.composed_of
 def _reference(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
-    return _weights_and_output(query, key, value, mask, is_causal, scale)[1]
+    return weights_and_output(query, key, value, mask, is_causal, scale)[1]
 
 
 @_scaled_dot_product_attention.kernel
@@ -224,12 +225,12 @@ def scaled_dot_product_attention(
     if mask is not None:
         check_mask(mask, scores_shape, query.dtype)
     if need_weights or dropout_p or (mask is not None and mask.dtype != np.bool_):
-        weights, output = _weights_and_output(query, key, value, mask, is_causal, scale, dropout_p)
+        weights, output = weights_and_output(query, key, value, mask, is_causal, scale, dropout_p)
         return (output, weights) if need_weights else output
     return _scaled_dot_product_attention(query, key, value, mask, is_causal=is_causal, scale=scale)
 
 
-def _weights_and_output(
+def weights_and_output(
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -120,6 +120,7 @@ def _placed_samples(draw: Draw) -> Sample:
     return Sample((numbers, table, positions), {**sample.options, "scale": draw.choice([1.0, 2.5])})
 
 
+@public("F")
 @op(
     r"z_i = s\,W_{x_i} + p_i",
     samples=_placed_samples,

@@ -130,6 +130,7 @@ def _activated_samples(draw: Draw) -> Sample:
     return Sample((input, weight, bias), {"activation": "gelu" if bias is None else draw.choice(["relu", "gelu"])})
 
 
+@public("F")
 @op(
     r"z = \phi(a), \quad a = x\,W^\top + b",
     samples=_activated_samples,

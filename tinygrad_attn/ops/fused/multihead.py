@@ -21,6 +21,7 @@ from tinygrad_attn.ops.fused.attention import (
     key_gradient,
     query_gradient,
     value_gradient,
+    weights_and_output,
 )
 from tinygrad_attn.ops.joining import cat, chunk
 from tinygrad_attn.ops.pointwise import quiet
@@ -28,7 +29,7 @@ from tinygrad_attn.ops.shape import permute, reshape
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["multihead_attention"]
+__all__ = ["attend_heads", "multihead_attention"]
 
 Array = np.ndarray[Any, Any]
 
@@ -262,3 +263,43 @@ def _gradients(
         out_gradient, q, k, v, tops, factors, gradients, mask, causal=is_causal, scale=_scale(q.shape[-1])
     )
     return for_projected, for_memory, None
+
+
+# -- with or without the weights ---------------------------------------------------------------------------------------
+
+
+def attend_heads(
+    projected: Tensor,
+    memory: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    heads: int,
+    is_causal: bool = False,
+    batch_first: bool = True,
+    dropout_p: float = 0.0,
+    need_weights: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """softmax(Q_h K_hᵀ / √d) V_h for every head h.
+
+    This is `multihead_attention`, or where weights are returned or dropped, or the mask has floats, the same in
+    primitives.
+
+    Args:
+        projected, memory, mask, heads, is_causal, batch_first: as in `multihead_attention`; the mask may have floats to
+            add to the scores, too.
+        dropout_p: the probability with which a weight is dropped.
+        need_weights: return the weights too.
+
+    Returns:
+        The heads' outputs side by side, (B, L, D), and the weights (B, heads, L, S) after dropout, None unless needed.
+
+    Raises:
+        ValueError: shapes other than these.
+    """
+    floats = mask is not None and mask.dtype != np.bool_
+    if not (need_weights or dropout_p > 0.0 or floats):
+        options = {"heads": heads, "is_causal": is_causal, "batch_first": batch_first}
+        return multihead_attention(projected, memory, mask, **options), None
+    q, k, v = _split_heads(projected, memory, heads, batch_first)
+    weights, output = weights_and_output(q, k, v, mask, is_causal, _scale(q.shape[-1]), dropout_p)
+    return _join_heads(output, batch_first), weights if need_weights else None

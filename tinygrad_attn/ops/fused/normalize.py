@@ -292,6 +292,7 @@ def _add_layer_norm_gradients(
     return for_sum[...], for_sum[...], _as(for_weight, normalized_shape), _as(for_bias, normalized_shape)
 
 
+@public("F")
 def add_layer_norm(
     input: Any,
     residual: Any,

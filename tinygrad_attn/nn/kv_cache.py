@@ -10,7 +10,7 @@ from tinygrad_attn.modes import is_grad_enabled, modes
 from tinygrad_attn.ops.joining import cat, narrow
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["KeysValues", "part"]
+__all__ = ["KVCache", "part"]
 
 _FEWEST_PLACES = 16  # for which memory is taken at first
 
@@ -22,7 +22,7 @@ def part(x: Tensor, dim: int, start: int, length: int) -> Tensor:
     return Tensor(x.array[(slice(None),) * dim + (slice(start, start + length),)])
 
 
-class KeysValues(NamedTuple):
+class KVCache(NamedTuple):
     """Projected keys and values of every head, side by side as one product gives them.
 
     Every tensor has B on axis 0, for a search to reorder its sequences.
@@ -41,7 +41,7 @@ class KeysValues(NamedTuple):
             return self.joined
         return part(self.joined, 1, 0, self.length)
 
-    def extended(self, more: Tensor) -> KeysValues:
+    def extended(self, more: Tensor) -> KVCache:
         """These and then ``more``, (B, L, 2E).
 
         While the graph is recorded, the result is a new tensor. Otherwise ``more`` is written into the room behind,
@@ -49,7 +49,7 @@ class KeysValues(NamedTuple):
         the same keys and values are copied first, so that neither result changes the other.
         """
         if is_grad_enabled():
-            return KeysValues(cat([self.all(), more], 1), self.length + more.shape[1])
+            return KVCache(cat([self.all(), more], 1), self.length + more.shape[1])
         end = self.length + more.shape[1]
         joined, taken = self.joined, self.taken
         if taken is None or end > joined.shape[1] or (taken.array != self.length).any():
@@ -59,4 +59,4 @@ class KeysValues(NamedTuple):
             joined.array[:, : self.length] = self.joined.array[:, : self.length]
         joined.array[:, self.length : end] = more.array
         taken.array[...] = end
-        return KeysValues(joined, end, taken)
+        return KVCache(joined, end, taken)
