@@ -2,7 +2,7 @@
 
 Embeddings, positions and the output layer are here; both stacks of layers are `tinygrad_attn.nn.Transformer`, whose
 parameters are named as those of ``torch.nn.Transformer``. As there, and unlike the paper, each stack ends in one more
-layer norm.
+layer norm. Attention, softmax(Q Kᵀ / √d) V, is `tinygrad_attn.nn.MultiheadAttention` in every layer.
 """
 
 from __future__ import annotations

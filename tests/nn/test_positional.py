@@ -7,6 +7,7 @@ import pytest
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
+from tinygrad_attn.nn import functional as F
 from tinygrad_attn.nn.positional import sinusoids
 
 
@@ -42,11 +43,12 @@ def test_encodings_are_added_from_a_start(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_an_embedding_takes_scale_and_places_at_once(dtype):
+def test_a_placed_embedding_is_scaled_and_has_positions_added(dtype):
     embedding = nn.Embedding(7, 6, padding_idx=1, dtype=dtype)
     tokens = ta.Tensor(np.array([[3, 1, 6], [3, 0, 0]]))
     for encoding in (nn.SinusoidalPositionalEncoding(6), nn.LearnedPositionalEncoding(9, 6, dtype=dtype)):
-        at_once = embedding(tokens, encoding.vectors(3, 2, dtype), 2.0)
+        vectors = encoding.vectors(3, 2, dtype)
+        at_once = F.placed_embedding(tokens, embedding.weight, vectors, scale=2.0, padding_idx=1)
         expected = encoding(embedding(tokens) * 2.0, 2)
         np.testing.assert_array_equal(at_once.array, expected.array)
         parameters = [embedding.weight, *encoding.parameters()]

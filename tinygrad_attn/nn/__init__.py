@@ -28,10 +28,11 @@ from tinygrad_attn.nn.transformer import (
     DecoderState,
     Transformer,
     TransformerDecoder,
+    TransformerDecoderLayer,
     TransformerEncoder,
+    TransformerEncoderLayer,
     generate_square_subsequent_mask,
 )
-from tinygrad_attn.nn.transformer_layers import TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SCORES", "AdditiveScore", "ConcatScore", "DecoderState", "DotScore", "Dropout", "Embedding",

@@ -29,6 +29,7 @@ class MultiheadAttention(Module):
     """Concat(head_1, …, head_h) W_O, where head_i = softmax(Q_i K_iᵀ / √d) V_i over projections of size d = E / h.
 
     Vaswani et al., "Attention Is All You Need", 2017, section 3.2. E: embed_dim, B: batch, L: queries, S: keys.
+    `tinygrad_attn.ops.fused.attention.weights_and_output` has the steps of one head, which run inside `unfused()`.
 
     Masks are PyTorch's: where a bool mask is **True nobody attends**, a float mask is added to the scores, -inf keeps a
     query from a key. (`tinygrad_attn.nn.attention` and `scaled_dot_product_attention` have it the other way round, the
