@@ -1,8 +1,9 @@
-"""Backward: gradients travel from the outputs to the leaves, newest node first.
+"""Backward: gradients flow from the outputs to the leaves, newest node first.
 
-The engine, not the op, skips what needs no gradient, sums broadcast axes away, adds what arrives at a tensor from
-several uses, and checks every gradient's shape and dtype. Gradients wait in a table beside the graph until their node
-is next.
+`backward` and `grad` prepare the gradients of the outputs (`_seeds`) and walk the graph (`_run`). A gradient that is
+not complete yet waits in a table beside the graph (`_Pending`), where the contributions of a tensor's several uses are
+added. `tinygrad_attn.pullback` takes one node's step. The engine, not the op, skips what needs no gradient, sums
+broadcast axes away, and checks every gradient's shape and dtype.
 """
 
 from __future__ import annotations
@@ -139,18 +140,24 @@ def _check(what: str, gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any
         raise TypeError(f"backward: {what} must have dtype {dtype}, it has {gradient.dtype}")
 
 
-class _Table:
-    """The gradients on their way: the sum of what has arrived along each edge, and the nodes that are to pass it on."""
+class _Pending:
+    """The gradients that wait: the sum of what has arrived along each edge so far, and the nodes to go on from.
+
+    Attributes:
+        values: by edge the sum, an array, or a tensor in a differentiable pass.
+        owned: the edges whose array belongs to this pass alone, which may add to it in place.
+        heap: the nodes that have received a gradient, newest first.
+        queued: those with several outputs among them, since each output may queue its node.
+    """
 
     def __init__(self) -> None:
         self.values: dict[Edge, Any] = {}
-        # Edges whose array this table owns, and so may add to in place.
         self.owned: set[Edge] = set()
         self.heap: list[tuple[int, Node]] = []
         self.queued: set[Node] = set()
 
     def send(self, edge: Edge, gradient: Any, fresh: bool) -> None:
-        """Add ``gradient`` to what has arrived along ``edge``; ``fresh`` says that nobody else holds its memory."""
+        """Add ``gradient`` to what has arrived along ``edge``; nothing else refers to its memory if it is ``fresh``."""
         values = self.values
         present = values.get(edge)
         if present is None:
@@ -180,55 +187,49 @@ class _Table:
 def _run(
     outputs: Sequence[Tensor], seeds: list[Any], targets: list[Edge] | None, retain: bool, create_graph: bool
 ) -> dict[Edge, Tensor]:
-    """Walk the graph. With ``targets`` return their gradients, and leave the leaves alone."""
-    table = _Table()
-    wanted = None if targets is None else _Wanted(outputs, targets)
+    """Walk the graph, newest node first: a node's number is above those of all that it was made from.
+
+    Without ``targets`` the leaves accumulate their gradients; with them, their gradients are returned and no ``.grad``
+    changes.
+    """
+    pending = _Pending()
+    subgraph = None if targets is None else _Subgraph(outputs, targets)
     results: dict[Edge, Tensor] = {}
     observers = modes.observers
     with set_grad_enabled(create_graph), np.errstate(all="ignore"):
         for output, seed in zip(outputs, seeds, strict=True):
-            table.send(output.origin or output, seed, False)
-        while table.heap:
-            node = heapq.heappop(table.heap)[1]
+            pending.send(output.origin or output, seed, False)
+        while pending.heap:
+            node = heapq.heappop(pending.heap)[1]
             edges = node.edges
-            if node.watch is None and wanted is None and node.plan.op.outputs == 1:
-                arrived = table.values.pop(node)
+            if node.watch is None and subgraph is None and node.plan.op.outputs == 1:
+                arrived = pending.values.pop(node)
             else:
-                arrived = _arrived(node, table, wanted, results)
-                if wanted is not None:
-                    if node not in wanted.leading:
+                arrived = _complete_gradient(node, pending, subgraph, results)
+                if subgraph is not None:
+                    if node not in subgraph.leading:
                         continue
-                    edges = [edge if wanted.leads(edge) else None for edge in edges]
+                    edges = [edge if subgraph.leads(edge) else None for edge in edges]
             if observers:
                 pulled = _observed(observers, node, arrived, edges, create_graph)
             else:
                 pulled = pull_back(node, arrived, edges, create_graph, grad)
             for edge, gradient in zip(edges, pulled):  # noqa: B905  of one length
                 if gradient is not None and edge is not None:
-                    table.send(
-                        edge,
-                        gradient,
-                        gradient is not arrived and type(gradient) is np.ndarray and gradient.base is None,
-                    )
+                    fresh = gradient is not arrived and type(gradient) is np.ndarray and gradient.base is None
+                    pending.send(edge, gradient, fresh)
             if not retain:
                 node.release()
-        for edge, gradient in table.values.items():
+        for edge, gradient in pending.values.items():
             if isinstance(edge, Tensor):
-                owned = edge in table.owned
-                if edge.hooks:
-                    # What a hook was shown, or returned, may be somebody's.
-                    gradient, owned = _call_hooks(edge.hooks, gradient), False
-                if wanted is None:
-                    _accumulate(edge, gradient, owned)
-                else:
-                    results[edge] = _given_away(gradient, owned)
+                _reach_leaf(edge, gradient, edge in pending.owned, None if subgraph is None else results)
     return results
 
 
 def _observed(
     observers: Sequence[Observer], node: Node, arrived: Any, edges: Sequence[Edge | None], create_graph: bool
 ) -> list[Any]:
-    """`pull_back` before observers."""
+    """As `pull_back`, and observers are told."""
     for observer in observers:
         observer.arrived(node, arrived)
     pulled = pull_back(node, arrived, edges, create_graph, grad)
@@ -240,14 +241,17 @@ def _observed(
     return pulled
 
 
-def _arrived(node: Node, table: _Table, wanted: _Wanted | None, results: dict[Edge, Tensor]) -> Any:
-    """Take the complete gradient of a node from the table: through its hooks, to those who asked for it, and as it
-    goes on."""
+def _complete_gradient(node: Node, pending: _Pending, subgraph: _Subgraph | None, results: dict[Edge, Tensor]) -> Any:
+    """Take a node's gradient, which is complete now, through its hooks, and keep it where it is retained or a target.
+
+    Returns:
+        The gradient of its output, or a tuple with that of each, None where none arrived.
+    """
     gradients: list[Any] = []
     single = node.op.outputs == 1
     for index in range(len(node.outputs)):
         edge: Edge = node if single else (node, index)
-        gradient = table.values.pop(edge, None)
+        gradient = pending.values.pop(edge, None)
         if gradient is not None:
             if node.watch is not None and index in node.watch:
                 watch = node.watch[index]
@@ -255,14 +259,14 @@ def _arrived(node: Node, table: _Table, wanted: _Wanted | None, results: dict[Ed
                 retaining = watch.retained() if watch.retained is not None else None
                 if retaining is not None:
                     _accumulate(retaining, gradient, False)
-            if wanted is not None and edge in wanted.targets:
-                results[edge] = _given_away(gradient, False)
+            if subgraph is not None and edge in subgraph.targets:
+                results[edge] = _as_result(gradient, False)
         gradients.append(gradient)
     return gradients[0] if single else tuple(gradients)
 
 
-class _Wanted:
-    """What a call of `grad` is after: its targets, and the nodes through which a gradient must pass to reach one."""
+class _Subgraph:
+    """The part of the graph that `grad` walks: its targets, and the nodes that lead to one."""
 
     def __init__(self, outputs: Sequence[Tensor], targets: list[Edge]) -> None:
         self.targets = set(targets)
@@ -304,19 +308,30 @@ def _call_hooks(hooks: list[Any], gradient: Any) -> Any:
     return tensor if isinstance(gradient, Tensor) else tensor.array
 
 
-def _given_away(gradient: Any, owned: bool) -> Tensor:
-    """The gradient as a tensor for the user, who may write to it: copied unless this pass owns the array."""
+def _as_result(gradient: Any, owned: bool) -> Tensor:
+    """The gradient as a tensor that the user may write to: copied unless this pass owns the array."""
     if isinstance(gradient, Tensor):
         return gradient
     return Tensor(gradient if owned else gradient.copy())
+
+
+def _reach_leaf(leaf: Tensor, gradient: Any, owned: bool, results: dict[Edge, Tensor] | None) -> None:
+    """Give a leaf its complete gradient, through its hooks: in ``results`` if there are any, else in ``.grad``."""
+    if leaf.hooks:
+        # A hook may have kept what it was given, or what it returned.
+        gradient, owned = _call_hooks(leaf.hooks, gradient), False
+    if results is None:
+        _accumulate(leaf, gradient, owned)
+    else:
+        results[leaf] = _as_result(gradient, owned)
 
 
 def _accumulate(tensor: Tensor, gradient: Any, owned: bool) -> None:
     """Add to ``.grad``: a new tensor when the pass is differentiable, else in place."""
     with _accumulating:
         if tensor.grad is None:
-            # A differentiable gradient may be on its way to other places, too, and a later backward adds in place.
-            tensor.grad = clone(gradient) if isinstance(gradient, Tensor) else _given_away(gradient, owned)
+            # A differentiable gradient may belong to other edges too, and a later backward adds in place.
+            tensor.grad = clone(gradient) if isinstance(gradient, Tensor) else _as_result(gradient, owned)
         elif isinstance(gradient, Tensor):
             tensor.grad = add(tensor.grad, gradient)
         else:

@@ -62,7 +62,7 @@ class _Modes(threading.local):
     grad = True
     unfused = False
     observers: tuple[Observer, ...] = ()
-    # The modules whose forward is running, outermost first; kept only while somebody observes.
+    # The modules whose forward is running, outermost first; kept only while there are observers.
     modules: tuple[Any, ...] = ()
     # The time steps of the recurrences that are running, outermost first.
     steps: tuple[int, ...] = ()

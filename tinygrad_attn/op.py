@@ -107,8 +107,6 @@ class Op(Differentiable):
         """The op itself, as for a function: a module that holds one may be copied."""
         return self
 
-    # -- the call ------------------------------------------------------------------------------------------------------
-
     def __call__(self, *operands: Any, **options: Any) -> Any:
         if len(operands) != len(self.operands) and not self.variadic:
             operands, options = self._bind(operands, options)
@@ -279,7 +277,7 @@ class Op(Differentiable):
         return tuple(converted)
 
     def _explain(self, error: Exception, operands: tuple[Any, ...], arrays: list[Any]) -> Exception:
-        """The error in the op's own words: what failed, on which operands, at which axis."""
+        """The error with the op, the shapes of its operands, and the axis that failed."""
         if str(error).startswith(f"{self.name}:"):
             return error
         names = [f"{self.operands[0]}[{i}]" for i in range(len(operands))] if self.variadic else self.operands

@@ -1,7 +1,7 @@
 """One step of backward: the gradient of a node's output becomes the gradients of its operands.
 
-A kernel does it where there is one and nobody asked for a differentiable gradient, else the rules do, and for a
-composite op its reference. What comes out is summed over broadcast axes and checked.
+Kernels compute it where there are any, unless the gradient must be differentiable; else the rules do, and for an
+operand without a rule the op's reference. What comes out is summed over broadcast axes and checked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def pull_back(
     """The gradient that reaches each operand with an edge.
 
     Args:
-        node: the node whose turn it is.
+        node: the newest node that has a gradient.
         gradient: of its output, an array, or a tensor if ``create_graph``; a tuple, None among them, for several
             outputs.
         edges: for each operand where its gradient goes, None if it is not wanted.
@@ -152,7 +152,7 @@ def _saved_operands(node: Node) -> tuple[Any, ...]:
 
 
 def _check_version(node: Node, position: int) -> None:
-    """Make sure that nobody has written to a saved operand since."""
+    """Make sure that a saved operand has not been written to since."""
     operand = node.operands[position]
     version = 0 if node.versions is None else node.versions[position]
     if operand.version != version:

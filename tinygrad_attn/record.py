@@ -39,7 +39,7 @@ GradientState: TypeAlias = Literal["value", "zero", "none", "nan"]
 """A gradient with values, one that is exactly zero throughout, one that never arrived, and one with a nan in it."""
 
 _PACKAGE = Path(__file__).parent
-# Where an op is called on somebody's behalf: the line that wants it is further out.
+# Files that call ops for others: the line that an op is charged to is further out.
 _INSIDE = tuple(str(_PACKAGE / name) for name in ("ops", "modes.py", "op.py", "public.py", "record.py", "tensor.py"))
 
 

@@ -116,7 +116,7 @@ class Differentiable:
             rule: an expression over tensors (see `tinygrad_attn.op`). It may keep the output's broadcast shape: the
                 engine sums it to the operand's. It may give None where nothing
                 reaches the operand.
-            kernel: the same on arrays, taken when nobody asks for a differentiable gradient; True where the rule is
+            kernel: the same on arrays, taken unless the gradient must be differentiable; True where the rule is
                 made of operators alone and so serves arrays as it stands. It returns a new array, or ``g`` or a view of
                 ``g``.
 

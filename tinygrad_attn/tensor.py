@@ -30,14 +30,14 @@ Edge: TypeAlias = "Node | tuple[Node, int] | Tensor"
 
 
 class Storage:
-    """What all views of one array share: how often it was written in place, by whom, and who looks at it."""
+    """What all views of one array share: how often it was written in place, by which op, and the tensors on it."""
 
     __slots__ = ("tensors", "version", "writer")
 
     def __init__(self) -> None:
         self.version = 0
         self.writer = ""
-        # Filled once a view exists; weak, since a tensor must not live on because somebody looked at its memory.
+        # Filled once a view exists; weak, so that a view does not keep the other tensors alive.
         self.tensors: weakref.WeakSet[Tensor] | None = None
 
     def written_by(self, writer: str) -> None:
@@ -53,7 +53,7 @@ class Node:
         plan: the op that was called and what follows from which of its operands required a gradient.
         edges: for every operand the `Edge` along which its gradient goes, or None.
         operands: the operands that the rules need, by position, None for the others; empty if they need none.
-        versions: the version of each of ``operands`` at the time of the call; None if nobody had written to any.
+        versions: the version of each of ``operands`` at the time of the call; None if none had been written to.
         saved: what else the rules need, by name: the outputs' ``(array, storage, version)`` for ``z``, the rest as it
             is.
         options: the op's options, defaults filled in.
@@ -106,7 +106,7 @@ class Node:
 
 
 class Watch:
-    """Who asked to see the gradient of one output: hooks in their order, and the tensor that retains it."""
+    """What happens to the gradient of one output: its hooks in their order, and the tensor that retains it."""
 
     def __init__(self) -> None:
         self.hooks: list[Callable[[Tensor], Tensor | None]] = []
@@ -262,7 +262,7 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         if self.array.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
-        return iter([self[i] for i in range(self.array.shape[0])])
+        return iter([self[i] for i in range(self.array.shape[0])])  # type: ignore[index]
 
     def __contains__(self, value: object) -> NoReturn:
         raise TypeError("`in` on a tensor is ambiguous; use (tensor == value).any()")
@@ -355,7 +355,7 @@ class Tensor:
         node = self.node
         return node is not None and node.watch is not None and node.watched(self.output_index).retained is not None
 
-    # -- how it looks --------------------------------------------------------------------------------------------------
+    # -- as text ------------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         body = np.array2string(self.array, separator=", ", prefix="tensor(", precision=4, threshold=200, edgeitems=3)
