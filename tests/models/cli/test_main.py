@@ -1,0 +1,136 @@
+"""What all commands have in common: help, versions, imports, streams, and one line for every mistake."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tinygrad_attn_models.cli
+import tinygrad_attn_models.training.trainer
+from commands import refused
+from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.cli.parser import find_commands
+from tinygrad_attn_models.data import TASKS
+
+import tinygrad_attn
+
+COMMANDS = find_commands()
+
+
+def test_the_commands_are_the_files_of_the_folder():
+    folder = Path(tinygrad_attn_models.cli.__file__).parent
+    assert set(COMMANDS) == {path.stem for path in folder.glob("*.py")} - {"__init__", "main", "options", "parser"}
+    for command in COMMANDS.values():
+        assert command.__doc__.strip().endswith(".") and isinstance(command.NEEDS, tuple)
+
+
+def test_the_readme_lists_every_command():
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `python -m models (\w+)", readme, re.MULTILINE)) == set(COMMANDS)
+
+
+def test_an_unknown_command_or_option(capsys):
+    refused(capsys, ["trian"], "'trian'", "did you mean train?")
+    refused(capsys, ["gradcheck", "--sample", "3", "--sed", "0"], "--sed", "did you mean --seed?")
+    refused(capsys, ["evaluate", "x", "--split", "tset"], "'test', 'valid'", "did you mean test?")
+    refused(capsys, [], "COMMAND")
+
+
+def test_a_command_whose_packages_are_missing_is_not_listed_and_says_how_to_get_them(capsys, monkeypatch):
+    find_spec = importlib.util.find_spec
+    extras = {package for command in COMMANDS.values() for package in command.NEEDS}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in extras else find_spec(name))
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    output = capsys.readouterr().out
+    listed = {name for name in COMMANDS if f"\n    {name}" in output}
+    assert listed == {name for name, command in COMMANDS.items() if not command.NEEDS}
+    assert listed == {"bench", "gradcheck", "profile", "settings"}
+    assert "pip install 'tinygrad-attn[models]' brings compare, evaluate," in output
+    for arguments in (["translate"], ["train", "--help"], ["lab", "--sed"]):
+        refused(capsys, arguments, f"error: {arguments[0]} needs ", "pip install 'tinygrad-attn[models]'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["gradcheck", "tanh", "--samples", "1"], 0), (["settings"], 0), (["bench", "tiny"], 2), (["profile", "tiny"], 2)],
+)
+def test_commands_need_no_package_but_those_that_they_name(arguments, code):
+    """Those that name none run where NumPy and numba are alone."""
+    extras = {package for command in COMMANDS.values() for package in command.NEEDS} | {"tokenizers"}
+    hidden = f"import sys\nsys.modules.update(dict.fromkeys({sorted(extras)}))\n"
+    run = f"from tinygrad_attn_models.cli.main import main\nsys.exit(main({arguments}))"
+    done = subprocess.run([sys.executable, "-c", hidden + run], capture_output=True, text=True, check=False)
+    assert (done.returncode, "No module" in done.stderr) == (code, False), done.stderr
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"tinygrad-attn {tinygrad_attn.__version__}\n"
+
+
+def test_a_file_is_imported_before_any_command(capsys, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom tinygrad_attn_models.data.sequences import *\n"
+        "from tinygrad_attn_models.data.task import register_task\nfrom tinygrad_attn_models.setting import *\n"
+        '@register_task\n@dataclass(frozen=True)\nclass Shout(SequenceTask):\n    "Shouting."\n'
+        "    kind: str = constant('shout')\n    loudness: int = setting(3, 'how loud', minimum=1)\n",
+        encoding="utf-8",
+    )
+    try:
+        assert main(["settings", "shout", "--import", str(file)]) == 0
+        assert "data.loudness      int  3      how loud; at least 1" in capsys.readouterr().out
+    finally:
+        TASKS._found.pop("shout", None)
+    file.write_text("\n1 / 0\n", encoding="utf-8")
+    refused(capsys, ["settings", "--import", file], file, "line 2", "ZeroDivisionError: division by zero")
+
+
+def test_help_needs_no_engine():
+    code = (
+        "import sys\nfrom tinygrad_attn_models.cli.main import main\n"
+        "for arguments in (['train', '--help'], ['--version'], ['train', '--sett']):\n"
+        "    try:\n        main(arguments)\n    except SystemExit:\n        pass\n"
+        "assert not {'numpy', 'numba', 'matplotlib', 'rich'} & set(sys.modules), sorted(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--resume RUN" in done.stdout
+
+
+def test_a_reader_who_has_enough(trained):
+    """As in ``python -m models translate RUN --file F | head -1``."""
+    command = [sys.executable, "-m", "models", "translate", str(trained)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        process.stdin.write(b"22 Nov 2026\n" * 200)
+        process.stdin.close()
+        errors = process.stderr.read()
+        assert process.wait() == 141
+    assert errors == b""
+
+
+def test_a_terminal_that_cannot_show_hangul(trained):
+    ended = subprocess.run(
+        [sys.executable, "-m", "models", "translate", str(trained), "2026년 11월 22일"],
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True,
+    )  # fmt: skip
+    assert b"Traceback" not in ended.stderr
+    ended = subprocess.run(
+        [sys.executable, "-c", "from tinygrad_attn_models.cli.main import main; main(['gradcheck', '\u2192'])"],
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii:strict"}, check=False,
+    )  # fmt: skip
+    assert b"\\u2192" in ended.stderr and b"Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_a_stream_that_is_closed(trained, closed):
+    command = f"'{sys.executable}' -m models translate '{trained}' {'1' if closed == '>&-' else ''} {closed}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
+    assert b"Traceback" not in ended.stderr

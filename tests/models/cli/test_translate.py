@@ -1,0 +1,125 @@
+"""The command translate: texts, files and standard input, beams, and one line for every mistake."""
+
+import shutil
+
+import pytest
+from commands import refused, type_in
+from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.runs.folder import BEST, LAST
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "runs" / "first")
+
+
+def test_arguments_file_and_standard_input_give_the_same(trained, tmp_path, capsys, monkeypatch):
+    texts = ["22 Nov 2026", "", "2026년 11월 22일"]
+    assert main(["translate", str(trained), *texts]) == 0
+    expected = capsys.readouterr().out
+    assert expected.count("\n") == 3
+    assert expected.splitlines()[1] == ""
+    content = "\r\n".join(texts).encode("utf-8")
+    (tmp_path / "texts").write_bytes(content)
+    assert main(["translate", str(trained), "--file", str(tmp_path / "texts")]) == 0
+    assert capsys.readouterr().out == expected
+    type_in(monkeypatch, b"\xef\xbb\xbf" + content)
+    assert main(["translate", str(trained)]) == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_more_lines_than_a_batch_holds_keep_their_order(trained, capsys, monkeypatch):
+    lines = [f"{day} Nov 2026" for day in range(1, 29)] * 5
+    type_in(monkeypatch, "\n".join(lines).encode())
+    assert main(["translate", str(trained)]) == 0
+    translations = capsys.readouterr().out.splitlines()
+    assert translations == translations[:28] * 5
+
+
+def test_the_progress_of_standard_input_goes_to_stderr(trained, capsys, monkeypatch):
+    lines = [f"{day} Nov 2026" for day in range(1, 29)] * 5
+    assert main(["translate", str(trained), *lines]) == 0
+    expected = capsys.readouterr().out
+    monkeypatch.setattr("tinygrad_attn_models.console.sentences.INTERVAL", 0.0)
+    type_in(monkeypatch, "\n".join(lines).encode())
+    assert main(["translate", str(trained)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "translated 64\ntranslated 128\ntranslated 140\n"
+    assert captured.out == expected
+
+
+def test_an_unknown_character_is_warned_of(trained, capsys):
+    assert main(["translate", str(trained), "22 Nov 2026", "22 Nov 2026 ☃ ü ☃"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "warning: unknown to the model in '22 Nov 2026 ☃ ü ☃': ☃ ü\n"
+    assert len(captured.out.splitlines()) == 2
+
+
+def test_mistakes_in_translating(trained, tmp_path, capsys, monkeypatch):
+    refused(capsys, ["translate"], "RUN")
+    refused(capsys, ["translate", tmp_path / "none", "x"], "there is no run folder", tmp_path / "none")
+    refused(capsys, ["translate", trained, "x", "--file", "y"], "not both")
+    refused(capsys, ["translate", trained, "--file", tmp_path / "none"], tmp_path / "none", "No such file")
+    (tmp_path / "latin1").write_bytes("1 août 2026\n".encode("latin-1"))
+    refused(capsys, ["translate", trained, "--file", tmp_path / "latin1"], "latin1, line 1", "0xfb is not UTF-8")
+    type_in(monkeypatch, b"fine\n\xff\n")
+    refused(capsys, ["translate", trained], "standard input, line 2", "0xff is not UTF-8")
+
+
+@pytest.mark.parametrize("checkpoint", [BEST, LAST])
+def test_a_damaged_checkpoint(trained, tmp_path, capsys, checkpoint):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / checkpoint).write_bytes((run / checkpoint).read_bytes()[:1000])
+    command = ["translate", run, "x"] if checkpoint == BEST else ["train", "--resume", run]
+    refused(capsys, command, run / checkpoint, "is damaged")
+
+
+def test_the_n_best_with_their_scores(run, capsys):
+    assert main(["translate", str(run), "22 Nov 2026", "", "1/2/2020", "--n-best", "3", "--beam", "4"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["1"] * 3 + ["3"] * 3
+    scores = [float(row[1]) for row in rows]
+    assert scores[:3] == sorted(scores[:3], reverse=True)
+    assert len({row[2] for row in rows[:3]}) == 3
+    assert main(["translate", str(run), "22 Nov 2026", "--beam", "4"]) == 0
+    assert capsys.readouterr().out.rstrip("\n") == rows[0][2]
+
+
+def test_the_lines_of_many_batches_are_counted_on(run, capsys, monkeypatch):
+    monkeypatch.setattr("tinygrad_attn_models.cli.translate._POOL", 1)
+    monkeypatch.setattr("tinygrad_attn_models.cli.translate.SentenceProgress", Noted)
+    assert main(["translate", str(run), *["1/2/2020"] * 70, "--n-best", "1"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [int(row[0]) for row in rows] == list(range(1, 71))
+    assert (Noted.total, Noted.done) == (70, 70)
+
+
+class Noted:
+    """Progress that is remembered."""
+
+    def __init__(self, total):
+        Noted.total, Noted.done = total, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def advance(self, sentences):
+        Noted.done += sentences
+
+
+def test_a_picture_of_attention(run, tmp_path, capsys):
+    picture = tmp_path / "attention.png"
+    assert main(["translate", str(run), "", "22 Nov 2026", "--attention", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.count("\n") == 2
+
+
+def test_mistakes_in_decoding(run, tmp_path, capsys):
+    refused(capsys, ["translate", run, "x", "--beam", "0"], "--beam", "at least 1")
+    refused(capsys, ["translate", run, "x", "--n-best", "3", "--beam", "2"], "--n-best 3", "raise --beam 2")
+    refused(capsys, ["translate", run, "x", "--length-penalty", "-1"], "decoding.length_penalty", "at least 0")
+    refused(capsys, ["translate", run, "", "--attention", tmp_path / "a.png"], "nothing to draw", "no sentence")
+    refused(capsys, ["translate", run, "1", "--attention", "/dev/null/a.png"], "/dev/null")
