@@ -95,7 +95,7 @@ class Bahdanau(RecurrentTranslator):
         self.dropout = nn.Dropout(dropout)
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
-        """h_j = [→h_j; ←h_j] for each symbol, and what of the scores depends on it alone."""
+        """h_j = [→h_j; ←h_j] for each symbol, and the part of the scores that depends on it alone."""
         embedded = self.dropout(self.source_embedding(source))
         annotations, last = self.encoder(embedded, mask=source_mask)
         return Memory(annotations, self.attention.project(annotations), source_mask, last[1])

@@ -15,9 +15,9 @@ from .setting import ConfigError, Section, constant
 __all__ = ["ModelSettings", "Translator", "Weights"]
 
 Weights = dict[str, Tensor]
-"""Attention weights by the place in the model where they arise, each (B, heads, T, S): T queries over S keys.
+"""Attention weights by the path of the module that makes them, each (B, heads, T, S): T queries over S keys.
 
-The name of a place where a sequence attends to itself ends in ``self_attn``."""
+The path of a module by which a sequence attends to itself ends in ``self_attn``."""
 
 
 @dataclass(frozen=True)

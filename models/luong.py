@@ -43,10 +43,10 @@ class LuongSettings(RecurrentSettings):
     score: str = setting("general", "how a decoder state is compared with the source", choices=nn.SCORES)
     attention: str = setting(
         "global",
-        "all of the source, or a window at the same place (local-m) or a predicted one (local-p)",
+        "all of the source, or a window around the same position (local-m) or a predicted one (local-p)",
         choices=ATTENTIONS,
     )
-    window: int = setting(10, "D: local attention reaches D places to each side", minimum=1)
+    window: int = setting(10, "D: local attention reaches D positions to each side", minimum=1)
     input_feeding: bool = setting(False, "feed the attentional state s̃ into the next step of the decoder")
     max_length: int = setting(256, "the most symbols of a source for the score 'location'", minimum=1)
 
@@ -79,13 +79,13 @@ class State(NamedTuple):
     """Of every layer; the last layer's is s."""
     attentional: Tensor
     """s̃: (B, H)."""
-    place: int
-    """t, the number of tokens read."""
+    tokens_read: int
+    """t."""
     memory: Memory
 
 
 class PredictedPosition(nn.Module):
-    """The place in the source that a decoder state is about: p_t = S · σ(v_p · tanh(W_p s_t)) (section 3.2)."""
+    """The source position that a decoder state is aligned with: p_t = S · σ(v_p · tanh(W_p s_t)) (section 3.2)."""
 
     def __init__(self, hidden_size: int, dtype: Any = default_dtype) -> None:
         super().__init__()
@@ -101,8 +101,8 @@ class PredictedPosition(nn.Module):
 class Luong(RecurrentTranslator):
     """An encoder and a decoder of recurrent layers, and attention from the decoder's state.
 
-    Global attention reaches all of the source, local attention the places within D of p_t: local-m has p_t = t (the
-    last place of the source where t lies beyond it), local-p predicts p_t and multiplies the weights by a Gaussian
+    Global attention reaches all of the source, local attention the positions within D of p_t: local-m has p_t = t (the
+    last position of the source where t lies beyond it), local-p predicts p_t and multiplies the weights by a Gaussian
     around it, of σ = D/2; they do not sum to 1 then. Places are counted from 0.
 
     Args:
@@ -162,7 +162,7 @@ class Luong(RecurrentTranslator):
         self.dropout = nn.Dropout(dropout)
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
-        """h_j for each symbol, and what of the scores depends on it alone."""
+        """h_j for each symbol, and the part of the scores that depends on it alone."""
         states, final = run_layers(self.encoder, self.dropout(self.source_embedding(source)), mask=source_mask)
         return Memory(states, self.score.project(states), source_mask, final)
 
@@ -181,8 +181,9 @@ class Luong(RecurrentTranslator):
     def _read(self, state: State, embedded: Tensor) -> tuple[Tensor, State, Tensor]:
         """Read embeddings (B, T, E), all at once: s̃ (B, T, H), the last state, and the weights (B, T, S)."""
         states, hidden = run_layers(self.decoder, embedded, state.hidden)
-        attentional, weights = self._attend(states, state.place, state.memory)
-        return attentional, State(hidden, attentional[:, -1], state.place + embedded.shape[1], state.memory), weights
+        attentional, weights = self._attend(states, state.tokens_read, state.memory)
+        after = State(hidden, attentional[:, -1], state.tokens_read + embedded.shape[1], state.memory)
+        return attentional, after, weights
 
     def _read_feeding(self, state: State, embedded: Tensor) -> tuple[Tensor, State, Tensor]:
         """As `_read`, one after the other, each beside the s̃ of the step before."""
@@ -207,17 +208,17 @@ class Luong(RecurrentTranslator):
         return mark("attentional", ta.tanh(self.combine(joined))), weights  # 5. attentional
 
     def _within_reach(self, states: Tensor, start: int, memory: Memory) -> tuple[Tensor, Tensor | None]:
-        """Which places may be attended to, (B, T or 1, S) bool, and local-p's Gaussian (B, T, S)."""
+        """The mask, (B, T or 1, S) bool, and local-p's Gaussian (B, T, S)."""
         symbols = memory.mask.array[:, None]  # (B, 1, S)
         if self.attention == "global":
             return Tensor(symbols), None
-        places = np.arange(symbols.shape[-1])
+        positions = np.arange(symbols.shape[-1])  # j
         lengths = symbols.sum(axis=-1, keepdims=True)  # (B, 1, 1)
         if self.attention == "local-m":
             steps = np.arange(start, start + states.shape[1])[:, None]
-            position = np.minimum(steps, lengths - 1)  # (B, T, 1)
-            return Tensor(symbols & (np.abs(places - position) <= self.window)), None
+            aligned = np.minimum(steps, lengths - 1)  # p_t: (B, T, 1)
+            return Tensor(symbols & (np.abs(positions - aligned) <= self.window)), None
         predicted = self.position(states, Tensor(lengths.astype(states.dtype)))
-        distance = Tensor(places.astype(states.dtype)) - predicted  # (B, T, S)
+        distance = Tensor(positions.astype(states.dtype)) - predicted  # (B, T, S)
         gaussian = ta.exp(distance * distance * (-2.0 / self.window**2))  # exp(-(j - p)² / 2σ²) with σ = D / 2
         return Tensor(symbols & (np.abs(distance.array) <= self.window)), gaussian

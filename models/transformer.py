@@ -37,7 +37,7 @@ class TransformerSettings(ModelSettings):
     encoder_layers: int = setting(6, "layers of the encoder", minimum=1)
     decoder_layers: int = setting(6, "layers of the decoder", minimum=1)
     d_ff: int = setting(2048, "inner width of the feed-forward networks", minimum=1)
-    positions: str = setting("sinusoidal", "how places are told apart", choices=POSITIONS)
+    positions: str = setting("sinusoidal", "how positions are encoded", choices=POSITIONS)
     tied_output: bool = setting(False, "the output layer's matrix is the target's embedding")
     shared_embeddings: bool = setting(False, "source and target have one embedding; they need one vocabulary")
     max_length: int = setting(
@@ -53,11 +53,11 @@ class TransformerSettings(ModelSettings):
             )
 
     def longest_source(self) -> int | None:
-        """Learned positions are vectors for so many places."""
+        """Learned positions are vectors for so many positions."""
         return self.max_length if self.positions == "learned" else None
 
     def longest_target(self) -> int | None:
-        """As `longest_source`, less the place of ``<s>``."""
+        """As `longest_source`, less the position of ``<s>``."""
         return self.max_length - 1 if self.positions == "learned" else None
 
     def limited_by(self) -> str:
@@ -95,8 +95,7 @@ class State(NamedTuple):
 
     decoder: nn.DecoderState
     """Every layer's keys and values: of the source, projected once, and of the tokens so far."""
-    place: int
-    """How many tokens were read."""
+    tokens_read: int
 
 
 @register_model(TransformerSettings)
@@ -112,7 +111,7 @@ class Transformer(Translator):
         heads: h; d_model is their multiple.
         encoder_layers, decoder_layers: N.
         d_ff: the inner size of the feed-forward networks.
-        positions: "sinusoidal", the paper's sines and cosines, or "learned", a vector for each place.
+        positions: "sinusoidal", the paper's sines and cosines, or "learned", a vector for each position.
         max_length: the most symbols of a sentence, source or target with ``<s>``, with learned positions.
         tied_output: let the output layer's matrix be the target's embedding (section 3.4).
         shared_embeddings: let source and target have one embedding, for two languages with one vocabulary.
@@ -178,7 +177,7 @@ class Transformer(Translator):
             return self._teacher_forced(source, source_mask, target_in)
         with nn.record_attention_weights(self.transformer) as recorded:
             logits = self._teacher_forced(source, source_mask, target_in)
-        return logits, {place: weights for place, (weights,) in recorded.items()}
+        return logits, {path: weights for path, (weights,) in recorded.items()}
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """The encoder's output."""
@@ -197,13 +196,14 @@ class Transformer(Translator):
         if need_weights:
             with nn.record_attention_weights(decoder) as recorded:
                 logits, state, _ = self.step(state, token)
-            return logits, state, {f"decoder.{place}": weights for place, (weights,) in recorded.items()}
-        embedded = self._embed(Tensor(token.array[:, None]), self.target_embedding, self.target_positions, state.place)
+            return logits, state, {f"decoder.{path}": weights for path, (weights,) in recorded.items()}
+        tokens = Tensor(token.array[:, None])
+        embedded = self._embed(tokens, self.target_embedding, self.target_positions, state.tokens_read)
         decoded, after = decoder.step(embedded, state.decoder)
-        return mark("logits", self.output(decoded)).squeeze(1), State(after, state.place + 1), {}
+        return mark("logits", self.output(decoded)).squeeze(1), State(after, state.tokens_read + 1), {}
 
     def _teacher_forced(self, source: Tensor, source_mask: Tensor, target_in: Tensor) -> Tensor:
-        """The logits (B, T, V), all steps at once: place t attends to the places up to t only."""
+        """The logits (B, T, V), all steps at once: position t attends to positions up to t only."""
         memory = self.encode(source, source_mask)
         embedded = self._embed(target_in, self.target_embedding, self.target_positions)
         decoded = self.transformer.decoder(
@@ -212,9 +212,9 @@ class Transformer(Translator):
         return mark("logits", self.output(decoded))
 
     def _embed(self, tokens: Tensor, embedding: nn.Embedding, positions: Positions, start: int = 0) -> Tensor:
-        """√d_model E x + PE: (B, T) ids, the first of which is at place ``start``, to (B, T, d_model)."""
-        places = positions.vectors(tokens.shape[1], start, embedding.weight.dtype)
-        return self.dropout(F.placed_embedding(tokens, embedding.weight, places, scale=math.sqrt(self.d_model)))
+        """√d_model E x + PE: (B, T) ids, the first of which is at position ``start``, to (B, T, d_model)."""
+        vectors = positions.vectors(tokens.shape[1], start, embedding.weight.dtype)
+        return self.dropout(F.placed_embedding(tokens, embedding.weight, vectors, scale=math.sqrt(self.d_model)))
 
     def _make_positions(self, kind: str, max_length: int, dtype: Any) -> Positions:
         if kind == "learned":

@@ -130,7 +130,7 @@ def test_refused_options(options, message):
 
 def test_a_sentence_longer_than_the_learned_positions():
     source = Tensor(np.full((1, 10), 4))
-    with pytest.raises(ValueError, match="places 0 to 9 are not all within max_length 9"):
+    with pytest.raises(ValueError, match="positions 0 to 9 are not all within max_length 9"):
         make(positions="learned").encode(source, Tensor(np.ones((1, 10), dtype=bool)))
 
 

@@ -75,5 +75,5 @@ def test_complaints():
         ValueError, match=r"SinusoidalPositionalEncoding: input must be \(…, T, 6\), it has shape \(2, 5\)"
     ):
         nn.SinusoidalPositionalEncoding(6)(ta.ones(2, 5))
-    with pytest.raises(ValueError, match="places 3 to 5 are not all within max_length 5"):
+    with pytest.raises(ValueError, match="positions 3 to 5 are not all within max_length 5"):
         nn.LearnedPositionalEncoding(5, 6)(ta.ones(3, 6), start=3)

@@ -1,4 +1,4 @@
-"""What attention attends to, projected once: how a decoder keeps the source and its own past from step to step."""
+"""A cache of projected keys and values: what a decoder keeps of the source and of its own past between steps."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tinygrad_attn.tensor import Tensor
 
 __all__ = ["KVCache", "part"]
 
-_FEWEST_PLACES = 16  # for which memory is taken at first
+_FIRST_CAPACITY = 16
 
 
 def part(x: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """`narrow`, but for a few microseconds while no graph is recorded: as much as a small kernel takes."""
+    """`narrow`, without its overhead where nobody records: a few microseconds, as much as a small kernel takes."""
     if is_grad_enabled() or modes.observers:
         return narrow(x, dim, start, length)
     return Tensor(x.array[(slice(None),) * dim + (slice(start, start + length),)])
@@ -29,11 +29,11 @@ class KVCache(NamedTuple):
     """
 
     joined: Tensor
-    """(B, S, 2E): at each place the keys of all heads, and then the values; behind ``length`` is room for more."""
+    """(B, S, 2E): at each position the keys of all heads, then the values; room for more from ``length`` on."""
     length: int
-    """How many of the S places have keys and values."""
+    """How many of the S positions have keys and values."""
     taken: Tensor | None = None
-    """(B,), int64: how many places of ``joined`` were ever written. None: it is not to be written to."""
+    """(B,), int64: how many positions of ``joined`` were ever written; None if it must not be written to."""
 
     def all(self) -> Tensor:
         """(B, length, 2E)."""
@@ -42,11 +42,11 @@ class KVCache(NamedTuple):
         return part(self.joined, 1, 0, self.length)
 
     def extended(self, more: Tensor) -> KVCache:
-        """These and then ``more``, (B, L, 2E).
+        """The cache with ``more``, (B, L, 2E), appended.
 
-        While the graph is recorded, the result is a new tensor. Otherwise ``more`` is written into the room behind,
-        which doubles when it is full: a step costs the same however many there were before. Extended a second time,
-        the same keys and values are copied first, so that neither result changes the other.
+        With gradients enabled the result is a new tensor. Otherwise ``more`` is written into the memory behind, whose
+        size doubles when it is full, so that a step costs the same whatever the length. A cache that is extended twice
+        is copied the second time, so that neither result changes the other.
         """
         if is_grad_enabled():
             return KVCache(cat([self.all(), more], 1), self.length + more.shape[1])
@@ -54,8 +54,8 @@ class KVCache(NamedTuple):
         joined, taken = self.joined, self.taken
         if taken is None or end > joined.shape[1] or (taken.array != self.length).any():
             batch, _, width = joined.shape
-            places = max(2 * self.length, end, _FEWEST_PLACES)
-            joined, taken = Tensor(np.empty((batch, places, width), joined.dtype)), Tensor(np.empty(batch, np.int64))
+            capacity = max(2 * self.length, end, _FIRST_CAPACITY)
+            joined, taken = Tensor(np.empty((batch, capacity, width), joined.dtype)), Tensor(np.empty(batch, np.int64))
             joined.array[:, : self.length] = self.joined.array[:, : self.length]
         joined.array[:, self.length : end] = more.array
         taken.array[...] = end

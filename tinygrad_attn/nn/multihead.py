@@ -185,7 +185,7 @@ class MultiheadAttention(Module):
         return mark("joined", heads, role=role, batch_first=batch_first), weights if need_weights else None
 
     def project_keys_values(self, key: Tensor, value: Tensor) -> KVCache:
-        """What of attention depends on keys and values alone, for `attend`; a decoder keeps it from step to step.
+        """Projected keys and values for `attend`; a decoder computes them once for all its steps.
 
         Args:
             key: (S, B, kdim), or (B, S, kdim) if ``batch_first``.
@@ -218,8 +218,8 @@ class MultiheadAttention(Module):
         need_weights: bool = True,
         average_attn_weights: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
-        """The rest of `forward`, which has the same arguments but for ``mask``, from `merge_padding_mask`: from
-        queries with a batch to what is kept."""
+        """Attend from queries (with a batch) to a cache; arguments and results as in `forward`, but ``mask`` is from
+        `tinygrad_attn.nn.attention_masks.merge_padding_mask`."""
         self._check("query", query, self.embed_dim)
         queries = self._exchanged(self._projected(query, 0, 1))
         self._check_batch(queries.shape[0], memory.joined.shape[0])
@@ -227,11 +227,11 @@ class MultiheadAttention(Module):
         return self.out_proj(self._exchanged(heads)), _averaged(weights, average_attn_weights)
 
     def attend_to_past(self, x: Tensor, past: KVCache | None) -> tuple[Tensor, KVCache]:
-        """Causal self-attention, one place of it: what `forward` with ``is_causal`` gives there.
+        """Causal self-attention, one position of it: what `forward` with ``is_causal`` gives there.
 
         Args:
             x: (1, B, E), or (B, 1, E) if ``batch_first``.
-            past: what the call for the place before returned; None at the first.
+            past: what the call for the position before returned; None at the first.
 
         Returns:
             The output, of the shape of ``x``, and all keys and values so far.
@@ -242,7 +242,7 @@ class MultiheadAttention(Module):
         self._check("x", x, self.embed_dim)
         if self.in_proj_weight is None or x.shape[1 if self.batch_first else 0] != 1:
             raise ValueError(
-                f"MultiheadAttention: attend_to_past reads one place, whose keys and values are of size "
+                f"MultiheadAttention: attend_to_past reads one position, whose keys and values are of size "
                 f"{self.embed_dim}; x has shape {x.shape}, kdim and vdim are {self.kdim} and {self.vdim}"
             )
         projected = self._exchanged(self._projected(x, 0, 3))
@@ -252,7 +252,7 @@ class MultiheadAttention(Module):
         else:
             self._check_batch(queries.shape[0], past.joined.shape[0])
             past = past.extended(joined)
-        # The place attends to all that there is so far, so that nothing needs a mask.
+        # The last position attends to every earlier one, so no mask is needed.
         heads, _ = self._attend(queries, past.all(), None, "causal", True, need_weights=False)
         return self.out_proj(self._exchanged(heads)), past
 

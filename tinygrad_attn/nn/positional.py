@@ -17,15 +17,15 @@ __all__ = ["LearnedPositionalEncoding", "SinusoidalPositionalEncoding", "sinusoi
 
 
 def sinusoids(length: int, d_model: int, start: int = 0) -> np.ndarray[Any, Any]:
-    """The paper's sines and cosines (Vaswani et al. 2017, section 3.5) for ``length`` places from ``start`` on::
+    """The paper's sines and cosines (Vaswani et al. 2017, section 3.5) for ``length`` positions from ``start`` on::
 
         PE(p, 2i) = sin(p / 10000^(2i / d_model))        PE(p, 2i + 1) = cos(p / 10000^(2i / d_model))
 
     Returns:
         (length, d_model), float64.
     """
-    places = np.arange(start, start + length, dtype=np.float64)[:, None]
-    angles = places / 10000.0 ** (np.arange(0, d_model, 2) / d_model)
+    positions = np.arange(start, start + length, dtype=np.float64)[:, None]
+    angles = positions / 10000.0 ** (np.arange(0, d_model, 2) / d_model)
     table = np.empty((length, d_model))
     table[:, 0::2] = np.sin(angles)
     table[:, 1::2] = np.cos(angles[:, : d_model // 2])
@@ -40,14 +40,14 @@ def _kept_sinusoids(length: int, d_model: int, start: int, dtype: np.dtype[Any])
 
 
 class SinusoidalPositionalEncoding(Module):
-    """Adds `sinusoids`: nothing to learn, for places of any number."""
+    """Adds `sinusoids`: nothing to learn, for positions of any number."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.d_model = d_model
 
     def forward(self, input: Tensor, start: int = 0) -> Tensor:
-        """(…, T, d_model), the same shape out; ``start`` is the place of the first vector.
+        """(…, T, d_model), the same shape out; ``start`` is the position of the first vector.
 
         Raises:
             ValueError: the last axis is not of size ``d_model``.
@@ -64,7 +64,7 @@ class SinusoidalPositionalEncoding(Module):
 
 
 class LearnedPositionalEncoding(Module):
-    """Adds a learned vector for each place.
+    """Adds a learned vector for each position.
 
     Attributes:
         weight: (max_length, d_model), normal with standard deviation 0.02 at first (Radford et al. 2018), so that what
@@ -83,10 +83,10 @@ class LearnedPositionalEncoding(Module):
         init.normal_(self.weight, std=0.02)
 
     def forward(self, input: Tensor, start: int = 0) -> Tensor:
-        """(…, T, d_model), the same shape out; ``start`` is the place of the first vector.
+        """(…, T, d_model), the same shape out; ``start`` is the position of the first vector.
 
         Raises:
-            ValueError: the last axis is not of size ``d_model``, or a place lies beyond ``max_length``.
+            ValueError: the last axis is not of size ``d_model``, or a position lies beyond ``max_length``.
         """
         _check(self, input)
         return add(input, self.vectors(input.shape[-2], start))
@@ -95,11 +95,11 @@ class LearnedPositionalEncoding(Module):
         """What `forward` adds to ``length`` vectors, (length, d_model), of the weight's dtype, whatever is asked for.
 
         Raises:
-            ValueError: a place lies beyond ``max_length``.
+            ValueError: a position lies beyond ``max_length``.
         """
         if start < 0 or start + length > self.max_length:
             raise ValueError(
-                f"LearnedPositionalEncoding: places {start} to {start + length - 1} are not all within max_length "
+                f"LearnedPositionalEncoding: positions {start} to {start + length - 1} are not all within max_length "
                 f"{self.max_length}"
             )
         return narrow(self.weight, 0, start, length)

@@ -102,7 +102,7 @@ class TransformerLayer(Module):
         return mark("norm", normed)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        """W_2 activation(W_1 x + b_1) + b_2, at each place by itself."""
+        """W_2 activation(W_1 x + b_1) + b_2, at each position by itself."""
         if self.activation in _NAMES:
             name = _NAMES[self.activation]
             inner = activated_linear(x, self.linear1.weight, self.linear1.bias, activation=name)
@@ -123,7 +123,7 @@ class TransformerEncoderLayer(TransformerLayer):
             src: the source, or what the layer below made of it.
             src_mask: (S, S), or (B·heads, S, S).
             src_key_padding_mask: (B, S).
-            is_causal: attend to earlier places and the place itself only.
+            is_causal: attend to earlier positions and the position itself only.
 
         Raises:
             ValueError: shapes other than these.
@@ -137,12 +137,12 @@ class TransformerEncoderLayer(TransformerLayer):
 
 
 class DecoderLayerState(NamedTuple):
-    """What a decoder layer keeps from one place of the target to the next."""
+    """What a decoder layer keeps from one position of the target to the next."""
 
     memory: KVCache
     """Of the encoder's output."""
     past: KVCache | None
-    """Of the places before; None before the first."""
+    """Of the positions before; None before the first."""
 
 
 class TransformerDecoderLayer(TransformerLayer):
@@ -189,7 +189,7 @@ class TransformerDecoderLayer(TransformerLayer):
             memory_mask: (T, S), or (B·heads, T, S).
             tgt_key_padding_mask: (B, T).
             memory_key_padding_mask: (B, S).
-            tgt_is_causal, memory_is_causal: place i attends to places 0 to i only.
+            tgt_is_causal, memory_is_causal: position i attends to positions 0 to i only.
 
         Raises:
             ValueError: shapes other than these.
@@ -206,13 +206,13 @@ class TransformerDecoderLayer(TransformerLayer):
         return self._in_order(tgt, attend_to_target, attend_to_memory)
 
     def start(self, memory: Tensor) -> DecoderLayerState:
-        """The state before the first place: ``memory``'s keys and values, projected once."""
+        """The state before the first position: ``memory``'s keys and values, projected once."""
         return DecoderLayerState(self.multihead_attn.project_keys_values(memory, memory), None)
 
     def step(
         self, tgt: Tensor, state: DecoderLayerState, memory_mask: Tensor | None = None
     ) -> tuple[Tensor, DecoderLayerState]:
-        """One place, (1, B, d_model) or (B, 1, d_model): what `forward` with a causal target gives there, and the
+        """One position, (1, B, d_model) or (B, 1, d_model): what `forward` with a causal target gives there, and the
         state. ``memory_mask`` is from `tinygrad_attn.nn.attention_masks.merge_padding_mask`."""
         past = state.past
 
@@ -268,7 +268,7 @@ class TransformerEncoder(Module):
 
 
 class DecoderState(NamedTuple):
-    """What a decoder keeps from one place of the target to the next.
+    """What a decoder keeps from one position of the target to the next.
 
     Axis 0 of each tensor is B, for a beam search to reorder.
     """
@@ -312,15 +312,15 @@ class TransformerDecoder(Module):
         return tgt if self.norm is None else self.norm(tgt)
 
     def start(self, memory: Tensor, memory_key_padding_mask: Any = None) -> DecoderState:
-        """The state before the first place of the target; arguments as in `forward`."""
+        """The state before the first position of the target; arguments as in `forward`."""
         layers = [layer.start(memory) for layer in self._decoder_layers()]
         batch, length, _ = layers[0].memory.joined.shape
         return DecoderState(layers, merge_padding_mask(memory_key_padding_mask, batch, length, memory.dtype))
 
     def step(self, tgt: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """One place of the target, (1, B, d_model) or (B, 1, d_model), and the state after it.
+        """One position of the target, (1, B, d_model) or (B, 1, d_model), and the state after it.
 
-        Gives what `forward` with a causal target gives at this place, without computing the earlier ones again.
+        Gives what `forward` with a causal target gives at this position, without computing the earlier ones again.
         """
         after = []
         for layer, before in zip(self._decoder_layers(), state.layers, strict=True):
