@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygrad_attn.kernels.activation import activate, activate_backward
 from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import only_floats
 from tinygrad_attn.ops.pointwise import erf, exp, quiet, sigmoid, tanh, where
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples, floats
@@ -24,11 +25,6 @@ GELU_CUBIC = 0.044715
 
 integers = ErrorSample((np.array([1, 2]),), {}, TypeError, "input must be float32 or float64, it is int64")
 in_place = ErrorSample((np.ones(2),), {"inplace": True}, TypeError, "inplace")
-
-
-def _check_float(name: str, input: Array) -> None:
-    if input.dtype.kind != "f":
-        raise TypeError(f"{name}: input must be float32 or float64, it is {input.dtype}")
 
 
 def _away_from_zero(**options: tuple[float, ...]) -> Samples:
@@ -88,7 +84,7 @@ def leaky_relu(input: Array, negative_slope: float = 0.01) -> Array:
     Raises:
         TypeError: the input is not float32 or float64.
     """
-    _check_float("leaky_relu", input)
+    only_floats("leaky_relu", input)
     return activate("leaky_relu", input, negative_slope)
 
 
@@ -115,7 +111,7 @@ def elu(input: Array, alpha: float = 1.0) -> Array:
     Raises:
         TypeError: the input is not float32 or float64.
     """
-    _check_float("elu", input)
+    only_floats("elu", input)
     return activate("elu", input, alpha)
 
 
@@ -164,7 +160,7 @@ def gelu(input: Array, approximate: str = "none") -> Array:
         TypeError: the input is not float32 or float64.
         ValueError: another approximation.
     """
-    _check_float("gelu", input)
+    only_floats("gelu", input)
     if approximate not in _GELU:
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     return activate(_GELU[approximate], input)
@@ -200,7 +196,7 @@ def silu(input: Array) -> Array:
     Raises:
         TypeError: the input is not float32 or float64.
     """
-    _check_float("silu", input)
+    only_floats("silu", input)
     return activate("silu", input)
 
 
@@ -237,7 +233,7 @@ def softplus(input: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
     Raises:
         TypeError: the input is not float32 or float64.
     """
-    _check_float("softplus", input)
+    only_floats("softplus", input)
     return activate("softplus", input, beta, threshold)
 
 

@@ -1,12 +1,14 @@
-"""Tensors as users give them to functions that are made of several ops."""
+"""Operands as users give them: made tensors of, and refused where they hold no floats."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinygrad_attn.tensor import Tensor, as_array
 
-__all__ = ["as_tensor", "floating"]
+__all__ = ["as_tensor", "floating", "only_floats"]
 
 
 def as_tensor(x: Any) -> Tensor:
@@ -24,3 +26,9 @@ def floating(op: str, name: str, x: Any) -> Tensor:
     if not x.is_floating_point():
         raise TypeError(f"{op}: {name} must hold floats, it is {x.dtype}")
     return x
+
+
+def only_floats(op: str, input: np.ndarray[Any, Any], hint: str = "") -> None:
+    """Raise a TypeError, which ends in ``hint``, unless the forward of ``op`` was given floats."""
+    if input.dtype.kind != "f":
+        raise TypeError(f"{op}: input must be float32 or float64, it is {input.dtype}{hint and f'; {hint}'}")

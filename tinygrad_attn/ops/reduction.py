@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tinygrad_attn.op import cast, op
+from tinygrad_attn.ops.arguments import only_floats
 from tinygrad_attn.ops.comparison import eq, logical_or
 from tinygrad_attn.ops.dims import several_dims
 from tinygrad_attn.ops.pointwise import abs, exp, pow, quiet, sign, where
@@ -54,12 +55,6 @@ def count(shape: tuple[int, ...], dim: Dim) -> int:
 def total_dtype(x: Array) -> Any:
     """The dtype of a sum or product of ``x``: bool and integers become int64."""
     return x.dtype if x.dtype.kind == "f" else np.int64
-
-
-def only_floats(name: str, x: Array, hint: str) -> None:
-    """Raise a TypeError, which ends in ``hint``, unless ``x`` holds floats."""
-    if x.dtype.kind != "f":
-        raise TypeError(f"{name}: input must be float32 or float64, it is {x.dtype}; {hint}")
 
 
 def not_empty(name: str, x: Array, dims: Sequence[int]) -> None:

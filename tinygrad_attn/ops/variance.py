@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import only_floats
 from tinygrad_attn.ops.comparison import eq
 from tinygrad_attn.ops.dims import several_dims
 from tinygrad_attn.ops.pointwise import quiet, where
@@ -17,7 +18,6 @@ from tinygrad_attn.ops.reduction import (
     distinct_samples,
     integers,
     mean,
-    only_floats,
     over,
     with_axes,
 )

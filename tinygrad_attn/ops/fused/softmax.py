@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygrad_attn.kernels import softmax as kernels
 from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import only_floats
 from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.pointwise import exp, quiet
 from tinygrad_attn.ops.reduction import sum
@@ -43,8 +44,7 @@ def _along(dim: int, kernel: Callable[..., Array], *arrays: Array) -> Array:
 
 
 def _axis(name: str, input: Array, dim: int) -> int:
-    if input.dtype.kind != "f":
-        raise TypeError(f"{name}: input must be float32 or float64, it is {input.dtype}")
+    only_floats(name, input)
     return one_dim(name, dim, input.ndim)
 
 
