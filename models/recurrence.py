@@ -7,8 +7,9 @@ from typing import Any
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
+from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn.recurrent import RNNBase
-from tinygrad_attn.tensor import Tensor, default_dtype
+from tinygrad_attn.tensor import Tensor
 
 from .interface import ModelSettings, Translator, Weights
 from .setting import setting

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tinygrad_attn import nn
+from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
-from tinygrad_attn.tensor import Tensor, default_dtype
+from tinygrad_attn.tensor import Tensor
 
 from .recurrence import Hidden, RecurrentSettings, RecurrentTranslator, recurrent_layers, run_layers
 from .registry import register_model

@@ -17,8 +17,9 @@ import numpy as np
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
+from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn import functional as F
-from tinygrad_attn.tensor import Tensor, default_dtype
+from tinygrad_attn.tensor import Tensor
 
 from ..console.errors import UserError
 from ..transformer import Transformer

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.ops.fused.gru import gru_cell
 from tinygrad_attn.ops.fused.lstm import lstm_cell
 from tinygrad_attn.ops.fused.rnn import check_nonlinearity, rnn_cell
 from tinygrad_attn.ops.shape import squeeze, unsqueeze
-from tinygrad_attn.tensor import Tensor, default_dtype
+from tinygrad_attn.tensor import Tensor
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell", "RNNCellBase", "check_state", "uniform_by_hidden_size"]
 

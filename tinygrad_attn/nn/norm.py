@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.ops.fused.normalize import layer_norm
-from tinygrad_attn.tensor import Tensor, default_dtype
+from tinygrad_attn.tensor import Tensor
 
 __all__ = ["LayerNorm"]
 

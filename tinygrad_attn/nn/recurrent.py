@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn.cells import check_state, uniform_by_hidden_size
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.ops.arguments import as_tensor
@@ -18,7 +19,7 @@ from tinygrad_attn.ops.fused.rnn import check_nonlinearity, rnn
 from tinygrad_attn.ops.joining import cat, stack, unbind
 from tinygrad_attn.ops.pointwise import where
 from tinygrad_attn.ops.shape import squeeze, transpose, unsqueeze
-from tinygrad_attn.tensor import Tensor, default_dtype
+from tinygrad_attn.tensor import Tensor
 
 __all__ = ["GRU", "LSTM", "RNN", "RNNBase"]
 

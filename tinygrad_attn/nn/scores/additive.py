@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.scores.base import SCORES, Score
 from tinygrad_attn.ops.fused.additive import additive_score
 from tinygrad_attn.ops.shape import squeeze
-from tinygrad_attn.tensor import Tensor, default_dtype
+from tinygrad_attn.tensor import Tensor
 
 __all__ = ["AdditiveScore"]
 

@@ -21,11 +21,12 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.shape import squeeze, unsqueeze
 from tinygrad_attn.registry import Registry
-from tinygrad_attn.tensor import Tensor, default_dtype
+from tinygrad_attn.tensor import Tensor
 
 __all__ = ["SCORES", "Expression", "Score", "Snippet"]
 

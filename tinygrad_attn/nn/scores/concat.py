@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn.scores.additive import AdditiveScore
 from tinygrad_attn.nn.scores.base import SCORES
-from tinygrad_attn.tensor import default_dtype
 
 __all__ = ["ConcatScore"]
 

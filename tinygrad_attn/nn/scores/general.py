@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.scores.base import SCORES, Score
 from tinygrad_attn.nn.scores.dot import DotScore
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.shape import transpose
-from tinygrad_attn.tensor import Tensor, default_dtype
+from tinygrad_attn.tensor import Tensor
 
 __all__ = ["GeneralScore"]
 

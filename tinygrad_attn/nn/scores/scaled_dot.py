@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.scores.base import SCORES, Score
 from tinygrad_attn.nn.scores.dot import check_sizes
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import mul
 from tinygrad_attn.ops.shape import transpose
-from tinygrad_attn.tensor import Tensor, default_dtype
+from tinygrad_attn.tensor import Tensor
 
 __all__ = ["ScaledDotScore"]
 
