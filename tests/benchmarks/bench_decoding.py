@@ -48,7 +48,7 @@ def prepare_torch(folder: Path, max_length: int, dropping: bool) -> Translate:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     run, arrays, _ = Run.open(folder, BEST)
     settings = run.config.model
-    if settings.name not in ("transformer", "bahdanau") or settings.positions != "sinusoidal":
+    if settings.name not in ("transformer", "bahdanau") or getattr(settings, "positions", "sinusoidal") != "sinusoidal":
         raise SystemExit(f"{folder} holds neither a Bahdanau model nor a Transformer with sinusoidal positions")
     make = TorchTransformer if settings.name == "transformer" else TorchBahdanau
     model = make(settings, len(run.source), len(run.target))
