@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from ..console.errors import INTERRUPTED, PIPE_CLOSED, USER_ERROR, UserError
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             for path in parsed.imports:
                 import_file(path)
-        return parsed.command(parsed)
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_note
+            return parsed.command(parsed)
     except UserError as error:
         return _fail(str(error))
     except ModuleNotFoundError as error:
@@ -50,6 +53,11 @@ def _fail(message: str) -> int:
     # Some messages of the engine are lists.
     print("error:", " ".join(message.split()), file=sys.stderr)
     return USER_ERROR
+
+
+def _print_note(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as a line for people, without the line of code that it comes from."""
+    print(f"note: {message}", file=sys.stderr)
 
 
 def _prepare_streams() -> None:

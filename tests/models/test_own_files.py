@@ -187,9 +187,13 @@ def test_a_config_names_its_file_beside_it(forget, tmp_path):
         load_config(config, ["data.kind=dates"])
 
 
-def test_a_run_says_what_became_of_its_file(trained_with, forget):
+def test_a_run_says_what_became_of_its_file(trained_with, forget, capsys):
     run, file = trained_with("task")
     file.write_text(TASK + "\n# changed\n", encoding="utf-8")
+    capsys.readouterr()
+    assert main(["translate", str(run), "12"]) == 0
+    assert capsys.readouterr().err == f"note: {file} has changed since {run} was trained with it\n"
+    forget()
     with pytest.warns(UserWarning, match=r"my_task\.py has changed since .*run was trained with it"):
         Run.load(run)
     file.unlink()
