@@ -6,7 +6,7 @@ from bits import assert_same_bits, compiled_only, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_attn.kernels.attention.step import attention_of_one
+from tinygrad_attn.kernels.attention.step import single_query_attention
 from tinygrad_attn.kernels.attention.tiled import attention
 
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-13}
@@ -43,7 +43,7 @@ def test_equals_the_attention_of_many(seed, size, dtype, kind, room):
     shape = (None, (batch, 1, 1, keys), (1, keys), (batch, heads, 1, 1), ())[kind]
     mask = None if shape is None else np.asarray(np.random.default_rng(seed).random(shape) < 0.6)
     expected = run(attention, np.ascontiguousarray(q), np.ascontiguousarray(k), np.ascontiguousarray(v), mask)
-    for ours, other in zip(run(attention_of_one, q, k, v, mask), expected, strict=True):
+    for ours, other in zip(run(single_query_attention, q, k, v, mask), expected, strict=True):
         assert ours.dtype == dtype
         np.testing.assert_allclose(ours, other, rtol=10 * TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
@@ -51,10 +51,10 @@ def test_equals_the_attention_of_many(seed, size, dtype, kind, room):
 def test_nothing_to_attend_to():
     q, k, v = draw(0, 2, 3, 4, 5, 6, np.float64)
     mask = np.array([True, False])[:, None, None, None]
-    out, tops, factors = run(attention_of_one, q, k, v, mask)
+    out, tops, factors = run(single_query_attention, q, k, v, mask)
     assert not out[1].any() and (tops[1] == -np.inf).all() and not factors[1].any()
     assert out[0].all()
-    out, tops, factors = run(attention_of_one, q, k[:, :, :0], v[:, :, :0], None)
+    out, tops, factors = run(single_query_attention, q, k[:, :, :0], v[:, :, :0], None)
     assert not out.any() and (tops == -np.inf).all() and not factors.any()
 
 
@@ -63,4 +63,4 @@ def test_nothing_to_attend_to():
 def test_the_same_bits_for_any_number_of_threads(masked):
     q, k, v = draw(1, 9, 4, 33, 32, 32, np.float32)
     mask = np.random.default_rng(0).random((9, 1, 1, 33)) < 0.7 if masked else None
-    assert_same_bits(lambda: run(attention_of_one, q, k, v, mask))
+    assert_same_bits(lambda: run(single_query_attention, q, k, v, mask))

@@ -8,7 +8,7 @@ from bits import assert_same_bits, compiled_only, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_attn.kernels.attention.tiled import attention, attention_backward
+from tinygrad_attn.kernels.attention.tiled import attention, attention_backward, attention_in_numpy
 
 DTYPES = [np.float32, np.float64]
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-13}
@@ -16,23 +16,12 @@ SCALE = 0.3
 
 
 def reference(q, k, v, g, mask, causal):
-    """The output, and the gradients of q, k and v, with all weights in one matrix."""
-    q, k, v, g = (x.astype(np.float64) for x in (q, k, v, g))
-    scores = SCALE * q @ k.swapaxes(-1, -2)
-    seen = np.ones(scores.shape, bool) if mask is None else np.broadcast_to(mask, scores.shape)
-    if causal:
-        seen = seen & np.tri(*scores.shape[-2:], dtype=bool)
-    top = np.where(seen, scores, -np.inf).max(-1, keepdims=True, initial=-np.inf)
-    grown = np.where(seen, np.exp(np.where(seen, scores - np.where(np.isinf(top), 0.0, top), 0.0)), 0.0)
-    total = grown.sum(-1, keepdims=True)
-    p = grown / np.where(total == 0.0, 1.0, total)
-    dp = g @ v.swapaxes(-1, -2)
-    ds = SCALE * p * (dp - (p * dp).sum(-1, keepdims=True))
-    return p @ v, ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g
+    """The same by the formulas, in float64."""
+    return attention_in_numpy(*(x.astype(np.float64) for x in (q, k, v, g)), mask, causal=causal, scale=SCALE)
 
 
 def run(q, k, v, g, mask, causal):
-    """The same by the kernel, with outputs that lie as heads do in what is side by side."""
+    """The output and the gradients of q, k and v by the kernel, with an output that lies as heads side by side do."""
     batch, heads, queries, _ = q.shape
     out = np.empty((batch, queries, heads, v.shape[-1]), q.dtype).transpose(0, 2, 1, 3)
     tops, factors = attention(q, k, v, out, mask, causal=causal, scale=SCALE)

@@ -6,17 +6,17 @@ The formulas and the operands are those of `tinygrad_attn.kernels.attention.tile
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
 from tinygrad_attn.kernels.attention.tiled import adjoining, flat_mask, weigh_row
 from tinygrad_attn.kernels.runtime.addresses import elements_at
-from tinygrad_attn.kernels.runtime.jit import get_num_threads, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import get_num_threads, kernel_part, parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["attention_of_one"]
+__all__ = ["single_query_attention"]
 
 _SERIAL_WORK = 100_000  # multiplications up to which waking the threads costs more than they save
 
@@ -25,75 +25,78 @@ _SERIAL_WORK = 100_000  # multiplications up to which waking the threads costs m
 _Q, _K, _V, _O = range(4)
 
 
+class _Task(NamedTuple):
+    batch: int
+    heads: int
+    keys: int
+    width: int
+    value_width: int
+    scale: float
+    mask_batch: int  # elements of the mask from batch to batch
+    mask_head: int
+
+
+@kernel_part
+def _head_of(operands: Any, number: int, batch: int, head: int, itemsize: int) -> int:
+    """The address of the rows of one operand that belong to a head."""
+    return operands[number, 0] + (batch * operands[number, 1] + head * operands[number, 2]) * itemsize
+
+
+@kernel_part
+def _score_keys(q: Any, k: Any, k_row: int, keys: int, scratch: Any, start: int) -> None:
+    """The products of a query with the keys, whose rows are ``k_row`` elements apart, to ``scratch`` from ``start``."""
+    step, width = simd.lanes(scratch), q.size
+    for s in range(keys):
+        total = simd.splat(scratch, 0.0)
+        for c in range(0, width, step):
+            count = min(step, width - c)
+            key = simd.load_part(k, s * k_row + c, count, 0.0)
+            total = simd.fma(simd.load_part(q, c, count, 0.0), key, total)
+        scratch[start + s] = simd.reduce_sum(total)
+
+
+@kernel_part
+def _mix_values(scratch: Any, start: int, keys: int, v: Any, v_row: int, out: Any) -> None:
+    """The sum of the values, whose rows are ``v_row`` elements apart, each times its weight."""
+    step = simd.lanes(scratch)
+    for c in range(0, out.size, step):
+        count = min(step, out.size - c)
+        total = simd.splat(scratch, 0.0)
+        for s in range(keys):
+            value = simd.load_part(v, s * v_row + c, count, 0.0)
+            total = simd.fma(simd.splat(scratch, scratch[start + s]), value, total)
+        simd.store_part(out, c, count, total)
+
+
 @serial_kernel
 def _attend_share(
-    worker: int,
-    workers: int,
-    operands: Any,
-    batch: int,
-    heads: int,
-    keys: int,
-    width: int,
-    value_width: int,
-    scale: float,
-    mask: Any,
-    mask_strides: Any,
-    tops: Any,
-    factors: Any,
-    scratch: Any,
+    worker: int, workers: int, task: Any, operands: Any, mask: Any, tops: Any, factors: Any, scratch: Any
 ) -> None:
     """One worker's share: some heads of some sequences. ``scratch`` has a row of weights for each worker."""
-    step, size, start = simd.lanes(scratch), scratch.itemsize, worker * keys
-    at = np.empty(4, np.int64)
-    for head in range(batch * heads * worker // workers, batch * heads * (worker + 1) // workers):
-        i, j = head // heads, head % heads
-        for operand in range(4):
-            at[operand] = operands[operand, 0] + (i * operands[operand, 1] + j * operands[operand, 2]) * size
-        k_row, v_row = operands[_K, 3], operands[_V, 3]
-        q, out = elements_at(scratch, at[_Q], width), elements_at(scratch, at[_O], value_width)
-        k = elements_at(scratch, at[_K], (keys - 1) * k_row + width)
-        v = elements_at(scratch, at[_V], (keys - 1) * v_row + value_width)
-        for s in range(keys):
-            total = simd.splat(scratch, 0.0)
-            for c in range(0, width, step):
-                count = min(step, width - c)
-                key = simd.load_part(k, s * k_row + c, count, 0.0)
-                total = simd.fma(simd.load_part(q, c, count, 0.0), key, total)
-            scratch[start + s] = simd.reduce_sum(total)
-        weigh_row(scratch, start, keys, scale, mask, i * mask_strides[0] + j * mask_strides[1], tops, factors, head)
-        for c in range(0, value_width, step):
-            count = min(step, value_width - c)
-            total = simd.splat(scratch, 0.0)
-            for s in range(keys):
-                value = simd.load_part(v, s * v_row + c, count, 0.0)
-                total = simd.fma(simd.splat(scratch, scratch[start + s]), value, total)
-            simd.store_part(out, c, count, total)
+    heads, keys, width, value_width = task.batch * task.heads, task.keys, task.width, task.value_width
+    size, start = scratch.itemsize, worker * keys
+    k_row, v_row = operands[_K, 3], operands[_V, 3]
+    for head in range(heads * worker // workers, heads * (worker + 1) // workers):
+        i, j = head // task.heads, head % task.heads
+        q = elements_at(scratch, _head_of(operands, _Q, i, j, size), width)
+        k = elements_at(scratch, _head_of(operands, _K, i, j, size), (keys - 1) * k_row + width)
+        v = elements_at(scratch, _head_of(operands, _V, i, j, size), (keys - 1) * v_row + value_width)
+        out = elements_at(scratch, _head_of(operands, _O, i, j, size), value_width)
+        _score_keys(q, k, k_row, keys, scratch, start)
+        mask_at = i * task.mask_batch + j * task.mask_head
+        weigh_row(scratch, start, keys, task.scale, mask, mask_at, tops, factors, head)
+        _mix_values(scratch, start, keys, v, v_row, out)
 
 
 @parallel_kernel
 def _attend_in_parallel(
-    workers: int,
-    operands: Any,
-    batch: int,
-    heads: int,
-    keys: int,
-    width: int,
-    value_width: int,
-    scale: float,
-    mask: Any,
-    mask_strides: Any,
-    tops: Any,
-    factors: Any,
-    scratch: Any,
+    workers: int, task: Any, operands: Any, mask: Any, tops: Any, factors: Any, scratch: Any
 ) -> None:
     for worker in numba.prange(workers):
-        _attend_share(
-            np.int64(worker), workers, operands, batch, heads, keys, width, value_width, scale, mask, mask_strides,
-            tops, factors, scratch,
-        )  # fmt: skip
+        _attend_share(np.int64(worker), workers, task, operands, mask, tops, factors, scratch)
 
 
-def attention_of_one(
+def single_query_attention(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, out: np.ndarray, mask: np.ndarray | None = None, *, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """`attention` where L is 1, with the same arguments and result, for all but a causal mask."""
@@ -110,10 +113,9 @@ def attention_of_one(
     )
     work = batch * heads * keys * (width + value_width)
     workers = 1 if work <= _SERIAL_WORK else get_num_threads()
-    arguments = (
-        table, batch, heads, keys, width, value_width, scale, *flat_mask(mask, keys), tops.reshape(-1),
-        factors.reshape(-1), np.empty(workers * keys, q.dtype),
-    )  # fmt: skip
+    elements, mask_batch, mask_head, _ = flat_mask(mask, keys)
+    task = _Task(batch, heads, keys, width, value_width, scale, mask_batch, mask_head)
+    arguments = (task, table, elements, tops.reshape(-1), factors.reshape(-1), np.empty(workers * keys, q.dtype))
     if workers == 1:
         _attend_share(0, 1, *arguments)
     else:

@@ -13,36 +13,96 @@ computes them again from what forward keeps of each row: its largest score and t
 (Dao et al., "FlashAttention", 2022, which cuts the keys into blocks too; here a row of them fits in the cache).
 
 Queries, keys and values are read where they lie, with any strides except along the last axis, so that the heads of a
-(batch, length, 3 · heads · d) projection need not be copied out of it. The products are those of `gemm_blocks`.
+(batch, length, 3 · heads · d) projection need not be copied out of it. The products are those of `kernels.gemm.blocks`.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels.gemm.blocks import DOUBLE, SINGLE, block_product_for, workspaces
+from tinygrad_attn.kernels.gemm.blocks import block_product_for, workspaces
+from tinygrad_attn.kernels.gemm.operands import PLAIN, Epilogue, Extent, Matrix, transposed
+from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE
 from tinygrad_attn.kernels.runtime.calls import call
-from tinygrad_attn.kernels.runtime.jit import get_num_threads, inlined_kernel, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import (
+    get_num_threads,
+    inlined_kernel,
+    kernel_part,
+    parallel_kernel,
+    serial_kernel,
+)
 from tinygrad_attn.kernels.runtime.subnormals import flush_subnormals, restore_subnormals
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import shift_of
 
-__all__ = ["adjoining", "attention", "attention_backward", "flat_mask", "weigh_row"]
+__all__ = [
+    "adjoining",
+    "attention",
+    "attention_backward",
+    "attention_in_numpy",
+    "flat_mask",
+    "weigh_row",
+]
 
 _SERIAL_WORK = 80**3  # multiplications up to which waking the threads costs more than they save
 _BLOCK_STRIPS = 4  # queries scored at a time, in tiles of the matrix product
 
+# --- In NumPy: what the kernels are held to ---------------------------------------------------------------------------
+
+
+def attention_in_numpy(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    g: np.ndarray,
+    mask: np.ndarray | None = None,
+    *,
+    causal: bool = False,
+    scale: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """O, dQ, dK and dV of every head, with all weights in one matrix; arguments as of `attention_backward`."""
+    scores = scale * q @ k.swapaxes(-1, -2)
+    seen = np.broadcast_to(True if mask is None else mask, scores.shape)
+    if causal:
+        seen = seen & np.tri(*scores.shape[-2:], dtype=np.bool_)
+    scores = np.where(seen, scores, -np.inf)
+    top = scores.max(-1, keepdims=True, initial=-np.inf)
+    p = np.exp(scores - np.where(np.isinf(top), 0.0, top))
+    total = p.sum(-1, keepdims=True)
+    p /= np.where(total == 0.0, 1.0, total)  # a query that sees nothing has no weights
+    dp = g @ v.swapaxes(-1, -2)
+    ds = scale * p * (dp - (p * dp).sum(-1, keepdims=True))
+    return p @ v, ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g
+
+
+# --- What the kernels take --------------------------------------------------------------------------------------------
+
 # Rows of the table of operands; each is an address and the strides in bytes from batch to batch, head to head and row
-# to row. The table of backward has them all, that of forward those up to O.
-_Q, _K, _V, _O, _DQ, _DK, _DV = range(7)
-# Places in the list of sizes.
-_BATCH, _HEADS, _QUERIES, _KEYS, _WIDTH, _VALUE_WIDTH = range(6)
+# to row. The table of backward has them all, that of forward those up to O, in whose place backward has G.
+# They are int64s: for a number that numba knows to be constant it compiles what is called with it anew.
+_Q, _K, _V, _O, _DQ, _DK, _DV = np.arange(7)
+
+
+class _Task(NamedTuple):
+    product: int  # from `kernels.gemm.blocks.block_product_for`
+    backward: bool
+    causal: bool
+    scale: float
+    batch: int
+    heads: int
+    queries: int
+    keys: int
+    width: int
+    value_width: int
+    mask_batch: int  # elements of the mask from batch to batch
+    mask_head: int
+    mask_query: int
 
 
 # --- One row of scores, in scratch[start : start + count] -------------------------------------------------------------
@@ -124,6 +184,87 @@ def _differentiate_row(
     simd.store_part(scratch, on + whole, rest, tail * (tail_gradient - mean) * scale)
 
 
+# --- A block of queries of one head -----------------------------------------------------------------------------------
+
+
+class _Block(NamedTuple):
+    batch: int
+    head: int  # of the sequence
+    number: int  # of the head among those of all sequences
+    first: int  # query
+    rows: int  # queries
+    seen: int  # keys that some of its queries may attend to
+    p: Matrix  # where its weights are computed
+    ds: Matrix  # and their gradients
+    workspace: int  # address, for the products
+
+
+@inlined_kernel
+def _clear(scratch: Any, start: int, stop: int) -> None:
+    for i in range(start, stop):  # a slice would take longer to compile than all the rest
+        scratch[i] = 0.0
+
+
+@inlined_kernel
+def _rows_of(operands: Any, number: int, block: Any, first: int) -> Any:
+    """The rows from ``first`` on of one operand, of the block's head."""
+    start = operands[number, 0] + block.batch * operands[number, 1] + block.head * operands[number, 2]
+    row = operands[number, 3]
+    return Matrix(start + first * row, row, block.p.column)
+
+
+@kernel_part
+def _attend_block(task: Any, operands: Any, mask: Any, tops: Any, factors: Any, block: Any, scores: Any) -> None:
+    """P = softmax(scale Q Kᵀ), O = P V; ``scores`` is the memory of P."""
+    start, first = np.int64(0), block.first
+    q, o = _rows_of(operands, _Q, block, first), _rows_of(operands, _O, block, first)
+    k, v = _rows_of(operands, _K, block, start), _rows_of(operands, _V, block, start)
+    rows, seen, own = block.rows, block.seen, block.workspace
+    call(task.product, own, Extent(rows, seen, task.width), q, transposed(k), block.p, PLAIN)
+    keys, scale, causal = task.keys, task.scale, task.causal
+    number = block.number * task.queries + first
+    mask_at = block.batch * task.mask_batch + block.head * task.mask_head + first * task.mask_query
+    for row in range(rows):
+        at = row * keys
+        count = min(keys, first + row + 1) if causal else keys
+        weigh_row(scores, at, count, scale, mask, mask_at + row * task.mask_query, tops, factors, number + row)
+        if count < seen:
+            _clear(scores, at + count, at + seen)
+    call(task.product, own, Extent(rows, task.value_width, seen), block.p, v, o, PLAIN)
+
+
+@kernel_part
+def _differentiate_block(
+    task: Any, operands: Any, mask: Any, tops: Any, factors: Any, block: Any, scores: Any, sums: Any
+) -> None:
+    """P again, dP = G Vᵀ and dS, then dQ = dS K, and the block's parts of dK = dSᵀ Q and dV = Pᵀ G.
+
+    ``scores`` is the memory of P, and behind it of dS; ``sums`` says whether dK and dV are written or added to.
+    """
+    start, first = np.int64(0), block.first
+    q, g = _rows_of(operands, _Q, block, first), _rows_of(operands, _O, block, first)
+    dq = _rows_of(operands, _DQ, block, first)
+    k, v = _rows_of(operands, _K, block, start), _rows_of(operands, _V, block, start)
+    dk, dv = _rows_of(operands, _DK, block, start), _rows_of(operands, _DV, block, start)
+    rows, seen, own, p, ds = block.rows, block.seen, block.workspace, block.p, block.ds
+    call(task.product, own, Extent(rows, seen, task.width), q, transposed(k), p, PLAIN)
+    call(task.product, own, Extent(rows, seen, task.value_width), g, transposed(v), ds, PLAIN)
+    gradients, keys, scale, causal = scores.size // 2, task.keys, task.scale, task.causal
+    number = block.number * task.queries + first
+    mask_at = block.batch * task.mask_batch + block.head * task.mask_head + first * task.mask_query
+    for row in range(rows):
+        at, of_weights = row * keys, gradients + row * keys
+        count = min(keys, first + row + 1) if causal else keys
+        in_mask = mask_at + row * task.mask_query
+        _differentiate_row(scores, at, of_weights, count, scale, mask, in_mask, tops, factors, number + row)
+        if count < seen:
+            _clear(scores, of_weights + count, of_weights + seen)
+            _clear(scores, at + count, at + seen)
+    call(task.product, own, Extent(rows, task.width, seen), ds, k, dq, PLAIN)
+    call(task.product, own, Extent(seen, task.width, rows), transposed(ds), q, dk, sums)
+    call(task.product, own, Extent(seen, task.value_width, rows), transposed(p), g, dv, sums)
+
+
 # --- A share of the heads ---------------------------------------------------------------------------------------------
 
 
@@ -131,107 +272,47 @@ def _differentiate_row(
 def _attend_share(
     worker: int,
     workers: int,
-    product: int,
-    backward: bool,
-    operands: np.ndarray,
-    sizes: np.ndarray,
-    causal: bool,
-    scale: float,
-    mask: np.ndarray,
-    mask_strides: np.ndarray,
-    tops: np.ndarray,
-    factors: np.ndarray,
-    scratch: np.ndarray,
-    workspace: np.ndarray,
+    task: Any,
+    operands: Any,
+    mask: Any,
+    tops: Any,
+    factors: Any,
+    scratch: Any,
+    workspace: Any,
 ) -> None:
     """One worker's share: some heads of some sequences. ``scratch`` has a row for each worker, which holds a block of
     weights, and backward, behind it, their gradients."""
     state = flush_subnormals()
-    size = scratch.itemsize
-    own = workspace.ctypes.data + worker * workspace.strides[0]
-    queries, keys, width, value_width = sizes[_QUERIES], sizes[_KEYS], sizes[_WIDTH], sizes[_VALUE_WIDTH]
-    block = _BLOCK_STRIPS * (SINGLE.tile_rows if size == 4 else DOUBLE.tile_rows)
+    size, keys, queries = scratch.itemsize, task.keys, task.queries
+    own = np.int64(workspace.ctypes.data) + worker * workspace.strides[0]
+    block_rows = _BLOCK_STRIPS * (SINGLE.tile_rows if size == 4 else DOUBLE.tile_rows)
     scores = scratch[worker]
-    gradients = scores.size // 2
-    p, ds, p_row = scores.ctypes.data, scores.ctypes.data + gradients * size, keys * size
-    place = np.empty(len(operands), np.int64)  # of the head, for every operand
-    heads = sizes[_BATCH] * sizes[_HEADS]
+    p = Matrix(np.int64(scores.ctypes.data), keys * size, size)  # type: ignore[arg-type]
+    ds = Matrix(p.address + scores.size // 2 * size, keys * size, size)
+    heads = task.batch * task.heads
+    # From the last block, which all keys have a part in, causal or not: it starts the sums over blocks.
+    final = (queries - 1) // block_rows * block_rows
     for head in range(heads * worker // workers, heads * (worker + 1) // workers):
-        i, j = head // sizes[_HEADS], head % sizes[_HEADS]
-        for operand in range(len(operands)):
-            place[operand] = operands[operand, 0] + i * operands[operand, 1] + j * operands[operand, 2]
-        q, k, v, o = place[_Q], place[_K], place[_V], place[_O]
-        q_row, k_row, v_row, o_row = operands[_Q, 3], operands[_K, 3], operands[_V, 3], operands[_O, 3]
-        mask_start = i * mask_strides[0] + j * mask_strides[1]
-        # From the last block, which all keys have a part in, causal or not: it starts the sums over blocks.
-        final = (queries - 1) // block * block
-        for first in range(final, -1, -block):
-            rows = min(block, queries - first)
-            seen = min(keys, first + rows) if causal and (first < final or not backward) else keys
-            call(
-                product, own, rows, seen, width,
-                q + first * q_row, q_row, size, k, size, k_row, p, p_row, 0, False, -1,
-            )  # fmt: skip
-            if backward:
-                call(
-                    product, own, rows, seen, value_width,
-                    o + first * o_row, o_row, size, v, size, v_row, ds, p_row, 0, False, -1,
-                )  # fmt: skip
-            for row in range(rows):
-                start, mask_at = row * keys, mask_start + (first + row) * mask_strides[2]
-                at = head * queries + first + row
-                count = min(keys, first + row + 1) if causal else keys
-                if backward:
-                    _differentiate_row(
-                        scores, start, gradients + start, count, scale, mask, mask_at, tops, factors, at
-                    )  # fmt: skip
-                    scores[gradients + start + count : gradients + start + seen] = 0.0
-                else:
-                    weigh_row(scores, start, count, scale, mask, mask_at, tops, factors, at)
-                scores[start + count : start + seen] = 0.0
-            if not backward:
-                call(
-                    product, own, rows, value_width, seen,
-                    p, p_row, size, v, v_row, size, o + first * o_row, o_row, 0, False, -1,
-                )  # fmt: skip
-                continue
-            dq_row, dk_row, dv_row = operands[_DQ, 3], operands[_DK, 3], operands[_DV, 3]
-            call(
-                product, own, rows, width, seen,
-                ds, p_row, size, k, k_row, size, place[_DQ] + first * dq_row, dq_row, 0, False, -1,
-            )  # fmt: skip
-            call(
-                product, own, seen, width, rows,
-                ds, size, p_row, q + first * q_row, q_row, size, place[_DK], dk_row, 0, first < final, -1,
-            )  # fmt: skip
-            call(
-                product, own, seen, value_width, rows,
-                p, size, p_row, o + first * o_row, o_row, size, place[_DV], dv_row, 0, first < final, -1,
-            )  # fmt: skip
+        batch, member = head // task.heads, head % task.heads
+        for first in range(final, -1, -block_rows):
+            rows = min(block_rows, queries - first)
+            narrow = task.causal and (first < final or not task.backward)
+            seen = min(keys, first + rows) if narrow else keys
+            block = _Block(batch, member, head, first, rows, seen, p, ds, own)
+            if task.backward:
+                sums = Epilogue(0, 1 if first < final else 0, -1)
+                _differentiate_block(task, operands, mask, tops, factors, block, scores, sums)
+            else:
+                _attend_block(task, operands, mask, tops, factors, block, scores)
     restore_subnormals(state)
 
 
 @parallel_kernel
 def _attend_in_parallel(
-    workers: int,
-    product: int,
-    backward: bool,
-    operands: np.ndarray,
-    sizes: np.ndarray,
-    causal: bool,
-    scale: float,
-    mask: np.ndarray,
-    mask_strides: np.ndarray,
-    tops: np.ndarray,
-    factors: np.ndarray,
-    scratch: np.ndarray,
-    workspace: np.ndarray,
+    workers: int, task: Any, operands: Any, mask: Any, tops: Any, factors: Any, scratch: Any, workspace: Any
 ) -> None:
     for worker in numba.prange(workers):
-        _attend_share(
-            np.int64(worker), workers, product, backward, operands, sizes, causal, scale, mask, mask_strides, tops,
-            factors, scratch, workspace,
-        )  # fmt: skip
+        _attend_share(np.int64(worker), workers, task, operands, mask, tops, factors, scratch, workspace)
 
 
 # --- Any shape --------------------------------------------------------------------------------------------------------
@@ -268,7 +349,7 @@ def attention(
         out[...] = 0.0
         tops[...], factors[...] = -math.inf, 0.0
         return tops, factors
-    _attend(False, [adjoining(q), adjoining(k), adjoining(v), out], mask, causal, scale, tops, factors)
+    _attend(False, [adjoining(q), adjoining(k), adjoining(v), out], mask, causal, scale, (tops, factors))
     return tops, factors
 
 
@@ -295,7 +376,7 @@ def attention_backward(
             gradient[...] = 0.0
         return
     operands = [adjoining(q), adjoining(k), adjoining(v), adjoining(g), *gradients]
-    _attend(True, operands, mask, causal, scale, tops, factors)
+    _attend(True, operands, mask, causal, scale, (tops, factors))
 
 
 def adjoining(array: np.ndarray) -> np.ndarray:
@@ -308,8 +389,7 @@ def _attend(
     mask: np.ndarray | None,
     causal: bool,
     scale: float,
-    tops: np.ndarray,
-    factors: np.ndarray,
+    scales: tuple[np.ndarray, np.ndarray],
 ) -> None:
     q, _, v = arrays[:3]
     batch, heads, queries, width = q.shape
@@ -318,16 +398,13 @@ def _attend(
     work = batch * heads * queries * keys * (width + value_width)
     workers = 1 if work <= _SERIAL_WORK else get_num_threads()
     rows = min(queries, _BLOCK_STRIPS * (SINGLE if q.itemsize == 4 else DOUBLE).tile_rows)
+    elements, *strides = flat_mask(mask, keys)
+    sizes = (batch, heads, queries, keys, width, value_width, *strides)
     arguments = (
-        block_product_for(q.itemsize),
-        backward,
+        _Task(block_product_for(q.itemsize), backward, causal, scale, *sizes),
         table,
-        np.array((batch, heads, queries, keys, width, value_width), np.int64),
-        causal,
-        scale,
-        *flat_mask(mask, keys),
-        tops.reshape(-1),
-        factors.reshape(-1),
+        elements,
+        *(array.reshape(-1) for array in scales),
         np.empty((workers, 2 * rows * keys), q.dtype),
         workspaces.get(),
     )
@@ -337,19 +414,19 @@ def _attend(
         _attend_in_parallel(workers, *arguments)
 
 
-def flat_mask(mask: np.ndarray | None, keys: int) -> tuple[np.ndarray, np.ndarray]:
-    """The elements of a mask that broadcasts to (B, H, L, S), and the strides from batch to batch, head to head and
-    query to query among them."""
+def flat_mask(mask: np.ndarray | None, keys: int) -> tuple[np.ndarray, int, int, int]:
+    """The elements of a mask that broadcasts to (B, H, L, S), and how many of them lie from batch to batch, head to
+    head and query to query, 0 along an axis that is broadcast; those of a row of keys adjoin."""
     if mask is None:
-        return _everything(keys)
+        return _everything(keys), 0, 0, 0
     if mask.shape[-1:] != (keys,) or not mask.flags.c_contiguous:
         mask = np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:-1], keys)))
     mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
-    strides = [0 if n == 1 else s for n, s in zip(mask.shape[:3], mask.strides[:3], strict=True)]
-    return mask.reshape(-1), np.array(strides, np.int64)
+    batch, head, query = (0 if n == 1 else s for n, s in zip(mask.shape[:3], mask.strides[:3], strict=True))
+    return mask.reshape(-1), batch, head, query
 
 
 @functools.lru_cache(maxsize=64)
-def _everything(keys: int) -> tuple[np.ndarray, np.ndarray]:
-    """A mask of nothing."""
-    return np.ones(keys, np.bool_), np.zeros(3, np.int64)
+def _everything(keys: int) -> np.ndarray:
+    """A row of a mask that is True throughout."""
+    return np.ones(keys, np.bool_)

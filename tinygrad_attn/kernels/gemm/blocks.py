@@ -1,4 +1,4 @@
-"""The blocked loops of the matrix product, around the micro-kernel of `gemm_tile`.
+"""The blocked loops of the matrix product, around the micro-kernel of `kernels.gemm.tile`.
 
 They are those of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34(3), 2008, with
 the two operands' parts exchanged, since C is stored by rows::
@@ -18,145 +18,140 @@ whatever rectangle of C is asked for.
 from __future__ import annotations
 
 import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels.gemm.emitter import tile_shape
+from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
 from tinygrad_attn.kernels.gemm.pack import pack_a, pack_b
-from tinygrad_attn.kernels.gemm.tile import activate_tile, multiply_tile
+from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE, Plan
+from tinygrad_attn.kernels.gemm.tile import ACTIVATIONS, activate_tile, multiply_tile
 from tinygrad_attn.kernels.runtime.calls import address_of
-from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.jit import kernel_part, serial_kernel
 
-__all__ = ["DOUBLE", "SINGLE", "block_product_for", "workspaces"]
-
-
-class _Plan(NamedTuple):
-    """Sizes by which a product is cut up for the registers and caches: in elements, if not said otherwise."""
-
-    itemsize: int  # bytes
-    lanes: int
-    tile_rows: int
-    tile_columns: int
-    a_width: int  # of a packed panel of A
-    block_rows: int
-    block_depth: int
-    block_columns: int
-    a_panel: int  # bytes of a packed panel of A
-    b_panel: int  # bytes of a packed panel of B
-    a_block: int  # bytes of a packed block of A
-    b_block: int  # bytes of a packed block of B
+__all__ = ["block_product_for", "multiply_in_numpy", "workspaces"]
 
 
-def _plan(itemsize: int) -> _Plan:
-    """With AVX-512 a panel of A takes 32 KB of the first-level and a block of B 1 MB of the second-level cache."""
-    tile = tile_shape(itemsize)
-    block_strips, block_depth, block_panels = 128, 2048 // itemsize, 16
-    a_panel, b_panel = (width * block_depth * itemsize for width in (tile.a_width, tile.columns))
-    return _Plan(
-        itemsize,
-        *tile,
-        block_strips * tile.rows,
-        block_depth,
-        block_panels * tile.columns,
-        a_panel,
-        b_panel,
-        block_strips * a_panel,
-        block_panels * b_panel,
-    )
+def multiply_in_numpy(
+    a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, activation: str | None = None
+) -> np.ndarray:
+    """activation(A B + bias), summed over one block of the depth after the other, as the kernels below do."""
+    depth, block_depth = len(b), (SINGLE if a.itemsize == 4 else DOUBLE).block_depth
+    block_depth = -(-depth // -(-depth // block_depth))
+    c = np.zeros((len(a), b.shape[1]), a.dtype) if bias is None else bias
+    for k in range(0, depth, block_depth):
+        c = c + a[:, k : k + block_depth] @ b[k : k + block_depth]
+    return c if activation is None else ACTIVATIONS[activation][1](c)
 
 
-SINGLE, DOUBLE = _plan(4), _plan(8)
+# --- Parts of the loops: ``plan`` has their sizes, for elements of ``dtype`` ------------------------------------------
 
 
-def _make_product(dtype: Any, plan: _Plan) -> Any:
+@kernel_part
+def _tiles_of(plan: Any, rows: int) -> Any:
+    """How rows are divided among tiles: their number, the rows of each, and how many have one row more."""
+    tiles = -(-rows // plan.tile_rows)
+    return tiles, rows // tiles, rows % tiles
+
+
+@kernel_part
+def _pack_block_of_a(dtype: Any, plan: Any, a: Any, rows: int, depth: int, scratch: int) -> None:
+    tiles, tile_rows, longer = _tiles_of(plan, rows)
+    i = 0
+    for tile in range(tiles):
+        height = tile_rows + (tile < longer)
+        pack_a(dtype, scratch + tile * plan.a_panel, Matrix(a.address + i * a.row, a.row, a.column), height, depth)
+        i += height
+
+
+@kernel_part
+def _pack_block_of_b(dtype: Any, plan: Any, b: Any, columns: int, depth: int, scratch: int, read_b: bool) -> None:
+    """With ``read_b`` the panels of whole vectors are read where they lie, and not packed."""
+    for j in range(0, columns, plan.tile_columns):
+        width = min(plan.tile_columns, columns - j)
+        if not read_b or width % plan.lanes != 0:
+            panel = scratch + j // plan.tile_columns * plan.b_panel
+            pack_b(dtype, panel, Matrix(b.address + j * b.column, b.column, b.row), width, depth)
+
+
+@kernel_part
+def _strip_of_a(plan: Any, a: Any, i: int, tile: int, scratch: int, read_a: bool) -> Any:
+    """The rows of A from ``i`` on, where they lie or as panel number ``tile`` of the packed block."""
+    if read_a:
+        return Matrix(a.address + i * a.row, a.row, a.column)
+    return Matrix(scratch + tile * plan.a_panel, plan.itemsize, plan.a_width * plan.itemsize)
+
+
+@kernel_part
+def _panel_of_b(plan: Any, b: Any, j: int, width: int, scratch: int, read_b: bool) -> Any:
+    """The columns of B from ``j`` on, where they lie or as a packed panel."""
+    if read_b and width % plan.lanes == 0:
+        return Matrix(b.address + j * b.column, b.row, plan.itemsize)
+    return Matrix(scratch + j // plan.tile_columns * plan.b_panel, plan.tile_columns * plan.itemsize, plan.itemsize)
+
+
+@kernel_part
+def _multiply_row_of_tiles(
+    dtype: Any, plan: Any, extent: Any, strip: Any, b: Any, b_scratch: int, read_b: bool, c: Any, epilogue: Any
+) -> None:
+    """Some rows of C, at most a tile's, and all columns of a block."""
+    rows, columns, depth = extent
+    for j in range(0, columns, plan.tile_columns):
+        width = min(plan.tile_columns, columns - j)
+        target = Matrix(c.address + j * plan.itemsize, c.row, plan.itemsize)
+        bias = epilogue.bias + j * plan.itemsize if epilogue.bias != 0 else 0
+        panel = _panel_of_b(plan, b, j, width, b_scratch, read_b)
+        multiply_tile(dtype, Extent(rows, width, depth), strip, panel, target, bias, epilogue.accumulate)
+        if epilogue.activation >= 0:
+            activate_tile(dtype, epilogue.activation, target, rows, width)
+
+
+# --- The loops --------------------------------------------------------------------------------------------------------
+
+
+def _make_product(dtype: Any, plan: Plan) -> Any:
     """The product of one rectangle of C, for elements of one dtype; see `block_product_for`."""
+    size, panel_width = plan.itemsize, plan.tile_columns
 
     @serial_kernel
-    def multiply(
-        scratch: int,
-        rows: int,
-        columns: int,
-        depth: int,
-        a: int,
-        a_row: int,
-        a_depth: int,
-        b: int,
-        b_depth: int,
-        b_column: int,
-        c: int,
-        c_row: int,
-        bias: int,
-        accumulate: int,
-        activation: int,
-    ) -> None:
+    def multiply(scratch: int, extent: Extent, a: Matrix, b: Matrix, c: Matrix, epilogue: Epilogue) -> None:
+        rows, columns, depth = extent
         b_scratch, a_scratch = scratch, scratch + plan.b_block
         # Equal blocks, so that none is left with a short last one.
         block_depth = -(-depth // -(-depth // plan.block_depth))
         block_rows = -(-rows // -(-rows // plan.block_rows))
         # What is used only a few times, or stays in the cache as it lies, costs less to read there than to copy.
-        read_a = columns <= (8 if a_depth == plan.itemsize else 2) * plan.tile_columns
-        fits = depth * columns * plan.itemsize <= plan.b_block
-        read_b = b_column == plan.itemsize and rows <= (4 if fits else 1) * plan.tile_rows
+        read_a = columns <= (8 if a.column == size else 2) * panel_width
+        fits = depth * columns * size <= plan.b_block
+        read_b = b.column == size and rows <= (4 if fits else 1) * plan.tile_rows
         for k0 in range(0, depth, block_depth):
             ks = min(block_depth, depth - k0)
+            # The bias goes to the first block of the depth, the activation to the last.
             first, last = k0 == 0, k0 + ks == depth
+            bias, activation = epilogue.bias if first else 0, epilogue.activation if last else -1
+            accumulate = 1 if epilogue.accumulate != 0 or not first else 0
             for i0 in range(0, rows, block_rows):
                 height = min(block_rows, rows - i0)
-                strips = -(-height // plan.tile_rows)
-                strip_rows, longer = height // strips, height % strips  # the first `longer` strips have a row more
-                a_block = a + i0 * a_row + k0 * a_depth
+                a_block = Matrix(a.address + i0 * a.row + k0 * a.column, a.row, a.column)
                 if not read_a:
-                    i = 0
-                    for strip in range(strips):
-                        tile_rows = strip_rows + (strip < longer)
-                        panel = a_scratch + strip * plan.a_panel
-                        pack_a(dtype, panel, a_block + i * a_row, a_row, a_depth, tile_rows, ks)
-                        i += tile_rows
+                    _pack_block_of_a(dtype, plan, a_block, height, ks, a_scratch)
                 for j0 in range(0, columns, plan.block_columns):
                     width = min(plan.block_columns, columns - j0)
-                    b_block = b + k0 * b_depth + j0 * b_column
-                    for j in range(0, width, plan.tile_columns):
-                        tile_columns = min(plan.tile_columns, width - j)
-                        if not read_b or tile_columns % plan.lanes != 0:
-                            panel = b_scratch + j // plan.tile_columns * plan.b_panel
-                            pack_b(dtype, panel, b_block + j * b_column, b_column, b_depth, tile_columns, ks)
+                    b_block = Matrix(b.address + k0 * b.row + j0 * b.column, b.row, b.column)
+                    _pack_block_of_b(dtype, plan, b_block, width, ks, b_scratch, read_b)
+                    block_epilogue = Epilogue(bias + j0 * size if bias != 0 else 0, accumulate, activation)
+                    tiles, tile_rows, longer = _tiles_of(plan, height)
                     i = 0
-                    for strip in range(strips):
-                        tile_rows = strip_rows + (strip < longer)
-                        if read_a:
-                            a_panel, a_item, a_step = a_block + i * a_row, a_row, a_depth
-                        else:
-                            a_panel = a_scratch + strip * plan.a_panel
-                            a_item, a_step = plan.itemsize, plan.a_width * plan.itemsize
-                        for j in range(0, width, plan.tile_columns):
-                            tile_columns = min(plan.tile_columns, width - j)
-                            if read_b and tile_columns % plan.lanes == 0:
-                                b_panel, b_step = b_block + j * b_column, b_depth
-                            else:
-                                b_panel = b_scratch + j // plan.tile_columns * plan.b_panel
-                                b_step = plan.tile_columns * plan.itemsize
-                            tile = c + (i0 + i) * c_row + (j0 + j) * plan.itemsize
-                            tile_bias = bias + (j0 + j) * plan.itemsize if bias != 0 and first else 0
-                            multiply_tile(
-                                dtype,
-                                tile_rows,
-                                tile_columns,
-                                ks,
-                                a_panel,
-                                a_item,
-                                a_step,
-                                b_panel,
-                                b_step,
-                                tile,
-                                c_row,
-                                tile_bias,
-                                int(accumulate != 0 or not first),
-                            )
-                            if last and activation >= 0:
-                                activate_tile(dtype, activation, tile, c_row, tile_rows, tile_columns)
-                        i += tile_rows
+                    for tile in range(tiles):
+                        strip_rows = tile_rows + (tile < longer)
+                        strip = _strip_of_a(plan, a_block, i, tile, a_scratch, read_a)
+                        target = Matrix(c.address + (i0 + i) * c.row + j0 * size, c.row, size)
+                        strip_extent = Extent(strip_rows, width, ks)
+                        _multiply_row_of_tiles(
+                            dtype, plan, strip_extent, strip, b_block, b_scratch, read_b, target, block_epilogue
+                        )
+                        i += strip_rows
 
     return multiply
 
@@ -167,10 +162,9 @@ _multiply_single, _multiply_double = _make_product(np.float32, SINGLE), _make_pr
 def block_product_for(itemsize: int) -> int:
     """The address of the product of float32, whose elements have 4 bytes, or of float64, for `calls.call` in a kernel.
 
-    It writes C, or C +, = activation(A B + bias) for one rectangle of C. All it takes are integers: the address of
-    scratch memory (a row of `workspaces`); the number of rows, of columns, and the depth; for A its address and the
-    strides in bytes along the rows and the depth; for B along the depth and the columns; for C along the rows; the
-    address of the bias, or 0; whether to add to C; the code of the activation, or -1.
+    It takes ``(scratch, extent, a, b, c, epilogue)``: the address of scratch memory, a row of `workspaces`; the sizes
+    of a rectangle of C; the rows of A, the columns of B and the rectangle of C; and what to do beside multiplying.
+    Elements of a row of C adjoin, whatever its column stride says.
     """
     return address_of(_multiply_single if itemsize == 4 else _multiply_double)
 

@@ -6,9 +6,14 @@ kernel serves every layout, and a kernel that takes nothing else can be called b
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import ctypes
+from typing import Any, NamedTuple
 
-__all__ = ["Epilogue", "Extent", "Matrix"]
+import numpy as np
+
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel
+
+__all__ = ["PLAIN", "Epilogue", "Extent", "Matrix", "matrix_at", "transposed"]
 
 
 class Extent(NamedTuple):
@@ -33,3 +38,20 @@ class Epilogue(NamedTuple):
     bias: int  # address of a row of C's length, or 0
     accumulate: int  # 1 to add to what C holds, 0 to write
     activation: int  # position in `kernels.gemm.tile.ACTIVATIONS`, or -1
+
+
+PLAIN = Epilogue(bias=0, accumulate=0, activation=-1)
+
+
+@inlined_kernel
+def transposed(matrix: Any) -> Any:
+    return Matrix(matrix.address, matrix.column, matrix.row)
+
+
+def matrix_at(dtype: Any, matrix: Any, shape: tuple[int, int]) -> np.ndarray:
+    """The elements of a `Matrix` as an array, without copying: for what runs under ``NUMBA_DISABLE_JIT=1``."""
+    dtype, (address, *strides) = np.dtype(dtype), map(int, matrix)
+    reach = [(int(length) - 1) * stride for length, stride in zip(shape, strides, strict=True)]
+    start = address + sum(min(r, 0) for r in reach)
+    buffer = (ctypes.c_char * (sum(abs(r) for r in reach) + dtype.itemsize)).from_address(start)
+    return np.ndarray(shape, dtype, buffer, address - start, strides)

@@ -18,9 +18,9 @@ import numba
 import numpy as np
 
 from tinygrad_attn.kernels.gemm.cache import packed_once
-from tinygrad_attn.kernels.gemm.emitter import tile_shape
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
 from tinygrad_attn.kernels.gemm.pack import pack_b
+from tinygrad_attn.kernels.gemm.plan import tile_shape
 from tinygrad_attn.kernels.gemm.tile import multiply_tile
 from tinygrad_attn.kernels.runtime.calls import address_of, call
 from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
@@ -58,9 +58,8 @@ def _pack_panels(matrix: Any, columns: int, panels: Any, first: int, last: int) 
     _, depth, width = panels.shape
     for panel in range(first, last):
         target = panels.ctypes.data + panel * depth * width * panels.itemsize
-        source = matrix.address + panel * width * matrix.column
-        count = min(width, columns - panel * width)
-        pack_b(panels.dtype, target, source, matrix.column, matrix.row, count, depth)
+        source = Matrix(matrix.address + panel * width * matrix.column, matrix.column, matrix.row)
+        pack_b(panels.dtype, target, source, min(width, columns - panel * width), depth)
 
 
 @parallel_kernel
@@ -109,16 +108,10 @@ def _make_product(dtype: Any, size: int, most_rows: int) -> Any:
                 height = rows // strips + (strip < rows % strips)
                 multiply_tile(
                     dtype,
-                    height,
-                    min(width, columns - column),
-                    depth,
-                    a.address + row * a.row,
-                    a.row,
-                    size,
-                    panels + column * depth * size,
-                    width * size,
-                    c.address + row * c.row + column * size,
-                    c.row,
+                    Extent(height, min(width, columns - column), depth),
+                    Matrix(a.address + row * a.row, a.row, size),
+                    Matrix(panels + column * depth * size, width * size, size),
+                    Matrix(c.address + row * c.row + column * size, c.row, size),
                     bias + column * size if bias != 0 else 0,
                     accumulate,
                 )

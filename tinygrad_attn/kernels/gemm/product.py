@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_attn.kernels.gemm.blocks import block_product_for, workspaces
 from tinygrad_attn.kernels.gemm.cache import is_kept
 from tinygrad_attn.kernels.gemm.rows import multiply_rows
-from tinygrad_attn.kernels.gemm.shares import describe_any_layout, multiply_in_parallel, multiply_share
+from tinygrad_attn.kernels.gemm.shares import TABLE, describe_any_layout, multiply_in_parallel, multiply_share
 from tinygrad_attn.kernels.gemm.tile import ACTIVATIONS
 from tinygrad_attn.kernels.runtime.jit import get_num_threads
 
@@ -83,14 +83,10 @@ def gemm(
 
     code, workspace, describe = _ACTIVATION_CODES[activation], workspaces.get(), describe_any_layout(dtype.char)
     product = block_product_for(dtype.itemsize)
-    operands = np.empty((4, 5), np.int64)
+    operands = np.empty(TABLE, np.int64)
+    arguments = (product, dtype.itemsize, operands, int(accumulate), code, workspace)
     for a4, b4, c4 in _in_four_dimensions(a, b, out):
         describe(a4, b4, c4, _NO_BIAS[dtype.char] if bias is None else bias, operands)
-        outer, inner, rows, _ = c4.shape
-        arguments = (
-            product, dtype.itemsize, operands, outer * inner, inner, rows, columns, depth, bool(accumulate), code,
-            workspace,
-        )  # fmt: skip
         if work <= _SERIAL_WORK:
             multiply_share(0, 1, *arguments)
         else:

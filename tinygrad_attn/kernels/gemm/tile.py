@@ -13,7 +13,7 @@ ACM TOMS 41(3), 2015, with a version for every number of rows, so that no row is
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -22,155 +22,42 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tinygrad_attn.kernels.gemm.emitter import INT, Address, Emitter, define, view
+from tinygrad_attn.kernels.gemm.operands import Extent, Matrix, matrix_at
+from tinygrad_attn.kernels.gemm.plan import tile_shape
+from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define, flatten
 
 __all__ = ["ACTIVATIONS", "activate_tile", "multiply_tile"]
 
 
-def _emit_tile(rows: int, vectors: int) -> Callable[..., None]:
-    """The micro-kernel for ``rows`` rows and ``vectors`` vectors of columns, of which the last may be partial."""
-
-    def body(
-        emit: Emitter,
-        columns: ir.Value,
-        depth: ir.Value,
-        a: Address,
-        a_row: ir.Value,
-        a_depth: ir.Value,
-        b: Address,
-        b_depth: ir.Value,
-        c: Address,
-        c_row: ir.Value,
-        bias: Address,
-        accumulate: ir.Value,
-    ) -> None:
-        builder, step = emit.builder, emit.lanes * emit.itemsize
-        tile = [(r, v) for r in range(rows) for v in range(vectors)]
-        last = emit.first_lanes(builder.sub(columns, emit.integer((vectors - 1) * emit.lanes)))
-        masks = [None] * (vectors - 1) + [last]
-        targets = {(r, v): emit.offset(emit.offset(c, r, c_row), v, step) for r, v in tile}
-
-        # Sums start at the bias. Without one, an empty mask over an address that is valid gives zeros.
-        has_bias = builder.icmp_signed("!=", bias, emit.integer(0))
-        bias_address = builder.select(has_bias, bias, c)
-        bias_columns = builder.select(has_bias, columns, emit.integer(0))
-        initial = [
-            emit.load(
-                emit.offset(bias_address, v, step),
-                emit.first_lanes(builder.sub(bias_columns, emit.integer(v * emit.lanes))),
-            )
-            for v in range(vectors)
-        ]
-
-        entry, loop, done = builder.block, builder.append_basic_block("depth"), builder.append_basic_block("done")
-        a_offsets = [emit.offset(emit.integer(0), r, a_row) for r in range(rows)]
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        k, a_k, b_k = (builder.phi(INT) for _ in range(3))
-        sums = {position: builder.phi(emit.vector) for position in tile}
-        b_vectors = [emit.load(emit.offset(b_k, v, step)) for v in range(vectors)]
-        next_sums = {}
-        for r in range(rows):
-            a_element = emit.load_broadcast(builder.add(a_k, a_offsets[r]))
-            for v in range(vectors):
-                next_sums[r, v] = emit.multiply_add(a_element, b_vectors[v], sums[r, v])
-        remaining = builder.sub(k, emit.integer(1))
-        for phi, first, following in (
-            (k, depth, remaining),
-            (a_k, a, builder.add(a_k, a_depth)),
-            (b_k, b, builder.add(b_k, b_depth)),
-            *((sums[r, v], initial[v], next_sums[r, v]) for r, v in tile),
-        ):
-            phi.add_incoming(first, entry)
-            phi.add_incoming(following, loop)
-        builder.cbranch(builder.icmp_signed(">", remaining, emit.integer(0)), loop, done)
-
-        builder.position_at_end(done)
-        add, store = builder.append_basic_block("add"), builder.append_basic_block("store")
-        builder.cbranch(builder.icmp_signed("!=", accumulate, emit.integer(0)), add, store)
-        builder.position_at_end(add)
-        added = {p: builder.fadd(emit.load(targets[p], masks[p[1]]), next_sums[p]) for p in tile}
-        builder.branch(store)
-        builder.position_at_end(store)
-        results = {}
-        for position in tile:
-            results[position] = builder.phi(emit.vector)
-            results[position].add_incoming(next_sums[position], done)
-            results[position].add_incoming(added[position], add)
-        for position in tile:
-            emit.store(results[position], targets[position], masks[position[1]])
-
-    return body
+# --- In NumPy: what runs under NUMBA_DISABLE_JIT=1, and what the compiled functions are held to -----------------------
 
 
-@intrinsic
-def _multiply_tile(
-    typingctx: Any,
-    dtype: Any,
-    rows: Any,
-    columns: Any,
-    depth: Any,
-    a: Any,
-    a_row: Any,
-    a_depth: Any,
-    b: Any,
-    b_depth: Any,
-    c: Any,
-    c_row: Any,
-    bias: Any,
-    accumulate: Any,
-) -> Any:
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        _, rows, columns, *others = arguments
-        emit = Emitter(builder, dtype)
-        lanes, max_rows, max_columns, _ = emit.shape
-        max_vectors = max_columns // lanes
-        vectors = builder.sdiv(builder.add(columns, emit.integer(lanes - 1)), emit.integer(lanes))
-        which = builder.add(builder.mul(rows, emit.integer(max_vectors + 1)), vectors)
-        done = builder.append_basic_block("tile_done")
-        switch = builder.switch(which, done)
-        for row_count in range(1, max_rows + 1):
-            for vector_count in range(1, max_vectors + 1):
-                name = f"gemm_tile_{emit.suffix}_{row_count}x{vector_count}"
-                function = define(_emit_tile(row_count, vector_count), name, emit, 11)
-                block = builder.append_basic_block(name)
-                switch.add_case(emit.integer(row_count * (max_vectors + 1) + vector_count), block)
-                with builder.goto_block(block):
-                    builder.call(function, [columns, *others])
-                    builder.branch(done)
-        builder.position_at_end(done)
-        return context.get_dummy_value()
-
-    return types.void(dtype, *[types.int64] * 12), generate
-
-
-def _multiply_tile_in_numpy(
-    dtype: Any,
-    rows: int,
-    columns: int,
-    depth: int,
-    a: int,
-    a_row: int,
-    a_depth: int,
-    b: int,
-    b_depth: int,
-    c: int,
-    c_row: int,
-    bias: int,
-    accumulate: int,
+def multiply_tile_in_numpy(
+    dtype: Any, extent: Extent, a: Matrix, b: Matrix, c: Matrix, bias: int, accumulate: int
 ) -> None:
-    itemsize = np.dtype(dtype).itemsize
-    tile = view(dtype, c, (rows, columns), (c_row, itemsize))
-    a_tile, b_tile = (
-        view(dtype, a, (rows, depth), (a_row, a_depth)),
-        view(dtype, b, (depth, columns), (b_depth, itemsize)),
-    )
-    product = np.zeros((rows, columns), dtype)
+    """C, or C +, = bias + sum over k of column k of A times row k of B; elements of a row of B and C adjoin.
+
+    Args:
+        dtype: of all elements.
+        extent: the sizes; rows and columns at most those of the tile.
+        a, b, c: the matrices.
+        bias: address of a row of C's length, or 0.
+        accumulate: 1 to add to what C holds, 0 to write.
+    """
+    rows, columns, depth = extent
+    a_tile, b_tile = matrix_at(dtype, a, (rows, depth)), matrix_at(dtype, b, (depth, columns))
+    tile, product = matrix_at(dtype, c, (rows, columns)), np.zeros((rows, columns), dtype)
     if bias:
-        product += view(dtype, bias, (1, columns), (0, itemsize))
+        product += matrix_at(dtype, (bias, 0, product.itemsize), (1, columns))
     for k in range(depth):  # in this order, as in registers: `@` would sum in an order that depends on the tile's shape
         product += a_tile[:, k, None] * b_tile[k]
     tile[...] = tile + product if accumulate else product
+
+
+def activate_tile_in_numpy(dtype: Any, code: int, c: Matrix, rows: int, columns: int) -> None:
+    """C = activation(C), for the activation at a position in `ACTIVATIONS`."""
+    tile = matrix_at(dtype, c, (rows, columns))
+    tile[...] = list(ACTIVATIONS.values())[code][1](tile)
 
 
 # How an activation is emitted, x being a vector, beside the same in NumPy. The position in this table is its code.
@@ -184,6 +71,135 @@ def _emit_relu(emit: Emitter, x: ir.Value) -> ir.Value:
 ACTIVATIONS: dict[str, tuple[_EmitActivation, Callable[[np.ndarray], np.ndarray]]] = {
     "relu": (_emit_relu, lambda x: np.where(x < 0, np.zeros_like(x), x)),
 }
+
+
+# --- The micro-kernel -------------------------------------------------------------------------------------------------
+
+
+class _Tile(NamedTuple):
+    """The arguments of one version of the micro-kernel, as LLVM values: those of `multiply_tile`, flattened."""
+
+    columns: ir.Value
+    depth: ir.Value
+    a: Address
+    a_row: ir.Value
+    a_column: ir.Value
+    b: Address
+    b_row: ir.Value
+    c: Address
+    c_row: ir.Value
+    bias: Address
+    accumulate: ir.Value
+
+
+_Sums = dict[tuple[int, int], ir.Value]  # a vector for each row and each vector of columns of the tile
+
+
+def _emit_tile(rows: int, vectors: int) -> Callable[..., None]:
+    """The micro-kernel for ``rows`` rows and ``vectors`` vectors of columns, of which the last may be partial."""
+
+    def body(emit: Emitter, *arguments: ir.Value) -> None:
+        tile = _Tile(*arguments)
+        positions = [(r, v) for r in range(rows) for v in range(vectors)]
+        last = emit.first_lanes(emit.builder.sub(tile.columns, emit.integer((vectors - 1) * emit.lanes)))
+        masks = [None] * (vectors - 1) + [last]
+        targets = {(r, v): emit.vector_offset(emit.offset(tile.c, r, tile.c_row), v) for r, v in positions}
+        start = _emit_bias(emit, tile, vectors)
+        sums = _emit_sums(emit, tile, {(r, v): start[v] for r, v in positions})
+        _emit_write(emit, tile, sums, targets, {(r, v): masks[v] for r, v in positions})
+
+    return body
+
+
+def _emit_bias(emit: Emitter, tile: _Tile, vectors: int) -> list[ir.Value]:
+    """The vectors of the bias. Without one, an empty mask over an address that is valid gives zeros."""
+    builder = emit.builder
+    has_bias = builder.icmp_signed("!=", tile.bias, emit.integer(0))
+    address = builder.select(has_bias, tile.bias, tile.c)
+    columns = builder.select(has_bias, tile.columns, emit.integer(0))
+    counts = [builder.sub(columns, emit.integer(v * emit.lanes)) for v in range(vectors)]
+    return [emit.load(emit.vector_offset(address, v), emit.first_lanes(counts[v])) for v in range(vectors)]
+
+
+def _emit_sums(emit: Emitter, tile: _Tile, start: _Sums) -> _Sums:
+    """The loop over the depth, from the sums that it starts with to those it ends with."""
+    builder = emit.builder
+    rows, vectors = (1 + max(position[axis] for position in start) for axis in (0, 1))
+    entry, loop, done = builder.block, builder.append_basic_block("depth"), builder.append_basic_block("done")
+    a_offsets = [emit.offset(emit.integer(0), r, tile.a_row) for r in range(rows)]
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    k, a_k, b_k = (builder.phi(INT) for _ in range(3))
+    sums = {position: builder.phi(emit.vector) for position in start}
+    b_vectors = [emit.load(emit.vector_offset(b_k, v)) for v in range(vectors)]
+    next_sums = {}
+    for r in range(rows):
+        a_element = emit.load_broadcast(builder.add(a_k, a_offsets[r]))
+        for v in range(vectors):
+            next_sums[r, v] = emit.multiply_add(a_element, b_vectors[v], sums[r, v])
+    remaining = builder.sub(k, emit.integer(1))
+    for phi, first, following in (
+        (k, tile.depth, remaining),
+        (a_k, tile.a, builder.add(a_k, tile.a_column)),
+        (b_k, tile.b, builder.add(b_k, tile.b_row)),
+        *((sums[position], start[position], next_sums[position]) for position in start),
+    ):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed(">", remaining, emit.integer(0)), loop, done)
+
+    builder.position_at_end(done)
+    return next_sums
+
+
+def _emit_write(emit: Emitter, tile: _Tile, sums: _Sums, targets: _Sums, masks: dict[tuple[int, int], Any]) -> None:
+    """Write the sums, or add them to what is there."""
+    builder, done = emit.builder, emit.builder.block
+    add, store = builder.append_basic_block("add"), builder.append_basic_block("store")
+    builder.cbranch(builder.icmp_signed("!=", tile.accumulate, emit.integer(0)), add, store)
+    builder.position_at_end(add)
+    added = {p: builder.fadd(emit.load(targets[p], masks[p]), sums[p]) for p in sums}
+    builder.branch(store)
+    builder.position_at_end(store)
+    results = {}
+    for position in sums:
+        results[position] = builder.phi(emit.vector)
+        results[position].add_incoming(sums[position], done)
+        results[position].add_incoming(added[position], add)
+    for position, result in results.items():
+        emit.store(result, targets[position], masks[position])
+
+
+@intrinsic
+def _multiply_tile(typingctx: Any, dtype: Any, extent: Any, a: Any, b: Any, c: Any, bias: Any, accumulate: Any) -> Any:
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        rows, columns, depth, a, a_row, a_column, b, b_row, _, c, c_row, _, bias, accumulate = flatten(
+            builder, arguments[1:]
+        )
+        tile = _Tile(columns, depth, a, a_row, a_column, b, b_row, c, c_row, bias, accumulate)
+        shape = tile_shape(dtype.dtype.bitwidth // 8)
+        emit, max_vectors = Emitter(builder, dtype, shape.lanes), shape.columns // shape.lanes
+        vectors = builder.sdiv(builder.add(columns, emit.integer(emit.lanes - 1)), emit.integer(emit.lanes))
+        which = builder.add(builder.mul(rows, emit.integer(max_vectors + 1)), vectors)
+        done = builder.append_basic_block("tile_done")
+        switch = builder.switch(which, done)
+        for row_count in range(1, shape.rows + 1):
+            for vector_count in range(1, max_vectors + 1):
+                name = f"gemm_tile_{emit.suffix}_{row_count}x{vector_count}"
+                function = define(_emit_tile(row_count, vector_count), name, emit, len(tile))
+                block = builder.append_basic_block(name)
+                switch.add_case(emit.integer(row_count * (max_vectors + 1) + vector_count), block)
+                with builder.goto_block(block):
+                    builder.call(function, tile)
+                    builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(dtype, extent, a, b, c, types.int64, types.int64), generate
+
+
+# --- Activations ------------------------------------------------------------------------------------------------------
 
 
 def _emit_activation(activation: _EmitActivation) -> Callable[..., None]:
@@ -203,30 +219,26 @@ def _emit_activation(activation: _EmitActivation) -> Callable[..., None]:
 
 
 @intrinsic
-def _activate_tile(typingctx: Any, dtype: Any, code: Any, c: Any, c_row: Any, rows: Any, columns: Any) -> Any:
+def _activate_tile(typingctx: Any, dtype: Any, code: Any, c: Any, rows: Any, columns: Any) -> Any:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        emit = Emitter(builder, dtype)
+        code, c, c_row, _, rows, columns = flatten(builder, arguments[1:])
+        emit = Emitter(builder, dtype, tile_shape(dtype.dtype.bitwidth // 8).lanes)
         done = builder.append_basic_block("activated")
-        switch = builder.switch(arguments[1], done)
-        for code, (name, (activation, _)) in enumerate(ACTIVATIONS.items()):
+        switch = builder.switch(code, done)
+        for position, (name, (activation, _)) in enumerate(ACTIVATIONS.items()):
             function = define(_emit_activation(activation), f"gemm_{name}_{emit.suffix}", emit, 4)
             block = builder.append_basic_block(name)
-            switch.add_case(emit.integer(code), block)
+            switch.add_case(emit.integer(position), block)
             with builder.goto_block(block):
-                builder.call(function, arguments[2:])
+                builder.call(function, [c, c_row, rows, columns])
                 builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
 
-    return types.void(dtype, *[types.int64] * 5), generate
-
-
-def _activate_tile_in_numpy(dtype: Any, code: int, c: int, c_row: int, rows: int, columns: int) -> None:
-    tile = view(dtype, c, (rows, columns), (c_row, np.dtype(dtype).itemsize))
-    tile[...] = list(ACTIVATIONS.values())[code][1](tile)
+    return types.void(dtype, types.int64, c, types.int64, types.int64), generate
 
 
 if numba.config.DISABLE_JIT:
-    multiply_tile, activate_tile = _multiply_tile_in_numpy, _activate_tile_in_numpy
+    multiply_tile, activate_tile = multiply_tile_in_numpy, activate_tile_in_numpy
 else:
     multiply_tile, activate_tile = _multiply_tile, _activate_tile

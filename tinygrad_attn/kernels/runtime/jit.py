@@ -19,7 +19,7 @@ from typing import Any
 
 import numba
 
-__all__ = ["get_num_threads", "inlined_kernel", "parallel_kernel", "serial_kernel", "set_num_threads"]
+__all__ = ["get_num_threads", "inlined_kernel", "kernel_part", "parallel_kernel", "serial_kernel", "set_num_threads"]
 
 # Idle workers of GNU's OpenMP, where numba uses it, turn in a loop for a millisecond before they sleep. On a machine
 # with other work that makes a step several times slower; this many turns, some microseconds, hardly cost an idle one.
@@ -52,6 +52,15 @@ def serial_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 def inlined_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of vectors that becomes part of each loop that calls it: a call would pass them through memory."""
     return _compiled(function, forceinline=True)
+
+
+def kernel_part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A part of a large kernel, with a name: its code is pasted into the kernels that call it and compiled there.
+
+    A serial kernel that calls another is compiled beside it; for a part that holds much code, that would be twice.
+    It must stand at the top of its file: a kernel that is a closure over it would not be found in the cache on disk.
+    """
+    return _compiled(function, inline="always")
 
 
 def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,7 +16,8 @@ from numba.core import cgutils
 from numba.core.typing.templates import Signature, signature
 
 from tinygrad_attn.kernels.runtime.jit import inlined_kernel
-from tinygrad_attn.kernels.simd.vectors import call_intrinsic, copysign, elementwise, emits, fma, select
+from tinygrad_attn.kernels.simd.instructions import call_intrinsic
+from tinygrad_attn.kernels.simd.vectors import copysign, elementwise, emits, fma, select
 
 __all__ = ["exp", "log", "sigmoid", "tanh"]
 

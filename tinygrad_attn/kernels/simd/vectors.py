@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.datamodel import PrimitiveModel
 from numba.core.typing.templates import AbstractTemplate, Signature, infer_global, signature
 from numba.extending import lower_builtin, lower_cast, register_model
 
+from tinygrad_attn.kernels.simd import instructions
+
 __all__ = [
     "Vector",
-    "call_intrinsic",
     "copysign",
     "elementwise",
     "emits",
@@ -53,8 +53,7 @@ __all__ = [
     "widen",
 ]
 
-_BYTES = 64  # of a vector: an AVX-512 register
-_INDEX = ir.IntType(64)
+_BYTES = 64  # of a vector, on every machine: an AVX-512 register
 
 
 # --- The type ---------------------------------------------------------------------------------------------------------
@@ -90,29 +89,22 @@ def _mask_of(kind: types.Type) -> Vector:
     return Vector(types.boolean, _vector_of(kind).lanes)
 
 
-def _repeat(builder: ir.IRBuilder, vector: ir.VectorType, value: ir.Value) -> ir.Value:
-    undefined = ir.Constant(vector, ir.Undefined)
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, zeros)
-
-
 @lower_cast(types.Number, Vector)
 def _scalar_to_vector(
     context: Any, builder: ir.IRBuilder, number: types.Type, vector: Vector, value: ir.Value
 ) -> ir.Value:
     scalar = context.cast(builder, value, number, vector.element)
-    return _repeat(builder, context.get_value_type(vector), scalar)
+    return instructions.repeat(builder, context.get_value_type(vector), scalar)
 
 
-Emitter = Callable[..., ir.Value]  # (context, builder, signature, arguments) -> value
+Emit = Callable[..., ir.Value]  # (context, builder, signature, arguments) -> value
 
 
 def emits(
     function: Callable[..., Any],
     typing: Callable[..., Signature | None],
     takes: tuple[Any, ...] = (types.VarArg(types.Any),),
-) -> Callable[[Emitter], Emitter]:
+) -> Callable[[Emit], Emit]:
     """Register what numba emits for a call of ``function`` with arguments of the kinds ``takes``.
 
     ``typing`` maps the types of a call's arguments to those that the emitter gets and returns, or to None.
@@ -126,15 +118,6 @@ def emits(
     return lower_builtin(function, *takes)
 
 
-def call_intrinsic(builder: ir.IRBuilder, name: str, *arguments: ir.Value) -> ir.Value:
-    """Call the LLVM intrinsic ``name`` on vectors of one type and return a vector of that type."""
-    kind = arguments[0].type
-    suffix = "f32" if kind.element == ir.FloatType() else "f64"
-    function_type = ir.FunctionType(kind, [kind] * len(arguments))
-    full_name = f"llvm.{name}.v{kind.count}{suffix}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, full_name), arguments)
-
-
 # --- Memory -----------------------------------------------------------------------------------------------------------
 
 
@@ -145,7 +128,7 @@ def lanes(array: Any) -> int:
 
 @emits(lanes, lambda array: signature(types.intp, array))
 def _emit_lanes(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
-    return ir.Constant(_INDEX, _vector_of(sig.args[0]).lanes)
+    return ir.Constant(instructions.INT, _vector_of(sig.args[0]).lanes)
 
 
 def load(array: Any, offset: int) -> Any:
@@ -155,9 +138,7 @@ def load(array: Any, offset: int) -> Any:
 
 @emits(load, lambda array, offset: signature(_vector_of(array), array, types.intp))
 def _emit_load(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
-    value = builder.load(_address(context, builder, sig.args[0], *arguments))
-    value.align = sig.args[0].dtype.bitwidth // 8
-    return value
+    return instructions.load(builder, _pointer(context, builder, sig.args[0], *arguments), _itemsize(sig.args[0]))
 
 
 def store(array: Any, offset: int, vector: Any) -> None:
@@ -168,9 +149,8 @@ def store(array: Any, offset: int, vector: Any) -> None:
 @emits(store, lambda array, offset, vector: signature(types.none, array, types.intp, _vector_of(array)))
 def _emit_store(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
     array, offset, vector = arguments
-    builder.store(vector, _address(context, builder, sig.args[0], array, offset)).align = (
-        sig.args[0].dtype.bitwidth // 8
-    )
+    pointer = _pointer(context, builder, sig.args[0], array, offset)
+    instructions.store(builder, vector, pointer, _itemsize(sig.args[0]))
     return context.get_dummy_value()
 
 
@@ -187,10 +167,9 @@ def load_part(array: Any, offset: int, count: int, fill: float) -> Any:
 )
 def _emit_load_part(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
     array, offset, count, fill = arguments
-    address = _address(context, builder, sig.args[0], array, offset)
-    return _masked_memory(
-        builder, "load", fill.type, [address, _first(builder, fill.type.count, count), fill], fill.type
-    )
+    pointer = _pointer(context, builder, sig.args[0], array, offset)
+    mask = instructions.first_lanes(builder, fill.type.count, count)
+    return instructions.load(builder, pointer, _itemsize(sig.args[0]), mask, fill)
 
 
 def store_part(array: Any, offset: int, count: int, vector: Any) -> None:
@@ -204,9 +183,9 @@ def store_part(array: Any, offset: int, count: int, vector: Any) -> None:
 )
 def _emit_store_part(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
     array, offset, count, vector = arguments
-    address = _address(context, builder, sig.args[0], array, offset)
-    mask = _first(builder, vector.type.count, count)
-    _masked_memory(builder, "store", vector.type, [vector, address, mask], ir.VoidType())
+    pointer = _pointer(context, builder, sig.args[0], array, offset)
+    mask = instructions.first_lanes(builder, vector.type.count, count)
+    instructions.store(builder, vector, pointer, _itemsize(sig.args[0]), mask)
     return context.get_dummy_value()
 
 
@@ -219,8 +198,7 @@ def load_mask(mask: Any, offset: int, like: Any) -> Any:
 def _emit_load_mask(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
     mask, offset, like = arguments
     bytes_type = ir.VectorType(ir.IntType(8), like.type.count)
-    value = builder.load(_address(context, builder, sig.args[0], mask, offset, bytes_type))
-    value.align = 1
+    value = instructions.load(builder, _pointer(context, builder, sig.args[0], mask, offset, bytes_type), 1)
     return builder.icmp_unsigned("!=", value, ir.Constant(bytes_type, None))
 
 
@@ -235,14 +213,16 @@ def load_mask_part(mask: Any, offset: int, count: int, like: Any) -> Any:
 def _emit_load_mask_part(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
     mask, offset, count, like = arguments
     bytes_type = ir.VectorType(ir.IntType(8), like.type.count)
-    address = _address(context, builder, sig.args[0], mask, offset, bytes_type)
-    none = ir.Constant(bytes_type, None)
-    chosen = _first(builder, like.type.count, count)
-    value = _masked_memory(builder, "load", bytes_type, [address, chosen, none], bytes_type)
-    return builder.icmp_unsigned("!=", value, none)
+    pointer = _pointer(context, builder, sig.args[0], mask, offset, bytes_type)
+    value = instructions.load(builder, pointer, 1, instructions.first_lanes(builder, like.type.count, count))
+    return builder.icmp_unsigned("!=", value, ir.Constant(bytes_type, None))
 
 
-def _address(
+def _itemsize(kind: types.Array) -> int:
+    return kind.dtype.bitwidth // 8
+
+
+def _pointer(
     context: Any,
     builder: ir.IRBuilder,
     kind: types.Array,
@@ -253,25 +233,6 @@ def _address(
     data = context.make_array(kind)(context, builder, array).data
     target = vector or context.get_value_type(_vector_of(kind))
     return builder.bitcast(builder.gep(data, [offset]), target.as_pointer())
-
-
-def _first(builder: ir.IRBuilder, size: int, count: ir.Value) -> ir.Value:
-    """A mask of ``size`` booleans of which the first ``count`` are true."""
-    numbers = ir.VectorType(ir.IntType(32), size)
-    limit = _repeat(builder, numbers, builder.trunc(count, ir.IntType(32)))
-    return builder.icmp_signed("<", ir.Constant(numbers, list(range(size))), limit)
-
-
-def _masked_memory(
-    builder: ir.IRBuilder, kind: str, vector: ir.VectorType, operands: list[ir.Value], result: ir.Type
-) -> ir.Value:
-    """``llvm.masked.load(address, align, mask, otherwise)`` or ``llvm.masked.store(value, address, align, mask)``."""
-    bits, letter = {ir.FloatType(): (32, "f"), ir.DoubleType(): (64, "f"), ir.IntType(8): (8, "i")}[vector.element]
-    place = 1 if kind == "load" else 2
-    operands = [*operands[:place], ir.Constant(ir.IntType(32), bits // 8), *operands[place:]]
-    function_type = ir.FunctionType(result, [operand.type for operand in operands])
-    name = f"llvm.masked.{kind}.v{vector.count}{letter}{bits}.p0"
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), operands)
 
 
 # --- Arithmetic -------------------------------------------------------------------------------------------------------
@@ -339,7 +300,7 @@ def fma(x: Any, y: Any, z: Any) -> Any:
 
 @emits(fma, elementwise)
 def _emit_fma(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
-    return call_intrinsic(builder, "fmuladd", *arguments)
+    return instructions.call_intrinsic(builder, "fmuladd", *arguments)
 
 
 def sqrt(x: Any) -> Any:
@@ -349,7 +310,7 @@ def sqrt(x: Any) -> Any:
 
 @emits(sqrt, elementwise)
 def _emit_sqrt(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
-    return call_intrinsic(builder, "sqrt", *arguments)
+    return instructions.call_intrinsic(builder, "sqrt", *arguments)
 
 
 def widen(x: Any) -> Any:
@@ -370,7 +331,7 @@ def copysign(size: Any, sign: Any) -> Any:
 
 @emits(copysign, elementwise)
 def _emit_copysign(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
-    return call_intrinsic(builder, "copysign", *arguments)
+    return instructions.call_intrinsic(builder, "copysign", *arguments)
 
 
 def maximum(x: Any, y: Any) -> Any:
@@ -403,7 +364,7 @@ def reduce_sum(x: Any) -> Any:
 
 @emits(reduce_sum, lambda x: signature(x.element, x))
 def _emit_reduce_sum(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
-    return _fold(builder, arguments[0], builder.fadd)
+    return instructions.fold(builder, arguments[0], builder.fadd)
 
 
 def reduce_max(x: Any) -> Any:
@@ -413,15 +374,4 @@ def reduce_max(x: Any) -> Any:
 
 @emits(reduce_max, lambda x: signature(x.element, x))
 def _emit_reduce_max(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
-    return _fold(builder, arguments[0], lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
-
-
-def _fold(builder: ir.IRBuilder, vector: ir.Value, combine: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
-    index = ir.IntType(32)
-    while (half := vector.type.count // 2) >= 1:
-        undefined = ir.Constant(vector.type, ir.Undefined)
-        kind = ir.VectorType(index, half)
-        low = builder.shuffle_vector(vector, undefined, ir.Constant(kind, list(range(half))))
-        high = builder.shuffle_vector(vector, undefined, ir.Constant(kind, list(range(half, 2 * half))))
-        vector = combine(low, high)
-    return builder.extract_element(vector, ir.Constant(index, 0))
+    return instructions.fold(builder, arguments[0], lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))

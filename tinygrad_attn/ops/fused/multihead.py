@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.kernels.attention import tiled as kernels
-from tinygrad_attn.kernels.attention.step import attention_of_one
+from tinygrad_attn.kernels.attention.step import single_query_attention
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.fused.attention import (
     LEFT_BY_MASK,
@@ -107,7 +107,7 @@ def multihead_attention(
     (out,) = _views(z, 1, heads, batch_first)
     scale = _scale(size // heads)
     if q.shape[2] == 1 and not is_causal:
-        return z, *attention_of_one(q, k, v, out, mask, scale=scale)
+        return z, *single_query_attention(q, k, v, out, mask, scale=scale)
     return z, *kernels.attention(q, k, v, out, mask, causal=is_causal, scale=scale)
 
 
