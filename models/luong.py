@@ -103,7 +103,7 @@ class Luong(RecurrentTranslator):
 
     Global attention reaches all of the source, local attention the positions within D of p_t: local-m has p_t = t (the
     last position of the source where t lies beyond it), local-p predicts p_t and multiplies the weights by a Gaussian
-    around it, of σ = D/2; they do not sum to 1 then. Places are counted from 0.
+    around it, of σ = D/2; they do not sum to 1 then. Positions are counted from 0.
 
     Args:
         source_size, target_size: the numbers of symbols.

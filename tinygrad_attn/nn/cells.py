@@ -28,12 +28,12 @@ def uniform_by_hidden_size(module: Module, hidden_size: int) -> None:
 
 
 def check_state(layer: str, names: Sequence[str], state: Any) -> None:
-    """Check that a state is made of so many tensors.
+    """Check that a state consists of one tensor for each name.
 
     Args:
-        layer: whose state it is.
-        names: of its tensors.
-        state: what was given; of a layer with one tensor, a tuple around it.
+        layer: the layer's name, for the message.
+        names: of the state's tensors.
+        state: what was given; a layer with one tensor wraps it in a tuple.
 
     Raises:
         TypeError: something else.
@@ -74,7 +74,7 @@ class RNNCellBase(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the initial values anew."""
+        """Draw new initial values."""
         uniform_by_hidden_size(self, self.hidden_size)
 
     def weights(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
@@ -82,7 +82,7 @@ class RNNCellBase(Module):
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
     def step(self, input: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """One step from (B, input_size) and a state of (B, hidden_size) each; each cell writes its own."""
+        """One step from (B, input_size) and a state of (B, hidden_size) each; each subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
     def _next(self, input: Tensor, state: Sequence[Tensor] | None) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""A model whose weights stay as they are for a while."""
+"""Frozen weights: a context in which nothing writes to a model's parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["frozen_weights"]
 
 @contextlib.contextmanager
 def frozen_weights(model: Module) -> Iterator[None]:
-    """Inside, nothing writes to the model's parameters, and products of a few rows need not arrange them anew.
+    """Promise that nothing writes to the model's parameters inside, so that products of few rows reuse packed weights.
 
     A decoder multiplies a few rows by the same weights at every step::
 

@@ -1,4 +1,4 @@
-"""The module: parameters, buffers and smaller modules under one name."""
+"""Module, the base of all layers and models: it holds parameters, buffers and further modules."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Module:
         super().__setattr__(name, value)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        """The module's function; each module writes its own."""
+        """The module's function; each subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
@@ -106,7 +106,7 @@ class Module:
         return self._named("buffers")
 
     def register_buffer(self, name: str, value: Tensor | None) -> None:
-        """Make ``value`` part of the state under ``name`` though nothing learns it; None is not stored."""
+        """Add ``value`` to the state under ``name`` without making it a parameter; None is not saved."""
         setattr(self, name, value)
         self._buffers.add(name)
 
@@ -148,23 +148,23 @@ class Module:
                 value.storage.written_by("load_state_dict()")
 
     def train(self: M, mode: bool = True) -> M:
-        """Behave as in training (dropout drops) or, with False, as in use; the same for all modules inside."""
+        """Set training mode (dropout drops), or with False evaluation mode, for this module and all inside it."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self: M) -> M:
-        """Behave as in use: the same as ``train(False)``."""
+        """Set evaluation mode: the same as ``train(False)``."""
         return self.train(False)
 
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
-        """Let all parameters learn, or freeze them."""
+        """Set ``requires_grad`` of all parameters; False freezes them."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self
 
     def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+        """Set the gradients of all parameters to None."""
         for parameter in self.parameters():
             parameter.grad = None
 
@@ -193,7 +193,7 @@ class Module:
     # -- how it looks --------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """What to show of this module besides what is inside it."""
+        """What ``repr`` shows in the module's parentheses."""
         return ""
 
     def __repr__(self) -> str:

@@ -97,7 +97,7 @@ class MultiheadAttention(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the initial values anew."""
+        """Draw new initial values."""
         self.out_proj.reset_parameters()
         for weight in self._in_weights():
             init.xavier_uniform_(weight)

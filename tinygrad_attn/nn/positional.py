@@ -79,7 +79,7 @@ class LearnedPositionalEncoding(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the initial values anew."""
+        """Draw new initial values."""
         init.normal_(self.weight, std=0.02)
 
     def forward(self, input: Tensor, start: int = 0) -> Tensor:

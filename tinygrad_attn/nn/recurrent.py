@@ -25,7 +25,7 @@ __all__ = ["GRU", "LSTM", "RNN", "RNNBase"]
 
 
 class RNNBase(Module):
-    """What RNN, GRU and LSTM share: all but the recurrence itself.
+    """The base of RNN, GRU and LSTM, which add the recurrence itself.
 
     Attributes:
         weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0: of layer 0, laid out as in the cell of the kind, and so on
@@ -94,13 +94,13 @@ class RNNBase(Module):
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]
 
     def reset_parameters(self) -> None:
-        """Draw the initial values anew."""
+        """Draw new initial values."""
         uniform_by_hidden_size(self, self.hidden_size)
 
     def sequence(
         self, gates: Tensor, state: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, mask: Any, reverse: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One layer in one direction, from the input's part of the gates; each kind of layer writes its own.
+        """One layer in one direction, from the input's part of the gates; each subclass defines it.
 
         Args:
             gates: (T, B, blocks·H), W_ih x + b_ih.
@@ -128,7 +128,7 @@ class RNNBase(Module):
         swapped = batched and self.batch_first
         x = input if batched else unsqueeze(input, 1)
         steps, batch = x.shape[1::-1] if swapped else x.shape[:2]
-        state = [_apart(tensor) for tensor in self._initial(batch, x.dtype, initial, batched)]
+        state = [_by_layer(tensor) for tensor in self._initial(batch, x.dtype, initial, batched)]
         mask = self._step_mask((steps, batch), mask, lengths, batched, swapped)
         finals: list[tuple[Tensor, ...]] = []
         for layer in range(self.num_layers):
@@ -148,7 +148,7 @@ class RNNBase(Module):
             x = directions[0] if len(directions) == 1 else cat(directions, -1)
         if mask is not None:
             x = where(unsqueeze(transpose(mask, 0, 1) if swapped else mask, -1), x, 0.0)
-        last = tuple(_together(of_all_layers) for of_all_layers in zip(*finals, strict=True))
+        last = tuple(_stacked(of_all_layers) for of_all_layers in zip(*finals, strict=True))
         if not batched:
             return squeeze(x, 1), tuple(squeeze(tensor, 1) for tensor in last)
         return x, last
@@ -196,13 +196,13 @@ class RNNBase(Module):
         )
 
 
-def _apart(states: Tensor) -> Sequence[Tensor]:
-    """States (L·directions, B, H) one by one; a view will do for a single one."""
+def _by_layer(states: Tensor) -> Sequence[Tensor]:
+    """Split states (L·directions, B, H) along axis 0; a single one is a view."""
     return (squeeze(states, 0),) if states.shape[0] == 1 else unbind(states, 0)
 
 
-def _together(states: Sequence[Tensor]) -> Tensor:
-    """What `_apart` takes apart."""
+def _stacked(states: Sequence[Tensor]) -> Tensor:
+    """The inverse of `_by_layer`."""
     return unsqueeze(states[0], 0) if len(states) == 1 else stack(states, 0)
 
 
@@ -262,7 +262,7 @@ class GRU(RNNBase):
         """Run over the sequence.
 
         A padded step leaves the state as it was and gives zeros, so that outputs and final states are those of
-        PyTorch's packed sequences. What stands there must be finite, and changes nothing.
+        PyTorch's packed sequences. The values there must be finite, and have no effect.
 
         Args:
             input: (T, B, input_size), or (B, T, input_size) if ``batch_first``, or (T, input_size) without a batch.

@@ -4,7 +4,7 @@
 
     context, weights = attention(query, keys, values, score=AdditiveScore(query_size, key_size, size), mask=mask)
 
-A decoder asks about the same keys at every step. What of the scores depends on the keys alone it computes once::
+A decoder attends to the same keys at every step, and computes the part that depends on them alone once::
 
     projected = score.project(keys)
     context, weights = attend(score.compare(query, projected), values, mask)    # at each step

@@ -68,10 +68,11 @@ SCORES = _Scores("attention score", package=__package__)
 class Score(Module):
     r"""How well each key answers each query: a number, before the softmax.
 
-    A score writes `scores`, and `project` if a part of the work depends on the keys alone. `scores` announces what it
+    A subclass defines `scores`, and `project` if part of the work depends on the keys alone. `scores` announces what it
     compares as "query" and "key", and as "parameter" what else its formula needs (see `tinygrad_attn.modes.mark`). To
-    be made by its name it writes `make` too. All else tells learners about it: in LaTeX row t is a query, column j a
-    key, c a channel, a a unit; Q and K are what was announced, e the scores, and a bar marks the gradient of the loss.
+    be made by its name it defines `make` too. The other attributes describe it to learners. In LaTeX row t is a query,
+    column j a key, c a channel, a a unit; Q and K are what was announced, e the scores, and a bar marks the gradient of
+    the loss.
     """
 
     name: ClassVar[str] = ""
@@ -102,12 +103,12 @@ class Score(Module):
         raise NotImplementedError(f"{cls.__name__} has no make, so that no config can choose it")
 
     def project(self, keys: Tensor) -> Tensor:
-        """What of the scores depends on the keys (B, S, key_size) alone, for `compare`; the keys themselves if
-        nothing."""
+        """The part of the work that depends on the keys (B, S, key_size) alone, for `compare`; by default the keys
+        themselves."""
         return keys
 
     def scores(self, query: Tensor, projected: Tensor) -> Tensor:
-        """(B, T, query_size) and what `project` gave to (B, T, S); each score writes its own."""
+        """(B, T, query_size) and what `project` gave to (B, T, S); each subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} has no scores")
 
     def compare(self, query: Tensor, projected: Tensor) -> Tensor:
