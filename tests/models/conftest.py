@@ -40,11 +40,13 @@ def own_registries(monkeypatch):
 
 @pytest.fixture
 def make_trainer(tmp_path):
-    """A function: a trainer of a new run in a folder of that name, with the tiny settings and further ones."""
+    """A function: a trainer of a new run in a folder of that name, with the tiny settings and further ones; a model
+    that is named brings its own sizes."""
 
     def make(name="run", **settings):
-        changes = {**TINY, **{key.replace("__", "."): value for key, value in settings.items()}}
-        config = load_config(None, changes)
+        changes = {key.replace("__", "."): value for key, value in settings.items()}
+        tiny = {key: x for key, x in TINY.items() if "model.name" not in changes or not key.startswith("model.")}
+        config = load_config(None, {**tiny, **changes})
         return new_trainer(tmp_path / name, config)
 
     return make

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.nn import SCORES, Score
+
 from ..record.sites import AttentionSite
 
 __all__ = ["recompute", "softmax"]
@@ -27,14 +29,18 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
 
 
 def recompute(site: AttentionSite) -> dict[tuple[str, str], Array]:
-    """All that follows from Q, K, V and dL/dcontext, by tensor and "value" or "gradient".
+    """All that follows from Q, K, V and dL/dcontext, by tensor and "value" or "gradient"; what depends on the score, by
+    the score's own witness.
 
     Gradients that never arrived, and all that would follow from them, are left out.
     """
     values = {name: quantity.value for name, quantity in site.quantities.items()}
     gradients = {name: quantity.gradient for name, quantity in site.quantities.items()}
     found: dict[tuple[str, str], Array] = {}
-    found["scores", "value"] = _scores(site, values)
+    score, operands = _witness(site)
+    scores = score.witness(*operands)
+    if scores is not None:
+        found["scores", "value"] = scores
     found["weights", "value"] = weights = softmax(values["scores"], site.mask)
     mixed = weights
     if "gaussian" in values:
@@ -57,31 +63,14 @@ def recompute(site: AttentionSite) -> dict[tuple[str, str], Array]:
     assert for_weights is not None
     mean = np.sum(values["weights"] * for_weights, axis=-1, keepdims=True)
     found["scores", "gradient"] = values["weights"] * (for_weights - mean)
-    found.update({(name, "gradient"): array for name, array in _into_scores(site, values, for_scores).items()})
+    through_scores = score.witness_gradients(for_scores, *operands) or {}
+    found.update({(name, "gradient"): array for name, array in through_scores.items()})
     return found
 
 
-def _scores(site: AttentionSite, values: dict[str, Array]) -> Array:
-    if site.score in ("additive", "concat"):
-        return np.tanh(_pairs(values)) @ site.parameters["v"]
-    if site.score == "location":
-        return np.einsum("htc,jc->htj", values["Q"], site.parameters["W"][: values["scores"].shape[-1]])
-    return np.einsum("htc,hjc->htj", values["Q"], values["K"]) * site.scale
-
-
-def _into_scores(site: AttentionSite, values: dict[str, Array], for_scores: Array) -> dict[str, Array]:
-    """dL/dQ and dL/dK from dL/dscores."""
-    if site.score in ("additive", "concat"):
-        for_pairs = for_scores[..., None] * site.parameters["v"] * (1.0 - np.tanh(_pairs(values)) ** 2)
-        return {"Q": for_pairs.sum(axis=2), "K": for_pairs.sum(axis=1)}
-    if site.score == "location":
-        return {"Q": np.einsum("htj,jc->htc", for_scores, site.parameters["W"][: values["scores"].shape[-1]])}
-    return {
-        "Q": np.einsum("htj,hjc->htc", for_scores, values["K"]) * site.scale,
-        "K": np.einsum("htj,htc->hjc", for_scores, values["Q"]) * site.scale,
-    }
-
-
-def _pairs(values: dict[str, Array]) -> Array:
-    """(1, T, S, A), what an additive score takes the tanh of."""
-    return values["Q"][:, :, None] + values["K"][:, None]
+def _witness(site: AttentionSite) -> tuple[type[Score], tuple[Array, Array | None, dict[str, Any]]]:
+    """The score, whose witness knows nothing unless Q is announced, and what the witness takes: Q, K and parameters."""
+    keys = site.quantities.get("K")
+    score = SCORES.get(site.score, Score) if "Q" in site.quantities else Score
+    query = site.quantities["Q" if "Q" in site.quantities else "scores"].value
+    return score, (query, None if keys is None else keys.value, {**site.parameters, "s": site.scale})

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.nn import SCORES, Score
+
 from ..record.replay import Replay
 from ..record.schema import Cell, Check, Identity
 from ..record.sites import AttentionSite
 from ..record.trace import Traced
 from .attention import recompute
 from .ops import check_tape
+from .shapes import depends_on_sums, is_bilinear
 
 __all__ = ["FLOOR", "check", "describe_worst"]
 
@@ -155,7 +158,8 @@ def _identities(site: AttentionSite) -> list[Identity]:
         masked = ~np.broadcast_to(site.mask, for_scores.shape)
         worst = max(_largest(np.abs(array[masked]).tolist()) for array in (values["weights"], for_scores))
         add("masked_are_zero", r"m_{tj} = 0 \Rightarrow \alpha_{tj} = \bar e_{tj} = 0", worst, 0.0)
-    if site.score in ("dot", "scaled_dot", "general"):
+    score = SCORES.get(site.score, Score).recipes.get("scores")
+    if is_bilinear(score):
         products = [values[name] * gradients[name] for name in ("Q", "K", "scores") if name in gradients]
         sums = np.array([product.sum(axis=(1, 2)) for product in products])
         sizes = np.array([np.abs(product).sum(axis=(1, 2)) for product in products]).max(axis=0)
@@ -164,7 +168,7 @@ def _identities(site: AttentionSite) -> list[Identity]:
             r"\quad \text{(} e \text{ is linear in } Q \text{ and in } K \text{)}"
         )
         add("inner_products_agree", latex, _relative(sums.max(axis=0) - sums.min(axis=0), sizes))
-    if site.score in ("additive", "concat") and {"Q", "K"} <= gradients.keys():
+    if depends_on_sums(score) and {"Q", "K"} <= gradients.keys():
         difference = gradients["Q"].sum(axis=1) - gradients["K"].sum(axis=1)
         sizes = np.abs(gradients["Q"]).sum(axis=1) + np.abs(gradients["K"]).sum(axis=1)
         add(

@@ -2,90 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from tinygrad_attn.nn import SCORES, Score
 
 from ..record.arrays import decoded
 from ..record.formulas import cell_formulas
 from ..record.schema import Data, Site, Snippet
 
-__all__ = ["SNIPPETS", "find_snippet", "render_snippet"]
-
-_PRODUCTS = ("dot", "general", "scaled_dot")
-_ADDITIVE = ("additive", "concat")
+__all__ = ["find_snippet", "find_snippets", "render_snippet"]
 
 
-def _needs(**names: str) -> dict[str, list[str]]:
-    """Names to "tensor part slice"."""
-    return {name: wanted.split() for name, wanted in names.items()}
+# What does not depend on the score: (tensor, part), the code, and for each name in it "tensor part slice". With a
+# Gaussian the mixture is of weights times the Gaussian: the page takes "mixed" for "mixture" where there is one, else
+# "weights".
+_SHARED: dict[tuple[str, str], tuple[str, dict[str, str]]] = {
+    ("weights", "value"): (
+        "e = np.exp(e - e[m].max()) * m\nprint((e / e.sum())[j])",
+        {"e": "scores value row", "m": "mask mask row", "j": "column index element"},
+    ),
+    ("scores", "gradient"): (
+        "print(a[j] * (da[j] - a @ da))",
+        {"a": "weights value row", "da": "weights gradient row", "j": "column index element"},
+    ),
+    ("mixed", "value"): ("print(a * g)", {"a": "weights value element", "g": "gaussian value element"}),
+    ("mixed", "gradient"): ("print(dc @ v)", {"dc": "context gradient query_row", "v": "V value key_row"}),
+    ("gaussian", "gradient"): ("print(dm * a)", {"dm": "mixed gradient element", "a": "weights value element"}),
+    ("context", "value"): ("print(a @ v)", {"a": "mixture value query_row", "v": "V value channel"}),
+    ("V", "gradient"): ("print(a @ dc)", {"a": "mixture value key_column", "dc": "context gradient channel"}),
+    ("weights", "gradient"): (
+        "print(dc @ v * g)",
+        {"dc": "context gradient query_row", "v": "V value key_row", "g": "gaussian value element"},
+    ),
+}
 
 
-def _snippets() -> list[Snippet]:
+def find_snippets(scores: Iterable[str]) -> list[Snippet]:
+    """The snippets of these scores, which stand with them in `tinygrad_attn.nn.SCORES`, and those for all."""
+    by_score = {name: SCORES.get(name, Score).snippets for name in dict.fromkeys(scores)}
     found: list[Snippet] = []
-
-    def add(score: str, tensor: str, part: str, code: str, **needs: str) -> None:
-        formulas = cell_formulas("additive" if score == "any" else score, tensor in ("gaussian", "mixed"))
-        latex = formulas.get(tensor, ("", ""))[part == "gradient"]
-        found.append(
-            {
-                "score": score, "tensor": tensor, "part": part, "needs": _needs(**needs),  # type: ignore[typeddict-item]
-                "code": code, "latex": latex,
+    for score, snippets in {**by_score, "any": _SHARED}.items():
+        for (tensor, part), (code, needs) in snippets.items():
+            formulas = cell_formulas(score, tensor in ("gaussian", "mixed"))
+            snippet: Any = {
+                "score": score,
+                "tensor": tensor,
+                "part": part,
+                "needs": {name: wanted.split() for name, wanted in needs.items()},
+                "code": code,
+                "latex": formulas[tensor][part == "gradient"],
             }
-        )  # fmt: skip
-
-    for score in _PRODUCTS:
-        scaled = score.startswith("scaled")
-        times, needs = (" * s", {"s": "scale value element"}) if scaled else ("", {})
-        add(score, "scores", "value", f"print(q @ k{times})", q="Q value query_row", k="K value key_row", **needs)
-        add(score, "Q", "gradient", f"print(de @ K{times})", de="scores gradient row", K="K value channel", **needs)
-        add(score, "K", "gradient", f"print(de @ Q{times})", de="scores gradient column", Q="Q value channel", **needs)
-    for score in _ADDITIVE:
-        slope = "v * (1 - np.tanh(q + k) ** 2)"
-        add(
-            score, "scores", "value", "print(v @ np.tanh(q + k))",
-            q="Q value query_row", k="K value key_row", v="v weight all",
-        )  # fmt: skip
-        add(
-            score, "Q", "gradient", f"print(np.sum(de * {slope}))",
-            de="scores gradient row", q="Q value element", k="K value channel", v="v weight element",
-        )  # fmt: skip
-        add(
-            score, "K", "gradient", f"print(np.sum(de * {slope}))",
-            de="scores gradient column", q="Q value channel", k="K value element", v="v weight element",
-        )  # fmt: skip
-    add("location", "scores", "value", "print(w @ q)", w="W weight key_row", q="Q value query_row")
-    add("location", "Q", "gradient", "print(de @ w[: len(de)])", de="scores gradient row", w="W weight channel")
-    add(
-        "any", "weights", "value", "e = np.exp(e - e[m].max()) * m\nprint((e / e.sum())[j])",
-        e="scores value row", m="mask mask row", j="column index element",
-    )  # fmt: skip
-    add(
-        "any", "scores", "gradient", "print(a[j] * (da[j] - a @ da))",
-        a="weights value row", da="weights gradient row", j="column index element",
-    )  # fmt: skip
-    add("any", "mixed", "value", "print(a * g)", a="weights value element", g="gaussian value element")
-    add("any", "mixed", "gradient", "print(dc @ v)", dc="context gradient query_row", v="V value key_row")
-    add("any", "gaussian", "gradient", "print(dm * a)", dm="mixed gradient element", a="weights value element")
-    # With local-p the mixture is of weights times the Gaussian; the page takes "mixed" for "mixture" where there is
-    # one, else "weights".
-    add("any", "context", "value", "print(a @ v)", a="mixture value query_row", v="V value channel")
-    add("any", "V", "gradient", "print(a @ dc)", a="mixture value key_column", dc="context gradient channel")
-    add(
-        "any", "weights", "gradient", "print(dc @ v * g)",
-        dc="context gradient query_row", v="V value key_row", g="gaussian value element",
-    )  # fmt: skip
+            found.append(snippet)
     return found
-
-
-SNIPPETS: list[Snippet] = _snippets()
 
 
 def find_snippet(site: Site, tensor: str, part: str) -> Snippet | None:
     """The snippet for a tensor of a site; None for what is an input there, or comes from elsewhere."""
     if tensor not in site["tensors"]:
         return None
-    fits = (s for s in SNIPPETS if s["tensor"] == tensor and s["part"] == part and s["score"] in ("any", site["score"]))
+    fits = (found for found in find_snippets([site["score"]]) if (found["tensor"], found["part"]) == (tensor, part))
     return next(fits, None)
 
 

@@ -4,9 +4,8 @@
 import { applied, minus, number, product, quotient, sum } from "page/formula.js";
 
 const range = (size) => Array.from({ length: size }, (_, i) => i);
-const ADDITIVE = new Set(["additive", "concat"]);
 
-// What a recipe needs and the page doesn't hold, since it was dropped for size.
+// What a recipe needs and the page doesn't hold, since it was dropped for size, or the score has no expression.
 class Missing extends Error {}
 
 function present(array, name) {
@@ -40,29 +39,49 @@ function reader(site, head, change = null) {
   };
 }
 
-const channels = (site, tensor) => range(site.tensors[tensor].shape.at(-1));
+const channels = (site, tensor) => range(present(site.tensors[tensor], tensor).shape.at(-1));
 const mix = (site) => ("mixed" in site.tensors ? "mixed" : "weights");
-const scaled = (site, total) => (site.scale === 1 ? total : product(number(site.scale), total));
 const dot = ({ site, x }, row, column) =>
   sum(channels(site, "Q").map((c) => product(x("Q", row, c), x("K", column, c))));
-const activation = ({ x }, row, column, c) => applied("tanh", Math.tanh, sum([x("Q", row, c), x("K", column, c)]));
-const slope = (read, row, column, c) => {
-  const inner = activation(read, row, column, c);
-  return minus(number(1), { value: inner.value ** 2, write: (format) => `${inner.write(format)}²` });
+
+const SPANS = {
+  t: ({ site }) => range(site.queries.length), j: ({ site }) => range(site.keys.length),
+  c: ({ site }) => channels(site, "Q"), a: ({ site }) => channels(site, "Q"),
 };
+const OPERATIONS = {
+  "*": product,
+  "+": (...terms) => sum(terms),
+  "-": minus,
+  tanh: (inner) => applied("tanh", Math.tanh, inner),
+  square: (inner) => ({ value: inner.value ** 2, write: (format) => `${inner.write(format)}²` }),
+};
+
+// A score's own expression (tinygrad_attn/nn/scores/base.py) at a place, { t, j, c, a }, with the site's numbers in it.
+function written(expression, read, place) {
+  if (!Array.isArray(expression)) return number(expression);
+  const [head, ...parts] = expression;
+  if (head === "sum") {
+    const [index, inner] = parts;
+    return sum(SPANS[index](read).map((at) => written(inner, read, { ...place, [index]: at })));
+  }
+  if (head in OPERATIONS) return OPERATIONS[head](...parts.map((part) => written(part, read, place)));
+  const at = parts.map((index) => place[index]);
+  if (head === "Q" || head === "K") return read.x(head, ...at);
+  if (head === "e") return read.x("scores", ...at);
+  if (head === "de") return read.g("scores", ...at);
+  if (head === "s") return number(read.site.scale);
+  return read.parameter(head, ...[0, 0, ...at].slice(-2));
+}
+
+// What the score itself makes, at (t, j), or sends back to Q at (t, c) and to K at (j, c).
+function ofScore(tensor, read, row, column) {
+  const known = present(read.site.recipes[tensor], tensor);
+  return written(known, read, { t: row, j: tensor === "scores" ? column : row, c: column, a: column });
+}
 
 const values = {
   product: (read, row, column) => dot(read, row, column),
-  scores: (read, row, column) => {
-    const { site, x, parameter } = read;
-    if (ADDITIVE.has(site.score)) {
-      return sum(channels(site, "Q").map((c) => product(parameter("v", 0, c), activation(read, row, column, c))));
-    }
-    if (site.score === "location") {
-      return sum(channels(site, "Q").map((c) => product(parameter("W", column, c), x("Q", row, c))));
-    }
-    return scaled(site, dot(read, row, column));
-  },
+  scores: (read, row, column) => ofScore("scores", read, row, column),
   masked: ({ site, head, x }, row, column) => (site.allowed(head, row, column) ? x("scores", row, column) : number(-Infinity)),
   weights: ({ site, head, x, open }, row, column) => {
     if (!site.allowed(head, row, column)) return number(0);
@@ -93,25 +112,8 @@ const gradients = {
   },
   masked: ({ g }, row, column) => g("scores", row, column),
   product: ({ site, g }, row, column) => product(number(site.scale), g("scores", row, column)),
-  Q: (read, row, column) => {
-    const { site, x, g, parameter } = read;
-    const keys = range(site.keys.length);
-    if (ADDITIVE.has(site.score)) {
-      const v = parameter("v", 0, column);
-      return sum(keys.map((j) => product(g("scores", row, j), v, slope(read, row, j, column))));
-    }
-    if (site.score === "location") return sum(keys.map((j) => product(g("scores", row, j), parameter("W", j, column))));
-    return scaled(site, sum(keys.map((j) => product(g("scores", row, j), x("K", j, column)))));
-  },
-  K: (read, row, column) => {
-    const { site, x, g, parameter } = read;
-    const queries = range(site.queries.length);
-    if (ADDITIVE.has(site.score)) {
-      const v = parameter("v", 0, column);
-      return sum(queries.map((i) => product(g("scores", i, row), v, slope(read, i, row, column))));
-    }
-    return scaled(site, sum(queries.map((i) => product(g("scores", i, row), x("Q", i, column)))));
-  },
+  Q: (read, row, column) => ofScore("Q", read, row, column),
+  K: (read, row, column) => ofScore("K", read, row, column),
   V: ({ site, x, g }, row, column) =>
     sum(range(site.queries.length).map((i) => product(x(mix(site), i, row), g("context", i, column)))),
 };

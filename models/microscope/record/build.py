@@ -10,7 +10,7 @@ from typing import Any
 from ...interface import Translator
 from ...runs.folder import Run
 from ..checks.badge import check
-from ..checks.snippets import SNIPPETS
+from ..checks.snippets import find_snippets
 from .arrays import Store, without
 from .described import described_site
 from .nudge import nudged
@@ -68,7 +68,6 @@ def build(
         "schema": SCHEMA,
         "meta": meta,
         "translation": sentence(translation, run.target if run else None),
-        "snippets": SNIPPETS,
         **_found(traced, pair, beside, limit),
     }
     return found
@@ -93,6 +92,7 @@ def _found(traced: Traced, pair: Pair, beside: tuple[Run, Translator] | None, li
         "check": check(traced, sites),
         "sites": without(dropped, described),
         "paths": [each for each in paths if each is not None],
+        "snippets": find_snippets(site.score for site in sites),
         "ops": ops_of(traced),
         "modules": modules,
         "lines": lines,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tinygrad_attn.nn import SCORES, Score
 from tinygrad_attn.record import gradient_state
 
 from .arrays import Store
@@ -60,6 +61,7 @@ def described_site(
         "tensors": tensors,
         "mask": None if site.mask is None else store.put(f"{site.id}: mask", site.mask, "site"),
         "weights": {name: store.put(f"{site.id}: {name}", array, "weight") for name, array in site.parameters.items()},
+        "recipes": dict(SCORES.get(site.score, Score).recipes),
         "steps": _steps(traced, site, tensors),
     }
 

@@ -1,37 +1,16 @@
 r"""The formulas of attention as LaTeX: of one cell of every tensor and of its gradient, and of the six steps.
 
-Row t is a query, column j a key, c a channel, a a unit of an additive score; a bar marks the gradient of the loss.
+Those of the score itself stand with the score, in `tinygrad_attn.nn.SCORES`. Row t is a query, column j a key, c a
+channel, a a unit of an additive score; a bar marks the gradient of the loss.
 """
 
 from __future__ import annotations
 
+from tinygrad_attn.nn import SCORES, Score
+
 __all__ = ["cell_formulas", "step_formulas"]
 
 Step = tuple[str, str | None, list[str], str, str]
-
-_SCORES = {
-    "dot": r"e_{tj} = \textstyle\sum_c Q_{tc} K_{jc}",
-    "scaled_dot": r"e_{tj} = s \textstyle\sum_c Q_{tc} K_{jc}, \quad s = 1/\sqrt{d}",
-    "general": r"e_{tj} = \textstyle\sum_c Q_{tc} K_{jc}, \quad K_j = W h_j",
-    "additive": r"e_{tj} = \textstyle\sum_a v_a \tanh(Q_{ta} + K_{ja}), \; Q_t = W_a s_{t-1}, \; K_j = U_a h_j + b",
-    "concat": r"e_{tj} = \textstyle\sum_a v_a \tanh(Q_{ta} + K_{ja}), \quad Q_t = W_q s_t, \quad K_j = W_k h_j",
-    "location": r"e_{tj} = \textstyle\sum_c W_{jc} Q_{tc}",
-}
-_FOR_QUERY = {
-    "dot": r"\bar Q_{tc} = \textstyle\sum_j \bar e_{tj} K_{jc}",
-    "scaled": r"\bar Q_{tc} = s \textstyle\sum_j \bar e_{tj} K_{jc}",
-    "additive": r"\bar Q_{ta} = \textstyle\sum_j \bar e_{tj} v_a \left(1 - \tanh^2(Q_{ta} + K_{ja})\right)",
-    "location": r"\bar Q_{tc} = \textstyle\sum_j \bar e_{tj} W_{jc}",
-}
-_FOR_KEY = {
-    "dot": r"\bar K_{jc} = \textstyle\sum_t \bar e_{tj} Q_{tc}",
-    "scaled": r"\bar K_{jc} = s \textstyle\sum_t \bar e_{tj} Q_{tc}",
-    "additive": r"\bar K_{ja} = \textstyle\sum_t \bar e_{tj} v_a \left(1 - \tanh^2(Q_{ta} + K_{ja})\right)",
-}
-_FAMILY = {
-    "dot": "dot", "general": "dot", "scaled_dot": "scaled", "additive": "additive", "concat": "additive",
-    "location": "location",
-}  # fmt: skip
 
 
 def cell_formulas(score: str, local: bool) -> dict[str, tuple[str, str]]:
@@ -41,14 +20,14 @@ def cell_formulas(score: str, local: bool) -> dict[str, tuple[str, str]]:
         score: its name.
         local: whether a Gaussian multiplies the weights.
     """
-    family = _FAMILY.get(score, "")
+    kind = SCORES.get(score, Score)
     m = "m" if local else r"\alpha"
     through = r"\bar m_{tj} g_{tj}" if local else r"\textstyle\sum_c \bar c_{tc} V_{jc}"
     formulas = {
-        "Q": (r"Q_{tc}", _FOR_QUERY.get(family, "")),
+        "Q": (r"Q_{tc}", kind.gradient_formulas.get("Q", "")),
         "V": (r"V_{jc}", rf"\bar V_{{jc}} = \textstyle\sum_t {m}_{{tj}} \bar c_{{tc}}"),
         "scores": (
-            _SCORES.get(score, ""),
+            kind.formula,
             r"\bar e_{tj} = \alpha_{tj} \left(\bar \alpha_{tj} - \textstyle\sum_k \alpha_{tk} \bar \alpha_{tk}\right)",
         ),
         "weights": (
@@ -60,8 +39,8 @@ def cell_formulas(score: str, local: bool) -> dict[str, tuple[str, str]]:
         "attentional": ("", ""),
         "logits": ("", r"\bar y_{tk} = \tfrac{1}{T} (p_{tk} - [k = y_t])"),
     }
-    if score != "location":
-        formulas["K"] = (r"K_{jc}", _FOR_KEY.get(family, ""))
+    if kind.has_keys:
+        formulas["K"] = (r"K_{jc}", kind.gradient_formulas.get("K", ""))
     if local:
         formulas["gaussian"] = (
             r"g_{tj} = \exp\left(-(j - p_t)^2 / 2\sigma^2\right)",
@@ -102,8 +81,8 @@ def step_formulas(score: str, local: bool, model: str, decoder: bool) -> list[St
                 r"u = [c^1; \dots; c^h]", r"\bar c^i = \text{part } i \text{ of } \bar u",
             ),
         ]  # fmt: skip
-    read = ["Q"] if score == "location" else ["Q", "K"]
-    into_scores = ", \\quad ".join(cells[name][1] for name in read)
+    read: list[str] = [name for name in ("Q", "K") if name in cells]
+    into_scores = ", \\quad ".join(cells[name][1] for name in read if cells[name][1])
     if model == "Bahdanau":
         after = [
             (

@@ -162,6 +162,10 @@ class Site(TypedDict):
     """The id of a bool array (1 or heads, queries, keys), True where a query may attend; None if all may."""
     weights: dict[str, str | None]
     """Parameters that formulas need, by name: v (of additive and concat, (A,)), W (of location, a row for each key)."""
+    recipes: dict[str, Any]
+    """How the numbers that depend on the score are computed: of "scores" at (t, j), of the gradient of "Q" at (t, c),
+    of that of "K" at (j, c), as expressions (`tinygrad_attn.nn.scores.Expression`, its tuples as lists). Empty for a
+    score that has none."""
     steps: list[Step]
 
 

@@ -29,7 +29,7 @@ _TENSORS = {
 }  # fmt: skip
 # What becomes of the contexts, of one call or of several together.
 _OUTCOMES = ("joined", "attentional", "logits")
-_NEEDED = ("query", "value", "scores", "weights", "context")
+_NEEDED = ("value", "scores", "weights", "context")
 # What all queries share, whole in each call.
 _SHARED = ("key", "value")
 

@@ -124,7 +124,7 @@ def test_a_red_badge_that_was_asked_for_is_what_it_should_be(trained, tmp_path, 
 def test_a_green_badge_although_broken_is_explained(make_trainer, tmp_path, capsys):
     sizes = {"d_model": 8, "heads": 4, "encoder_layers": 1, "decoder_layers": 1, "d_ff": 8}
     trainer = make_trainer(
-        model__name="transformer", model__embedding_size=32, model__hidden_size=64, training__epochs=1,
+        model__name="transformer", training__epochs=1,
         training__learning_rate=1e-30, **{f"model__{name}": size for name, size in sizes.items()},
     )  # fmt: skip
     assert trainer.train()

@@ -9,9 +9,10 @@ from tinygrad_attn_models.microscope.page.korean import korean
 from tinygrad_attn_models.microscope.page.mathml import mathml
 from tinygrad_attn_models.microscope.record.formulas import cell_formulas, step_formulas
 
+from tinygrad_attn import nn
 from tinygrad_attn.op import registered_ops
 
-SCORES = ("dot", "scaled_dot", "general", "additive", "concat", "location")
+SCORES = tuple(nn.SCORES)
 NAMES = {"gru", "nan", "mean"}
 """Names, the same in both languages."""
 
