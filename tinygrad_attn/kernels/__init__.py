@@ -1,1 +1,1 @@
-"""Numba on plain arrays. Read `runtime` first, then `simd`, `gemm`, and the pointwise kernels beside them."""
+"""Numba on plain arrays. README.md beside this file says in which order to read it."""

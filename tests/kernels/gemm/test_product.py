@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import numba
 import numpy as np
 import pytest
-from bits import assert_same_bits, examples
+from bits import assert_same_bits, compiled_only, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_attn.kernels.gemm import product as gemm_module
 from tinygrad_attn.kernels.gemm import tile as gemm_tile
+from tinygrad_attn.kernels.gemm.blocks import multiply_in_numpy
 from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.kernels.runtime.jit import get_num_threads
 
@@ -151,6 +155,17 @@ def test_attention_on_heads_that_are_views(dtype):
     assert_product(joined.transpose(0, 2, 1, 3), scores, v)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_depth_is_summed_block_by_block(dtype):
+    rows, depth, columns = (3, 5, 7) if IN_PYTHON else (17, 1200, 40)
+    rng = np.random.default_rng(6)
+    a, b = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
+    bias = rng.standard_normal(columns).astype(dtype)
+    blocked = multiply_in_numpy(a, b, bias, "relu")
+    assert_product(blocked, a, b, bias=bias, activation="relu")
+    assert_product(gemm(a, b, bias=bias, activation="relu"), a, b, bias=bias, activation="relu")
+
+
 @pytest.mark.skipif(get_num_threads() < 2, reason="needs two threads")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
@@ -269,3 +284,25 @@ def test_out_may_lie_between_inputs_but_not_on_them():
     np.testing.assert_array_equal(out, np.full((4, 4), 4))
     with pytest.raises(ValueError, match="must not share memory with b"):
         gemm(np.ones((4, 4), np.float32), b, b)
+
+
+CACHED = """
+import numpy as np
+from tinygrad_attn.kernels.gemm import blocks
+from tinygrad_attn.kernels.gemm.product import gemm
+a = np.ones((81, 81), np.float32)
+gemm(a, a)
+print(sum(blocks._multiply_single.stats.cache_hits.values()), sum(blocks._multiply_single.stats.cache_misses.values()))
+"""
+
+
+@compiled_only
+def test_a_second_process_finds_the_compiled_product_on_disk(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def run():
+        command = [sys.executable, "-c", CACHED]
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+
+    assert run() == ["0", "1"]
+    assert run() == ["1", "0"]

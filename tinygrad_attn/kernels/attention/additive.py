@@ -1,15 +1,7 @@
 """The additive score of Bahdanau et al., and its derivatives.
 
 A tanh for each query, key and unit is by far the most of the work and the most numbers: they are computed where they
-are needed, backward too, and never stored. In NumPy, with all of them in one array::
-
-    def additive_scores(query, keys, energy):
-        return np.tanh(query[:, :, None] + keys[:, None]) @ energy
-
-    def additive_scores_backward(g, query, keys, energy):
-        units = np.tanh(query[:, :, None] + keys[:, None])
-        d = g[..., None] * energy * (1 - units**2)
-        return d.sum(2), d.sum(1), np.einsum("btj,btji->i", g, units)
+are needed, backward too, and never stored.
 
 Bahdanau, Cho and Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate", 2015.
 """
@@ -32,9 +24,31 @@ __all__ = [
     "AdditiveOperands",
     "additive_scores",
     "additive_scores_backward",
+    "additive_scores_backward_in_numpy",
+    "additive_scores_in_numpy",
     "score_row",
     "score_row_backward",
 ]
+
+
+# --- In NumPy: what the kernels are held to ---------------------------------------------------------------------------
+
+
+def additive_scores_in_numpy(query: np.ndarray, keys: np.ndarray, energy: np.ndarray) -> np.ndarray:
+    """``scores[b, t, j] = sum_i energy[i] tanh(query[b, t, i] + keys[b, j, i])``."""
+    return np.tanh(query[:, :, None] + keys[:, None]) @ energy
+
+
+def additive_scores_backward_in_numpy(
+    g: np.ndarray, query: np.ndarray, keys: np.ndarray, energy: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The gradients of query, keys and energy from ``g``, that of the scores."""
+    units = np.tanh(query[:, :, None] + keys[:, None])
+    d = g[..., None] * energy * (1 - units**2)
+    return d.sum(2), d.sum(1), np.einsum("btj,btji->i", g, units)
+
+
+# --- One query --------------------------------------------------------------------------------------------------------
 
 
 class AdditiveOperands(NamedTuple):
@@ -107,6 +121,9 @@ def score_row_backward(operands: Any, g: Any, gradients: Any, row: int, sequence
             simd.store_part(dkeys, key_at, count, simd.load_part(dkeys, key_at, count, 0.0) + d)
         simd.store_part(dquery, query_at + i, count, dq)
         simd.store_part(denergy, energy_at + i, count, dv)
+
+
+# --- All queries ------------------------------------------------------------------------------------------------------
 
 
 @parallel_kernel

@@ -1,6 +1,7 @@
 """Scaled dot-product attention of one query per head: a decoder's step, which is too small for tiles of products.
 
-The formulas and the operands are those of `tinygrad_attn.kernels.attention.tiled`; the sums are in another order.
+The formulas and the operands are those of `kernels.attention.tiled`, whose `attention_in_numpy` says what is computed;
+the sums are in another order.
 """
 
 from __future__ import annotations

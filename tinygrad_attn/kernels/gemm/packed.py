@@ -3,11 +3,7 @@
 A recurrent layer multiplies a few rows by the same weights at every step. `kernels.gemm.product` would pack the weights
 and wake the threads at each of them. Here the weights are packed once per sequence, and each thread multiplies the rows
 of its own sequences. An element of a product is one sum over the depth in its order, whatever rows are multiplied along
-with it. In NumPy, for rows that are not flat::
-
-    def multiply_packed(a, b, bias, c, accumulate):
-        product = bias + a @ b.matrix
-        c[...] = c + product if accumulate else product
+with it.
 """
 
 from __future__ import annotations
@@ -25,9 +21,17 @@ from tinygrad_attn.kernels.gemm.tile import multiply_tile
 from tinygrad_attn.kernels.runtime.calls import address_of, call
 from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
 
-__all__ = ["Packed", "Rows", "multiply_packed", "pack"]
+__all__ = ["Packed", "Rows", "multiply_packed", "multiply_packed_in_numpy", "pack"]
 
 _SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than they save
+
+
+def multiply_packed_in_numpy(
+    a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, c: np.ndarray, accumulate: bool
+) -> None:
+    """What `multiply_packed` computes, for rows of A and C, and B as it was before it was packed."""
+    product = a @ b if bias is None else a @ b + bias
+    c[...] = c + product if accumulate else product
 
 
 class Packed(NamedTuple):

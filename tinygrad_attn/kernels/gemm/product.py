@@ -13,7 +13,7 @@ from tinygrad_attn.kernels.gemm.shares import TABLE, describe_any_layout, multip
 from tinygrad_attn.kernels.gemm.tile import ACTIVATIONS
 from tinygrad_attn.kernels.runtime.jit import get_num_threads
 
-__all__ = ["gemm"]
+__all__ = ["gemm", "gemm_in_numpy"]
 
 # Up to so many multiplications NumPy's call is the cheaper one. OpenBLAS stays on the calling thread for them.
 _NUMPY_WORK = 64**3
@@ -24,6 +24,26 @@ _SERIAL_WORK = 80**3
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _NO_BIAS = {dtype.char: np.empty(0, dtype) for dtype in (_FLOAT32, _FLOAT64)}
 _ACTIVATION_CODES = {None: -1} | {name: code for code, name in enumerate(ACTIVATIONS)}
+
+
+def gemm_in_numpy(
+    a: np.ndarray,
+    b: np.ndarray,
+    out: np.ndarray,
+    bias: np.ndarray | None,
+    activation: str | None,
+    accumulate: bool,
+) -> np.ndarray:
+    """`gemm` in NumPy, into ``out``: what the kernels are held to, and what tiny products are computed with."""
+    if accumulate:
+        out += np.matmul(a, b)
+    else:
+        np.matmul(a, b, out=out)
+    if bias is not None:
+        out += bias
+    if activation is not None:
+        out[...] = ACTIVATIONS[activation][1](out)
+    return out
 
 
 def gemm(
@@ -43,7 +63,7 @@ def gemm(
         out: (..., M, N), of a's dtype, written and returned; must not share memory with an input. Any strides, though
             a last axis that is not contiguous costs a copy.
         bias: (N,), of a's dtype.
-        activation: None, or a name in `gemm_tile.ACTIVATIONS`: "relu".
+        activation: None, or a name in `kernels.gemm.tile.ACTIVATIONS`: "relu".
         accumulate: Add to what ``out`` holds.
 
     Raises:
@@ -72,22 +92,27 @@ def gemm(
     else:
         out = np.empty(shape, dtype)
 
-    work = out.size * depth
-    if work == 0 or _numpy_is_best(a, b):
-        return _with_numpy(a, b, out, bias, activation, accumulate)
+    if out.size * depth == 0 or _numpy_is_best(a, b):
+        return gemm_in_numpy(a, b, out, bias, activation, accumulate)
     if columns > 1 and out.strides[-1] != dtype.itemsize:
         out[...] = gemm(
             a, b, out.copy() if accumulate else None, bias=bias, activation=activation, accumulate=accumulate
         )
         return out
 
-    code, workspace, describe = _ACTIVATION_CODES[activation], workspaces.get(), describe_any_layout(dtype.char)
+    return _with_kernels(a, b, out, bias, _ACTIVATION_CODES[activation], accumulate)
+
+
+def _with_kernels(
+    a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int, accumulate: bool
+) -> np.ndarray:
+    dtype, depth = a.dtype, a.shape[-1]
+    describe, operands = describe_any_layout(dtype.char), np.empty(TABLE, np.int64)
     product = block_product_for(dtype.itemsize)
-    operands = np.empty(TABLE, np.int64)
-    arguments = (product, dtype.itemsize, operands, int(accumulate), code, workspace)
+    arguments = (product, dtype.itemsize, operands, int(accumulate), activation, workspaces.get())
     for a4, b4, c4 in _in_four_dimensions(a, b, out):
         describe(a4, b4, c4, _NO_BIAS[dtype.char] if bias is None else bias, operands)
-        if work <= _SERIAL_WORK:
+        if out.size * depth <= _SERIAL_WORK:
             multiply_share(0, 1, *arguments)
         else:
             multiply_in_parallel(get_num_threads(), *arguments)
@@ -166,25 +191,6 @@ def _blas_reads(array: np.ndarray) -> bool:
     row, column = array.strides
     itemsize = array.itemsize
     return row >= itemsize == column or column >= itemsize == row
-
-
-def _with_numpy(
-    a: np.ndarray,
-    b: np.ndarray,
-    out: np.ndarray,
-    bias: np.ndarray | None,
-    activation: str | None,
-    accumulate: bool,
-) -> np.ndarray:
-    if accumulate:
-        out += np.matmul(a, b)
-    else:
-        np.matmul(a, b, out=out)
-    if bias is not None:
-        out += bias
-    if activation is not None:
-        out[...] = ACTIVATIONS[activation][1](out)
-    return out
 
 
 def _in_four_dimensions(

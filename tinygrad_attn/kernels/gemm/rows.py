@@ -1,6 +1,7 @@
 """Products of a few rows with a matrix that is kept packed: what a decoder does at each step.
 
-Reading the matrix takes longer than multiplying, so each thread reads a part of the columns, for all rows.
+Reading the matrix takes longer than multiplying, so each thread reads a part of the columns, for all rows. What is
+computed is `kernels.gemm.product.gemm_in_numpy`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Vector registers inside kernels, and the functions of mathematics on them."""
+"""Vector registers: the instructions, vectors inside kernels, and the functions of mathematics on them."""
