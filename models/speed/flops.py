@@ -1,7 +1,7 @@
 """How many floating-point operations the matmuls of an op take: two for each multiply-add.
 
-What else an op does is not counted, since it is not what a rate of matmul is held against. Attention is counted in
-full, masked or not.
+What else an op does is not counted, because the rate is compared with that of a matmul. Attention is counted in full,
+masked or not.
 """
 
 from __future__ import annotations
