@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from .console.errors import UserError
 from .data import ParallelText, Tokenizer
 from .decoding.alignment import Alignment, align
-from .decoding.greedy import OnBatch, search, translate
+from .decoding.translate import OnBatch, search, translate
 from .interface import Translator
 from .runs.config import Config, DecodingConfig
 from .runs.folder import Run

@@ -1,28 +1,20 @@
-"""From sources to translations, in batches: greedy decoding here, beam search in `models.decoding.beam`."""
+"""Greedy decoding: the likeliest next token at each step."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from tinygrad_attn import Tensor, no_grad
-from tinygrad_attn.nn import frozen_weights
 
-from ..data import END, PAD, START, pad
+from ..data import END, PAD, START
 from ..data.batches import BoolArray, IntArray
 from ..interface import Translator
-from ..runs.config import DecodingConfig
-from .beam import Hypothesis, beam_search
 from .states import Rows
 
-__all__ = ["greedy", "search", "translate"]
+__all__ = ["greedy"]
 
 # The share of a batch that has ended when what goes on is gathered.
 _SHARE_TO_LEAVE = 0.25
-
-OnBatch = Callable[[int], None]
-"""Called after each batch with the number of its sentences."""
 
 
 def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_length: int) -> list[list[int]]:
@@ -60,75 +52,3 @@ def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_leng
                 state = rows.choose(state, kept)
                 sentences, token, ended = sentences[kept], token[kept], ended[kept]
     return translations
-
-
-def translate(
-    model: Translator, sentences: Sequence[Sequence[int]], settings: DecodingConfig, on_batch: OnBatch | None = None
-) -> list[list[int]]:
-    """The best translations of sentences of any lengths, in their order.
-
-    Args:
-        sentences: source ids, without control symbols.
-        settings: the width of the beam (1 is greedy) and its length penalty, how many sentences are decoded together
-            (those of similar length are), and the most tokens of one.
-        on_batch: called after each batch with the number of its sentences.
-
-    Returns:
-        A list of target ids for each sentence. An empty sentence has an empty translation.
-    """
-    if settings.beam > 1:
-        found = search(model, sentences, settings, on_batch=on_batch)
-        return [list(hypotheses[0].tokens) if hypotheses else [] for hypotheses in found]
-    translations: list[list[int]] = [[] for _ in sentences]
-    for chosen, source, mask in _batches(model, sentences, settings.batch_size, on_batch):
-        for i, translation in zip(chosen, greedy(model, source, mask, settings.max_length), strict=True):
-            translations[i] = translation
-    return translations
-
-
-def search(
-    model: Translator,
-    sentences: Sequence[Sequence[int]],
-    settings: DecodingConfig,
-    n_best: int = 1,
-    on_batch: OnBatch | None = None,
-) -> list[list[Hypothesis]]:
-    """For each sentence the ``n_best`` translations of a beam search, the best first; see `translate`.
-
-    An empty sentence has none.
-
-    Raises:
-        ValueError: ``n_best`` is not from 1 to the width of the beam.
-    """
-    if not 1 <= n_best <= settings.beam:
-        raise ValueError(f"search: n_best must be from 1 to the width of the beam, {settings.beam}; got {n_best}")
-    found: list[list[Hypothesis]] = [[] for _ in sentences]
-    for chosen, source, mask in _batches(model, sentences, settings.batch_size, on_batch):
-        best = beam_search(
-            model, source, mask, settings.max_length, settings.beam, settings.length_penalty, n_best=n_best
-        )
-        for i, hypotheses in zip(chosen, best, strict=True):
-            found[i] = hypotheses
-    return found
-
-
-def _batches(
-    model: Translator, sentences: Sequence[Sequence[int]], size: int, on_batch: OnBatch | None
-) -> Iterator[tuple[list[int], IntArray, BoolArray]]:
-    """Which sentences come together, their ids and mask; all but the empty ones, the longest first.
-
-    The model is in evaluation mode meanwhile. The longest come first, so that an estimate of the time left errs high.
-    """
-    order = [i for i, sentence in enumerate(sentences) if len(sentence)]
-    order.sort(key=lambda i: len(sentences[i]), reverse=True)
-    was_training = model.training
-    model.eval()
-    try:
-        with frozen_weights(model):
-            for first in range(0, len(order), size):
-                chosen = order[first : first + size]
-                yield chosen, *pad([sentences[i] for i in chosen])
-                if on_batch is not None:
-                    on_batch(len(chosen))
-    finally:
-        model.train(was_training)

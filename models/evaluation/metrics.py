@@ -15,7 +15,7 @@ from tinygrad_attn.nn import functional as F
 
 from ..data import PAD, UNKNOWN, Batch, Batches
 from ..data.batches import Example
-from ..decoding.greedy import translate
+from ..decoding.translate import translate
 from ..interface import Translator
 from ..runs.config import DecodingConfig
 

@@ -22,7 +22,7 @@ from ..console.tables import print_table
 from ..data import Batches, DataError, encode_pairs, normalise
 from ..data.batches import Example
 from ..data.corpus import Pair
-from ..decoding.greedy import OnBatch, translate
+from ..decoding.translate import OnBatch, translate
 from ..interface import Translator
 from ..runs.config import Config, DecodingConfig
 from ..runs.folder import Run, RunError, versions
@@ -162,7 +162,7 @@ def evaluate(
         pairs: source and reference; at least one.
         settings: how to translate.
         bleu_settings: how to compare texts.
-        on_batch: see `models.decoding.greedy.translate`.
+        on_batch: see `models.decoding.translate.translate`.
 
     Raises:
         DataError: there are no pairs, or the model cannot read one that is so long.

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..console.progress import clock, make_progress
 from ..console.tables import plain_table
 from ..data import Copy
-from ..decoding.greedy import translate
+from ..decoding.translate import translate
 from ..interface import Translator
 from ..runs.config import find_config, load_config
 from ..runs.folder import Run

@@ -12,7 +12,7 @@ from ..console.progress import clock
 from ..data import Tokenizer
 from ..data.corpus import Pair
 from ..decoding.alignment import align
-from ..decoding.greedy import translate
+from ..decoding.translate import translate
 from ..evaluation.metrics import Figures, exact_match
 from ..interface import Translator
 from ..runs.folder import Run

@@ -27,7 +27,7 @@ Translate = Callable[[list[list[int]], int, int], list[list[int]]]
 
 
 def prepare_ours(options: argparse.Namespace) -> Translate:
-    from tinygrad_attn_models.decoding.greedy import translate
+    from tinygrad_attn_models.decoding.translate import translate
     from tinygrad_attn_models.runs.config import DecodingConfig
     from tinygrad_attn_models.runs.folder import Run
 

@@ -28,7 +28,7 @@ Translate = Callable[[Sequence[Sequence[int]], int], list[list[int]]]
 
 
 def prepare_ours(folder: Path, max_length: int) -> Translate:
-    from tinygrad_attn_models.decoding.greedy import translate
+    from tinygrad_attn_models.decoding.translate import translate
     from tinygrad_attn_models.runs.config import DecodingConfig
     from tinygrad_attn_models.runs.folder import Run
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def test_commands_need_no_package_but_those_that_they_name(arguments, code):
     run = f"from tinygrad_attn_models.cli.main import main\nsys.exit(main({arguments}))"
     done = subprocess.run([sys.executable, "-c", hidden + run], capture_output=True, text=True, check=False)
     assert (done.returncode, "No module" in done.stderr) == (code, False), done.stderr
+
+
+def test_the_extra_brings_what_commands_need():
+    about = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
+    extra = {
+        re.split(r"[><=]", name)[0].replace("-", "_") for name in about["project"]["optional-dependencies"]["models"]
+    }
+    assert {package for command in COMMANDS.values() for package in command.NEEDS} <= extra
 
 
 def test_the_version(capsys):
