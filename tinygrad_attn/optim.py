@@ -1,4 +1,11 @@
-"""Optimisers: how a gradient becomes a step."""
+"""Optimisers: how gradients become a step of the parameters.
+
+optimizer = Adam(model.parameters(), lr=1e-3)
+for batch in batches:
+    optimizer.zero_grad()
+    loss(batch).backward()
+    optimizer.step(clip_norm=1.0)
+"""
 
 from __future__ import annotations
 
@@ -20,11 +27,21 @@ Array = np.ndarray[Any, Any]
 class Optimizer:
     """Base of the optimisers: the parameters, and the state that belongs to each of them.
 
+    A subclass defines ``_update``.
+
+    Args:
+        params: leaf tensors; at least one.
+        lr: the learning rate, not negative.
+
     Attributes:
         lr: the learning rate; a schedule sets it between steps.
         steps: how many steps were taken.
-        counts: how many of them moved each parameter, those in which it had a gradient.
-        state: by name of a quantity, one array for each parameter.
+        counts: for each parameter, the number of steps in which it had a gradient and was updated.
+        state: by name of a quantity, such as ``"exp_avg"``, one array for each parameter.
+
+    Raises:
+        ValueError: no parameters, or a negative ``lr``.
+        TypeError: a parameter that is not a leaf tensor.
     """
 
     def __init__(self, params: Iterable[Parameter], lr: float) -> None:
@@ -43,33 +60,38 @@ class Optimizer:
         self.state: dict[str, list[Array]] = {}
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Set all gradients to None."""
         for parameter in self.params:
             parameter.grad = None
 
     @span("optimizer step")
     def step(self, clip_norm: float | None = None) -> float | None:
-        """Take one step along the gradients; parameters without one stay.
+        """Take one step; parameters without a gradient stay as they are.
 
         Args:
-            clip_norm: scale all gradients together so that their norm is at most this, without a pass of its own.
+            clip_norm: scale all gradients together so that their norm is at most this. The gradients themselves stay
+                as they are: the factor is part of the update.
 
         Returns:
             The norm of all gradients before clipping, or None if ``clip_norm`` is None.
         """
         used = [i for i, parameter in enumerate(self.params) if parameter.grad is not None]
         gradients = [self.params[i].grad.array for i in used]  # type: ignore[union-attr]
-        norm = None if clip_norm is None else global_norm(gradients)
+        norm, scale = None, 1.0
+        if clip_norm is not None:
+            norm = global_norm(gradients)
+            scale = clip_factor(norm, clip_norm)
         self.steps += 1
         for i in used:
             self.counts[i] += 1
-        self._update(used, gradients, 1.0 if norm is None or clip_norm is None else clip_factor(norm, clip_norm))
+        self._update(used, gradients, scale)
         writer = f"{type(self).__name__}.step()"
         for i in used:
             self.params[i].storage.written_by(writer)
         return norm
 
     def _update(self, used: list[int], gradients: list[Array], scale: float) -> None:
+        """Update the parameters at the positions ``used``, in place, by their gradients times ``scale``."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Array]:
@@ -84,13 +106,12 @@ class Optimizer:
             ValueError: arrays missing, not expected, or of another shape, all of them listed.
         """
         own = self.state_dict()
-        wrong = [f"missing: {name}" for name in own if name not in state] + [
-            f"unexpected: {name}" for name in state if name not in own
-        ]
+        wrong = [f"missing: {name}" for name in own if name not in state]
+        wrong += [f"unexpected: {name}" for name in state if name not in own]
         wrong += [
-            f"wrong shape: {n} is {state[n].shape}, expected {a.shape}"
-            for n, a in own.items()
-            if n in state and state[n].shape != a.shape
+            f"wrong shape: {name} is {state[name].shape}, expected {array.shape}"
+            for name, array in own.items()
+            if name in state and state[name].shape != array.shape
         ]
         if wrong:
             raise ValueError(f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(wrong))
@@ -102,7 +123,17 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Gradient descent, with momentum: v ← μ·v + g, θ ← θ − lr·v."""
+    """Gradient descent with momentum: v ← μ·v + g, θ ← θ − lr·v.
+
+    Args:
+        params: leaf tensors.
+        lr: the learning rate.
+        momentum: μ; with 0, the default, v is the gradient.
+        weight_decay: times the parameter, added to its gradient (L2).
+
+    Raises:
+        ValueError, TypeError: see `Optimizer`.
+    """
 
     def __init__(
         self, params: Iterable[Parameter], lr: float = 1e-3, momentum: float = 0.0, weight_decay: float = 0.0
@@ -116,19 +147,30 @@ class SGD(Optimizer):
     def _update(self, used: list[int], gradients: list[Array], scale: float) -> None:
         for i, gradient in zip(used, gradients, strict=True):
             array = self.params[i].array
-            change = gradient * scale + array * self.weight_decay
+            velocity = gradient * scale + array * self.weight_decay
             if self.momentum:
-                velocity = self.state["momentum_buffer"][i]
-                velocity *= self.momentum
-                velocity += change
-                change = velocity
-            array -= change * self.lr
+                buffer = self.state["momentum_buffer"][i]
+                buffer *= self.momentum
+                buffer += velocity
+                velocity = buffer
+            array -= velocity * self.lr
 
 
 class Adam(Optimizer):
-    r"""Adam (Kingma and Ba 2015): θ ← θ − lr·m̂ / (√v̂ + eps), with m and v the running means of g and g².
+    r"""Adam: θ ← θ − lr·m̂ / (√v̂ + eps), with m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g², m̂ = m / (1 − β₁ᵗ) and
+    v̂ = v / (1 − β₂ᵗ) in step t.
 
-    ``weight_decay`` is added to the gradient (L2); `AdamW` takes it from the parameter instead.
+    Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1.
+
+    Args:
+        params: leaf tensors.
+        lr: the learning rate.
+        betas: β₁ and β₂, in [0, 1).
+        eps: added to the denominator.
+        weight_decay: times the parameter, added to its gradient (L2); `AdamW` decouples the two.
+
+    Raises:
+        ValueError: betas out of range; and see `Optimizer`.
     """
 
     decoupled = False
@@ -152,13 +194,14 @@ class Adam(Optimizer):
 
     def _update(self, used: list[int], gradients: list[Array], scale: float) -> None:
         settings = AdamSettings(self.lr, *self.betas, self.eps, self.weight_decay, self.decoupled, scale)
-        # The means of a parameter are corrected by its own count; nearly always that is the same for all.
+        # t is the parameter's own count of steps; it is the same for all that always had a gradient.
         for count in sorted({self.counts[i] for i in used}):
-            chosen = [place for place, i in enumerate(used) if self.counts[i] == count]
-            self._update_of([used[place] for place in chosen])([gradients[place] for place in chosen], count, settings)
+            chosen = [(i, gradient) for i, gradient in zip(used, gradients, strict=True) if self.counts[i] == count]
+            positions, of_these = (list(column) for column in zip(*chosen, strict=True))
+            self._update_of(positions)(of_these, count, settings)
 
     def _update_of(self, positions: list[int]) -> AdamUpdate:
-        """The update of the parameters at ``positions``: that of the last step, unless arrays have been replaced."""
+        """The update of the parameters at ``positions``, the one of the last step unless arrays have been replaced."""
         params = [self.params[i].array for i in positions]
         m, v = ([arrays[i] for i in positions] for arrays in (self.state["exp_avg"], self.state["exp_avg_sq"]))
         if self._last_update is None or not self._last_update.is_for(params, m, v):
@@ -167,7 +210,10 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): θ ← θ·(1 − lr·weight_decay) before the step."""
+    """Adam with decoupled weight decay: θ ← θ·(1 − lr·weight_decay), then the step of `Adam` without decay.
+
+    Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019. The arguments are those of `Adam`.
+    """
 
     decoupled = True
 
@@ -183,12 +229,16 @@ class AdamW(Adam):
 
 
 def clip_factor(norm: float, max_norm: float) -> float:
-    """What gradients of global norm ``norm`` are multiplied by so that the norm is at most ``max_norm``."""
+    """The factor that brings gradients of norm ``norm`` to at most ``max_norm``; at most 1."""
     return min(1.0, max_norm / (norm + 1e-6))
 
 
 def clip_grad_norm_(parameters: Parameter | Iterable[Parameter], max_norm: float) -> float:
     """Scale all gradients together, in place, so that their norm is at most ``max_norm``.
+
+    Args:
+        parameters: one tensor or several; those without a gradient do not count.
+        max_norm: of all elements of all gradients, Euclidean.
 
     Returns:
         The norm before.

@@ -6,8 +6,8 @@
         ...
         optimizer.step()
 
-A schedule has no state of its own, so training that continues at a step continues with its learning rate. All but
-`noam` rise along a line to ``lr`` in the first ``warmup`` steps, the first of which has lr / warmup.
+A schedule has no state of its own, so training that is resumed at a step has the learning rate of that step. All but
+`noam` rise linearly to ``lr`` in the first ``warmup`` steps, the first of which has lr / warmup.
 """
 
 from __future__ import annotations
@@ -22,32 +22,34 @@ Schedule = Callable[[int], float]
 
 
 def constant(lr: float, warmup: int = 0) -> Schedule:
-    """``lr``, again and again."""
+    """Constant ``lr`` after warmup."""
     return _after_warmup(lr, warmup, lambda step: 1.0)
 
 
 def linear(lr: float, steps: int, warmup: int = 0) -> Schedule:
-    """Along a line from ``lr`` to 0, which is reached after ``steps``.
+    """Linear decay from ``lr`` to 0, which is reached after ``steps``.
 
     Raises:
         ValueError: ``warmup`` leaves none of the ``steps``.
     """
-    falling = _falling("linear", steps, warmup)
-    return _after_warmup(lr, warmup, lambda step: max(0.0, 1.0 - step / falling))
+    decay = _decay_steps("linear", steps, warmup)
+    return _after_warmup(lr, warmup, lambda step: max(0.0, 1.0 - step / decay))
 
 
 def cosine(lr: float, steps: int, warmup: int = 0) -> Schedule:
-    """Along half a cosine from ``lr`` to 0, which is reached after ``steps`` (Loshchilov and Hutter 2017).
+    """Cosine decay from ``lr`` to 0, which is reached after ``steps``.
+
+    Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, eq. 5 without restarts.
 
     Raises:
         ValueError: ``warmup`` leaves none of the ``steps``.
     """
-    falling = _falling("cosine", steps, warmup)
-    return _after_warmup(lr, warmup, lambda step: 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / falling))))
+    decay = _decay_steps("cosine", steps, warmup)
+    return _after_warmup(lr, warmup, lambda step: 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / decay))))
 
 
 def inverse_sqrt(lr: float, warmup: int) -> Schedule:
-    """lr · √(warmup / n) for step number n: `noam` by its largest value.
+    """lr · √(warmup / n) for step number n after warmup: `noam` with its largest value given.
 
     Raises:
         ValueError: ``warmup`` is less than 1.
@@ -57,7 +59,9 @@ def inverse_sqrt(lr: float, warmup: int) -> Schedule:
 
 
 def noam(d_model: int, warmup: int, factor: float = 1.0) -> Schedule:
-    """factor · d_model^-0.5 · min(n^-0.5, n · warmup^-1.5) for step number n, from 1 on (Vaswani et al. 2017, eq. 3).
+    """factor · d_model^-0.5 · min(n^-0.5, n · warmup^-1.5) for step number n, from 1 on.
+
+    Vaswani et al., "Attention Is All You Need", 2017, eq. 3.
 
     Raises:
         ValueError: ``warmup`` is less than 1.
@@ -66,13 +70,13 @@ def noam(d_model: int, warmup: int, factor: float = 1.0) -> Schedule:
     return lambda step: factor * d_model**-0.5 * min((step + 1) ** -0.5, (step + 1) * warmup**-1.5)
 
 
-def _after_warmup(lr: float, warmup: int, share: Callable[[int], float]) -> Schedule:
-    """The rise to ``lr``, then its ``share`` of the number of steps since."""
-    return lambda step: lr * ((step + 1) / warmup if step < warmup else share(step - warmup))
+def _after_warmup(lr: float, warmup: int, factor: Callable[[int], float]) -> Schedule:
+    """Linear warmup to ``lr``, then ``lr`` times ``factor`` of the number of steps since."""
+    return lambda step: lr * ((step + 1) / warmup if step < warmup else factor(step - warmup))
 
 
-def _falling(name: str, steps: int, warmup: int) -> int:
-    """The number of steps in which the learning rate falls."""
+def _decay_steps(name: str, steps: int, warmup: int) -> int:
+    """The number of steps after warmup."""
     if not 0 <= warmup < steps:
         raise ValueError(f"{name}: warmup must be less than the number of steps, {steps}, got {warmup}")
     return steps - warmup
