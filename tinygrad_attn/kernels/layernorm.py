@@ -18,10 +18,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.jit import inlined_kernel, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 
 __all__ = ["layer_norm", "layer_norm_backward", "layer_norm_backward_in_numpy", "layer_norm_in_numpy"]
@@ -51,72 +51,82 @@ def layer_norm_backward_in_numpy(g: Array, x: Array, weight: Array, eps: float) 
 
 
 class _Rows(NamedTuple):
-    """What both directions read; all arrays are flat."""
+    """What the kernels work on; the last four are for the one backward."""
 
-    x: Array  # (rows, n)
-    residual: Array | None  # (rows, n)
-    weight: Array  # (n,)
-    means: Array  # (rows,), written in the forward pass
-    rstds: Array  # (rows,), likewise
+    x: Address  # (rows, size)
+    residual: Address  # (rows, size), or None
+    weight: Address  # (size,)
+    means: Address  # (rows,), written in the forward pass
+    rstds: Address  # (rows,), likewise
+    rows: int
+    size: int
+    eps: float = 0.0
+    bias: Address = None  # (size,)
+    y: Address = None  # (rows, size)
+    g: Address = None  # (rows, size)
+    dx: Address = None  # (rows, size)
+    sums: Address = None  # (blocks, 2, size), each block's share of dweight and of dbias
+    block: int = 0  # rows in a block
 
 
-# --- Forward: a row is whole vectors from start to whole, and the rest ------------------------------------------------
+# --- Forward: a row is whole vectors, and the rest --------------------------------------------------------------------
 
 
 @inlined_kernel
 def _load(x: Any, residual: Any, i: int) -> Any:
-    return simd.load(x, i) if residual is None else simd.load(x, i) + simd.load(residual, i)
+    return simd.load(x, i) + simd.load(residual, i) if residual.size else simd.load(x, i)
 
 
 @inlined_kernel
 def _load_part(x: Any, residual: Any, i: int, count: int, fill: float) -> Any:
     part = simd.load_part(x, i, count, fill)
-    return part if residual is None else part + simd.load_part(residual, i, count, 0.0)
+    return part + simd.load_part(residual, i, count, 0.0) if residual.size else part
 
 
 @inlined_kernel
-def _mean(x: Any, residual: Any, start: int, whole: int, rest: int) -> Any:
-    total = _load_part(x, residual, whole, rest, 0.0)
-    for i in range(start, whole, simd.lanes(x)):
+def _mean(x: Any, residual: Any, whole: int) -> Any:
+    total = _load_part(x, residual, whole, x.size - whole, 0.0)
+    for i in range(0, whole, simd.lanes(x)):
         total = total + _load(x, residual, i)
-    return simd.reduce_sum(total) / (whole + rest - start)
+    return simd.reduce_sum(total) / x.size
 
 
 @inlined_kernel
-def _variance(x: Any, residual: Any, mean: Any, start: int, whole: int, rest: int) -> Any:
-    off = _load_part(x, residual, whole, rest, mean) - mean
+def _variance(x: Any, residual: Any, mean: Any, whole: int) -> Any:
+    off = _load_part(x, residual, whole, x.size - whole, mean) - mean
     total = off * off
-    for i in range(start, whole, simd.lanes(x)):
+    for i in range(0, whole, simd.lanes(x)):
         off = _load(x, residual, i) - mean
         total = simd.fma(off, off, total)
-    return simd.reduce_sum(total) / (whole + rest - start)
+    return simd.reduce_sum(total) / x.size
 
 
-@serial_kernel
-def _forward_rows(s: Any, bias: Any, y: Any, eps: float, first: int, last: int) -> None:
-    x, residual, weight, means, rstds = s
-    size = weight.size
-    rest = size % simd.lanes(x)
-    for row in range(first, last):
-        start = row * size
-        whole = start + size - rest
-        means[row] = _mean(x, residual, start, whole, rest)
-        rstds[row] = 1.0 / math.sqrt(_variance(x, residual, means[row], start, whole, rest) + eps)
-        mean, rstd = simd.splat(x, means[row]), simd.splat(x, rstds[row])
-        for i in range(start, whole, simd.lanes(x)):
-            xhat = (_load(x, residual, i) - mean) * rstd
-            simd.store(y, i, simd.fma(xhat, simd.load(weight, i - start), simd.load(bias, i - start)))
-        if rest:
-            xhat = (_load_part(x, residual, whole, rest, 0.0) - mean) * rstd
-            tail_weight = simd.load_part(weight, whole - start, rest, 0.0)
-            tail_bias = simd.load_part(bias, whole - start, rest, 0.0)
-            simd.store_part(y, whole, rest, simd.fma(xhat, tail_weight, tail_bias))
+def _make_forward(dtype: Any) -> Any:
+    @serial_kernel
+    def forward(arguments: int, first: int, last: int) -> None:
+        s = read_struct(_Rows, arguments)
+        weight, bias = row_at(dtype, s.weight, 0, s.size), row_at(dtype, s.bias, 0, s.size)
+        means, rstds = row_at(dtype, s.means, 0, s.rows), row_at(dtype, s.rstds, 0, s.rows)
+        rest = s.size % simd.lanes(weight)
+        whole = s.size - rest
+        for row in range(first, last):
+            x, residual = row_at(dtype, s.x, row, s.size), row_at(dtype, s.residual, row, s.size if s.residual else 0)
+            y = row_at(dtype, s.y, row, s.size)
+            means[row] = _mean(x, residual, whole)
+            rstds[row] = 1.0 / math.sqrt(_variance(x, residual, means[row], whole) + s.eps)
+            mean, rstd = simd.splat(x, means[row]), simd.splat(x, rstds[row])
+            for i in range(0, whole, simd.lanes(x)):
+                xhat = (_load(x, residual, i) - mean) * rstd
+                simd.store(y, i, simd.fma(xhat, simd.load(weight, i), simd.load(bias, i)))
+            if rest:
+                xhat = (_load_part(x, residual, whole, rest, 0.0) - mean) * rstd
+                tail_weight, tail_bias = (
+                    simd.load_part(weight, whole, rest, 0.0),
+                    simd.load_part(bias, whole, rest, 0.0),
+                )
+                simd.store_part(y, whole, rest, simd.fma(xhat, tail_weight, tail_bias))
 
-
-@parallel_kernel
-def _forward_parallel(s: Any, bias: Any, y: Any, eps: float, rows: int, block: int) -> None:
-    for i in numba.prange((rows + block - 1) // block):
-        _forward_rows(s, bias, y, eps, i * block, min(rows, (i + 1) * block))
+    return forward
 
 
 def layer_norm(
@@ -140,72 +150,79 @@ def layer_norm(
     """
     weight = _check("layer_norm", x, weight, "weight", 1.0)
     bias = _check("layer_norm", x, bias, "bias", 0.0)
-    x = np.ascontiguousarray(x)
-    residual = _flat_residual("layer_norm", x, residual)
+    _check_residual("layer_norm", x, residual)
     y = np.empty(x.shape, x.dtype)
     means, rstds = np.empty(x.shape[:-1], x.dtype), np.empty(x.shape[:-1], x.dtype)
-    arguments = (_Rows(x.reshape(-1), residual, weight, means.reshape(-1), rstds.reshape(-1)), bias, y.reshape(-1))
-    if x.size <= _SERIAL_SIZE:
-        _forward_rows(*arguments, float(eps), 0, means.size)
-    else:
-        _forward_parallel(*arguments, float(eps), means.size, max(1, _BLOCK_SIZE // weight.size))
+    rows, size = means.size, weight.size
+    arguments = _Rows(x, residual, weight, means, rstds, rows, size, eps, bias, y)
+    shares = 1 if x.size <= _SERIAL_SIZE else min(rows, -(-x.size // _BLOCK_SIZE))
+    launch(kernel_for(_make_forward, x.dtype.type), Struct(arguments), rows, shares)
     return y, means, rstds
 
 
 # --- Backward ---------------------------------------------------------------------------------------------------------
 
 
-@serial_kernel
-def _backward_rows(s: Any, g: Any, dx: Any, sums: Any, sums_start: int, first: int, last: int) -> None:
-    """Write these rows' ``dx``, and add to ``sums`` from ``sums_start`` on their share of dweight, then of dbias."""
-    x, residual, weight, means, rstds = s
-    size = weight.size
-    step = simd.lanes(x)
+def _make_backward(dtype: Any) -> Any:
+    @serial_kernel
+    def backward(arguments: int, first: int, last: int) -> None:
+        """Write the ``dx`` of some blocks of rows, and their sums."""
+        s = read_struct(_Rows, arguments)
+        weight = row_at(dtype, s.weight, 0, s.size)
+        means, rstds = row_at(dtype, s.means, 0, s.rows), row_at(dtype, s.rstds, 0, s.rows)
+        for block in range(first, last):
+            dweight, dbias = row_at(dtype, s.sums, 2 * block, s.size), row_at(dtype, s.sums, 2 * block + 1, s.size)
+            for row in range(block * s.block, min(s.rows, (block + 1) * s.block)):
+                x = row_at(dtype, s.x, row, s.size)
+                residual = row_at(dtype, s.residual, row, s.size if s.residual else 0)
+                g, dx = row_at(dtype, s.g, row, s.size), row_at(dtype, s.dx, row, s.size)
+                _backward_row(g, _Row(x, residual, weight, means[row], rstds[row]), dweight, dbias, dx)
+
+    return backward
+
+
+class _Row(NamedTuple):
+    x: Any
+    residual: Any
+    weight: Any
+    mean: Any
+    rstd: Any
+
+
+@inlined_kernel
+def _backward_row(g: Any, forward: Any, dweight: Any, dbias: Any, dx: Any) -> None:
+    """Write ``dx``, and add the row's share to ``dweight`` and ``dbias``."""
+    x, residual, weight = forward.x, forward.residual, forward.weight
+    mean, rstd = simd.splat(x, forward.mean), simd.splat(x, forward.rstd)
+    step, size = simd.lanes(x), x.size
     rest = size % step
-    for row in range(first, last):
-        start = row * size
-        whole = start + size - rest
-        mean, rstd = simd.splat(x, means[row]), simd.splat(x, rstds[row])
-        dweight, dbias = sums_start - start, sums_start + size - start
-        h_total, h_xhat_total = simd.splat(x, 0.0), simd.splat(x, 0.0)
-        for i in range(start, whole, step):
-            gradient = simd.load(g, i)
-            xhat = (_load(x, residual, i) - mean) * rstd
-            h = gradient * simd.load(weight, i - start)
-            h_total = h_total + h
-            h_xhat_total = simd.fma(h, xhat, h_xhat_total)
-            simd.store(sums, dweight + i, simd.fma(gradient, xhat, simd.load(sums, dweight + i)))
-            simd.store(sums, dbias + i, simd.load(sums, dbias + i) + gradient)
-        if rest:
-            gradient = simd.load_part(g, whole, rest, 0.0)
-            tail_xhat = (_load_part(x, residual, whole, rest, 0.0) - mean) * rstd
-            tail_h = gradient * simd.load_part(weight, whole - start, rest, 0.0)
-            h_total = h_total + tail_h
-            h_xhat_total = simd.fma(tail_h, tail_xhat, h_xhat_total)
-            total = simd.fma(gradient, tail_xhat, simd.load_part(sums, dweight + whole, rest, 0.0))
-            simd.store_part(sums, dweight + whole, rest, total)
-            total = simd.load_part(sums, dbias + whole, rest, 0.0) + gradient
-            simd.store_part(sums, dbias + whole, rest, total)
-        h_mean = simd.splat(x, simd.reduce_sum(h_total) / size)
-        h_xhat_mean = simd.splat(x, simd.reduce_sum(h_xhat_total) / size)
-        for i in range(start, whole, step):
-            xhat = (_load(x, residual, i) - mean) * rstd
-            h = simd.load(g, i) * simd.load(weight, i - start)
-            simd.store(dx, i, (h - h_mean - xhat * h_xhat_mean) * rstd)
-        if rest:
-            simd.store_part(dx, whole, rest, (tail_h - h_mean - tail_xhat * h_xhat_mean) * rstd)
-
-
-@parallel_kernel
-def _backward_parallel(s: Any, g: Any, dx: Any, sums: Any, rows: int, block: int) -> None:
-    for i in numba.prange((rows + block - 1) // block):
-        _backward_rows(s, g, dx, sums, 2 * i * s.weight.size, i * block, min(rows, (i + 1) * block))
-
-
-@serial_kernel
-def _backward_serial(s: Any, g: Any, dx: Any, sums: Any, rows: int, block: int) -> None:
-    for i in range((rows + block - 1) // block):
-        _backward_rows(s, g, dx, sums, 2 * i * s.weight.size, i * block, min(rows, (i + 1) * block))
+    whole = size - rest
+    h_total, h_xhat_total = simd.splat(x, 0.0), simd.splat(x, 0.0)
+    for i in range(0, whole, step):
+        gradient = simd.load(g, i)
+        xhat = (_load(x, residual, i) - mean) * rstd
+        h = gradient * simd.load(weight, i)
+        h_total = h_total + h
+        h_xhat_total = simd.fma(h, xhat, h_xhat_total)
+        simd.store(dweight, i, simd.fma(gradient, xhat, simd.load(dweight, i)))
+        simd.store(dbias, i, simd.load(dbias, i) + gradient)
+    if rest:
+        gradient = simd.load_part(g, whole, rest, 0.0)
+        tail_xhat = (_load_part(x, residual, whole, rest, 0.0) - mean) * rstd
+        tail_h = gradient * simd.load_part(weight, whole, rest, 0.0)
+        h_total = h_total + tail_h
+        h_xhat_total = simd.fma(tail_h, tail_xhat, h_xhat_total)
+        total = simd.fma(gradient, tail_xhat, simd.load_part(dweight, whole, rest, 0.0))
+        simd.store_part(dweight, whole, rest, total)
+        simd.store_part(dbias, whole, rest, simd.load_part(dbias, whole, rest, 0.0) + gradient)
+    h_mean = simd.splat(x, simd.reduce_sum(h_total) / size)
+    h_xhat_mean = simd.splat(x, simd.reduce_sum(h_xhat_total) / size)
+    for i in range(0, whole, step):
+        xhat = (_load(x, residual, i) - mean) * rstd
+        h = simd.load(g, i) * simd.load(weight, i)
+        simd.store(dx, i, (h - h_mean - xhat * h_xhat_mean) * rstd)
+    if rest:
+        simd.store_part(dx, whole, rest, (tail_h - h_mean - tail_xhat * h_xhat_mean) * rstd)
 
 
 def layer_norm_backward(
@@ -229,14 +246,14 @@ def layer_norm_backward(
             f"layer_norm_backward: mean {mean.shape} and rstd {rstd.shape} must be {x.shape[:-1]} for x {x.shape}"
         )
     weight = _check("layer_norm_backward", x, weight, "weight", 1.0)
+    _check_residual("layer_norm_backward", x, residual)
     dx = np.empty(x.shape, x.dtype)
     rows, size = mean.size, weight.size
     block = max(_GRADIENT_ROWS, -(-rows // _GRADIENT_BLOCKS))
     sums = np.zeros((-(-rows // block), 2, size), x.dtype)
-    g, x, mean, rstd = (np.ascontiguousarray(array).reshape(-1) for array in (g, x, mean, rstd))
-    arguments = _Rows(x, _flat_residual("layer_norm_backward", dx, residual), weight, mean, rstd)
-    run = _backward_serial if x.size <= _SERIAL_SIZE else _backward_parallel
-    run(arguments, g, dx.reshape(-1), sums.reshape(-1), rows, block)
+    arguments = _Rows(x, residual, weight, mean, rstd, rows, size, g=g, dx=dx, sums=sums, block=block)
+    shares = 1 if x.size <= _SERIAL_SIZE else len(sums)
+    launch(kernel_for(_make_backward, x.dtype.type), Struct(arguments), len(sums), shares)
     dweight, dbias = sums.sum(axis=0)
     return dx, dweight, dbias
 
@@ -256,9 +273,6 @@ def _check(name: str, x: Array, vector: Array | None, which: str, default: float
     return np.ascontiguousarray(vector)
 
 
-def _flat_residual(name: str, x: Array, residual: Array | None) -> Array | None:
-    if residual is None:
-        return None
-    if residual.shape != x.shape or residual.dtype != x.dtype:
+def _check_residual(name: str, x: Array, residual: Array | None) -> None:
+    if residual is not None and (residual.shape != x.shape or residual.dtype != x.dtype):
         raise ValueError(f"{name}: residual {residual.shape} {residual.dtype} must be as x, {x.shape} {x.dtype}")
-    return np.ascontiguousarray(residual).reshape(-1)
