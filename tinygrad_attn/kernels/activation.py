@@ -8,12 +8,13 @@ them all, and a number says which to call: a few percent slower than a loop for 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.simd.math import exp, log, polynomial, tanh
 
@@ -154,7 +155,7 @@ def _softplus(x: Any, beta: float, threshold: float) -> Any:
     return simd.select(s > threshold, x, (simd.select(s < 0.0, 0.0, s) + logarithm) / beta)
 
 
-@serial_kernel
+@inlined_kernel
 def _value(kind: int, x: Any, first: float, second: float) -> Any:
     if kind == _RELU:
         return simd.select(x < 0.0, 0.0, x)
@@ -171,7 +172,7 @@ def _value(kind: int, x: Any, first: float, second: float) -> Any:
     return _softplus(x, first, second)
 
 
-@serial_kernel
+@inlined_kernel
 def _gradient(kind: int, g: Any, x: Any, first: float, second: float) -> Any:
     # A gradient is selected, not multiplied by 0 or 1: it may be infinite.
     if kind == _RELU:
@@ -192,37 +193,53 @@ def _gradient(kind: int, g: Any, x: Any, first: float, second: float) -> Any:
 # --- Over an array ----------------------------------------------------------------------------------------------------
 
 
-@serial_kernel
-def _values(kind: int, x: Any, out: Any, start: int, stop: int, first: float, second: float) -> None:
-    rest = (stop - start) % simd.lanes(x)
-    whole = stop - rest
-    for i in range(start, whole, simd.lanes(x)):
-        simd.store(out, i, _value(kind, simd.load(x, i), first, second))
-    if rest:
-        simd.store_part(out, whole, rest, _value(kind, simd.load_part(x, whole, rest, 0.0), first, second))
+class _Elements(NamedTuple):
+    x: Address
+    out: Address
+    kind: int  # position in ACTIVATIONS
+    size: int
+    first: float
+    second: float
+    g: Address = None
 
 
-@serial_kernel
-def _gradients(kind: int, g: Any, x: Any, out: Any, start: int, stop: int, first: float, second: float) -> None:
-    rest = (stop - start) % simd.lanes(x)
-    whole = stop - rest
-    for i in range(start, whole, simd.lanes(x)):
-        simd.store(out, i, _gradient(kind, simd.load(g, i), simd.load(x, i), first, second))
-    if rest:
-        tail = simd.load_part(g, whole, rest, 0.0)
-        simd.store_part(out, whole, rest, _gradient(kind, tail, simd.load_part(x, whole, rest, 0.0), first, second))
+def _make_values(dtype: Any) -> Any:
+    @serial_kernel
+    def values(arguments: int, start: int, stop: int) -> None:
+        s = read_struct(_Elements, arguments)
+        x, out = row_at(dtype, s.x, 0, s.size), row_at(dtype, s.out, 0, s.size)
+        rest = (stop - start) % simd.lanes(x)
+        whole = stop - rest
+        for i in range(start, whole, simd.lanes(x)):
+            simd.store(out, i, _value(s.kind, simd.load(x, i), s.first, s.second))
+        if rest:
+            tail = _value(s.kind, simd.load_part(x, whole, rest, 0.0), s.first, s.second)
+            simd.store_part(out, whole, rest, tail)
+
+    return values
 
 
-@parallel_kernel
-def _values_parallel(kind: int, x: Any, out: Any, block: int, first: float, second: float) -> None:
-    for i in numba.prange((x.size + block - 1) // block):
-        _values(kind, x, out, i * block, min(x.size, (i + 1) * block), first, second)
+def _make_gradients(dtype: Any) -> Any:
+    @serial_kernel
+    def gradients(arguments: int, start: int, stop: int) -> None:
+        s = read_struct(_Elements, arguments)
+        g, x, out = (row_at(dtype, s.g, 0, s.size), row_at(dtype, s.x, 0, s.size), row_at(dtype, s.out, 0, s.size))
+        rest = (stop - start) % simd.lanes(x)
+        whole = stop - rest
+        for i in range(start, whole, simd.lanes(x)):
+            simd.store(out, i, _gradient(s.kind, simd.load(g, i), simd.load(x, i), s.first, s.second))
+        if rest:
+            tail = simd.load_part(g, whole, rest, 0.0)
+            tail = _gradient(s.kind, tail, simd.load_part(x, whole, rest, 0.0), s.first, s.second)
+            simd.store_part(out, whole, rest, tail)
+
+    return gradients
 
 
-@parallel_kernel
-def _gradients_parallel(kind: int, g: Any, x: Any, out: Any, block: int, first: float, second: float) -> None:
-    for i in numba.prange((x.size + block - 1) // block):
-        _gradients(kind, g, x, out, i * block, min(x.size, (i + 1) * block), first, second)
+def _launch(make: Callable[[Any], Any], elements: _Elements) -> None:
+    """Run the kernel that ``make`` makes for a dtype on all elements."""
+    shares = 1 if elements.size <= _SERIAL_SIZE else -(-elements.size // _BLOCK_SIZE)
+    launch(kernel_for(make, elements.out.dtype.type), Struct(elements), elements.size, shares)
 
 
 def activate(name: str, x: Array, first: float = 0.0, second: float = 0.0) -> Array:
@@ -237,11 +254,8 @@ def activate(name: str, x: Array, first: float = 0.0, second: float = 0.0) -> Ar
     Returns:
         A new array of ``x``'s shape and dtype.
     """
-    kind, flat, out = ACTIVATIONS.index(name), _flat(x), np.empty(x.shape, x.dtype)
-    if x.size <= _SERIAL_SIZE:
-        _values(kind, flat, out.reshape(-1), 0, x.size, float(first), float(second))
-    else:
-        _values_parallel(kind, flat, out.reshape(-1), _BLOCK_SIZE, float(first), float(second))
+    out = np.empty(x.shape, x.dtype)
+    _launch(_make_values, _Elements(x, out, ACTIVATIONS.index(name), x.size, first, second))
     return out
 
 
@@ -250,13 +264,6 @@ def activate_backward(name: str, g: Array, x: Array, first: float = 0.0, second:
 
     ``g`` has the shape and dtype of ``x``. For relu ``x`` may be the result as well.
     """
-    kind, flat, out = ACTIVATIONS.index(name), _flat(x), np.empty(x.shape, x.dtype)
-    if x.size <= _SERIAL_SIZE:
-        _gradients(kind, _flat(g), flat, out.reshape(-1), 0, x.size, float(first), float(second))
-    else:
-        _gradients_parallel(kind, _flat(g), flat, out.reshape(-1), _BLOCK_SIZE, float(first), float(second))
+    out = np.empty(x.shape, x.dtype)
+    _launch(_make_gradients, _Elements(x, out, ACTIVATIONS.index(name), x.size, first, second, g))
     return out
-
-
-def _flat(array: Array) -> Array:
-    return np.ascontiguousarray(array).reshape(-1)

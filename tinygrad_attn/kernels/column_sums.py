@@ -6,55 +6,57 @@ matrix alone, and so do the bits of the result.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 
 __all__ = ["column_sums"]
+
+Array = np.ndarray[Any, Any]
 
 _SERIAL_SIZE = 32768  # elements up to which waking the threads costs more than they save
 _BLOCKS = 16  # of rows, at most
 
 
-@serial_kernel
-def _sum_rows(rows: Any, sums: Any, columns: int, at: int, first: int, last: int) -> None:
-    """Add rows ``first`` to ``last`` to the ``columns`` sums from ``at`` on. Both arrays are flat."""
-    step = simd.lanes(rows)
-    rest = columns % step
-    whole = columns - rest
-    for row in range(first, last):
-        start = row * columns
-        for i in range(0, whole, step):
-            simd.store(sums, at + i, simd.load(sums, at + i) + simd.load(rows, start + i))
-        if rest:
-            total = simd.load_part(sums, at + whole, rest, 0.0) + simd.load_part(rows, start + whole, rest, 0.0)
-            simd.store_part(sums, at + whole, rest, total)
+class _Sums(NamedTuple):
+    matrix: Address  # (rows, columns)
+    sums: Address  # (blocks, columns), zeros
+    rows: int
+    columns: int
+    block: int  # rows in a block
 
 
-@serial_kernel
-def _sum_serial(rows: Any, sums: Any, columns: int, count: int, block: int) -> None:
-    for i in range((count + block - 1) // block):
-        _sum_rows(rows, sums, columns, i * columns, i * block, min(count, (i + 1) * block))
+def _make_sum(dtype: Any) -> Any:
+    @serial_kernel
+    def sum_blocks(arguments: int, first: int, last: int) -> None:
+        """Add the rows of some blocks to their sums."""
+        s = read_struct(_Sums, arguments)
+        for block in range(first, last):
+            sums = row_at(dtype, s.sums, block, s.columns)
+            step = simd.lanes(sums)
+            rest = s.columns % step
+            whole = s.columns - rest
+            for number in range(block * s.block, min(s.rows, (block + 1) * s.block)):
+                row = row_at(dtype, s.matrix, number, s.columns)
+                for i in range(0, whole, step):
+                    simd.store(sums, i, simd.load(sums, i) + simd.load(row, i))
+                if rest:
+                    total = simd.load_part(sums, whole, rest, 0.0) + simd.load_part(row, whole, rest, 0.0)
+                    simd.store_part(sums, whole, rest, total)
+
+    return sum_blocks
 
 
-@parallel_kernel
-def _sum_parallel(rows: Any, sums: Any, columns: int, count: int, block: int) -> None:
-    for i in numba.prange((count + block - 1) // block):
-        _sum_rows(rows, sums, columns, i * columns, i * block, min(count, (i + 1) * block))
-
-
-def column_sums(matrix: np.ndarray) -> np.ndarray:
+def column_sums(matrix: Array) -> Array:
     """The sums (N,) of the columns of a matrix (M, N), float32 or float64; copied unless C-contiguous."""
-    count, columns = matrix.shape
-    block = max(1, -(-count // _BLOCKS))
-    sums = np.zeros((-(-count // block), columns), matrix.dtype)
-    arguments = (np.ascontiguousarray(matrix).reshape(-1), sums.reshape(-1), columns, count, block)
-    if matrix.size <= _SERIAL_SIZE:
-        _sum_serial(*arguments)
-    else:
-        _sum_parallel(*arguments)
+    rows, columns = matrix.shape
+    block = max(1, -(-rows // _BLOCKS))
+    sums = np.zeros((-(-rows // block), columns), matrix.dtype)
+    arguments = Struct(_Sums(matrix, sums, rows, columns, block))
+    shares = 1 if matrix.size <= _SERIAL_SIZE else len(sums)
+    launch(kernel_for(_make_sum, matrix.dtype.type), arguments, len(sums), shares)
     return np.add.reduce(sums, axis=0)
