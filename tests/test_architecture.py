@@ -21,7 +21,7 @@ ENGINE = (
     ("serialize", "tensor", "version"),
     ("op",),
     ("ops",),
-    ("anomaly", "autograd", "check", "creation", "formula", "linalg", "pullback", "record"),
+    ("anomaly", "autograd", "check", "creation", "formula", "latex", "linalg", "pullback", "record"),
     ("nn", "optim"),
 )
 MODELS = (

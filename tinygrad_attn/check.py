@@ -15,8 +15,10 @@ import numpy as np
 
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.formula import FormulaError, check_formulas, stands_for_gradient
+from tinygrad_attn.latex import Unsupported, evaluate_rule
 from tinygrad_attn.modes import no_grad, unfused
 from tinygrad_attn.op import Op
+from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
@@ -185,7 +187,8 @@ def check_op(op: Op, samples: int = 25, seed: int = 0) -> OpReport:
     """Hold an op to everything it promises, on ``samples`` samples drawn from its own sampler.
 
     Checked are: that it has a sampler, a formula and a rule for every floating-point operand; that each rule is an
-    expression of what the symbols of its formula stand for (`tinygrad_attn.formula`); gradient and double gradient
+    expression of what the symbols of its formula stand for (`tinygrad_attn.formula`), and, of an elementwise op, has
+    the formula's value (`tinygrad_attn.latex`); gradient and double gradient
     against finite differences; its kernels against its rules, also where the gradient of one output alone arrives, and
     both against its reference; that non-contiguous operands give what contiguous ones do; float32 in, float32 out, for
     gradients too; that nothing is mutated and no result shares memory that it should not; and that the declared errors
@@ -251,6 +254,7 @@ def _check_sample(op: Op, sample: Sample, seed: int) -> OpReport:
 
         report.gradient = gradcheck(function, operands, seed=seed)
         report.double_gradient = gradgradcheck(function, operands, seed=seed)
+        _evaluate_formulas(op, sample, seed)
         report.kernel = max(_check_kernels(op, sample, seed), _check_each_output(op, sample, seed))
         _check_float32(op, sample, seed)
     for name, (operand, copy) in enumerate(zip(sample.operands, before, strict=True)):
@@ -323,6 +327,56 @@ def _check_kernels(op: Op, sample: Sample, seed: int) -> float:
             reference = _with_gradients(op, sample, seed, create_graph=False)
         worst = max(worst, _compare_all("fused against reference: ", fused, reference, "fused", "reference"))
     return worst
+
+
+def _evaluate_formulas(op: Op, sample: Sample, seed: int) -> tuple[str, ...]:
+    """Where the op is elementwise, the value of each rule's formula is the gradient.
+
+    Returns:
+        The operands whose formulas were computed; those with more in them than `tinygrad_attn.latex` computes are not.
+    """
+    operands = _tensors(sample.operands, np.float64)
+    outputs = _all_of(_call(op, operands, sample))
+    if op.variadic or not _is_elementwise(op, sample, operands, outputs):
+        return ()
+    weights = _projections(outputs, seed)
+    inputs = {op.operand_name(p): x for p, x in enumerate(operands) if isinstance(x, Tensor) and x.requires_grad}
+    values = {**op.defaults, **sample.options, **dict(zip(op.operands, sample.operands, strict=True))}
+    for index, (output, weight) in enumerate(zip(outputs, weights, strict=True)):
+        end = f"[{index}]" if len(outputs) > 1 else ""
+        values |= {f"z{end}": output.array, f"g{end}": weight}
+    computed = []
+    for name, gradient in zip(inputs, _gradients(outputs, list(inputs.values()), weights), strict=True):
+        try:
+            value = np.broadcast_to(evaluate_rule(op, name, values), outputs[0].shape)
+        except Unsupported:
+            continue
+        value = sum_to.forward(value, shape=gradient.shape)
+        _compare(f"vjp({name!r}), {op.rules[name].formula}: ", value, gradient, 1e-9, "formula", "gradient")
+        computed.append(name)
+    return tuple(computed)
+
+
+def _is_elementwise(op: Op, sample: Sample, operands: Sequence[Any], outputs: Sequence[Tensor]) -> bool:
+    """Whether the op does the same to its operands broadcast, flat and backwards: to each element by itself."""
+    shapes = [x.shape for x in operands if isinstance(x, Tensor)]
+    if any(o.shape != outputs[0].shape or not o.requires_grad for o in outputs) or outputs[0].numel() < 2:
+        return False
+    try:
+        if np.broadcast_shapes(*shapes) != outputs[0].shape:
+            return False
+        flat = [
+            np.broadcast_to(o, outputs[0].shape).ravel()[::-1] if isinstance(o, np.ndarray) else o
+            for o in sample.operands
+        ]
+        results = op.forward(*flat, **sample.options)
+    except (ValueError, IndexError, TypeError):
+        return False
+    found = results[: len(outputs)] if isinstance(results, tuple) else (results,)
+    return all(
+        np.shape(a) == (b.numel(),) and np.allclose(a[::-1], b.array.ravel(), 1e-9, equal_nan=True)
+        for a, b in zip(found, outputs, strict=True)
+    )
 
 
 def _check_each_output(op: Op, sample: Sample, seed: int) -> float:

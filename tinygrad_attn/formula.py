@@ -28,7 +28,19 @@ from typing import NamedTuple
 
 from tinygrad_attn.op import Op, Rule
 
-__all__ = ["UNWRITTEN", "FormulaError", "check_formulas", "stands_for_gradient"]
+__all__ = [
+    "EQUALS",
+    "SEPARATOR",
+    "SYMBOL",
+    "UNWRITTEN",
+    "FormulaError",
+    "Symbol",
+    "bindings",
+    "check_formulas",
+    "parse_symbol",
+    "split",
+    "stands_for_gradient",
+]
 
 UNWRITTEN = frozenset(
     {
@@ -52,13 +64,14 @@ _GREEK = (
     "psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
 ).split()
 _LETTER = rf"(?:\\(?:{'|'.join(_GREEK)})(?![A-Za-z])|[A-Za-z])"
-_SYMBOL = re.compile(
+SYMBOL = re.compile(
     rf"(?P<base>\\(?:bar|hat|tilde)\s*(?:\{{\s*{_LETTER}\s*\}}|{_LETTER})|{_LETTER})(?P<primes>'*)"
     r"(?:_(?P<subscript>\{(?:[^{}]|\{[^{}]*\})*\}|\\[A-Za-z]+|.))?"
 )
 _TEXT = re.compile(r"\\text\{[^{}]*\}")
 _NAMES = re.compile(r"\\(?:operatorname|mathrel|mathrm)\{[^{}]*\}")
-_SEPARATOR = re.compile(r"\\quad|[,;]\s*\\;")
+EQUALS = re.compile("=")
+SEPARATOR = re.compile(r"[,;]?\s*\\quad|[,;]\s*\\;")
 
 
 class FormulaError(ValueError):
@@ -76,6 +89,12 @@ class Symbol(NamedTuple):
         return self.base + (f"_{{{self.subscript}}}" if self.subscript else "")
 
 
+def parse_symbol(found: re.Match[str]) -> Symbol:
+    """The symbol of a match of `SYMBOL`."""
+    base, subscript = re.sub(r"[{}\s]", "", found["base"]), (found["subscript"] or "").strip("{}").strip()
+    return Symbol(re.sub(r"^(\\(?:bar|hat|tilde))", r"\1 ", base) + found["primes"], subscript)
+
+
 def _symbols(latex: str) -> Iterator[Symbol]:
     """The symbols of a formula, and its texts, in order."""
     latex = _NAMES.sub(" ", latex)
@@ -86,30 +105,30 @@ def _symbols(latex: str) -> Iterator[Symbol]:
             yield Symbol(text[0], "")
             position = text.end()
             continue
-        found = _SYMBOL.match(latex, position)
+        found = SYMBOL.match(latex, position)
         if found is None:
             command = re.match(r"\\[A-Za-z]+", latex[position:])
             position += len(command[0]) if command else 1
             continue
-        base, subscript = re.sub(r"[{}\s]", "", found["base"]), (found["subscript"] or "").strip("{}").strip()
-        base = re.sub(r"^(\\(?:bar|hat|tilde))", r"\1 ", base) + found["primes"]
+        symbol = parse_symbol(found)
         after = latex[found.end() : found.end() + 1]
-        if not (base == "e" and after == "^"):
-            yield Symbol(base, subscript, after == "(" and base.startswith("\\") and " " not in base)
+        if not (symbol.base == "e" and after == "^"):
+            applied = after == "(" and symbol.base.startswith("\\") and " " not in symbol.base
+            yield symbol._replace(applied=applied)
         position = found.end()
 
 
 def _clauses(latex: str) -> Iterator[tuple[list[Symbol], list[Symbol]]]:
     r"""Of each of the formulas between ``\quad`` the symbols on its left, if it defines some, and the others."""
-    for clause in _split(latex, _SEPARATOR):
-        left, *right = _split(clause, re.compile("="))
-        if right and not re.sub(r"\\[,;]|[(),\s]", "", _SYMBOL.sub("", left)):
+    for clause in split(latex, SEPARATOR):
+        left, *right = split(clause, EQUALS)
+        if right and not re.sub(r"\\[,;]|[(),\s]", "", SYMBOL.sub("", left)):
             yield list(_symbols(left)), [symbol for part in right for symbol in _symbols(part)]
         else:
             yield [], list(_symbols(clause))
 
 
-def _split(text: str, separator: re.Pattern[str]) -> list[str]:
+def split(text: str, separator: re.Pattern[str]) -> list[str]:
     """The parts of ``text`` between separators that stand in no bracket."""
     parts, depth, start, position = [], 0, 0, 0
     while position < len(text):
@@ -140,7 +159,7 @@ class _Vocabulary:
 
 def _vocabulary(op: Op, rule: Rule) -> _Vocabulary:
     """What the symbols of a rule's formula may be; where two formulas define one, the rule's own definition counts."""
-    bound = _bindings(op)
+    bound = bindings(op)
     formulas = [op.formula, *(each.formula for each in op.rules.values() if each is not rule), rule.formula]
     defined: dict[str, list[Symbol]] = {}
     for formula in formulas:
@@ -152,7 +171,7 @@ def _vocabulary(op: Op, rule: Rule) -> _Vocabulary:
 def _definitions(op: Op, formula: str) -> dict[str, list[Symbol]]:
     """By symbol what a formula defines it by; a subscript that is itself a symbol of the op belongs to the symbol."""
     clauses = [clause for each in (op.formula, formula) for clause in _clauses(each)]
-    plain = {symbol.base for left, _ in clauses for symbol in left if not symbol.subscript} | set(_bindings(op))
+    plain = {symbol.base for left, _ in clauses for symbol in left if not symbol.subscript} | set(bindings(op))
     defined: dict[str, list[Symbol]] = {}
     for left, right in _clauses(formula):
         for symbol in left:
@@ -168,7 +187,8 @@ def _letters(symbol: Symbol) -> Iterator[Symbol]:
         yield from _letters(letter)
 
 
-def _bindings(op: Op) -> dict[str, tuple[str, ...]]:
+def bindings(op: Op) -> dict[str, tuple[str, ...]]:
+    """By symbol the names that it is bound to."""
     bound: dict[str, tuple[str, ...]] = {}
     for name in (*op.operands, *op.defaults):
         if len(name) == 1:
