@@ -111,7 +111,7 @@ def test_each_output_has_its_gradient() -> None:
 
 def test_catches_the_gradient_of_an_output_that_no_symbol_stands_for() -> None:
     with pytest.raises(CheckError, match="the gradient of output 1 reaches x"):
-        check_op(split_in_two(r"2 \bar a"), 5)
+        check_op(split_in_two(r"2 \bar a \text{, so to say}"), 5)  # words, so that it is not computed
 
 
 def test_catches_a_formula_that_takes_an_outputs_own_gradient_for_what_comes_back() -> None:
@@ -147,3 +147,27 @@ def test_a_rule_may_leave_an_operand_without_gradient() -> None:
     found = grad(for_x, [x, y, w], np.ones((2, 2)), create_graph=True, allow_unused=True)
     assert found[1] is None or not found[1].array.any()
     np.testing.assert_array_equal(found[2].array, [[2.0] * 3] * 2 + [[0.0] * 3] * 3)
+
+
+def test_what_rules_share_is_computed_once_for_a_node() -> None:
+    from tinygrad_attn.autograd import grad
+    from tinygrad_attn.rule import once_per_node
+    from tinygrad_attn.tensor import Tensor
+
+    calls = []
+
+    @once_per_node
+    def doubled(g: Tensor) -> Tensor:
+        calls.append(g)
+        return g * 2.0
+
+    made = Op(lambda x, y: 2.0 * (x + y), r"z = 2 (x + y)", broadcast_pairs, (), 1, (), False)
+    made.vjp("x", r"2 \bar z", lambda g: doubled(g) * 1.0)
+    made.vjp("y", r"2 \bar z", lambda g: doubled(g) * 1.0)
+    x, y = (Tensor(np.ones(3), requires_grad=True) for _ in range(2))
+    for create_graph in (False, True):
+        found = grad(made(x, y), [x, y], np.ones(3), create_graph=create_graph)
+        assert [gradient.array.tolist() for gradient in found] == [[2.0] * 3] * 2
+    assert len(calls) == 2
+    doubled(x), doubled(x)
+    assert len(calls) == 4

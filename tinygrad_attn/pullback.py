@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_attn.modes import set_grad_enabled
 from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.ops.shape import alias
-from tinygrad_attn.rule import GRADIENT_ALONE, Arguments, Source
+from tinygrad_attn.rule import GRADIENT_ALONE, Arguments, Source, rules_of_a_node
 from tinygrad_attn.tensor import Edge, Node, Storage, Tensor
 
 __all__ = ["as_tensors", "pull_back"]
@@ -83,17 +83,19 @@ def _by_rules(
     """By the rule of each operand, and by the op's reference for the operands that have none."""
     results: list[Any] = [None] * len(edges)
     without: list[int] = []
-    for position, edge in enumerate(edges):
-        if edge is None:
-            continue
-        rule = node.plan.rules[position]
-        if rule is not None and rule.kernel is not None and not create_graph:
-            results[position] = rule.kernel(*_values(node, rule.kernel_arguments, gradient, True, position))
-        elif rule is not None and rule.function is not None:
-            result = rule.function(*_values(node, rule.arguments, gradient, False, position))
-            results[position] = result if create_graph or result is None else result.array
-        else:
-            without.append(position)
+    tensors = as_tensors(gradient)
+    with rules_of_a_node():
+        for position, edge in enumerate(edges):
+            if edge is None:
+                continue
+            rule = node.plan.rules[position]
+            if rule is not None and rule.kernel is not None and not create_graph:
+                results[position] = rule.kernel(*_values(node, rule.kernel_arguments, gradient, True, position))
+            elif rule is not None and rule.function is not None:
+                result = rule.function(*_values(node, rule.arguments, tensors, False, position))
+                results[position] = result if create_graph or result is None else result.array
+            else:
+                without.append(position)
     if without:
         through = _through_reference(node, gradient, without, create_graph, grad)
         for position, result in zip(without, through, strict=True):

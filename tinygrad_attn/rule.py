@@ -3,13 +3,26 @@ a call."""
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import functools
 import inspect
+import threading
 import types
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["GRADIENT_ALONE", "SPECIAL", "Arguments", "Differentiable", "Plan", "Rule", "Source"]
+__all__ = [
+    "GRADIENT_ALONE",
+    "SPECIAL",
+    "Arguments",
+    "Differentiable",
+    "Plan",
+    "Rule",
+    "Source",
+    "once_per_node",
+    "rules_of_a_node",
+]
 
 
 class Source(enum.Enum):
@@ -166,6 +179,42 @@ class Differentiable:
     def derivatives(self) -> dict[str, str]:
         """The formula of each rule, by operand; of a loop those of its step."""
         return {operand: rule.formula for operand, rule in (self.step or self).rules.items()}
+
+
+class _Shared(threading.local):
+    """What `once_per_node` has computed for the node whose rules are running in this thread; None outside of rules."""
+
+    results: dict[Any, Any] | None = None
+
+
+_shared = _Shared()
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@contextlib.contextmanager
+def rules_of_a_node() -> Iterator[None]:
+    """Inside, functions made by `once_per_node` give the same results for the same arguments."""
+    before, _shared.results = _shared.results, {}
+    try:
+        yield
+    finally:
+        _shared.results = before
+
+
+def once_per_node(function: _Function) -> _Function:
+    """Decorate an expression that several rules of an op need: for one node it is computed once for all of them."""
+
+    @functools.wraps(function)
+    def shared(*arguments: Any) -> Any:
+        results = _shared.results
+        if results is None:
+            return function(*arguments)
+        key = (function, *[tuple(map(id, a)) if type(a) is tuple else id(a) for a in arguments])
+        if key not in results:
+            results[key] = (function(*arguments), arguments)  # the arguments stay, so that no id is given twice
+        return results[key][0]
+
+    return shared  # type: ignore[return-value]
 
 
 class Rule:

@@ -13,6 +13,7 @@ from tinygrad_attn.ops.pointwise import add, tanh
 from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.ops.shape import unsqueeze
 from tinygrad_attn.public import public
+from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -66,6 +67,7 @@ def units(query: Tensor, keys: Tensor) -> Tensor:
     return tanh(add(unsqueeze(query, 2), unsqueeze(keys, 1)))
 
 
+@once_per_node
 def units_gradient(g: Tensor, query: Tensor, keys: Tensor, energy: Tensor) -> Tensor:
     """The gradient that reaches q_t + k_j through the score of each pair, ``(B, T, S, A)``."""
     h = units(query, keys)

@@ -23,6 +23,7 @@ from tinygrad_attn.ops.pointwise import add, mul, quiet
 from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.ops.shape import transpose
 from tinygrad_attn.public import public
+from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -104,6 +105,7 @@ def _heads(array: Array, leading: tuple[int, ...]) -> Array:
     return array.reshape(math.prod(leading[:-1]), leading[-1], *array.shape[-2:])
 
 
+@once_per_node
 def _weights(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
     """P, for a bool mask or none."""
     scores = matmul(mul(query, scale), transpose(key, -2, -1))
@@ -127,6 +129,7 @@ def value_gradient(g: Tensor, query: Tensor, key: Tensor, mask: Tensor | None, i
     return matmul(transpose(_weights(query, key, mask, is_causal, scale), -2, -1), g)
 
 
+@once_per_node
 def _scores_gradient(
     g: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float
 ) -> Tensor:

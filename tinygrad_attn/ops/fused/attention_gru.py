@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from tinygrad_attn.modes import at_step, mark
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.fused.additive import additive_score, units, units_gradient
 from tinygrad_attn.ops.fused.attention import LEFT_BY_MASK
-from tinygrad_attn.ops.fused.gru import DELTAS, gate_gradients, gru_step
+from tinygrad_attn.ops.fused.gru import DELTAS, GateGradients, gate_gradients, gru_step
 from tinygrad_attn.ops.fused.linear import linear
 from tinygrad_attn.ops.fused.recurrence import sum_over_batch, weight_gradient
 from tinygrad_attn.ops.fused.softmax import masked_softmax, softmax
@@ -22,6 +23,7 @@ from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.ops.shape import squeeze, unsqueeze
 from tinygrad_attn.public import public
+from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -128,6 +130,7 @@ def attention_gru_step(
     return state, context, weights[:, 0]
 
 
+@once_per_node
 def _attend(
     h: Tensor, values: Tensor, keys: Tensor, w_query: Tensor, energy: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,6 +139,42 @@ def _attend(
     scores = additive_score(query, keys, energy)
     weights = softmax(scores, -1) if mask is None else masked_softmax(scores, unsqueeze(mask, 1), dim=-1)
     return query, squeeze(weights, 1), squeeze(matmul(weights, values), 1)
+
+
+class _Gradients(NamedTuple):
+    """What reaches the gates, the context (γ), the scores, and the units (ε) of the additive score."""
+
+    gates: GateGradients
+    context: Tensor
+    scores: Tensor
+    units: Tensor
+
+
+@once_per_node
+def _gradients_of_parts(
+    g: tuple[Tensor | None, Tensor | None, Tensor | None],
+    gx: Tensor,
+    h: Tensor,
+    values: Tensor,
+    keys: Tensor,
+    w_query: Tensor,
+    energy: Tensor,
+    w_context: Tensor,
+    w_hh: Tensor,
+    b_hh: Tensor | None,
+    mask: Tensor | None,
+) -> _Gradients:
+    """Contexts and weights are outputs: their own gradients join what comes back through the GRU."""
+    query, weights, context = _attend(h, values, keys, w_query, energy, mask)
+    for_state, for_context, for_weights = g
+    for_state = h * 0.0 if for_state is None else for_state
+    gates = gate_gradients(for_state, add(gx, linear(context, w_context)), h, w_hh, b_hh)
+    gamma = matmul(gates.input, w_context)
+    gamma = gamma if for_context is None else for_context + gamma
+    beta = squeeze(matmul(values, unsqueeze(gamma, 2)), 2)
+    beta = beta if for_weights is None else for_weights + beta
+    scores = unsqueeze(weights * (beta - sum(weights * beta, -1, keepdim=True)), 1)
+    return _Gradients(gates, gamma, scores, squeeze(units_gradient(scores, query, keys, energy), 1))
 
 
 def _gradient(
@@ -152,32 +191,21 @@ def _gradient(
     b_hh: Tensor | None,
     mask: Tensor | None,
 ) -> Tensor:
-    """The rule of every operand: contexts and weights are outputs, so their own gradients join what comes back through
-    the GRU."""
+    """The rule of every operand."""
+    found = _gradients_of_parts(g, gx, h, values, keys, w_query, energy, w_context, w_hh, b_hh, mask)
     query, weights, context = _attend(h, values, keys, w_query, energy, mask)
-    for_state, for_context, for_weights = g
-    for_state = h * 0.0 if for_state is None else for_state
-    gates = gate_gradients(for_state, add(gx, linear(context, w_context)), h, w_hh, b_hh)
-    direct = {"gx": lambda: gates.input, "w_context": lambda: weight_gradient(gates.input, context),
-              "w_hh": lambda: weight_gradient(gates.state, h), "b_hh": lambda: sum_over_batch(gates.state)}  # fmt: skip
-    if operand in direct:
-        return direct[operand]()
-    gamma = matmul(gates.input, w_context)
-    gamma = gamma if for_context is None else for_context + gamma
-    if operand == "values":
-        return unsqueeze(weights, 2) * unsqueeze(gamma, 1)
-    beta = squeeze(matmul(values, unsqueeze(gamma, 2)), 2)
-    beta = beta if for_weights is None else for_weights + beta
-    scores = unsqueeze(weights * (beta - sum(weights * beta, -1, keepdim=True)), 1)
-    if operand == "energy":
-        return sum(unsqueeze(scores, -1) * units(query, keys), (0, 1, 2))
-    epsilon = squeeze(units_gradient(scores, query, keys, energy), 1)  # (B, S, A)
-    if operand == "keys":
-        return epsilon
-    into_query = sum(epsilon, 1)
-    if operand == "w_query":
-        return weight_gradient(into_query, h)
-    return gates.past + matmul(gates.state, w_hh) + matmul(into_query, w_query)
+    rules: dict[str, Callable[[], Tensor]] = {
+        "gx": lambda: found.gates.input,
+        "h": lambda: found.gates.past + matmul(found.gates.state, w_hh) + matmul(sum(found.units, 1), w_query),
+        "values": lambda: unsqueeze(weights, 2) * unsqueeze(found.context, 1),
+        "keys": lambda: found.units,
+        "w_query": lambda: weight_gradient(sum(found.units, 1), h),
+        "energy": lambda: sum(unsqueeze(found.scores, -1) * units(query, keys), (0, 1, 2)),
+        "w_context": lambda: weight_gradient(found.gates.input, context),
+        "w_hh": lambda: weight_gradient(found.gates.state, h),
+        "b_hh": lambda: sum_over_batch(found.gates.state),
+    }
+    return rules[operand]()
 
 
 _GATES = DELTAS.replace("{g}", r"\bar h'")

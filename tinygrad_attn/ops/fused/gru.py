@@ -25,6 +25,7 @@ from tinygrad_attn.ops.fused.recurrence import (
 from tinygrad_attn.ops.joining import cat, chunk
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, mul, sigmoid, sub, tanh
+from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -94,6 +95,7 @@ class GateGradients(NamedTuple):
     past: Tensor
 
 
+@once_per_node
 def gate_gradients(g: Tensor, gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> GateGradients:
     """δ = (δ_r, δ_u, δ_n), (δ_r, δ_u, r ⊙ δ_n), and u ⊙ g, for the gradient ``g`` of the next state."""
     r, u, n, a_n = gates(gx, h, w_hh, b_hh)

@@ -25,6 +25,7 @@ from tinygrad_attn.ops.fused.recurrence import (
 from tinygrad_attn.ops.joining import cat, chunk
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, mul, sigmoid, tanh
+from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -80,6 +81,7 @@ def lstm_step(gx: Array, h: Array, c: Array, w_hh: Array, b_hh: Array | None = N
     return states[0], cells[0], gates
 
 
+@once_per_node
 def _gates(
     gx: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -89,6 +91,7 @@ def _gates(
     return i, f, g, o, add(mul(f, c), mul(i, g))
 
 
+@once_per_node
 def _cell_gradient(arrived: tuple[Tensor | None, Tensor | None], o: Tensor, after: Tensor) -> Tensor:
     """γ, all that reaches the next cell: its own gradient, and what comes through the next state."""
     for_state, for_cell = arrived
@@ -99,6 +102,7 @@ def _cell_gradient(arrived: tuple[Tensor | None, Tensor | None], o: Tensor, afte
     return through if for_cell is None else for_cell + through
 
 
+@once_per_node
 def _gate_gradients(
     arrived: tuple[Tensor | None, Tensor | None], gx: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor | None
 ) -> Tensor:

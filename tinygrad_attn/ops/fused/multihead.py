@@ -26,6 +26,7 @@ from tinygrad_attn.ops.fused.attention import (
 from tinygrad_attn.ops.joining import cat, chunk
 from tinygrad_attn.ops.pointwise import quiet
 from tinygrad_attn.ops.shape import permute, reshape
+from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -177,6 +178,7 @@ def _join_heads(part: Tensor, batch_first: bool) -> Tensor:
     return reshape(joined, *joined.shape[:2], joined.shape[2] * joined.shape[3])
 
 
+@once_per_node
 def _into_parts(
     g: Tensor,
     projected: Tensor,

@@ -17,6 +17,7 @@ from tinygrad_attn.ops.pointwise import add, clamp, mul, rsqrt, square, sub, tru
 from tinygrad_attn.ops.reduction import mean, sum, vector_norm
 from tinygrad_attn.ops.shape import expand
 from tinygrad_attn.public import public
+from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -104,6 +105,7 @@ def _flat(array: Array | None) -> Array | None:
     return None if array is None else array.reshape(-1)
 
 
+@once_per_node
 def _standardize(x: Tensor, normalized_shape: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor]:
     """x̂ of mean 0 and variance 1, and ρ, the reciprocal of the standard deviation."""
     dims = tuple(range(-len(normalized_shape), 0))

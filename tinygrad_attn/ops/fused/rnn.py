@@ -25,6 +25,7 @@ from tinygrad_attn.ops.fused.recurrence import (
 )
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, tanh, where
+from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
@@ -76,6 +77,7 @@ def rnn_step(gx: Array, h: Array, w_hh: Array, b_hh: Array | None = None, /, *, 
     return NONLINEARITIES[nonlinearity].forward(add.forward(gx, linear.forward(h, w_hh, b_hh)))
 
 
+@once_per_node
 def _before_gradient(g: Tensor, gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, nonlinearity: str) -> Tensor:
     """δ, the gradient of what the nonlinearity gets."""
     before = add(gx, linear(h, w_hh, b_hh))
