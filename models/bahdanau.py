@@ -150,6 +150,18 @@ class Bahdanau(RecurrentTranslator):
 
     def _read_out(self, states: Tensor, embedded: Tensor, contexts: Tensor) -> Tensor:
         """g(y_{i-1}, s_i, c_i) of equation 4: t = maxout(U_o s + V_o E y + C_o c), then the logits W_o t."""
-        joined = mark("joined", ta.cat([states, embedded, contexts], -1))
-        attentional = mark("attentional", ta.maximum(*ta.chunk(self.readout(self.dropout(joined)), 2, -1)))
+        joined = mark("joined", ta.cat([states, embedded, contexts], -1), **_JOINED)
+        maxout = ta.maximum(*ta.chunk(self.readout(self.dropout(joined)), 2, -1))
+        attentional = mark("attentional", maxout, **_MAXOUT)
         return mark("logits", self.output(attentional))
+
+
+# What the announcements of `Bahdanau` say of how they are made, for the microscope.
+_JOINED = {
+    "formula": r"u_t = [s_t; E y_{t-1}; c_t]",
+    "gradient_formula": r"\bar c_t \mathrel{+=} \text{the last part of } \bar u_t",
+}
+_MAXOUT = {
+    "formula": r"\tilde s_t = \operatorname{maxout}(U_o s_t + V_o E y_{t-1} + C_o c_t)",
+    "gradient_formula": r"\text{the larger of each two gets } \bar{\tilde s}_t",
+}

@@ -204,8 +204,8 @@ class Luong(RecurrentTranslator):
         if gaussian is not None:
             weights = mark("mixed", weights * mark("gaussian", gaussian))
         context = mark("context", ta.matmul(weights, mark("value", memory.states)))  # 3. weighted sum
-        joined = mark("joined", ta.cat([context, states], -1))  # 4. concatenation
-        return mark("attentional", ta.tanh(self.combine(joined))), weights  # 5. attentional
+        joined = mark("joined", ta.cat([context, states], -1), **_JOINED)  # 4. concatenation
+        return mark("attentional", ta.tanh(self.combine(joined)), **_ATTENTIONAL), weights  # 5. attentional
 
     def _within_reach(self, states: Tensor, start: int, memory: Memory) -> tuple[Tensor, Tensor | None]:
         """The mask, (B, T or 1, S) bool, and local-p's Gaussian (B, T, S)."""
@@ -222,3 +222,14 @@ class Luong(RecurrentTranslator):
         distance = Tensor(positions.astype(states.dtype)) - predicted  # (B, T, S)
         gaussian = ta.exp(distance * distance * (-2.0 / self.window**2))  # exp(-(j - p)² / 2σ²) with σ = D / 2
         return Tensor(symbols & (np.abs(distance.array) <= self.window)), gaussian
+
+
+# What the announcements of `Luong` say of how they are made, for the microscope.
+_JOINED = {
+    "formula": r"u_t = [c_t; s_t]",
+    "gradient_formula": r"\bar c_t = \text{the first part of } \bar u_t",
+}
+_ATTENTIONAL = {
+    "formula": r"\tilde s_t = \tanh(W_c u_t + b_c)",
+    "gradient_formula": r"\bar u_t = W_c^\top \left(\bar{\tilde s}_t \odot (1 - \tilde s_t^2)\right)",
+}

@@ -193,7 +193,8 @@ MARKS: dict[str, str] = {
     "gaussian": "(B, T, S): what local attention multiplies the weights by",
     "mixed": "(B, T, S): weights times gaussian",
     "context": "(B, T, D): the weighted sum of the values",
-    # What becomes of the context, and the layers around it. E: the model's size.
+    # What becomes of the context, and the layers around it. E: the model's size. Details formula and gradient_formula:
+    # LaTeX of how it is made, and of what goes back.
     "joined": "(B, T, ·): contexts of all heads side by side, or context and decoder state; details role: see mark,"
     " batch_first: if False, B and T are exchanged",
     "attentional": "(B, T, H): what the output layer reads: Luong's s̃, Bahdanau's maxout",

@@ -48,28 +48,7 @@ def check(traced: Traced, sites: Sequence[AttentionSite], samples: int = 2, seed
         samples: how many cells of each gradient to compare with central differences; the largest is always one.
         seed: of the choice of the others.
     """
-    failures: list[dict[str, Any]] = []
-    recomputed, recomputed_worst = 0, 0.0
-    for site in sites:
-        for (tensor, part), expected in recompute(site).items():
-            quantity = site.quantities[tensor]
-            found = quantity.value if part == "value" else quantity.gradient
-            if found is None:
-                continue
-            recomputed += found.size
-            size = max(float(np.abs(expected).max()), np.finfo(float).tiny)
-            errors = np.abs(found - expected) / size
-            worst = float(np.max(errors))
-            recomputed_worst = _larger(recomputed_worst, worst)
-            if not worst <= RECOMPUTED_TOLERANCE:
-                cell = np.unravel_index(int(np.argmax(np.nan_to_num(errors, nan=np.inf))), errors.shape)
-                failures.append(
-                    {
-                        "kind": "recomputed", "site": site.id, "tensor": tensor, "part": part,
-                        "cell": [int(i) for i in cell], "expected": float(expected[cell]), "found": float(found[cell]),
-                        "error": worst,
-                    }
-                )  # fmt: skip
+    recomputed, recomputed_worst, failures = _recomputed(sites)
     tape = check_tape(traced.calls)
     failures += tape.failures(RECOMPUTED_TOLERANCE)
     identities = [identity for site in sites for identity in _identities(site)]
@@ -107,6 +86,32 @@ def check(traced: Traced, sites: Sequence[AttentionSite], samples: int = 2, seed
         "failing": len(failures),
         "failures": failures[:_FAILURES],
     }
+
+
+def _recomputed(sites: Sequence[AttentionSite]) -> tuple[int, float, list[dict[str, Any]]]:
+    """How many numbers of the sites plain NumPy has computed again, the worst error, and the failures."""
+    count, largest = 0, 0.0
+    failures: list[dict[str, Any]] = []
+    for site in sites:
+        for (tensor, part), expected in recompute(site).items():
+            quantity = site.quantities[tensor]
+            found = quantity.value if part == "value" else quantity.gradient
+            if found is None:
+                continue
+            count += found.size
+            errors = np.abs(found - expected) / max(float(np.abs(expected).max()), np.finfo(float).tiny)
+            worst = float(np.max(errors))
+            largest = _larger(largest, worst)
+            if not worst <= RECOMPUTED_TOLERANCE:
+                cell = np.unravel_index(int(np.argmax(np.nan_to_num(errors, nan=np.inf))), errors.shape)
+                failures.append(
+                    {
+                        "kind": "recomputed", "site": site.id, "tensor": tensor, "part": part,
+                        "cell": [int(i) for i in cell], "expected": float(expected[cell]), "found": float(found[cell]),
+                        "error": worst,
+                    }
+                )  # fmt: skip
+    return count, largest, failures
 
 
 def describe_worst(check: Check) -> str:

@@ -24,7 +24,7 @@ def mathml(latex: str) -> str:
     break no line inside of one.
 
     Raises:
-        ValueError: the formula makes something else.
+        ValueError: it is no LaTeX that is known here, or makes something else.
     """
     return " ".join(map(_one, _parts(latex.replace(r"\mathord", "").replace(r"\mathbin", ""))))
 
@@ -41,7 +41,10 @@ def _parts(latex: str) -> Iterator[str]:
 
 
 def _one(latex: str) -> str:
-    tree = ElementTree.fromstring(convert(latex))
+    try:
+        tree = ElementTree.fromstring(convert(latex))
+    except Exception as error:  # the converter's own, IndexError, …
+        raise ValueError(f"mathml: {latex!r} cannot be typeset: {type(error).__name__} {error}") from error
     is_tall = any(node.tag.removeprefix(_NAMESPACE) in _TALL for node in tree.iter())
     for node in tree.iter():
         if not node.tag.startswith(_NAMESPACE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,12 +86,17 @@ def embeddable(value: Any) -> str:
 
 
 def _typeset(data: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """By language the MathML of every formula; for Korean, of those alone that have words in them."""
-    formulas = sorted(_formulas(data))
-    return {
-        "en": {latex: mathml(latex) for latex in formulas},
-        "ko": {latex: mathml(korean(latex)) for latex in formulas if korean(latex) != latex},
-    }
+    """By language the MathML of every formula; for Korean, of those alone that have words in them.
+
+    A formula that cannot be typeset, as of an op of the reader's own, is left out: the page shows it as it is.
+    """
+    found: dict[str, dict[str, str]] = {"en": {}, "ko": {}}
+    for latex in sorted(_formulas(data)):
+        with contextlib.suppress(ValueError):
+            found["en"][latex] = mathml(latex)
+            if korean(latex) != latex:
+                found["ko"][latex] = mathml(korean(latex))
+    return found
 
 
 def _formulas(data: Mapping[str, Any]) -> set[str]:

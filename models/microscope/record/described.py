@@ -62,7 +62,7 @@ def described_site(
         "mask": None if site.mask is None else store.put(f"{site.id}: mask", site.mask, "site"),
         "weights": {name: store.put(f"{site.id}: {name}", array, "weight") for name, array in site.parameters.items()},
         "recipes": dict(SCORES.get(site.score, Score).recipes),
-        "steps": _steps(traced, site, tensors),
+        "steps": _steps(site, tensors),
     }
 
 
@@ -71,9 +71,7 @@ def _labels(symbols: Sequence[str], count: int) -> list[str]:
     return list(symbols) if len(symbols) == count else [str(place) for place in range(count)]
 
 
-def _steps(traced: Traced, site: AttentionSite, tensors: dict[str, SiteTensor]) -> list[Step]:
-    local, decoder = "mixed" in site.quantities, "attentional" in site.quantities
-    formulas = step_formulas(site.score, local, type(traced.model).__name__, decoder)
+def _steps(site: AttentionSite, tensors: dict[str, SiteTensor]) -> list[Step]:
     return [
         {
             "key": key,
@@ -83,7 +81,7 @@ def _steps(traced: Traced, site: AttentionSite, tensors: dict[str, SiteTensor]) 
             "reads": reads,
             "calls": tensors[tensor]["calls"] if tensor in tensors else [],
         }
-        for key, tensor, reads, latex, backward in formulas
+        for key, tensor, reads, latex, backward in step_formulas(site.score, "mixed" in tensors, site.outcomes)
     ]
 
 

@@ -6,6 +6,8 @@ channel, a a unit of an additive score; a bar marks the gradient of the loss.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tinygrad_attn.nn import SCORES, Score
 
 __all__ = ["cell_formulas", "step_formulas"]
@@ -53,69 +55,50 @@ def cell_formulas(score: str, local: bool) -> dict[str, tuple[str, str]]:
     return formulas
 
 
-def step_formulas(score: str, local: bool, model: str, decoder: bool) -> list[Step]:
+def step_formulas(score: str, local: bool, outcomes: Mapping[str, tuple[str, str]]) -> list[Step]:
     """The six steps: key, the tensor they make, those they read, and the formulas forward and backward.
 
     Args:
         score: its name.
         local: whether a Gaussian multiplies the weights.
-        model: the class.
-        decoder: whether a decoder's output follows the context, and not other heads.
+        outcomes: the formulas that the model announces of what becomes of the context, with "attentional" among them if
+            a decoder's output follows, and not other heads.
     """
     cells = cell_formulas(score, local)
     mix = ["mixed", "V"] if local else ["weights", "V"]
-    softmax = (
-        r"\alpha_t = \operatorname{softmax}(e_t)",
-        r"\bar e_t = \left(\operatorname{diag}(\alpha_t) - \alpha_t \alpha_t^\top\right) \bar \alpha_t",
-    )
-    context = (cells["context"][0], f"{cells['weights'][1]}, \\quad {cells['V'][1]}")
-    if score == "scaled_dot" and not decoder:
-        return [
-            ("product", "scores", ["Q", "K"], r"P = Q K^\top", f"{cells['Q'][1]}, \\quad {cells['K'][1]}"),
-            ("scale", "scores", ["Q", "K"], r"e = s P, \quad s = 1/\sqrt{d}", r"\bar P = s\, \bar e"),
-            ("mask", "scores", ["scores"], r"e_{tj} = -\infty \text{ where } m_{tj} = 0", r"\bar e_{tj} = 0"),
-            ("softmax", "weights", ["scores"], *softmax),
-            ("weighted_sum", "context", mix, *context),
-            (
-                "joined", "joined", ["context"],
-                r"u = [c^1; \dots; c^h]", r"\bar c^i = \text{part } i \text{ of } \bar u",
-            ),
-        ]  # fmt: skip
+    attending: list[Step] = [
+        (
+            "softmax", "weights", ["scores"], r"\alpha_t = \operatorname{softmax}(e_t)",
+            r"\bar e_t = \left(\operatorname{diag}(\alpha_t) - \alpha_t \alpha_t^\top\right) \bar \alpha_t",
+        ),
+        ("weighted_sum", "context", mix, cells["context"][0], f"{cells['weights'][1]}, \\quad {cells['V'][1]}"),
+    ]  # fmt: skip
+    if score == "scaled_dot" and "attentional" not in outcomes:
+        return [*_product_steps(cells), *attending, _HEADS_JOINED]
     read: list[str] = [name for name in ("Q", "K") if name in cells]
     into_scores = ", \\quad ".join(cells[name][1] for name in read if cells[name][1])
-    if model == "Bahdanau":
-        after = [
-            (
-                "concatenation", "joined", ["context"],
-                r"u_t = [s_t; E y_{t-1}; c_t]",
-                r"\bar c_t \mathrel{+=} \text{the last part of } \bar u_t",
-            ),
-            (
-                "attentional", "attentional", ["joined"],
-                r"\tilde s_t = \operatorname{maxout}(U_o s_t + V_o E y_{t-1} + C_o c_t)",
-                r"\text{the larger of each two gets } \bar{\tilde s}_t",
-            ),
-        ]  # fmt: skip
-    else:
-        after = [
-            (
-                "concatenation", "joined", ["context"],
-                r"u_t = [c_t; s_t]", r"\bar c_t = \text{the first part of } \bar u_t",
-            ),
-            (
-                "attentional", "attentional", ["joined"],
-                r"\tilde s_t = \tanh(W_c u_t + b_c)",
-                r"\bar u_t = W_c^\top \left(\bar{\tilde s}_t \odot (1 - \tilde s_t^2)\right)",
-            ),
-        ]  # fmt: skip
     return [
         ("score", "scores", read, cells["scores"][0], into_scores),
-        ("softmax", "weights", ["scores"], *softmax),
-        ("weighted_sum", "context", mix, *context),
-        *after,
+        *attending,
+        ("concatenation", "joined", ["context"], *outcomes.get("joined", ("", ""))),
+        ("attentional", "attentional", ["joined"], *outcomes.get("attentional", ("", ""))),
         (
             "output", "logits", ["attentional"],
             r"y_t = W_y \tilde s_t + b_y, \quad p_t = \operatorname{softmax}(y_t)",
             r"\bar{\tilde s}_t = W_y^\top \bar y_t, \quad \bar y_t = \tfrac{1}{T} (p_t - [y_t])",
         ),
     ]  # fmt: skip
+
+
+def _product_steps(cells: Mapping[str, tuple[str, str]]) -> list[Step]:
+    """A scaled dot product in three steps."""
+    return [
+        ("product", "scores", ["Q", "K"], r"P = Q K^\top", f"{cells['Q'][1]}, \\quad {cells['K'][1]}"),
+        ("scale", "scores", ["Q", "K"], r"e = s P, \quad s = 1/\sqrt{d}", r"\bar P = s\, \bar e"),
+        ("mask", "scores", ["scores"], r"e_{tj} = -\infty \text{ where } m_{tj} = 0", r"\bar e_{tj} = 0"),
+    ]
+
+
+_HEADS_JOINED: Step = (
+    "joined", "joined", ["context"], r"u = [c^1; \dots; c^h]", r"\bar c^i = \text{part } i \text{ of } \bar u",
+)  # fmt: skip

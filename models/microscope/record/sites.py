@@ -111,6 +111,8 @@ class AttentionSite:
     """Bool (1 or heads, queries, keys)."""
     parameters: dict[str, Array]
     """What the formula of the score needs besides, by its letter there."""
+    outcomes: dict[str, tuple[str, str]]
+    """The formulas of joined, attentional and logits, forward and backward, as far as they are announced."""
 
 
 @dataclass
@@ -216,6 +218,10 @@ def _site(name: str, attending: list[_Attending], outcomes: Mapping[str, list[Ma
         quantities=quantities,
         mask=_mask(attending, quantities["scores"]),
         parameters=first.parameters,
+        outcomes={
+            mark: (details.get("formula", ""), details.get("gradient_formula", ""))
+            for mark, details in ((mark, outcomes[mark][0].details) for mark in _OUTCOMES if mark in quantities)
+        },
     )
 
 

@@ -5,8 +5,11 @@ from xml.etree import ElementTree
 
 import pytest
 import tinygrad_attn_models.cli.main  # noqa: F401  # registers every op
+from looked_at import SOURCE, TARGET, make
+from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.page.korean import korean
 from tinygrad_attn_models.microscope.page.mathml import mathml
+from tinygrad_attn_models.microscope.page.render import _latex, render
 from tinygrad_attn_models.microscope.record.formulas import cell_formulas, step_formulas
 
 from tinygrad_attn import nn
@@ -17,15 +20,18 @@ NAMES = {"gru", "nan", "mean"}
 """Names, the same in both languages."""
 
 
+@pytest.fixture(scope="module")
 def formulas():
+    """All that the page may show: of every op, of the scores, and of what models announce."""
     found = set()
     for op in registered_ops().values():
         found |= {op.formula, *(rule.formula for rule in op.rules.values())}
     for score in SCORES:
         for local in (False, True):
             found |= {latex for pair in cell_formulas(score, local).values() for latex in pair}
-            for model, decoder in (("Bahdanau", True), ("Luong", True), ("Transformer", False)):
-                found |= {latex for step in step_formulas(score, local, model, decoder) for latex in step[3:]}
+            found |= {latex for step in step_formulas(score, local, {}) for latex in step[3:]}
+    for name in ("bahdanau", "luong general global", "transformer"):
+        found |= set(_latex(microscope(make(name), SOURCE, TARGET).data["sites"]))
     return sorted(latex for latex in found if latex)
 
 
@@ -39,16 +45,33 @@ def symbols(latex):
     return sorted(re.findall(r"\\?[A-Za-z]+|\d", re.sub(r"\\;|\\ |\\,", " ", outside)))
 
 
-@pytest.mark.parametrize("latex", formulas())
-def test_every_formula_has_its_words_in_korean_and_its_symbols_as_they_are(latex):
-    there = korean(latex)
-    assert not words(there), "add the phrase to models/microscope/korean.py"
-    lost = set(symbols(latex)) - set(symbols(there))
-    assert not lost
-    assert (there == latex) == (not words(latex))
-    for version in (latex, there):
-        for formula in ElementTree.fromstring(f"<all>{mathml(version)}</all>"):
-            assert formula.tag == "math" and all("style" not in node.attrib for node in formula.iter())
+def test_every_phrase_is_there_in_korean(formulas):
+    missing = {latex: words(korean(latex)) for latex in formulas if words(korean(latex))}
+    assert missing == {}, "add the phrases to models/microscope/page/korean.py"
+
+
+def test_symbols_are_the_same_in_korean(formulas):
+    lost = {latex: set(symbols(latex)) - set(symbols(korean(latex))) for latex in formulas}
+    assert {latex: symbols for latex, symbols in lost.items() if symbols} == {}
+    assert [latex for latex in formulas if (korean(latex) == latex) == bool(words(latex))] == []
+
+
+def test_every_formula_is_mathml_without_styles(formulas):
+    for latex in formulas:
+        for version in (latex, korean(latex)):
+            for formula in ElementTree.fromstring(f"<all>{mathml(version)}</all>"):
+                assert formula.tag == "math" and all("style" not in node.attrib for node in formula.iter())
+
+
+def test_a_phrase_that_korean_does_not_have_stays_as_it_is():
+    assert korean(r"z = x \text{ squared twice}") == r"z = x \text{ squared twice}"
+
+
+def test_a_formula_that_is_no_latex_is_shown_as_it_is():
+    data = microscope(make("seq2seq"), SOURCE, TARGET).data
+    data["ops"]["tanh"]["latex"] = r"z = \left( x"
+    page = render(data)
+    assert r"z = \\left( x" in page and "<merror" not in page
 
 
 def test_a_condition_comes_after_what_it_is_about():
