@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 import threading
@@ -79,6 +78,8 @@ class Registry(Mapping[str, T]):
 
     def unknown(self, name: str) -> str:
         """The message for a name that is not there: the nearest one, or all of them."""
+        import difflib  # a mistake may wait for it, an import of the package may not
+
         self._load()
         near = difflib.get_close_matches(name, self._found, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self._found)}"

@@ -1,11 +1,5 @@
-"""The version of the package."""
-
-from importlib import metadata
+"""The version of the package; the build takes it from here, and an import need not search for what is installed."""
 
 __all__ = ["__version__"]
 
-try:
-    __version__ = metadata.version("tinygrad-attn")
-except metadata.PackageNotFoundError:
-    __version__ = "0+checkout"
-"""The version that is installed; ``0+checkout`` in a checkout that is not."""
+__version__ = "0.2.0"

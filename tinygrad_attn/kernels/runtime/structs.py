@@ -36,7 +36,6 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from tinygrad_attn.kernels.runtime.addresses import array_address
 from tinygrad_attn.kernels.runtime.calls import address_of, call
@@ -118,6 +117,8 @@ def _row(typingctx: Any, dtype: Any, address: Any, row: Any, size: Any) -> Any:
         _, start, number, count = arguments
         itemsize = ir.Constant(ir.IntType(64), context.get_abi_sizeof(context.get_data_type(kind.dtype)))
         array = context.make_array(kind)(context, builder)
+        from numba.np.arrayobj import populate_array  # compilation has imported it; importing us need not
+
         where = builder.add(start, builder.mul(number, builder.mul(count, itemsize)))
         one = types.UniTuple(types.intp, 1)
         shape, strides = (context.make_tuple(builder, one, [value]) for value in (count, itemsize))
