@@ -20,8 +20,8 @@ from ..record.schema import Cell, Check, Identity
 from ..record.sites import AttentionSite
 from ..record.trace import Traced
 from .attention import recompute
+from .expressions import depends_on_sums, is_bilinear
 from .ops import check_tape
-from .shapes import depends_on_sums, is_bilinear
 
 __all__ = ["FLOOR", "check", "describe_worst"]
 

@@ -1,4 +1,4 @@
-// Which place of attention, which head, which decoder step: the controls that several views have in common.
+// Which site of attention, which head, which decoder step: the controls that several views have in common.
 
 import { html } from "page/core.js";
 import { data } from "page/data.js";

@@ -1,4 +1,4 @@
-// How each cell at a place of attention follows from the numbers before it: an expression of those numbers.
+// How each cell at a site of attention follows from the numbers before it: an expression of those numbers.
 // The forward recipes also serve local finite differences, with one number changed.
 
 import { applied, minus, number, product, quotient, sum } from "page/formula.js";

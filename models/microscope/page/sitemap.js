@@ -1,4 +1,4 @@
-// The heatmap of one tensor at a place of attention, linked with all others by the selection.
+// The heatmap of one tensor at a site of attention, linked with all others by the selection.
 
 import { html } from "page/core.js";
 import { labels } from "page/data.js";

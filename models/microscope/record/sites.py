@@ -230,7 +230,7 @@ def _mask(attending: list[_Attending], scores: Quantity) -> Array | None:
     masks = []
     for each, part in zip(attending, scores.parts, strict=True):
         mask = each.marks["mask"].source.value if "mask" in each.marks else np.ones((1,), bool)
-        masks.append(Quantity([Output(part.call, part.index)])._rows(np.broadcast_to(mask, part.value.shape)))
+        masks.append(scores._rows(np.broadcast_to(mask, part.value.shape)))
     joined = np.concatenate(masks, axis=1)
     if joined.all():
         return None

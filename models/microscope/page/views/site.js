@@ -1,4 +1,4 @@
-// A place of attention: every matrix forward beside its gradient, linked by the selected cell, which the inspector shows.
+// A site of attention: every matrix forward beside its gradient, linked by the selected cell, which the inspector shows.
 
 import { html, useState } from "page/core.js";
 import { Controls } from "page/controls.js";
