@@ -40,7 +40,7 @@ _BLOCK_SIZE = 16384  # elements that a thread takes at a time, or one row if tha
 
 
 def softmax_in_numpy(x: Array, mask: Array | bool = True) -> Array:
-    """exp(x_i) / sum_j exp(x_j) over the elements where ``mask``; zeros where nothing is left."""
+    """exp(x_i) / sum_j exp(x_j) over the elements where ``mask``; zeros in rows whose mask is False throughout."""
     x = np.where(mask, x, -np.inf)
     top = x.max(-1, keepdims=True)
     exponentials = np.exp(x - np.where(top == -np.inf, 0, top))
@@ -244,7 +244,7 @@ def _backward_parallel(g: Any, y: Any, dx: Any, size: int, rows: int, block: int
 def softmax(x: Array, mask: Array | None = None, out: Array | None = None) -> Array:
     """``exp(x) / sum(exp(x))`` along the last axis, over the elements where ``mask`` is True.
 
-    A row with nothing left, its mask False throughout or its elements all -inf, gives zeros.
+    A row is zeros if its mask is False throughout or its elements are all -inf.
 
     Args:
         x: ``(..., n)``, float32 or float64; copied unless C-contiguous.

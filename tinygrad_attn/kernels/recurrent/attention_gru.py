@@ -113,10 +113,10 @@ class _Attention(NamedTuple):
     energy: Address
     weights: Address
     queries: Address
-    contexts: Address  # backward their gradient, which begins as what arrives there
-    gx: Address  # backward its gradient
+    contexts: Address  # backward: their gradient, at first without the part through the GRU
+    gx: Address  # backward: its gradient
     mask: Address = None  # (B, S)
-    dweights: Address = None  # begins as what arrives at the weights, ends as the gradient of the scores
+    dweights: Address = None  # at first the gradient of the weights as outputs; becomes that of the scores
     dqueries: Address = None
     dh: Address = None
     dkeys: Address = None
@@ -242,7 +242,8 @@ def attention_gru(operands: DecoderOperands, mask: Array | None = None) -> Decod
 
     Args:
         operands: arrays of any strides.
-        mask: ``(B, S)`` booleans, False where a value may not be attended to. Nothing left gives zeros.
+        mask: ``(B, S)`` booleans, False where a value may not be attended to. Weights and context are
+            zeros where all are False.
     """
     x, w_ih = operands.x, operands.w_ih
     (batch, steps, width), (_, length, value_size), (key_size, size) = _shapes(operands)

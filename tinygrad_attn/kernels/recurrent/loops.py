@@ -58,8 +58,8 @@ def run_backward(
     mask: Array,
     reverse: bool = False,
 ) -> tuple[Array, Array, Array, list[Array]]:
-    """The gradients of gx, W_hh, b_hh and the initial states, from ``g``, that of h after each step, where its input
-    stands, and ``g_last``, those of all states after the last."""
+    """The gradients of gx, W_hh, b_hh and the initial states, from ``g``, that of h after each step, at the index
+    of its input, and ``g_last``, those of all states after the last."""
     dgx, dw_hh, db_hh, d = np.zeros_like(gx), np.zeros_like(w_hh), np.zeros_like(b_hh), list(g_last)
     for t, states in zip(range(len(gx))[:: 1 if reverse else -1], history[-2::-1], strict=True):
         d[0] = d[0] + g[t]

@@ -1,7 +1,7 @@
 """A recurrent cell over a whole sequence, forward and backward: what RNN, GRU and LSTM have in common.
 
 The caller computes ``gx = x W_ih^T + b_ih`` for all steps in one product. The loop over the steps adds ``gh = h W_hh^T
-+ b_hh``, one product a step. The gradient of W_hh is one product over all steps again.
++ b_hh``, one product a step. The gradient of W_hh is one product over all steps.
 
 An array over all steps is (T, B, ...), and contiguous that way or as (B, T, ...): results are laid out as ``gx`` is.
 """
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 class Saved(NamedTuple):
     """What `run_cell` computes. All of it is for the backward pass."""
 
-    states: Array  # h after each step, (T, B, H), where its input stands
+    states: Array  # h after each step, (T, B, H), at the index of its input
     cells: Any  # c after each step, (T, B, H), of an LSTM; else None
     gates: Any  # (T, B, gates * H), or None if there are none
 
