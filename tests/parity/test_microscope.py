@@ -76,9 +76,9 @@ def luong_score(name, w):
     """What of it depends on the keys alone, and the score."""
     if name == "general":
         return lambda h: F.linear(h, w["score.key.weight"]), lambda q, k: q @ k.transpose(1, 2)
-    if name == "concat":
+    if name in ("additive", "concat"):
         return (
-            lambda h: F.linear(h, w["score.key.weight"]),
+            lambda h: F.linear(h, w["score.key.weight"], w.get("score.key.bias")),
             lambda q, k: torch.tanh(q[:, :, None] + k[:, None]) @ w["score.energy.weight"][0],
         )
     if name == "location":
@@ -113,7 +113,7 @@ def run_luong(score_name, attention, feeding=False):
         for step, inputs in enumerate(embedded.split(1, 1) if feeding else [embedded]):
             read = torch.cat([inputs, attentional], -1) if feeding else inputs
             outputs, hidden = decoder(read, hidden)
-            query = F.linear(outputs, w["score.query.weight"]) if score_name == "concat" else outputs
+            query = F.linear(outputs, w["score.query.weight"]) if score_name in ("additive", "concat") else outputs
             mask, gaussian = luong_window(attention, w, outputs, step)
             context = attend(place, score, query, project(states), states, mask, gaussian)
             joined = torch.cat([context, outputs], -1)
