@@ -1,4 +1,4 @@
-"""Where did the NaN come from? An observer that stops at the first value that is not finite."""
+"""detect_anomaly: raises at the first value that is not finite, and names the op that made it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def module_path() -> str:
 
 
 def _bad(array: Any) -> str:
-    """What is wrong with an array, with the first place of it; empty if all is finite."""
+    """The first element that is not finite, with its index; empty if all are finite."""
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or np.isfinite(array).all():
         return ""
     index = np.unravel_index(np.argmin(np.isfinite(array)), array.shape)
@@ -48,7 +48,7 @@ def _bad(array: Any) -> str:
 
 
 class _Detector(Observer):
-    """Raises at the first op, forward or backward, that makes a value that is not finite out of finite ones."""
+    """Raises at the first op, forward or backward, whose inputs are finite and whose result is not."""
 
     def __init__(self) -> None:
         self.sites: dict[int, str] = {}
@@ -83,8 +83,8 @@ class _Detector(Observer):
 def detect_anomaly() -> Iterator[None]:
     """Raise where a NaN or an infinity first appears, forward or backward, inside this context.
 
-    The error names the op, the module it ran in and the source line that called it. Every result is examined, so this
-    is slow: a tool for debugging. Writes in place that no gradient flows through are not ops and are not seen.
+    The error names the op, the module it ran in and the source line that called it. Every result is checked, so this
+    is slow: a tool for debugging. Unrecorded writes in place (no gradient flows through them) are not checked.
 
     Raises:
         RuntimeError: a value that is not finite was made from finite ones.

@@ -1,9 +1,9 @@
-"""Backward: gradients flow from the outputs to the leaves, newest node first.
+"""backward and grad: gradients flow from the outputs to the leaves, newest node first.
 
 `backward` and `grad` prepare the gradients of the outputs (`_seeds`) and walk the graph (`_run`). A gradient that is
 not complete yet waits in a table beside the graph (`_Pending`), where the contributions of a tensor's several uses are
-added. `tinygrad_attn.pullback` takes one node's step. The engine, not the op, skips what needs no gradient, sums
-broadcast axes away, and checks every gradient's shape and dtype.
+added. `tinygrad_attn.pullback` computes the gradients of one node's operands. The engine, not the op, skips operands
+that need no gradient, sums over broadcast axes, and checks every gradient's shape and dtype.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def backward(
     Args:
         tensors: the outputs; a scalar each, or with ``grad_tensors``.
         grad_tensors: the gradient of each output, in its shape; 1 for a scalar if left out.
-        retain_graph: keep what the graph has saved for another backward; ``create_graph`` if None.
-        create_graph: write the backward pass into the graph too, so that gradients can be differentiated.
+        retain_graph: keep the graph's saved values for another backward; ``create_graph`` if None.
+        create_graph: record the backward pass in the graph too, so that gradients can be differentiated.
 
     Raises:
         RuntimeError: an output does not require a gradient or is not a scalar, the graph was freed by an earlier
@@ -69,8 +69,8 @@ def grad(
         outputs: as for `backward`.
         inputs: tensors, leaves or not, that require a gradient.
         grad_outputs: the gradient of each output, in its shape; 1 for a scalar if left out.
-        retain_graph: keep what the graph has saved for another backward; ``create_graph`` if None.
-        create_graph: write the backward pass into the graph too, so that gradients can be differentiated.
+        retain_graph: keep the graph's saved values for another backward; ``create_graph`` if None.
+        create_graph: record the backward pass in the graph too, so that gradients can be differentiated.
         allow_unused: give None for an input that the outputs do not depend on, instead of an error.
 
     Returns:
@@ -141,13 +141,13 @@ def _check(what: str, gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any
 
 
 class _Pending:
-    """The gradients that wait: the sum of what has arrived along each edge so far, and the nodes to go on from.
+    """The gradients that are not complete yet, and the nodes that wait for their turn.
 
     Attributes:
-        values: by edge the sum, an array, or a tensor in a differentiable pass.
-        owned: the edges whose array belongs to this pass alone, which may add to it in place.
+        values: for each edge the sum of the gradients so far: an array, or a tensor in a differentiable pass.
+        owned: the edges whose array belongs to this pass alone, so that it may be added to in place.
         heap: the nodes that have received a gradient, newest first.
-        queued: those with several outputs among them, since each output may queue its node.
+        queued: the nodes of ``heap`` with several outputs, since each output may queue its node.
     """
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class _Pending:
         self.queued: set[Node] = set()
 
     def send(self, edge: Edge, gradient: Any, fresh: bool) -> None:
-        """Add ``gradient`` to what has arrived along ``edge``; nothing else refers to its memory if it is ``fresh``."""
+        """Add ``gradient`` to the sum for ``edge``; if it is ``fresh``, nothing else refers to its memory."""
         values = self.values
         present = values.get(edge)
         if present is None:
@@ -187,7 +187,7 @@ class _Pending:
 def _run(
     outputs: Sequence[Tensor], seeds: list[Any], targets: list[Edge] | None, retain: bool, create_graph: bool
 ) -> dict[Edge, Tensor]:
-    """Walk the graph, newest node first: a node's number is above those of all that it was made from.
+    """Walk the graph, newest node first: a node's number is above the numbers of the nodes it depends on.
 
     Without ``targets`` the leaves accumulate their gradients; with them, their gradients are returned and no ``.grad``
     changes.
@@ -229,7 +229,7 @@ def _run(
 def _observed(
     observers: Sequence[Observer], node: Node, arrived: Any, edges: Sequence[Edge | None], create_graph: bool
 ) -> list[Any]:
-    """As `pull_back`, and observers are told."""
+    """`pull_back`, with a call of each observer's methods before and after."""
     for observer in observers:
         observer.arrived(node, arrived)
     pulled = pull_back(node, arrived, edges, create_graph, grad)
@@ -242,7 +242,7 @@ def _observed(
 
 
 def _complete_gradient(node: Node, pending: _Pending, subgraph: _Subgraph | None, results: dict[Edge, Tensor]) -> Any:
-    """Take a node's gradient, which is complete now, through its hooks, and keep it where it is retained or a target.
+    """Pass a node's complete gradient through its hooks, and store it for ``retain_grad()`` or as a target of `grad`.
 
     Returns:
         The gradient of its output, or a tuple with that of each, None where none arrived.
@@ -285,7 +285,7 @@ class _Subgraph:
                 self.leading.add(seen[number])
 
     def leads(self, edge: Edge | None) -> bool:
-        """Whether a gradient along ``edge`` reaches a target."""
+        """Whether ``edge`` is on a path to a target."""
         if edge is None or edge in self.targets:
             return edge is not None
         return not isinstance(edge, Tensor) and _node(edge) in self.leading

@@ -1,4 +1,4 @@
-"""Checks of derivatives against finite differences, in float64.
+"""gradcheck, gradgradcheck and check_op: derivatives against finite differences, in float64.
 
 A check projects the outputs on a random vector v and compares ∂⟨v, f(x)⟩/∂x with the central difference
 (f(x + h) − f(x − h)) / 2h of every element of x. The error reported is |analytic − numeric| / (1 + |numeric|).
@@ -34,18 +34,18 @@ TOLERANCE = 1e-5
 
 @public("ta")
 class CheckError(AssertionError):
-    """A derivative, or another promise of an op, does not hold."""
+    """A derivative, or another required property of an op, is wrong."""
 
 
 @public("ta")
 @dataclass
 class OpReport:
-    """What `check_op` measured: the worst errors over ``samples`` samples (0.0 where there was nothing to compare).
+    """The largest errors that `check_op` found over ``samples`` samples (0.0 where there was nothing to compare).
 
     Attributes:
-        gradient: of the gradient against finite differences.
-        double_gradient: of the gradient's gradient against finite differences of the gradient.
-        kernel: of the kernel against the rule, or of the fused op against its reference.
+        gradient: the gradient against finite differences.
+        double_gradient: the gradient's gradient against finite differences of the gradient.
+        kernel: the kernel against the rule, or the fused op against its reference.
     """
 
     name: str
@@ -56,7 +56,7 @@ class OpReport:
     kernel: float = 0.0
 
     def include(self, other: OpReport) -> None:
-        """Keep the worse of both."""
+        """Keep the larger error of both reports."""
         self.samples += other.samples
         self.gradient = max(self.gradient, other.gradient)
         self.double_gradient = max(self.double_gradient, other.double_gradient)
@@ -158,7 +158,7 @@ def _central_differences(function: Function, inputs: Sequence[Any], position: in
 
 
 def _compare(where: str, found: Array, expected: Array, tolerance: float, left: str, right: str) -> float:
-    """The largest |found − expected| / (1 + |expected|), after making sure that it is within the tolerance."""
+    """The largest |found − expected| / (1 + |expected|); a `CheckError` if it is above the tolerance."""
     if found.shape != expected.shape:
         raise CheckError(f"{where}{left} has shape {found.shape}, {right} {expected.shape}")
     if found.size == 0:
@@ -184,18 +184,20 @@ def _compare(where: str, found: Array, expected: Array, tolerance: float, left: 
 
 @public("ta")
 def check_op(op: Op, samples: int = 25, seed: int = 0) -> OpReport:
-    """Hold an op to everything it promises, on ``samples`` samples drawn from its own sampler.
+    """Check an op on ``samples`` samples drawn from its own sampler.
 
-    Checked are: that it has a sampler, a formula and a rule for every floating-point operand; that each rule is an
-    expression of what the symbols of its formula stand for (`tinygrad_attn.formula`), and, of an elementwise op, has
-    the formula's value (`tinygrad_attn.latex`); gradient and double gradient
-    against finite differences; its kernels against its rules, also where the gradient of one output alone arrives, and
-    both against its reference; that non-contiguous operands give what contiguous ones do; float32 in, float32 out, for
-    gradients too; that nothing is mutated and no result shares memory that it should not; and that the declared errors
-    are raised.
+    - It has a sampler, a formula, and a rule for every floating-point operand.
+    - Each rule's expression takes what the symbols of its formula stand for (`tinygrad_attn.formula`). The rule of an
+      elementwise op has the formula's value (`tinygrad_attn.latex`).
+    - Gradient and double gradient agree with finite differences.
+    - Its kernels agree with its rules, also where only one output has a gradient, and both with its reference.
+    - Non-contiguous operands give the same results as contiguous ones.
+    - float32 operands give float32 results and float32 gradients.
+    - Operands are not mutated, and no result shares memory with another tensor unless it is a view.
+    - The declared errors are raised.
 
     Raises:
-        CheckError: a promise that does not hold; it names the op, the sample, and both values.
+        CheckError: a check failed; the message names the op, the sample, and both values.
     """
     if op.samples is None:
         raise CheckError(f"{op.name}: no samples; give @op(..., samples=...) a sampler of its operands")
@@ -214,7 +216,7 @@ def check_op(op: Op, samples: int = 25, seed: int = 0) -> OpReport:
 
 
 def _check_error(op: Op, error: ErrorSample) -> None:
-    """The call raises what the op declares."""
+    """The call raises the declared error."""
     try:
         op(*[Tensor(o) if isinstance(o, np.ndarray) else o for o in error.operands], **error.options)
     except error.exception as raised:
@@ -268,7 +270,7 @@ def _call(op: Op, operands: Sequence[Any], sample: Sample) -> Any:
 
 
 def _tensors(operands: Sequence[Any], dtype: Any) -> list[Any]:
-    """Tensors around arrays, floating ones as leaves of ``dtype`` that require a gradient; the rest as it is."""
+    """Arrays as tensors, floating ones as leaves of ``dtype`` that require a gradient; other operands unchanged."""
     return [
         (Tensor(o.astype(dtype, copy=False), requires_grad=True) if o.dtype.kind == "f" else Tensor(o))
         if isinstance(o, np.ndarray)
@@ -278,7 +280,7 @@ def _tensors(operands: Sequence[Any], dtype: Any) -> list[Any]:
 
 
 def _check_contiguous(op: Op, sample: Sample) -> None:
-    """The values, not their layout in memory, decide the result."""
+    """The result depends on the values of the operands, not on their layout in memory."""
     plain = Sample(
         tuple(np.ascontiguousarray(o).reshape(o.shape) if isinstance(o, np.ndarray) else o for o in sample.operands),
         sample.options,
@@ -317,7 +319,7 @@ def _check_aliases(op: Op, operands: Sequence[Any], outputs: Sequence[Tensor]) -
 
 
 def _check_kernels(op: Op, sample: Sample, seed: int) -> float:
-    """Kernels give what rules give, and a composite gives what its reference gives."""
+    """Kernels agree with rules, and a fused op agrees with its reference."""
     fused = _with_gradients(op, sample, seed, create_graph=False)
     worst = _compare_all(
         "kernel against rule: ", fused, _with_gradients(op, sample, seed, create_graph=True), "kernel", "rule"
@@ -333,7 +335,7 @@ def _evaluate_formulas(op: Op, sample: Sample, seed: int) -> tuple[str, ...]:
     """Where the op is elementwise, the value of each rule's formula is the gradient.
 
     Returns:
-        The operands whose formulas were computed; those with more in them than `tinygrad_attn.latex` computes are not.
+        The operands whose formulas were computed; `tinygrad_attn.latex` cannot compute every formula.
     """
     operands = _tensors(sample.operands, np.float64)
     outputs = _all_of(_call(op, operands, sample))
@@ -358,7 +360,7 @@ def _evaluate_formulas(op: Op, sample: Sample, seed: int) -> tuple[str, ...]:
 
 
 def _is_elementwise(op: Op, sample: Sample, operands: Sequence[Any], outputs: Sequence[Tensor]) -> bool:
-    """Whether the op does the same to its operands broadcast, flat and backwards: to each element by itself."""
+    """Whether each element of the result depends on one element of each operand (broadcast), wherever it stands."""
     shapes = [x.shape for x in operands if isinstance(x, Tensor)]
     if any(o.shape != outputs[0].shape or not o.requires_grad for o in outputs) or outputs[0].numel() < 2:
         return False
@@ -380,7 +382,7 @@ def _is_elementwise(op: Op, sample: Sample, operands: Sequence[Any], outputs: Se
 
 
 def _check_each_output(op: Op, sample: Sample, seed: int) -> float:
-    """Of an op with several outputs, what kernels and rules give where the gradient of one alone arrives."""
+    """For an op with several outputs: kernels agree with rules where only one output has a gradient."""
     worst = 0.0
     for number in range(op.outputs if op.outputs is not None and op.outputs > 1 else 0):
         kernel, rule = (_gradients_of_one(op, sample, seed, number, create_graph) for create_graph in (False, True))
@@ -396,7 +398,7 @@ def _check_each_output(op: Op, sample: Sample, seed: int) -> float:
 
 
 def _gradients_of_one(op: Op, sample: Sample, seed: int, number: int, create_graph: bool) -> dict[str, Array]:
-    """What reaches each operand from the output of that number."""
+    """The gradient of each operand, by name, where only the output of that number has a gradient."""
     operands = _tensors(sample.operands, np.float64)
     output = _call(op, operands, sample)[number]
     inputs = {op.operand_name(p): x for p, x in enumerate(operands) if isinstance(x, Tensor) and x.requires_grad}
@@ -426,7 +428,7 @@ def _compare_all(
 
 
 def _check_float32(op: Op, sample: Sample, seed: int) -> None:
-    """float32 stays float32, forward and backward, and says the same as float64."""
+    """float32 stays float32, forward and backward, and agrees with float64 within float32's precision."""
     wide = _with_gradients(op, sample, seed, False)
     narrow = _with_gradients(op, sample, seed, False, np.float32)
     for number, array in enumerate(narrow):

@@ -1,4 +1,4 @@
-"""New tensors: filled with a value, counted, or drawn at random."""
+"""New tensors: zeros, ones, arange, eye and their like, and random ones."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def ones(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 
 @public("ta")
 def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """Whatever the memory holds, float32 unless ``dtype`` says otherwise: for those who fill it at once."""
+    """Uninitialised memory, float32 unless ``dtype`` says otherwise; fill it before use."""
     return _leaf(np.empty(_shape(size, "empty"), _dtype(dtype)), requires_grad)
 
 
 @public("ta")
 def full(size: Sequence[int], fill_value: float | int | bool, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """``fill_value`` everywhere; its kind decides the dtype (float32, int64 or bool) unless ``dtype`` does."""
+    """``fill_value`` everywhere. Without ``dtype``, a float gives float32, an int int64 and a bool bool."""
     implied = default_dtype if isinstance(fill_value, float) else np.dtype(type(fill_value))
     return _leaf(np.full(_shape((size,), "full"), fill_value, _dtype(dtype, implied)), requires_grad)
 

@@ -1,5 +1,7 @@
-"""The dtypes that a tensor may have, and which one a mixture gets: PyTorch's rules, where a Python number never changes
-a dtype and no integer makes a float64."""
+"""The dtypes that a tensor may have, and type promotion by PyTorch's rules.
+
+A Python number never changes a tensor's dtype within its category, and an integer never makes a float64.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def category(dtype: np.dtype[Any] | None) -> int:
-    """The order of promotion between kinds: bool 0, integers 1, floats 2; -1 for no dtype at all."""
+    """The category in the order of promotion: bool 0, integers 1, floats 2; -1 for no dtype at all."""
     return -1 if dtype is None else _CATEGORIES[dtype.kind]
 
 
@@ -44,8 +46,9 @@ def _wider(a: np.dtype[Any] | None, b: np.dtype[Any]) -> np.dtype[Any]:
 def promote(values: Iterable[Any], floating: bool = False) -> np.dtype[Any] | None:
     """The common dtype of tensors or arrays and Python numbers; None if there are none.
 
-    Values with axes decide; a 0-d one, and after it a number, counts only where its category (bool, integer, float) is
-    higher. ``floating`` turns bool and integers to the default float.
+    Values with axes decide. A 0-d tensor counts only where its category (bool, integer, float) is higher than theirs,
+    and a Python number only where its category is higher than that of all tensors. ``floating`` makes the default
+    float of bool and integers.
     """
     axes: np.dtype[Any] | None = None
     scalars: np.dtype[Any] | None = None

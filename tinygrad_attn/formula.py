@@ -1,22 +1,23 @@
-r"""What the symbols of a formula stand for, so that a rule's LaTeX cannot drift from its code.
+r"""Binds the symbols of a rule's LaTeX to the arguments of its code, and checks that they agree.
 
 A *symbol* is a letter with what is written on and beside it: ``x``, ``\bar z``, ``\hat x``, ``h'``, ``\delta_n``.
 `check_formulas` follows each symbol of a rule's formula to names that the rule's expression takes as arguments:
 
 - An operand or option of one letter, or named like a Greek one (``alpha``), has that letter. The first operand is ``x``
   if none is called so.
-- What the op's formula begins with, ``z = …``, is the output, named ``z``; with a bar it is the output's gradient,
-  ``g``. Of an op with several outputs the first formulas each begin with one: ``z[0]``, ``z[1]``, …, with a bar
-  ``g[0]``, ….
-- ``@op(symbols={"W": "weight", "M": ("mask", "is_causal"), "c": "z[1]"})`` says the rest; a text of a formula,
+- The symbol on the left of the op's formula, ``z = …``, is the output, named ``z``; with a bar it is the output's
+  gradient, ``g``. An op with several outputs has a formula for each: their left sides are ``z[0]``, ``z[1]``, …, with
+  a bar ``g[0]``, ….
+- ``@op(symbols={"W": "weight", "M": ("mask", "is_causal"), "c": "z[1]"})`` binds other symbols; a text in a formula,
   ``\text{padding}``, may be bound too.
-- A symbol that a formula of the op defines, ``\quad \bar a = \bar z \odot \phi'(a)``, stands for what is in its
+- A symbol that a formula of the op defines, ``\quad \bar a = \bar z \odot \phi'(a)``, stands for the symbols of its
   definition.
 - A subscript belongs to the symbol if that is defined or bound with it. Otherwise its letters are indices, which need
   no name, here and in the rest of the formula.
 
 Numbers, :math:`\pi`, the e of :math:`e^x`, text, named functions, and Greek letters before a bracket, as in
-:math:`\sigma(x)`, are no symbols. The names of `UNWRITTEN` say where elements lie, which formulas leave to indices.
+:math:`\sigma(x)`, are no symbols. The arguments in `UNWRITTEN`, such as shapes and axes, need no symbol: formulas write
+positions as indices.
 """
 
 from __future__ import annotations
@@ -75,11 +76,11 @@ SEPARATOR = re.compile(r"[,;]?\s*\\quad|[,;]\s*\\;")
 
 
 class FormulaError(ValueError):
-    """A formula and its code do not fit together."""
+    """A formula and its code do not agree."""
 
 
 class Symbol(NamedTuple):
-    """A letter with its accent and primes, its subscript, and whether it stands before a bracket."""
+    """A letter with its accent and primes, its subscript, and whether a bracket follows it."""
 
     base: str
     subscript: str
@@ -119,7 +120,7 @@ def _symbols(latex: str) -> Iterator[Symbol]:
 
 
 def _clauses(latex: str) -> Iterator[tuple[list[Symbol], list[Symbol]]]:
-    r"""Of each of the formulas between ``\quad`` the symbols on its left, if it defines some, and the others."""
+    r"""For each of the formulas that ``\quad`` separates: the symbols it defines (its left side), and the others."""
     for clause in split(latex, SEPARATOR):
         left, *right = split(clause, EQUALS)
         if right and not re.sub(r"\\[,;]|[(),\s]", "", SYMBOL.sub("", left)):
@@ -129,7 +130,7 @@ def _clauses(latex: str) -> Iterator[tuple[list[Symbol], list[Symbol]]]:
 
 
 def split(text: str, separator: re.Pattern[str]) -> list[str]:
-    """The parts of ``text`` between separators that stand in no bracket."""
+    """The parts of ``text`` between separators; a separator inside a bracket does not count."""
     parts, depth, start, position = [], 0, 0, 0
     while position < len(text):
         found = separator.match(text, position) if depth == 0 else None
@@ -147,7 +148,7 @@ def split(text: str, separator: re.Pattern[str]) -> list[str]:
 
 @dataclass
 class _Vocabulary:
-    """Of an op the names that symbols are bound to, and the definitions in its formulas."""
+    """The names that an op's symbols are bound to, and the definitions in its formulas."""
 
     bound: dict[str, tuple[str, ...]]
     defined: dict[str, list[Symbol]]
@@ -158,7 +159,7 @@ class _Vocabulary:
 
 
 def _vocabulary(op: Op, rule: Rule) -> _Vocabulary:
-    """What the symbols of a rule's formula may be; where two formulas define one, the rule's own definition counts."""
+    """The vocabulary of one rule; where two formulas define a symbol, the rule's own definition counts."""
     bound = bindings(op)
     formulas = [op.formula, *(each.formula for each in op.rules.values() if each is not rule), rule.formula]
     defined: dict[str, list[Symbol]] = {}
@@ -169,7 +170,7 @@ def _vocabulary(op: Op, rule: Rule) -> _Vocabulary:
 
 
 def _definitions(op: Op, formula: str) -> dict[str, list[Symbol]]:
-    """By symbol what a formula defines it by; a subscript that is itself a symbol of the op belongs to the symbol."""
+    """The definition of each symbol that a formula defines; a subscript that is a symbol of the op belongs to it."""
     clauses = [clause for each in (op.formula, formula) for clause in _clauses(each)]
     plain = {symbol.base for left, _ in clauses for symbol in left if not symbol.subscript} | set(bindings(op))
     defined: dict[str, list[Symbol]] = {}
@@ -188,7 +189,7 @@ def _letters(symbol: Symbol) -> Iterator[Symbol]:
 
 
 def bindings(op: Op) -> dict[str, tuple[str, ...]]:
-    """By symbol the names that it is bound to."""
+    """For each symbol the names that it is bound to."""
     bound: dict[str, tuple[str, ...]] = {}
     for name in (*op.operands, *op.defaults):
         if len(name) == 1:
@@ -220,12 +221,12 @@ def _barred(key: str) -> str:
 
 
 def check_formulas(op: Op) -> None:
-    """Make sure that each rule of ``op`` is an expression, and that it and its formula are of the same things.
+    """Check that each rule of ``op`` is an expression whose arguments are those that its formula's symbols stand for.
 
     Raises:
-        FormulaError: a rule has a formula alone; a symbol of its formula stands for nothing that the expression takes;
-            the expression takes something that no symbol stands for; or a formula defines what has another meaning,
-            there or in another rule.
+        FormulaError: a rule has a formula but no expression; a symbol of its formula stands for no argument of the
+            expression; the expression has an argument that no symbol stands for; or a formula defines a symbol that
+            has another meaning, there or in another rule.
     """
     everywhere: dict[str, list[Symbol]] = {}
     for operand, rule in op.rules.items():
@@ -246,7 +247,7 @@ def check_formulas(op: Op) -> None:
 
 
 def _check_definitions(vocabulary: _Vocabulary, rule: Rule, where: str) -> None:
-    """Make sure that a formula defines no symbol that is the gradient of an output."""
+    """Check that a formula does not define a symbol that is the gradient of an output."""
     for left, _ in _clauses(rule.formula):
         for symbol in left:
             names = vocabulary.bound.get(str(symbol)) or vocabulary.bound.get(symbol.base, ("",))
@@ -267,7 +268,7 @@ def _covered(vocabulary: _Vocabulary, rule: Rule, where: str) -> set[str]:
     """The names that the symbols of a rule's formula stand for.
 
     Raises:
-        FormulaError: a symbol stands for nothing that the expression takes.
+        FormulaError: a symbol stands for no argument of the expression.
     """
     covered: set[str] = set()
     seen: set[str] = set()
@@ -305,5 +306,5 @@ def _covered(vocabulary: _Vocabulary, rule: Rule, where: str) -> set[str]:
 
 
 def _root(name: str) -> str:
-    """The argument that has an output, or its gradient, among others: ``g`` for ``g[1]``."""
+    """The argument that an indexed name belongs to: ``g`` for ``g[1]``."""
     return name.partition("[")[0]

@@ -1,8 +1,8 @@
-r"""The value of a formula: the LaTeX of an elementwise rule computed with NumPy, to hold it to the rule's expression.
+r"""Computes the LaTeX of an elementwise rule with NumPy, to compare it with the rule's expression.
 
-`tinygrad_attn.formula` makes sure that a formula and its code are of the same things; this module that they say the
-same of them, where the formula has sums, products, quotients, powers, roots, known functions and Iverson brackets
-``[x > y]`` alone. Two factors beside each other are multiplied element by element, as with ``\odot``.
+`tinygrad_attn.formula` checks that a formula and its code have the same variables. This module checks that they have
+the same value, where the formula has only sums, products, quotients, powers, roots, known functions and Iverson
+brackets ``[x > y]``. Two factors beside each other are multiplied element by element, as with ``\odot``.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _END = re.compile(r"[+\-)}\]|,=<>]|\\[lg]e\b|$")
 
 
 class Unsupported(ValueError):
-    """A formula has more than this module computes."""
+    """A formula has notation that this module cannot compute."""
 
 
 def evaluate_rule(op: Op, operand: str, values: Mapping[str, Value]) -> Value:
-    """What the formula of an operand's rule gives.
+    """The value of the formula of an operand's rule.
 
     Args:
         op: the op.
         operand: the operand's name.
-        values: by name the operands and options, ``z`` and ``g``, or ``z[0]``, ``g[0]``, … of several outputs.
+        values: operands and options by name, ``z`` and ``g``, or ``z[0]``, ``g[0]``, … of several outputs.
 
     Raises:
-        Unsupported: the formula has more than this module computes.
+        Unsupported: the formula has notation that this module cannot compute.
     """
     bound, formula = bindings(op), op.rules[operand].formula
     if r"\text{" in formula:
@@ -75,10 +75,10 @@ def evaluate_rule(op: Op, operand: str, values: Mapping[str, Value]) -> Value:
 
 
 def evaluate(latex: str, value_of: Callable[[str], Value]) -> Value:
-    """The value of an expression, given that of each symbol.
+    """The value of a LaTeX expression, given the value of each symbol.
 
     Raises:
-        Unsupported: it has more than this module computes.
+        Unsupported: it has notation that this module cannot compute.
     """
     reader = _Reader(latex, value_of)
     with np.errstate(all="ignore"):
@@ -89,20 +89,20 @@ def evaluate(latex: str, value_of: Callable[[str], Value]) -> Value:
 
 
 class _Reader:
-    """Reads an expression from left to right and computes it on the way."""
+    """A parser that reads an expression from left to right and computes its value."""
 
     def __init__(self, text: str, value_of: Callable[[str], Value]) -> None:
         self.text, self.value_of, self.at = text, value_of, 0
 
     def rest(self) -> str:
-        """What is left, without space before it."""
+        """The text not read yet, without leading space."""
         found = _SPACE.match(self.text, self.at)
         assert found is not None
         self.at = found.end()
         return self.text[self.at :]
 
     def take(self, *beginnings: str) -> str:
-        """Go past the first of ``beginnings`` that comes next; empty if none does."""
+        """Read the first of ``beginnings`` that the rest starts with, and return it; empty if none does."""
         rest = self.rest()
         for each in beginnings:
             if rest.startswith(each) and not (each[-1].isalpha() and rest[len(each) : len(each) + 1].isalpha()):

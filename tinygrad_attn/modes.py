@@ -1,6 +1,7 @@
-"""The modes of a thread: whether the graph is written, whether fused ops run in primitives, and who looks on.
+"""The modes of a thread: recording of the graph (no_grad), fused ops in primitives (unfused), observers.
 
-Layers *announce* what a learner looks for with `mark`; observers hear of it, and without one it costs nothing.
+Layers *announce* tensors of interest, such as scores and weights, with `mark`; observers receive them. Without an
+observer `mark` does nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ T = TypeVar("T")
 
 
 class Observer:
-    """Sees what the engine does as it does it; `record` and `detect_anomaly` are observers. Each method may stay as it
-    is here, and does nothing then."""
+    """Base of the observers, whose methods the engine calls as it runs; `record` and `detect_anomaly` use one.
+
+    The methods here do nothing; a subclass overrides those it needs.
+    """
 
     def called(self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any]) -> None:
         """An op is about to run: its operands as they were given, and the options that were given."""
@@ -34,26 +37,30 @@ class Observer:
         """An op has run: its operands as they were given, all its options, and its outputs."""
 
     def marked(self, name: str, tensor: Any, details: Mapping[str, Any]) -> Any:
-        """A layer has announced ``tensor`` as what ``name`` says (see `mark`). Returns the tensor that the layer goes
-        on with: the same, or one of equal numbers."""
+        """A layer has announced ``tensor`` under ``name`` (see `mark`).
+
+        Returns the tensor that the layer uses from here on: the same, or one of equal values.
+        """
         return tensor
 
     def arrived(self, node: Any, gradient: Any) -> None:
-        """Backward has come to a node with the complete ``gradient`` of its output (array or tensor; a tuple with None
-        where there is none, if the op has several outputs), and is about to compute those of its operands."""
+        """Backward has reached a node and is about to compute the gradients of its operands.
+
+        ``gradient`` is the complete gradient of its output (array or tensor; if the op has several outputs a tuple,
+        with None for an output without a gradient).
+        """
 
     def pulled_back(self, node: Any) -> None:
         """The gradients of a node's operands have been computed."""
 
     def backward(self, node: Any, position: int, gradient: Any) -> None:
-        """A node sends ``gradient`` (array or tensor) along the edge of its operand ``position``, before it is summed
-        there."""
+        """A node sends ``gradient`` (array or tensor) along the edge of its operand ``position``, before summation."""
 
     def entered(self, span: str) -> None:
         """A `span` begins."""
 
     def left(self, span: str) -> None:
-        """A `span` has ended, be it by an error."""
+        """A `span` has ended, possibly by an error."""
 
 
 class _Modes(threading.local):
@@ -73,19 +80,19 @@ modes = _Modes()
 
 @public("ta")
 def is_grad_enabled() -> bool:
-    """Whether ops called in this thread are written into the graph."""
+    """Whether ops called in this thread are recorded in the graph."""
     return modes.grad
 
 
 class _GradMode(contextlib.ContextDecorator):
-    """Write ops into the graph or not, in this thread, within ``with`` or a decorated function."""
+    """Record ops in the graph or not, in this thread, within ``with`` or a decorated function."""
 
     def __init__(self, mode: bool) -> None:
         self.mode = mode
         self._before: list[bool] = []
 
     def _recreate_cm(self) -> _GradMode:
-        # A decorated function may run in several threads at once, each with a mode to come back to.
+        # A decorated function may run in several threads at once, each with a mode to restore.
         return _GradMode(self.mode)
 
     def __enter__(self) -> None:
@@ -98,7 +105,7 @@ class _GradMode(contextlib.ContextDecorator):
 
 @public("ta")
 class no_grad(_GradMode):
-    """Leave the graph alone: results do not require a gradient."""
+    """Do not record ops in the graph: results do not require a gradient."""
 
     def __init__(self) -> None:
         super().__init__(False)
@@ -106,7 +113,7 @@ class no_grad(_GradMode):
 
 @public("ta")
 class enable_grad(_GradMode):
-    """Write the graph again inside ``no_grad()``."""
+    """Record ops in the graph again, inside ``no_grad()``."""
 
     def __init__(self) -> None:
         super().__init__(True)
@@ -114,7 +121,7 @@ class enable_grad(_GradMode):
 
 @public("ta")
 class set_grad_enabled(_GradMode):
-    """Write ops into the graph or not: from the call on, or as a context or decorator for as long as that lasts."""
+    """Record ops in the graph or not: from the call on, or, as a context or decorator, for its duration."""
 
     def __init__(self, mode: bool) -> None:
         super().__init__(mode)
@@ -145,7 +152,7 @@ def unfused() -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_module(module: Any) -> Iterator[None]:
-    """Run the forward of ``module``, so that observers can tell where an op was called."""
+    """A context for the forward of ``module``, so that observers can tell which module called an op."""
     before, modes.modules = modes.modules, (*modes.modules, module)
     try:
         yield
@@ -154,7 +161,7 @@ def in_module(module: Any) -> Iterator[None]:
 
 
 class at_step:
-    """Run time step ``number`` of a recurrence, so that observers can tell when an op was called."""
+    """A context for time step ``number`` of a recurrence, so that observers can tell which step called an op."""
 
     __slots__ = ("_before", "number")
 
@@ -171,7 +178,7 @@ class at_step:
 
 @contextlib.contextmanager
 def observe(observer: Observer) -> Iterator[None]:
-    """Show every op of this thread, forward and backward, to ``observer``."""
+    """A context that calls ``observer`` for every op of this thread, forward and backward."""
     before, modes.observers = modes.observers, (*modes.observers, observer)
     try:
         yield
@@ -183,18 +190,18 @@ MARKS: dict[str, str] = {
     # One call of attention announces these, "query" first and "context" last. B: batch, T: queries, S: keys,
     # C: channels; with heads there is one more axis for them, after B. A decoder that attends step by step announces
     # each step, T = 1.
-    "query": "(B, T, C): what is compared with the keys, projected, not yet scaled",
-    "key": "(B, S, C): what the query is compared with, projected; none if scores depend on the query alone",
-    "value": "(B, S, D): what the weights mix",
-    "parameter": "what the formula of a score needs besides; detail symbol: its letter there, as in v or W",
+    "query": "(B, T, C): the queries, projected, not yet scaled",
+    "key": "(B, S, C): the keys, projected; not announced if scores depend on the query alone",
+    "value": "(B, S, D): the values, of which the context is the weighted sum",
+    "parameter": "a parameter in the formula of a score; detail symbol: its letter there, as in v or W",
     "scores": "(B, T, S): before the mask, after scaling; details score: a name in nn.scores.SCORES, scale: of q · k",
-    "mask": "bool, broadcasts to the scores: True where a query may attend to a key; none if it may everywhere",
-    "weights": "(B, T, S): softmax of the scores over what the mask leaves, after dropout",
-    "gaussian": "(B, T, S): what local attention multiplies the weights by",
+    "mask": "bool, broadcasts to the scores: True where a query may attend to a key; not announced if all are",
+    "weights": "(B, T, S): softmax of the scores over the unmasked positions, after dropout",
+    "gaussian": "(B, T, S): the factor of the weights in local attention",
     "mixed": "(B, T, S): weights times gaussian",
     "context": "(B, T, D): the weighted sum of the values",
-    # What becomes of the context, and the layers around it. E: the model's size. Details formula and gradient_formula:
-    # LaTeX of how it is made, and of what goes back.
+    # What is computed from the context, and the layers around it. E: the model's size. Details formula and
+    # gradient_formula: LaTeX of the tensor and of its gradient.
     "joined": "(B, T, ·): contexts of all heads side by side, or context and decoder state; details role: see mark,"
     " batch_first: if False, B and T are exchanged",
     "attentional": "(B, T, H): what the output layer reads: Luong's s̃, Bahdanau's maxout",
@@ -228,25 +235,25 @@ def span(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def mark(name: str, tensor: T, **details: Any) -> T:
-    """Announce a tensor as something that a learner looks for; observers hear of it with the module and time step.
+    """Announce a tensor to observers under a name, with the current module and time step.
 
     ::
 
         scores = mark("scores", query @ key.mT, score="dot")
 
-    Whoever calls this in a module of their own is seen by the microscope as the package's layers are. A place of
-    attention is named by the module that announces its weights; its calls, one a decoder step or one for all, are told
-    apart by their order. A detail given with any of a call's tensors holds for the call.
+    The microscope shows a module that calls this as it shows the package's layers. It names each attention by the
+    module that announces its weights, and tells the calls of that module (one for each decoder step, or one for all)
+    apart by their order. A detail given with any tensor of a call holds for the whole call.
 
     Args:
-        name: what it is: one of `MARKS`, or a name of one's own.
+        name: one of `MARKS`, or a name of your own.
         tensor: of any shape.
-        details: what else there is to say. ``role`` is "self" if queries and keys are of one sequence, "causal" if
-            besides each query attends to no later key, and "cross", as without it, if they are of two.
+        details: further facts. ``role`` is "self" if queries and keys come from one sequence, "causal" if moreover
+            each query attends to no later key, and "cross" (the default) if they come from two sequences.
 
     Returns:
-        What to go on with: the tensor itself, and while `tinygrad_attn.record` is on an `alias` of it. The gradient of
-        that is what arrives by this way alone, also where the tensor is used elsewhere too.
+        The tensor to use from here on: ``tensor`` itself, or, while `tinygrad_attn.record` is on, an `alias` of it. The
+        gradient of the alias comes only from what is computed from it, even if ``tensor`` has other uses.
     """
     for observer in modes.observers:
         tensor = observer.marked(name, tensor, details)

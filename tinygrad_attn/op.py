@@ -1,4 +1,4 @@
-"""The op: a forward on arrays, and for every differentiable operand one line that holds its derivative twice.
+"""The op: a forward on arrays, and for every operand one line with its derivative, as LaTeX and as code.
 
 ::
 
@@ -10,11 +10,11 @@
     mul.vjp("y", r"\\bar z \\odot x", lambda g, x: g * x)
 
 The forward sees arrays (and Python numbers as they were given). A *rule* gives the gradient that reaches one operand;
-it is an expression over tensors, so that it can be differentiated again. It asks for what it needs by the names of its
-arguments, and only what some rule names is kept until backward:
+it is an expression over tensors, so that it can be differentiated again. Its parameters have the names of the values it
+needs, and only values that some rule names are kept until backward:
 
 ==============  ========================================================================
-``g``           the gradient of the output (a tuple, None where there is none, if the op has several outputs)
+``g``           the gradient of the output (of several outputs a tuple, with None where there is no gradient)
 ``z``           the output (a tuple if there are several)
 an operand      by its name in the forward
 an option       by its name in the forward, default filled in
@@ -22,13 +22,12 @@ an option       by its name in the forward, default filled in
 ``position``    the operand's position, for a rule that serves all of ``*operands``
 ==============  ========================================================================
 
-Parameters of the forward without a default are operands, the others are options; a forward whose operands may be left
-out puts ``/`` after the last operand. `tinygrad_attn.autograd` applies the rules: it sums broadcast axes away and
-checks shapes.
+Parameters of the forward without a default are operands, the others are options; a forward with optional operands puts
+``/`` after the last operand. `tinygrad_attn.autograd` applies the rules: it sums over broadcast axes and checks shapes.
 
-`tinygrad_attn.check.check_op` holds the two halves of a rule together: every symbol of its formula stands for something
-that the expression takes, and the other way round (`tinygrad_attn.formula` says which symbols stand for what). An op
-that repeats another, as a GRU its step, is declared as its loop (`Op.loop_of`) and has no rules of its own.
+`tinygrad_attn.check.check_op` compares the formula of a rule with its expression: every symbol stands for an argument
+of the expression, and every argument has a symbol (`tinygrad_attn.formula` says which symbol stands for what). An op
+that repeats another op, as a GRU repeats its step, is declared as its loop (`Op.loop_of`) and has no rules of its own.
 """
 
 from __future__ import annotations
@@ -110,8 +109,8 @@ class Op(Differentiable):
     def __call__(self, *operands: Any, **options: Any) -> Any:
         if len(operands) != len(self.operands) and not self.variadic:
             operands, options = self._bind(operands, options)
-        # This loop runs for every op of every step. It finds in one pass what the forward gets, whether all is one
-        # float dtype as it nearly always is, which operands need a gradient, and where that would go.
+        # This loop runs for every op of every step. It finds in one pass the forward's arguments, whether all have one
+        # float dtype (the usual case), which operands need a gradient, and the edges it would take.
         arrays: list[Any] = []
         edges: list[Any] = []
         mask, bit, plain, written, dtype = 0, 1, True, False, None
@@ -158,7 +157,7 @@ class Op(Differentiable):
         else:
             outputs, extra = self._wrap(results, operands)
         if mask and modes.grad:
-            # `bit` has passed all operands, so the key also tells their number.
+            # `bit` is now 2 ** (number of operands), so the key contains that number too.
             plan = self._plans.get(mask | bit)
             if plan is None:
                 plan = self._plans[mask | bit] = Plan(self, mask, len(operands))
@@ -169,7 +168,7 @@ class Op(Differentiable):
         return outputs[0] if self.outputs == 1 else outputs
 
     def _wrap(self, results: Any, operands: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], Sequence[Any]]:
-        """The outputs among what the forward returned, as tensors, and the further arrays that it saves."""
+        """The forward's results as tensors, and the arrays it returned besides, to be saved."""
         outputs = tuple([Tensor(np.asarray(result)) for result in results[: self.outputs]])
         for output in outputs:
             if output.array.base is not None:
@@ -186,7 +185,7 @@ class Op(Differentiable):
         outputs: tuple[Tensor, ...],
         extra: Sequence[Any],
     ) -> None:
-        """Make the node of a call, with what its rules will need, and the origin of its outputs."""
+        """Make the node of a call, with the values that its rules will need, and set the outputs' origin."""
         if plan.without_rule is not None:
             self._refuse(plan.without_rule, outputs)
             return
@@ -204,7 +203,7 @@ class Op(Differentiable):
     def _saved(
         self, plan: Plan, operands: tuple[Any, ...], outputs: tuple[Tensor, ...], extra: Sequence[Any]
     ) -> dict[str, Any]:
-        """What the rules will need besides the operands, by name."""
+        """The values that the rules will need besides the operands, by name."""
         saved: dict[str, Any] = {}
         for name in plan.saves:
             if name == "z":
@@ -218,12 +217,12 @@ class Op(Differentiable):
         return saved
 
     def _refuse(self, operand: str, outputs: tuple[Tensor, ...]) -> None:
-        """An operand that needs a gradient has no rule: an error, unless no output could carry a gradient anyway."""
+        """Raise for an operand that needs a gradient but has no rule, unless no output can carry a gradient."""
         if any(output.is_floating_point() for output in outputs):
             raise NotImplementedError(f"{self.name}: has no derivative for {operand}; detach() it")
 
     def _bind(self, operands: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Sort arguments given by position or by name into operands and options, as Python itself would."""
+        """Split arguments, given by position or by name, into operands and options, as Python binds them."""
         given = list(operands[: len(self.operands)])
         for name, value in zip(self.defaults, operands[len(self.operands) :], strict=False):
             if name in options:
@@ -247,7 +246,7 @@ class Op(Differentiable):
         return tuple(given), options
 
     def _prepare(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Make tensors of arrays, numbers of NumPy scalars, and bring differentiable operands to one dtype."""
+        """Turn arrays into tensors and NumPy scalars into numbers, and cast differentiable operands to one dtype."""
         converted: list[Any] = []
         for position, operand in enumerate(operands):
             optional = operand is None and self.operand_name(position) in self.optional
@@ -300,7 +299,7 @@ def broadcast_clash(shapes: dict[str, tuple[int, ...]]) -> str | None:
 
 
 def _share_if_view(output: Tensor, operands: tuple[Any, ...]) -> None:
-    """Let an output that is a view share its operand's storage, so that both see writes in place."""
+    """Let an output that is a view share its operand's storage, and so its version."""
     for operand in operands:
         if isinstance(operand, Tensor) and np.may_share_memory(operand.array, output.array):
             share(operand, output)
@@ -324,7 +323,7 @@ def op(
         samples: draws operands and options (see `tinygrad_attn.samples`).
         errors: calls that must raise.
         outputs: how many outputs the forward returns; above 1 they are a tuple, of any length if None.
-        saves: names of further arrays that the forward returns behind its outputs, kept for the kernels of backward.
+        saves: names of the arrays that the forward returns after its outputs, kept for the backward kernels.
         floating: whether integer and bool operands become the default float first.
         symbols: for symbols of the formulas that are not named as in the code, the name or names that they stand for
             (see `tinygrad_attn.formula`).
@@ -340,7 +339,7 @@ def op(
     return register
 
 
-public("ta")(op)  # not as a decorator: type checkers would look for its type in a circle of modules
+public("ta")(op)  # not as a decorator: type checkers would follow an import cycle to find its type
 
 
 def _cast_samples(draw: Draw) -> Sample:

@@ -1,4 +1,4 @@
-"""Optimisers: how gradients become a step of the parameters.
+"""Optimisers: SGD, Adam, AdamW, and clipping of the gradient's norm.
 
 optimizer = Adam(model.parameters(), lr=1e-3)
 for batch in batches:
@@ -100,7 +100,7 @@ class Optimizer:
         return {**arrays, "steps": np.asarray(self.steps), "counts": np.asarray(self.counts)}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Continue from what `state_dict` returned.
+        """Continue from a state that `state_dict` returned.
 
         Raises:
             ValueError: arrays missing, not expected, or of another shape, all of them listed.
@@ -201,7 +201,7 @@ class Adam(Optimizer):
             self._update_of(positions)(of_these, count, settings)
 
     def _update_of(self, positions: list[int]) -> AdamUpdate:
-        """The update of the parameters at ``positions``, the one of the last step unless arrays have been replaced."""
+        """The update of the parameters at ``positions``; reused from the last step unless arrays have been replaced."""
         params = [self.params[i].array for i in positions]
         m, v = ([arrays[i] for i in positions] for arrays in (self.state["exp_avg"], self.state["exp_avg_sq"]))
         if self._last_update is None or not self._last_update.is_for(params, m, v):

@@ -1,4 +1,4 @@
-"""Where users find a function: each one says so at its definition, and the public names are collected from there.
+"""The decorator @public, which offers a function under its public names: ta.NAME, F.NAME, Tensor.NAME.
 
 ::
 
@@ -6,7 +6,7 @@
     @op(r"z = x + y", samples=broadcast_pairs)
     def add(x, y): ...
 
-makes ``ta.add(x, y)``, ``x.add(y)``, ``x + y`` and ``1 + x``. The namespaces go by the names they are imported under:
+makes ``ta.add(x, y)``, ``x.add(y)``, ``x + y`` and ``1 + x``. There are four namespaces:
 
 ============  =========================================================================
 ``ta``        functions of the package, ``import tinygrad_attn as ta``
@@ -15,8 +15,8 @@ makes ``ta.add(x, y)``, ``x.add(y)``, ``x + y`` and ``1 + x``. The namespaces go
 ``Tensor``    methods and operators of tensors
 ============  =========================================================================
 
-``"ta"`` alone offers a function under its own name, ``"Tensor.div"`` under another. A file of the user's own may do the
-same: its function is there as soon as the file is imported.
+``"ta"`` offers a function under its own name, ``"Tensor.div"`` under another. A user's file may do the same: its
+function is available as soon as the file is imported.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OPERATORS = frozenset(
 
 
 class Namespace(Registry[Any]):
-    """A registry of public names that tells each of them to who offers them."""
+    """A registry of public names that passes each new name to the module or class it belongs to."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -48,11 +48,11 @@ class Namespace(Registry[Any]):
         self._reserved: frozenset[str] = frozenset()
 
     def tell(self, receive: Callable[[str, Any], None], reserved: Iterable[str] = ()) -> None:
-        """Call ``receive(name, function)`` for every name: those registered so far, and each one that follows.
+        """Call ``receive(name, function)`` for every name: those registered so far, and each later one.
 
         Args:
-            receive: who offers the names.
-            reserved: names that it has of its own.
+            receive: sets the name in the module or class.
+            reserved: names that the module or class defines itself.
         """
         self._receivers.append(receive)
         self._reserved |= frozenset(reserved)
@@ -60,10 +60,10 @@ class Namespace(Registry[Any]):
             receive(name, function)
 
     def add(self, name: str, function: Any) -> None:
-        """Register a name and tell it.
+        """Register a name and pass it on.
 
         Raises:
-            ValueError: another module has registered this name, or who offers it has it already.
+            ValueError: another module has registered this name, or it is reserved.
         """
         if name in self._reserved:
             raise ValueError(f"{name!r} cannot be the name of a {self.kind}: it has one already; choose another name")
@@ -81,7 +81,7 @@ NAMESPACES = {
 
 
 def public(*names: str) -> Callable[[T], T]:
-    """A decorator that offers a function, an op or a class to users under each of ``names`` (see the module).
+    """A decorator that offers a function, an op or a class under each of ``names`` (see the module's docstring).
 
     Raises:
         ValueError: no such namespace, or a name that another module has taken there.
@@ -102,7 +102,7 @@ public("ta")(public)
 
 
 def as_method(name: str, function: Any) -> Any:
-    """A function, whose first argument is the tensor, as the method or operator ``name``; properties as they are."""
+    """A function of a tensor as the method or operator ``name`` of it; a property is returned unchanged."""
     if isinstance(function, property):
         return function
     # An op's bound __call__ spares each use a look-up.

@@ -1,7 +1,7 @@
-"""One step of backward: the gradient of a node's output becomes the gradients of its operands.
+"""One step of backward: from the gradient of a node's output to the gradients of its operands.
 
-Kernels compute it where there are any, unless the gradient must be differentiable; else the rules do, and for an
-operand without a rule the op's reference. What comes out is summed over broadcast axes and checked.
+Kernels compute them, if the op has any and the gradients need not be differentiable. Otherwise the rules do, and for an
+operand without a rule the op's reference. The results are summed over broadcast axes and checked.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def pull_back(
 
     Args:
         node: the newest node that has a gradient.
-        gradient: of its output, an array, or a tensor if ``create_graph``; a tuple, None among them, for several
-            outputs.
-        edges: for each operand where its gradient goes, None if it is not wanted.
+        gradient: the gradient of its output: an array, or a tensor if ``create_graph``; of several outputs a tuple,
+            with None for an output without a gradient.
+        edges: for each operand the edge of its gradient, None if the gradient is not wanted.
         create_graph: give tensors that can be differentiated again.
         grad: `tinygrad_attn.autograd.grad`, for composite ops.
 
     Raises:
-        RuntimeError: what the node had saved was freed, or changed in place.
+        RuntimeError: the node's saved values were freed, or changed in place.
         ValueError, TypeError: a rule gave a gradient of the wrong shape or dtype.
     """
     plan = node.plan
@@ -50,7 +50,7 @@ def pull_back(
         if plan.op.joint_kernel is not None:
             return _by_joint_kernel(node, gradient, edges)
         return _by_rules(node, gradient, edges, False, grad)
-    # The kernels of the operands, the way of nearly every node of a training step.
+    # The operands' own kernels: the case of nearly every node of a training step.
     results: list[Any] = [None] * len(edges)
     for position, kernel, arguments in plan.kernels:
         edge = edges[position]
@@ -67,7 +67,7 @@ def pull_back(
 
 
 def _by_joint_kernel(node: Node, gradient: Any, edges: Sequence[Edge | None]) -> list[Any]:
-    """By the one kernel that an op has for all its operands."""
+    """The gradients from the one kernel that an op has for all its operands."""
     op = node.op
     needs = tuple([edge is not None for edge in edges])
     found = op.joint_kernel(*_values(node, op.joint_arguments, gradient, True, needs=needs))  # type: ignore[misc]
@@ -80,7 +80,7 @@ def _by_joint_kernel(node: Node, gradient: Any, edges: Sequence[Edge | None]) ->
 def _by_rules(
     node: Node, gradient: Any, edges: Sequence[Edge | None], create_graph: bool, grad: Callable[..., Any]
 ) -> list[Any]:
-    """By the rule of each operand, and by the op's reference for the operands that have none."""
+    """The gradients from the rule of each operand, and from the op's reference for operands without a rule."""
     results: list[Any] = [None] * len(edges)
     without: list[int] = []
     tensors = as_tensors(gradient)
@@ -111,7 +111,7 @@ def _values(
     position: int = 0,
     needs: tuple[bool, ...] = (),
 ) -> list[Any]:
-    """What a rule asks for, as arrays for a kernel, as tensors otherwise."""
+    """The arguments of a rule or kernel: arrays for a kernel, tensors for a rule."""
     values: list[Any] = []
     for source, name in arguments:
         if source is GRADIENT:
@@ -146,7 +146,7 @@ def as_tensors(gradient: Any) -> Any:
 
 
 def _saved_operands(node: Node) -> tuple[Any, ...]:
-    """All operands, of an op that keeps them all."""
+    """All operands of a node whose op keeps them all."""
     for position, value in enumerate(node.operands):
         if isinstance(value, Tensor):
             _check_version(node, position)
@@ -154,7 +154,7 @@ def _saved_operands(node: Node) -> tuple[Any, ...]:
 
 
 def _check_version(node: Node, position: int) -> None:
-    """Make sure that a saved operand has not been written to since."""
+    """Raise if a saved operand has been written to since."""
     operand = node.operands[position]
     version = 0 if node.versions is None else node.versions[position]
     if operand.version != version:
@@ -203,7 +203,7 @@ def _expected(edge: Edge | None) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _fit(node: Node, position: int, gradient: Any, edge: Edge | None) -> Any:
-    """Sum the axes away along which the operand was broadcast, and check the rest."""
+    """Sum over the axes along which the operand was broadcast, and check shape and dtype."""
     shape, dtype = _expected(edge)
     if gradient.shape != shape:
         gradient = _sum_to(gradient, shape, node)
@@ -234,12 +234,12 @@ def _sum_to(gradient: Any, shape: tuple[int, ...], node: Node) -> Any:
 def _through_reference(
     node: Node, gradient: Any, positions: list[int], create_graph: bool, grad: Callable[..., Any]
 ) -> list[Any]:
-    """Gradients of a composite op: run its reference on views of the saved operands and differentiate that."""
+    """The gradients of a composite op: its reference runs on views of the saved operands and is differentiated."""
     op = node.op
     if op.reference is None:
         raise RuntimeError(f"backward: {op.name} has neither a rule nor a reference for {op.operands[positions[0]]}")
     saved = _saved_operands(node)
-    # A view is a new node, so that a gradient for one operand never runs on into another operand made from it.
+    # A view is a new node, so that no gradient flows from one operand to another operand that it was made from.
     operands = list(saved)
     with set_grad_enabled(True):
         for position in positions:

@@ -1,6 +1,6 @@
-"""The one source of chance: a generator for the whole package, seeded and saved like PyTorch's.
+"""The package's random number generator: manual_seed, get_state, set_state.
 
-Everything random here (initial weights, dropout) is drawn from `generator()`, so that a seed gives a run, and a state
+All random numbers here (initial weights, dropout) come from `generator()`, so that a seed determines a run, and a state
 stored in a checkpoint continues it with the same bits.
 """
 
@@ -20,13 +20,13 @@ _generator = np.random.Generator(np.random.PCG64())
 
 
 def generator() -> np.random.Generator:
-    """The generator itself; `manual_seed` and `set_state` change it where it stands, so it may be kept."""
+    """The generator. `manual_seed` and `set_state` change this object in place, so a reference to it stays valid."""
     return _generator
 
 
 @public("ta")
 def manual_seed(seed: int) -> np.random.Generator:
-    """Start the generator anew from ``seed``.
+    """Restart the generator from ``seed``.
 
     Returns:
         The generator.

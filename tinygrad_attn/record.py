@@ -1,4 +1,4 @@
-"""What ran, forward and backward: every op with its values, and the gradient along every edge before it is summed.
+"""record: keeps every op that runs, with its values, and the gradient along every edge before summation.
 
 ::
 
@@ -8,8 +8,8 @@
     for call in tape.calls:
         print(call.op.name, call.module, call.step, call.line, call.gradient_state())
 
-An edge leads from a call to what made one of its operands. A tensor that is used twice gets two contributions, and its
-gradient is their sum: the contributions tell by which way how much of it came.
+An edge leads from a call to the call or leaf that made one of its operands. A tensor that is used twice gets two
+contributions, and its gradient is their sum: the contributions tell how much of it came through which use.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ GradientState: TypeAlias = Literal["value", "zero", "none", "nan"]
 """A gradient with values, one that is exactly zero throughout, one that never arrived, and one with a nan in it."""
 
 _PACKAGE = Path(__file__).parent
-# Files that call ops for others: the line that an op is charged to is further out.
+# Files that call ops on behalf of others: the source line reported for an op is that of their caller.
 _INSIDE = tuple(str(_PACKAGE / name) for name in ("ops", "modes.py", "op.py", "public.py", "record.py", "tensor.py"))
 
 
 def gradient_state(gradient: Array | None) -> GradientState:
-    """Which kind of gradient this is; None stands for one that never arrived."""
+    """The state of a gradient; None stands for one that never arrived."""
     if gradient is None:
         return "none"
     if np.isnan(gradient).any():
@@ -58,7 +58,7 @@ class Leaf:
     Attributes:
         tensor: the tensor itself.
         value: its array as it was when first used.
-        gradient: the sum of what arrived along its edges, or None.
+        gradient: the sum of the gradients along its edges, or None.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -112,16 +112,16 @@ class Call:
         index: its number among all calls.
         op: the op, with its name, its formula, and the formulas of its rules.
         operands: as they were given.
-        options: defaults filled in.
-        inputs: for each operand where it came from: an `Output` or a `Leaf`, None if it is no tensor.
+        options: all options, defaults filled in.
+        inputs: for each operand its source: an `Output` or a `Leaf`, None if it is no tensor.
         values: the outputs, as they were when the op had run.
         module: the path of the module that was running, "" outside.
         steps: the time steps of the recurrences that were running, outermost first.
-        line: ``file:line`` that asked for it: the innermost of the reference of a composite op, a layer, a model or the
+        line: ``file:line`` of the caller: the innermost line of a composite op's reference, a layer, a model or the
             user's code.
         during_backward: whether backward ran it, as part of a rule.
-        gradients: of each output, complete, None if none arrived.
-        contributions: by operand position what the call sent along that edge, before it was summed there.
+        gradients: the complete gradient of each output, None if none arrived.
+        contributions: for each operand position the gradient that the call sent along that edge, before summation.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Call:
         self.operands = operands
         self.options = dict(options)
         self.inputs = inputs
-        # A later write in place changes the tensors, not what ran.
+        # Copies: a later write in place must not change the record.
         self.values: tuple[Array, ...] = tuple(output.array.copy() for output in outputs)
         self.module = module_path()
         self.steps = modes.steps
@@ -166,20 +166,20 @@ class Call:
         ]
 
     def gradient_state(self, output: int = 0) -> GradientState:
-        """Of an output's gradient: see `gradient_state`."""
+        """The state of an output's gradient: see `gradient_state`."""
         return gradient_state(self.gradients[output])
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a layer has announced with `tinygrad_attn.modes.mark`.
+    """A tensor that a layer has announced with `tinygrad_attn.modes.mark`.
 
     Attributes:
-        name: what it said the tensor is: see `tinygrad_attn.modes.MARKS`.
-        tensor: an `alias` of it, that the layer went on with.
-        source: the alias in the record: its value, and the gradient that arrived by this way alone. Its call's input is
-            where the tensor came from.
-        details: what else was said.
+        name: the name it was announced under: see `tinygrad_attn.modes.MARKS`.
+        tensor: an `alias` of the tensor, which the layer used from there on.
+        source: the alias in the record: its value, and the gradient that came through the alias alone. Its call's input
+            is the announced tensor.
+        details: the details of the announcement.
         module: the path of the module that was running, "" outside.
         steps: the time steps of the recurrences that were running, outermost first.
     """
@@ -193,12 +193,12 @@ class Mark:
 
 
 class Record(Observer):
-    """All that ran inside `record`.
+    """The result of `record`.
 
     Attributes:
-        calls: every op, in order.
-        marks: what layers have announced, in order.
-        leaves: every tensor that they used and none of them made, in order of first use.
+        calls: every call of an op, in order.
+        marks: the tensors that layers have announced, in order.
+        leaves: every tensor that a call used and no call made, in order of first use.
     """
 
     def __init__(self) -> None:
@@ -213,13 +213,13 @@ class Record(Observer):
         self._references = frozenset(reference.__code__ for reference in made_of)
 
     def source_of(self, tensor: Tensor) -> Output | Leaf | None:
-        """Where a tensor came from, None if no recorded op used or made it."""
+        """The output or leaf that a tensor is, None if no recorded op used or made it."""
         if tensor.node is not None and tensor.node.number in self._nodes:
             return Output(self._nodes[tensor.node.number], tensor.output_index)
         return self._sources.get(id(tensor))
 
     def uses(self, source: Output | Leaf) -> list[tuple[Call, int]]:
-        """The calls that used a tensor, with the operand's position, in order; backward's own left out."""
+        """The calls that used a tensor, with the operand's position, in order; without those made by backward."""
         return [
             (call, position)
             for call in self.calls
@@ -285,7 +285,7 @@ def _sum(before: Array | None, gradient: Any) -> Array:
 
 
 def _caller(references: frozenset[CodeType]) -> tuple[str, bool]:
-    """``file:line`` of who asked for the op, and whether backward did; ``references`` are those of composite ops."""
+    """``file:line`` of the op's caller, and whether backward called it; ``references``: those of composite ops."""
     line = ""
     frame = sys._getframe(2)
     while frame is not None:
@@ -300,11 +300,11 @@ def _caller(references: frozenset[CodeType]) -> tuple[str, bool]:
 
 @contextlib.contextmanager
 def record() -> Iterator[Record]:
-    """Keep every op of this thread, forward and backward, inside this context.
+    """Record every op of this thread, forward and backward, inside this context.
 
-    Values and gradients are copied, so this takes the memory of every intermediate result: a tool for looking, not for
-    training. Inside `tinygrad_attn.unfused` every primitive is seen. Several backward passes add up, as in ``.grad``.
-    Outside the context nothing is kept and nothing slows down.
+    Values and gradients are copied, so this takes the memory of every intermediate result: a tool for inspection, not
+    for training. Inside `tinygrad_attn.unfused` every primitive is recorded. Several backward passes add up, as in
+    ``.grad``. Outside the context nothing is recorded and nothing is slower.
     """
     recorded = Record()
     with observe(recorded):

@@ -1,4 +1,4 @@
-"""Things of one kind, found by name: what a decorator has registered, wherever the file that defines it stands."""
+"""Registry: a mapping from names to what a decorator has registered (scores, models, tasks, …)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T]):
-    """A mapping from names to things of one kind, in the order of their registration.
+    """A mapping from names to registered objects of one kind, in the order of their registration.
 
     Args:
-        kind: what they are called in messages, as in "attention score".
-        package: the package whose modules define them, one or more a file. They are imported when the registry is first
-            asked, so that a new file is found because it is there. Without one, whoever imports a module fills it.
+        kind: the kind's name in messages, as in "attention score".
+        package: the package whose modules define the objects, one or more a file. The modules are imported at the first
+            look-up, so that a new file needs no entry anywhere. Without a package, the imports of others fill it.
     """
 
     def __init__(self, kind: str, package: str | None = None) -> None:
@@ -30,11 +30,11 @@ class Registry(Mapping[str, T]):
         self._found: dict[str, T] = {}
 
     def _load(self) -> None:
-        """Import the package's modules, once, but for subpackages and those whose names begin with ``_``."""
+        """Import the package's modules, once; subpackages and modules whose names begin with ``_`` are left out."""
         with self._lock:
             if not self._pending or self._package is None:
                 return
-            self._pending = False  # what the modules themselves ask sees what there is so far
+            self._pending = False  # a look-up by one of these modules sees the names registered so far
             try:
                 for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
                     if not module.ispkg and not module.name.startswith("_"):
@@ -47,12 +47,12 @@ class Registry(Mapping[str, T]):
         """A decorator that registers what it decorates.
 
         Raises:
-            ValueError: the name is taken by something of another module; a module that is run again replaces its own.
+            ValueError: another module has registered the name; a module that is run again replaces its own.
         """
 
         def add(thing: T) -> T:
             if self._package is None or not _home(thing).startswith(f"{self._package}."):
-                self._load()  # a name of the package's own is taken, whoever comes first
+                self._load()  # the package's own names count as taken, even if another file registers first
             before = self._found.get(name)
             if before is not None and _home(before) != _home(thing):
                 raise ValueError(f"the {self.kind} {name!r} is already defined in {_home(before)}; choose another name")
@@ -77,8 +77,8 @@ class Registry(Mapping[str, T]):
         return len(self._found)
 
     def unknown(self, name: str) -> str:
-        """The message for a name that is not there: the nearest one, or all of them."""
-        import difflib  # a mistake may wait for it, an import of the package may not
+        """The message for an unknown name, with the most similar name or all names."""
+        import difflib  # only errors need it: importing the package should be fast
 
         self._load()
         near = difflib.get_close_matches(name, self._found, n=1)

@@ -1,5 +1,4 @@
-"""What an op declares of its derivative: the rule of each operand, where a rule's arguments come from, and the plan of
-a call."""
+"""The derivative of an op: the rule of each operand, the sources of its arguments, the plan of a call."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ __all__ = [
 
 
 class Source(enum.Enum):
-    """Where the engine finds what a rule asks for by name."""
+    """Where the engine finds an argument of a rule."""
 
     GRADIENT = enum.auto()
     OUTPUT = enum.auto()
@@ -48,7 +47,7 @@ SPECIAL = {
 }
 
 
-# For each parameter of a rule where its value comes from, and its name there (of an operand the position).
+# For each parameter of a rule the source of its value, and its name there (for an operand its position).
 Arguments: TypeAlias = "tuple[tuple[Source, Any], ...]"
 
 
@@ -56,7 +55,7 @@ GRADIENT_ALONE: Arguments = ((Source.GRADIENT, "g"),)
 
 
 class Differentiable:
-    """What backward knows of an op: its operands and options by name, and the derivative declared for each operand.
+    """The part of an op that backward uses: the names of operands and options, and the derivative of each operand.
 
     Attributes:
         name: the forward's name.
@@ -64,7 +63,7 @@ class Differentiable:
         optional: the operands that may be left out.
         defaults: the options with their defaults.
         outputs: how many outputs it has, None for a tuple of any length.
-        saves: names of further arrays that the forward returns behind its outputs, kept for the kernels of backward.
+        saves: names of the arrays that the forward returns after its outputs, kept for the backward kernels.
         rules: the `Rule` of each differentiable operand, by name; none in an op that is a loop.
         reference: the same maths in primitives, for an op that is a composition.
         step: the op whose loop the reference is, or None.
@@ -91,10 +90,10 @@ class Differentiable:
         return self.operands[0] if self.variadic else self.operands[position]
 
     def arguments_of(self, names: Sequence[str]) -> Arguments:
-        """Where to find what the parameters of a rule or kernel name.
+        """The source of each parameter of a rule or kernel.
 
         Raises:
-            ValueError: a parameter names nothing that the op has.
+            ValueError: a parameter has no such name in the op.
         """
         arguments: list[tuple[Source, Any]] = []
         for name in names:
@@ -127,14 +126,12 @@ class Differentiable:
             operand: the operand's name in the forward.
             formula: the rule as LaTeX; ``\\bar z`` is the output's gradient.
             rule: an expression over tensors (see `tinygrad_attn.op`). It may keep the output's broadcast shape: the
-                engine sums it to the operand's. It may give None where nothing
-                reaches the operand.
-            kernel: the same on arrays, taken unless the gradient must be differentiable; True where the rule is
-                made of operators alone and so serves arrays as it stands. It returns a new array, or ``g`` or a view of
-                ``g``.
+                engine sums it to the operand's. It may return None if no gradient reaches the operand.
+            kernel: the same on arrays, used unless the gradient must be differentiable; True if the rule consists of
+                operators and so works on arrays too. It returns a new array, or ``g`` or a view of ``g``.
 
         Raises:
-            ValueError: no such operand, or a rule argument that names nothing the op has.
+            ValueError: no such operand, or a parameter of the rule has no such name in the op.
         """
         if operand not in self.operands:
             raise ValueError(f"{self.name}.vjp: no operand {operand!r}; the operands are {', '.join(self.operands)}")
@@ -147,7 +144,7 @@ class Differentiable:
     def kernel(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Declare, as a decorator, one kernel on arrays that gives the gradients of all operands at once.
 
-        It takes what it names, as a rule does, and also the arrays in ``saves`` and ``needs`` (a bool for each
+        Its parameters are named like a rule's; it may also take the arrays in ``saves``, and ``needs`` (a bool for each
         operand). It returns a tuple with an array, or None, for each operand.
         """
         self.joint_kernel, self.joint_names = function, _parameter_names(function)
@@ -158,7 +155,7 @@ class Differentiable:
     def composed_of(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Declare, as a decorator, the op's reference: the same function of tensors written in primitives.
 
-        It documents the op, runs inside ``unfused()``, and is what tests hold rules and kernels to.
+        It documents the op, runs inside ``unfused()``, and tests compare rules and kernels with it.
         """
         self.reference = function
         self._plans.clear()
@@ -182,7 +179,7 @@ class Differentiable:
 
 
 class _Shared(threading.local):
-    """What `once_per_node` has computed for the node whose rules are running in this thread; None outside of rules."""
+    """The results of `once_per_node` for the node whose rules are running in this thread; None outside of rules."""
 
     results: dict[Any, Any] | None = None
 
@@ -193,7 +190,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 @contextlib.contextmanager
 def rules_of_a_node() -> Iterator[None]:
-    """Inside, functions made by `once_per_node` give the same results for the same arguments."""
+    """A context for one node: functions made by `once_per_node` are computed once for the same arguments."""
     before, _shared.results = _shared.results, {}
     try:
         yield
@@ -202,7 +199,7 @@ def rules_of_a_node() -> Iterator[None]:
 
 
 def once_per_node(function: _Function) -> _Function:
-    """Decorate an expression that several rules of an op need: for one node it is computed once for all of them."""
+    """A decorator for an expression that several rules of an op share: it is computed once for each node."""
 
     @functools.wraps(function)
     def shared(*arguments: Any) -> Any:
@@ -211,7 +208,7 @@ def once_per_node(function: _Function) -> _Function:
             return function(*arguments)
         key = (function, *[tuple(map(id, a)) if type(a) is tuple else id(a) for a in arguments])
         if key not in results:
-            results[key] = (function(*arguments), arguments)  # the arguments stay, so that no id is given twice
+            results[key] = (function(*arguments), arguments)  # the arguments are kept alive, so that no id is reused
         return results[key][0]
 
     return shared  # type: ignore[return-value]
@@ -241,15 +238,15 @@ class Rule:
 
 
 class Plan:
-    """What a call writes into the graph when a given set of its operands requires a gradient.
+    """What a call records in the graph when a given set of its operands requires a gradient.
 
     Attributes:
         op: the op.
-        rules: for every operand the rule that will give its gradient, or None.
+        rules: for every operand the rule for its gradient, or None.
         kernels: position, kernel and arguments of each rule, if all of them have a kernel; else None.
         without_rule: an operand that requires a gradient but has no rule, or None.
         keeps: for each operand whether the rules need it.
-        saves: what else they need, by name.
+        saves: the names of the other values that the rules need.
     """
 
     def __init__(self, op: Differentiable, mask: int, count: int) -> None:

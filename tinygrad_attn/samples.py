@@ -1,4 +1,4 @@
-"""Samples of an op's operands, drawn at random: the raw material of every check.
+"""Random operands and options of an op, on which check_op and the tests run it.
 
 A *sampler* is a function of a `Draw` that returns a `Sample`. A `Draw` takes its decisions from a stream of integers:
 from a seeded generator in `check_op`, from hypothesis in the tests, which then shrinks a failure to its simplest form.
@@ -59,7 +59,7 @@ class Draw:
         return cls(lambda low, high: int(generator.integers(low, high + 1)))
 
     def _generator(self) -> np.random.Generator:
-        # Numbered, so that two arrays drawn from the same integer differ: equal operands sit on the kink of a maximum.
+        # Numbered, so that two arrays drawn from the same integer differ: maximum has a kink at equal operands.
         self._arrays += 1
         return np.random.default_rng([self.integer(0, 2**32 - 1), self._arrays])
 
@@ -85,7 +85,7 @@ class Draw:
         return np.asarray(self._generator().integers(low, high + 1, shape))
 
     def mask(self, shape: tuple[int, ...]) -> Array:
-        """A bool array, some of it True."""
+        """A bool array with random elements."""
         return np.asarray(self._generator().random(shape) < 0.6)
 
     def layout(self, values: Array) -> Array:

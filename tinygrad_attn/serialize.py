@@ -1,4 +1,4 @@
-"""Weights in safetensors files, written so that a file is either the old one or the new one, whole."""
+"""Reads and writes safetensors files; a write is atomic, so that a crash leaves the old file whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["atomic_path", "load_file", "save_file"]
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path``; what is written there takes the place of ``path`` when the block ends well."""
+    """A temporary path beside ``path``; if the block ends without an error, that file replaces ``path``."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)

@@ -30,7 +30,7 @@ Edge: TypeAlias = "Node | tuple[Node, int] | Tensor"
 
 
 class Storage:
-    """What all views of one array share: how often it was written in place, by which op, and the tensors on it."""
+    """Shared by all views of one array: how often it was written in place, by which op, and the views themselves."""
 
     __slots__ = ("tensors", "version", "writer")
 
@@ -41,7 +41,7 @@ class Storage:
         self.tensors: weakref.WeakSet[Tensor] | None = None
 
     def written_by(self, writer: str) -> None:
-        """Note a write in place by ``writer``, so that a backward over an older saved value can name it."""
+        """Count a write in place by ``writer``, so that the error about an older saved value can name it."""
         self.version += 1
         self.writer = writer
 
@@ -50,17 +50,16 @@ class Node:
     """One call of an op in the graph.
 
     Attributes:
-        plan: the op that was called and what follows from which of its operands required a gradient.
+        plan: the op that was called, and its rules for the operands that require a gradient.
         edges: for every operand the `Edge` along which its gradient goes, or None.
         operands: the operands that the rules need, by position, None for the others; empty if they need none.
         versions: the version of each of ``operands`` at the time of the call; None if none had been written to.
-        saved: what else the rules need, by name: the outputs' ``(array, storage, version)`` for ``z``, the rest as it
-            is.
+        saved: the other values that the rules need, by name; for ``z`` the outputs' ``(array, storage, version)``.
         options: the op's options, defaults filled in.
         outputs: shape and dtype of each output.
         number: the creation number; backward takes the newest first.
         watch: the hooks, and the tensors that keep their gradient, of each output; None where there are none.
-        freed: whether a backward has passed and dropped what was saved.
+        freed: whether a backward has dropped the saved values.
     """
 
     __slots__ = ("edges", "freed", "number", "operands", "options", "outputs", "plan", "saved", "versions", "watch")
@@ -100,13 +99,13 @@ class Node:
         return self.watch.setdefault(index, Watch())
 
     def release(self) -> None:
-        """Drop what was kept for the derivative; a second backward that needs it then raises."""
+        """Drop the values saved for the derivative; a second backward that needs them then raises."""
         if self.operands or self.saved:
             self.operands, self.saved, self.freed = (), {}, True
 
 
 class Watch:
-    """What happens to the gradient of one output: its hooks in their order, and the tensor that retains it."""
+    """The hooks of one output's gradient, in order, and the tensor that retains the gradient."""
 
     def __init__(self) -> None:
         self.hooks: list[Callable[[Tensor], Tensor | None]] = []
@@ -114,7 +113,7 @@ class Watch:
 
 
 class Tensor:
-    """An n-dimensional array that remembers how it was made.
+    """An n-dimensional array with a gradient and the graph node that made it.
 
     Built by `tensor` and the creation functions; ``Tensor(array)`` itself wraps a NumPy array without copying it.
 
@@ -302,7 +301,7 @@ class Tensor:
 
     @property
     def storage(self) -> Storage:
-        """What all views of the array share; holds the version."""
+        """The `Storage` that all views of the array share; it holds the version."""
         if self._storage is None:
             self._storage = Storage()
         return self._storage
@@ -322,7 +321,7 @@ class Tensor:
         """Call ``hook(gradient)`` when this tensor's gradient is complete; a tensor it returns replaces the gradient.
 
         Returns:
-            A handle whose ``remove()`` takes the hook away.
+            A handle whose ``remove()`` removes the hook.
 
         Raises:
             RuntimeError: the tensor does not require a gradient.
@@ -338,7 +337,7 @@ class Tensor:
         return HookHandle(hooks, hook)
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this intermediate tensor in ``.grad`` when backward passes; leaves keep theirs anyway.
+        """Keep the gradient of this intermediate tensor in ``.grad`` during backward; leaves always keep theirs.
 
         Raises:
             RuntimeError: the tensor does not require a gradient.
@@ -385,39 +384,39 @@ class Tensor:
         return f"<table><caption>{escape(f'{self.shape} {self.dtype}{maker}')}</caption>{cells}</table>"
 
 
-# An import points down, so a tensor knows no ops: its methods and operators come here from above.
+# This module cannot import the ops, since they import it: they register the methods and operators of Tensor.
 NAMESPACES["Tensor"].tell(
     lambda name, function: setattr(Tensor, name, as_method(name, function)), reserved=vars(Tensor)
 )
 
 
 class ValuesAndIndices(NamedTuple):
-    """Elements, and their int64 indices along the axis in which they were looked for: what `sort` and `topk` give."""
+    """The result of `sort` and `topk`: elements, and their int64 indices along the axis."""
 
     values: Tensor
     indices: Tensor
 
 
 class HookHandle:
-    """What `Tensor.register_hook` gives: ``remove()`` takes the hook away again."""
+    """The result of `Tensor.register_hook`: ``remove()`` removes the hook."""
 
     def __init__(self, hooks: list[Any], hook: Any) -> None:
         self._hooks = hooks
         self._hook = hook
 
     def remove(self) -> None:
-        """Call the hook no more; a second time this does nothing."""
+        """Remove the hook; a second call does nothing."""
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
 
 
 def gradient_edge(tensor: Tensor) -> Edge | None:
-    """Where the gradient of a tensor goes; None if it requires none."""
+    """The edge along which the gradient of a tensor goes; None if it requires none."""
     return (tensor.origin or tensor) if tensor._requires_grad else None
 
 
 def share(source: Tensor, view: Tensor) -> None:
-    """Note that ``view`` looks at the memory of ``source``, as a tensor of the same storage."""
+    """Give ``view``, which uses the memory of ``source``, the same storage."""
     storage = source.storage
     if storage.tensors is None:
         storage.tensors = weakref.WeakSet((source,))

@@ -1,7 +1,7 @@
-"""The primitives, one family a file, named in PyTorch's words: forward and derivative side by side.
+"""The primitive ops, one family a file, under PyTorch's names: forward and derivative side by side.
 
-A file of this folder is found by standing here; what its functions are called elsewhere they say themselves
-(see `tinygrad_attn.public`).
+All files of this folder are imported; their functions declare their public names themselves (see
+`tinygrad_attn.public`).
 """
 
 from importlib import import_module

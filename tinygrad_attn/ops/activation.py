@@ -1,4 +1,4 @@
-"""The nonlinearities between layers, of one element at a time. At a kink the gradient is PyTorch's choice."""
+"""relu, gelu, silu and other activation functions. At a kink the gradient is PyTorch's choice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operands as users give them: made tensors of, and refused where they hold no floats."""
+"""Conversion of users' arguments to tensors, and errors where they hold no floats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def as_tensor(x: Any) -> Tensor:
 
 
 def floating(op: str, name: str, x: Any) -> Tensor:
-    """`as_tensor` of the argument ``name`` of ``op``.
+    """`as_tensor` for the argument ``name`` of ``op``, which must hold floats.
 
     Raises:
         TypeError: it does not hold floats.

@@ -115,7 +115,7 @@ def isfinite(x: Array) -> Array:
 
 
 def _bits(name: str, *operands: Any) -> None:
-    """Make sure that there are bits to work on."""
+    """Raise a TypeError unless all operands are bool or integers."""
     for operand in operands:
         kind = np.asarray(operand).dtype
         if kind.kind not in "biu":
@@ -149,6 +149,6 @@ def bitwise_xor(x: Array, y: Array) -> Array:
 @public("Tensor.__invert__")
 @op(r"z = \mathord{\sim} x", samples=lambda draw: Sample((draw.mask(draw.shape()),)))
 def bitwise_not(x: Array) -> Array:
-    """Every bit turned over; of bools whether false."""
+    """Every bit inverted; of bools whether false."""
     _bits("bitwise_not", x)
     return np.invert(x)

@@ -103,9 +103,9 @@ _prod.vjp(
 
 @public("ta", "Tensor")
 def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The product over ``dim``, whose gradient is right for zeros too; bool and integers give int64, nothing gives 1.
+    """The product over ``dim``; bool and integers give int64, an empty axis gives 1. The gradient is exact for zeros.
 
-    A gradient that is to be differentiated again takes memory for n² elements where there is a 0 among them.
+    With ``create_graph`` and a 0 among the n elements, the gradient takes memory for n² elements.
 
     Args:
         input: of any shape and dtype.

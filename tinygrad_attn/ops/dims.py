@@ -1,4 +1,4 @@
-"""Axes as users give them: negative, one or several, or out of range."""
+"""Axes given by users, checked and counted from the front."""
 
 from __future__ import annotations
 

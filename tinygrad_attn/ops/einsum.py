@@ -1,11 +1,11 @@
 """Einstein summation: products and sums over axes that are named by letters.
 
-The gradient of an einsum is an einsum: the output's gradient takes the place of the operand, and the letters that the
-operand asks for move to the output. Only two things have to be added to the equation::
+The gradient of an einsum is an einsum: the output's gradient replaces the operand, and the operand's letters become
+the output. Two cases need an additional operand::
 
     "ij,jk->ik" toward x:   "ik,jk->ij"           g and the other operand
-    "ij->i"     toward x:   "i,j->ij"             a vector of ones, where an axis was summed with nothing else having it
-    "ii->i"     toward x:   "i,iα->iα"            an identity matrix, where an axis was named twice
+    "ij->i"     toward x:   "i,j->ij"             a vector of ones, where no other operand has a summed axis
+    "ii->i"     toward x:   "i,iα->iα"            an identity matrix, where one operand names an axis twice
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _parse(equation: str, shapes: tuple[Shape, ...]) -> _Equation:
 
 
 def _sizes(equation: str, inputs: list[str], shapes: tuple[Shape, ...]) -> dict[str, int]:
-    """The size of each letter's axes; an axis of size 1 stretches to what other operands have."""
+    """The size of each letter's axes; an axis of size 1 broadcasts to the size in other operands."""
     sizes: dict[str, int] = {}
     holders: dict[str, int] = {}
     for number, (term, shape) in enumerate(zip(inputs, shapes, strict=True)):
@@ -129,7 +129,7 @@ class _Term(NamedTuple):
 
 
 def _term(letters: str, array: Array, sizes: dict[str, int]) -> _Term:
-    """The diagonal where a letter repeats, without the axes of size 1 that stretch: the product stretches them."""
+    """The diagonal where a letter repeats, without the axes of size 1 that broadcast (the product broadcasts them)."""
     if len(set(letters)) < len(letters):
         once = "".join(dict.fromkeys(letters))
         array = np.einsum(array, [once.index(letter) for letter in letters], list(range(len(once))))
@@ -270,10 +270,10 @@ def einsum(equation: str, *operands: Any) -> Tensor:
 
     Args:
         equation: the names of the axes, a comma-separated term for each operand, and after ``->`` the result's.
-        operands: tensors, or one list of them. An axis of size 1 stretches to the size others have under its letter.
+        operands: tensors, or one list of them. An axis of size 1 broadcasts to the size of its letter in the others.
 
     Returns:
-        The sum of products; a view of the operand where there is nothing to add or multiply.
+        The sum of products; a view of the operand if there is only one and no axis is summed.
 
     Raises:
         ValueError: a malformed equation, or one that does not fit the operands' number, axes or sizes.

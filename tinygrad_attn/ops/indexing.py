@@ -1,7 +1,7 @@
-"""Elements picked and written along one axis by integer tensors: PyTorch's gathers and scatters; and filling by a mask.
+"""gather, scatter, index_select and their like: reads and writes by index tensors; masked_fill.
 
-Where one op reads, the gradient is written back to the same places by its counterpart, which adds where a place was
-read more than once, and whose gradient is read again.
+The gradient of an op that reads elements is the op that adds to the same elements (an element that was read twice gets
+the sum), and the gradient of adding is reading.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Array = np.ndarray[Any, Any]
 
 
 def _check_along(name: str, input: Array, dim: int, index: Array) -> int:
-    """The axis ``dim`` from the front, once ``index`` is known to suit ``input``: as many axes, no other longer."""
+    """``dim`` counted from the front; raises unless ``index`` has as many axes as ``input`` and only ``dim`` longer."""
     axis = one_dim(name, dim, input.ndim)
     if index.ndim != input.ndim:
         raise ValueError(
@@ -47,7 +47,7 @@ def _check_along(name: str, input: Array, dim: int, index: Array) -> int:
 
 
 def _positions(shape: tuple[int, ...], axis: int, index: Array) -> Array:
-    """For every element of ``index`` the place it names in a contiguous array of ``shape``."""
+    """For every element of ``index`` the flat position that it selects in a contiguous array of ``shape``."""
     position = np.zeros(index.shape, np.int64)
     for d, size in enumerate(index.shape):
         along = index if d == axis else np.arange(size).reshape([size if e == d else 1 for e in range(index.ndim)])
@@ -76,7 +76,7 @@ _along_errors = [
 @public("ta", "Tensor")
 @op(r"z_{ij} = x_{i\,\iota_{ij}}", samples=_gather_samples, errors=_along_errors, symbols={r"\iota": "index"})
 def gather(input: Array, dim: int, index: Array) -> Array:
-    """From every line along ``dim`` the elements that ``index`` names.
+    """From every line along ``dim`` the elements that ``index`` selects: z[i][j] = x[i][index[i][j]] with dim 1.
 
     Args:
         input: ``(..., n, ...)`` with ``n`` at axis ``dim``.
@@ -136,14 +136,14 @@ _scatter_errors = [
     symbols={r"\iota": "index", "s": ("src", "index")},
 )
 def scatter_add(input: Array, dim: int, index: Array, src: Array) -> Array:
-    """A copy of ``input`` with every element of ``src`` added to its line along ``dim``, at the place ``index`` names.
+    """A copy of ``input`` with every element of ``src`` added to its line along ``dim``, at the position in ``index``.
 
     Args:
         input: ``(..., n, ...)`` with ``n`` at axis ``dim``.
         dim: the axis.
         index: integers from 0 to ``n - 1``, with as many axes as ``input`` and none but ``dim`` longer;
             they may repeat.
-        src: at least as large as ``index`` at every axis; what is beyond is not used.
+        src: at least as large as ``index`` at every axis; further elements are not used.
 
     Raises:
         IndexError, ValueError, TypeError: as `gather`; ValueError also for a ``src`` that is too small.
@@ -193,7 +193,7 @@ def _scatter_or_number_samples(draw: Draw) -> Sample:
 def scatter(input: Array, dim: int, index: Array, src: Array) -> Array:
     """A copy of ``input`` with the elements of ``src``, or one number, written where `scatter_add` adds them.
 
-    Of several elements written to one place the last, in ``src``'s row-major order, stays and gets the gradient.
+    Of several elements written to one position the last, in ``src``'s row-major order, stays and gets the gradient.
 
     Raises:
         IndexError, ValueError, TypeError: as `scatter_add`.
@@ -258,7 +258,7 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
     return gather(x, axis, Tensor(np.broadcast_to(index, common)))
 
 
-# -- along one axis, one index for each slab ---------------------------------------------------------------------------
+# -- along one axis, one index for each slice --------------------------------------------------------------------------
 
 
 def _check_select(name: str, input: Array, dim: int, index: Array) -> int:
@@ -289,7 +289,7 @@ _select_errors = [
 @public("ta", "Tensor")
 @op(r"z_i = x_{\iota_i}", samples=_index_select_samples, errors=_select_errors, symbols={r"\iota": "index"})
 def index_select(input: Array, dim: int, index: Array) -> Array:
-    """The slabs of ``input`` along ``dim`` that ``index`` numbers.
+    """The slices of ``input`` along ``dim`` at the positions ``index``.
 
     Args:
         input: ``(..., n, ...)`` with ``n`` at axis ``dim``.
@@ -308,8 +308,8 @@ def index_select(input: Array, dim: int, index: Array) -> Array:
     return np.take(input, index.reshape(-1), axis=axis) if input.ndim else input.copy()
 
 
-def _add_slabs(x: Array | None, shape: tuple[int, ...], axis: int, index: Array, source: Array) -> Array:
-    """``x`` (None for zeros) of ``shape`` with the slabs of ``source`` along ``axis`` added at ``index``."""
+def _add_slices(x: Array | None, shape: tuple[int, ...], axis: int, index: Array, source: Array) -> Array:
+    """``x`` (None for zeros) of ``shape`` with the slices of ``source`` along ``axis`` added at ``index``."""
     if not shape:
         return source.reshape(()) + (0 if x is None else x)
     return add_at(x, shape, (*[None] * axis, index.reshape(-1)), source)
@@ -332,7 +332,7 @@ def _index_add_samples(draw: Draw) -> Sample:
     symbols={r"\iota": "index", "s": "source"},
 )
 def index_add(input: Array, dim: int, index: Array, source: Array, *, alpha: float = 1) -> Array:
-    """A copy of ``input`` with ``alpha`` times the slabs of ``source`` along ``dim`` added where ``index`` says.
+    """A copy of ``input`` with ``alpha`` times the slices of ``source`` along ``dim`` added at the positions ``index``.
 
     Args:
         input: ``(..., n, ...)`` with ``n`` at axis ``dim``.
@@ -351,7 +351,7 @@ def index_add(input: Array, dim: int, index: Array, source: Array, *, alpha: flo
             f"index_add: source has shape {source.shape}, it must be {expected} "
             f"for input {input.shape} and {index.size} indices"
         )
-    return _add_slabs(
+    return _add_slices(
         input, input.shape, axis, index, source if alpha == 1 else np.asarray(source * alpha, source.dtype)
     )
 
@@ -360,7 +360,7 @@ index_select.vjp(
     "input",
     r"\bar x_k = \textstyle\sum_{i:\, \iota_i = k} \bar z_i",
     lambda g, dim, index, shapes: index_add(zeros(shapes[0], g), dim, index, g),
-    kernel=lambda g, dim, index, shapes: _add_slabs(None, shapes[0], dim % max(len(shapes[0]), 1), index, g),
+    kernel=lambda g, dim, index, shapes: _add_slices(None, shapes[0], dim % max(len(shapes[0]), 1), index, g),
 )
 index_add.vjp("input", r"\bar z", lambda g: g, kernel=True)
 index_add.vjp(

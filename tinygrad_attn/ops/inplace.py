@@ -1,12 +1,12 @@
 """Writes in place: ``x[...] = values``, ``add_``, ``fill_`` and their like.
 
-Outside the graph a write changes the array and the version, no more. Inside it, what a write computes is an op like
-any other, whose result takes the place of the old numbers: the tensor keeps its memory and takes over the result's
-origin, so that its gradient flows on through the write.
+If the graph is not recorded, a write only changes the array and its version. If it is, the new values are the result of
+an op like any other: the tensor keeps its memory and takes the origin of the result, so that gradients flow through the
+write.
 
-What is different from PyTorch: a recorded write is refused while another tensor looks at the same memory, as a view or
-as what it is a view of, since that tensor's origin would no longer tell how its numbers came about. PyTorch rewrites
-the history of the views instead.
+Unlike PyTorch, a recorded write is refused while another tensor uses the same memory (a view of the tensor, or the
+tensor it is a view of), since the origin of that tensor would be wrong after the write. PyTorch rewrites the graph of
+the views instead.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def write(
     compute: Callable[[Tensor], Tensor],
     direct: Callable[[Array], None] | None = None,
 ) -> Tensor:
-    """Replace the numbers of ``x`` by those of ``compute(x)``.
+    """Replace the values of ``x`` by those of ``compute(x)``.
 
     Args:
-        name: who writes, for messages.
-        x: what is written to.
-        operands: whatever else ``compute`` looks at.
+        name: the name of the writing op, for messages.
+        x: the tensor to write to.
+        operands: the other tensors that ``compute`` reads.
         compute: gives the result, of ``x``'s shape and dtype, as a new tensor.
         direct: does the same to ``x``'s array in place, for writes that are not recorded.
 
@@ -67,7 +67,7 @@ def write(
         )
     if modes.grad and x.is_floating_point() and any(isinstance(t, Tensor) and t.requires_grad for t in (x, *operands)):
         _check_recordable(name, x)
-        # The op may keep what it was given, so it gets the old numbers in memory of their own.
+        # The op may save its operand, so it gets a copy of the old values.
         before = Tensor(x.array.copy(), x.requires_grad)
         before.origin = x.origin
         result = compute(before)
@@ -155,7 +155,7 @@ def add_(x: Tensor, other: Any) -> Tensor:
     Raises:
         RuntimeError: as for `write`.
         ValueError: ``other`` does not broadcast to ``x``.
-        TypeError: the sum is of a higher kind than ``x``: floats for integers, integers for bools.
+        TypeError: the sum has a higher category than ``x``: floats for integers, integers for bools.
     """
     return _arithmetic("add_", add, np.add, x, other)
 
@@ -216,7 +216,7 @@ def _assign(name: str, x: Tensor, index: Any, values: Any) -> Tensor:
 def setitem(x: Tensor, index: Any, values: Any) -> None:
     """``x[index] = values``; ``values`` broadcasts to ``x[index]`` and is converted to ``x``'s dtype.
 
-    Of several values for one place the last stays, and only it gets a gradient.
+    Of several values for one element the last stays, and only it gets a gradient.
 
     Raises:
         RuntimeError: as for `write`.
@@ -278,7 +278,7 @@ def masked_fill_(x: Tensor, mask: Any, value: Any) -> Tensor:
 
 @public("Tensor")
 def index_add_(x: Tensor, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
-    """Add ``alpha`` times the slabs of ``source`` along ``dim`` to those of ``x`` that ``index`` numbers.
+    """Add ``alpha`` times the slices of ``source`` along ``dim`` to those of ``x`` at the positions ``index``.
 
     Raises:
         RuntimeError: as for `write`.
@@ -290,7 +290,7 @@ def index_add_(x: Tensor, dim: int, index: Any, source: Any, *, alpha: float = 1
 
 @public("Tensor")
 def scatter_add_(x: Tensor, dim: int, index: Any, src: Any) -> Tensor:
-    """Add the elements of ``src`` to ``x``, each to its line along ``dim`` at the place ``index`` names.
+    """Add the elements of ``src`` to ``x``, each to its line along ``dim`` at the position in ``index``.
 
     Raises:
         RuntimeError: as for `write`.

@@ -1,4 +1,4 @@
-"""Tensors joined into one, and one cut into several."""
+"""cat and stack join tensors; split, chunk, unbind, select and narrow cut one into views."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _cat(*tensors: Array, dim: int) -> Array:
 
 
 def _cat_part(shapes: Sequence[tuple[int, ...]], position: int, dim: int) -> tuple[Any, ...]:
-    """The subscript of the part of the result that the tensor at ``position`` became."""
+    """The subscript of the result's part that comes from the tensor at ``position``."""
     axis = dim % len(shapes[0])
     start = sum(shape[axis] for shape in shapes[:position])
     return _at(axis, slice(start, start + shapes[position][axis]))
@@ -168,7 +168,7 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
 
 @public("ta", "Tensor")
 def select(input: Any, dim: int, index: int) -> Tensor:
-    """The view of ``input`` at ``index`` of the axis ``dim``, which goes away.
+    """The view of ``input`` at ``index`` of the axis ``dim``, without that axis.
 
     Raises:
         IndexError: the axis, or the index, is not there.
@@ -220,7 +220,7 @@ def _split(x: Array, *, sizes: tuple[int, ...], dim: int) -> tuple[Array, ...]:
 
 
 def _joined(g: tuple[Tensor | None, ...], shapes: Any, sizes: tuple[int, ...], dim: int) -> Tensor:
-    """The gradients of the parts end to end, zeros where a part was not used."""
+    """The gradients of the parts, concatenated; zeros for a part that was not used."""
     (shape,) = shapes
     known = next(part for part in g if part is not None)
     missing = [(*shape[:dim], size, *shape[dim + 1 :]) for size in sizes]
@@ -240,12 +240,12 @@ def _unbind_samples(draw: Draw) -> Sample:
 
 @op(r"(z_1, z_2, \ldots) = (x_1, x_2, \ldots)", samples=_unbind_samples, outputs=None)
 def _unbind(x: Array, *, dim: int) -> tuple[Array, ...]:
-    """The views of ``x`` at every index of the axis ``dim``, which goes away."""
+    """The views of ``x`` at every index of the axis ``dim``, without that axis."""
     return tuple([x[_at(dim, position)] for position in range(x.shape[dim])])
 
 
 def _stacked(g: tuple[Tensor | None, ...], shapes: Any, dim: int) -> Tensor:
-    """The gradients of the entries along their axis, zeros where an entry was not used."""
+    """The gradients of the entries, stacked; zeros for an entry that was not used."""
     (shape,) = shapes
     known = next(part for part in g if part is not None)
     zeros = Tensor(np.zeros((*shape[:dim], *shape[dim + 1 :]), known.dtype))
@@ -260,7 +260,7 @@ def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0
     """Views of consecutive parts along the axis ``dim``.
 
     Args:
-        tensor: what to split.
+        tensor: the tensor to split.
         split_size_or_sections: the size of each part (the last may be smaller), or the list of all sizes.
         dim: the axis.
 
@@ -304,7 +304,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 @public("ta", "Tensor")
 def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """The views of ``input`` at every index of the axis ``dim``, which goes away.
+    """The views of ``input`` at every index of the axis ``dim``, without that axis.
 
     Raises:
         IndexError: there is no axis ``dim``.

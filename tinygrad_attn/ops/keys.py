@@ -1,4 +1,4 @@
-"""Subscripts as users give them: integers, slices, None, the ellipsis, integer arrays and masks, in any mixture."""
+"""Checks a subscript x[...] and splits it into a view (slices) and index arrays."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ ALL = slice(None)
 
 
 def resolve(name: str, index: Any, shape: tuple[int, ...]) -> tuple[Key | None, Indices | None]:
-    """The two steps of the subscript ``[index]`` of a tensor of ``shape``.
+    """The two steps of the subscript ``[index]`` of a tensor of ``shape``: a view, then index arrays.
+
+    Args:
+        name: the caller's name, for messages.
+        index: integers, slices, None, ``...``, integer arrays and masks, in any mixture.
+        shape: the shape of the tensor.
 
     Returns:
-        The key of the view, one entry for each axis of ``shape`` and each None, or None if it is the whole; and for
-        every axis of that view the int64 array that indexes it, counted from the front, or None. The arrays are copies.
+        The key of the view, with an entry for each axis of ``shape`` and each None; None if the view is the whole
+        tensor. And for every axis of that view the int64 array that indexes it, counted from the front, or None; None
+        if there are no arrays. The arrays are copies.
 
     Raises:
         IndexError: too many indices, one out of range, a mask of another shape, arrays that don't broadcast, or
@@ -123,7 +129,7 @@ def _axes_taken(item: Any) -> int:
 
 
 def _within(name: str, item: int, axis: int, shape: tuple[int, ...]) -> int:
-    """``item``, once known to be an index of ``axis``."""
+    """``item``; raises an IndexError unless it is an index of ``axis``."""
     if not -shape[axis] <= item < shape[axis]:
         raise IndexError(
             f"{name}: index {item} is out of range for axis {axis} of size {shape[axis]}, in a tensor of shape {shape}"
@@ -136,7 +142,7 @@ def _places(name: str, mask: Array, axis: int, shape: tuple[int, ...]) -> Sequen
     if mask.ndim == 0:
         return [np.zeros(int(mask), np.int64)]
     covered = shape[axis : axis + mask.ndim]
-    # As in NumPy, an axis of a mask that has no elements fits any: it keeps nothing.
+    # As in NumPy, an empty axis of a mask fits an axis of any size: it selects nothing.
     if mask.ndim > len(covered) or any(size not in (0, whole) for size, whole in zip(mask.shape, covered, strict=True)):
         raise IndexError(
             f"{name}: a mask of shape {mask.shape} does not match the axes from {axis} on, whose sizes are {covered}"
@@ -145,7 +151,7 @@ def _places(name: str, mask: Array, axis: int, shape: tuple[int, ...]) -> Sequen
 
 
 def check_range(name: str, index: Array, dim: int, size: int, lowest: int = 0) -> None:
-    """Make sure that every index of axis ``dim`` is from ``lowest`` to ``size - 1``."""
+    """Raise unless ``index`` holds integers from ``lowest`` to ``size - 1``, for axis ``dim``."""
     if index.dtype.kind not in "iu":
         raise TypeError(f"{name}: index must hold integers, it is {index.dtype}")
     if index.size:
@@ -156,7 +162,7 @@ def check_range(name: str, index: Array, dim: int, size: int, lowest: int = 0) -
 
 
 def counted_from_front(name: str, index: Array, dim: int, size: int) -> Array:
-    """A copy of ``index``, whose negative numbers count from the end of axis ``dim``."""
+    """A copy of ``index`` in which negative numbers (from the end of axis ``dim``) are made positive."""
     check_range(name, index, dim, size, -size)
     copy = index.astype(np.int64)
     copy[copy < 0] += size

@@ -1,4 +1,4 @@
-"""How far numbers are from their targets, element by element.
+"""Loss functions of single elements: mse_loss, binary_cross_entropy_with_logits, kl_div.
 
 Every loss takes ``reduction``: ``"mean"``, ``"sum"``, or ``"none"`` for one loss per element. PyTorch's deprecated
 ``size_average`` and ``reduce`` are unknown here and raise a TypeError.
@@ -53,14 +53,14 @@ logsigmoid.vjp("input", r"\bar z \odot \sigma(-x)", lambda g, input: mul(g, sigm
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
 ) -> Tensor:
-    r"""The cross entropy of yes or no: :math:`-w \left(p\,y \ln σ(x) + (1 - y) \ln(1 - σ(x))\right)`.
+    r"""The cross entropy of two classes: :math:`-w \left(p\,y \ln σ(x) + (1 - y) \ln(1 - σ(x))\right)`.
 
     Args:
         input: logits, of any shape.
-        target: the probability of yes, in the shape of ``input``.
+        target: y, the probability of the positive class, in the shape of ``input``.
         weight: w, broadcast to ``input``.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        pos_weight: p, the weight of yes, broadcast to ``input``.
+        pos_weight: p, the weight of the positive class, broadcast to ``input``.
 
     Raises:
         ValueError: two shapes, an unknown reduction, or a weight that does not broadcast.
@@ -86,7 +86,7 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
     Args:
         input: log-probabilities.
         target: probabilities in the shape of ``input``, or their logarithms with ``log_target``. A probability of 0
-            contributes 0, and the gradient for it counts :math:`y \ln y` as flat there.
+            contributes 0, and the gradient with respect to it takes :math:`y \ln y` as constant there.
         reduction: ``"batchmean"``, the sum over the size of the first axis, which is the divergence itself; or
             ``"mean"`` (over all elements), ``"sum"``, ``"none"``.
 

@@ -1,6 +1,6 @@
 """Products of matrices, vectors and batches of them.
 
-All multiply through `product`, and so by one kernel; a transposed operand is read where it lies.
+All use `product`, and so one kernel; a transposed operand is not copied.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def product(
         out: where to write the product of two matrices, or None.
 
     Returns:
-        ``out``, or a new array ``(..., M, N)``, without the axis that a vector does not have.
+        ``out``, or a new array ``(..., M, N)``; without M if ``x`` is a vector, without N if ``y`` is.
 
     Raises:
         TypeError: bool operands.
@@ -55,7 +55,7 @@ def product(
 
 
 class _Functions(NamedTuple):
-    """What the derivatives of `matmul` are written in: on tensors for the rules, on arrays for the kernels."""
+    """The functions that the derivatives of `matmul` use: on tensors for the rules, on arrays for the kernels."""
 
     multiply: Callable[[Any, Any], Any]
     transpose: Callable[[Any, int, int], Any]
@@ -109,8 +109,8 @@ def matmul(x: Array, y: Array) -> Array:
     """The matrix product, batched.
 
     Args:
-        x: ``(..., M, K)``; or a vector ``(K,)``, taken as a row that the result lacks.
-        y: ``(..., K, N)``; or a vector ``(K,)``, taken as a column that the result lacks. Leading axes broadcast.
+        x: ``(..., M, K)``; or a vector ``(K,)``, used as a row: the result has no axis M.
+        y: ``(..., K, N)``; or a vector ``(K,)``, used as a column: the result has no axis N. Leading axes broadcast.
 
     Returns:
         ``(..., M, N)``, ``(..., N)`` or ``(..., M)`` where one is a vector, a scalar where both are.
@@ -140,7 +140,7 @@ def _toward_y(on: _Functions, g: Any, x: Any, shapes: Any) -> Any:
     if x.ndim == 1:
         g, x = on.unsqueeze(g, -2), on.unsqueeze(x, -2)
     if len(shapes[1]) <= 2 and x.ndim > 2:
-        # One tall product also sums over the batch.
+        # One product of tall matrices also sums over the batch.
         rows = math.prod(x.shape[:-1])
         g, x = on.reshape(g, (rows, g.shape[-1])), on.reshape(x, (rows, x.shape[-1]))
     gradient = on.multiply(on.transpose(x, -2, -1), g)

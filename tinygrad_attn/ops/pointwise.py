@@ -1,6 +1,6 @@
-"""Arithmetic and functions of one element at a time: forward and derivative side by side.
+"""Elementwise arithmetic and functions: add, mul, exp, tanh, where, …
 
-``kernel=True`` marks rules made of operators alone, which serve plain arrays as they stand.
+``kernel=True`` marks rules made of operators alone, which work on plain arrays too.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _pow_base(g: Any, x: Any, y: Any) -> Any:
 
 
 def _pow_exponent(g: Any, z: Any, x: Any, y: Any) -> Any:
-    # 0^y stays 0 for y > 0, and is taken as flat at y = 0.
+    # 0^y is 0 for y > 0, so the derivative is 0; it is taken as 0 at y = 0 too.
     if not hasattr(x, "shape"):
         if x > 0:
             return g * z * math.log(x)
@@ -182,7 +182,7 @@ def abs(x: Array) -> Array:
 @public("ta", "Tensor")
 @op(r"z = \operatorname{sign} x", samples=floats())
 def sign(x: Array) -> Array:
-    """-1, 0 or 1, 0 for nan; flat, so its gradient is 0."""
+    """-1, 0 or 1, and 0 for nan. Its gradient is 0."""
     if x.dtype == np.bool_:
         return x.copy()
     return np.subtract(x > 0, x < 0, dtype=x.dtype)
@@ -220,7 +220,7 @@ exp2.vjp("x", r"\bar z \odot z \ln 2", lambda g, z: g * (z * LN2), kernel=True)
 @op(r"z = e^x - 1", samples=floats(), floating=True)
 @quiet
 def expm1(x: Array) -> Array:
-    """The exponential less one, exact near 0."""
+    """The exponential minus one, accurate near 0."""
     return np.expm1(x)
 
 
@@ -253,7 +253,7 @@ log2.vjp("x", r"\bar z / (x \ln 2)", lambda g, x: g / (x * LN2), kernel=True)
 @op(r"z = \ln(1 + x)", samples=floats(-0.8, 2.0), floating=True)
 @quiet
 def log1p(x: Array) -> Array:
-    """The logarithm of ``1 + x``, exact near 0."""
+    """The logarithm of ``1 + x``, accurate near 0."""
     return np.log1p(x)
 
 
@@ -368,7 +368,7 @@ def where_method(x: Tensor, condition: Any, other: Any) -> Tensor:
 
 
 def _share(g: Any, mine: Any, other: Any, larger: bool) -> Any:
-    """``g`` where ``mine`` was chosen, half of it where both are equal; a nan was chosen from both sides."""
+    """``g`` where ``mine`` was chosen, half of it where both are equal; where one is nan, ``g`` for both."""
     passed_over = mine < other if larger else mine > other
     return where(mine == other, g * 0.5, where(passed_over, 0.0, g))
 
@@ -411,7 +411,7 @@ def _clamp_samples(draw: Draw) -> Sample:
     symbols={"a": "min", "b": "max"},
 )
 def clamp(x: Array, min: float | None = None, max: float | None = None) -> Array:
-    """``x`` kept between the numbers ``min`` and ``max``; where it was cut the gradient is 0.
+    """``x`` limited to the numbers from ``min`` to ``max``; the gradient is 0 where ``x`` is outside.
 
     Raises:
         ValueError: neither bound is given.

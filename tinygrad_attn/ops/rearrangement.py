@@ -1,4 +1,4 @@
-"""Diagonals, triangles, repeats, shifts and padding: the same numbers in another arrangement."""
+"""Elements in another arrangement: diagonal, tril, triu, repeat, roll and pad."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def diagonal(input: Array, /, offset: int = 0, dim1: int = 0, dim2: int = 1) -> 
     if first == second:
         raise ValueError(f"diagonal: dim1 and dim2 must be two different axes, both are {first}")
     view = np.diagonal(input, offset, first, second)
-    # NumPy's view is read-only for the sake of old code; PyTorch's may be written to.
+    # NumPy's view is read-only; PyTorch's may be written to.
     view.flags.writeable = input.flags.writeable
     return view
 
@@ -85,7 +85,7 @@ def _diagonal_scatter_samples(draw: Draw) -> Sample:
 
 @op(r"z_{\ldots k, k + o} = x_{\ldots k} \text{, else } 0", samples=_diagonal_scatter_samples, symbols={"o": "offset"})
 def _diagonal_scatter(x: Array, *, shape: tuple[int, ...], offset: int, dim1: int, dim2: int) -> Array:
-    """Zeros of ``shape`` with ``x`` on a diagonal: what undoes `diagonal`."""
+    """Zeros of ``shape`` with ``x`` on a diagonal: the gradient of `diagonal`."""
     return _on_diagonal(x, shape, offset, dim1, dim2)
 
 
@@ -220,7 +220,7 @@ def _roll_samples(draw: Draw) -> Sample:
     symbols={"s": "shifts"},
 )
 def _roll(x: Array, *, shifts: tuple[int, ...], dims: tuple[int, ...]) -> Array:
-    """``x`` shifted along ``dims``, what leaves at the end coming in at the start; flattened without ``dims``."""
+    """``x`` shifted cyclically along ``dims``, or flattened if there are none."""
     if len(shifts) != (len(dims) or 1):
         raise ValueError(f"roll: there must be a shift for every axis, got {len(shifts)} shifts and {len(dims)} dims")
     if not dims:
@@ -243,7 +243,7 @@ _roll.vjp(
 
 @public("ta", "Tensor")
 def roll(input: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
-    """``input`` shifted along the axes ``dims``; what leaves at the end comes in at the start.
+    """``input`` shifted cyclically along the axes ``dims``: elements beyond the end reappear at the start.
 
     Args:
         input: a tensor.
@@ -277,7 +277,7 @@ def _pad_samples(draw: Draw) -> Sample:
     symbols={"b": "widths"},
 )
 def _pad(x: Array, *, widths: Widths, value: float = 0.0) -> Array:
-    """``x`` with ``widths`` = (before, after) entries of ``value`` put on at each axis, or taken off where negative."""
+    """``x`` with (before, after) = ``widths`` entries of ``value`` added at each axis, or removed where negative."""
     for axis, (before, after) in enumerate(widths):
         if min(before, 0) + min(after, 0) < -x.shape[axis]:
             raise ValueError(
@@ -304,17 +304,17 @@ _pad.vjp(
 
 @public("F")
 def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """``input`` with entries of ``value`` put on at the ends of its last axes.
+    """``input`` with entries of ``value`` added at the ends of its last axes.
 
     Args:
         input: a tensor.
-        pad: before and after for the last axis, then for the one before it, …; negative numbers take entries off.
+        pad: before and after for the last axis, then for the one before it, …; negative numbers remove entries.
         mode: only ``"constant"``.
-        value: what the new entries are; 0 if None.
+        value: the value of the new entries; 0 if None.
 
     Raises:
         NotImplementedError: another ``mode``.
-        ValueError: an odd number of widths, more than two for each axis, or more taken off than there is.
+        ValueError: an odd number of widths, more than two for each axis, or more entries removed than there are.
     """
     if mode != "constant":
         raise NotImplementedError(f"pad: mode {mode!r} is not supported, only 'constant'")

@@ -1,7 +1,7 @@
-"""Many numbers to one: sums, means, extremes and norms over axes.
+"""Reductions over axes: sum, mean, amax, logsumexp, any, vector_norm, …
 
 ``dim`` is one axis, several, or None for all of them, and ``keepdim`` leaves the reduced axes in place with size 1. The
-gradient of a result goes to every element that went into it, so rules spread it over the reduced axes again.
+gradient of a result goes to every element that was reduced to it, so rules broadcast it over the reduced axes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Dim = int | Sequence[int] | None
 TensorOrArray = TypeVar("TensorOrArray", Tensor, Array)
 
 
-# -- arguments, and the way back to the operand's shape ----------------------------------------------------------------
+# -- arguments, and gradients in the operand's shape -------------------------------------------------------------------
 
 
 def with_axes(z: TensorOrArray, shape: tuple[int, ...], dim: Dim) -> TensorOrArray:
@@ -48,7 +48,7 @@ def over(ufunc: np.ufunc, x: Array, dims: int | tuple[int, ...], keepdim: bool, 
 
 
 def count(shape: tuple[int, ...], dim: Dim) -> int:
-    """How many elements of ``shape`` go into one of the result."""
+    """How many elements of ``shape`` are reduced to one element of the result."""
     return math.prod([shape[d] for d in several_dims("reduce", dim, len(shape))])
 
 
@@ -81,7 +81,7 @@ def draw_dim(draw: Draw, ndim: int) -> Dim:
 
 
 def draw_distinct(draw: Draw, shape: tuple[int, ...], low: float = -2.0) -> Array:
-    """Floats from ``low`` up, so far apart that a finite difference leaves their order alone."""
+    """Floats from ``low`` up, so far apart that a finite difference does not change their order."""
     size = math.prod(shape)
     order = np.random.default_rng(draw.integer(0, 2**32 - 1)).permutation(size).reshape(shape)
     return draw.layout(np.asarray(low + 0.1 * order + draw.floats(shape, 0.0, 0.05)))
@@ -93,7 +93,7 @@ def _samples(draw: Draw) -> Sample:
 
 
 def distinct_samples(draw: Draw) -> Sample:
-    """A reduction of elements of which no two are nearly equal, and never of nothing."""
+    """A reduction of at least one element, no two of which are nearly equal."""
     shape = draw.shape((0, 3), (1, 3))
     return Sample((draw_distinct(draw, shape),), {"dim": draw_dim(draw, len(shape)), "keepdim": draw.boolean()})
 
@@ -123,7 +123,7 @@ def _sum_to_samples(draw: Draw) -> Sample:
 
 @op(r"z = \textstyle\sum_{\text{broadcast axes}} x", samples=_sum_to_samples)
 def sum_to(x: Array, *, shape: tuple[int, ...]) -> Array:
-    """``x`` summed over the axes along which ``shape`` broadcasts to its own: what undoes a broadcast."""
+    """``x`` summed over the axes along which ``shape`` broadcasts to its own: the gradient of a broadcast."""
     lead = x.ndim - len(shape)
     stretched = tuple(i + lead for i, size in enumerate(shape) if size == 1 and x.shape[i + lead] != 1)
     return np.add.reduce(x, axis=tuple(range(lead)) + stretched, keepdims=True).reshape(shape)
@@ -148,7 +148,7 @@ _sum.vjp(
 
 @public("ta", "Tensor")
 def sum(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The sum over ``dim``; bool and integers give int64, nothing at all gives 0.
+    """The sum over ``dim``; bool and integers give int64, an empty axis gives 0.
 
     Args:
         input: of any shape and dtype.
@@ -173,7 +173,7 @@ def _mean(input: Array, /, dim: Dim = None, keepdim: bool = False) -> Array:
 
 
 def _equal_parts(g: Any, shape: tuple[int, ...], dim: Dim) -> Any:
-    # The mean of nothing has no elements to give parts to: all that matters is not to divide by 0.
+    # An empty input has no elements to receive a gradient, so any divisor but 0 will do.
     return with_axes(g / builtins.max(count(shape, dim), 1), shape, dim)
 
 
@@ -187,7 +187,7 @@ _mean.vjp(
 
 @public("ta", "Tensor")
 def mean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The mean over ``dim``; that of nothing is nan.
+    """The mean over ``dim``; nan over an empty axis.
 
     Args:
         input: of any shape, float32 or float64 unless ``dtype`` is given.
@@ -209,8 +209,8 @@ def mean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = Non
 def logsumexp(input: Array, /, dim: int | Sequence[int], keepdim: bool = False) -> Array:
     """The logarithm of a sum of exponentials over ``dim``, without overflow.
 
-    A row of -inf alone, or of nothing, gives -inf: the logarithm of 0. As in PyTorch the gradient there is nan, for
-    x - z is -inf less -inf.
+    A row of -inf alone, or an empty one, gives -inf: the logarithm of 0. As in PyTorch the gradient of such a row is
+    nan, since x - z is -inf minus -inf.
 
     Args:
         input: of any shape; integers become float32.
@@ -283,7 +283,7 @@ def _mask_samples(draw: Draw) -> Sample:
 
 
 def _logical_dims(name: str, dim: Dim, ndim: int) -> tuple[int, ...]:
-    """As `several_dims`, but an empty tuple names no axis: PyTorch keeps an exception for any() and all()."""
+    """`several_dims`, but an empty tuple stands for no axis: PyTorch makes this exception for any() and all()."""
     return () if isinstance(dim, tuple) and not dim else several_dims(name, dim, ndim)
 
 

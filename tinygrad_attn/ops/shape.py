@@ -1,4 +1,4 @@
-"""The same numbers under another shape or order of axes: views, wherever NumPy can make one."""
+"""Another shape or order of axes: reshape, transpose, expand, squeeze, …; views wherever possible."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ clone.vjp("x", r"\bar z", lambda g: g, kernel=True)
 
 @public("Tensor")
 def contiguous(x: Any) -> Tensor:
-    """``x`` itself if its elements lie in memory in their order, else a `clone` in which they do."""
+    """``x`` itself if its elements are in row-major order in memory, else a `clone` in which they are."""
     if isinstance(x, Tensor) and x.array.flags.c_contiguous:
         return x
     return clone(x)

@@ -1,8 +1,8 @@
-"""Order: where the largest and smallest elements are, and what they are.
+"""max, min, argmax, sort, argsort and topk: elements in order, and their indices.
 
-Each op here finds indices, through which no gradient flows. Values are then read at the indices, and so `gather`'s rule
-takes the gradient of a value to the one element that was chosen. Of equal elements the first comes first, always; nan
-counts as greater than any number, and it wins both max() and min().
+Each op here finds indices, through which no gradient flows. `gather` then reads the values at the indices, and its rule
+sends the gradient of a value to the element that was chosen. Equal elements always keep their order. nan counts as
+greater than any number; if there is one, max() and min() both return it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["argmax", "argmin", "argsort", "max", "min", "sort", "topk"]
 Array = np.ndarray[Any, Any]
 
 
-# -- the first place of an extreme -------------------------------------------------------------------------------------
+# -- the index of the largest or smallest element ----------------------------------------------------------------------
 
 
 def _extreme_samples(draw: Draw) -> Sample:
@@ -135,7 +135,7 @@ def _order(x: Array, axis: int, descending: bool) -> Array:
     """The indices that sort ``x`` along ``axis``, equal elements in their order."""
     if not descending:
         return np.argsort(x, axis=axis, kind="stable")
-    # Backwards in, backwards out: equal elements are then in their order again.
+    # Reversed before and after sorting, so that equal elements keep their order.
     return x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
 
 
@@ -147,7 +147,7 @@ def argsort(input: Array, /, dim: int = -1, descending: bool = False, stable: bo
     Args:
         input: of any shape and dtype.
         dim: the axis.
-        descending: the largest, and nan before it, first.
+        descending: the largest first, and nan before it.
         stable: keep equal elements in their order. That is always done; the argument is PyTorch's.
 
     Returns:
@@ -178,7 +178,7 @@ def _topk_samples(draw: Draw) -> Sample:
 
 
 def _precedes(x: Array, edge: Array, largest: bool) -> Array:
-    """Whether elements come before ``edge`` in the order asked for; nan is the greatest."""
+    """Whether elements come before ``edge``, in descending order if ``largest``; nan is the greatest."""
     if largest:
         return (x > edge) | (np.isnan(x) & ~np.isnan(edge))
     return (x < edge) | (~np.isnan(x) & np.isnan(edge))
@@ -211,11 +211,11 @@ def _first_k(lines: Array, k: int, largest: bool) -> Array:
     """`_topk` along the last axis, in time linear in its size."""
     size = lines.shape[-1]
     # The edge is the last of the k: all of them precede or equal it.
-    place = size - k if largest else k - 1
-    edge = np.partition(lines, place, axis=-1)[..., place : place + 1]
+    last = size - k if largest else k - 1
+    edge = np.partition(lines, last, axis=-1)[..., last : last + 1]
     members = ~_precedes(edge, lines, largest)
     if np.count_nonzero(members) > k * (lines.size // size):
-        # More elements equal the edge than there is room for: the first ones stay.
+        # If more than k elements precede or equal the edge, the first of the equal ones are chosen.
         inside = _precedes(lines, edge, largest)
         equal = members & ~inside
         room = k - np.count_nonzero(inside, axis=-1, keepdims=True)

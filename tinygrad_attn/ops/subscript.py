@@ -1,9 +1,9 @@
 """Subscripts: ``x[index]`` and ``x[index] = values``.
 
-A subscript is taken in two steps, as PyTorch does it. Slices, integers, None and the ellipsis come first and give a
-view (the op ``slice_view``); integer arrays and masks then choose elements from the view (the op ``index``). Each has a
-counterpart that writes: it is the other's gradient, adds where a place was read more than once, and has reading as its
-own gradient in turn.
+A subscript is evaluated in two steps, as in PyTorch. Slices, integers, None and the ellipsis come first and give a view
+(the op ``slice_view``); integer arrays and masks then choose elements from the view (the op ``index``). Each of the two
+has a counterpart that writes, which is its gradient: where an element was read more than once, the gradients are added.
+The gradient of the counterpart is the reading op.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def add_at(x: Array | None, shape: tuple[int, ...], indices: Indices, values: Ar
     order = axes + [axis for axis in range(len(shape)) if axis not in axes]
     arrays = np.broadcast_arrays(*[array for array in indices if array is not None])
     indexed = tuple([shape[axis] for axis in axes])
-    # The indexed axes go to the front and count as one, so that what is added are rows of a table.
+    # The indexed axes are moved to the front and flattened, so that rows of a table are added.
     moved = tuple([shape[axis] for axis in order])
     table = np.zeros(moved, values.dtype) if x is None else np.array(x.transpose(order), order="C")
     row = arrays[0]
@@ -182,7 +182,7 @@ def add_at(x: Array | None, shape: tuple[int, ...], indices: Indices, values: Ar
 
 
 def _position(axes: list[int]) -> int:
-    """Where the common axes of index arrays at ``axes`` go: in front, unless the arrays are side by side."""
+    """The position of the index arrays' common axes: 0, unless the arrays are at adjacent ``axes``."""
     return axes[0] if axes[-1] - axes[0] == len(axes) - 1 else 0
 
 

@@ -1,4 +1,4 @@
-"""How far numbers lie from their mean: variance and standard deviation over axes."""
+"""Variance and standard deviation over axes: var, std, var_mean."""
 
 from __future__ import annotations
 
