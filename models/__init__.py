@@ -1,8 +1,8 @@
-"""The attention models, and what feeds, trains and serves them.
+"""The attention models: data, training, decoding, evaluation, microscope and command line.
 
-Built on ``tinygrad_attn``, which knows nothing of them. The package's one name is ``tinygrad_attn_models``, as it is
-installed: ``models`` would stand in the way of a user's own. In a checkout Python finds this folder as ``models`` too;
-that name leads here, so that no class is there twice.
+Built on ``tinygrad_attn``, which does not import this package. It is installed as ``tinygrad_attn_models``, because a
+package named ``models`` would hide a user's own. In a checkout Python finds this folder as ``models`` too; that name is
+an alias of ``tinygrad_attn_models``, so that no class exists twice.
 
 ::
 
@@ -43,7 +43,7 @@ def load(directory: str | os.PathLike[str]) -> TrainedModel:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":  # looked up when it is asked for: the package is imported by whoever wants --help at once
+    if name == "__version__":  # imported at the first use, so that --help stays fast
         from .version import version
 
         return version()

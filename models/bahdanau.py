@@ -1,6 +1,7 @@
-"""RNNsearch: Bahdanau, Cho and Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate", 2015.
+"""RNNsearch, the model of Bahdanau et al. 2015: a GRU decoder with additive attention.
 
-The equations of the paper's section 3 and appendix A, in their order. Biases, which the paper leaves out, are there.
+Bahdanau, Cho and Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate", 2015: the equations
+of section 3 and appendix A, in their order, with biases, which the paper leaves out.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ class BahdanauSettings(ModelSettings):
 
 
 class Memory(NamedTuple):
-    """What the encoder makes of B sources of at most S symbols."""
+    """The encoder's output for B sources of at most S symbols."""
 
     annotations: Tensor
-    """h: (B, S, 2H); h_j is about the whole sentence, with a focus on its j-th symbol."""
+    """h: (B, S, 2H), the annotations: h_j summarises the whole sentence around its j-th symbol."""
     keys: Tensor
     """U_a h: (B, S, A), the part of the scores that does not depend on the decoder."""
     mask: Tensor
@@ -54,7 +55,7 @@ class Memory(NamedTuple):
 
 
 class State(NamedTuple):
-    """The decoder between two tokens."""
+    """The decoder's state between two tokens."""
 
     hidden: Tensor
     """s: (B, H)."""
@@ -113,7 +114,7 @@ class Bahdanau(RecurrentTranslator):
         return logits, State(states[:, -1], state.memory), weights
 
     def _read_by_equations(self, embedded: Tensor, s: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
-        """The decoder, one symbol after the other, from the state ``s``.
+        """The decoder from the state ``s`` on, one symbol after the other.
 
         Args:
             embedded: E y_{i-1} for each i, (B, T, E).
@@ -156,7 +157,7 @@ class Bahdanau(RecurrentTranslator):
         return mark("logits", self.output(attentional))
 
 
-# What the announcements of `Bahdanau` say of how they are made, for the microscope.
+# The formulas that the microscope shows for the tensors that `Bahdanau` announces, and for their gradients.
 _JOINED = {
     "formula": r"u_t = [s_t; E y_{t-1}; c_t]",
     "gradient_formula": r"\bar c_t \mathrel{+=} \text{the last part of } \bar u_t",

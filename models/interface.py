@@ -1,4 +1,4 @@
-"""What every model is to those who train it, decode with it and look into it."""
+"""Translator: the methods of every model, on which training, decoding and the microscope rely."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .setting import ConfigError, Section, constant
 __all__ = ["ModelSettings", "Translator", "Weights"]
 
 Weights = dict[str, Tensor]
-"""Attention weights by the path of the module that makes them, each (B, heads, T, S): T queries over S keys.
+"""Attention weights by the path of the attention module, each (B, heads, T, S): T queries over S keys.
 
-The path of a module by which a sequence attends to itself ends in ``self_attn``."""
+The path of a self-attention module ends in ``self_attn``."""
 
 
 @dataclass(frozen=True)
 class ModelSettings(Section):
-    """The model section of a config. Each model has a class of its own, beside it: which model it is, and its sizes.
+    """The model section of a config: the name of the model, and the arguments of its class.
 
-    The other fields are the arguments of the model's class. The methods are what others ask about a model before there
-    is one; a model without limits need not define them.
+    Each model's file defines a subclass. The methods answer questions about a model before it is built; a model without
+    limits need not define them.
     """
 
     section = "model"
@@ -33,11 +33,11 @@ class ModelSettings(Section):
     name: str = constant("")
 
     def longest_source(self) -> int | None:
-        """The most symbols of a source that the model reads, or None; it is for ``model.max_length`` to say then."""
+        """The most symbols of a source that the model reads (``model.max_length`` sets it), or None for no limit."""
         return None
 
     def longest_target(self) -> int | None:
-        """The most symbols of a target that the model reads after ``<s>``, or None."""
+        """The most symbols of a target that the model reads after ``<s>``, or None for no limit."""
         return None
 
     def limited_by(self) -> str:
@@ -45,10 +45,10 @@ class ModelSettings(Section):
         return f"model.name {self.name!r}"
 
     def check_vocabulary(self, shared: bool) -> None:
-        """Raise `ConfigError` where the model needs one vocabulary for source and target, and they have two."""
+        """Raise `ConfigError` if the model needs one vocabulary for source and target but they have two."""
 
     def width(self) -> int:
-        """The size of the vectors that it computes with; the schedule "noam" depends on it."""
+        """The size of the model's vectors (d_model); the schedule "noam" depends on it."""
         raise ConfigError(f"the model {self.name} does not say its width, which the schedule 'noam' needs")
 
     def smaller(self) -> str:
@@ -69,9 +69,9 @@ class Translator(nn.Module):
         state = model.start(memory)
         logits, state, _ = model.step(state, token)
 
-    Both give the same logits, and with ``need_weights`` the attention weights too. What ``memory`` and ``state`` are is
-    each model's own affair, but for one thing: every tensor in a state has the batch on axis 0, so that a search can
-    reorder its sentences.
+    Both give the same logits, and with ``need_weights`` the attention weights too. Each model defines the types of its
+    ``memory`` and ``state``. Every tensor in a state must have the batch on axis 0, so that beam search can reorder the
+    sentences.
 
     Attributes:
         Settings: the class of its settings, which `models.registry.register_model` sets.
@@ -83,10 +83,10 @@ class Translator(nn.Module):
     def from_settings(
         cls, settings: ModelSettings, source_size: int, target_size: int, dtype: Any = default_dtype
     ) -> Self:
-        """A new model, its parameters drawn from the package's generator (see `tinygrad_attn.manual_seed`).
+        """A new model with random parameters from the package's generator (see `tinygrad_attn.manual_seed`).
 
         Args:
-            settings: all but the name are arguments of the class.
+            settings: its fields, without the name, are the arguments of the class.
             source_size, target_size: the numbers of symbols of the two tokenizers.
             dtype: of all parameters.
 
@@ -105,18 +105,18 @@ class Translator(nn.Module):
 
         Args:
             source: (B, S), int64.
-            source_mask: (B, S), bool, True where ``source`` holds a token; what lies elsewhere changes nothing.
+            source_mask: (B, S), bool, True where ``source`` holds a token; other ids have no effect.
             target_in: (B, T), int64, beginning with ``<s>``.
             need_weights: return the attention weights too.
 
         Returns:
-            (B, T, V) logits; those at t depend on ``target_in[:, :t + 1]`` only. With ``need_weights`` the pair of them
-            and the weights.
+            (B, T, V) logits; those at t depend on ``target_in[:, :t + 1]`` only. With ``need_weights`` a pair: logits
+            and weights.
         """
         raise NotImplementedError
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Any:
-        """All that decoding needs of the source, computed once."""
+        """The encoded source (the type is the model's own), computed once for all decoder steps."""
         raise NotImplementedError
 
     def start(self, memory: Any) -> Any:

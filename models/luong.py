@@ -1,6 +1,7 @@
-"""Luong, Pham and Manning, "Effective Approaches to Attention-based Neural Machine Translation", 2015.
+"""The model of Luong et al. 2015: global or local attention from the decoder's current state.
 
-A decoder's state s_t (the paper's h_t) looks back at the encoder's states h_1 … h_S in six steps, numbered in the code:
+Luong, Pham and Manning, "Effective Approaches to Attention-based Neural Machine Translation", 2015. A decoder state s_t
+(the paper's h_t) attends to the encoder's states h_1 … h_S in six steps, numbered in the code:
 
     1. score            e_tj = score(s_t, h_j)
     2. softmax          α_t = softmax(e_t)
@@ -9,8 +10,8 @@ A decoder's state s_t (the paper's h_t) looks back at the encoder's states h_1 �
     5. attentional      s̃_t = tanh(W_c [a_t; s_t] + b_c)
     6. output           logits = W_y s̃_t + b_y
 
-The paper has no biases. Its attention comes after the state, where Bahdanau's comes before: unless s̃ is fed back into
-the decoder (section 3.3), no step waits for the attention of another, and all are computed at once.
+The paper has no biases. Attention follows the decoder's state, whereas Bahdanau's precedes it. So, unless s̃ is fed
+back into the decoder (section 3.3), no step depends on the attention of another, and all are computed at once.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class LuongSettings(RecurrentSettings):
     max_length: int = setting(256, "the most symbols of a source for the score 'location'", minimum=1)
 
     def longest_source(self) -> int | None:
-        """The score "location" has a weight for each of so many positions."""
+        """``max_length`` with the score "location", which has a parameter for each position; else None."""
         return self.max_length if nn.SCORES[self.score].limits_length else None
 
     def limited_by(self) -> str:
@@ -60,7 +61,7 @@ class LuongSettings(RecurrentSettings):
 
 
 class Memory(NamedTuple):
-    """What the encoder makes of B sources of at most S symbols."""
+    """The encoder's output for B sources of at most S symbols."""
 
     states: Tensor
     """h: (B, S, H)."""
@@ -69,11 +70,11 @@ class Memory(NamedTuple):
     mask: Tensor
     """(B, S), True where there is a symbol."""
     final: Hidden
-    """Where the decoder starts: the encoder's state after the last symbol."""
+    """The decoder's initial state: the encoder's state after the last symbol."""
 
 
 class State(NamedTuple):
-    """The decoder between two tokens."""
+    """The decoder's state between two tokens."""
 
     hidden: Hidden
     """Of every layer; the last layer's is s."""
@@ -101,9 +102,9 @@ class PredictedPosition(nn.Module):
 class Luong(RecurrentTranslator):
     """An encoder and a decoder of recurrent layers, and attention from the decoder's state.
 
-    Global attention reaches all of the source, local attention the positions within D of p_t: local-m has p_t = t (the
-    last position of the source where t lies beyond it), local-p predicts p_t and multiplies the weights by a Gaussian
-    around it, of σ = D/2; they do not sum to 1 then. Positions are counted from 0.
+    Global attention covers the whole source, local attention the positions within D of p_t. With local-m, p_t = t (the
+    last position of the source if t is beyond it). With local-p, p_t is predicted and the weights are multiplied by a
+    Gaussian around it, with σ = D/2, so that they no longer sum to 1. Positions are counted from 0.
 
     Args:
         source_size, target_size: the numbers of symbols.
@@ -167,7 +168,7 @@ class Luong(RecurrentTranslator):
         return Memory(states, self.score.project(states), source_mask, final)
 
     def start(self, memory: Memory) -> State:
-        """The decoder begins where the encoder ended, with s̃_0 = 0."""
+        """The decoder starts from the encoder's last state, with s̃_0 = 0."""
         batch, _, size = memory.states.shape
         return State(memory.final, Tensor(np.zeros((batch, size), memory.states.dtype)), 0, memory)
 
@@ -179,14 +180,18 @@ class Luong(RecurrentTranslator):
         return mark("logits", self.output(self.dropout(attentional))), state, weights  # 6. output
 
     def _read(self, state: State, embedded: Tensor) -> tuple[Tensor, State, Tensor]:
-        """Read embeddings (B, T, E), all at once: s̃ (B, T, H), the last state, and the weights (B, T, S)."""
+        """Read embeddings (B, T, E) all at once.
+
+        Returns:
+            s̃ (B, T, H), the last state, and the weights (B, T, S).
+        """
         states, hidden = run_layers(self.decoder, embedded, state.hidden)
         attentional, weights = self._attend(states, state.tokens_read, state.memory)
         after = State(hidden, attentional[:, -1], state.tokens_read + embedded.shape[1], state.memory)
         return attentional, after, weights
 
     def _read_feeding(self, state: State, embedded: Tensor) -> tuple[Tensor, State, Tensor]:
-        """As `_read`, one after the other, each beside the s̃ of the step before."""
+        """`_read` with input feeding: one embedding after the other, concatenated with the s̃ of the step before."""
         attentionals, weights = [], []
         for t, token in enumerate(ta.unbind(embedded, 1)):
             with at_step(t):
@@ -224,7 +229,7 @@ class Luong(RecurrentTranslator):
         return Tensor(symbols & (np.abs(distance.array) <= self.window)), gaussian
 
 
-# What the announcements of `Luong` say of how they are made, for the microscope.
+# The formulas that the microscope shows for the tensors that `Luong` announces, and for their gradients.
 _JOINED = {
     "formula": r"u_t = [c_t; s_t]",
     "gradient_formula": r"\bar c_t = \text{the first part of } \bar u_t",

@@ -1,4 +1,4 @@
-"""What the recurrent models share: the way they decode, and RNN, GRU and LSTM under one call."""
+"""Shared by the recurrent models: decoding by decode(), and RNN, GRU and LSTM layers by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["CELLS", "Hidden", "RecurrentSettings", "RecurrentTranslator", "recur
 CELLS: dict[str, type[RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 Hidden = tuple[Tensor, ...]
-"""A state of L layers: (h,), or (h, c) of an LSTM, each (B, L, H). The batch comes first, as in all a decoder keeps."""
+"""A state of L layers: (h,), or (h, c) of an LSTM, each (B, L, H). The batch is on axis 0, as in all decoder states."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RecurrentSettings(ModelSettings):
 
 
 class RecurrentTranslator(Translator):
-    """A translator whose decoder reads a whole target as it reads one symbol: it writes `decode`, not both ways."""
+    """A translator that defines `decode` for any number of tokens; `forward` and `step` follow from it."""
 
     def decode(self, state: Any, tokens: Tensor) -> tuple[Tensor, Any, Tensor | None]:
         """Read tokens (B, T), one after the other.
@@ -73,10 +73,10 @@ def _with_heads(weights: Tensor | None) -> Weights:
 def recurrent_layers(
     cell: str, input_size: int, hidden_size: int, layers: int, dropout: float, dtype: Any = default_dtype
 ) -> RNNBase:
-    """Layers of the kind ``cell``, reading (B, T, input_size) in one direction.
+    """Layers of ``cell`` "rnn", "gru" or "lstm", which read (B, T, input_size) in one direction.
 
     Raises:
-        ValueError: no such kind.
+        ValueError: no such cell.
     """
     if cell not in CELLS:
         raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
@@ -92,7 +92,7 @@ def run_layers(
         layers: made by `recurrent_layers`.
         inputs: (B, T, input_size).
         hidden: the state before the first step; zeros if None.
-        mask: bool (B, T), False where a step is padding, which leaves the state as it was.
+        mask: bool (B, T), False where a step is padding, which does not change the state.
 
     Returns:
         The last layer's states (B, T, H), and the state after the last step.

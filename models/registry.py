@@ -1,4 +1,6 @@
-"""The models by name, and files of the user's own that add to them: a model is one file.
+"""MODELS, the registry of models by name, and import_file, which adds a user's own file.
+
+A model is one file:
 
     @dataclass(frozen=True)
     class MeanSettings(ModelSettings):
@@ -10,7 +12,7 @@
         def __init__(self, source_size, target_size, hidden_size, dtype): ...
 
 Then ``[model] name = "mean"`` in a config chooses it, and the config's model section has the settings of that class.
-The files beside this one are found because they are there; others are named with ``--import FILE``, or in a config with
+All files of this folder are imported; others are named with ``--import FILE``, or in a config with
 ``import = ["FILE"]``. Such a file may also define ops, attention scores, tasks and tokenizers.
 """
 
@@ -39,7 +41,7 @@ M = TypeVar("M", bound=type[Translator])
 
 
 def register_model(settings: type[ModelSettings]) -> Callable[[M], M]:
-    """A decorator of a model's class that makes it known under the name that its settings have.
+    """A decorator that registers a model's class under the name in its settings.
 
     Args:
         settings: a frozen dataclass, whose ``name`` is ``constant(...)``.
@@ -64,13 +66,13 @@ IMPORTED: dict[str, str] = {}
 
 
 def import_file(path: str | os.PathLike[str]) -> str:
-    """Run a Python file of the user's, which registers what it defines; a second time only if it has changed.
+    """Run a user's Python file, which registers what it defines; run it again only if it has changed.
 
     Returns:
         Its absolute path.
 
     Raises:
-        ConfigError: the file cannot be read, or fails; the message names it, the line and the fault.
+        ConfigError: the file cannot be read, or raises; the message names the file, the line and the error.
     """
     file = Path(path).expanduser().resolve()
     try:
@@ -79,13 +81,13 @@ def import_file(path: str | os.PathLike[str]) -> str:
         raise ConfigError(f"{file} cannot be imported: {error.strerror}") from error
     if IMPORTED.get(str(file)) == fingerprint:
         return str(file)
-    # Two files of the same name are two modules; the same file, changed, replaces what it had registered.
+    # Two files of the same name are two modules; the same file, changed, replaces its earlier registrations.
     name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{file} cannot be imported: it is no Python file, whose name ends in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module there
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -96,6 +98,6 @@ def import_file(path: str | os.PathLike[str]) -> str:
 
 
 def _line(error: Exception, file: Path) -> str:
-    """``line N: ``, the file's line where the error arose; empty where the error itself says so, or none is known."""
+    """``line N: ``, the file's line that raised; empty if unknown, or if the error's own message has it."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     return f"line {lines[-1]}: " if lines else ""

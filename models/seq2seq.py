@@ -1,9 +1,9 @@
-"""The encoder-decoder without attention: all that the decoder learns of the source is one vector of a fixed size.
+"""The encoder-decoder without attention: the source reaches the decoder as one fixed-size vector.
 
 Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks", 2014: the encoder's last state, of
-every layer, is where the decoder starts. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for
-Statistical Machine Translation", 2014, brought the GRU; their decoder sees the vector at every step, this one at the
-first. Sentences are read from left to right, where Sutskever et al. turned the source round.
+every layer, is the decoder's first. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for
+Statistical Machine Translation", 2014, introduced the GRU; their decoder reads the vector at every step, this one at
+the first only. Sentences are read from left to right, whereas Sutskever et al. reversed the source.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Seq2SeqSettings(RecurrentSettings):
 
 
 class State(NamedTuple):
-    """The decoder between two tokens; before the first, this is the context vector."""
+    """The decoder's state between two tokens; before the first token it is the context vector."""
 
     hidden: Hidden
     """(h,), or (h, c) of an LSTM, each (B, layers, H)."""
@@ -39,7 +39,7 @@ class State(NamedTuple):
 
 @register_model(Seq2SeqSettings)
 class Seq2Seq(RecurrentTranslator):
-    """An encoder that ends in a context vector, and a decoder that begins with it.
+    """An encoder whose last state is the context vector, and a decoder that starts from it.
 
     Args:
         source_size, target_size: the numbers of symbols.
@@ -80,11 +80,11 @@ class Seq2Seq(RecurrentTranslator):
         return context
 
     def start(self, memory: Hidden) -> State:
-        """The decoder begins where the encoder ended."""
+        """The decoder starts from the encoder's last state."""
         return State(memory)
 
     def decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, None]:
-        """See `RecurrentTranslator.decode`. There are no weights: nothing attends."""
+        """See `RecurrentTranslator.decode`. The weights are None: there is no attention."""
         embedded = self.dropout(self.target_embedding(tokens))
         states, hidden = run_layers(self.decoder, embedded, state.hidden)
         return mark("logits", self.output(self.dropout(states))), State(hidden), None

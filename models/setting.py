@@ -1,4 +1,4 @@
-"""A setting and a section of settings: typed fields, checked whether they come from a file, a command or Python."""
+"""Section: settings as typed dataclass fields, checked for type, choices and range when made."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def setting(
     """A field of a `Section`.
 
     Args:
-        default: its value where nothing else is said.
-        about: what it means, in one line.
-        choices: the values that a string may have; a registry's are those of its names. None named is all.
+        default: its value if none is given.
+        about: its meaning, in one line.
+        choices: the values that a string may have; of a registry, its names. Without choices any string may be given.
         minimum, above, most, below: limits of a number: at least, more than, at most, less than.
     """
     limits = {"choices": choices, "minimum": minimum, "above": above, "most": most, "below": below}
@@ -43,7 +43,7 @@ def setting(
 
 
 def constant(value: str) -> Any:
-    """The field by which one of several classes for a section is chosen: it has this one value."""
+    """The field that identifies one of several classes for a section; it has only this value."""
     return setting(value, "which one it is", choices=(value,))
 
 
@@ -97,7 +97,7 @@ class Section:
 
     @classmethod
     def describe(cls) -> list[Description]:
-        """What there is to say about each setting, for people."""
+        """A description of each setting, as text."""
         types = cls.types()
         return [
             Description(
@@ -112,16 +112,16 @@ class Section:
 
 
 class Description(NamedTuple):
-    """A setting, for people."""
+    """A setting, described as text."""
 
     name: str
     """As ``section.key``."""
     type: str
     default: Value
     about: str
-    """What it means."""
+    """Its meaning."""
     limits: str
-    """The values it may have, as in "at least 1"; empty if any."""
+    """The values it may have, as in "at least 1"; empty if there is no limit."""
 
 
 def _limits(metadata: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A trained run from Python: what the commands do with it, without a command line.
+"""TrainedModel: a trained run in Python, with translate, align, evaluate and microscope.
 
 ::
 
@@ -23,7 +23,7 @@ from .interface import Translator
 from .runs.config import Config, DecodingConfig
 from .runs.folder import Run
 
-if TYPE_CHECKING:  # what most uses of a model do without
+if TYPE_CHECKING:  # imported at the first use elsewhere: most uses of a model do not need them
     from .evaluation.report import Evaluation
     from .microscope import Microscope
 
@@ -70,15 +70,15 @@ class TrainedModel:
 
     @property
     def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
-        """Those of the source and of the target, which turn text into ids and back."""
+        """The tokenizers of source and target."""
         return self.run.source, self.run.target
 
     @cached_property
     def text(self) -> ParallelText:
-        """The pairs that the run was trained on, and those it is measured on, read again.
+        """The pairs for training, validation and testing, read again.
 
         Raises:
-            DataError: they are no longer where they were.
+            DataError: the data can no longer be read.
         """
         return self.config.data.load()
 
@@ -118,8 +118,8 @@ class TrainedModel:
         """The translation of each text.
 
         Args:
-            texts: source sentences; an empty one has an empty translation, and no n-best ones.
-            n_best: return so many translations of each text, the best first, with their scores.
+            texts: source sentences; an empty one has an empty translation, or with ``n_best`` no translation.
+            n_best: return this many translations of each text, the best first, with their scores.
             beam: the width of the beam, 1 for greedy decoding; the run's own if None, raised to ``n_best``.
             length_penalty: the exponent α of beam search; the run's own if None.
             on_batch: called after each batch with the number of its sentences.
@@ -177,7 +177,7 @@ class TrainedModel:
     def decoding(
         self, *, beam: int | None = None, length_penalty: float | None = None, n_best: int | None = None
     ) -> DecodingConfig:
-        """The run's settings for decoding with those that are given; a beam that is not is raised to ``n_best``.
+        """The run's decoding settings, overridden by those given; without a given beam it is at least ``n_best``.
 
         Raises:
             UserError: a setting is out of its range, or ``n_best`` larger than the beam that is given.
@@ -207,12 +207,13 @@ class TrainedModel:
         Args:
             split: of the data that the run was trained on.
             beam, length_penalty: see `translate`.
-            bleu_tokenizer: one of `models.evaluation.bleu.BLEU_TOKENIZERS`; what suits the data if None.
-            bleu_lowercase: compare without case; if None, when the model was trained without.
+            bleu_tokenizer: one of `models.evaluation.bleu.BLEU_TOKENIZERS`; if None, "13a", or "none" for generated
+                symbols.
+            bleu_lowercase: compare without case; if None, only if the model was trained without case.
             on_batch: called after each batch with the number of its sentences.
 
         Raises:
-            UserError: the data is not where it was, empty, or too long for the model.
+            UserError: the data can no longer be read, is empty, or is too long for the model.
         """
         from .evaluation.bleu import BleuSettings
         from .evaluation.report import evaluate
@@ -227,7 +228,7 @@ class TrainedModel:
     def microscope(
         self, source: str, target: str | None = None, *, beside: TrainedModel | None = None, **options: Any
     ) -> Microscope:
-        """Every number of the forward and backward pass over one pair; in Jupyter it shows itself as the page.
+        """Every number of the forward and backward pass over one pair; Jupyter displays the result as the page.
 
         Args:
             source: a source sentence.

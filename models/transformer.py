@@ -1,4 +1,4 @@
-"""The Transformer: Vaswani et al., "Attention Is All You Need", 2017.
+"""The Transformer of Vaswani et al., "Attention Is All You Need", 2017.
 
 Embeddings, positions and the output layer are here; both stacks of layers are `tinygrad_attn.nn.Transformer`, whose
 parameters are named as those of ``torch.nn.Transformer``. As there, and unlike the paper, each stack ends in one more
@@ -53,11 +53,11 @@ class TransformerSettings(ModelSettings):
             )
 
     def longest_source(self) -> int | None:
-        """Learned positions are vectors for so many positions."""
+        """``max_length`` with learned positions, which have a vector for each position; else None."""
         return self.max_length if self.positions == "learned" else None
 
     def longest_target(self) -> int | None:
-        """As `longest_source`, less the position of ``<s>``."""
+        """`longest_source` minus the position of ``<s>``."""
         return self.max_length - 1 if self.positions == "learned" else None
 
     def limited_by(self) -> str:
@@ -65,7 +65,7 @@ class TransformerSettings(ModelSettings):
         return f"model.positions {self.positions!r}"
 
     def check_vocabulary(self, shared: bool) -> None:
-        """A shared embedding has one vocabulary."""
+        """Raise `ConfigError` if source and target share an embedding but not a vocabulary."""
         if self.shared_embeddings and not shared:
             raise ConfigError("model.shared_embeddings needs data.shared_vocabulary: one embedding has one vocabulary")
 
@@ -74,7 +74,7 @@ class TransformerSettings(ModelSettings):
         return self.d_model
 
     def smaller(self) -> str:
-        """See `ModelSettings.smaller`; the heads still divide it."""
+        """See `ModelSettings.smaller`; the result is a multiple of ``heads``."""
         return f"model.d_model={max(1, self.d_model // (2 * self.heads)) * self.heads}"
 
 
@@ -82,7 +82,7 @@ Positions: TypeAlias = nn.SinusoidalPositionalEncoding | nn.LearnedPositionalEnc
 
 
 class Memory(NamedTuple):
-    """What the encoder makes of B sources of at most S symbols."""
+    """The encoder's output for B sources of at most S symbols."""
 
     encoded: Tensor
     """(B, S, d_model)."""
@@ -91,7 +91,7 @@ class Memory(NamedTuple):
 
 
 class State(NamedTuple):
-    """The decoder between two tokens."""
+    """The decoder's state between two tokens."""
 
     decoder: nn.DecoderState
     """Every layer's keys and values: of the source, projected once, and of the tokens so far."""
@@ -100,15 +100,15 @@ class State(NamedTuple):
 
 @register_model(TransformerSettings)
 class Transformer(Translator):
-    """Stacks of self-attention and feed-forward layers; the decoder's attend to the encoder's output too.
+    """Stacks of self-attention and feed-forward layers; the decoder's layers attend to the encoder's output too.
 
-    Embeddings are drawn with standard deviation 1/√d_model: multiplied by √d_model (section 3.4) they are as large as
-    the positions, and as the matrix of the output layer they give logits of order one.
+    Embeddings are initialised with standard deviation 1/√d_model: multiplied by √d_model (section 3.4) they are as
+    large as the positions, and as the matrix of the output layer they give logits of order one.
 
     Args:
         source_size, target_size: the numbers of symbols.
-        d_model: of embeddings and of every layer's output.
-        heads: h; d_model is their multiple.
+        d_model: the size of embeddings and of every layer's output.
+        heads: h, which divides d_model.
         encoder_layers, decoder_layers: N.
         d_ff: the inner size of the feed-forward networks.
         positions: "sinusoidal", the paper's sines and cosines, or "learned", a vector for each position.

@@ -1,5 +1,5 @@
 """The command line, one command a file.
 
-A file of this folder that has a function ``run`` is a command, named like the file (see `parser.Command`). It does its
-imports in ``run``, so that ``--help`` and a mistyped option answer at once.
+A file of this folder that has a function ``run`` is a command with the file's name (see `parser.Command`). It imports
+other modules inside ``run``, so that ``--help`` and the message about a mistyped option appear at once.
 """

@@ -47,10 +47,10 @@ def _choose_ops(names: Sequence[str]) -> list[Op]:
 
 
 def _print_reports(ops: Sequence[Op], samples: int, seed: int) -> bool:
-    """Check each op and print a line about it; failures go to stderr in full, below the table.
+    """Check each op and print a line about it; error messages go to stderr, after the table.
 
     Returns:
-        Whether all checks hold.
+        Whether all checks pass.
     """
     from tinygrad_attn.check import CheckError, check_op
 
@@ -76,12 +76,12 @@ def _print_reports(ops: Sequence[Op], samples: int, seed: int) -> bool:
 
 
 def _formula(op: Op) -> str:
-    """The forward's formula; of an op that is a loop also whose."""
+    """The forward's formula; for a loop also the name of its step."""
     return op.formula if op.step is None else f"{op.formula} (the loop of {op.step.name})"
 
 
 def _errors(op: Op, report: OpReport) -> str:
-    """The three columns of numbers; a dash where an op has no derivative, or nothing that stands for its rules."""
+    """The three columns of numbers; a dash where an op has no derivative, or no kernel."""
     differentiable = bool(op.differentiable)
     fused = op.reference is not None or op.joint_kernel is not None or any(r.kernel for r in op.rules.values())
     columns = (

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _experiments() -> dict[str, str]:
-    """The experiments by name, with the first line of each file, which is read and not run: imports take a second."""
+    """The experiments by name, with the first line of each file, which is not imported: that takes a second."""
     found = {}
     for path in sorted(_LAB.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))

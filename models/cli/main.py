@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 for success, 1 for a failed check, 2 for a user's error (one line on stderr), 130 for Ctrl-C,
-        141 if whoever read the output has left.
+        141 if the reader of the output has closed the pipe.
     """
     _prepare_streams()
     parsed = make_parser().parse_args(arguments)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"{error}; the commands need: {INSTALL}")
     except BrokenPipeError:
-        # Whoever read our output has enough of it. Python would complain again when it flushes at exit.
+        # The reader has closed the pipe. Without this, Python would report the error again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except OSError as error:
@@ -56,12 +56,12 @@ def _fail(message: str) -> int:
 
 
 def _print_note(message: Warning | str, *_: object, **__: object) -> None:
-    """A warning as a line for people, without the line of code that it comes from."""
+    """Print a warning as one line, without the line of code that it comes from."""
     print(f"note: {message}", file=sys.stderr)
 
 
 def _prepare_streams() -> None:
-    """Let no command stop for a stream that is closed, nor for Korean on a terminal that cannot show it."""
+    """Prevent errors from closed streams, and from Korean text on a terminal that cannot encode it."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:

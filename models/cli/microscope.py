@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the page, its JSON, or tables; a check that fails is an error, unless --broken asked for it."""
+    """Make the page, its JSON, or tables; a failed check is an error, unless --broken was given."""
     from ..trained import TrainedModel
 
     model = TrainedModel.load(arguments.run)
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _verdict(found: Microscope, broken: str | None) -> int:
-    """The exit code, and on stderr what failed, or that a broken derivative was not caught."""
+    """The exit code; prints on stderr which check failed, or that a broken derivative was not caught."""
     from ..microscope.checks.badge import describe_worst
     from ..microscope.checks.gallery import GALLERY
 

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and what they mean."""
+"""Command line arguments that several commands share: run, data, threads, split, decoding."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def add_split(parser: argparse.ArgumentParser) -> None:
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """How translations are found; None is the run's own setting."""
+    """Options of decoding; None stands for the run's own setting."""
     parser.add_argument(
         "--beam", metavar="N", type=positive, help="width of the beam; 1 is greedy (default: the run's)"
     )
@@ -84,7 +84,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     )
 
 
-# -- what they mean --------------------------------------------------------------------------------------------------
+# -- their effects ---------------------------------------------------------------------------------------------------
 
 
 def overrides(arguments: argparse.Namespace) -> list[str]:
@@ -104,7 +104,7 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
 
 
 def use_threads(count: int | None) -> None:
-    """Let the kernels use so many threads; None changes nothing."""
+    """Let the kernels use ``count`` threads; None changes nothing."""
     from tinygrad_attn import set_num_threads
 
     if count is not None:

@@ -1,4 +1,4 @@
-"""The parser of the command line: commands found from the folder, and one line that helps for every mistake."""
+"""The command line parser: finds the commands in this folder; one helpful line for each mistake."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _IMPORT = "a Python file to run first, for the ops, scores, models and tasks tha
 
 
 class Command(Protocol):
-    """What the file of a command defines; the first sentence of its docstring is the command's help."""
+    """The functions of a command's file; the first sentence of its docstring is the command's help."""
 
     __name__: str
 
@@ -35,10 +35,10 @@ class Command(Protocol):
         """Declare its arguments."""
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Do it, and return the exit code.
+        """Run the command, and return the exit code.
 
         Raises:
-            UserError: it cannot be done.
+            UserError: the request cannot be carried out.
         """
 
 
@@ -50,10 +50,10 @@ def find_commands() -> dict[str, Command]:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and suggests the nearest option or command.
+    """Reports a mistake in one line, and suggests a similar option or command.
 
     Args:
-        missing: packages without which the command cannot run; if there are any, its arguments are not looked at.
+        missing: packages without which the command cannot run; if there are any, its arguments are not parsed.
     """
 
     def __init__(self, *args: Any, missing: Sequence[str] = (), **options: Any) -> None:
@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            # A command's own parser knows the options that may have been meant.
+            # The command's own parser knows the options to suggest.
             parser = getattr(parsed, "parser", self)
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         return parsed
@@ -101,7 +101,7 @@ class _Version(argparse.Action):
 
 
 def make_parser() -> Parser:
-    """The parser of all commands; what it returns has the command's ``run`` as ``command``."""
+    """The parser of all commands; the parsed arguments have the command's ``run`` as ``command``."""
     commands = find_commands()
     missing = {name: _missing(command.NEEDS) for name, command in commands.items()}
     parser = Parser(

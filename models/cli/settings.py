@@ -35,10 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Group:
-    """Settings of one section that stand together: those of one model or task, or those that all of them have.
+    """A group of settings in one section: those of one model or task, or those common to all.
 
     Attributes:
-        names: the words that choose it: its section, and the models or tasks that it belongs to.
+        names: the words that select it: its section, and the models or tasks that it belongs to.
     """
 
     def __init__(self, title: str, about: str, names: tuple[str, ...], settings: list[Description]) -> None:
@@ -58,7 +58,7 @@ class _Group:
 
 
 def _groups() -> list[_Group]:
-    """All settings: of data and model first what every task or model has, then what each has besides."""
+    """All settings; for data and model first those common to all tasks or models, then those of each."""
     from ..runs.config import CHOSEN_BY, SECTIONS, section_classes
 
     groups = []
@@ -86,5 +86,5 @@ def _summary(settings: type[Section]) -> str:
 
 
 def _shown(default: object) -> str:
-    """A default as it is typed."""
+    """A default as the user would type it."""
     return str(default).lower() if isinstance(default, bool) else str(default) or '""'

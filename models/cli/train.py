@@ -66,7 +66,7 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
 
 
 def _resume(arguments: argparse.Namespace, progress: Progress) -> Trainer:
-    """The trainer of a run that was stopped, where it stood."""
+    """The trainer of a run that was stopped, at its last checkpoint."""
     from ..runs.folder import LAST, Run
     from ..training.trainer import Trainer
 

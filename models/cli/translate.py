@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 NEEDS = ("rich", "safetensors")
 
-# Batches whose sentences are sorted by length together.
+# The number of batches whose sentences are sorted by length together.
 _POOL = 16
-# The most sentences that a picture shows.
+# The largest number of sentences in the picture.
 _DRAWN = 8
 
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         lines = arguments.texts or list(file_lines(Path(arguments.file)))
         total = sum(map(bool, lines)) if len(lines) > size else 0
         first = _print_translations(arguments, model, batched(lines, _POOL * size), total)
-    elif sys.stdin.isatty():  # somebody who types wants an answer to each line
+    elif sys.stdin.isatty():  # a user who types expects an answer after each line
         first = _print_translations(arguments, model, batched(standard_input_lines(), 1), 0)
     else:
         first = _print_translations(arguments, model, batched(standard_input_lines(), size), None)
@@ -96,7 +96,7 @@ def _print_translations(
 
 
 def _draw_attention(arguments: argparse.Namespace, model: TrainedModel, texts: Sequence[str]) -> None:
-    """Draw the attention with which the model wrote the translations of these texts."""
+    """Draw the attention weights of the translations of these texts."""
     from ..evaluation.plots import plot_attention
 
     path = Path(arguments.attention)

@@ -1,1 +1,1 @@
-"""What commands show in a terminal or a pipe: progress, tables, errors."""
+"""Output in a terminal or a pipe: progress, tables, errors."""

@@ -1,4 +1,4 @@
-"""What a user's mistake raises, and the exit codes of commands that do not succeed, below all that need them."""
+"""UserError, raised for a user's mistake, and the exit codes of commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13  # as shells count the signals SIGI
 
 
 class UserError(ValueError):
-    """Something that the user asked for cannot be done; the message says what to change.
+    """A request that cannot be carried out; the message says what to change.
 
     The command line prints it as one line and exits with `USER_ERROR`.
     """

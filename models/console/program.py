@@ -1,4 +1,4 @@
-"""How this program was started, so that a command it suggests can be pasted."""
+"""The name under which this program was started, for commands in messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def program() -> str:
     """``tinygrad-attn`` where that command was run or the package is installed, ``python -m models`` in a checkout."""
     if Path(sys.argv[0] if sys.argv else "").stem == _INSTALLED:
         return _INSTALLED
-    # A wheel installs the folder as tinygrad_attn_models; it is called models in a checkout alone.
+    # The folder is called models only in a checkout; a wheel installs it as tinygrad_attn_models.
     return _CHECKOUT if Path(__file__).parents[1].name == "models" else _INSTALLED
 
 

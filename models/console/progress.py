@@ -1,4 +1,4 @@
-"""How training shows itself: a live bar in a terminal, plain lines elsewhere."""
+"""The progress of training: a live bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIRST_STEP = "the first step compiles the kernels, once on each machine"
 
 
 class Progress(Protocol):
-    """What shows the progress of training."""
+    """A display of the progress of training."""
 
     def start(self, done: int, total: int) -> None:
         """Training begins or continues after ``done`` of ``total`` steps."""
@@ -26,7 +26,7 @@ class Progress(Protocol):
         """Print lines that stay on the screen."""
 
     def stop(self) -> None:
-        """Training has ended; give the terminal back."""
+        """Training has ended; restore the terminal."""
 
 
 class _Pace:
@@ -39,7 +39,7 @@ class _Pace:
         self.since = time.perf_counter()
 
     def describe(self, step: int, tokens: int) -> str:
-        """For people, after step number ``step`` with so many tokens."""
+        """The pace as text, after step number ``step``, which had this many tokens."""
         seconds = time.perf_counter() - self.since
         if step == self.first:
             self.since = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How many sentences are translated, and how long the others will take: on stderr, since stdout has the results."""
+"""The progress of translating sentences, on stderr, since stdout has the results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SentenceProgress:
             self._bar.stop()
 
     def advance(self, sentences: int) -> None:
-        """So many more are translated."""
+        """Count this many more translated sentences."""
         self.done += sentences
         now = time.perf_counter()
         if self._bar is not None:

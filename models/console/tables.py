@@ -1,4 +1,4 @@
-"""Tables for people: drawn by rich in a terminal, in plain columns elsewhere."""
+"""Tables: drawn by rich in a terminal, in plain columns elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["plain_table", "print_table"]
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of as many cells as there are headers: the first to the left, the others to the right."""
+    """Print rows with a cell for each header: the first column left-aligned, the others right-aligned."""
     if not sys.stdout.isatty():
         print(plain_table(headers, rows))
         return
@@ -22,7 +22,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for number, header in enumerate(headers):
         table.add_column(Text(header), justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # as it stands: a bracket in a name is no markup
+        table.add_row(*map(Text, row))  # no markup: a name may contain brackets
     Console().print(table)
 
 

@@ -1,4 +1,4 @@
-"""Text for the models: pairs of sentences, their ids, and batches of them."""
+"""Tasks and corpora (pairs of sentences), tokenizers, vocabularies and batches."""
 
 from .batches import Batch, Batches, collate, encode_pairs, pad
 from .bpe import BPETokenizer

@@ -18,7 +18,7 @@ Example = tuple[Sequence[int], Sequence[int]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
-# Examples that are sorted by length together. Larger: less padding; smaller: more varied batches.
+# The number of examples that are sorted by length together. Larger: less padding; smaller: more varied batches.
 _POOL = 8192
 
 
@@ -72,7 +72,7 @@ def collate(examples: Sequence[Example], indices: Sequence[int] | IntArray) -> B
 
 
 class Batches:
-    """The batches of a list of examples: shuffled anew for every epoch, or once through, sorted, for evaluation.
+    """The batches of a list of examples: shuffled for every epoch, or in one sorted pass for evaluation.
 
     Each epoch holds every kept example exactly once. Its order is a function of ``seed`` and the epoch's number alone,
     so training that stopped before batch k continues with ``epoch(number, start=k)``.
@@ -150,12 +150,12 @@ class Batches:
         return [groups[i] for i in generator.permutation(len(groups))]
 
     def _sorted(self, indices: IntArray) -> IntArray:
-        """By the longer side, then by source and target; equals stay as they come."""
+        """Sorted (stably) by the length of the longer side, then by that of source and target."""
         source, target = self._widths[indices].T
         return indices[np.lexsort((target, source, np.maximum(source, target)))]
 
     def _cut(self, indices: IntArray) -> list[IntArray]:
-        """Sorted indices in consecutive groups, each as large as ``batch_size`` allows."""
+        """Cut sorted indices into consecutive groups, each as large as ``batch_size`` allows."""
         if self.batch_type == "sentences":
             return [indices[first : first + self.batch_size] for first in range(0, len(indices), self.batch_size)]
         groups = []

@@ -1,8 +1,8 @@
 """Byte pair encoding: frequent words are one symbol, rare ones several.
 
-Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units", 2016: begin with the
-characters, and repeatedly make the most frequent pair of neighbours a symbol. The package ``tokenizers`` counts,
-merges and applies the merges; what is normalised, where words end, and which ids the symbols have is decided here.
+Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units", 2016: start with the
+characters, and repeatedly merge the most frequent pair of adjacent symbols into one. The package ``tokenizers`` counts
+pairs and applies merges; this module normalises, splits into words, and assigns the ids.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from .vocabulary import CONTROL_SYMBOLS, UNKNOWN, Vocabulary
 __all__ = ["BPETokenizer"]
 
 SPACE = "▁"
-# For `tokenizers`, whose ids start with it, as ours do with the control symbols. No piece of a text holds a blank, so
-# no text can spell it.
+# The unknown symbol for `tokenizers`, at its id 0. It contains a blank, and no piece of a text does, so that no text
+# can spell it.
 _UNKNOWN_PIECE = " "
 
 
 @register_tokenizer("bpe")
 class BPETokenizer(VocabularyTokenizer):
-    """One symbol a frequent piece of a word, as `merges` say; ``▁`` stands for the blank before a word.
+    """One symbol for each frequent piece of a word, by `merges`; ``▁`` stands for the blank before a word.
 
-    Merges stay within words and do not join a word with punctuation. Decoding restores the text but for the amount of
-    white space; a ``▁`` in the text becomes ``_``. A character that the training text does not have is unknown.
+    Merges stay within words and do not join a word with punctuation. Decoding restores the text except for the amount
+    of white space; a ``▁`` in the text becomes ``_``. A character that is not in the training text is unknown.
 
     Args:
-        vocabulary: the characters and what the merges make of them.
+        vocabulary: the characters and the merged symbols.
         merges: the pairs of symbols that become one, in the order in which they are applied.
         lowercase: make all text lower case.
     """

@@ -1,4 +1,4 @@
-"""One symbol a character."""
+"""The tokenizer with one symbol for each character."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["CharacterTokenizer"]
 
 @register_tokenizer("characters")
 class CharacterTokenizer(RuleTokenizer):
-    """One symbol a code point, white space too. A Korean syllable is one symbol, since text is normalised to NFC."""
+    """One symbol for each code point, white space included. A Korean syllable is one, since text is NFC-normalised."""
 
     @staticmethod
     def split(text: str) -> list[str]:

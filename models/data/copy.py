@@ -1,4 +1,4 @@
-"""Strings of the letters a to z, to be copied."""
+"""The copy task: strings of the letters a to z, translated to themselves."""
 
 from __future__ import annotations
 

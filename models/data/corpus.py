@@ -1,4 +1,4 @@
-"""Pairs of sentences in three splits, as every task and corpus gives them."""
+"""ParallelText: pairs of sentences in three splits, the result of every task and corpus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPLITS = ("train", "valid", "test")
 
 
 class DataError(UserError):
-    """Data that cannot be used. The message says which, where, and what would make it usable."""
+    """Data that cannot be used. The message says what is wrong, where, and how to fix it."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ParallelText:
     skipped: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> str:
-        """One line for people: languages, and the number of pairs used and skipped in each split."""
+        """One line of text: languages, and the number of pairs used and skipped in each split."""
         counts = []
         for split in SPLITS:
             skipped = self.skipped.get(split, 0)

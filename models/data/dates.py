@@ -1,8 +1,8 @@
-"""Dates as people write them, in English and Korean, beside ISO 8601.
+"""The dates task: dates in many English and Korean forms, translated to ISO 8601.
 
-Real translation, small enough to learn in minutes. The output order differs from the input order, months and weekdays
-are words, and a Korean or English numeral must be read across several symbols. So attention has something to align,
-and its weights can be checked by eye.
+A real translation task, small enough to learn in minutes. The output order differs from the input order, months and
+weekdays are words, and a Korean or English numeral spans several symbols. So there is an alignment for attention to
+learn, and its weights can be checked by eye.
 
 Every source determines its ISO date:
 
@@ -108,9 +108,9 @@ def generate_dates(seed: int = 0, *, train: int = 20_000, valid: int = 1_000, te
     """Pairs of a date as people write it, English or Korean with equal chance, and its ISO form.
 
     The splits are disjoint by calendar date: a test date is unseen in any form. A source determines its date, so they
-    are disjoint by source string too. The dates of ``valid`` and ``test`` are distinct. Those of ``train`` are while
-    there are enough of them; beyond that each comes again, usually in another form. For one seed, ``test`` is the same
-    whatever the other sizes, and a smaller ``train`` is a beginning of a larger one.
+    are disjoint by source string too. The dates of ``valid`` and ``test`` are distinct. Those of ``train`` are distinct
+    as long as there are enough; beyond that dates repeat, usually in another form. For one seed, ``test`` does not
+    depend on the other sizes, and a smaller ``train`` is a prefix of a larger one.
 
     Raises:
         DataError: a size is below 1, or ``valid`` and ``test`` leave no date for ``train``.
@@ -204,7 +204,7 @@ def _year_words(year: int) -> str:
 
 
 def _sino_korean(number: int) -> str:
-    """2026 -> "이천이십육", for 1 to 9999. A one before 천, 백 or 십 is not said: 1111 is 천백십일."""
+    """2026 -> "이천이십육", for 1 to 9999. A one before 천, 백 or 십 is left out: 1111 is 천백십일."""
     text = ""
     for value, unit in ((1000, "천"), (100, "백"), (10, "십"), (1, "")):
         digit = number // value % 10

@@ -28,7 +28,7 @@ def file_lines(path: Path) -> Iterator[str]:
 
 
 def standard_input_lines() -> Iterator[str]:
-    """The stripped lines of standard input, as they come.
+    """The stripped lines of standard input, each as soon as it is there.
 
     Raises:
         DataError: a line is not UTF-8.

@@ -1,4 +1,4 @@
-"""Parallel text: sentences in one language, each with its translation into another, in three splits.
+"""Parallel text from files: sentences and their translations, in three splits.
 
 A folder holds six files, named by split and language: ``train.ko`` beside ``train.en``, so too ``valid`` and ``test``.
 Line *n* of one file translates line *n* of the other.
@@ -46,8 +46,8 @@ def read_parallel_text(directory: str | os.PathLike[str], source: str, target: s
     """Read ``train``, ``valid`` and ``test`` pairs from ``directory``; the data's name is the folder's.
 
     Files are UTF-8, with or without a byte order mark. Lines end at ``\\n`` or ``\\r\\n`` and nowhere else: a Unicode
-    line separator inside a sentence stays there. White space around a sentence is no part of it. Pairs with an empty
-    side are skipped and counted.
+    line separator inside a sentence stays there. White space around a sentence is removed. Pairs with an empty side are
+    skipped and counted.
 
     Raises:
         DataError: the folder or a file is missing, a file is not UTF-8, the two files of a split differ in their number
@@ -102,7 +102,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _contents(folder: Path, shown: int = 12) -> str:
-    """What a folder holds, for an error message."""
+    """The names of the files in a folder, for an error message."""
     names = sorted(entry.name for entry in folder.iterdir())
     if not names:
         return "the folder is empty"

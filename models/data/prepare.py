@@ -1,4 +1,4 @@
-"""From text to the two tokenizers that fit it."""
+"""train_tokenizers: makes the tokenizers of source and target from the training pairs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["train_tokenizers"]
 
 
 def train_tokenizers(text: ParallelText, settings: Task) -> tuple[Tokenizer, Tokenizer]:
-    """A tokenizer of the source and one of the target, which know the symbols of the training pairs only.
+    """A tokenizer for the source and one for the target, from the training pairs only.
 
-    With ``data.shared_vocabulary`` they are one and the same, of both sides.
+    With ``data.shared_vocabulary`` both are the same object, made from both sides.
     """
 
     def train(texts: list[str]) -> Tokenizer:

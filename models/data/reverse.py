@@ -1,4 +1,4 @@
-"""Lists of the integers 0 to 49, to be written backwards."""
+"""The reverse task: lists of the integers 0 to 49, translated to the reversed list."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tasks whose answer a program knows: sequences of symbols, such as strings to copy.
+"""SequenceTask: base of tasks on random sequences of symbols, such as copy and reverse.
 
-Nothing has to be understood, so what a model gets wrong it has forgotten or misplaced. Every symbol is drawn with the
-same chance and independently of the others: a model cannot guess one from its neighbours.
+There is no meaning to learn, so an error shows that a symbol was forgotten or put in the wrong position. Symbols are
+drawn uniformly and independently: a model cannot guess one from its neighbours.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _SHARES = 10
 
 @dataclass(frozen=True)
 class SequenceTask(GeneratedTask):
-    """Pairs of a sequence and its answer; each length has the same chance.
+    """Pairs of a sequence and its answer; lengths are drawn uniformly.
 
-    The splits are disjoint: chance, by seed, gives every possible sequence to one of them. Within a split a short
-    sequence may come again, since there are few of them. For one seed, a split does not depend on the size of another,
-    and a smaller one is a beginning of a larger one.
+    The splits are disjoint: a hash of sequence and seed assigns every possible sequence to one of them. Within a split
+    a short sequence may repeat, since there are few of them. For one seed, a split does not depend on the size of
+    another, and a smaller one is a prefix of a larger one.
 
     Attributes:
-        symbols: what the sequences are made of.
-        separator: what stands between two of them.
+        symbols: the symbols of the sequences.
+        separator: the string between two symbols.
     """
 
     symbols: ClassVar[tuple[str, ...]]
@@ -52,7 +52,7 @@ class SequenceTask(GeneratedTask):
             )
 
     def answer(self, symbols: Sequence[str]) -> Sequence[str]:
-        """What the model is to answer to a sequence."""
+        """The target of a sequence."""
         raise NotImplementedError
 
     def load(self) -> ParallelText:
@@ -85,6 +85,6 @@ class SequenceTask(GeneratedTask):
 
 
 def _split_of(source: str, seed: int) -> str:
-    """The split that a sequence belongs to, for every task that draws it."""
+    """The split of a sequence, the same in every task that draws it."""
     share = zlib.crc32(f"{seed}:{source}".encode()) % _SHARES
     return {0: "valid", 1: "test"}.get(share, "train")

@@ -1,4 +1,4 @@
-"""What a task or a corpus is: the data section of a config, and the pairs that it gives.
+"""Task: the data section of a config, and load(), which gives the pairs of sentences.
 
     @register_task
     @dataclass(frozen=True)
@@ -9,7 +9,7 @@
         def answer(self, symbols):
             return sorted(symbols)
 
-Then ``[data] kind = "sort"`` in a config chooses it. The tasks of this folder are found because they are there.
+Then ``[data] kind = "sort"`` in a config chooses it. All files of this folder are imported.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = ["TASKS", "GeneratedTask", "Task", "register_task"]
 
 @dataclass(frozen=True)
 class Task(Section):
-    """The data section of a config: what is translated, and how it is cut into symbols.
+    """The data section of a config: the pairs, and how they are tokenized.
 
     Attributes:
-        bleu_tokenizer: what BLEU counts as a word: 13a, as is usual, for text.
+        bleu_tokenizer: the tokenizer of BLEU; "13a", the usual one for text.
     """
 
     section = "data"
@@ -57,18 +57,18 @@ class Task(Section):
         """The pairs, generated or read.
 
         Raises:
-            DataError: they cannot be had.
+            DataError: they cannot be generated or read.
         """
         raise NotImplementedError
 
     def lengths(self) -> dict[str, int]:
-        """By the name of a setting, how many symbols it lets a sentence have; a model that reads fewer is refused."""
+        """For each setting that limits lengths, by name, its limit; a model that reads fewer symbols is refused."""
         return {"data.max_length": self.max_length}
 
 
 @dataclass(frozen=True)
 class GeneratedTask(Task):
-    """A task whose pairs are generated, as many as one likes."""
+    """A task whose pairs are generated, in any number."""
 
     bleu_tokenizer = "char"
 
@@ -84,10 +84,10 @@ T = TypeVar("T", bound=type[Task])
 
 
 def register_task(task: T) -> T:
-    """Make a task known under its ``kind``.
+    """A decorator that registers a task under its ``kind``.
 
     Raises:
-        ValueError: it has none, or another task has the same.
+        ValueError: the task has no ``kind``, or another task has the same.
     """
     kind = next(field.default for field in dataclasses.fields(task) if field.name == "kind")
     if not kind:

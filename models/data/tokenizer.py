@@ -1,12 +1,12 @@
-"""What a tokenizer is: it cuts a text into symbols and gives each its id.
+"""Tokenizer: splits a text into symbols and gives each its id; the registry of tokenizers.
 
 `train_tokenizer` makes one from the training texts, a run stores its ``to_dict()``, and `tokenizer_from_dict` restores
-it. A further kind implements `Tokenizer`, most easily as a `RuleTokenizer`, and registers itself:
+it. A new tokenizer implements `Tokenizer`, most easily as a `RuleTokenizer`, and is registered:
 
     @register_tokenizer("syllables")
     class SyllableTokenizer(RuleTokenizer): ...
 
-Then ``[data] tokenizer = "syllables"`` in a config chooses it. Those of this folder are found because they are there.
+Then ``[data] tokenizer = "syllables"`` in a config chooses it. All files of this folder are imported.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Tokenizer(Protocol):
-    """What batches, decoding and plots need to know of a tokenizer."""
+    """The methods of every tokenizer, on which batches, decoding and plots rely."""
 
     name: ClassVar[str]
     needs_size: ClassVar[bool]
@@ -52,7 +52,7 @@ class Tokenizer(Protocol):
         """One symbol for each id, control symbols too: the labels of a plot."""
 
     def unknown(self, text: str) -> list[str]:
-        """The parts of a text that have no id of their own, each once, for a warning."""
+        """The characters or words of a text that have no id, each once, for a warning."""
 
     def to_dict(self) -> dict[str, Any]:
         """The registered name, as ``"name"``, and all that ``from_dict`` needs, ready for JSON."""
@@ -77,7 +77,7 @@ T = TypeVar("T", bound=type[Tokenizer])
 
 
 def register_tokenizer(name: str) -> Callable[[T], T]:
-    """Make a class known as ``name`` to `train_tokenizer`, `tokenizer_from_dict` and the config.
+    """A decorator that registers a class as ``name`` for `train_tokenizer`, `tokenizer_from_dict` and the config.
 
     Raises:
         ValueError: another tokenizer has that name.
@@ -94,7 +94,7 @@ def register_tokenizer(name: str) -> Callable[[T], T]:
 def train_tokenizer(
     name: str, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1, vocabulary_size: int = 0
 ) -> Tokenizer:
-    """A tokenizer of the kind ``name`` for ``texts``; see `Tokenizer.train`.
+    """A tokenizer for ``texts``, of the class registered as ``name``; see `Tokenizer.train`.
 
     Raises:
         ValueError: no tokenizer is registered under ``name``.
@@ -120,7 +120,7 @@ def _tokenizer_class(name: str) -> type[Tokenizer]:
 
 
 class VocabularyTokenizer(ABC):
-    """A tokenizer whose ids are those of a vocabulary. Subclasses say how to cut a text and how to join symbols."""
+    """A tokenizer whose ids are those of a vocabulary. Subclasses define how to split a text and join symbols."""
 
     name: ClassVar[str]
     needs_size: ClassVar[bool] = False
@@ -159,7 +159,7 @@ class VocabularyTokenizer(ABC):
         return [self.vocabulary.symbols[number] for number in ids]
 
     def unknown(self, text: str) -> list[str]:
-        """The words, as white space parts them, in which a symbol is unknown, each once."""
+        """The words (separated by white space) that contain an unknown symbol, each once."""
         return list(dict.fromkeys(word for word in text.split() if UNKNOWN in self.encode(word)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class VocabularyTokenizer(ABC):
 
 
 class RuleTokenizer(VocabularyTokenizer):
-    """Cuts a text by a rule that is the same for all texts, and looks the pieces up."""
+    """Splits a text by a fixed rule, and looks up the pieces in a vocabulary."""
 
     @staticmethod
     @abstractmethod

@@ -1,4 +1,4 @@
-"""From symbols to ids and back: the control symbols, and the vocabulary."""
+"""Vocabulary: the mapping between symbols and ids, with the four control symbols."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Vocabulary:
         symbols: the symbols of the text, without the control symbols, in the order of their ids.
 
     Raises:
-        ValueError: a symbol comes twice.
+        ValueError: a symbol is given twice.
     """
 
     def __init__(self, symbols: Iterable[str]) -> None:
@@ -34,7 +34,7 @@ class Vocabulary:
 
     @classmethod
     def count(cls, sequences: Iterable[Iterable[str]], min_frequency: int = 1, size: int = 0) -> Self:
-        """The symbols that occur at least ``min_frequency`` times: the most frequent first, equals by code point.
+        """The symbols that occur at least ``min_frequency`` times: the most frequent first, ties by code point.
 
         With the control symbols they are at most ``size``; 0 sets no limit.
         """

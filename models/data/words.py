@@ -1,4 +1,4 @@
-"""One symbol a word or punctuation mark."""
+"""The tokenizer with one symbol for each word or punctuation mark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JOINER = "￭"
 
 @register_tokenizer("words")
 class WordTokenizer(RuleTokenizer):
-    """One symbol a word or punctuation mark; decoding restores the text but for the amount of white space.
+    """One symbol for each word or punctuation mark; decoding restores the text except the amount of white space.
 
     See `split_words` for the symbols.
     """
@@ -26,7 +26,7 @@ class WordTokenizer(RuleTokenizer):
 
     @staticmethod
     def join(symbols: Sequence[str]) -> str:
-        """The words with a space between them, but none where a joiner stands."""
+        """The words with a space between them, except at a joiner."""
         return " ".join(symbols).replace(f" {JOINER}", "").replace(f"{JOINER} ", "").replace(JOINER, "")
 
 
@@ -34,12 +34,13 @@ def split_words(text: str) -> list[str]:
     """The words and punctuation marks of a text.
 
     A word is a run of letters, digits and combining marks; any other character but white space is a mark of its own.
-    A mark that touches its neighbour says so with the joiner ``￭``, as OpenNMT's tokenizer does, which makes the split
-    reversible: ``"don't go."`` becomes ``don``, ``￭'￭``, ``t``, ``go``, ``￭.``. A joiner in the text becomes ``■``.
+    A mark has the joiner ``￭`` on each side where no white space separates it from its neighbour, as in OpenNMT's
+    tokenizer, which makes the split reversible: ``"don't go."`` becomes ``don``, ``￭'￭``, ``t``, ``go``, ``￭.``. A
+    joiner in the text becomes ``■``.
     """
     text = text.replace(JOINER, "■")
     symbols: list[str] = []
-    previous = " "  # the kind of the character before: white space, a mark or part of a word
+    previous = " "  # of the character before: " " for white space, "mark" or "word"
     for character in text:
         kind = " " if character.isspace() else "word" if unicodedata.category(character)[0] in "LMN" else "mark"
         if kind == "mark":

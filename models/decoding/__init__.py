@@ -1,1 +1,1 @@
-"""From a source to its translation: greedy, by beam, and line by line."""
+"""Decoding: greedy and beam search, batches of sentences, and the attention weights of a translation."""

@@ -1,4 +1,4 @@
-"""Which source symbols a model attended to while it wrote each target symbol."""
+"""Alignment: the attention weights over the source for each symbol of a translation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Alignment:
     """The attention weights of one translation, by layer and head, with a symbol for each row and column."""
 
     weights: dict[str, np.ndarray[Any, Any]]
-    """By attention layer over the source, as the model names it: (heads, T, S). Empty for a model without attention."""
+    """The weights (heads, T, S) of each attention over the source, by module path; empty without attention."""
     source: Sequence[str]
     """The S symbols of the columns."""
     target: Sequence[str]
@@ -36,8 +36,8 @@ def align(
     Args:
         model: in evaluation mode.
         source, target: the tokenizers of the ids.
-        sentence, translation: ids without control symbols, at least one in the sentence. The translation may be the
-            model's own or any other.
+        sentence, translation: ids without control symbols, at least one in the sentence. The translation need not be
+            the model's own.
     """
     ids = np.array([sentence], dtype=np.int64)
     with no_grad():
@@ -48,7 +48,7 @@ def align(
             need_weights=True,
         )
     return Alignment(
-        # Self-attention is within one side; its shape does not show it, since T may equal S.
+        # Self-attention is left out by its name: its shape may be the same, since T may equal S.
         {layer: tensor.array[0] for layer, tensor in weights.items() if not layer.endswith("self_attn")},
         source.symbols_of(sentence),
         target.symbols_of([*translation, END]),

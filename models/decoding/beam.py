@@ -1,7 +1,7 @@
-"""Beam search: at each step the likeliest few of all partial translations are continued.
+"""Beam search: each step continues the most probable partial translations.
 
-With the length penalty of Wu et al., "Google's Neural Machine Translation System", 2016, section 7: long translations
-are products of many probabilities, so they are compared by log p(y | x) / lp(y), lp(y) = ((5 + |y|) / 6)^α.
+With the length penalty of Wu et al., "Google's Neural Machine Translation System", 2016, section 7: the probability of
+a translation falls with its length, so translations are compared by log p(y | x) / lp(y), lp(y) = ((5 + |y|) / 6)^α.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Hypothesis:
     tokens: tuple[int, ...]
     """Target ids, without ``<s>`` and ``</s>``."""
     log_probability: float
-    """Of the tokens, and of ``</s>`` if it has ended."""
+    """log p of the tokens, and of ``</s>`` if the hypothesis has ended."""
     score: float
     """The log probability divided by the length penalty; |y| counts ``</s>``."""
     ended: bool
-    """False for one that was cut off at the most tokens allowed."""
+    """False if it was cut off at the maximal length."""
 
 
 def beam_search(
@@ -48,42 +48,42 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """The best translations that a beam of ``width`` finds; of width 1, greedy decoding's.
 
-    At each step a sentence's hypotheses are continued by every token. Those among the best ``width`` that end in
-    ``</s>`` have ended, and the best ``width`` that do not go on. A sentence is done, and costs no more steps, when
-    ``width`` hypotheses have ended, or when no other can become one of the ``n_best``.
+    At each step a sentence's hypotheses are extended by every token. Of the best ``width`` extensions, those with
+    ``</s>`` are finished; the best ``width`` without ``</s>`` are kept for the next step. A sentence is done, and takes
+    no more time, when ``width`` hypotheses are finished, or when no other can become one of the ``n_best``.
 
     Args:
         model: in evaluation mode.
         source: (B, S) ids.
         source_mask: (B, S), True where ``source`` holds a token.
-        max_length: the most tokens of a translation, ``</s>`` included; one that has not ended by then is cut off.
-        width: of the beam, at least 1.
-        length_penalty: α, at least 0; at 0, hypotheses are compared by their probability.
+        max_length: the most tokens of a translation, ``</s>`` included; longer ones are cut off.
+        width: the width of the beam, at least 1.
+        length_penalty: α, at least 0; with 0, hypotheses are compared by their probability.
         n_best: how many to return, at most ``width``.
 
     Returns:
-        For each of the B sentences its best hypotheses, the best first: those that have ended before those cut off.
-        They are fewer than ``n_best`` only where no more translations exist.
+        For each of the B sentences its best hypotheses, the best first, finished ones before those cut off. There are
+        fewer than ``n_best`` only if no more translations exist.
     """
     with no_grad():
         state = model.start(model.encode(Tensor(source), Tensor(source_mask)))
         rows = Rows(state)
         searches = [_Search(max_length, width, length_penalty, n_best) for _ in source]
-        going_on = searches
+        active = searches
         token = np.full(len(source), START, dtype=np.int64)
-        while going_on:
+        while active:
             logits, state, _ = model.step(state, Tensor(token))
             tokens, log_probabilities = _likeliest(logits.array, width + 1)
             parents = []
             first = 0
-            for search in going_on:
-                end = first + len(search.going_on)
+            for search in active:
+                end = first + len(search.active)
                 parents += [first + row for row in search.advance(tokens[first:end], log_probabilities[first:end])]
                 first = end
-            going_on = [search for search in going_on if search.going_on]
-            if going_on:
+            active = [search for search in active if search.active]
+            if active:
                 state = rows.choose(state, np.array(parents))
-                token = np.array([tokens[-1] for search in going_on for tokens in search.going_on])
+                token = np.array([tokens[-1] for search in active for tokens in search.active])
     return [search.best() for search in searches]
 
 
@@ -95,50 +95,51 @@ class _Search:
         self.width = width
         self.length_penalty = length_penalty
         self.n_best = n_best
-        self.going_on: list[tuple[int, ...]] = [()]
+        self.active: list[tuple[int, ...]] = [()]
         self.log_probabilities: FloatArray = np.zeros(1)
         self.ended: list[Hypothesis] = []
         self.cut_off: list[Hypothesis] = []
 
     def advance(self, tokens: IntArray, log_probabilities: FloatArray) -> list[int]:
-        """Continue each of R hypotheses by each of C tokens, (R, C): which of the R were continued, in their order.
+        """Extend each of R hypotheses by its C candidate tokens, (R, C), and keep the best.
 
-        ``going_on`` then holds those that were; nothing if the search is over.
+        Returns:
+            For each hypothesis now in ``active`` the row (of R) that it extends; empty if the search is over.
         """
         totals = self.log_probabilities[:, None] + log_probabilities
-        going_on: list[tuple[int, ...]] = []
+        active: list[tuple[int, ...]] = []
         parents: list[int] = []
         kept: list[float] = []
         order = np.argsort(-totals, axis=None, kind="stable").tolist()
         for rank, index in enumerate(order):
             parent, column = divmod(index, tokens.shape[1])
             token, total = int(tokens[parent, column]), float(totals[parent, column])
-            if total == -np.inf or len(going_on) == self.width:
+            if total == -np.inf or len(active) == self.width:
                 break
             if token != END:
-                going_on.append((*self.going_on[parent], token))
+                active.append((*self.active[parent], token))
                 parents.append(parent)
                 kept.append(total)
             elif rank < self.width:
-                self.ended.append(self._hypothesis(self.going_on[parent], total, ended=True))
+                self.ended.append(self._hypothesis(self.active[parent], total, ended=True))
         self.ended.sort(key=_score, reverse=True)
-        if going_on and len(going_on[0]) == self.max_length:
-            self.cut_off = [self._hypothesis(*pair, ended=False) for pair in zip(going_on, kept, strict=True)]
-            going_on = []
+        if active and len(active[0]) == self.max_length:
+            self.cut_off = [self._hypothesis(*pair, ended=False) for pair in zip(active, kept, strict=True)]
+            active = []
         elif self._is_over(kept):
-            going_on = []
-        self.going_on, self.log_probabilities = going_on, np.array(kept)
-        return parents if going_on else []
+            active = []
+        self.active, self.log_probabilities = active, np.array(kept)
+        return parents if active else []
 
     def best(self) -> list[Hypothesis]:
-        """What was found: at most ``n_best``."""
+        """The best hypotheses found, at most ``n_best``."""
         return [*self.ended, *sorted(self.cut_off, key=_score, reverse=True)][: self.n_best]
 
     def _is_over(self, log_probabilities: list[float]) -> bool:
-        """Whether nothing better can come of hypotheses with these log probabilities, the highest first."""
+        """Whether hypotheses with these log probabilities, highest first, can no longer lead to a better result."""
         if len(self.ended) >= self.width or not log_probabilities:
             return True
-        # No continuation scores higher: a log probability only falls, and the longest translation is penalised least.
+        # An upper bound of all extensions: log p only falls, and the longest translation has the largest lp.
         bound = log_probabilities[0] / self._penalty(self.max_length)
         return len(self.ended) >= self.n_best and self.ended[self.n_best - 1].score >= bound
 
@@ -158,14 +159,14 @@ def _score(hypothesis: Hypothesis) -> float:
 def _likeliest(logits: np.ndarray[Any, Any], count: int) -> tuple[IntArray, FloatArray]:
     """The ``count`` likeliest next tokens of each row of logits (R, V), and their log probabilities: both (R, count).
 
-    Of equals the first is chosen, as argmax does. ``<pad>`` and ``<s>`` come last, with probability 0. Different logits
-    have different log probabilities, since these are float64.
+    Of equal logits the first is chosen, as argmax does. ``<pad>`` and ``<s>`` come last, with probability 0. Different
+    logits have different log probabilities, since these are float64.
     """
     highest = logits.max(axis=-1)
     shares = np.exp(logits - highest[:, None]).sum(axis=-1, dtype=np.float64)
     normaliser = highest + np.log(shares)
     remaining = logits.copy()
-    remaining[:, [PAD, START]] = -np.inf  # no translation holds them
+    remaining[:, [PAD, START]] = -np.inf  # never part of a translation
     rows = np.arange(len(logits))
     tokens, log_probabilities = [], []
     for _ in range(min(count, logits.shape[1])):

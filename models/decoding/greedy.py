@@ -13,7 +13,7 @@ from .states import Rows
 
 __all__ = ["greedy"]
 
-# The share of a batch that has ended when what goes on is gathered.
+# When this share of a batch has ended, the rows of the unfinished sentences are gathered.
 _SHARE_TO_LEAVE = 0.25
 
 
@@ -23,7 +23,7 @@ def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_leng
     Args:
         source: (B, S) ids.
         source_mask: (B, S), True where ``source`` holds a token.
-        max_length: the most tokens of a translation; one that has not ended by then is cut off.
+        max_length: the most tokens of a translation; longer ones are cut off.
 
     Returns:
         B lists of target ids, without ``<s>`` and ``</s>``.
@@ -38,13 +38,13 @@ def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_leng
         for _ in range(max_length):
             logits, state, _ = model.step(state, Tensor(token))
             scores = logits.array
-            scores[:, PAD] = scores[:, START] = -np.inf  # no translation holds them
+            scores[:, PAD] = scores[:, START] = -np.inf  # never part of a translation
             token = scores.argmax(axis=-1)
             ended |= token == END
             for sentence, number, over in zip(sentences.tolist(), token.tolist(), ended.tolist(), strict=True):
                 if not over:
                     translations[sentence].append(number)
-            # Moving the state of those that go on costs as much as some steps of those that need none.
+            # Gathering the state costs as much as a few steps of finished sentences.
             if np.count_nonzero(ended) >= _SHARE_TO_LEAVE * len(ended):
                 kept = np.flatnonzero(~ended)
                 if not len(kept):

@@ -1,7 +1,7 @@
-"""Choosing the rows of a decoder's state, whatever the model keeps in it, to continue some sentences or hypotheses.
+"""Selects rows (sentences or hypotheses) of any model's decoder state.
 
-A state is made of tensors, each with the batch on axis 0, in tuples, named tuples, lists, dicts and dataclasses;
-numbers, such as how many tokens were read, are the same for all sentences.
+A state consists of tensors, each with the batch on axis 0, in tuples, named tuples, lists, dicts and dataclasses;
+numbers, such as the count of tokens read, hold for all sentences.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def map_tensors(function: Callable[[Tensor], Tensor], state: Any) -> Any:
 
 
 class Rows:
-    """Chooses rows of a state from step to step, without copying tensors that would not change.
+    """Selects rows of a state after each step, without copying tensors that would not change.
 
-    A tensor that every step so far has passed on as it is, such as the keys of the source, depends on a row's sentence
-    alone: the rows of one sentence are equal there. It needs no copy as long as each row keeps its sentence.
+    A tensor that no step has replaced, such as the keys of the source, depends on the sentence alone: its rows are
+    equal for all hypotheses of a sentence. It is not copied as long as each row stays with its sentence.
 
     Args:
-        state: the state before the first step, of one row a sentence.
+        state: the state before the first step, with one row for each sentence.
     """
 
     def __init__(self, state: Any) -> None:
@@ -65,7 +65,7 @@ class Rows:
         map_tensors(remember, state)
 
     def choose(self, state: Any, rows: IntArray) -> Any:
-        """The rows of a state that a step has just returned, in this order; a row may be chosen more than once."""
+        """The state that the last step returned, with these rows, in this order; a row may be chosen more than once."""
         sentences = self._sentences[rows]
         same_sentences = np.array_equal(sentences, self._sentences)
         same_rows = np.array_equal(rows, np.arange(len(self._sentences)))

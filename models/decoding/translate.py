@@ -1,4 +1,4 @@
-"""From sentences to translations, in batches of similar length, by greedy decoding or beam search."""
+"""Translates lists of sentences in batches of similar length, by greedy decoding or beam search."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def translate(
 
     Args:
         sentences: source ids, without control symbols.
-        settings: the width of the beam (1 is greedy) and its length penalty, how many sentences are decoded together
-            (those of similar length are), and the most tokens of one.
+        settings: the width of the beam (1 is greedy), the length penalty, the number of sentences in a batch, and the
+            most tokens of a translation.
         on_batch: called after each batch with the number of its sentences.
 
     Returns:
@@ -52,7 +52,7 @@ def search(
 ) -> list[list[Hypothesis]]:
     """For each sentence the ``n_best`` translations of a beam search, the best first; see `translate`.
 
-    An empty sentence has none.
+    An empty sentence has no translation.
 
     Raises:
         ValueError: ``n_best`` is not from 1 to the width of the beam.
@@ -72,9 +72,10 @@ def search(
 def _batches(
     model: Translator, sentences: Sequence[Sequence[int]], size: int, on_batch: OnBatch | None
 ) -> Iterator[tuple[list[int], IntArray, BoolArray]]:
-    """Which sentences come together, their ids and mask; all but the empty ones, the longest first.
+    """Batches of the sentences that are not empty, longest first: their indices, ids and mask.
 
-    The model is in evaluation mode meanwhile. The longest come first, so that an estimate of the time left errs high.
+    The model is in evaluation mode during the iteration. With the longest sentences first, the estimate of the time
+    left is too high rather than too low.
     """
     order = [i for i, sentence in enumerate(sentences) if len(sentence)]
     order.sort(key=lambda i: len(sentences[i]), reverse=True)

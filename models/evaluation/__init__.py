@@ -1,1 +1,1 @@
-"""How good a model is: metrics, BLEU, the report of a run, and several runs side by side."""
+"""Evaluation: metrics, BLEU and chrF, the report of a run, plots, and a comparison of runs."""

@@ -1,4 +1,4 @@
-"""BLEU and chrF of a whole corpus, as sacrebleu computes them, with the signatures that make them comparable.
+"""Corpus BLEU and chrF by sacrebleu, each with the signature that says how it was computed.
 
 Post, "A Call for Clarity in Reporting BLEU Scores", 2018.
 """
@@ -37,7 +37,7 @@ class BleuSettings:
 
     @classmethod
     def fitting(cls, data: Task) -> BleuSettings:
-        """13a, as is usual, for text; for generated sequences their symbols. Case counts if the model can tell it."""
+        """The task's own settings: 13a for text, the symbols for generated sequences; case as the model has it."""
         return cls(data.bleu_tokenizer, data.lowercase)
 
 
@@ -47,10 +47,10 @@ def bleu(
     """BLEU of a corpus: Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation", 2002.
 
     Args:
-        translations, references: as many of one as of the other, at least one.
+        translations, references: equally many, at least one.
         settings: how they are compared.
-        short: the corpus may consist of sentences of fewer than four words: let only those n-grams count that there
-            can be (sacrebleu's "effective order"). Otherwise its BLEU is 0.
+        short: use only n-grams up to the length of the sentences (sacrebleu's "effective order"). Without it, the BLEU
+            of sentences that all have fewer than four words is 0.
     """
     from sacrebleu.metrics import BLEU
 

@@ -1,4 +1,4 @@
-"""Several runs side by side: what ``python -m models compare`` does."""
+"""A table and a picture that compare several runs: the command ``compare``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Compared", "compare", "read_runs"]
 
 @dataclass(frozen=True)
 class Compared:
-    """What is known of a run from the files in its folder."""
+    """The results of a run, from the files in its folder."""
 
     name: str
     evaluation: Evaluation
@@ -31,7 +31,7 @@ class Compared:
 
 
 def read_runs(directories: Sequence[str | os.PathLike[str]], split: str) -> list[Compared]:
-    """The runs in these folders, with what was measured of each on a split of its data.
+    """The runs in these folders, with the evaluation of each on a split of its data.
 
     Raises:
         RunError: a folder is missing or named twice, or its run is not evaluated yet; or a file is damaged.
@@ -84,7 +84,7 @@ def _cells(run: Compared) -> list[str]:
 
 
 def _remarks(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Why figures in one column cannot be compared, if they cannot."""
+    """Notes on figures in one column that cannot be compared; empty if all can."""
     remarks = []
     for metric, signatures in (
         ("BLEU", {evaluation.bleu_signature for evaluation in evaluations}),
@@ -139,6 +139,6 @@ def _seconds(directory: Path) -> float | None:
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["results"]["training_seconds"])
     except (FileNotFoundError, KeyError):
-        return None  # training did not come to its end
+        return None  # training has not finished
     except (TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged: it is no description of a run") from error

@@ -1,4 +1,4 @@
-"""Fonts that have the characters of a picture, whatever their script, or the advice which to install."""
+"""Finds fonts for the characters of a picture, in any script, or says which font to install."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PREFERRED = (
     "DejaVu Sans", "Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans KR", "NanumGothic", "Malgun Gothic",
     "Apple SD Gothic Neo", "Noto Sans",
 )  # fmt: skip
-# Where a font for a script is to be had.
+# How to install a font for a script.
 _FONTS = {
     "HANGUL": "pip install koreanize-matplotlib",
     **dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA"), "apt install fonts-noto-cjk"),
@@ -25,7 +25,7 @@ _FONTS = {
 
 
 def find_fonts(text: str) -> tuple[list[str], str]:
-    """The names of installed fonts that together have every character of ``text``, and the characters that none has."""
+    """The names of installed fonts that together have the characters of ``text``, and the characters in none of them."""
     wanted = {ord(character) for character in text if not character.isspace()}
     names: list[str] = []
     _add_packaged_fonts()

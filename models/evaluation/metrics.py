@@ -1,4 +1,4 @@
-"""How good a model is: teacher-forced loss, perplexity and token accuracy; and exact match of its own translations."""
+"""Teacher-forced loss, perplexity and token accuracy, and exact match of greedy translations."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TeacherForced:
-    """Means over all target tokens, ``</s>`` included, of a model that is shown the true prefix at each step."""
+    """Means over all target tokens, ``</s>`` included, given the reference prefix at each step (teacher forcing)."""
 
     loss: float
     """The cross entropy, in nats per token."""
     accuracy: float
-    """The share of tokens that are the likeliest."""
+    """The share of tokens to which the model gives the highest probability."""
     tokens: int
-    """How many there are."""
+    """The number of target tokens."""
 
     @property
     def perplexity(self) -> float:
-        """e^loss: teacher-forced, per token, and so comparable between runs with the same tokenizer only."""
+        """e^loss, teacher-forced and per token: comparable only between runs with the same tokenizer."""
         return math.exp(min(self.loss, 700.0))
 
     @classmethod
     def pooled(cls, parts: Sequence[Self]) -> Self:
-        """The means over the tokens of several sets together, from those of each; at least one."""
+        """The means over all tokens of several sets (at least one), from the means of each."""
         tokens = sum(part.tokens for part in parts)
         return cls(
             loss=sum(part.loss * part.tokens for part in parts) / tokens,
@@ -59,7 +59,7 @@ class TeacherForced:
 
 @dataclass(frozen=True)
 class Figures:
-    """All that is measured of a model on a set of pairs."""
+    """The metrics of a model on a set of pairs."""
 
     pairs: int
     teacher_forced: TeacherForced
@@ -70,7 +70,7 @@ class Figures:
 def measure(model: Translator, examples: Sequence[Example], settings: DecodingConfig) -> Figures:
     """Measure ``model`` on ``examples``, without dropout or label smoothing.
 
-    It is for use in training, and quick: translations are greedy, whatever the settings' beam.
+    This is the quick measurement during training: decoding is greedy, whatever the beam in the settings.
     """
     batches = Batches(examples, batch_size=settings.batch_size)
     translations = translate(model, [source for source, _ in examples], dataclasses.replace(settings, beam=1))
@@ -86,7 +86,7 @@ def token_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Te
 
     Args:
         logits: (B, T, V).
-        batch: whose ``target_out`` is (B, T).
+        batch: its ``target_out`` is (B, T).
         label_smoothing: the share of probability that is spread evenly over all V symbols.
     """
     flat = logits.reshape(-1, logits.shape[-1])
@@ -95,12 +95,12 @@ def token_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Te
 
 
 def correct_tokens(logits: Tensor, batch: Batch) -> int:
-    """How many target tokens are the likeliest by ``logits`` (B, T, V)."""
+    """How many target tokens have the highest of their ``logits`` (B, T, V)."""
     return int(np.count_nonzero((logits.array.argmax(axis=-1) == batch.target_out) & batch.target_mask))
 
 
 def teacher_forced(model: Translator, batches: Iterable[Batch]) -> TeacherForced:
-    """Loss and accuracy over all batches, each token weighing the same.
+    """Loss and accuracy over all batches, every token with the same weight.
 
     Raises:
         ValueError: there is no batch.
@@ -121,7 +121,7 @@ def teacher_forced(model: Translator, batches: Iterable[Batch]) -> TeacherForced
 
 
 def exact_match(translations: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> float:
-    """The share of translations (ids) that equal their reference; one with an unknown symbol is equal to nothing.
+    """The share of translations (ids) that equal their reference; one with an unknown symbol never does.
 
     Raises:
         ValueError: their numbers differ, or there are none.

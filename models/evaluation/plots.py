@@ -1,4 +1,4 @@
-"""Pictures of runs: learning curves, BLEU by length, and attention as heatmaps, in any script that a font has."""
+"""Plots of runs: learning curves, BLEU by source length, and attention weights as heatmaps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .report import Evaluation
 
 __all__ = ["plot_attention", "plot_bleu_by_length", "plot_comparison", "plot_learning_curve"]
 
-# Of a picture: a grid of all layers and heads of long sentences is coarser rather than too large for a viewer.
+# The largest size of a picture: a larger grid of layers and heads is drawn at a lower resolution.
 _MOST_PIXELS = 40e6
 _MARKERS = ("o-", "s-", "^-", "D-", "v-", "P-", "X-")
 
@@ -41,8 +41,8 @@ def plot_attention(alignments: Sequence[Alignment], path: str | os.PathLike[str]
         path: of the PNG file.
 
     Returns:
-        What the reader should know: which characters no font has, shown as their code points, and which font to
-        install; empty if all is legible.
+        A message about characters that no font has (drawn as code points) and the font to install; empty if there are
+        none.
     """
     symbols = [symbol for alignment in alignments for symbol in (*alignment.source, *alignment.target)]
     fonts, missing = find_fonts("".join(map(_visible, symbols)))
@@ -108,13 +108,13 @@ class _Grid:
 
 
 def _label(symbol: str, missing: str) -> str:
-    """A symbol as it can be shown: a character that no font has as its code point."""
+    """The label of a symbol; a character that no font has is written as its code point."""
     shown = "".join(f"U+{ord(character):04X}" if character in missing else character for character in _visible(symbol))
     return shown.replace("$", r"\$")
 
 
 def _visible(symbol: str) -> str:
-    """A space, and the joiner of words, as signs that common fonts have."""
+    """A symbol with spaces and joiners replaced by visible characters that common fonts have."""
     return symbol.replace(" ", "␣").replace(JOINER, "▪")
 
 
@@ -146,10 +146,10 @@ def plot_learning_curve(history: Sequence[Mapping[str, Any]], path: str | os.Pat
 
 
 def plot_bleu_by_length(evaluations: Mapping[str, Evaluation], path: str | os.PathLike[str]) -> None:
-    """BLEU of sources of similar length.
+    """BLEU by source length.
 
     Args:
-        evaluations: by the name that each is to have in the legend.
+        evaluations: by their names in the legend.
         path: of the PNG file.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")

@@ -1,7 +1,7 @@
-"""All figures of a run on a split of its data, and by source length: what ``python -m models evaluate`` does.
+"""The full evaluation of a run on a split, overall and by source length: the command ``evaluate``.
 
-They are kept in the run folder as ``evaluation.json``, by split, with what they depend on: config, seed, versions, and
-how the translations were decoded and compared.
+It is kept in the run folder as ``evaluation.json``, by split, with everything that it depends on: config, seed,
+versions, and the settings of decoding and of BLEU.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 EVALUATION = "evaluation.json"
-# The most groups of source lengths.
+# The largest number of groups of source lengths.
 _MOST_BUCKETS = 12
 
 
@@ -56,7 +56,7 @@ class Scores:
     """The share of pairs whose translation is the reference, symbol for symbol."""
     token_accuracy_teacher_forced: float
     perplexity_teacher_forced: float
-    """Per symbol of the target tokenizer: runs with different tokenizers cannot be compared by it."""
+    """Per symbol of the target tokenizer, so not comparable between different tokenizers."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,15 @@ class LengthScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured of a run, and what that depends on."""
+    """The results of evaluating a run, and the settings and versions that they depend on."""
 
     model: str
     parameters: int
-    """How many numbers the model has learned."""
+    """The number of the model's parameters."""
     split: str
     scores: Scores
     by_source_length: list[LengthScores]
-    """BLEU is of n-grams up to the sentences' length here, as the signature for it says."""
+    """By source length BLEU has n-grams only up to the length of the sentences (see ``short`` of `bleu`)."""
     bleu_signature: str
     bleu_signature_by_source_length: str
     chrf_signature: str
@@ -92,7 +92,7 @@ class Evaluation:
         """The evaluation that ``to_dict`` described.
 
         Raises:
-            ConfigError, KeyError, TypeError: it is none.
+            ConfigError, KeyError, TypeError: ``stored`` is no such dictionary.
         """
         by_length = [LengthScores(**{**row, "scores": Scores(**row["scores"])}) for row in stored["by_source_length"]]
         return cls(
@@ -110,10 +110,10 @@ class Evaluation:
         return {**dataclasses.asdict(self), "config": self.config.to_dict()}
 
     def save(self, directory: Path) -> None:
-        """Keep it in a run folder, in place of an earlier one of the same split."""
+        """Write it to a run folder, replacing an earlier one of the same split."""
         try:
             kept = dict(json.loads((directory / EVALUATION).read_text(encoding="utf-8")))
-        except (FileNotFoundError, TypeError, ValueError):  # none yet, or of no use
+        except (FileNotFoundError, TypeError, ValueError):  # no file yet, or a damaged one
             kept = {}
         content = json.dumps({**kept, self.split: self.to_dict()}, ensure_ascii=False, indent=2)
         with atomic_path(directory / EVALUATION) as path:
@@ -121,7 +121,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, directory: Path, split: str) -> Self:
-        """The evaluation of a split that is kept in a run folder.
+        """The evaluation of a split from a run folder.
 
         Raises:
             RunError: no such folder, no evaluation yet, or a file that is damaged.
@@ -158,14 +158,14 @@ def evaluate(
 
     Args:
         run, model: as `Run.load` gives them.
-        split: what the pairs are.
+        split: the name of the split that the pairs are from.
         pairs: source and reference; at least one.
         settings: how to translate.
         bleu_settings: how to compare texts.
         on_batch: see `models.decoding.translate.translate`.
 
     Raises:
-        DataError: there are no pairs, or the model cannot read one that is so long.
+        DataError: there are no pairs, or one is too long for the model.
     """
     if not pairs:
         raise DataError(f"the {split} set is empty: there is nothing to evaluate on")
@@ -228,10 +228,10 @@ class _Translated:
 
 
 def buckets(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """The ranges (shortest, longest) by which lengths are grouped, from the shortest on; each holds at least one.
+    """The ranges (shortest, longest) into which lengths are grouped, in order, without empty ones.
 
-    All are 1, 2, 5, 10, 20, 50 … wide, the narrowest that makes at most a dozen of them, and begin one above a multiple
-    of that: 1 to 5, 6 to 10 and so on.
+    Their width is the smallest of 1, 2, 5, 10, 20, 50, … that gives at most a dozen ranges. They begin one above a
+    multiple of the width: 1 to 5, 6 to 10 and so on.
     """
     width = next(
         digit * 10**power
@@ -244,7 +244,7 @@ def buckets(lengths: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """A table of all figures, whole and by source length, and how they were computed."""
+    """Print a table of all figures, overall and by source length, and how they were computed."""
     ranges = [
         str(row.shortest) if row.shortest == row.longest else f"{row.shortest}–{row.longest}"
         for row in evaluation.by_source_length
@@ -263,7 +263,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 
 def describe_decoding(settings: DecodingConfig) -> str:
-    """How translations are found, in a few words."""
+    """The settings of decoding, in a few words."""
     return "greedy" if settings.beam == 1 else f"beam {settings.beam}, length penalty {settings.length_penalty:g}"
 
 

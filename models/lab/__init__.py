@@ -1,5 +1,5 @@
-"""One file for each claim: each trains what it needs, and prints and draws what came out.
+"""Experiments, one file for each claim about attention: train, measure, print and draw.
 
-A file of this folder that has a function ``run(folder, seed)``, which returns the exit code, is an experiment, named
-like the file: ``python -m models lab NAME``.
+A file of this folder that has a function ``run(folder, seed)``, which returns the exit code, is an experiment with
+the file's name: ``python -m models lab NAME``.
 """

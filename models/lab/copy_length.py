@@ -1,11 +1,11 @@
-"""One vector for a sentence of any length, or attention: who copies strings of 6 to 15 letters, and longer ones?
+"""Copying with one context vector or with attention: accuracy by the length of the string.
 
     python -m models lab copy_length [--out FOLDER] [--seed N]
 
 trains the systems of ``models/configs/copy-*.toml``, all with the same strings, prints the share of strings of each
-length that are copied without a mistake, and draws it. The encoder-decoder has to put all letters into one vector,
-whose size does not grow with the string; attention looks each of them up. Strings of more than 15 letters, which no
-system has seen in training, show something else: whether it has learnt to go from letter to letter, or places.
+length that are copied without a mistake, and draws it. Training has strings of 6 to 15 letters. The encoder-decoder has
+to store all letters in one vector of fixed size; attention can look up each of them. Strings of more than 15 letters
+show whether a system has learnt to move from one letter to the next, or has learnt absolute positions.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def run(folder: Path, seed: int) -> int:
     """Train, measure, print and draw; see the module's text.
 
     Args:
-        folder: for the results, and a run folder of each system; what is trained already is not trained again.
+        folder: for the results, and a run folder of each system; a system that is trained already is not trained again.
         seed: of the strings and of the training.
 
     Returns:

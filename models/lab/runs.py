@@ -1,4 +1,4 @@
-"""Runs for experiments: trained once, continued if stopped, and read from their folders afterwards."""
+"""The runs of experiments: trained once, continued if stopped, then loaded from their folders."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["trained"]
 def trained(config: Config, folder: Path, progress: Progress) -> tuple[Run, Translator, float]:
     """The run of a config in a folder, its best model, and the seconds that training took.
 
-    What is not yet trained is trained. Ctrl-C stops it so that a later call goes on from there.
+    The run is trained if it is not trained yet. After Ctrl-C a later call continues from there.
 
     Raises:
         RunError: the folder holds something else, such as a run with other settings.
-        KeyboardInterrupt: it was stopped.
+        KeyboardInterrupt: training was stopped.
     """
     text = config.data.load()
     if (folder / LAST).exists():

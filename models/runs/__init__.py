@@ -1,1 +1,1 @@
-"""The settings of a run, and its folder."""
+"""The settings of a run (a TOML file), and its folder: checkpoints, log, results."""

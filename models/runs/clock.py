@@ -1,7 +1,7 @@
 """How long training takes, over all its continuations.
 
-Kept in ``clock.json``, beside the checkpoint and not in it: training twice from one seed makes two equal checkpoints,
-though never in the same time.
+Kept in ``clock.json`` and not in the checkpoint: two trainings from one seed give equal checkpoints, but never take
+exactly the same time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ CLOCK = "clock.json"
 
 
 class Clock:
-    """Seconds since the start, without those between a stop and its continuation.
+    """Seconds of training, without the time between a stop and its continuation.
 
     Attributes:
         batches: seconds spent on the batches of the current epoch.
-        epochs: for each finished epoch, what ``log.csv`` has of time.
+        epochs: for each finished epoch, the columns of ``log.csv`` about time.
     """
 
     def __init__(self) -> None:
@@ -31,24 +31,24 @@ class Clock:
 
     @property
     def total(self) -> float:
-        """Seconds spent on everything."""
+        """All seconds of training."""
         return time.perf_counter() - self._began
 
     def finish_epoch(self, tokens: int) -> None:
-        """An epoch of so many target tokens is over."""
+        """End an epoch that had this many target tokens."""
         pace = round(tokens / self.batches) if self.batches else 0
         self.epochs.append({"tokens_per_second": pace, "seconds": round(self.total, 1)})
         self.batches = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """The clock's state, ready for JSON."""
         return {"total": self.total, "batches": self.batches, "epochs": self.epochs}
 
     def resume(self, path: Path, epochs: int) -> None:
-        """Continue from what a run folder's ``clock.json`` tells of its first ``epochs`` epochs.
+        """Continue from the first ``epochs`` epochs of a run folder's ``clock.json``.
 
-        It is written just before the checkpoint, so that it may know of one epoch more. If it is missing or damaged,
-        the clock begins anew.
+        The file is written just before the checkpoint, so it may have one epoch more. If it is missing or damaged, the
+        clock starts from 0.
         """
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))

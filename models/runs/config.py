@@ -1,4 +1,4 @@
-"""Every setting of a run, with its default: one TOML file, each value of which the command line can override.
+"""Config: all settings of a run, read from a TOML file; the command line can override each.
 
     import = ["my_model.py"]
 
@@ -10,9 +10,9 @@
 
 read with ``load_config("run.toml", ["training.learning_rate=0.002", "data.tokenizer=words"])``.
 
-A setting is a field of one of four sections (see `models.setting`). The sections training and decoding stand here;
-those of the data and the model belong to the task that ``data.kind`` names and to the model that ``model.name`` names,
-each in its own file. There is no "none": an option that is off has 0 or an empty string.
+A setting is a field of one of four sections (see `models.setting`). The sections training and decoding are defined
+here; the data section is defined by the task that ``data.kind`` names, the model section by the model that
+``model.name`` names, each in its own file. There is no "none": an option that is off has 0 or an empty string.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _DEFAULT = {"data": "dates", "model": "bahdanau"}
 
 @dataclass(frozen=True)
 class TrainingConfig(Section):
-    """How the model learns."""
+    """How a model is trained."""
 
     section = "training"
 
@@ -141,7 +141,7 @@ class Config:
         self._check_length("decoding.max_length", self.decoding.max_length, self.model.longest_target())
 
     def _check_length(self, name: str, length: int, most: int | None) -> None:
-        """Compare what the setting ``name`` lets a sentence have with what the model reads."""
+        """Raise if the setting ``name`` allows sentences longer than the model reads."""
         if most is None or length <= most:
             return
         limit = getattr(self.model, "max_length", most)
@@ -153,10 +153,10 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
-        """The config with ``values``, as sections of settings; what they leave out has its default.
+        """The config with ``values``, a mapping of sections to settings; missing settings have their default.
 
-        Files named under ``import`` are imported first. A setting of another model or task than the chosen one may be
-        there if it has its default, as in files that hold the settings of all.
+        Files named under ``import`` are imported first. A setting of another model or task than the chosen one is
+        accepted if it has its default value, for files that list the settings of all models.
 
         Raises:
             ConfigError: an unknown section or setting, a value that it cannot have, or a file that cannot be imported.
@@ -174,14 +174,14 @@ class Config:
         return imports | {name: dataclasses.asdict(getattr(self, name)) for name in SECTIONS}
 
     def to_toml(self) -> str:
-        """The same as a TOML file that `load_config` reads back to an equal config."""
+        """The settings as a TOML file that `load_config` reads back to an equal config."""
         import tomli_w
 
         return tomli_w.dumps(self.to_dict())
 
 
 def section_classes(section: str) -> dict[str, type[Section]]:
-    """The classes of settings that a section may have, by the name that chooses them; "" where there is but one."""
+    """The classes of settings that a section may have, by the name that chooses them; "" if there is only one."""
     if section == "data":
         return {kind: TASKS[kind] for kind in sorted(TASKS)}
     if section == "model":
@@ -215,10 +215,10 @@ def load_config(
     """The defaults, changed by a TOML file, changed by ``overrides``.
 
     Args:
-        path: the file; None for the defaults. What it names under ``import`` is relative to its folder.
+        path: the file; None for the defaults. Its paths under ``import`` are relative to its folder.
         overrides: strings ``"section.key=value"`` as typed after ``--set``, or a mapping from ``"section.key"`` to
             values. A typed string needs no quotes.
-        imports: the user's files to import besides; see `models.registry.import_file`.
+        imports: further files of the user's to import; see `models.registry.import_file`.
 
     Raises:
         ConfigError: the file cannot be read or is not TOML, a section or setting is unknown or one of another model or
@@ -247,14 +247,14 @@ def _import_files(names: object, folder: Path) -> tuple[str, ...]:
 
 
 def _override(values: dict[str, Any], overrides: Iterable[str] | Mapping[str, Value]) -> None:
-    """Put overrides into sections of settings, first those that choose the class of a section's settings."""
+    """Apply overrides to sections of settings, first those that choose the class of a section's settings."""
     typed = not isinstance(overrides, Mapping)
     pairs = list(overrides.items() if isinstance(overrides, Mapping) else map(_split_override, overrides))
     named = [(*_split_name(name), value) for name, value in pairs]
     for section, key, value in sorted(named, key=lambda found: CHOSEN_BY.get(found[0]) != found[1]):
         settings = values.setdefault(section, {})
         if not isinstance(settings, dict):
-            continue  # `Config.from_dict` says what is wrong with it
+            continue  # `Config.from_dict` raises the error
         if CHOSEN_BY.get(section) == key:
             settings[key] = _parse(value, str) if typed else value
             continue
@@ -279,7 +279,7 @@ def _split_name(name: str) -> tuple[str, str]:
 
 
 def _parse(text: Any, expected: type) -> Any:
-    """A value as TOML writes it, or, where a string is expected, as it stands."""
+    """A value in TOML syntax, or, where a string is expected, the text itself."""
     try:
         parsed = tomllib.loads(f"value = {text}")
         value = parsed["value"] if len(parsed) == 1 else text
@@ -318,7 +318,7 @@ def _class_for(section: str, values: Mapping[str, Any]) -> type[Section]:
 
 
 def _owners(section: str, key: str) -> dict[str, type[Section]]:
-    """The classes of settings of a section that have this one."""
+    """The classes of settings of a section that have the setting ``key``."""
     return {name: owner for name, owner in section_classes(section).items() if key in owner.types()}
 
 

@@ -1,4 +1,4 @@
-"""The run folder: everything about one training run, in files that people and other programs can read.
+"""Run: the folder of one training run, with its settings, weights, log and results.
 
 ========================  ============================================================================================
 ``config.toml``           the settings of its model, its task, training and decoding
@@ -6,16 +6,16 @@
 ``log.csv``               one line an epoch
 ``clock.json``            how long training has taken
 ``best.safetensors``      the weights with the lowest validation loss; config and tokenizers as JSON within
-``last.safetensors``      the latest weights, the optimiser's state, and where training stood, to continue from
+``last.safetensors``      the latest weights, the optimiser's state, and the position in training, for ``--resume``
 ``epoch-N.safetensors``   the weights after epoch N, for an average
 ``learning_curve.png``    loss and accuracy by epoch
-``attention.png``         what the model attends to in a few sentences, if it has attention
-``evaluation.json``       what evaluate has measured, by split: test, valid
+``attention.png``         the attention weights of a few sentences, if the model has attention
+``evaluation.json``       the results of evaluate, by split: test, valid
 ``bleu_by_length_S.png``  its BLEU by source length on the split S
 ``.lock``                 held by a process while it trains
 ========================  ============================================================================================
 
-Every file is written whole or not at all.
+Every file is written atomically: a crash leaves the old file whole.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 _LOCK = ".lock"
 # One entry: safetensors writes several in an order of its own, and equal checkpoints would be different files.
 _METADATA = "run"
-# As `atomic_path` names what is not yet whole.
+# The names of temporary files of `atomic_path`.
 _LEFTOVER = re.compile(r"\..+\.(toml|json|csv|safetensors|png)\.\w{8}")
 
 
 class RunError(UserError):
-    """A run folder that cannot be used. The message names it and says what would help."""
+    """A run folder that cannot be used. The message names it and says what to do."""
 
 
 class Run:
@@ -91,7 +91,7 @@ class Run:
             raise RunError(f"{self.directory} is not empty; {hint}name another folder with --out")
 
     def describe(self) -> None:
-        """Write ``config.toml`` and ``run.json`` where they are missing, and remove what a killed process left behind.
+        """Write ``config.toml`` and ``run.json`` where they are missing, and remove temporary files.
 
         A process that is killed while it writes a file leaves a part of it under a temporary name.
         """
@@ -109,7 +109,7 @@ class Run:
         """Keep other processes from training in the folder while the block runs, or until this one is killed.
 
         Raises:
-            RunError: another one does.
+            RunError: another process trains in the folder.
         """
         import filelock
 
@@ -128,7 +128,7 @@ class Run:
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], checkpoint: str) -> tuple[Run, Arrays, dict[str, Any]]:
-        """The run in a folder, the arrays of one of its checkpoints, and where training stood then.
+        """The run in a folder, the arrays of one of its checkpoints, and that checkpoint's position in training.
 
         Raises:
             RunError: no such folder, no such checkpoint, or one that is damaged.
@@ -174,11 +174,11 @@ class Run:
         return MODELS[settings.name].from_settings(settings, len(self.source), len(self.target))
 
     def refuse_too_long(self, sources: Iterable[Sequence[int]], targets: Iterable[Sequence[int]] = ()) -> None:
-        """Refuse sentences that the model cannot read.
+        """Raise if a sentence is too long for the model.
 
         Args:
             sources: ids.
-            targets: ids that the decoder is led along, without the ``<s>`` that it reads before them.
+            targets: ids that the decoder reads (teacher forcing), without the ``<s>`` before them.
 
         Raises:
             DataError: a sentence is too long for the model.
@@ -219,7 +219,7 @@ class Run:
         save_file(arrays, self.directory / checkpoint, {_METADATA: json.dumps(about)})
 
     def write_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """``log.csv`` anew, with one line for each row; all rows have the same keys."""
+        """Rewrite ``log.csv``, with one line for each row; all rows have the same keys."""
         content = io.StringIO()
         writer = csv.DictWriter(content, list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
@@ -236,7 +236,7 @@ class Run:
             path.write_text(content, encoding="utf-8")
 
     def add_results(self, results: Mapping[str, Any]) -> None:
-        """Put the final figures into ``run.json``.
+        """Add the final figures to ``run.json``.
 
         Raises:
             RunError: the file is damaged.
@@ -251,7 +251,7 @@ class Run:
 
 
 def _import_again(fingerprints: Mapping[str, str], directory: Path) -> None:
-    """Import the user's files that a run needs, and warn where one is not what it was."""
+    """Import the user's files that a run needs, and warn if one has changed since."""
     for path, fingerprint in fingerprints.items():
         try:
             import_file(path)
@@ -262,13 +262,13 @@ def _import_again(fingerprints: Mapping[str, str], directory: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What a run's numbers depend on besides config and seed."""
+    """The versions that a run's numbers depend on, besides config and seed."""
     packages = {name: metadata.version(name) for name in ("numpy", "numba")} | {"tinygrad-attn": __version__}
     return {"python": platform.python_version(), **packages, "machine": platform.platform(), "commit": _commit()}
 
 
 def _commit() -> str:
-    """The commit of the source, marked if changed since; empty where the source is in no repository."""
+    """The commit of the source, marked if the source has changes; empty if it is in no repository."""
     here = Path(__file__).resolve()
     git = ["git", "-C", str(here.parent)]
     options: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 10}
@@ -287,7 +287,7 @@ def _missing(directory: Path, checkpoint: str) -> str:
     if not directory.is_dir():
         return f"{directory} is a file, not a run folder"
     if checkpoint == BEST and (directory / "log.csv").exists():
-        return f"{directory} has no {BEST}, though an epoch was finished: somebody has removed it; train a new run"
+        return f"{directory} has no {BEST}, though an epoch was finished: the file was removed; train a new run"
     if checkpoint == BEST and (directory / LAST).exists():
         resume = command_line("train", "--resume", directory)
         return f"{directory} has no {BEST}: no epoch is finished yet; continue with: {resume}"

@@ -1,4 +1,4 @@
-"""A short run of any config: what ``train --quick`` makes of the settings."""
+"""The settings of ``train --quick``: a short run of any config."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def load_quick_config(
 ) -> Config:
     """As `load_config`, with `QUICK` applied after the file's settings and before ``overrides``.
 
-    The warm-up shrinks with the number of steps, so that there are some left after it. That of noam stays: a shorter
-    one would have a larger step size.
+    Warmup is shortened in proportion to the number of steps, so that steps remain after it. That of noam stays: a
+    shorter one would mean a larger learning rate.
     """
     whole = load_config(path, overrides, imports)
-    generated = isinstance(whole.data, GeneratedTask)  # the size of files is what it is
+    generated = isinstance(whole.data, GeneratedTask)  # the number of pairs in files is fixed
     quick = [f"{name}={value}" for name, value in QUICK.items() if generated or not name.startswith("data.")]
     config = load_config(path, [*quick, *overrides], imports)
     share = config.training.epochs / whole.training.epochs

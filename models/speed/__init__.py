@@ -1,1 +1,1 @@
-"""How long a training step takes, and where its time goes."""
+"""Benchmark and profile of a training step."""

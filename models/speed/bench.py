@@ -1,4 +1,4 @@
-"""What ``python -m models bench`` measures: the time and memory of one workload's training step.
+"""Time and memory of one workload's training step: the command ``bench``.
 
 A step is: forward with teacher forcing, mean cross entropy, backward, clipping of the gradients' global norm to 1, and
 Adam with a learning rate of 1e-4, always on the same batch.
@@ -26,19 +26,19 @@ FEWEST_STEPS, MOST_STEPS = 5, 200
 
 @dataclass(frozen=True)
 class Measurement:
-    """One workload, measured; the names are those of the JSON line by which libraries are compared."""
+    """The results for one workload; the names are those of the JSON line that compares libraries."""
 
     who: str
     workload: str
     params: int
-    """How many numbers the model learns."""
+    """The number of parameters."""
     first_step_s: float
-    """Seconds of the first step, with what is compiled in it."""
+    """Seconds of the first step, with the compilation of kernels."""
     step_ms: float
     """Milliseconds of a step, the median of those after the second."""
     step_ms_min: float
     tokens_per_s: float
-    """Target tokens, at the median."""
+    """Target tokens per second, at the median."""
     peak_rss_mb: float
     """The most memory that the process has held, in MiB."""
     loss_first: float
@@ -46,7 +46,7 @@ class Measurement:
 
 
 class TrainingStep:
-    """The training step of a workload, ready to be called: each call learns from the same batch."""
+    """The training step of a workload; every call trains on the same batch."""
 
     def __init__(self, name: str) -> None:
         random.manual_seed(0)
@@ -56,7 +56,7 @@ class TrainingStep:
         self.optimizer = Adam(self.model.parameters(), LEARNING_RATE)
 
     def __call__(self) -> float:
-        """Learn once; returns the loss before."""
+        """Take one step; returns the loss before it."""
         self.optimizer.zero_grad()
         loss = batch_loss(self.model, self.batch)
         loss.backward()
@@ -95,7 +95,7 @@ def measure_steps(step: Callable[[], float], seconds: float) -> tuple[float, lis
     """Call ``step`` for about ``seconds``, but 5 times at least and 200 times at most, after two calls to warm up.
 
     Returns:
-        The seconds of the first call, those of each call after the second, and what all calls returned.
+        The seconds of the first call, those of each call after the second, and the results of all calls.
     """
     first_s, first = _timed(step)
     losses, times = [first, step()], list[float]()
@@ -119,7 +119,7 @@ def peak_memory() -> float:
 
 
 def print_measurement(found: Measurement, threads: int) -> None:
-    """Print what was measured as lines for people."""
+    """Print a measurement as readable lines."""
     print(f"{found.workload}: {found.params:,} parameters, {threads} thread{'s' if threads > 1 else ''}")
     print(f"step         {found.step_ms:.2f} ms (median), {found.step_ms_min:.2f} ms (fastest)")
     print(f"tokens       {found.tokens_per_s:,.0f} target tokens a second")

@@ -1,7 +1,7 @@
-"""How many floating-point operations the matmuls of an op take: two for each multiply-add.
+"""Counts the floating-point operations of an op's matrix products: two for each multiply-add.
 
-What else an op does is not counted, because the rate is compared with that of a matmul. Attention is counted in full,
-masked or not.
+Other work is not counted, because the rate is compared with that of a matmul. Attention is counted in full, masked or
+not.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ class Matmuls:
     """The matmuls within an op."""
 
     count: Callable[..., int]
-    """From the shapes of the op's operands, None for those left out, to the operations of its forward."""
+    """A function of the shapes of the op's operands (None for those left out): the operations of its forward."""
     factors: tuple[int, ...]
-    """The positions of the operands that are multiplied. Their gradients, together, take twice the forward."""
+    """The positions of the multiplied operands. Their gradients together take twice the operations of the forward."""
     options: tuple[str, ...] = ()
-    """The op's options that ``count`` takes too."""
+    """The names of the op's options that ``count`` also takes."""
 
     def forward(self, shapes: Sequence[Shape | None], options: Mapping[str, Any]) -> int:
         """The operations of a call with operands of these shapes."""
         return self.count(*shapes, **{name: options[name] for name in self.options if name in options})
 
     def backward(self, forward: int, shapes: Sequence[Shape | None], wanted: Sequence[bool]) -> int:
-        """The operations of a call's backward: those of its ``forward``, twice if all factors want their gradient.
+        """The operations of a call's backward: twice ``forward`` if all factors need a gradient, else a part of that.
 
         Args:
             forward: the operations of the forward.
@@ -82,7 +82,7 @@ def _recurrence(gates: Shape, *operands: Shape | None) -> int:
 def _attention_gru(
     x: Shape, h0: Shape, values: Shape, keys: Shape, w_query: Shape, energy: Shape, w_ih: Shape, w_hh: Shape, *_: object
 ) -> int:
-    """Of each step: the query, the scores, the context, and the GRU's two products."""
+    """For each step: the query, the scores, the context, and the GRU's two products."""
     weights = math.prod(w_query) + math.prod(w_ih) + math.prod(w_hh)
     return 2 * x[0] * x[1] * (weights + keys[1] * (keys[2] + values[2]))
 

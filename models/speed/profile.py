@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: what ``python -m models profile`` does."""
+"""The time of a training step, op by op: the command ``profile``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WARM_UP = 2
 
 
 class ProfileError(UserError):
-    """There is nothing of that name to profile, or not with these settings."""
+    """No workload or config has that name, or the settings do not apply to it."""
 
 
 # -- the profile -----------------------------------------------------------------------------------------------------
@@ -36,7 +36,7 @@ class ProfileError(UserError):
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table; calls and times are those of one step, in the mean."""
+    """A line of the table; calls and times are means over the steps."""
 
     name: str
     phase: str
@@ -44,29 +44,29 @@ class Row:
     calls: float
     ms: float
     share: float
-    """Of the step, from 0 to 1."""
+    """The share of the step's time, from 0 to 1."""
     gflops: float | None
-    """10⁹ operations of matmuls a second; None for an op without."""
+    """10⁹ operations of matmuls per second; None for an op without matmuls."""
     peak_share: float | None
-    """That rate over the machine's."""
+    """That rate as a share of the machine's."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of some training steps went."""
+    """The profile of some training steps."""
 
     name: str
     steps: int
     step_ms: float
-    """Of a step, in the mean: the sum of all rows."""
+    """Milliseconds of a step (mean): the sum of all rows."""
     plain_step_ms: float
-    """The fastest of as many steps that were not profiled."""
+    """Milliseconds of the fastest of as many steps without the profiler."""
     peak_gflops: float
     """The machine's rate: see `matmul_peak`."""
     peak_rss_mb: float
     """The most memory that the process has held, in MiB."""
     rows: list[Row]
-    """The largest share first."""
+    """The rows, the largest share first."""
 
 
 def profile(
@@ -77,14 +77,14 @@ def profile(
     by_shape: bool = False,
     report: Callable[[str], object] = lambda line: None,
 ) -> Profile:
-    """Take training steps and find out where their time goes.
+    """Profile training steps.
 
     Args:
-        name: what the step is of.
-        step: takes one.
-        steps: how many to profile, after `WARM_UP` more, and as many without the profiler.
-        by_shape: give calls of an op on other shapes rows of their own.
-        report: called with a line about what happens next.
+        name: the name of the workload or config, for the report.
+        step: a function that takes one step.
+        steps: how many to profile; before them come `WARM_UP` steps, and as many steps without the profiler.
+        by_shape: use a separate row for each combination of operand shapes of an op.
+        report: called with a line about the next phase.
     """
     report(f"{name}: {WARM_UP} steps to warm up; the first compiles what no cache has yet")
     for _ in range(WARM_UP):
@@ -139,7 +139,7 @@ def _row(key: Key, entry: Entry, steps: int, total: float, peak: float) -> Row:
 
 
 def describe_profile(found: Profile) -> str:
-    """The table as text, with what its numbers mean."""
+    """The table as text, with an explanation of its numbers."""
     by_shape = any(row.shapes for row in found.rows)
     headers = ["op", "phase", *(["operands"] if by_shape else []), "calls", "ms", "share", "GFLOP/s", "of peak"]
     rows = [_cells(row, by_shape) for row in found.rows]
@@ -176,15 +176,15 @@ def _cells(row: Row, by_shape: bool) -> list[str]:
 
 
 def find_step(name: str, overrides: Sequence[str] = ()) -> Callable[[], object]:
-    """What takes a training step, by the name of a workload or a config.
+    """A function that takes a training step of a workload or config, by its name.
 
     Args:
         name: one of `models.speed.workloads.WORKLOADS`, of the package's configs, or a TOML file.
         overrides: of the config, as ``"section.key=value"``.
 
     Raises:
-        ProfileError: nothing has that name (the message suggests the nearest), or the overrides are for a workload.
-        ConfigError, DataError, TrainingError: the config has a mistake, or its data cannot be had.
+        ProfileError: unknown name (the message suggests a similar one), or overrides given for a workload.
+        ConfigError, DataError, TrainingError: the config has a mistake, or its data cannot be read.
     """
     if name in WORKLOADS:
         if overrides:
@@ -201,7 +201,7 @@ def find_step(name: str, overrides: Sequence[str] = ()) -> Callable[[], object]:
 
 
 def _step_of_config(config: Config) -> Callable[[], object]:
-    """Training as `models.training.trainer` does it, but of a run that is written nowhere."""
+    """A step of `models.training.trainer`, for a run that is not written to disk."""
     text = config.data.load()
     trainer = Trainer(Run("", config, *train_tokenizers(text, config.data)), text, PlainProgress())
     trainer.model.train()

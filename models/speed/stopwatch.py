@@ -1,8 +1,8 @@
-"""Charges the time of a training step to the ops, their pullbacks, backward's own work, and the optimiser.
+"""Stopwatch: measures the time of ops, their pullbacks, backward's own work, and the optimiser.
 
-A stopwatch is an observer of the engine (see `tinygrad_attn.modes.Observer`), which tells it when each of them begins
-and ends. Backward is charged with the time within it less that of the pullbacks, and the others with all that they
-call, so every moment is counted once.
+A stopwatch is an observer of the engine (see `tinygrad_attn.modes.Observer`), which calls it when each of them begins
+and ends. Backward's own time excludes its pullbacks; the time of all others includes everything that they call. So
+every moment is counted once.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ UPDATE = "clip and Adam"
 
 
 class Key(NamedTuple):
-    """What time is charged to."""
+    """A row of the profile, to which time is added."""
 
     name: str
-    """Of an op, or `SUMS`, or `UPDATE`."""
+    """The name of an op, or `SUMS`, or `UPDATE`."""
     phase: str = ""
     """Forward, backward, or neither."""
     shapes: str = ""
-    """Of the operands, if the profile tells shapes apart."""
+    """The shapes of the operands, if the profile distinguishes them."""
 
 
 _SPANS = {"backward": Key(SUMS, BACKWARD), "optimizer step": Key(UPDATE)}
@@ -42,7 +42,7 @@ _SPANS = {"backward": Key(SUMS, BACKWARD), "optimizer step": Key(UPDATE)}
 
 @dataclass
 class Entry:
-    """What a key was charged with."""
+    """The calls, time and operations of a key."""
 
     calls: int = 0
     seconds: float = 0.0
@@ -51,7 +51,7 @@ class Entry:
 
 
 class _Running(NamedTuple):
-    """What has begun and not ended."""
+    """A measurement that has begun and not ended."""
 
     key: Key
     flops: int
@@ -60,17 +60,17 @@ class _Running(NamedTuple):
 
 @dataclass
 class Stopwatch(Observer):
-    """Charges time to keys as the engine works."""
+    """Adds the time of each piece of the engine's work to its key."""
 
     by_shape: bool = False
-    """Whether calls of an op on other shapes have keys of their own."""
+    """Whether each combination of operand shapes of an op has its own key."""
     entries: dict[Key, Entry] = field(default_factory=dict)
     running: list[_Running] = field(default_factory=list)
-    """What is charged now, outermost first."""
+    """The running measurements, outermost first."""
     within: list[float] = field(default_factory=list)
-    """For each that is running: the seconds that belong to those it has called."""
+    """For each running measurement the seconds of those inside it."""
     nested: int = 0
-    """How many have begun within an op, a pullback or the optimiser, which is charged with all that it calls."""
+    """How many calls are open inside an op, a pullback or the optimiser, whose time includes them."""
     calls: dict[int, tuple[Key, list[Any], int]] = field(default_factory=dict)
     """By the number of a node: its key in the forward, the operands' shapes, and the operations of its matmuls."""
 
@@ -110,7 +110,7 @@ class Stopwatch(Observer):
         self._end()
 
     def stop(self) -> None:
-        """End what is running, as after an error."""
+        """End all running measurements, as after an error."""
         self.nested = 0
         while self.running:
             self._end()
@@ -122,7 +122,7 @@ class Stopwatch(Observer):
         return key, matmuls.forward(shapes, options) if matmuls else 0
 
     def _within_another(self) -> bool:
-        """Whether what begins now is part of what is running; only backward as a whole gives its parts away."""
+        """Whether a new call counts as part of the running measurement; parts of backward are measured separately."""
         if self.running and self.running[-1].key.name != SUMS:
             self.nested += 1
             return True
@@ -133,7 +133,7 @@ class Stopwatch(Observer):
         self.running.append(_Running(key, flops, time.perf_counter()))
 
     def _end(self) -> Entry | None:
-        """Charge what began last with the time since, less that of its parts; None if it was part of another."""
+        """End the innermost measurement: add its time without its parts; None if it was part of another."""
         if self.nested:
             self.nested -= 1
             return None
@@ -158,7 +158,7 @@ def _describe_shapes(shapes: Sequence[Any]) -> str:
 
 @contextlib.contextmanager
 def watched(watch: Stopwatch) -> Iterator[None]:
-    """Charge ``watch`` with what the engine does in this thread."""
+    """A context that measures the engine's work in this thread with ``watch``."""
     try:
         with observe(watch):
             yield

@@ -1,9 +1,9 @@
-"""Seven training steps to measure: three small and three translation-sized models, and the Transformer's base size.
+"""Seven benchmark workloads: three small models, three of translation size, the base Transformer.
 
-The models are the usual tutorial shapes, and have the architecture, parameter names and layouts that the same model
-written in PyTorch has, so that a ``state_dict`` of one loads into the other. The Transformer is `models.transformer`'s.
-The other two are plainer than `models.bahdanau` (one direction, no readout layer) and `models.luong` (one score, fused
-attention), and their encoders read on over padding.
+The models have the sizes usual in tutorials, and the architecture, parameter names and layouts of the same model in
+PyTorch, so that a ``state_dict`` of one loads into the other. The Transformer is that of `models.transformer`. The
+other two are simpler than `models.bahdanau` (one direction, no readout layer) and `models.luong` (one score, fused
+attention), and their encoders do not mask padding.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RandomBatch(NamedTuple):
     target_in: Tensor
     """(B, T) ids that the decoder reads."""
     target_out: Tensor
-    """(B, T) ids that it should say: each is the next of ``target_in``."""
+    """(B, T) ids to predict: each is the next of ``target_in``."""
     source_mask: Tensor
     """(B, S) bool, True where there is a token."""
 
@@ -143,7 +143,7 @@ class TransformerWorkload(nn.Module):
         self.tr, self.out = model.transformer, model.output
         for embedding in (self.se, self.te):
             nn.init.normal_(embedding.weight)  # as PyTorch's embeddings are
-        self._model = (model,)  # in a tuple, since its parts are this module's already
+        self._model = (model,)  # in a tuple, so that its parts are not registered twice
 
     def forward(self, source: Tensor, target_in: Tensor, source_mask: Tensor) -> Tensor:
         """Ids (B, S) and (B, T), and the mask (B, S), to logits (B, T, V)."""
@@ -167,7 +167,7 @@ class Workload:
 
     @property
     def target_tokens(self) -> int:
-        """Of one batch: what a rate of tokens counts."""
+        """The number of target tokens in a batch."""
         return self.batch_size * self.target_length
 
 
@@ -186,7 +186,7 @@ def find_workload(name: str) -> Workload:
     """The workload of that name.
 
     Raises:
-        UnknownWorkload: there is none; the message suggests the nearest, or lists all.
+        UnknownWorkload: there is none; the message suggests a similar name, or lists all.
     """
     if name in WORKLOADS:
         return WORKLOADS[name]

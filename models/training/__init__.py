@@ -1,1 +1,1 @@
-"""Training: epochs of batches, checkpoints, and the messages and pictures of a run."""
+"""Training: the loop over epochs, the optimiser, checkpoints, messages and plots."""

@@ -1,4 +1,4 @@
-"""Ctrl-C that lets a step of training end, so that what is saved is whole."""
+"""Handles Ctrl-C during training: the current step is finished, then a checkpoint is written."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Interruption"]
 
 
 class Interruption:
-    """Turns the first Ctrl-C into a request to stop at the next step's end; the second stops at once."""
+    """Turns the first Ctrl-C into a request to stop after the current step; the second stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
 
     @contextlib.contextmanager
     def awaited(self, notice: Callable[[], None]) -> Iterator[None]:
-        """Listen for Ctrl-C while the block runs, in the main thread, where alone Python delivers it."""
+        """Handle Ctrl-C while the block runs; only in the main thread, to which Python delivers signals."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -1,4 +1,4 @@
-"""From the config's training section to an optimiser and its schedule."""
+"""Makes the optimiser and the learning rate schedule from the config's training section."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["make_optimizer", "make_schedule"]
 
 
 def make_optimizer(settings: TrainingConfig, model: Translator) -> optim.Adam:
-    """Adam for all parameters of a model."""
+    """Adam for all parameters of a model, with the settings' betas and eps."""
     betas = (settings.beta1, settings.beta2)
     return optim.Adam(model.parameters(), lr=settings.learning_rate, betas=betas, eps=settings.eps)
 
 
 def make_schedule(config: Config, steps: int) -> schedule.Schedule:
-    """The learning rate by the number of steps taken, of ``steps`` in all.
+    """The learning rate schedule of the config, for ``steps`` steps in all.
 
     Raises:
         ValueError: the warmup is not shorter than training.

@@ -1,4 +1,4 @@
-"""What training shows: a line an epoch, translations of a few examples, pictures, and a closing message."""
+"""The output of training: a line for each epoch, example translations, plots, a closing message."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["choose_examples", "closing_message", "describe_epoch", "draw", "show
 _EXAMPLES = 4
 # Longer sentences make a heatmap too small to read.
 _LONGEST = 40
-# From this exact match on, a smaller model is the interesting thing to try; below it, longer training.
+# From this exact match on, the closing message suggests a smaller model; below it, longer training.
 _GOOD = 0.98
 
 
@@ -34,7 +34,7 @@ def choose_examples(pairs: Sequence[Pair], source: Tokenizer, seed: int) -> list
 
 
 def describe_epoch(row: Mapping[str, Any], epochs: int) -> str:
-    """A line of ``log.csv`` for people."""
+    """A line of ``log.csv`` as a sentence."""
     return (
         f"epoch {row['epoch']}/{epochs}, {clock(row['seconds'])}: "
         f"training loss {row['train_loss']:.4f}, validation loss {row['valid_loss']:.4f}, "
@@ -44,7 +44,7 @@ def describe_epoch(row: Mapping[str, Any], epochs: int) -> str:
 
 
 def show_translations(run: Run, model: Translator, examples: Sequence[Pair]) -> str:
-    """A line for each example: source, translation, and the reference where it is another."""
+    """A line for each example: source, translation, and the reference if it differs."""
     lines = []
     translations = translate(model, [run.source.encode(source) for source, _ in examples], run.config.decoding)
     for (source, target), translation in zip(examples, translations, strict=True):
@@ -57,7 +57,7 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
     """Draw ``learning_curve.png``, and ``attention.png`` if the model has attention on the source.
 
     Returns:
-        What the reader should know about the pictures; empty if nothing.
+        A message about characters that could not be drawn; empty if there are none.
     """
     from ..evaluation.plots import plot_attention, plot_learning_curve
 
@@ -73,7 +73,7 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
 
 
 def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequence[Pair]) -> str:
-    """How good the model became, and what to try next."""
+    """The test results, the files of the run, and commands to try next."""
     pictures = ", ".join(sorted(path.name for path in run.directory.glob("*.png")))
     longer = f"training.epochs={2 * run.config.training.epochs}"
     change = (run.config.model.smaller() or longer) if figures.exact_match > _GOOD else longer

@@ -1,8 +1,8 @@
-"""Scheduled sampling: Bengio et al., "Scheduled Sampling for Sequence Prediction with
-Recurrent Neural Networks", 2015.
+"""Scheduled sampling: the decoder reads a random mixture of the reference and its own output.
 
-Under teacher forcing a decoder reads the reference, in use its own output, mistakes included. Here each token that it
-reads is the reference's with probability ``ratio``, else its own likeliest. No gradient flows through the choice.
+Bengio et al., "Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks", 2015. With teacher forcing
+the decoder reads the reference, at inference its own output, mistakes included. Here each token that it reads is the
+reference's with probability ``ratio``, else its own most probable one. No gradient flows through the choice.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def sampled_logits(model: Translator, batch: Batch, ratio: float, generator: np.
     Args:
         model: any; with ``ratio`` 1 it gives the logits of ``model(source, source_mask, target_in)``.
         batch: of B pairs, with T target tokens at most.
-        ratio: the probability of a true token.
-        generator: of the choices.
+        ratio: the probability of a reference token.
+        generator: draws the choices.
     """
     state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
     true = np.less(generator.random(batch.target_in.shape), ratio)
@@ -36,6 +36,6 @@ def sampled_logits(model: Translator, batch: Batch, ratio: float, generator: np.
         logits, state, _ = model.step(state, Tensor(np.where(true[:, t], batch.target_in[:, t], own)))
         steps.append(logits)
         scores = logits.array.copy()
-        scores[:, [PAD, START]] = -np.inf  # no translation holds them
+        scores[:, [PAD, START]] = -np.inf  # never part of a translation
         own = scores.argmax(axis=-1)
     return ta.stack(steps, 1)

@@ -1,8 +1,8 @@
-"""Training: epochs of batches with Adam, and after each epoch a look at what the model can do.
+"""Trainer: the training loop, with validation after each epoch, checkpoints and --resume.
 
-All that training depends on is in one file, ``last.safetensors``, which is replaced as a whole: a process that is
-killed at any moment loses the steps since, and no more. Continued from there, training takes the very steps that it
-would have taken.
+The whole state of training is in one file, ``last.safetensors``, which is replaced atomically: a process that is killed
+at any moment loses only the steps since the last checkpoint. Training that continues from it takes exactly the steps
+that it would have taken without the interruption.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ __all__ = ["Position", "Trainer", "TrainingError"]
 
 
 class TrainingError(UserError):
-    """Training cannot go on. The message says why and what to change."""
+    """Training cannot continue. The message says why and what to change."""
 
 
 @dataclass
 class Position:
-    """Where training stands. With the weights and the optimiser's state it is all that a continuation needs."""
+    """The position in training. Together with the weights and the optimiser's state it suffices to continue."""
 
     epoch: int = 0
     """Epochs finished."""
@@ -49,13 +49,13 @@ class Position:
     step: int = 0
     """Batches finished in all epochs."""
     loss: float = 0.0
-    """Summed over the target tokens of the current epoch."""
+    """The loss, summed over the target tokens of the current epoch."""
     correct: int = 0
-    """Target tokens of the current epoch that were the likeliest."""
+    """Target tokens of the current epoch to which the model gave the highest probability."""
     tokens: int = 0
     """Target tokens of the current epoch."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """The lines of ``log.csv``, without their times."""
+    """The lines of ``log.csv``, without the columns of time."""
     random: dict[str, Any] = field(default_factory=dict)
     """The state of the package's generator."""
 
@@ -72,12 +72,12 @@ class Position:
 
 
 class Trainer:
-    """Trains the model of a run on parallel text, from its beginning or from where ``resume`` finds it.
+    """Trains the model of a run on parallel text, from the beginning or, after ``resume``, from a checkpoint.
 
     Args:
         run: its folder, config and tokenizers.
-        text: the pairs that the config asks for.
-        progress: shows how far it is.
+        text: the pairs of the config's task.
+        progress: displays the progress.
 
     Raises:
         TrainingError: the settings do not fit the number of steps.
@@ -104,7 +104,7 @@ class Trainer:
         )
         self.valid = encode_pairs(text.valid, run.source, run.target)
         self.test = encode_pairs(text.test, run.source, run.target)
-        for examples in (self.valid, self.test):  # batches of training leave long ones out
+        for examples in (self.valid, self.test):  # training leaves out long pairs, so only these need the check
             run.refuse_too_long(*zip(*examples, strict=True))
         self.steps = sum(self.train_batches.count(epoch) for epoch in range(settings.epochs))
         try:
@@ -127,7 +127,7 @@ class Trainer:
         """
         stopping = "Stopping soon; Ctrl-C again stops at once."
         with self.run.held(), self.interruption.awaited(lambda: self.progress.print(stopping)):
-            self.save()  # from the first moment there is something to continue from
+            self.save()  # so that a checkpoint to continue from exists from the start
             self.run.describe()
             self.progress.start(self.position.step, self.steps)
             while not self.finished:
@@ -146,7 +146,7 @@ class Trainer:
         return impatient or self.position.epoch >= self.settings.epochs
 
     def _train_epoch(self) -> None:
-        """The batches of the current epoch that are still to come."""
+        """Train on the remaining batches of the current epoch."""
         position = self.position
         saved = time.perf_counter()
         self.model.train()
@@ -170,7 +170,11 @@ class Trainer:
                 saved = time.perf_counter()
 
     def step(self, batch: Batch) -> tuple[float, int]:
-        """Learn from one batch: the loss per target token, and how many were the likeliest."""
+        """Take a training step on one batch.
+
+        Returns:
+            The loss per target token, and how many target tokens had the highest probability.
+        """
         self.optimizer.lr = self.schedule(self.position.step)
         self.optimizer.zero_grad()
         logits = self._logits(batch)
@@ -213,7 +217,7 @@ class Trainer:
         history = [*position.history, row]
         log = [row | times for row, times in zip(history, self.clock.epochs, strict=True)]
         self.run.write_log(log)
-        # Last, so that a process killed before it does all of this again.
+        # Last, so that a process killed earlier repeats all of this.
         self.position = Position(epoch=position.epoch + 1, step=position.step, history=history)
         self.save()
         self.progress.print(describe_epoch(log[-1], self.settings.epochs))
@@ -229,7 +233,7 @@ class Trainer:
             (self.run.directory / _of_epoch(epoch - count)).unlink(missing_ok=True)
 
     def _try_average(self) -> None:
-        """Take the mean of the last epochs' weights for the best, if its validation loss is the lowest."""
+        """Average the weights of the last epochs, and keep the average as the best if its validation loss is lowest."""
         last, count = self.position.epoch, min(self.settings.average, self.position.epoch)
         if count < 2:
             return
@@ -256,7 +260,7 @@ class Trainer:
         self.run.save(LAST, arrays, dataclasses.asdict(self.position))
 
     def resume(self, arrays: dict[str, np.ndarray[Any, Any]], position: dict[str, Any]) -> None:
-        """Continue from what `save` wrote.
+        """Continue from a checkpoint that `save` wrote.
 
         Raises:
             RunError: the checkpoint is not one of this run's model.
@@ -278,7 +282,7 @@ class Trainer:
     # -- before and after ------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
-        """What is trained on what."""
+        """One line: model, number of parameters, vocabularies, epochs and steps."""
         count = sum(parameter.numel() for parameter in self.model.parameters())
         dropped = self.train_batches.dropped
         left_out = f" ({dropped:,} longer than data.max_length left out)" if dropped else ""

@@ -67,7 +67,7 @@ def test_damaged_notes_of_a_run_are_named(run):
 def test_best_weights_that_somebody_has_removed(run):
     run.save(LAST, {"a": np.arange(3)})
     run.write_text("log.csv", "epoch\n1\n")
-    with pytest.raises(RunError, match="somebody has removed it"):
+    with pytest.raises(RunError, match="the file was removed"):
         Run.load(run.directory)
 
 
