@@ -25,7 +25,7 @@ _FONTS = {
 
 
 def find_fonts(text: str) -> tuple[list[str], str]:
-    """The names of installed fonts that together have the characters of ``text``, and the characters in none of them."""
+    """The names of installed fonts that have the characters of ``text``, and the characters that none has."""
     wanted = {ord(character) for character in text if not character.isspace()}
     names: list[str] = []
     _add_packaged_fonts()
