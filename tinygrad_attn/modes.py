@@ -209,7 +209,7 @@ MARKS: dict[str, str] = {
     "norm": "(B, T, E): the output of a normalisation",
     "logits": "(B, T, V): before the softmax over symbols",
 }
-"""What the engine's layers and the models announce with `mark`, by name: the shape, and what it is."""
+"""The names under which layers and models announce tensors with `mark`, each with shape and meaning."""
 
 
 def span(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

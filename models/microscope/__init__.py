@@ -1,4 +1,4 @@
-"""The backprop microscope: a trained model's forward and backward pass over one pair of sentences, number by number.
+"""The backprop microscope: every number of a model's forward and backward pass over one pair of sentences.
 
 ::
 

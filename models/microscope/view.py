@@ -1,4 +1,4 @@
-"""`microscope`: the call from Python, and what it returns."""
+"""microscope(): the call from Python, and its result, which can be saved or shown in Jupyter."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["Microscope", "microscope"]
 
 @dataclass(frozen=True)
 class Microscope:
-    """A model seen on one pair of sentences. In Jupyter it shows itself as the page."""
+    """The recorded pass of a model over one pair of sentences. Jupyter displays it as the page."""
 
     data: Data
-    """Everything, as `models.microscope.record.schema` documents it."""
+    """The data; `models.microscope.record.schema` documents it."""
 
     def html(self) -> str:
         """The page: one self-contained HTML document."""
@@ -44,7 +44,7 @@ class Microscope:
             unfinished.write_text(content, encoding="utf-8")
 
     def _repr_html_(self) -> str:
-        # In a frame of its own, so that neither the page nor the notebook can disturb the other.
+        # In a frame, so that page and notebook do not affect each other.
         frame = 'sandbox="allow-scripts allow-downloads" style="width: 100%; height: 50em; border: 0"'
         return f'<iframe title="microscope" {frame} srcdoc="{html.escape(self.html())}"></iframe>'
 
@@ -60,15 +60,15 @@ def microscope(
     broken: str | None = None,
     limit: int = LIMIT,
 ) -> Microscope:
-    """Look at every number of a model's forward and backward pass over one pair, each of them verified.
+    """Record and verify every number of a model's forward and backward pass over one pair.
 
     The loss is the mean cross entropy of the target's tokens, teacher-forced. The model is not changed.
 
     Args:
         model: any translator, trained or not.
-        source: a text if ``run`` is given, or ids.
+        source: ids, or a text if ``run`` is given.
         target: likewise; the model's own greedy translation if None.
-        run: the run that the model is from, whose tokenizers read the texts.
+        run: the run that the model is from; its tokenizers encode the texts.
         beside: another run and its model, say one without attention, for the paths of the gradient through time.
         nudge: ``{"parameter": name, "index": [i, …], "by": number}``: change one weight first.
         broken: compute with a wrong derivative, one of `models.microscope.checks.gallery.GALLERY`.

@@ -1,4 +1,4 @@
-"""PyTorch's masks for `MultiheadAttention`, True where nobody attends, as the one mask that the ops take."""
+"""Converts PyTorch's attention masks (True: do not attend) to the one mask that the ops take."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ __all__ = ["merge_masks", "merge_padding_mask"]
 
 
 def merge_masks(key_padding_mask: Any, attn_mask: Any, scores: tuple[int, ...], dtype: Any) -> Tensor | None:
-    """Both masks as one that broadcasts to the scores: bool, True = may attend, if neither has floats, else floats to
-    add; None if there are none.
+    """Both masks as one that broadcasts to the scores; None if both are None.
+
+    The result is bool, True where a query may attend to a key, if neither mask has floats; else floats to add.
 
     Args:
         key_padding_mask: (B, S).
@@ -53,9 +54,11 @@ def merge_masks(key_padding_mask: Any, attn_mask: Any, scores: tuple[int, ...], 
 
 
 def merge_padding_mask(key_padding_mask: Any, batch: int, keys: int, dtype: Any) -> Tensor | None:
-    """A key_padding_mask (B, S) as `MultiheadAttention.attend` takes it: (B, 1, 1, S), bool and True where a query may
-    attend to a key, or floats to add to the scores; None where it masks nothing. A decoder makes it once for all its
-    steps."""
+    """A key_padding_mask (B, S) in the form that `MultiheadAttention.attend` takes; made once for all decoder steps.
+
+    The result is (B, 1, 1, S): bool, True where a query may attend to a key, or floats to add to the scores; None if
+    nothing is masked.
+    """
     mask = merge_masks(key_padding_mask, None, (batch, 1, 1, keys), dtype)
     return None if mask is None or (mask.dtype == np.bool_ and mask.array.all()) else mask
 

@@ -1,4 +1,4 @@
-"""Recurrent cells: one step of an RNN, a GRU or an LSTM."""
+"""RNNCell, GRUCell and LSTMCell: one step of a recurrent layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["GRUCell", "LSTMCell", "RNNCell", "RNNCellBase", "check_state", "unif
 
 
 def uniform_by_hidden_size(module: Module, hidden_size: int) -> None:
-    """Draw all parameters uniform within ±1/√hidden_size, as PyTorch's recurrent layers start."""
+    """Draw all parameters uniform within ±1/√hidden_size, the initial values of PyTorch's recurrent layers."""
     bound = 1.0 / math.sqrt(hidden_size) if hidden_size else 0.0
     for parameter in module.parameters():
         init.uniform_(parameter, -bound, bound)
@@ -33,7 +33,7 @@ def check_state(layer: str, names: Sequence[str], state: Any) -> None:
     Args:
         layer: the layer's name, for the message.
         names: of the state's tensors.
-        state: what was given; a layer with one tensor wraps it in a tuple.
+        state: the given state; a layer with one tensor wraps it in a tuple.
 
     Raises:
         TypeError: something else.
@@ -47,18 +47,18 @@ def check_state(layer: str, names: Sequence[str], state: Any) -> None:
 
 
 class RNNCellBase(Module):
-    """What the cells share: parameters, a state of zeros, and input without an axis for the batch.
+    """Base of the cells: the parameters, the default state of zeros, and inputs without a batch axis.
 
     Attributes:
-        weight_ih: (blocks·hidden_size, input_size), the rows of the gates one under the other.
+        weight_ih: (blocks·hidden_size, input_size), the rows of all gates stacked.
         weight_hh: (blocks·hidden_size, hidden_size).
         bias_ih, bias_hh: (blocks·hidden_size,), or None.
 
-    All start uniform within ±1/√hidden_size.
+    All are initialised uniformly within ±1/√hidden_size.
     """
 
     blocks: ClassVar[int]
-    """The number of gates: of blocks of rows of the parameters."""
+    """The number of gates, each a block of rows of the parameters."""
     states: ClassVar[tuple[str, ...]] = ("hx",)
     """The names of the tensors that make up the state."""
 
@@ -78,7 +78,7 @@ class RNNCellBase(Module):
         uniform_by_hidden_size(self, self.hidden_size)
 
     def weights(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """weight_ih, weight_hh, bias_ih and bias_hh, as the ops take them."""
+        """weight_ih, weight_hh, bias_ih and bias_hh, in the order of the ops' arguments."""
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
     def step(self, input: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

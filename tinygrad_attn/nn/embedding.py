@@ -1,4 +1,4 @@
-"""A table of vectors."""
+"""Embedding: a vector for each integer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Embedding(Module):
     """Row i of ``weight`` for every integer i: (…) to (…, embedding_dim).
 
     Attributes:
-        weight: (num_embeddings, embedding_dim), standard normal at first; the row ``padding_idx`` is zero and stays so.
+        weight: (num_embeddings, embedding_dim), initially standard normal; the row ``padding_idx`` is and stays zero.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Frozen weights: a context in which nothing writes to a model's parameters."""
+"""frozen_weights: a context in which weights are packed once for the matrix product."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def frozen_weights(model: Module) -> Iterator[None]:
         with no_grad(), frozen_weights(model):
             ...
 
-    What it gives is the same. It holds for the calling thread; meanwhile the weights take their memory twice.
+    The results are the same. It applies to the calling thread; inside it the weights take twice their memory.
 
     Raises:
-        RuntimeError: a parameter was written to nevertheless, found out at the end.
+        RuntimeError: a parameter was written to inside; raised at the end of the context.
     """
     versions = {name: parameter.version for name, parameter in model.named_parameters()}
     with keep_packed(parameter.array for parameter in model.parameters()):

@@ -1,4 +1,4 @@
-"""A cache of projected keys and values: what a decoder keeps of the source and of its own past between steps."""
+"""KVCache: the projected keys and values of the source, or of earlier positions, between decoder steps."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _FIRST_CAPACITY = 16
 
 
 def part(x: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """`narrow`, without its overhead where nobody records: a few microseconds, as much as a small kernel takes."""
+    """`narrow`, without its overhead of some microseconds (the time of a small kernel) if no graph is recorded."""
     if is_grad_enabled() or modes.observers:
         return narrow(x, dim, start, length)
     return Tensor(x.array[(slice(None),) * dim + (slice(start, start + length),)])
 
 
 class KVCache(NamedTuple):
-    """Projected keys and values of every head, side by side as one product gives them.
+    """The projected keys and values of every head, concatenated as one matrix product computes them.
 
-    Every tensor has B on axis 0, for a search to reorder its sequences.
+    Every tensor has B on axis 0, so that beam search can reorder its sequences.
     """
 
     joined: Tensor
-    """(B, S, 2E): at each position the keys of all heads, then the values; room for more from ``length`` on."""
+    """(B, S, 2E): at each position the keys of all heads, then the values; positions from ``length`` on are free."""
     length: int
-    """How many of the S positions have keys and values."""
+    """The number of positions that have keys and values, at most S."""
     taken: Tensor | None = None
-    """(B,), int64: how many positions of ``joined`` were ever written; None if it must not be written to."""
+    """(B,), int64: how many positions of ``joined`` have been written; None if it must not be written to."""
 
     def all(self) -> Tensor:
         """(B, length, 2E)."""
@@ -44,9 +44,9 @@ class KVCache(NamedTuple):
     def extended(self, more: Tensor) -> KVCache:
         """The cache with ``more``, (B, L, 2E), appended.
 
-        With gradients enabled the result is a new tensor. Otherwise ``more`` is written into the memory behind, whose
-        size doubles when it is full, so that a step costs the same whatever the length. A cache that is extended twice
-        is copied the second time, so that neither result changes the other.
+        With gradients enabled the result is a new tensor. Otherwise ``more`` is written to the free positions of the
+        same memory, which is doubled when it is full, so that the cost of a step does not grow with the length. A cache
+        that is extended twice is copied the second time, so that neither result changes the other.
         """
         if is_grad_enabled():
             return KVCache(cat([self.all(), more], 1), self.length + more.shape[1])

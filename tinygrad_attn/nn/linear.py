@@ -1,4 +1,4 @@
-"""The affine map."""
+"""Linear: y = x Wᵀ + b."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Linear(Module):
         weight: (out_features, in_features).
         bias: (out_features,), or None.
 
-    Both start uniform within ±1/√in_features, as PyTorch's do.
+    Both are initialised uniformly within ±1/√in_features, as in PyTorch.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = default_dtype) -> None:

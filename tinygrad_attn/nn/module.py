@@ -1,4 +1,4 @@
-"""Module, the base of all layers and models: it holds parameters, buffers and further modules."""
+"""Module, the base of all layers and models: parameters, buffers, submodules, state_dict."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ M = TypeVar("M", bound="Module")
 
 
 class Parameter(Tensor):
-    """A tensor that a module learns: a leaf that requires a gradient."""
+    """A trainable tensor of a module: a leaf that requires a gradient."""
 
     __slots__ = ()
 
@@ -31,8 +31,8 @@ class Parameter(Tensor):
 class Module:
     """Base of all layers and models: write ``__init__`` and ``forward``, and call the module like a function.
 
-    Attributes that are a `Parameter` or a `Module` are found by themselves, under their names; arrays that are not
-    learnt but belong to the state are announced with `register_buffer`. Parameters are named by their paths,
+    Attributes that are a `Parameter` or a `Module` are registered under their names; tensors that are not trained but
+    belong to the state are registered with `register_buffer`. Parameters are named by their paths,
     ``"encoder.weight"``.
     """
 
@@ -60,7 +60,7 @@ class Module:
         with in_module(self):
             return self.forward(*inputs, **options)
 
-    # -- what is inside ------------------------------------------------------------------------------------------------
+    # -- submodules, parameters and buffers ----------------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside, in the order of assignment, each with its name."""
@@ -190,10 +190,10 @@ class Module:
                     value.grad = None
         return self
 
-    # -- how it looks --------------------------------------------------------------------------------------------------
+    # -- as text -------------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """What ``repr`` shows in the module's parentheses."""
+        """The text that ``repr`` shows in the module's parentheses."""
         return ""
 
     def __repr__(self) -> str:

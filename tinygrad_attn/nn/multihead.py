@@ -1,4 +1,4 @@
-"""Multi-head attention, whole or in two steps for decoders, and how to see the weights of every head."""
+"""MultiheadAttention, with a cache for decoders; record_attention_weights, for every head."""
 
 from __future__ import annotations
 
@@ -31,24 +31,26 @@ class MultiheadAttention(Module):
     Vaswani et al., "Attention Is All You Need", 2017, section 3.2. E: embed_dim, B: batch, L: queries, S: keys.
     `tinygrad_attn.ops.fused.attention.weights_and_output` has the steps of one head, which run inside `unfused()`.
 
-    Masks are PyTorch's: where a bool mask is **True nobody attends**, a float mask is added to the scores, -inf keeps a
-    query from a key. (`tinygrad_attn.nn.attention` and `scaled_dot_product_attention` have it the other way round, the
-    latter in PyTorch too.) A query with nothing to attend to gets zeros from every head, where PyTorch gives nan.
+    Masks are PyTorch's: a bool mask is **True where a query may not attend** to a key; a float mask is added to the
+    scores, so that -inf masks a key. (In `tinygrad_attn.nn.attention` and `scaled_dot_product_attention` True means
+    that it may attend, in the latter as in PyTorch.) A query whose keys are all masked gets zeros from every head,
+    where PyTorch gives nan.
 
     Attributes:
-        in_proj_weight: (3E, E), the rows that make queries, keys and values one under the other; Xavier-uniform at
-            first. None if ``kdim`` or ``vdim`` differ from E: then there are q_proj_weight (E, E), k_proj_weight
-            (E, kdim) and v_proj_weight (E, vdim).
-        in_proj_bias: (3E,), zeros at first, or None.
-        out_proj: W_O, a `Linear` from E to E; its bias is zero at first.
-        recorded_weights: where each call appends its weights (B, heads, L, S), or None: see `record_attention_weights`.
+        in_proj_weight: (3E, E), the projections of queries, keys and values stacked; initially Xavier-uniform. None if
+            ``kdim`` or ``vdim`` differ from E: then there are q_proj_weight (E, E), k_proj_weight (E, kdim) and
+            v_proj_weight (E, vdim).
+        in_proj_bias: (3E,), initially zeros, or None.
+        out_proj: W_O, a `Linear` from E to E; its bias is initially zero.
+        recorded_weights: a list to which each call appends its weights (B, heads, L, S), or None: see
+            `record_attention_weights`.
 
     Args:
-        embed_dim: of queries and outputs; the heads share it.
+        embed_dim: E, the size of queries and outputs, divided among the heads.
         num_heads: h.
         dropout: the probability of dropping a weight, in training.
         bias: of all projections.
-        kdim, vdim: the sizes of keys and values as they come; E if None.
+        kdim, vdim: the sizes of the keys and values before projection; E if None.
         batch_first: tensors are (B, L, E) and not (L, B, E).
         dtype: of all parameters.
 
@@ -128,12 +130,12 @@ class MultiheadAttention(Module):
             attn_mask: (L, S), or (B·heads, L, S); bool, True where a query may not attend to a key, or floats to add to
                 the scores.
             average_attn_weights: return the mean of the weights over all heads.
-            is_causal: query i attends to keys 0 to i only, and what the other masks leave of them. PyTorch takes it as
-                a hint about ``attn_mask``; here it does it alone too, for less work than a mask.
+            is_causal: query i attends only to keys 0 to i, unless the other masks mask them too. In PyTorch this is a
+                hint about ``attn_mask``; here it works without one, and is faster than a mask.
 
         Returns:
             The output, of the query's shape, and the weights (B, L, S), or (B, heads, L, S) if not averaged, without B
-            if there is no batch; None if not ``need_weights``. They are those that multiplied the values: after
+            if there is no batch; None if not ``need_weights``. The weights are those that multiplied the values, after
             dropout.
 
         Raises:
@@ -160,8 +162,7 @@ class MultiheadAttention(Module):
         return self.out_proj(heads), _averaged(weights, average_attn_weights)
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Queries, keys and values side by side, of a sequence that attends to itself; else the queries, and keys and
-        values side by side."""
+        """For self-attention queries, keys and values concatenated, and None; else the queries, and keys and values."""
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if query is key is value and weight is not None:
             return linear(query, weight, bias), None
@@ -174,7 +175,7 @@ class MultiheadAttention(Module):
         self, projected: Tensor, memory: Tensor | None, mask: Tensor | None, role: str, batch_first: bool,
         need_weights: bool, is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """The heads' outputs side by side, and their weights (B, heads, L, S) if they are needed."""
+        """The concatenated outputs of the heads, and their weights (B, heads, L, S) if needed."""
         recorded = self.recorded_weights
         heads, weights = attend_heads(
             projected, memory, mask, heads=self.num_heads, is_causal=is_causal, batch_first=batch_first,
@@ -198,7 +199,7 @@ class MultiheadAttention(Module):
         return KVCache(joined, joined.shape[1])
 
     def _project_keys_values(self, key: Tensor, value: Tensor) -> Tensor:
-        """Keys and values side by side, in the layout of ``key``."""
+        """Keys and values concatenated on the last axis, in the layout of ``key``."""
         self._check("key", key, self.kdim)
         self._check("value", value, self.vdim)
         if key.shape[:2] != value.shape[:2]:
@@ -218,8 +219,10 @@ class MultiheadAttention(Module):
         need_weights: bool = True,
         average_attn_weights: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend from queries (with a batch) to a cache; arguments and results as in `forward`, but ``mask`` is from
-        `tinygrad_attn.nn.attention_masks.merge_padding_mask`."""
+        """Attend from queries (with a batch) to a cache; arguments and results as in `forward`.
+
+        ``mask`` is the result of `tinygrad_attn.nn.attention_masks.merge_padding_mask`.
+        """
         self._check("query", query, self.embed_dim)
         queries = self._exchanged(self._projected(query, 0, 1))
         self._check_batch(queries.shape[0], memory.joined.shape[0])
@@ -227,11 +230,11 @@ class MultiheadAttention(Module):
         return self.out_proj(self._exchanged(heads)), _averaged(weights, average_attn_weights)
 
     def attend_to_past(self, x: Tensor, past: KVCache | None) -> tuple[Tensor, KVCache]:
-        """Causal self-attention, one position of it: what `forward` with ``is_causal`` gives there.
+        """Causal self-attention at one position, with the result of `forward` with ``is_causal`` at that position.
 
         Args:
             x: (1, B, E), or (B, 1, E) if ``batch_first``.
-            past: what the call for the position before returned; None at the first.
+            past: the cache that the call for the position before returned; None at the first.
 
         Returns:
             The output, of the shape of ``x``, and all keys and values so far.
@@ -264,8 +267,10 @@ class MultiheadAttention(Module):
         return [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
 
     def _projected(self, x: Tensor, first: int, last: int) -> Tensor:
-        """``x`` as queries (0), keys (1) and values (2), from ``first`` up to ``last``, side by side by one product:
-        the last axis is (last - first) · E."""
+        """Project ``x`` by one product to queries (0), keys (1) and values (2), from ``first`` up to ``last``.
+
+        They are concatenated: the last axis is (last - first) · E.
+        """
         if self.in_proj_weight is not None:
             weight = self._rows(self.in_proj_weight, first, last)
         else:
@@ -279,7 +284,7 @@ class MultiheadAttention(Module):
         return part(parameter, 0, first * self.embed_dim, (last - first) * self.embed_dim)
 
     def _exchanged(self, x: Tensor) -> Tensor:
-        """From the layout of inputs and outputs to (B, length, …), or back."""
+        """Between the layout of inputs and outputs and (B, length, …), in either direction."""
         return x if self.batch_first else transpose(x, 0, 1)
 
     def _check(self, which: str, x: Tensor, width: int) -> None:
@@ -304,15 +309,15 @@ def _averaged(weights: Tensor | None, average: bool) -> Tensor | None:
 
 @contextlib.contextmanager
 def record_attention_weights(model: Module) -> Iterator[dict[str, list[Tensor]]]:
-    """See the weights of every layer and head inside ``model``::
+    """Record the weights of every layer and head of ``model``::
 
         with record_attention_weights(model) as weights:
             model(source, target)
         weights["decoder.layers.0.multihead_attn"][-1]  # (B, heads, L, S)
 
     Yields:
-        For the path of each `MultiheadAttention` a list, to which every call of it inside the ``with`` adds its
-        weights. They are part of the graph, as all tensors are.
+        For the path of each `MultiheadAttention` a list, to which every call of it inside the ``with`` appends its
+        weights. They are part of the graph, so gradients flow through them.
     """
     found = [(path, module) for path, module in model.named_modules() if isinstance(module, MultiheadAttention)]
     before = [module.recorded_weights for _, module in found]

@@ -1,4 +1,4 @@
-"""Normalisation over the last axes."""
+"""LayerNorm: normalisation over the last axes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LayerNorm(Module):
     """(x − mean) / √(var + eps) ⊙ weight + bias, over the last axes, of shape ``normalized_shape`` (Ba et al. 2016).
 
     Attributes:
-        weight: ``normalized_shape``, ones at first; None if not ``elementwise_affine``.
-        bias: ``normalized_shape``, zeros at first; None if not ``elementwise_affine`` or not ``bias``.
+        weight: ``normalized_shape``, initially ones; None if not ``elementwise_affine``.
+        bias: ``normalized_shape``, initially zeros; None if not ``elementwise_affine`` or not ``bias``.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Positional encodings: what tells a Transformer the order of its input. Both are added to vectors (…, T, d_model)."""
+"""Positional encodings of a Transformer, sinusoidal or learned, added to (…, T, d_model)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _kept_sinusoids(length: int, d_model: int, start: int, dtype: np.dtype[Any])
 
 
 class SinusoidalPositionalEncoding(Module):
-    """Adds `sinusoids`: nothing to learn, for positions of any number."""
+    """Adds `sinusoids`: without parameters, for any position."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class SinusoidalPositionalEncoding(Module):
         return add(input, self.vectors(input.shape[-2], start, input.dtype))
 
     def vectors(self, length: int, start: int = 0, dtype: Any = default_dtype) -> Tensor:
-        """What `forward` adds to ``length`` vectors, (length, d_model)."""
+        """The encodings of ``length`` positions, (length, d_model), that `forward` adds."""
         return Tensor(_kept_sinusoids(length, self.d_model, start, np.dtype(dtype)))
 
     def extra_repr(self) -> str:
@@ -67,8 +67,8 @@ class LearnedPositionalEncoding(Module):
     """Adds a learned vector for each position.
 
     Attributes:
-        weight: (max_length, d_model), normal with standard deviation 0.02 at first (Radford et al. 2018), so that what
-            it is added to is not drowned.
+        weight: (max_length, d_model), initially normal with standard deviation 0.02 (Radford et al. 2018), small
+            beside the vectors that it is added to.
     """
 
     def __init__(self, max_length: int, d_model: int, dtype: Any = default_dtype) -> None:
@@ -92,7 +92,9 @@ class LearnedPositionalEncoding(Module):
         return add(input, self.vectors(input.shape[-2], start))
 
     def vectors(self, length: int, start: int = 0, dtype: Any = None) -> Tensor:
-        """What `forward` adds to ``length`` vectors, (length, d_model), of the weight's dtype, whatever is asked for.
+        """The encodings of ``length`` positions, (length, d_model), that `forward` adds.
+
+        Their dtype is the weight's; ``dtype`` is not used.
 
         Raises:
             ValueError: a position lies beyond ``max_length``.

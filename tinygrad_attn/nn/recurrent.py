@@ -1,4 +1,4 @@
-"""Recurrent layers: RNN, GRU and LSTM over sequences, in any number of layers and in one or both directions."""
+"""RNN, GRU and LSTM over sequences, in any number of layers and in one or both directions."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ __all__ = ["GRU", "LSTM", "RNN", "RNNBase"]
 
 
 class RNNBase(Module):
-    """The base of RNN, GRU and LSTM, which add the recurrence itself.
+    """The base of RNN, GRU and LSTM, which define the recurrence.
 
     Attributes:
-        weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0: of layer 0, laid out as in the cell of the kind, and so on
-            for each layer; with the suffix ``_reverse`` for the other direction. Layers above the first take
-            (directions · hidden_size) inputs.
+        weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0: the parameters of layer 0, with the layout of the cell's;
+            those of layer k end in ``_lk``, and those of the reverse direction in ``_reverse`` besides. Layers above
+            the first take (directions · hidden_size) inputs.
 
-    All start uniform within ±1/√hidden_size.
+    All are initialised uniformly within ±1/√hidden_size.
 
     Args:
-        input_size: of each step's input.
-        hidden_size: H, of a state.
+        input_size: the size of each step's input.
+        hidden_size: H, the size of a state.
         num_layers: L; each layer reads the states of the one below.
         bias: False leaves out both biases.
         batch_first: input and outputs are (B, T, …) and not (T, B, …).
         dropout: the probability of dropping an output between layers, in training.
-        bidirectional: read in both directions; the outputs have both states side by side.
+        bidirectional: read in both directions; the states of both are concatenated in the outputs.
         dtype: of all parameters.
 
     Raises:
@@ -49,7 +49,7 @@ class RNNBase(Module):
     """
 
     blocks: ClassVar[int]
-    """The number of gates: of blocks of rows of the parameters."""
+    """The number of gates, each a block of rows of the parameters."""
     states: ClassVar[tuple[str, ...]] = ("hx",)
     """The names of the tensors that make up the state."""
 
@@ -100,7 +100,7 @@ class RNNBase(Module):
     def sequence(
         self, gates: Tensor, state: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, mask: Any, reverse: bool
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One layer in one direction, from the input's part of the gates; each subclass defines it.
+        """One layer in one direction, from the input's contribution to the gates; each subclass defines it.
 
         Args:
             gates: (T, B, blocks·H), W_ih x + b_ih.
@@ -261,18 +261,19 @@ class GRU(RNNBase):
     ) -> tuple[Tensor, Tensor]:
         """Run over the sequence.
 
-        A padded step leaves the state as it was and gives zeros, so that outputs and final states are those of
-        PyTorch's packed sequences. The values there must be finite, and have no effect.
+        A padded step does not change the state, and its output is 0, so that outputs and final states are those of
+        PyTorch's packed sequences. The inputs there must be finite; they have no effect.
 
         Args:
             input: (T, B, input_size), or (B, T, input_size) if ``batch_first``, or (T, input_size) without a batch.
             hx: initial states, (L · directions, B, H), or (L · directions, H) without a batch; zeros if None.
             mask: bool (T, B), or (B, T) if ``batch_first``; False where a step is padding.
-            lengths: (B,) integers; the steps from there on are padding. In place of ``mask``.
+            lengths: (B,) integers; the steps from there on are padding. An alternative to ``mask``.
 
         Returns:
-            The last layer's states, of both directions side by side, in the input's layout, and the final states in the
-            layout of ``hx``: those after the last step that is not padding, or the first in the other direction.
+            The last layer's states, those of both directions concatenated, in the input's layout; and the final states
+            in the layout of ``hx``: those after the last step that is not padding, in the reverse direction after the
+            first.
 
         Raises:
             ValueError: shapes other than these, both ``mask`` and ``lengths``, or lengths that do not fit.

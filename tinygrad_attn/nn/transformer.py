@@ -1,4 +1,4 @@
-"""The Transformer of Vaswani et al., "Attention Is All You Need", 2017: its layers, both stacks of them, and the whole.
+"""Transformer, its encoder and decoder, and their layers: Vaswani et al. 2017.
 
 ::
 
@@ -6,9 +6,10 @@
                     x = norm(x + feed_forward(x))                           x = norm(x + attention(x, memory))
                                                                             x = norm(x + feed_forward(x))
 
-Tensors are (length, B, d_model), or (B, length, d_model) if ``batch_first``; below S is the source's length and T the
-target's. Masks follow `MultiheadAttention`: True, or -inf, keeps a query from a key; key_padding_mask is (B, length),
-the others are (queries, keys). `tinygrad_attn.nn.record_attention_weights` gives the weights of every layer and head.
+Vaswani et al., "Attention Is All You Need", 2017. Tensors are (length, B, d_model), or (B, length, d_model) if
+``batch_first``; below, S is the source's length and T the target's. Masks follow `MultiheadAttention`: True, or -inf,
+masks a key; key_padding_mask is (B, length), the others are (queries, keys).
+`tinygrad_attn.nn.record_attention_weights` records the weights of every layer and head.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ _NAMES = {function: name for name, function in _ACTIVATIONS.items()}
 
 
 class TransformerLayer(Module):
-    """What both layers share: self-attention, the feed-forward network, and how a sublayer is wrapped.
+    """Base of both layers: self-attention, the feed-forward network, and the residual with its norm.
 
     Args:
-        d_model: the size of the vectors, which every sublayer keeps.
+        d_model: the size of the vectors, the same for every sublayer.
         nhead: the number of heads.
         dim_feedforward: the inner size of the feed-forward network.
         dropout: of attention weights, inside the feed-forward network, and of each sublayer's output.
@@ -102,7 +103,7 @@ class TransformerLayer(Module):
         return mark("norm", normed)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        """W_2 activation(W_1 x + b_1) + b_2, at each position by itself."""
+        """W_2 activation(W_1 x + b_1) + b_2, at each position separately."""
         if self.activation in _NAMES:
             name = _NAMES[self.activation]
             inner = activated_linear(x, self.linear1.weight, self.linear1.bias, activation=name)
@@ -120,7 +121,7 @@ class TransformerEncoderLayer(TransformerLayer):
         """(S, B, d_model), or (B, S, d_model) if ``batch_first``, the same shape out.
 
         Args:
-            src: the source, or what the layer below made of it.
+            src: the source, or the output of the layer below.
             src_mask: (S, S), or (B·heads, S, S).
             src_key_padding_mask: (B, S).
             is_causal: attend to earlier positions and the position itself only.
@@ -137,12 +138,12 @@ class TransformerEncoderLayer(TransformerLayer):
 
 
 class DecoderLayerState(NamedTuple):
-    """What a decoder layer keeps from one position of the target to the next."""
+    """The state of a decoder layer between two positions of the target."""
 
     memory: KVCache
-    """Of the encoder's output."""
+    """The keys and values of the encoder's output."""
     past: KVCache | None
-    """Of the positions before; None before the first."""
+    """The keys and values of the earlier positions; None before the first."""
 
 
 class TransformerDecoderLayer(TransformerLayer):
@@ -183,7 +184,7 @@ class TransformerDecoderLayer(TransformerLayer):
         """(T, B, d_model), or (B, T, d_model) if ``batch_first``, the same shape out.
 
         Args:
-            tgt: the target, or what the layer below made of it.
+            tgt: the target, or the output of the layer below.
             memory: the encoder's output, (S, B, d_model) or (B, S, d_model).
             tgt_mask: (T, T), or (B·heads, T, T).
             memory_mask: (T, S), or (B·heads, T, S).
@@ -212,8 +213,12 @@ class TransformerDecoderLayer(TransformerLayer):
     def step(
         self, tgt: Tensor, state: DecoderLayerState, memory_mask: Tensor | None = None
     ) -> tuple[Tensor, DecoderLayerState]:
-        """One position, (1, B, d_model) or (B, 1, d_model): what `forward` with a causal target gives there, and the
-        state. ``memory_mask`` is from `tinygrad_attn.nn.attention_masks.merge_padding_mask`."""
+        """The output of `forward` with a causal target at one position, (1, B, d_model) or (B, 1, d_model).
+
+        Returns:
+            The output and the new state. ``memory_mask`` is from
+            `tinygrad_attn.nn.attention_masks.merge_padding_mask`.
+        """
         past = state.past
 
         def attend_to_past(x: Tensor) -> Tensor:
@@ -268,15 +273,15 @@ class TransformerEncoder(Module):
 
 
 class DecoderState(NamedTuple):
-    """What a decoder keeps from one position of the target to the next.
+    """The state of a decoder between two positions of the target.
 
-    Axis 0 of each tensor is B, for a beam search to reorder.
+    Axis 0 of each tensor is B, so that beam search can reorder its sequences.
     """
 
     layers: list[DecoderLayerState]
-    """Of every layer."""
+    """The state of every layer."""
     memory_mask: Tensor | None
-    """(B, 1, 1, S), as `tinygrad_attn.nn.attention_masks.merge_padding_mask` gives it."""
+    """(B, 1, 1, S), the result of `tinygrad_attn.nn.attention_masks.merge_padding_mask`."""
 
 
 class TransformerDecoder(Module):
@@ -320,7 +325,7 @@ class TransformerDecoder(Module):
     def step(self, tgt: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """One position of the target, (1, B, d_model) or (B, 1, d_model), and the state after it.
 
-        Gives what `forward` with a causal target gives at this position, without computing the earlier ones again.
+        The output is that of `forward` with a causal target at this position; earlier positions are not recomputed.
         """
         after = []
         for layer, before in zip(self._decoder_layers(), state.layers, strict=True):
@@ -335,11 +340,12 @@ class TransformerDecoder(Module):
 class Transformer(Module):
     """Encoder and decoder, both with a final layer norm as in PyTorch; embeddings and the output layer are the model's.
 
-    All matrices start Xavier-uniform, all else as its layer says. Arguments as in `TransformerLayer`, and:
+    All matrices are initialised Xavier-uniform, other parameters as in their layers. Arguments as in
+    `TransformerLayer`, and:
 
     Args:
-        num_encoder_layers: of the encoder.
-        num_decoder_layers: of the decoder.
+        num_encoder_layers: the number of encoder layers.
+        num_decoder_layers: the number of decoder layers.
     """
 
     def __init__(

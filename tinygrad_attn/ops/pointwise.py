@@ -23,7 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
-quiet = np.errstate(all="ignore")  # inf and nan are results, not events
+quiet = np.errstate(all="ignore")  # inf and nan are ordinary results, without NumPy's warnings
 positive = floats(0.1, 2.0)
 clash = ErrorSample((np.ones((2, 3)), np.ones((2, 4))), {}, ValueError, "axis -1 has size 3 in x and 4 in y")
 

@@ -1,1 +1,1 @@
-"""The witnesses of what the microscope shows."""
+"""Independent checks of the numbers that the microscope shows."""

@@ -1,7 +1,7 @@
-"""A site of attention computed a second time, in plain NumPy and from the formulas, not by the engine.
+"""Recomputes an attention site in plain NumPy, from its formulas and without the engine.
 
-Every number is computed from the numbers shown before it: scores from Q and K, dL/dscores from dL/dweights and the
-weights, and so on. So an error shows where it is made.
+Every number is computed from the recorded numbers before it: scores from Q and K, dL/dscores from dL/dweights and the
+weights, and so on. So a failure is at the formula that is wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 
 
 def softmax(scores: Array, mask: Array | None = None) -> Array:
-    """Weights along the last axis over what the mask leaves; zeros where it leaves nothing."""
+    """Softmax along the last axis over the unmasked elements; zeros where all are masked."""
     allowed = np.ones(scores.shape, bool) if mask is None else np.broadcast_to(mask, scores.shape)
     highest = np.where(allowed, scores, -np.inf).max(axis=-1, keepdims=True)
     raised = np.where(allowed, np.exp(scores - np.where(np.isfinite(highest), highest, 0.0)), 0.0)
@@ -29,10 +29,10 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
 
 
 def recompute(site: AttentionSite) -> dict[tuple[str, str], Array]:
-    """All that follows from Q, K, V and dL/dcontext, by tensor and "value" or "gradient"; what depends on the score, by
-    the score's own witness.
+    """All tensors that follow from Q, K, V and dL/dcontext, by name and "value" or "gradient".
 
-    Gradients that never arrived, and all that would follow from them, are left out.
+    Those that depend on the score are computed by `Score.witness`. Gradients that never arrived are left out, and so
+    are those that would follow from them.
     """
     values = {name: quantity.value for name, quantity in site.quantities.items()}
     gradients = {name: quantity.gradient for name, quantity in site.quantities.items()}
@@ -69,7 +69,7 @@ def recompute(site: AttentionSite) -> dict[tuple[str, str], Array]:
 
 
 def _witness(site: AttentionSite) -> tuple[type[Score], tuple[Array, Array | None, dict[str, Any]]]:
-    """The score, whose witness knows nothing unless Q is announced, and what the witness takes: Q, K and parameters."""
+    """The score, and the arguments of its witness: Q, K and parameters; the base `Score` if Q is not announced."""
     keys = site.quantities.get("K")
     score = SCORES.get(site.score, Score) if "Q" in site.quantities else Score
     query = site.quantities["Q" if "Q" in site.quantities else "scores"].value

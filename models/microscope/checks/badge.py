@@ -1,9 +1,9 @@
-"""The verification badge: are the numbers that the page shows true?
+"""The verification badge: three independent checks of the numbers that the page shows.
 
-Three witnesses that do not know the engine's derivatives: plain NumPy that computes every number of a site of
-attention again (`models.microscope.checks.attention`) and every op of the tape (`models.microscope.checks.ops`);
-central differences of the loss, for sampled cells, by running the recorded forward pass again from a changed number on;
-and identities, equations that hold between right derivatives whatever the numbers are.
+None of them uses the engine's derivatives. Plain NumPy recomputes every number of an attention site
+(`models.microscope.checks.attention`) and every op of the tape (`models.microscope.checks.ops`). Central differences of
+the loss, for sampled cells, come from running the recorded forward pass again with one number changed. Identities are
+equations that hold for correct derivatives, whatever the numbers are.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ __all__ = ["FLOOR", "check", "describe_worst"]
 Array = np.ndarray[Any, Any]
 
 TOLERANCE = 1e-5
-"""Of central differences, relative to the largest element of the gradient."""
+"""The tolerance of central differences, relative to the largest element of the gradient."""
 FLOOR = 1e-6
-"""What the error is divided by at least: below it the loss, which has 16 digits, does not tell."""
+"""The smallest divisor of the error: the loss has 16 digits, too few for smaller gradients."""
 RECOMPUTED_TOLERANCE = 1e-10
 IDENTITY_TOLERANCE = 1e-10
 _STEPS = (1e-4, 1e-5, 1e-6)
@@ -44,9 +44,9 @@ def check(traced: Traced, sites: Sequence[AttentionSite], samples: int = 2, seed
 
     Args:
         traced: the pass.
-        sites: its sites of attention.
-        samples: how many cells of each gradient to compare with central differences; the largest is always one.
-        seed: of the choice of the others.
+        sites: its attention sites.
+        samples: how many cells of each gradient to compare with central differences, the largest among them.
+        seed: of the random choice of the others.
     """
     recomputed, recomputed_worst, failures = _recomputed(sites)
     tape = check_tape(traced.calls)
@@ -89,7 +89,7 @@ def check(traced: Traced, sites: Sequence[AttentionSite], samples: int = 2, seed
 
 
 def _recomputed(sites: Sequence[AttentionSite]) -> tuple[int, float, list[dict[str, Any]]]:
-    """How many numbers of the sites plain NumPy has computed again, the worst error, and the failures."""
+    """How many numbers of the sites were recomputed in plain NumPy, the largest error, and the failures."""
     count, largest = 0, 0.0
     failures: list[dict[str, Any]] = []
     for site in sites:
@@ -115,7 +115,7 @@ def _recomputed(sites: Sequence[AttentionSite]) -> tuple[int, float, list[dict[s
 
 
 def describe_worst(check: Check) -> str:
-    """In one line, what of a red badge is furthest from what it should be."""
+    """The largest error of a failed check, in one line."""
     worst = check["failures"][0]
     found = f"{worst['kind']} {worst['tensor']}"
     if "call" in worst:
@@ -140,7 +140,7 @@ def _largest(errors: Sequence[float]) -> float:
 
 
 def _identities(site: AttentionSite) -> list[Identity]:
-    """Those that apply to the site; sums are compared relative to the sum of the terms' sizes."""
+    """The identities that apply to the site; sums are compared relative to the sum of the terms' sizes."""
     values = {name: quantity.value for name, quantity in site.quantities.items()}
     gradients = {name: q.gradient for name, q in site.quantities.items() if q.gradient is not None}
     if not {"scores", "weights", "context", "V"} <= gradients.keys():
@@ -189,7 +189,7 @@ def _identities(site: AttentionSite) -> list[Identity]:
         else r"\textstyle\sum_j \bar V_j = \sum_t \left(\sum_j \alpha_{tj} g_{tj}\right) \bar c_t"
     )
     if "mixed" not in values:
-        # A row with nothing to attend to has weights 0, every other row weights that sum to 1.
+        # The weights of a fully masked row are 0; those of every other row sum to 1.
         attending = np.ones(mixed.shape[:2]) if site.mask is None else site.mask.any(axis=-1).astype(float)
         totals = np.einsum("ht,htc->hc", np.broadcast_to(attending, mixed.shape[:2]), gradients["context"])
     sizes = np.abs(gradients["context"]).sum(axis=1)
@@ -239,7 +239,7 @@ def _differences(traced: Traced, sites: Sequence[AttentionSite], samples: int, r
 
 
 def _spread(names: Mapping[str, Any], count: int) -> list[str]:
-    """At most so many of them, from all over the model."""
+    """At most ``count`` of the names, evenly spread."""
     listed = list(names)
     if len(listed) <= count:
         return listed
@@ -262,9 +262,9 @@ def _compared(
     value: Array,
     loss: Callable[[float], float],
 ) -> Cell:
-    """The cell's gradient beside the central difference of the loss.
+    """The cell's gradient compared with the central difference of the loss.
 
-    Beside a kink of relu a step may cross it: so smaller steps are tried before the two count as different.
+    A step may cross a kink of relu, so smaller steps are tried before the two count as different.
     """
     found = float(gradient[cell])
     largest = float(np.abs(gradient).max())

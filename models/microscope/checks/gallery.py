@@ -1,7 +1,7 @@
-"""Wrong derivatives on purpose: the mistakes people make, to see what catches them.
+"""A gallery of deliberately wrong derivatives (common mistakes), to see which check catches them.
 
-Each is swapped in for as long as a ``with`` lasts, for all threads. The forward pass stays right: only a check of the
-gradient tells. A mistake may also hide, in numbers for which wrong and right are the same.
+Each replaces the right derivative inside a ``with``, for all threads. The forward pass stays right, so only a check of
+the gradient can find it. For some numbers the wrong derivative has the right value; then no check can.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Mistake:
     """A wrong derivative of `GALLERY`."""
 
     op: str
-    """The op whose derivative it gets wrong."""
+    """The op whose derivative is wrong."""
     shows: str
-    """For which numbers it differs from the right one."""
+    """The condition under which it differs from the right one."""
     swap: Callable[[], Swapped]
-    """Puts it in place of the right one, and gives the ops that have it."""
+    """A context that replaces the right derivative and yields the ops with the wrong one."""
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def broken_derivative(name: str) -> Iterator[tuple[Op, ...]]:
     """Compute with a wrong derivative of `GALLERY`, inside ``unfused()``.
 
     Yields:
-        The ops that have it: it has been at work if one of them ran.
+        The ops with the wrong derivative: it had an effect if one of them ran.
 
     Raises:
         CommandError: no such name.
@@ -75,7 +75,7 @@ def _softmax_without_second_term() -> Iterator[tuple[Op, ...]]:
 
 @contextlib.contextmanager
 def _composed_of(name: str, reference: Callable[..., Tensor], wrong: Op) -> Iterator[tuple[Op, ...]]:
-    """Another reference for a composite op, which has the wrong op in it."""
+    """Give a composite op another reference, which uses the wrong op."""
     op = registered_ops()[name]
     right = op.reference
     assert right is not None

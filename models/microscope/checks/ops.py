@@ -1,8 +1,8 @@
-"""Every op of the tape a second time, in plain NumPy: values and, along every edge, gradients.
+"""Recomputes every op of the tape in plain NumPy: values, and the gradient along every edge.
 
-Three kinds of ops are enough for the models. *Moves* (reshape, cat, gather, …) put numbers elsewhere: run on the
-numbers' places in place of the numbers they tell where each came from, and the gradient goes back there. *Maps* act on
-each element alone and have a derivative. The rest (products, sums, softmax) stand here with their formulas.
+Three kinds of ops are enough for the models. *Moves* (reshape, cat, gather, …) only rearrange elements: run on the
+elements' indices, they show where each element came from, and the gradient goes back there. *Maps* act on each element
+separately and have a derivative. For the others (products, sums, softmax) the formulas are here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _logistic(x: Array) -> Array:
     return 1.0 / (1.0 + np.exp(-x))
 
 
-# By name the function of an element, and its derivative at x with the value z.
+# By op name: the function of an element, and its derivative at x with the value z.
 _MAPS: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array], Any]]] = {
     "exp": (np.exp, lambda x, z: z),
     "log": (np.log, lambda x, z: 1.0 / x),
@@ -58,7 +58,7 @@ _PAIRS: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any], Ca
 
 @dataclass
 class TapeCheck:
-    """What came of computing the tape again."""
+    """The result of recomputing the tape."""
 
     count: int = 0
     worst: float = 0.0
@@ -68,14 +68,14 @@ class TapeCheck:
     """The call, "value" or the operand, and the error."""
 
     def compare(self, call: Call, what: str, found: Array, expected: Array, terms: float = 0.0) -> None:
-        """Note how far a call's array is from the one expected, whose sums had ``terms`` of about this size."""
+        """Compare a call's array with the expected one; ``terms``: the size of the terms in its sums."""
         size = max(float(np.abs(expected).max(initial=0.0)), terms, np.finfo(float).tiny)
         error = float(np.max(np.abs(found - expected), initial=0.0)) / size
         self.errors.append((call, what, error))
         self.worst = error if np.isnan(error) else max(self.worst, error)
 
     def failures(self, tolerance: float) -> list[dict[str, Any]]:
-        """Of the form of `models.microscope.record.schema.Check`."""
+        """The failures in the form of `models.microscope.record.schema.Check`."""
         return [
             {"kind": "replayed", "tensor": f"{call.op.name} {what}", "call": call.index, "error": error}
             for call, what, error in self.errors
@@ -84,7 +84,7 @@ class TapeCheck:
 
 
 def check_tape(calls: Sequence[Call]) -> TapeCheck:
-    """Compute every op again from its recorded operands, and its contributions from its recorded gradient."""
+    """Recompute every op from its recorded operands, and its contributions from its recorded gradient."""
     found = TapeCheck()
     for call in calls:
         if call.values[0].dtype.kind != "f":  # masks and indices
@@ -138,7 +138,7 @@ def _check_formula(found: TapeCheck, call: Call) -> None:
     found.compare(call, "value", call.values[0], value)
     if gradient is None:
         return
-    # Of a token that the model is sure of, next to nothing is left: the difference of two numbers as large as g.
+    # For a token with p near 1 the result is nearly 0, a difference of two numbers as large as g.
     terms = float(np.abs(gradient).max(initial=0.0)) if name == "log_softmax" else 0.0
     for position, contribution in call.contributions.items():
         expected = _summed(back(position, gradient), np.shape(arrays[position]))
@@ -149,7 +149,7 @@ Back = Callable[[int, Array], Array]
 
 
 def _formula(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
-    """The value, and the function from operand position and gradient to what goes back."""
+    """The value, and the function from operand position and gradient to the operand's gradient."""
     if name in _MAPS:
         function, derivative = _MAPS[name]
         z = function(arrays[0])
@@ -252,7 +252,7 @@ _FORMULAS: dict[str, Callable[[list[Any], dict[str, Any]], tuple[Array, Back]]] 
 
 
 def _summed(gradient: Array, shape: tuple[int, ...]) -> Array:
-    """Sum the axes away along which an operand was broadcast."""
+    """Sum over the axes along which an operand was broadcast."""
     extra = gradient.ndim - len(shape)
     gradient = gradient.sum(axis=tuple(range(extra)))
     repeated = tuple(axis for axis, size in enumerate(shape) if size == 1 and gradient.shape[axis] != 1)

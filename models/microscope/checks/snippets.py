@@ -1,4 +1,4 @@
-"""Check it yourself: NumPy code that computes one cell again from numbers that the page shows, ready to paste."""
+"""Snippets of NumPy code that recompute one cell from numbers on the page, ready to paste."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from ..record.schema import Data, Site, Snippet
 __all__ = ["find_snippet", "find_snippets", "render_snippet"]
 
 
-# What does not depend on the score: (tensor, part), the code, and for each name in it "tensor part slice". With a
-# Gaussian the mixture is of weights times the Gaussian: the page takes "mixed" for "mixture" where there is one, else
-# "weights".
+# The snippets that do not depend on the score: (tensor, part), the code, and for each name in it "tensor part slice".
+# "mixture" stands for "mixed" (weights times the Gaussian) if the site has it, else for "weights".
 _SHARED: dict[tuple[str, str], tuple[str, dict[str, str]]] = {
     ("weights", "value"): (
         "e = np.exp(e - e[m].max()) * m\nprint((e / e.sum())[j])",
@@ -41,7 +40,7 @@ _SHARED: dict[tuple[str, str], tuple[str, dict[str, str]]] = {
 
 
 def find_snippets(scores: Iterable[str]) -> list[Snippet]:
-    """The snippets of these scores, which stand with them in `tinygrad_attn.nn.SCORES`, and those for all."""
+    """The snippets of these scores, which are defined with them (`tinygrad_attn.nn.SCORES`), and those for all."""
     by_score = {name: SCORES.get(name, Score).snippets for name in dict.fromkeys(scores)}
     found: list[Snippet] = []
     for score, snippets in {**by_score, "any": _SHARED}.items():
@@ -60,7 +59,7 @@ def find_snippets(scores: Iterable[str]) -> list[Snippet]:
 
 
 def find_snippet(site: Site, tensor: str, part: str) -> Snippet | None:
-    """The snippet for a tensor of a site; None for what is an input there, or comes from elsewhere."""
+    """The snippet for a tensor of a site; None for an input of the site."""
     if tensor not in site["tensors"]:
         return None
     fits = (found for found in find_snippets([site["score"]]) if (found["tensor"], found["part"]) == (tensor, part))
@@ -68,10 +67,10 @@ def find_snippet(site: Site, tensor: str, part: str) -> Snippet | None:
 
 
 def render_snippet(data: Data, site: Site, tensor: str, part: str, cell: tuple[int, int, int]) -> str | None:
-    """The code for one cell, numbers and all.
+    """The code for one cell, with its numbers.
 
     Args:
-        data: all of it.
+        data: the microscope's data.
         site: one of its sites.
         tensor, part: "Q" and "gradient", say.
         cell: head, row and column.
@@ -97,7 +96,7 @@ def _literal(numbers: Any) -> str:
 
 
 def _numbers(data: Data, site: Site, of: str, which: str, cut: str, cell: tuple[int, int, int]) -> Any:
-    """What a need stands for; None if its array was dropped."""
+    """The numbers of one name in a snippet; None if their array was dropped."""
     head, row, column = cell
     if of == "scale":
         return site["scale"]

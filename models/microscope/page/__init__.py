@@ -1,1 +1,1 @@
-"""What shows the record: one HTML page, a live server, and tables in the terminal."""
+"""Displays of the record: one HTML page, a live server, and tables in the terminal."""

@@ -1,4 +1,4 @@
-"""The page's JavaScript in one HTML file: ES modules as ``data:`` URLs, which an import map gives names.
+"""Puts the page's JavaScript modules into one HTML file, as ``data:`` URLs with an import map.
 
 Others import a module of this folder as ``page/NAME.js``, a view as ``page/views/NAME.js``, and the libraries as
 ``preact``, ``preact/hooks`` and ``htm``. Nothing is rewritten: the browser links the modules.
@@ -15,8 +15,8 @@ __all__ = ["ASSETS", "VIEWS", "entry", "find_views", "import_map"]
 
 ASSETS = Path(__file__).parent
 VIEWS = ASSETS / "views"
-"""One file a view. It exports ``order``, its place in the row of tabs; ``words``, a JSON object of its texts by
-language, ``{"en": {"title": …}, "ko": {…}}``; and ``View``, the component."""
+"""One file for each view. It exports ``order``, its position in the row of tabs; ``words``, a JSON object of its texts
+by language, ``{"en": {"title": …}, "ko": {…}}``; and ``View``, the component."""
 
 _LIBRARIES = {"preact": "preact.mjs", "preact/hooks": "hooks.mjs", "htm": "htm.mjs"}
 

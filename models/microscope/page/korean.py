@@ -1,4 +1,4 @@
-r"""Formulas for Korean readers: what stands in ``\text{…}``, in Korean and in Korean order."""
+r"""Translates the English words in a formula, ``\text{…}``, into Korean, in Korean word order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 __all__ = ["korean"]
 
-# Phrases whose order differs: a pattern and what replaces it. A longer one stands before those that are in it.
+# Phrases whose word order differs: a pattern and its replacement. A longer phrase comes before those that it contains.
 _ORDERED = [
     (r"\\text\{ where \} (.+?), *\\text\{ else \}", r"\\text{ (} \1 \\text{인 곳), 그 외 }"),
     (r"\\text\{, 0 where \} (.+)$", r"\\text{, } \1 \\text{이면 } 0"),
@@ -58,7 +58,7 @@ _WORDS = {
 
 
 def korean(latex: str) -> str:
-    """A LaTeX formula with its English words in Korean; the same formula where it has none, or none that is known."""
+    """A LaTeX formula with its English words in Korean; unchanged if it has none, or only unknown ones."""
     for pattern, replacement in _ORDERED:
         latex = re.sub(pattern, replacement, latex)
     return re.sub(r"\\text\{([^{}]*)\}", lambda match: rf"\text{{{_WORDS.get(match[1], match[1])}}}", latex)

@@ -1,4 +1,4 @@
-r"""Formulas as MathML, which a browser typesets without a library."""
+r"""Converts LaTeX to MathML, which a browser typesets without a library."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _GAP = re.compile(r"\\quad\s*|(?<=,) *\\;\s*")
 
 @cache
 def mathml(latex: str) -> str:
-    r"""A formula as MathML: elements of MathML alone, without styles, which the page's policy would refuse.
+    r"""A formula as MathML, without styles, which the page's content security policy would refuse.
 
-    What ``\quad`` or ``, \;`` separate become formulas of their own, so that a line can break between them: browsers
-    break no line inside of one.
+    Formulas that ``\quad`` or ``, \;`` separate become separate elements, so that a line can break between them:
+    browsers do not break a line inside an element.
 
     Raises:
-        ValueError: it is no LaTeX that is known here, or makes something else.
+        ValueError: the LaTeX is not supported, or gives elements that are not MathML.
     """
     return " ".join(map(_one, _parts(latex.replace(r"\mathord", "").replace(r"\mathbin", ""))))
 
 
 def _parts(latex: str) -> Iterator[str]:
-    """The formulas between gaps that stand in no group."""
+    """The formulas between separators; a separator inside braces does not count."""
     start = 0
     for gap in _GAP.finditer(latex):
         before = latex[start : gap.start()]
@@ -57,8 +57,10 @@ def _one(latex: str) -> str:
 
 
 def _mend_operator(node: ElementTree.Element, is_tall: bool) -> None:
-    """An operator is text alone; a name (softmax) is none; brackets around one line of text are as high as the text,
-    since fonts without sizes in between stretch them to twice that."""
+    """Correct an operator element: its content is only text, and a name (softmax) is no operator.
+
+    Brackets around one line of text are not stretched: fonts without intermediate sizes would double their height.
+    """
     node.text = "".join(node.itertext())
     for child in list(node):
         node.remove(child)

@@ -1,4 +1,4 @@
-"""The microscope's data as one HTML file that needs nothing else: no network, no server, no other file."""
+"""Renders the microscope's data as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _ICON = (
 def render(data: Mapping[str, Any], views: Sequence[Path] = (VIEWS,)) -> str:
     """The page that shows ``data`` (see `models.microscope.record.schema.Data`).
 
-    Its content security policy lets run only the modules that are in it, and lets it load nothing; a page of a live
-    server may ask that server. The same data gives the same bytes.
+    Its content security policy allows only the modules in the page to run, and nothing to be loaded; the page of a live
+    server may send requests to that server. The same data gives the same bytes.
 
     Args:
-        data: what is shown.
+        data: the data to show.
         views: the folders with the views.
     """
     found = find_views(views)
     modules, start, style = import_map(found), entry(found), (ASSETS / "page.css").read_text(encoding="utf-8")
     blocks = {key: embeddable(value) for key, value in _blocks(data).items()}
-    # A digest of the whole page: no text that the page shows can contain it, so none can pass for a script of the page.
+    # A digest of the whole page: no text on the page can contain it, so no text can run as a script of the page.
     nonce = _digest("\0".join([modules, start, *blocks.values()]))
     policy = {
         "default-src": "'none'",
@@ -76,19 +76,19 @@ def render(data: Mapping[str, Any], views: Sequence[Path] = (VIEWS,)) -> str:
 
 
 def _blocks(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page's script reads, by the id of the element that holds it."""
+    """The JSON that the page's script reads, by the id of its element."""
     return {"data": data, "formulas": _typeset(data), "strings": _strings()}
 
 
 def embeddable(value: Any) -> str:
-    """JSON that can stand in a script element, whatever is in it: no ``<``, so neither ``</script>`` nor ``<!--``."""
+    """JSON that is safe inside a script element: without ``<``, so neither ``</script>`` nor ``<!--`` can occur."""
     return as_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _typeset(data: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """By language the MathML of every formula; for Korean, of those alone that have words in them.
+    """For each language the MathML of every formula; for Korean, only of those that contain words.
 
-    A formula that cannot be typeset, as of an op of the reader's own, is left out: the page shows it as it is.
+    A formula that cannot be converted (of a user's own op, say) is left out: the page shows its LaTeX.
     """
     found: dict[str, dict[str, str]] = {"en": {}, "ko": {}}
     for latex in sorted(_formulas(data)):

@@ -1,7 +1,8 @@
-"""The live microscope: a server for one reader on this machine, who types other sentences and nudges weights.
+"""The live microscope: a local server that runs the model again with other sentences or weights.
 
-It listens on loopback only. Any page in the reader's browser could send requests to it, so it answers none whose Host
-header names another machine (as after DNS rebinding), and runs the model only for who knows the token in its own page.
+It listens on loopback only. Any page in the user's browser could send requests to it, so it refuses requests whose Host
+header names another machine (as after DNS rebinding), and runs the model only for requests with the token of its own
+page.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from .render import render
 __all__ = ["MicroscopeServer"]
 
 _LARGEST_BODY = 100_000
-"""Bytes of a request."""
+"""The most bytes of a request."""
 
 
 class MicroscopeServer(ThreadingHTTPServer):
     """Serves the page of one run, and runs its model again on request.
 
     Args:
-        run, model: what is looked at.
+        run, model: the run and its model.
         first: the request that the page opens with.
-        port: on 127.0.0.1; 0 for any that is free.
+        port: the port on 127.0.0.1; 0 for any free one.
 
     Raises:
         CommandError, DataError: the first request cannot be run.
@@ -56,10 +57,10 @@ class MicroscopeServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/"
 
     def rerun(self, request: Rerun) -> Data:
-        """What the page shows for a request (see `models.microscope.record.schema.Rerun`).
+        """The data for a request (see `models.microscope.record.schema.Rerun`).
 
         Raises:
-            CommandError, DataError: it cannot be run, and why.
+            CommandError, DataError: the request cannot be run; the message says why.
         """
         source, target = request.get("source"), request.get("target")
         if not isinstance(source, str):
@@ -137,4 +138,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Keep the terminal quiet."""
+        """Log nothing to the terminal."""

@@ -1,4 +1,4 @@
-"""The microscope in a terminal: the same numbers as on the page, as tables."""
+"""The microscope in a terminal: the page's numbers as tables."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ _DIGITS = 6
 
 
 def print_microscope(data: Data) -> None:
-    """Print the summary, the badge, the norms of all tensors of every site of attention, for each of its heads scores
-    and weights with their gradients, and the paths to the encoder."""
+    """Print the summary, the badge, every attention site, and the paths to the encoder.
+
+    A site is printed with the norms of all its tensors, and the scores and weights of each head with their gradients.
+    """
     meta, check = data["meta"], data["check"]
     print(f"{meta['model']}: {data['source']['text']} → {data['target']['text']}")
     print(f"loss {meta['loss']:.{_DIGITS}g}, the mean of -ln p over {len(data['tokens'])} tokens")

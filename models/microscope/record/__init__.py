@@ -1,1 +1,1 @@
-"""What the microscope shows: a recorded forward and backward pass, as data."""
+"""The microscope's data: a recorded forward and backward pass, as JSON."""

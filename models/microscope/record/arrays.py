@@ -1,4 +1,4 @@
-"""The data as JSON: numbers to the last bit, and each array once and within a limit."""
+"""Stores arrays as JSON: bit for bit, equal ones once, within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 
 def decoded(stored: StoredArray) -> Array:
-    """The array again."""
+    """The decoded array."""
     dtype = np.dtype(stored["dtype"]).newbyteorder("<")
     flat = np.frombuffer(base64.b64decode(stored["base64"]), dtype)
     return flat.reshape(stored["shape"]).astype(np.dtype(stored["dtype"]))
@@ -37,8 +37,10 @@ def _encoded(array: Array) -> StoredArray:
 
 
 def as_json(value: Any) -> str:
-    """JSON text. What it has no numbers for stands as "NaN", "Infinity" and "-Infinity", which Python's ``float`` and
-    JavaScript's ``Number`` read."""
+    """JSON text, with the strings "NaN", "Infinity" and "-Infinity" for numbers that JSON does not have.
+
+    Python's ``float`` and JavaScript's ``Number`` read these strings.
+    """
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
@@ -56,10 +58,10 @@ def _spelled(value: Any) -> Any:
 
 
 class Store:
-    """Arrays under ids, equal ones under one.
+    """Arrays by id; equal arrays have one id.
 
     Args:
-        limit: the most bytes of all arrays that `kept` gives.
+        limit: the most bytes of all arrays that `kept` returns.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -73,7 +75,7 @@ class Store:
         """Store an array and return its id.
 
         Args:
-            name: for people, should it be dropped.
+            name: its name in ``kept["dropped"]``, should it be dropped.
             array: float, bool or integer.
             priority: one of `PRIORITIES`.
         """
@@ -103,13 +105,16 @@ class Store:
         return arrays, {"limit": self.limit, "bytes": total, "dropped": names}, dropped
 
     def _rank(self, number: str) -> tuple[int, bool, int]:
-        """What goes first is kept first: masks, which are small, and without which scores would be misread; then of
-        equals those that were put last, nearest to the loss."""
+        """The sort key of an array; those with the smallest are kept first.
+
+        Masks come first: they are small, and scores would be misread without them. Of equal priority, the array that
+        was put last (nearest to the loss) comes first.
+        """
         return self._importance[number], self._arrays[number].dtype.kind != "b", -int(number[1:])
 
 
 def without(dropped: set[str], tree: Any) -> Any:
-    """A JSON tree with None in place of the ids that were dropped."""
+    """A JSON tree with each dropped id replaced by None."""
     if isinstance(tree, Mapping):
         return {key: without(dropped, value) for key, value in tree.items()}
     if isinstance(tree, list):

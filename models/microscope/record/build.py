@@ -1,4 +1,4 @@
-"""From a model and a pair of sentences to the microscope's data."""
+"""build: runs a model on a pair of sentences, checks the numbers, and makes the microscope's data."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def build(
     limit: int = LIMIT,
     served: dict[str, str] | None = None,
 ) -> Data:
-    """Run the model on a pair, verify what comes out, and put it all into one dict that JSON can hold.
+    """Run the model on a pair, verify the numbers, and return them as one dict that JSON can store.
 
     Args:
-        model: any translator; it is copied, and computes in float64.
+        model: any translator; a copy of it runs in float64.
         source, target: texts, if there is a run with its tokenizers, or ids without <s> and </s>. A target of None
             is the model's own greedy translation.
-        run: where the model comes from.
-        beside: a second run, for the paths that the gradient takes in it.
+        run: the run that the model is from.
+        beside: a second run, to compare the paths of its gradient.
         nudge: a change of one weight, see `models.microscope.record.schema.Rerun`.
         broken: the name of a wrong derivative of `models.microscope.checks.gallery` to compute with.
         limit: the most bytes of all arrays together.
-        served: what the page needs to talk to the live server.
+        served: the page's connection to the live server.
 
     Raises:
         CommandError: a sentence that is empty or too long, a text without a run, a nudge of no such weight, or a broken
@@ -74,7 +74,7 @@ def build(
 
 
 def _found(traced: Traced, pair: Pair, beside: tuple[Run, Translator] | None, limit: int) -> dict[str, Any]:
-    """What a traced pass shows."""
+    """The data of a traced pass."""
     source, target = pair.sentences()
     sites = find_sites(traced)
     paths = [find_paths(traced, sites, _name(pair.run), source["tokens"])]
@@ -103,7 +103,7 @@ def _found(traced: Traced, pair: Pair, beside: tuple[Run, Translator] | None, li
 
 
 def _meta(traced: Traced, run: Run | None) -> Meta:
-    """Where the numbers come from; what the reader asked for is filled in by `build`."""
+    """Facts about model and run; `build` adds the options of the call."""
     model = traced.model
     return {
         "model": type(model).__name__,

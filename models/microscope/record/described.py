@@ -1,4 +1,4 @@
-"""A site of attention as the page's JSON has it: labels, tensors, formulas, steps."""
+"""The JSON of an attention site: labels, tensors, formulas and steps."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def described_site(
     Args:
         traced: the pass.
         site: the site.
-        store: of arrays.
+        store: the store of arrays.
         source: the source's symbols.
-        tokens: what happens at each place of the target.
+        tokens: the prediction at each position of the target.
     """
     read = [token["read"] for token in tokens]
     queries, keys = {"self": (source, source), "causal": (read, read), "cross": (read, source)}[site.role]
@@ -67,7 +67,7 @@ def described_site(
 
 
 def _labels(symbols: Sequence[str], count: int) -> list[str]:
-    """The symbols; numbers where attention is over something else."""
+    """The symbols as labels; numbers if the axis has another length."""
     return list(symbols) if len(symbols) == count else [str(place) for place in range(count)]
 
 

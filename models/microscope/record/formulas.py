@@ -1,6 +1,6 @@
-r"""The formulas of attention as LaTeX: of one cell of every tensor and of its gradient, and of the six steps.
+r"""The LaTeX formulas of attention: one cell of each tensor and its gradient, and the six steps.
 
-Those of the score itself stand with the score, in `tinygrad_attn.nn.SCORES`. Row t is a query, column j a key, c a
+Those of the score itself are defined with the score (`tinygrad_attn.nn.SCORES`). Row t is a query, column j a key, c a
 channel, a a unit of an additive score; a bar marks the gradient of the loss.
 """
 
@@ -61,8 +61,8 @@ def step_formulas(score: str, local: bool, outcomes: Mapping[str, tuple[str, str
     Args:
         score: its name.
         local: whether a Gaussian multiplies the weights.
-        outcomes: the formulas that the model announces of what becomes of the context, with "attentional" among them if
-            a decoder's output follows, and not other heads.
+        outcomes: the formulas that the model announces for the tensors computed from the context; "attentional" is
+            among them if a decoder's output follows, and not other heads.
     """
     cells = cell_formulas(score, local)
     mix = ["mixed", "V"] if local else ["weights", "V"]

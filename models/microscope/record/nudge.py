@@ -1,4 +1,4 @@
-"""One weight changed before the pass: what would the loss be, were it larger?"""
+"""nudged: changes one weight before the pass, to see its effect on the loss."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["nudged"]
 
 
 def nudged(model: Translator, nudge: dict[str, Any]) -> dict[str, Any]:
-    """Change one weight, and say from what to what.
+    """Change one weight, and return the nudge with the values before and after.
 
     Args:
-        model: whose weight is changed, in place.
+        model: the model; its weight is changed in place.
         nudge: see `models.microscope.record.schema.Rerun`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The pair of sentences that a model is looked at over, and what it makes of each token."""
+"""The pair of sentences: its ids and symbols, and the model's prediction for each target token."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pair:
     source: list[int]
     target: list[int]
     run: Run | None
-    """Whose tokenizers name the symbols; without one they are called by their ids."""
+    """The run whose tokenizers name the symbols; without one, their ids are shown."""
 
     def sentences(self) -> tuple[Sentence, Sentence]:
         """The source and the target, as text and symbols."""
@@ -67,7 +67,7 @@ def sentence(ids: Sequence[int], tokenizer: Tokenizer | None) -> Sentence:
 
 
 def tokens_of(traced: Traced, tokenizer: Tokenizer | None) -> list[Token]:
-    """What happens at each place of the target."""
+    """The prediction at each position of the target."""
     probabilities = softmax(traced.logits)
 
     def symbols(ids: Sequence[int]) -> list[str]:

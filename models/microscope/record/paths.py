@@ -1,8 +1,8 @@
-"""By which ways, and how strongly, the loss reaches each state of the encoder.
+"""The paths by which the gradient of the loss reaches each encoder state, and their norms.
 
-With attention a state h_j acts as a value, in the weighted sums; as a key, in the scores; and through the encoder's
-next states and the decoder's first. Each way is an edge of the graph, or several, whose contributions the record keeps
-apart. Without attention there is the last way alone.
+With attention, a state h_j affects the loss as a value, in the weighted sums; as a key, in the scores; and through the
+encoder's next states and the decoder's first. Each path is one or several edges of the graph, whose contributions the
+record keeps separately. Without attention there is only the last path.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ Array = np.ndarray[Any, Any]
 
 
 def find_paths(traced: Traced, sites: Sequence[AttentionSite], run: str, tokens: Sequence[str]) -> Paths | None:
-    """The norms of the gradient of each encoder state, by way; None if a site attends to something that is made of the
-    states in a way that is not known here.
+    """The norms of the gradient of each encoder state, by path.
+
+    None if a site attends to a tensor that is computed from the states by other ops than those handled here.
 
     Args:
         traced: the pass.
-        sites: its sites of attention.
+        sites: its attention sites.
         run: the name of the run.
         tokens: the source's symbols.
     """
@@ -72,7 +73,7 @@ def _norms(rows: Array) -> list[float]:
 
 
 def _through_attention(traced: Traced, site: AttentionSite) -> tuple[Array, Array] | None:
-    """What reaches the encoder's states (S, D) as values and as keys of a site that attends to these states."""
+    """The gradients of the encoder's states (S, D) as values and as keys of a site that attends to them."""
     values, keys = site.quantities["V"], site.quantities.get("K")
     value = values.gradient
     assert value is not None
@@ -81,7 +82,7 @@ def _through_attention(traced: Traced, site: AttentionSite) -> tuple[Array, Arra
     score = np.zeros(value.shape[1:])
     states = traced.maker(values.origins()[0])
     if keys is not None and keys.gradient is not None:
-        # The keys are the states themselves, or a linear map of them, which sends back along its edge to the states.
+        # The keys are the states themselves, or a linear map of them, whose contribution to the states is recorded.
         score = keys.gradient[0]
         source = traced.maker(keys.origins()[0])
         while source != states:
@@ -96,7 +97,7 @@ def _through_attention(traced: Traced, site: AttentionSite) -> tuple[Array, Arra
 
 
 def _through_projections(attention: nn.MultiheadAttention, site: AttentionSite) -> tuple[Array, Array]:
-    """What reaches the encoder's output (S, E) through the projections to values and to keys."""
+    """The gradients of the encoder's output (S, E) through the projections to values and to keys."""
     size = attention.embed_dim
     weights = (
         [attention.in_proj_weight.array[i * size : (i + 1) * size] for i in (1, 2)]
@@ -112,8 +113,10 @@ def _through_projections(attention: nn.MultiheadAttention, site: AttentionSite) 
 
 
 def _through_states(traced: Traced, length: int) -> tuple[Array, Array]:
-    """What reaches the states (S, D) of the encoder's last layer from its next states and from the decoder's start, and
-    the latter alone; the directions side by side."""
+    """The gradient of the states (S, D) of the encoder's last layer from its next states and the decoder's start.
+
+    Also the part from the decoder's start alone. Both directions are concatenated.
+    """
     stacks = [
         call
         for call in traced.calls

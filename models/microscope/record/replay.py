@@ -1,4 +1,4 @@
-"""Run the recorded forward pass again with some numbers changed: what a central difference needs."""
+"""Runs the recorded forward pass again with some numbers changed, for central differences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Replay:
-    """Recomputes the loss of a traced pass. Only what depends on a change runs again, forward alone.
+    """Recomputes the loss of a traced pass. Only ops that depend on a change run again.
 
     Args:
         traced: the pass.
@@ -28,10 +28,10 @@ class Replay:
         self._loss = traced.loss
 
     def loss(self, changes: Iterable[tuple[Output | Leaf, Array]]) -> float:
-        """The loss with other numbers in place of those that ran.
+        """The loss with some arrays replaced.
 
         Args:
-            changes: outputs of calls, parameters and inputs, each with its array, changed wherever they are used.
+            changes: outputs of calls, parameters and inputs, each with its new array, which replaces all its uses.
         """
         changed = dict(changes)
         given = frozenset(changed)

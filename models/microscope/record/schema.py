@@ -1,18 +1,18 @@
-"""The microscope's data: what ``microscope(…).data`` holds, what the page carries as JSON, what the live server sends.
+"""The schema of the microscope's data: ``microscope(…).data``, the page's JSON, the server's answer.
 
-Numbers that belong together are stored once, in ``data["arrays"]``, under an id that everything else refers to: little
-endian, C order, base64, so that a reader gets every bit, nan and infinities too. Single numbers are JSON numbers, which
-Python writes with all their digits, or, where a model has diverged, "NaN", "Infinity" and "-Infinity"; None (null)
-stands for one that is not there.
+Arrays are stored once, in ``data["arrays"]``, under an id that everything else refers to: little endian, C order,
+base64, so that every bit is kept, nan and infinities too. Single numbers are JSON numbers, which Python writes with all
+their digits, or, if a model has diverged, the strings "NaN", "Infinity" and "-Infinity"; None (null) stands for a
+missing number.
 
-Batch axes are dropped (there is one sentence). What belongs to attention has the axes (heads, rows, columns), with one
-head in the recurrent models: rows are queries, or keys for K and V, columns are keys, or channels.
+Batch axes are dropped (there is one sentence). Tensors of attention have the axes (heads, rows, columns), with one head
+in the recurrent models: rows are queries, or keys for K and V, columns are keys, or channels.
 
-What is kept: the tensors of every site of attention in full; the parameters that a cell's formula needs, the decoder's
-tensors around attention and the logits, as long as all arrays together stay below ``kept["limit"]`` bytes. Those that
-do not fit are dropped in the order of `PRIORITIES`, the last first, and of equals those farthest from the loss, so that
-the attention of the last layers stays; they are named in ``kept["dropped"]``. Masks go last of all. Of the tape shapes,
-norms and states are kept, never arrays.
+Stored are the tensors of every attention site in full, and the parameters that a cell's formula needs, the decoder's
+tensors around attention and the logits, as long as all arrays together stay below ``kept["limit"]`` bytes. Arrays that
+do not fit are dropped in the order of `PRIORITIES`, the last first, and of equal priority those farthest from the loss,
+so that the attention of the last layers stays; their names are in ``kept["dropped"]``. Masks are dropped last. Of the
+tape only shapes, norms and states are stored.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = [
 SCHEMA = "tinygrad_attn.microscope/1"
 
 LIMIT = 10_500_000
-"""The most bytes of all arrays together; base64 makes a third more of them."""
+"""The most bytes of all arrays together; base64 makes them a third larger."""
 
 PRIORITIES = ("site", "weight", "decoder", "logits")
-"""What an array belongs to, the most important first."""
+"""The groups of arrays, the most important first."""
 
 State = Literal["value", "zero", "none", "nan"]
-"""A gradient with values, one that is exactly zero throughout, none (backward did not come by), one with a nan."""
+"""The states of a gradient: with values, exactly zero throughout, missing (it never arrived), with a nan."""
 
 
 class StoredArray(TypedDict):
@@ -54,12 +54,12 @@ class Sentence(TypedDict):
 
 
 class Token(TypedDict):
-    """What happens at one place of the target."""
+    """The model's prediction at one position of the target."""
 
     read: str
     """The symbol that the decoder reads, ``<s>`` at first."""
     expected: str
-    """The symbol that should follow."""
+    """The symbol to predict."""
     loss: float
     """-ln p(expected)."""
     probability: float
@@ -68,23 +68,23 @@ class Token(TypedDict):
 
 
 class Meta(TypedDict):
-    """Where the numbers come from."""
+    """Facts about the model, its run, and the options of the call."""
 
     model: str
     """The class: "Bahdanau"."""
     config: dict[str, Any]
-    """Of the run's model section what this model has; empty for a model without a run."""
+    """The model section of the run's config; empty for a model without a run."""
     run: str
     """The name of the run's folder; empty without one."""
     seed: int | None
     commit: str
-    """Of the code that trained the run."""
+    """The commit of the code that trained the run."""
     parameters: int
-    """How many numbers the model has learnt."""
+    """The number of the model's parameters."""
     dtype: str
-    """Of the computation: "float64"."""
+    """The dtype of the computation: "float64"."""
     loss: float
-    """The mean of the tokens' losses: what is differentiated."""
+    """The mean of the tokens' losses, which is differentiated."""
     target_from: Literal["given", "greedy"]
     """Whether the reader gave the target or the model translated greedily."""
     broken: str | None
@@ -98,10 +98,10 @@ class Meta(TypedDict):
 
 
 class SiteTensor(TypedDict):
-    """One tensor at a site of attention, and how the loss depends on it *through this place*.
+    """One tensor of an attention site, and its gradient *through this site*.
 
-    Where a tensor is used elsewhere too (s and h in Luong's models, which are K and V at once), the gradient is what
-    arrives along the edges of this place, before the sum.
+    If a tensor has other uses too (s and h in Luong's models, which are K and V at once), the gradient is the sum of
+    the contributions along the edges of this site only.
     """
 
     axes: list[str]
@@ -131,7 +131,7 @@ class Step(TypedDict):
     latex: str
     backward_latex: str
     tensor: str | None
-    """The name among the site's tensors of what the step makes. The Transformer's product and scale share "scores":
+    """The name, among the site's tensors, of the step's result. The Transformer's product and scale share "scores":
     product = scores / scale, and its gradient is the scores' times scale. Mask makes scores with -inf where the mask is
     False. None where the model has no such step (the tensor may also be dropped)."""
     reads: list[str]
@@ -139,7 +139,7 @@ class Step(TypedDict):
 
 
 class Site(TypedDict):
-    """A place where the model attends; the recurrent models' decoder steps are its rows."""
+    """An attention site: one attention module of the model; the recurrent models' decoder steps are its rows."""
 
     id: str
     """The module's path: "attention", "encoder.layers.0.self_attn"."""
@@ -150,14 +150,14 @@ class Site(TypedDict):
     layer: int | None
     heads: int
     scale: float
-    """What Q·K is multiplied by; 1 without scaling."""
+    """The factor of Q·K; 1 without scaling."""
     queries: list[str]
     """A label for each row."""
     keys: list[str]
     """A label for each column."""
     tensors: dict[str, SiteTensor]
-    """Q, K (None in no case but that of the location score, where it is missing), V, scores, weights, context; gaussian
-    and mixed = weights · gaussian with local-p; joined; attentional and logits."""
+    """Q, K (missing for the location score), V, scores, weights, context; with local-p gaussian and mixed = weights ·
+    gaussian; joined; attentional and logits."""
     mask: str | None
     """The id of a bool array (1 or heads, queries, keys), True where a query may attend; None if all may."""
     weights: dict[str, str | None]
@@ -210,31 +210,31 @@ class Check(TypedDict):
 
     ok: bool
     compared: int
-    """How many of ``cells`` central differences could tell from 0."""
+    """How many of ``cells`` have a gradient large enough for central differences."""
     worst: float
     """The largest of their errors."""
     tolerance: float
     unresolved: int
-    """How many belong to gradients all below ``floor``, where a difference of losses is mostly rounding: of a loss near
-    0. They may differ by ``tolerance`` times ``floor``, and count as no comparison."""
+    """How many belong to gradients below ``floor`` throughout, where the difference of losses is mostly rounding error.
+    They may differ by ``tolerance`` times ``floor``, and do not count as compared."""
     floor: float
     recomputed: int
-    """How many numbers at the sites were computed again in plain NumPy, from the numbers before them."""
+    """How many numbers of the sites were recomputed in plain NumPy, from the numbers before them."""
     recomputed_worst: float
     recomputed_tolerance: float
     replayed: int
-    """How many ops of the tape were computed again in plain NumPy, forward and backward."""
+    """How many ops of the tape were recomputed in plain NumPy, forward and backward."""
     replayed_worst: float
     unknown_ops: list[str]
-    """Ops on the tape that plain NumPy has no second version of here; empty normally."""
+    """The ops on the tape without a NumPy version in `checks.ops`; normally none."""
     identities: list[Identity]
     cells: list[Cell]
     failing: int
     """How many checks fail."""
     failures: list[dict[str, Any]]
     """``{"kind": "difference|recomputed|replayed|identity", "site", "tensor", "part", "cell", "call", "expected",
-    "found", "error"}``, what does not apply left out; at most twenty, the worst first. An error of None is
-    not a number."""
+    "found", "error"}``, without the keys that do not apply; at most twenty, the largest error first. An error of None
+    is nan."""
 
 
 class TapeOp(TypedDict):
@@ -257,7 +257,7 @@ class TapeOp(TypedDict):
     inputs: list[int | str | None]
     """For each operand the op that made it; the name of a parameter or an input; None for other constants."""
     edges: list[float | None]
-    """For each operand the norm of what this op sends back along the edge, before it is summed there."""
+    """For each operand the norm of this op's contribution to its gradient, before summation."""
     site: NotRequired[str]
     """The site it belongs to."""
     tensor: NotRequired[str]
@@ -265,7 +265,7 @@ class TapeOp(TypedDict):
 
 
 class Paths(TypedDict):
-    """For every symbol of the source, how large the gradient is that reaches its encoder state, and by which way.
+    """For every symbol of the source the norm of the gradient of its encoder state, by path.
 
     The norms of vectors whose sum has the norm ``total``: value + score + recurrence = total as vectors, not as norms.
     """
@@ -294,7 +294,7 @@ class Snippet(TypedDict):
     """
 
     score: str
-    """The kind of score it is for; "any" for all."""
+    """The name of the score it is for; "any" for all."""
     tensor: str
     part: Literal["value", "gradient"]
     needs: dict[str, list[str]]
@@ -327,9 +327,9 @@ class Data(TypedDict):
     sites: list[Site]
     """Empty for seq2seq."""
     paths: list[Paths]
-    """Of this run, then of the run beside it if there is one."""
+    """The paths of this run, and of the run beside it if there is one."""
     ops: dict[str, dict[str, Any]]
-    """By name ``{"latex", "vjp": {operand: latex}}``, as the derivatives really were: wrong ones of the gallery too."""
+    """By name ``{"latex", "vjp": {operand: latex}}``, as they were used: wrong derivatives of the gallery too."""
     modules: list[str]
     lines: list[str]
     tape: list[TapeOp]

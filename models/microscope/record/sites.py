@@ -1,7 +1,7 @@
-"""Where a model attends: what its layers and the model itself announce (`tinygrad_attn.modes.MARKS`).
+"""Finds the attention sites of a model from the tensors it announces (`tinygrad_attn.modes.MARKS`).
 
-A call of attention announces its tensors, from the query to the context. Calls of several decoder steps over the same
-values are one site, with a row for each step. What is not announced is not seen.
+A call of attention announces its tensors, from the query to the context. The calls of several decoder steps over the
+same values are one site, with a row for each step. Tensors that are not announced are not shown.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ __all__ = ["AttentionSite", "Quantity", "find_sites"]
 Array = np.ndarray[Any, Any]
 Role = Literal["cross", "self", "causal"]
 
-# By announced name the site's tensor, in the order in which a site lists them. Those of a call of attention:
+# The name in the site for each announced name, in the order in which a site lists them. Those of a call of attention:
 _TENSORS = {
     "query": "Q", "key": "K", "value": "V", "scores": "scores", "weights": "weights", "gaussian": "gaussian",
     "mixed": "mixed", "context": "context",
 }  # fmt: skip
-# What becomes of the contexts, of one call or of several together.
+# The tensors computed from the contexts, of one call or of several together.
 _OUTCOMES = ("joined", "attentional", "logits")
 _NEEDED = ("value", "scores", "weights", "context")
-# What all queries share, whole in each call.
+# The tensors that all queries share: each call announces the whole.
 _SHARED = ("key", "value")
 
 
 @dataclass
 class Quantity:
-    """A tensor of a site: what was announced for it, rows of it or, each time, the whole."""
+    """A tensor of a site, from its announcements: each has some rows or, if ``shared``, the whole."""
 
     parts: list[Output]
     shared: bool = False
@@ -52,7 +52,7 @@ class Quantity:
 
     @property
     def gradient(self) -> Array | None:
-        """Of the same shape: what arrives by way of this site alone. None if nothing does; 0 in parts not reached."""
+        """The gradient through this site alone, of the same shape; None if there is none; 0 in parts without one."""
         if all(part.gradient is None for part in self.parts):
             return None
         found = [
@@ -66,7 +66,7 @@ class Quantity:
         return total
 
     def perturbed(self, cell: tuple[int, int, int], by: float) -> Iterator[tuple[Output, Array]]:
-        """Each part that holds the cell, with its array after ``by`` was added there."""
+        """Each part that contains the cell, with its array after adding ``by`` to the cell."""
         head, row, column = cell
         for part in self.parts:
             array = part.value.copy()
@@ -77,7 +77,7 @@ class Quantity:
             row -= 0 if self.shared else rows.shape[1]
 
     def origins(self) -> list[Output | Leaf | None]:
-        """Where the announced tensors came from."""
+        """The outputs or leaves that were announced."""
         return [part.call.inputs[0] for part in self.parts]
 
     def calls(self) -> list[Call]:
@@ -96,7 +96,7 @@ class Quantity:
 
 @dataclass
 class AttentionSite:
-    """A place in the model where queries attend to keys."""
+    """An attention module of the model, with the tensors of its calls."""
 
     id: str
     role: Role
@@ -110,14 +110,14 @@ class AttentionSite:
     mask: Array | None
     """Bool (1 or heads, queries, keys)."""
     parameters: dict[str, Array]
-    """What the formula of the score needs besides, by its letter there."""
+    """The parameters in the formula of the score, by their letters there."""
     outcomes: dict[str, tuple[str, str]]
     """The formulas of joined, attentional and logits, forward and backward, as far as they are announced."""
 
 
 @dataclass
 class _Attending:
-    """What one call of attention has announced."""
+    """The announcements of one call of attention."""
 
     marks: dict[str, Mark]
     parameters: dict[str, Array]
@@ -127,15 +127,15 @@ class _Attending:
         return self.marks["weights"].module
 
     def detail(self, name: str, otherwise: Any) -> Any:
-        """What one of its marks says."""
+        """A detail of any of its marks, or ``otherwise``."""
         return next((mark.details[name] for mark in self.marks.values() if name in mark.details), otherwise)
 
 
 def find_sites(traced: Traced) -> list[AttentionSite]:
-    """The sites of attention that the loss depends on, in the order of the forward pass.
+    """The attention sites that the loss depends on, in the order of the forward pass.
 
     Raises:
-        UserError: a call of attention that announces a part of what belongs to it, and not all that is needed.
+        UserError: a call of attention that announces only some of the necessary tensors.
     """
     groups: dict[tuple[str, bytes], tuple[list[_Attending], dict[str, list[Mark]]]] = {}
     latest: dict[str, list[Mark]] = {}
@@ -153,7 +153,7 @@ def find_sites(traced: Traced) -> list[AttentionSite]:
 
 
 def _announced(marks: Sequence[Mark]) -> Iterator[_Attending | Mark]:
-    """Each call of attention, and what became of contexts after it, in order."""
+    """Each call of attention, and the announced tensors computed from contexts after it, in order."""
     current = _Attending({}, {})
     for mark in marks:
         if mark.name == "query" and current.marks:
@@ -183,8 +183,10 @@ def _check_complete(attending: _Attending) -> None:
 
 
 def _names(modules: Sequence[str]) -> list[str]:
-    """What the sites are called: the paths of their modules, without the model's class, nor a first part that all have
-    in common; "attention" for the model itself. Of equal ones the later are numbered."""
+    """The names of the sites: the paths of their modules, without the model's class and a first part common to all.
+
+    The name is "attention" for the model itself. Of equal names, the later ones are numbered.
+    """
     paths = [module.partition(".")[2].split(".") for module in modules]
     if len({path[0] for path in paths}) == 1 and all(len(path) > 1 for path in paths):
         paths = [path[1:] for path in paths]

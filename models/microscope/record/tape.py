@@ -1,4 +1,4 @@
-"""The tape: a row for each op of the forward pass, with norms and states in place of arrays."""
+"""The tape: a row for each op of the forward pass, with norms and states but no arrays."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def ops_of(traced: Traced) -> dict[str, dict[str, Any]]:
 
 
 def norm(*arrays: Array) -> float:
-    """The Euclidean norm of all their numbers."""
+    """The Euclidean norm of all elements of the arrays."""
     return float(np.sqrt(np.sum([np.sum(array * array) for array in arrays])))
 
 
 def _made(sites: Sequence[AttentionSite]) -> dict[Call, tuple[str, str]]:
-    """The site and the tensor that a call makes. Queries, keys and values are made elsewhere, and for others too."""
+    """The site and the tensor that a call makes. Queries, keys and values are left out: they are inputs of the site."""
     made: dict[Call, tuple[str, str]] = {}
     for site in sites:
         for name, quantity in site.quantities.items():
@@ -81,7 +81,7 @@ def _made(sites: Sequence[AttentionSite]) -> dict[Call, tuple[str, str]]:
 
 
 def _short(line: str) -> str:
-    """Without the folders that are somebody's own."""
+    """The source line; only the file's name if its path is absolute."""
     return line if not os.path.isabs(line) else os.path.basename(line)
 
 
@@ -98,6 +98,6 @@ def _gradient_norm(call: Call) -> float | None:
 
 
 def _state(call: Call) -> State:
-    """Of all outputs together: the op has a gradient if one of them has."""
+    """The state of all outputs together: the op has a gradient if one of them has."""
     states = {gradient_state(gradient) for gradient in call.gradients}
     return next(state for state in ("nan", "value", "zero", "none") if state in states)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Run a model forward and backward over one pair of sentences, in float64 and in primitives, and keep all of it."""
+"""Runs a model forward and backward over one pair, in float64 and in primitives, and records it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Traced:
     """One forward and backward pass over one pair."""
 
     model: Translator
-    """In float64 and in evaluation mode."""
+    """The model, in float64 and in evaluation mode."""
     record: Record
     loss: Call
     """The last op: the mean of the tokens' cross entropies."""
@@ -46,20 +46,20 @@ class Traced:
     derivatives: Mapping[Op, Mapping[str, str]]
     """The formulas of each op's derivatives, by operand, as they were when it ran."""
     broken: Sequence[Op] = ()
-    """The ops whose derivative was wrong on purpose."""
+    """The ops whose derivative was deliberately wrong."""
 
     def name(self, op: Op) -> str:
-        """The op's name, told apart from that of the right op if it was broken."""
+        """The op's name, with the prefix "broken_" if its derivative was wrong."""
         return f"broken_{op.name}" if op in self.broken else op.name
 
     @cached_property
     def forward(self) -> list[Call]:
-        """All that ran forward."""
+        """All calls of the forward pass."""
         return [call for call in self.record.calls if not call.during_backward]
 
     @cached_property
     def calls(self) -> list[Call]:
-        """The ops of the model: what ran forward, but for what stands for announcements."""
+        """The calls of the model's ops: those of the forward pass without the aliases of announcements."""
         announced = {mark.source.call for mark in self.record.marks}
         return [call for call in self.forward if call not in announced]
 
@@ -69,7 +69,7 @@ class Traced:
         return {call: number for number, call in enumerate(self.calls)}
 
     def maker(self, source: Output | Leaf | None) -> Output | Leaf | None:
-        """What a tensor is that may have been announced: an output of one of `calls`, a leaf, or None."""
+        """The output of one of `calls`, or the leaf, behind a tensor that may be an announcement's alias; or None."""
         while isinstance(source, Output) and source.call not in self.numbers:
             source = source.call.inputs[0]
         return source
@@ -82,7 +82,7 @@ class Traced:
 
 
 def in_float64(model: Translator) -> Translator:
-    """A copy of the model that computes in float64 and drops nothing."""
+    """A copy of the model in float64 and in evaluation mode."""
     same: Module = copy.deepcopy(model).to(np.float64).eval()
     same.zero_grad()
     assert isinstance(same, Translator)
@@ -96,7 +96,7 @@ def greedy_translation(model: Translator, source: Sequence[int], max_length: int
 
 
 def trace(model: Translator, source: Sequence[int], target: Sequence[int]) -> Traced:
-    """Teacher-force the model along ``target`` and differentiate the mean cross entropy of its tokens and </s>.
+    """Run the model teacher-forced on ``target`` and differentiate the mean cross entropy of its tokens and </s>.
 
     Args:
         model: in float64 (see `in_float64`).
@@ -120,10 +120,10 @@ def trace(model: Translator, source: Sequence[int], target: Sequence[int]) -> Tr
 
 
 def trace_broken(model: Translator, source: Sequence[int], target: Sequence[int], name: str) -> Traced:
-    """As `trace`, with a wrong derivative of `models.microscope.checks.gallery.GALLERY`.
+    """`trace` with a wrong derivative of `models.microscope.checks.gallery.GALLERY`.
 
     Raises:
-        CommandError: no such name, or the model does not run the op that it is of.
+        CommandError: no such name, or the model does not run its op.
     """
 
     def attempt(name: str) -> Traced | None:

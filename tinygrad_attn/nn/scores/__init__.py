@@ -1,4 +1,4 @@
-"""Attention scores, one a file, each registered in `SCORES` by its name; and attention by a score."""
+"""Attention scores, one a file, registered in `SCORES`; and attention with a score."""
 
 from tinygrad_attn.nn.scores.additive import AdditiveScore
 from tinygrad_attn.nn.scores.attention import attend, attention

@@ -1,4 +1,4 @@
-"""v · tanh(W_q q + W_k k + b), a layer of tanh units: the score with which attention began."""
+"""AdditiveScore: v · tanh(W_q q + W_k k + b), the score of Bahdanau et al. 2015."""
 
 from __future__ import annotations
 

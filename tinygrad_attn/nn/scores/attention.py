@@ -1,10 +1,10 @@
-"""Attention in three steps: score, softmax, weighted sum; with the scores of Luong et al. and Bahdanau et al.
+"""Attention in three steps, with any score: score, softmax, weighted sum.
 
 ::
 
     context, weights = attention(query, keys, values, score=AdditiveScore(query_size, key_size, size), mask=mask)
 
-A decoder attends to the same keys at every step, and computes the part that depends on them alone once::
+A decoder attends to the same keys at every step, so it computes the part that depends only on the keys once::
 
     projected = score.project(keys)
     context, weights = attend(score.compare(query, projected), values, mask)    # at each step
@@ -29,9 +29,9 @@ __all__ = ["attend", "attention"]
 
 
 def attend(scores: Tensor, values: Tensor, mask: Any = None) -> tuple[Tensor, Tensor]:
-    """Softmax and weighted sum: α = softmax(scores) over what the mask leaves, context = Σ_j α_j v_j.
+    """Softmax and weighted sum: α = softmax(scores) over the unmasked values, context = Σ_j α_j v_j.
 
-    A row of scores with nothing left gives zeros, weights and context, and zero gradient.
+    A row of scores whose values are all masked gives weights, context and gradients of 0.
 
     Args:
         scores: (B, S) or (B, T, S).
@@ -67,14 +67,14 @@ def attend(scores: Tensor, values: Tensor, mask: Any = None) -> tuple[Tensor, Te
 def attention(
     query: Tensor, keys: Tensor, values: Tensor, score: Score | None = None, mask: Any = None
 ) -> tuple[Tensor, Tensor]:
-    """Attention as a query's look into a dictionary: score the keys, softmax, and mix the values by these weights.
+    """Attention: score the keys, softmax, and the weighted sum of the values.
 
     Args:
         query: (B, query_size) or (B, T, query_size).
         keys: (B, S, key_size).
         values: (B, S, D).
-        score: how a key answers a query; `DotScore` if None.
-        mask: bool (B, S), True where a key may be attended to; None for all. A row with nothing left gives zeros.
+        score: the score of a query and a key; `DotScore` if None.
+        mask: bool (B, S), True where a key may be attended to; None for all. If all keys are masked, the result is 0.
 
     Returns:
         The context (B, D) or (B, T, D), and the weights (B, S) or (B, T, S).

@@ -1,4 +1,4 @@
-r"""What every attention score is, and the registry in which each finds its name.
+r"""Score, the base of all attention scores, and SCORES, their registry.
 
 A score of your own is one file, in this folder or anywhere::
 
@@ -10,8 +10,8 @@ A score of your own is one file, in this folder or anywhere::
             query, key = mark("query", query), mark("key", projected)
             return normalize(query, dim=-1) @ normalize(key, dim=-1).mT
 
-It is a choice of ``model.score`` then, and of everything that takes a score by its name. With `Score.witness`, the
-formulas, snippets and recipes it is explained and verified by the microscope as well as those here.
+Then it can be chosen with ``model.score``, and wherever a score is chosen by name. If it also defines `Score.witness`,
+formulas, snippets and recipes, the microscope explains and verifies it like the scores here.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ S = TypeVar("S", bound="type[Score]")
 
 
 class _Scores(Registry["type[Score]"]):
-    """The scores by name; registering one tells it its name."""
+    """The scores by name; registering a score sets its ``name``."""
 
     def register(self, name: str) -> Callable[[S], S]:  # type: ignore[override]
         add = super().register(name)
@@ -66,13 +66,13 @@ SCORES = _Scores("attention score", package=__package__)
 
 
 class Score(Module):
-    r"""How well each key answers each query: a number, before the softmax.
+    r"""A function of each query and each key whose value e_tj, before the softmax, says how well they match.
 
-    A subclass defines `scores`, and `project` if part of the work depends on the keys alone. `scores` announces what it
-    compares as "query" and "key", and as "parameter" what else its formula needs (see `tinygrad_attn.modes.mark`). To
-    be made by its name it defines `make` too. The other attributes describe it to learners. In LaTeX row t is a query,
-    column j a key, c a channel, a a unit; Q and K are what was announced, e the scores, and a bar marks the gradient of
-    the loss.
+    A subclass defines `scores`, and `project` if part of the work depends only on the keys. `scores` announces the
+    tensors that it compares as "query" and "key", and the parameters in its formula as "parameter" (see
+    `tinygrad_attn.modes.mark`). A score that is chosen by name also defines `make`. The other attributes are for the
+    microscope. In LaTeX, row t is a query, column j a key, c a channel, a a unit; Q and K are the announced query and
+    key, e the scores, and a bar marks the gradient of the loss.
     """
 
     name: ClassVar[str] = ""
@@ -80,35 +80,34 @@ class Score(Module):
     formula: ClassVar[str] = ""
     """LaTeX of one score, :math:`e_{tj} = …`."""
     gradient_formulas: ClassVar[Mapping[str, str]] = {}
-    """LaTeX of one number of the gradient of "Q", and of "K" unless the score knows no keys."""
+    """LaTeX of one element of the gradient of "Q", and of "K" if the score depends on keys."""
     snippets: ClassVar[Mapping[tuple[str, str], Snippet]] = {}
     """For ("scores", "value"), ("Q", "gradient") and ("K", "gradient") the code that computes one number."""
     recipes: ClassVar[Mapping[str, Expression]] = {}
     """The same as expressions: of "scores" at (t, j), of the gradient of "Q" at (t, c), and of "K" at (j, c)."""
     has_keys: ClassVar[bool] = True
-    """Whether it compares with keys at all."""
+    """Whether it depends on the keys."""
     limits_length: ClassVar[bool] = False
-    """Whether it scores no more than ``max_length`` keys."""
+    """Whether it scores at most ``max_length`` keys."""
 
     @classmethod
     def make(cls, query_size: int, key_size: int, size: int, max_length: int, dtype: Any = default_dtype) -> Score:
-        """A new score for a config that names it; each takes what it needs.
+        """A new score for a config that names it; each score uses the arguments that it needs.
 
         Args:
             query_size, key_size: the channels of queries and of keys.
-            size: how many units a score with a layer of its own has.
+            size: the number of units of a score with a hidden layer.
             max_length: the largest number of keys.
             dtype: of all parameters.
         """
         raise NotImplementedError(f"{cls.__name__} has no make, so that no config can choose it")
 
     def project(self, keys: Tensor) -> Tensor:
-        """The part of the work that depends on the keys (B, S, key_size) alone, for `compare`; by default the keys
-        themselves."""
+        """The part of the work that depends only on the keys (B, S, key_size), for `compare`; by default the keys."""
         return keys
 
     def scores(self, query: Tensor, projected: Tensor) -> Tensor:
-        """(B, T, query_size) and what `project` gave to (B, T, S); each subclass defines it."""
+        """The scores (B, T, S) of (B, T, query_size) and the result of `project`; each subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} has no scores")
 
     def compare(self, query: Tensor, projected: Tensor) -> Tensor:
@@ -116,7 +115,7 @@ class Score(Module):
 
         Args:
             query: (B, query_size) or (B, T, query_size).
-            projected: (B, S, …), what `project` gave.
+            projected: (B, S, …), the result of `project`.
 
         Returns:
             (B, S) or (B, T, S).
@@ -140,12 +139,12 @@ class Score(Module):
 
     @staticmethod
     def witness(query: Array, key: Array | None, parameters: Mapping[str, Any]) -> Array | None:
-        """The scores a second time, in NumPy and without the engine, to check it by; None if none is written.
+        """The scores computed in NumPy, without the engine, to check the engine; None if not defined.
 
         Args:
-            query: (…, T, C), what was announced as "query".
-            key: (…, S, C), what was announced as "key"; None if the score knows none.
-            parameters: by symbol what was announced as "parameter"; and s, the announced scale, 1 if there is none.
+            query: (…, T, C), the announced "query".
+            key: (…, S, C), the announced "key"; None if the score does not depend on keys.
+            parameters: the announced "parameter" tensors, by symbol; and s, the announced scale, 1 if there is none.
 
         Returns:
             (…, T, S).
@@ -156,6 +155,8 @@ class Score(Module):
     def witness_gradients(
         gradient: Array, query: Array, key: Array | None, parameters: Mapping[str, Any]
     ) -> dict[str, Array] | None:
-        """The gradients of "Q", and of "K" if there are keys, from that of the scores (…, T, S); the rest as in
-        `witness`."""
+        """The gradients of "Q", and of "K" if there are keys, from that of the scores (…, T, S).
+
+        The other arguments are those of `witness`.
+        """
         return None

@@ -1,4 +1,4 @@
-"""v · tanh(W [q; k]), the additive score as Luong et al. write it."""
+"""ConcatScore: v · tanh(W [q; k]), the additive score in the form of Luong et al. 2015."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""q · k, the dot product."""
+"""DotScore: q · k, the dot product."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Array = np.ndarray[Any, Any]
 
 
 def check_sizes(score: Score, query: Tensor, keys: Tensor) -> None:
-    """Queries and keys must have equally many channels.
+    """Check that queries and keys have equally many channels.
 
     Raises:
-        ValueError: they do not.
+        ValueError: they have not.
     """
     if query.shape[-1] != keys.shape[-1]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""q · W k, a dot product in a space that is learnt."""
+"""GeneralScore: q · W k, a dot product with linearly mapped keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""W q, a score for each position that looks at no key."""
+"""LocationScore: W q, a score for each position that does not depend on the keys."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class LocationScore(Score):
         query: W, a `Linear` of weight (max_length, query_size), without a bias.
 
     Args:
-        query_size: of a query.
+        query_size: the size of a query.
         max_length: the largest number of keys.
-        dtype: of W.
+        dtype: the dtype of W.
     """
 
     formula = r"e_{tj} = \textstyle\sum_c W_{jc} Q_{tc}"

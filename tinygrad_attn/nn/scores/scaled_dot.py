@@ -1,4 +1,4 @@
-"""q · k / √d, the dot product that stays of order one; multi-head attention has it in every head."""
+"""ScaledDotScore: q · k / √d, the score of every head of multi-head attention."""
 
 from __future__ import annotations
 

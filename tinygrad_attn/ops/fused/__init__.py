@@ -1,1 +1,1 @@
-"""Ops of several steps in one: each has its rules as expressions, its reference in primitives, and a kernel."""
+"""Fused ops: each has rules as expressions, a reference in primitives, and a kernel."""

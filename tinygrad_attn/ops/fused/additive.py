@@ -1,4 +1,4 @@
-"""The additive score of attention: how well each key matches each query, by a layer of tanh units."""
+"""additive_score: v · tanh(q_t + k_j), the attention score of Bahdanau et al. 2015."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def units(query: Tensor, keys: Tensor) -> Tensor:
 
 @once_per_node
 def units_gradient(g: Tensor, query: Tensor, keys: Tensor, energy: Tensor) -> Tensor:
-    """The gradient that reaches q_t + k_j through the score of each pair, ``(B, T, S, A)``."""
+    """The gradient of q_t + k_j for each pair, ``(B, T, S, A)``."""
     h = units(query, keys)
     return unsqueeze(g, -1) * energy * (1.0 - h * h)
 

@@ -1,7 +1,7 @@
-"""Scaled dot-product attention: score, mask, softmax, weighted sum.
+"""Scaled dot-product attention: softmax(Q Kᵀ / √d) V, with masks, and its derivative.
 
-The op runs as one kernel that never holds the weights of all queries. Where the weights are asked for, or dropped, or
-the mask has floats to add, the same is done in the primitives of `weights_and_output`, which is also the reference.
+The op runs as one kernel that never stores the weights of all queries. If the weights are to be returned, with dropout,
+or with a float mask, the primitives of `weights_and_output` run instead, which are also the reference.
 """
 
 from __future__ import annotations
@@ -80,8 +80,10 @@ def _scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float,
 ) -> tuple[Array, Array, Array]:
-    """`scaled_dot_product_attention` with a bool mask or none. Saves of each row of scores the largest and the
-    reciprocal of the sum of exponentials."""
+    """`scaled_dot_product_attention` with a bool mask or none.
+
+    Saves, for each row of scores, the maximum and the reciprocal of the sum of exponentials.
+    """
     scores = _check_operands(query, key, value)
     leading = np.broadcast_shapes(scores[:-2], value.shape[:-2])
     z = np.empty((*leading, query.shape[-2], value.shape[-1]), query.dtype)
@@ -95,7 +97,7 @@ def _scaled_dot_product_attention(
 
 
 def _heads(array: Array, leading: tuple[int, ...]) -> Array:
-    """The array with two axes before the last two, to which its own are broadcast and joined."""
+    """The array with its leading axes broadcast to ``leading`` and reshaped to two, before the last two axes."""
     if array.shape[:-2] != leading:
         array = np.broadcast_to(array, (*leading, *array.shape[-2:]))
     if len(leading) == 2:
@@ -188,27 +190,26 @@ def scaled_dot_product_attention(
     *,
     need_weights: bool = False,
 ) -> Any:
-    r"""Mix the values by how well their keys answer each query: :math:`\operatorname{softmax}(s\,QK^T + M)\,V`.
+    r"""The weighted sum of the values for each query: :math:`\operatorname{softmax}(s\,QK^T + M)\,V`.
 
     Vaswani et al., "Attention Is All You Need", 2017. The leading axes (batch, heads) broadcast.
 
-    Differs from PyTorch in a row of the mask that leaves nothing to attend to: its output and weights are 0, with zero
-    gradient, and not nan.
+    Unlike in PyTorch, a query whose keys are all masked gets output, weights and gradients of 0, not nan.
 
     Args:
         query: ``(..., L, E)``, float32 or float64, as are all the others.
         key: ``(..., S, E)``.
         value: ``(..., S, V)``.
         attn_mask: broadcastable to ``(..., L, S)``. Bool: True where a query may attend to a key. Floats: added to the
-            scores; -inf keeps a query from a key. They may require a gradient.
-        dropout_p: the probability with which a weight is dropped, whatever mode a module is in.
-        is_causal: let query i attend to keys 0 to i only; in place of ``attn_mask``.
+            scores; -inf masks a key. They may require a gradient.
+        dropout_p: the probability of dropping a weight; it applies in evaluation mode too.
+        is_causal: query i attends only to keys 0 to i; not together with ``attn_mask``.
         scale: s; :math:`1/\sqrt{E}` if None.
         need_weights: return the weights too.
 
     Returns:
-        The output ``(..., L, V)``; with ``need_weights`` the pair of it and the weights ``(..., L, S)``, those that
-        multiplied the values: after dropout.
+        The output ``(..., L, V)``; with ``need_weights`` a pair: the output, and the weights ``(..., L, S)`` that
+        multiplied the values (after dropout).
 
     Raises:
         ValueError: sizes that do not fit together, a mask that does not broadcast to the scores, or both a mask and
@@ -242,9 +243,9 @@ def weights_and_output(
     scale: float,
     dropout_p: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Attention in primitives; the mask has bools, or floats to add."""
+    """Attention in primitives, and its weights; the mask is bool, or floats to add."""
     query, key, value = mark("query", query), mark("key", key), mark("value", value)
-    # Scaling the queries in place of the scores touches fewer numbers.
+    # The queries are scaled instead of the scores: they have fewer elements.
     scores = matmul(mul(query, scale), transpose(key, -2, -1))
     role = {"role": "causal"} if is_causal else {}
     scores = mark("scores", scores, score="scaled_dot", scale=scale, **role)
@@ -260,7 +261,7 @@ def weights_and_output(
 
 
 def _combine(mask: Tensor | None, is_causal: bool, scores: Tensor) -> Tensor | None:
-    """The bool mask of ``scores``, with that of causal attention."""
+    """The bool mask of ``scores``, combined with the causal mask."""
     if not is_causal:
         return mask
     earlier = Tensor(np.tri(*scores.shape[-2:], dtype=np.bool_))
@@ -268,7 +269,7 @@ def _combine(mask: Tensor | None, is_causal: bool, scores: Tensor) -> Tensor | N
 
 
 def _check_operands(query: Tensor | Array, key: Tensor | Array, value: Tensor | Array) -> tuple[int, ...]:
-    """The shape of the scores, after making sure that all sizes fit."""
+    """The shape of the scores; raises a ValueError unless all sizes fit."""
     for which, operand in (("query", query), ("key", key), ("value", value)):
         if operand.ndim < 2:
             raise ValueError(f"{_NAME}: {which} must have at least two axes, its shape is {operand.shape}")

@@ -1,4 +1,4 @@
-"""A GRU that attends before each step, over a whole sequence as one op: the decoder of Bahdanau et al."""
+"""attention_gru: a GRU with additive attention before each step, the decoder of Bahdanau et al. 2015."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def attention_gru_step(
     """One step of `attention_gru`, from the contribution of the input to the gates.
 
     Args:
-        gx: ``(B, 3H)``, ``linear(x, w_x, b_ih)``, for the part of ``w_ih`` = [w_x w_context] that is for the input.
+        gx: ``(B, 3H)``, ``linear(x, w_x, b_ih)``, where ``w_ih`` = [w_x w_context].
         h: the state, ``(B, H)``.
         values: V, ``(B, S, D)``.
         keys: k, ``(B, S, A)``.
@@ -142,7 +142,7 @@ def _attend(
 
 
 class _Gradients(NamedTuple):
-    """What reaches the gates, the context (γ), the scores, and the units (ε) of the additive score."""
+    """The gradients of the gates, of the context (γ), of the scores, and of the additive score's units (ε)."""
 
     gates: GateGradients
     context: Tensor
@@ -164,7 +164,7 @@ def _gradients_of_parts(
     b_hh: Tensor | None,
     mask: Tensor | None,
 ) -> _Gradients:
-    """Contexts and weights are outputs: their own gradients join what comes back through the GRU."""
+    """The gradients of the parts. Context and weights are outputs too: their own gradients are added."""
     query, weights, context = _attend(h, values, keys, w_query, energy, mask)
     for_state, for_context, for_weights = g
     for_state = h * 0.0 if for_state is None else for_state
@@ -317,7 +317,7 @@ def attention_gru(
     mask: Array | None = None,
     /,
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """A GRU that reads, at each step, an input and the context that attention finds from the state before.
+    """A GRU that reads, at each step, an input and the context of additive attention from the previous state.
 
     Bahdanau, Cho and Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate", 2015. At step t:
     the scores e_tj = v · tanh(W_q h_{t-1} + k_j), the weights α_t = softmax(e_t), the context c_t = Σ_j α_tj V_j, and
@@ -333,8 +333,8 @@ def attention_gru(
         w_ih: ``(3H, E + D)``, for [x_t; c_t].
         w_hh: ``(3H, H)``.
         b_ih, b_hh: ``(3H,)``, or None.
-        mask: bool ``(B, S)``, True where a value may be attended to; None for all. Nothing left gives zeros, weights
-            and context.
+        mask: bool ``(B, S)``, True where a value may be attended to; None for all. If all values are masked, weights
+            and context are 0.
 
     Returns:
         The states ``(B, T, H)``, the contexts ``(B, T, D)`` and the weights ``(B, T, S)``.
@@ -365,7 +365,7 @@ def _attention_gru_loop(
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     _check_shapes(x, h0, values, keys, w_query, energy, w_ih, w_hh, b_ih, b_hh, mask)
-    # W_ih [x; c] = W_x x + W_c c: the first part for all steps at once.
+    # W_ih [x; c] = W_x x + W_c c; W_x x is computed for all steps at once.
     w_x, w_context = narrow(w_ih, 1, 0, x.shape[-1]), narrow(w_ih, 1, x.shape[-1], values.shape[-1])
     h = h0
     states, contexts, weights = [], [], []
@@ -405,7 +405,7 @@ def _check_shapes(
     x: Any, h0: Any, values: Any, keys: Any, w_query: Any, energy: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any,
     mask: Any,
 ) -> None:  # fmt: skip
-    """Make sure that all shapes follow from those of x, values and w_query."""
+    """Raise a ValueError unless all shapes agree with those of x, values and w_query."""
     name = "attention_gru"
     if x.ndim != 3 or not x.shape[1]:
         raise ValueError(f"{name}: x must have shape (B, T, E) with at least one step, it has {x.shape}")
@@ -429,7 +429,7 @@ def _check_shapes(
 
 
 def _check_expected(name: str, given: str, expected: dict[str, tuple[Any, tuple[int, ...]]]) -> None:
-    """Make sure that every operand has its shape, and that the mask is bool."""
+    """Raise unless every operand has its expected shape and the mask is bool."""
     for which, (array, shape) in expected.items():
         if array is not None and array.shape != shape:
             raise ValueError(f"{name}: for {given}, {which} must have shape {shape}, it has {array.shape}")

@@ -36,7 +36,7 @@ def _class_dim(ndim: int) -> int:
 
 
 def _check_classes(op: str, input: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> None:
-    """Make sure of every shape, of the dtypes, and that each target is a class or ``ignore_index``."""
+    """Check all shapes and dtypes, and that each target is a class or ``ignore_index``."""
     check_reduction(op, reduction)
     if input.ndim == 0:
         raise ValueError(f"{op}: input must be (C,) or (N, C, d1, …), its shape is ()")
@@ -116,7 +116,7 @@ def _cross_entropy(
     reduction: str,
     label_smoothing: float,
 ) -> tuple[Array, Array, Array]:
-    """`cross_entropy` of class indices; saves the log-sum-exp of each row of logits, and what the mean divides by."""
+    """`cross_entropy` of class indices; saves the log-sum-exp of each row of logits, and the divisor of the mean."""
     _check_classes("cross_entropy", input, target, weight, ignore_index, reduction)
     _check_smoothing(label_smoothing)
     losses, lses = kernels.cross_entropy(
@@ -168,7 +168,7 @@ def _logits_gradient(
 
 
 def _shares(input: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-    """t: of each target the probability of every class, label smoothing included."""
+    """t: for each target the probability of every class, label smoothing included."""
     dim = _class_dim(input.ndim)
     classes = np.arange(input.shape[dim]).reshape(-1, *[1] * (input.ndim - 1 - dim))
     hit = np.expand_dims(target.array, dim) == classes
@@ -274,7 +274,7 @@ def _along_classes(weight: Tensor, ndim: int) -> Tensor:
 
 
 def _picked(logs: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Of each target the weighted negative log-probability and the weight, both 0 where it is ignored."""
+    """For each target the weighted negative log-probability and the weight, both 0 where it is ignored."""
     dim = _class_dim(logs.ndim)
     counted = ne(target, ignore_index)
     classes = where(counted, target, 0)
@@ -290,7 +290,7 @@ def _weighted_reduction(losses: Tensor, weights: Tensor, reduction: str) -> Tens
     if reduction == "sum":
         return total
     divisor = sum(weights)
-    # With nothing to average PyTorch gives nan, which would poison a training run for one batch of padding.
+    # PyTorch's mean over no target is nan, which would spoil all parameters after one batch of padding.
     return true_divide(total, divisor) if divisor.item() else mul(total, 0.0)
 
 
@@ -310,17 +310,16 @@ def cross_entropy(
 
     .. math:: -\sum_c w_c \left((1 - ε)\,[c = y] + ε / C\right) \ln \operatorname{softmax}(x)_c
 
-    and the mean divides by the sum of :math:`w_y` over the targets that count. Probabilities (a target of the shape of
-    ``input``) take the place of :math:`[c = y]`, and the mean then divides by the number of rows.
+    and the mean divides by the sum of :math:`w_y` over the targets that are not ignored. Probabilities (a target of the
+    shape of ``input``) replace :math:`[c = y]`, and the mean then divides by the number of rows.
 
-    Differs from PyTorch where the mean has nothing to divide by, every target being ignored (or of weight 0): the loss
-    is then 0 with zero gradient, and not nan.
+    Unlike in PyTorch, if every target is ignored (or has weight 0), the mean is 0 with zero gradient, not nan.
 
     Args:
         input: logits, ``(C,)`` or ``(N, C, d1, …)``.
         target: integers, ``()`` or ``(N, d1, …)``; or probabilities in the shape of ``input``.
         weight: ``(C,)``, a factor for each class.
-        ignore_index: a target that does not count; for class indices only.
+        ignore_index: a target that is ignored; for class indices only.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         label_smoothing: ε, the share of probability that is spread evenly over all classes.
 
@@ -374,8 +373,8 @@ def nll_loss(
 ) -> Tensor:
     r"""The negative log-likelihood :math:`-w_y x_y` of classes, given their log-probabilities.
 
-    Takes what `cross_entropy` takes for class indices, with ``log_softmax`` of the logits as ``input``, and has the
-    same mean, results and errors.
+    Arguments, mean, results and errors are those of `cross_entropy` with class indices, except that ``input`` is
+    ``log_softmax`` of the logits.
     """
     input, target = floating("nll_loss", "input", input), as_tensor(target)
     weight = None if weight is None else floating("nll_loss", "weight", weight)

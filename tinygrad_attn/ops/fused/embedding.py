@@ -1,4 +1,4 @@
-"""Rows of a table by index: the vector of each token, alone or plus that of its position."""
+"""embedding: rows of a table by index; placed_embedding: scaled, plus a vector for each position."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 def _samples(draw: Draw) -> Sample:
     rows, width = draw.integer(2, 4), draw.integer(0, 4)
     padding_idx = draw.choice([None, 0, -1])
-    # The row for padding is not used here: by intent its gradient is not what finite differences would find.
+    # The row for padding is not used here: its gradient is 0 on purpose, which finite differences would contradict.
     numbers = draw.integers(draw.shape((0, 2)), int(padding_idx == 0), rows - 1 - int(padding_idx == -1))
     return Sample((numbers, draw.floats((rows, width))), {"padding_idx": padding_idx})
 
@@ -33,7 +33,7 @@ _table = np.ones((3, 2))
 
 
 def _check(name: str, input: Array, weight: Array, padding_idx: int | None) -> None:
-    """Make sure that the table has a row for every index."""
+    """Raise unless the table has a row for every index."""
     if input.dtype.kind not in "iu":
         raise TypeError(f"{name}: input must hold integers, it is {input.dtype}")
     if weight.ndim != 2:
@@ -135,14 +135,14 @@ def _placed_samples(draw: Draw) -> Sample:
 def placed_embedding(
     input: Array, weight: Array, positions: Array, /, *, scale: float, padding_idx: int | None = None
 ) -> Array:
-    r"""What a Transformer's first layer reads: rows of ``weight`` times ``scale``, plus a vector for each position.
+    r"""The input of a Transformer's first layer: rows of ``weight`` times ``scale``, plus a vector for each position.
 
     Vaswani et al., "Attention Is All You Need", 2017, sections 3.4 and 3.5.
 
     Args:
         input: integers from 0 to ``V - 1``, ``(..., T)``.
         weight: the table, ``(V, D)``.
-        positions: ``(T, D)``, or what else broadcasts to ``(..., T, D)``.
+        positions: ``(T, D)``, or another shape that broadcasts to ``(..., T, D)``.
         scale: :math:`\sqrt D` in the paper.
         padding_idx: as in `embedding`.
 

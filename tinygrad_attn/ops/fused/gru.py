@@ -1,6 +1,6 @@
-"""The GRU: over a whole sequence as one op, and one step of it for decoders.
+"""The GRU: gru over a whole sequence, and gru_step, one step, which has the derivatives.
 
-What it shares with the other recurrent ops is in `tinygrad_attn.ops.fused.recurrence`.
+Helpers that all recurrent ops use are in `tinygrad_attn.ops.fused.recurrence`.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ _STEP = r"r = \sigma(x_r + a_r), \quad u = \sigma(x_u + a_u), \quad n = \tanh(x_
 def gru_step(gx: Array, h: Array, w_hh: Array, b_hh: Array | None = None, /) -> tuple[Array, Array]:
     """One step of a GRU, from the contributions of the input to its gates.
 
-    Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014, in PyTorch's form. The gates lie in
-    the order r (reset), u (update, PyTorch's z), n (new).
+    Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014, in PyTorch's form. The order of the
+    gates is r (reset), u (update, PyTorch's z), n (new).
 
     Args:
         gx: ``(B, 3H)``, ``linear(x, w_ih, b_ih)``.
@@ -78,7 +78,7 @@ def gru_step(gx: Array, h: Array, w_hh: Array, b_hh: Array | None = None, /) -> 
 
 
 def gates(gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """r, u, n and a_n, what the state contributes to n; ``(B, H)`` each."""
+    """r, u, n and a_n, the state's contribution to n; ``(B, H)`` each."""
     x_r, x_u, x_n = chunk(gx, 3, -1)
     a_r, a_u, a_n = chunk(linear(h, w_hh, b_hh), 3, -1)
     r = sigmoid(add(x_r, a_r))
@@ -88,7 +88,7 @@ def gates(gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> tuple[Ten
 
 
 class GateGradients(NamedTuple):
-    """What reaches the gates of a step: through the input, through W h + b, and what goes past them to the state."""
+    """The gradients of a step: of the input's contribution, of W h + b, and of the state through u ⊙ h."""
 
     input: Tensor
     state: Tensor
@@ -193,12 +193,12 @@ def gru(
         h0: the first state, ``(B, H)``.
         w_hh: ``(3H, H)``.
         b_hh: ``(3H,)``, or None.
-        mask: bool ``(T, B)``; a step where it is False, such as padding, leaves the state as it was.
+        mask: bool ``(T, B)``; a step where it is False, such as padding, does not change the state.
         reverse: go from the last step to the first.
 
     Returns:
-        The state after each step, ``(T, B, H)``, at its step's place, and the final state, ``(B, H)``: the last of
-        them, the first if ``reverse``, padded or not.
+        The state after each step, ``(T, B, H)``, at the index of the step, and the final state, ``(B, H)``: the state
+        at the last index, or the first if ``reverse``.
 
     Raises:
         ValueError: shapes other than these, or no step.

@@ -1,4 +1,4 @@
-"""Linear maps of the last axis: alone, with an activation function, and two whose matrices lie in one."""
+"""linear, activated_linear (with an activation function), paired_linear (two maps, one weight)."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _as_rows(array: Array) -> Array:
 
 def _activated_samples(draw: Draw) -> Sample:
     input, weight, bias = _linear_samples(draw).operands
-    # relu has a kink at 0: a bias larger than any product keeps all sums off it, on either side.
+    # relu has a kink at 0: a bias larger than any product keeps all sums away from it.
     reach = 4.0 * max(weight.shape[1], 1) + 1.0
     if bias is not None:
         bias = bias + reach * np.where(draw.mask(bias.shape), 1.0, -1.0)
@@ -144,7 +144,7 @@ def _activated_samples(draw: Draw) -> Sample:
 def activated_linear(
     input: Array, weight: Array, bias: Array | None = None, /, *, activation: str
 ) -> tuple[Array, Array | None]:
-    """`linear` and an activation function of its output, relu while the product is still in the cache.
+    """`linear` followed by an activation function; relu is applied inside the matrix product.
 
     Args:
         input: ``(..., in)``.
@@ -172,7 +172,7 @@ def _check_activation(activation: str) -> None:
 
 
 def _before_gradient(g: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    """ā, the gradient of what the activation gets."""
+    """ā, the gradient of the activation's input."""
     before = linear(input, weight, bias)
     return where(before <= 0.0, 0.0, g) if activation == "relu" else gelu_gradient(g, before, "none")
 
@@ -229,9 +229,9 @@ def _paired_samples(draw: Draw) -> Sample:
     symbols={"W": "weight", "b": "bias", "n": "rows"},
 )
 def paired_linear(x: Array, y: Array, weight: Array, bias: Array | None = None, /, *, rows: int) -> tuple[Array, Array]:
-    """Two linear maps, one of ``x`` and one of ``y``, whose matrices lie one under the other in ``weight``.
+    """Two linear maps, one of ``x`` and one of ``y``, whose matrices are stacked in ``weight``.
 
-    Their gradients are written where they belong in one array.
+    The gradients of both matrices are written into one array.
 
     Args:
         x, y: ``(..., in)``, with any leading axes of their own.

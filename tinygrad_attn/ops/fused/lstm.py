@@ -1,6 +1,6 @@
-"""The LSTM: over a whole sequence as one op, and one step of it for decoders.
+"""The LSTM: lstm over a whole sequence, and lstm_step, one step, which has the derivatives.
 
-What it shares with the other recurrent ops is in `tinygrad_attn.ops.fused.recurrence`.
+Helpers that all recurrent ops use are in `tinygrad_attn.ops.fused.recurrence`.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ _CELL = r"\gamma = \bar c' + \bar h' \odot o \odot (1 - \tanh^2 c')"
 def lstm_step(gx: Array, h: Array, c: Array, w_hh: Array, b_hh: Array | None = None, /) -> tuple[Array, Array, Array]:
     """One step of an LSTM, from the contributions of the input to its gates.
 
-    Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997, with the forget gate of Gers et al., 2000. The gates lie
-    in PyTorch's order i (input), f (forget), g (new), o (output).
+    Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997, with the forget gate of Gers et al., 2000. The gates
+    are in PyTorch's order: i (input), f (forget), g (new), o (output).
 
     Args:
         gx: ``(B, 4H)``, ``linear(x, w_ih, b_ih)``.
@@ -93,7 +93,7 @@ def _gates(
 
 @once_per_node
 def _cell_gradient(arrived: tuple[Tensor | None, Tensor | None], o: Tensor, after: Tensor) -> Tensor:
-    """γ, all that reaches the next cell: its own gradient, and what comes through the next state."""
+    """γ, the whole gradient of the next cell: its own, and the part through the next state."""
     for_state, for_cell = arrived
     if for_state is None:
         assert for_cell is not None
@@ -218,12 +218,12 @@ def lstm(
         h0, c0: the first state and cell, ``(B, H)``.
         w_hh: ``(4H, H)``.
         b_hh: ``(4H,)``, or None.
-        mask: bool ``(T, B)``; a step where it is False, such as padding, leaves state and cell as they were.
+        mask: bool ``(T, B)``; a step where it is False, such as padding, does not change state and cell.
         reverse: go from the last step to the first.
 
     Returns:
-        The state after each step, ``(T, B, H)``, at its step's place, and the final state and cell, ``(B, H)``: those
-        after the last of the steps, the first if ``reverse``, padded or not.
+        The state after each step, ``(T, B, H)``, at the index of the step, and the final state and cell, ``(B, H)``:
+        those at the last index, or the first if ``reverse``.
 
     Raises:
         ValueError: shapes other than these, or no step.

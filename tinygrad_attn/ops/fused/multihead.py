@@ -1,7 +1,7 @@
-"""Scaled dot-product attention of many heads in one projection.
+"""multihead_attention: scaled dot-product attention of all heads of one projection.
 
-One kernel reads the heads where they lie and never holds the weights of all queries (see
-`tinygrad_attn.ops.fused.attention`, with whose rules it works on every head).
+One kernel reads the heads without copying them and never stores the weights of all queries. The rules apply those of
+`tinygrad_attn.ops.fused.attention` to every head.
 """
 
 from __future__ import annotations
@@ -80,22 +80,21 @@ def multihead_attention(
     is_causal: bool = False,
     batch_first: bool = True,
 ) -> tuple[Array, Array, Array]:
-    """Scaled dot-product attention of all heads, each in its part of what projections have side by side.
+    """Scaled dot-product attention of all heads, each on its own channels of the projections.
 
-    D is the size of all heads together, d = D / ``heads`` of one. The heads are read where they lie, and their outputs
-    and gradients written where they belong.
+    D is the size of all heads together, d = D / ``heads`` of one. Heads are neither copied nor transposed.
 
     Args:
-        projected: queries, keys and values side by side, ``(B, L, 3D)``; or with ``memory`` queries, ``(B, L, D)``.
-        memory: keys and values side by side, ``(B, S, 2D)``.
-        mask: bool, broadcasts to ``(B, heads, L, S)``; True where a query may attend to a key. One that may attend to
-            none gets zeros, with zero gradient.
-        heads: their number.
-        is_causal: query i attends to keys 0 to i only, to those of them that the mask leaves.
-        batch_first: False if the first two axes are exchanged, everywhere but in the mask.
+        projected: queries, keys and values, concatenated, ``(B, L, 3D)``; or with ``memory`` queries, ``(B, L, D)``.
+        memory: keys and values, concatenated, ``(B, S, 2D)``.
+        mask: bool, broadcasts to ``(B, heads, L, S)``; True where a query may attend to a key. A query whose keys are
+            all masked gets 0, with zero gradient.
+        heads: the number of heads.
+        is_causal: query i attends only to keys 0 to i, unless the mask masks them too.
+        batch_first: False if the first two axes are exchanged, in all operands and results but the mask.
 
     Returns:
-        The heads' outputs side by side, ``(B, L, D)``.
+        The concatenated outputs of the heads, ``(B, L, D)``.
 
     Raises:
         ValueError: shapes other than these.
@@ -113,7 +112,7 @@ def multihead_attention(
 
 
 def _check_shapes(projected: Array, memory: Array | None, heads: int, batch_first: bool) -> int:
-    """Make sure that the parts fit together; the size of all heads together."""
+    """D, the size of all heads together; raises a ValueError unless the shapes fit."""
     parts = 3 if memory is None else 1
     for name, array, count in (("projected", projected, parts), ("memory", memory, 2)):
         if array is None:
@@ -283,17 +282,16 @@ def attend_heads(
 ) -> tuple[Tensor, Tensor | None]:
     """softmax(Q_h K_hᵀ / √d) V_h for every head h.
 
-    This is `multihead_attention`, or where weights are returned or dropped, or the mask has floats, the same in
-    primitives.
+    This is `multihead_attention`; the same in primitives if weights are returned or dropped, or the mask has floats.
 
     Args:
-        projected, memory, mask, heads, is_causal, batch_first: as in `multihead_attention`; the mask may have floats to
-            add to the scores, too.
-        dropout_p: the probability with which a weight is dropped.
+        projected, memory, mask, heads, is_causal, batch_first: as in `multihead_attention`; the mask may also have
+            floats to add to the scores.
+        dropout_p: the probability of dropping a weight.
         need_weights: return the weights too.
 
     Returns:
-        The heads' outputs side by side, (B, L, D), and the weights (B, heads, L, S) after dropout, None unless needed.
+        The concatenated outputs of the heads, (B, L, D), and the weights (B, heads, L, S) after dropout, or None.
 
     Raises:
         ValueError: shapes other than these.

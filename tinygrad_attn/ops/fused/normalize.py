@@ -1,4 +1,4 @@
-"""Rescaling: to zero mean and unit variance, to unit root mean square, to unit length."""
+"""layer_norm, add_layer_norm (of a residual sum), rms_norm, normalize, cosine_similarity."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 
 
 def _check_normalized(op: str, shape: tuple[int, ...], normalized_shape: tuple[int, ...], **parameters: Any) -> None:
-    """Make sure that the input ends in ``normalized_shape`` and that each parameter has it."""
+    """Raise unless the input's shape ends in ``normalized_shape`` and each parameter has that shape."""
     if not normalized_shape:
         raise ValueError(f"{op}: normalized_shape must name at least one axis, got ()")
     if shape[len(shape) - len(normalized_shape) :] != normalized_shape:
@@ -90,7 +90,7 @@ def _layer_norm(
 
 
 def _rows(array: Array, normalized_shape: tuple[int, ...]) -> Array:
-    """The array with its last axes, the normalised ones, made one."""
+    """The array as a matrix: leading axes flattened, normalised axes flattened."""
     if len(normalized_shape) == 1:
         return array
     return array.reshape(*array.shape[: array.ndim - len(normalized_shape)], math.prod(normalized_shape))
@@ -169,7 +169,7 @@ def _layer_norm_gradients(
 def layer_norm(
     input: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Tensor:
-    """Bring the last axes to mean 0 and variance 1, then scale by ``weight`` and shift by ``bias``.
+    """Normalise the last axes to mean 0 and variance 1, then multiply by ``weight`` and add ``bias``.
 
     Ba, Kiros and Hinton, "Layer Normalization", 2016. The variance is the mean of the squares about the mean.
 
@@ -222,8 +222,7 @@ def _add_layer_norm(
     normalized_shape: tuple[int, ...],
     eps: float = 1e-5,
 ) -> tuple[Array, Array, Array]:
-    """`layer_norm` of a sublayer's output and its residual; their sum is never stored. Saves each row's mean and
-    1 / sqrt(variance + eps)."""
+    """`layer_norm` of input + residual, without storing the sum; saves each row's mean and 1 / sqrt(variance + eps)."""
     _check_residual(input, residual)
     _check_normalized("add_layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
     if not math.prod(normalized_shape):
@@ -289,7 +288,7 @@ def _add_layer_norm_gradients(
         return tuple(np.zeros(shape, g.dtype) for shape in (g.shape, g.shape, normalized_shape, normalized_shape))
     rows, terms, others = (_rows(array, normalized_shape) for array in (g, input, residual))
     for_sum, for_weight, for_bias = layer_norm_backward(rows, terms, _flat(weight), means, rstds, others)
-    # One array for two operands: as views, so that the engine adds to neither in place.
+    # One array is the gradient of two operands: returned as views, so that the engine adds to neither in place.
     for_sum = for_sum.reshape(input.shape)
     return for_sum[...], for_sum[...], _as(for_weight, normalized_shape), _as(for_bias, normalized_shape)
 
@@ -303,11 +302,11 @@ def add_layer_norm(
     bias: Any = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """``layer_norm(input + residual, …)`` in one pass: how a Transformer's sublayer ends.
+    """``layer_norm(input + residual, …)`` in one pass: the end of a Transformer's sublayer.
 
     Args:
-        input: ``(..., *normalized_shape)``, what the sublayer gives.
-        residual: of ``input``'s shape, what the sublayer got.
+        input: ``(..., *normalized_shape)``, the sublayer's output.
+        residual: the sublayer's input, of the same shape.
         normalized_shape, weight, bias, eps: as in `layer_norm`.
 
     Raises:
@@ -321,7 +320,7 @@ def add_layer_norm(
 
 @public("F")
 def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
-    r"""Bring the last axes to root mean square 1, then scale by ``weight``.
+    r"""Normalise the last axes to root mean square 1, then multiply by ``weight``.
 
     Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019. The result is
     :math:`x ⊙ w / \sqrt{\operatorname{mean} x^2 + ε}`.
@@ -349,13 +348,13 @@ def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = No
 
 @public("F")
 def normalize(input: Any, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12) -> Tensor:
-    r"""Bring every vector along ``dim`` to length 1 in the p-norm: :math:`x / \max(‖x‖_p, ε)`.
+    r"""Normalise every vector along ``dim`` to length 1 in the p-norm: :math:`x / \max(‖x‖_p, ε)`.
 
     Args:
         input: floats with an axis ``dim``.
         p: the order of the norm.
         dim: the axis along which a vector lies, or the axes that hold it together.
-        eps: the least divisor, so that a zero vector stays zero.
+        eps: the smallest divisor, so that a zero vector stays zero.
 
     Returns:
         The shape of ``input``.
@@ -374,7 +373,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
     Args:
         x1, x2: floats whose shapes broadcast.
         dim: the axis, of the broadcast shape, along which a vector lies.
-        eps: the least length divided by. Below it the length counts as constant in the gradient.
+        eps: the smallest divisor. Below it the length counts as constant in the gradient.
 
     Returns:
         The broadcast shape without ``dim``.

@@ -1,7 +1,7 @@
-"""What RNN, GRU and LSTM share: their shapes, their samples, and the loop of steps that a sequence is.
+"""Shared by the RNN, GRU and LSTM ops: checks of shapes, samples, and the loop over time steps.
 
-Time is the first axis. What the inputs contribute to the gates is computed beforehand, for all steps in one product:
-``gx = linear(x, w_ih, b_ih)``. The ops do what must go step by step. Parameters have PyTorch's layout.
+Time is the first axis. The inputs' contributions to the gates are computed beforehand, for all steps in one product:
+``gx = linear(x, w_ih, b_ih)``. The ops compute the part that must go step by step. Parameters have PyTorch's layout.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["check_shapes", "loop", "sample_sequence", "sample_step", "step_count
 def check_shapes(
     name: str, gates: int, steps: tuple[int, ...], gx: Any, w_hh: Any, b_hh: Any, mask: Any = None, **initial: Any
 ) -> None:
-    """Make sure that all shapes follow from the steps (none for a cell) and the initial state: its batch and width.
+    """Raise unless all shapes agree with the number of steps (none for a cell) and the initial state (B, H).
 
     Args:
         name: the op, for messages.
-        gates: how many times the width of the state ``gx`` is wide.
+        gates: the number of gates: ``gx`` has ``gates`` · H columns.
         steps: ``(T,)`` for a sequence, ``()`` for one step.
         gx, w_hh, b_hh, mask: operands; ``b_hh`` and ``mask`` may be None.
         initial: the initial states, by name.
 
     Raises:
-        ValueError: a shape that does not follow.
+        ValueError: a shape that does not agree.
         TypeError: a mask that is not bool.
     """
     (first, state), *_ = initial.items()
@@ -86,13 +86,13 @@ def sample_step(draw: Draw, gates: int, states: int = 1) -> tuple[Any, ...]:
 def loop(
     step: Callable[..., tuple[Tensor, ...]], gx: Tensor, initial: tuple[Tensor, ...], mask: Tensor | None, reverse: bool
 ) -> tuple[Tensor, ...]:
-    """Go from each step's states to the next.
+    """Apply ``step`` at each time step, from the states before it to the states after it.
 
     Args:
-        step: takes the input of a step and the states before it, gives the states after it.
+        step: a function of the input of a step and the states before it, which returns the states after it.
         gx: the inputs, ``(T, ...)``.
         initial: the states before the first step, ``(B, H)`` each.
-        mask: bool ``(T, B)``; a step where it is False leaves the states as they were.
+        mask: bool ``(T, B)``; a step where it is False does not change the states.
         reverse: go from the last step to the first.
 
     Returns:
@@ -112,14 +112,14 @@ def loop(
     return stack([outputs[t] for t in steps], 0), *states
 
 
-# -- what the rules of steps share -------------------------------------------------------------------------------------
+# -- gradients that the rules of all steps use -------------------------------------------------------------------------
 
 
 def weight_gradient(delta: Tensor, state: Tensor) -> Tensor:
-    """The gradient of W in W h from that of the product, ``(B, ...)``, and from h, ``(B, H)``."""
+    """The gradient of W in W h, from the gradient of the product, ``(B, ...)``, and h, ``(B, H)``."""
     return matmul(transpose(delta, 0, 1), state)
 
 
 def sum_over_batch(delta: Tensor) -> Tensor:
-    """The gradient of a bias from that of its sum."""
+    """The gradient of a bias, from the gradient of the sum that it is added to."""
     return sum(delta, 0)

@@ -1,6 +1,6 @@
-"""The plain RNN: over a whole sequence as one op, and one step of it for decoders.
+"""The plain RNN: rnn over a whole sequence, and rnn_step, one step, which has the derivatives.
 
-What it shares with the other recurrent ops is in `tinygrad_attn.ops.fused.recurrence`.
+Helpers that all recurrent ops use are in `tinygrad_attn.ops.fused.recurrence`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def rnn_step(gx: Array, h: Array, w_hh: Array, b_hh: Array | None = None, /, *, 
 
 @once_per_node
 def _before_gradient(g: Tensor, gx: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, nonlinearity: str) -> Tensor:
-    """δ, the gradient of what the nonlinearity gets."""
+    """δ, the gradient of the nonlinearity's input."""
     before = add(gx, linear(h, w_hh, b_hh))
     if nonlinearity == "relu":
         return where(before <= 0.0, 0.0, g)
@@ -165,13 +165,13 @@ def rnn(
         h0: the first state, ``(B, H)``.
         w_hh: ``(H, H)``.
         b_hh: ``(H,)``, or None.
-        mask: bool ``(T, B)``; a step where it is False, such as padding, leaves the state as it was.
+        mask: bool ``(T, B)``; a step where it is False, such as padding, does not change the state.
         reverse: go from the last step to the first.
         nonlinearity: "tanh" or "relu".
 
     Returns:
-        The state after each step, ``(T, B, H)``, at its step's place, and the final state, ``(B, H)``: the last of
-        them, the first if ``reverse``, padded or not.
+        The state after each step, ``(T, B, H)``, at the index of the step, and the final state, ``(B, H)``: the state
+        at the last index, or the first if ``reverse``.
 
     Raises:
         ValueError: shapes other than these, no step, or another nonlinearity.

@@ -1,4 +1,4 @@
-"""Softmax along an axis, its logarithm, and the softmax over what a mask leaves."""
+"""softmax, log_softmax and masked_softmax along an axis, and their derivatives."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ softmax.vjp(
 @op(r"z_i = x_i - \ln \textstyle\sum_j e^{x_j}", samples=_samples, errors=errors)
 @quiet
 def log_softmax(input: Array, *, dim: int) -> Array:
-    """The logarithm of `softmax`, exact where that is too small for a float; a row of -inf alone gives nan.
+    """The logarithm of `softmax`, accurate even where softmax underflows; a row of -inf alone gives nan.
 
     Args:
         input: of any shape, float32 or float64.
@@ -129,13 +129,13 @@ def _masked_samples(draw: Draw) -> Sample:
 )
 @quiet
 def masked_softmax(input: Array, mask: Array, dim: int = -1) -> Array:
-    """Softmax along ``dim`` over the elements that may be attended to; the others get the weight 0.
+    """Softmax along ``dim`` over the elements where ``mask`` is True; the others get the weight 0.
 
-    A row with nothing left, all of it masked or -inf, gives zeros, and its gradient is zero.
+    A row whose elements are all masked or -inf gives zeros, and its gradient is zero.
 
     Args:
-        input: of any shape, float32 or float64; may be anything, nan too, where it is masked.
-        mask: bool, broadcasting to the input; True where an element may be attended to.
+        input: of any shape, float32 or float64; masked elements may have any value, even nan.
+        mask: bool, broadcasts to the input; True where an element takes part.
         dim: the axis.
 
     Raises:
