@@ -1,4 +1,4 @@
-"""The encoder-decoder without attention: the source reaches the decoder as one fixed-size vector.
+"""The encoder-decoder without attention: the source becomes one vector of fixed size.
 
 Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks", 2014: the encoder's last state, of
 every layer, is the decoder's first. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for

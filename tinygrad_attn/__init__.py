@@ -14,5 +14,5 @@ from tinygrad_attn.public import NAMESPACES as _NAMESPACES
 from tinygrad_attn.tensor import Tensor
 from tinygrad_attn.version import __version__
 
-_NAMESPACES["ta"].tell(globals().__setitem__)
+_NAMESPACES["ta"].connect(globals().__setitem__)
 _keep_freed_memory()

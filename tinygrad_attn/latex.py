@@ -1,4 +1,4 @@
-r"""Computes the LaTeX of an elementwise rule with NumPy, to compare it with the rule's expression.
+r"""Computes the LaTeX of an elementwise rule with NumPy, to check the rule's expression.
 
 `tinygrad_attn.formula` checks that a formula and its code have the same variables. This module checks that they have
 the same value, where the formula has only sums, products, quotients, powers, roots, known functions and Iverson

@@ -1,4 +1,4 @@
-"""The modes of a thread: recording of the graph (no_grad), fused ops in primitives (unfused), observers.
+"""The modes of a thread (no_grad, unfused), observers, and mark, which announces a tensor.
 
 Layers *announce* tensors of interest, such as scores and weights, with `mark`; observers receive them. Without an
 observer `mark` does nothing.

@@ -1,4 +1,4 @@
-"""The op: a forward on arrays, and for every operand one line with its derivative, as LaTeX and as code.
+"""The op: a forward on arrays, and the derivative of each operand, as LaTeX and as code.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The decorator @public, which offers a function under its public names: ta.NAME, F.NAME, Tensor.NAME.
+"""The decorator @public, which gives a function its public names: ta.NAME, Tensor.NAME, …
 
 ::
 
@@ -47,7 +47,7 @@ class Namespace(Registry[Any]):
         self._receivers: list[Callable[[str, Any], None]] = []
         self._reserved: frozenset[str] = frozenset()
 
-    def tell(self, receive: Callable[[str, Any], None], reserved: Iterable[str] = ()) -> None:
+    def connect(self, receive: Callable[[str, Any], None], reserved: Iterable[str] = ()) -> None:
         """Call ``receive(name, function)`` for every name: those registered so far, and each later one.
 
         Args:

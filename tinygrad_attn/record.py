@@ -1,4 +1,4 @@
-"""record: keeps every op that runs, with its values, and the gradient along every edge before summation.
+"""record: keeps every op that runs, with its values, and the gradient along every edge.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The derivative of an op: the rule of each operand, the sources of its arguments, the plan of a call."""
+"""The derivative of an op: each operand's rule, the sources of its arguments, a call's plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads and writes safetensors files; a write is atomic, so that a crash leaves the old file whole."""
+"""Reads and writes safetensors files; writes are atomic: a crash leaves the old file whole."""
 
 from __future__ import annotations
 

@@ -385,7 +385,7 @@ class Tensor:
 
 
 # This module cannot import the ops, since they import it: they register the methods and operators of Tensor.
-NAMESPACES["Tensor"].tell(
+NAMESPACES["Tensor"].connect(
     lambda name, function: setattr(Tensor, name, as_method(name, function)), reserved=vars(Tensor)
 )
 

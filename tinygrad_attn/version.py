@@ -1,4 +1,7 @@
-"""The version of the package; the build takes it from here, and an import need not search for what is installed."""
+"""The version of the package.
+
+The build reads it from this file, and an import need not search the installed packages for it.
+"""
 
 __all__ = ["__version__"]
 

@@ -1,1 +1,1 @@
-"""Decoding: greedy and beam search, batches of sentences, and the attention weights of a translation."""
+"""Greedy and beam search, translation in batches, and the attention weights of a translation."""

@@ -14,7 +14,7 @@ from .states import Rows
 __all__ = ["greedy"]
 
 # When this share of a batch has ended, the rows of the unfinished sentences are gathered.
-_SHARE_TO_LEAVE = 0.25
+_GATHER_SHARE = 0.25
 
 
 def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_length: int) -> list[list[int]]:
@@ -45,7 +45,7 @@ def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_leng
                 if not over:
                     translations[sentence].append(number)
             # Gathering the state costs as much as a few steps of finished sentences.
-            if np.count_nonzero(ended) >= _SHARE_TO_LEAVE * len(ended):
+            if np.count_nonzero(ended) >= _GATHER_SHARE * len(ended):
                 kept = np.flatnonzero(~ended)
                 if not len(kept):
                     break

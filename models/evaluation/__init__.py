@@ -1,1 +1,1 @@
-"""Evaluation: metrics, BLEU and chrF, the report of a run, plots, and a comparison of runs."""
+"""Metrics, BLEU and chrF, the report of a run, plots, and a comparison of runs."""

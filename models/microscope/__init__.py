@@ -1,4 +1,4 @@
-"""The backprop microscope: every number of a model's forward and backward pass over one pair of sentences.
+"""The backprop microscope: every number of a model's forward and backward pass.
 
 ::
 

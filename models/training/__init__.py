@@ -1,1 +1,1 @@
-"""Training: the loop over epochs, the optimiser, checkpoints, messages and plots."""
+"""The training loop, the optimiser, checkpoints, messages and plots."""

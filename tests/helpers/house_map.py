@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 _WIDTH, _COLUMN = 120, 27
 _MAP = re.compile(r"(?<=## The rooms\n\n```\n).*?(?=```)", re.DOTALL)
 _OF_TESTS = {
-    "tests": "what holds all of this to its word; its rooms mirror the two packages",
-    "tests/helpers": "what tests share",
-    "tests/parity": "the same weights and inputs in PyTorch",
-    "tests/browser": "the microscope's page in Chromium",
-    "tests/benchmarks": "scripts that time us beside others",
+    "tests": "the tests, in folders that mirror the two packages",
+    "tests/helpers": "helpers that several tests use",
+    "tests/parity": "comparisons with PyTorch, on the same weights and inputs",
+    "tests/browser": "tests of the microscope's page in Chromium",
+    "tests/benchmarks": "scripts that compare our speed with that of other libraries",
 }
 
 
@@ -72,19 +72,21 @@ def _remark(room: Path) -> str:
 # Folders without Python.
 _OF_FOLDERS = {
     "configs": "the settings of each result below",
-    "views": "one view of the page a file",
-    "vendor": "libraries of others, as they are",
+    "views": "the views of the page, one a file",
+    "vendor": "third-party libraries, unchanged",
 }
 
 
 def _first_sentence(path: Path) -> str:
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = ast.get_docstring(tree)
     if not text:
         raise ValueError(f"{path} has no docstring")
     sentence = " ".join(text.split("\n\n")[0].split())
     sentence = re.split(r"(?<=[a-z)`])\. (?=[A-Z`])", sentence)[0].rstrip(".").replace("``", "").replace("`", "")
-    acronym = (len(sentence) > 1 and sentence[1].isupper()) or sentence.split()[0].rstrip(",:") in _NAMES
-    return sentence if acronym else sentence[0].lower() + sentence[1:]
+    names = _NAMES | {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    is_name = (len(sentence) > 1 and sentence[1].isupper()) or sentence.split()[0].rstrip(",:") in names
+    return sentence if is_name else sentence[0].lower() + sentence[1:]
 
 
 _NAMES = frozenset("Adam Bahdanau Luong Vaswani NumPy Python Korean".split())

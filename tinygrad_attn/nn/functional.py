@@ -3,4 +3,4 @@
 import tinygrad_attn.ops  # noqa: F401  its functions are declared there
 from tinygrad_attn.public import NAMESPACES
 
-NAMESPACES["F"].tell(globals().__setitem__)
+NAMESPACES["F"].connect(globals().__setitem__)

@@ -1,4 +1,4 @@
-"""KVCache: the projected keys and values of the source, or of earlier positions, between decoder steps."""
+"""KVCache: projected keys and values of the source or of earlier positions, for decoder steps."""
 
 from __future__ import annotations
 

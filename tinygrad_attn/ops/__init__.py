@@ -1,4 +1,4 @@
-"""The primitive ops, one family a file, under PyTorch's names: forward and derivative side by side.
+"""The primitive ops, one family a file, under PyTorch's names, each with its derivative.
 
 All files of this folder are imported; their functions declare their public names themselves (see
 `tinygrad_attn.public`).

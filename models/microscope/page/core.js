@@ -1,4 +1,4 @@
-// What every view needs of the libraries, and the page's one state.
+// Exports of the libraries for every view, and the page's state.
 
 import { createElement, render, Fragment } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
@@ -8,7 +8,7 @@ export { render, Fragment, useEffect, useLayoutEffect, useMemo, useRef, useState
 
 export const html = htm.bind(createElement);
 
-// A value that components follow: they render anew when it changes.
+// A value that components subscribe to: they render again when it changes.
 export function makeStore(initial) {
   let value = initial;
   const followers = new Set();
@@ -31,7 +31,7 @@ export function useStore(store) {
   return store.get();
 }
 
-// What the reader set once for all pages; kept if the browser lets a page keep anything.
+// The reader's settings for all pages; stored if the browser allows it.
 export function remembered(name) {
   try {
     return localStorage.getItem(`microscope.${name}`);

@@ -99,7 +99,7 @@ function open(raw) {
   return { ...raw, sites, site: (id) => sites.find((site) => site.id === id) ?? sites[0] };
 }
 
-// An array is decoded when it is first asked for something.
+// An array is decoded at its first use.
 function lazy(make) {
   let made = null;
   const get = () => (made ??= make());

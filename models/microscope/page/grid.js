@@ -71,7 +71,7 @@ export class Grid {
     this.table.ariaColCount = String(matrix.columns.length + 1);
   }
 
-  // What is selected: { row, column, active }. It is scrolled into sight if it has moved, and takes the focus along.
+  // The selected cell: { row, column, active }. If it has moved, it is scrolled into view and gets the focus.
   mark(selected) {
     const focused = this.box.contains(document.activeElement);
     const moved = this.selected?.row !== selected.row || this.selected.column !== selected.column;
@@ -114,7 +114,7 @@ export class Grid {
     this.look();
   }
 
-  // The place of a cell of the document, or null for what is none.
+  // The row and column of a cell's element, or null for other elements.
   find(element) {
     const cell = element.closest("tbody td");
     return cell && [this.drawn.top + cell.parentNode.sectionRowIndex, this.drawn.left + cell.cellIndex - 1];
@@ -145,7 +145,7 @@ export class Grid {
     return { top: from, bottom: to, left: start, right: end };
   }
 
-  // Draw what is in sight, unless it is drawn already; tells whether it had to.
+  // Draw the visible part, unless it is drawn already; returns whether it was drawn.
   draw() {
     const part = this.part();
     if (this.drawn && Object.keys(part).every((side) => part[side] === this.drawn[side])) return false;

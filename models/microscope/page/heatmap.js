@@ -19,7 +19,7 @@ const MOVES = {
 };
 
 // name: for files. rows, columns: labels. at(i, j): numbers. limit: the ends of the scale. version: changes when the
-// numbers do. row, column: what is selected; active: whether the inspector shows this matrix. choose(i, j): on selecting.
+// numbers do. row, column: the selected cell; active: whether the inspector shows this matrix. choose(i, j): on selecting.
 export function Heatmap({ name, label, caption, rows, columns, at, limit, masked, version, row, column, active, choose, corner = "" }) {
   const look = useStore(theme);
   const language = useLanguage();

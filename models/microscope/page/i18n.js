@@ -16,7 +16,7 @@ export function setLanguage(name) {
 }
 
 // A function from a key to its text in the reader's language: from `own`, { en: { key: text }, ko: … }, or from the words
-// that all views share. A key without text shows itself, so that it's noticed.
+// that all views share. A missing text is shown as its key, so that it is noticed.
 export function translator(own = {}) {
   const find = (key) => {
     const name = language.get();

@@ -47,7 +47,7 @@ export function Bar({ x, limit, oneSided = false }) {
   return html`<span class=${oneSided ? "bar one-sided" : "bar"} aria-hidden="true"><span style=${style}></span></span>`;
 }
 
-// Whether something holds, as sign and word, not as colour alone.
+// The result of a check as a sign and a word, not as a colour alone.
 export function Verdict({ holds }) {
   return html`<span class=${holds ? "verdict good" : "verdict bad"}>${holds ? "✓" : "✗"} ${t(holds ? "verdict.holds" : "verdict.fails")}</span>`;
 }
@@ -56,7 +56,7 @@ export function GradientState({ state }) {
   return html`<span class=${`state state-${state}`}>${t(`state.${state}`)}</span>`;
 }
 
-// What a tensor of a site is called: its letter in the formulas, with ∂L/∂ before it for the gradient.
+// The label of a site's tensor: its letter in the formulas, with ∂L/∂ before it for the gradient.
 export const SYMBOLS = {
   Q: "Q", K: "K", V: "V", scores: "e", product: "QKᵀ", masked: "e | mask", weights: "α", context: "c", gaussian: "G",
   mixed: "α·G", joined: "[c; s]", attentional: "s̃", logits: "z",

@@ -5,7 +5,7 @@ import { applied, minus, number, product, quotient, sum } from "page/formula.js"
 
 const range = (size) => Array.from({ length: size }, (_, i) => i);
 
-// What a recipe needs and the page doesn't hold, since it was dropped for size, or the score has no expression.
+// Thrown for numbers that the page doesn't have: they were dropped for size, or the score has no expression.
 class Missing extends Error {}
 
 function present(array, name) {
@@ -56,7 +56,7 @@ const OPERATIONS = {
   square: (inner) => ({ value: inner.value ** 2, write: (format) => `${inner.write(format)}²` }),
 };
 
-// A score's own expression (tinygrad_attn/nn/scores/base.py) at a place, { t, j, c, a }, with the site's numbers in it.
+// A score's expression (tinygrad_attn/nn/scores/base.py) at the indices { t, j, c, a }, with the site's numbers in it.
 function written(expression, read, place) {
   if (!Array.isArray(expression)) return number(expression);
   const [head, ...parts] = expression;
@@ -73,7 +73,7 @@ function written(expression, read, place) {
   return read.parameter(head, ...[0, 0, ...at].slice(-2));
 }
 
-// What the score itself makes, at (t, j), or sends back to Q at (t, c) and to K at (j, c).
+// The expression of a score at (t, j), or of its gradient for Q at (t, c) or K at (j, c).
 function ofScore(tensor, read, row, column) {
   const known = present(read.site.recipes[tensor], tensor);
   return written(known, read, { t: row, j: tensor === "scores" ? column : row, c: column, a: column });

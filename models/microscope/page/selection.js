@@ -1,4 +1,4 @@
-// What is selected, the same for every view, and kept in the address: a link shows another reader the same cell.
+// The selection, common to all views and kept in the page's address, so that a link shows the same cell.
 
 import { makeStore } from "page/core.js";
 import { data, labels } from "page/data.js";
@@ -19,7 +19,7 @@ function read(address = location.hash) {
   return within(chosen);
 }
 
-// The selection with everything that the data doesn't have put right.
+// The selection with each invalid part replaced by a valid one.
 function within(chosen) {
   const all = data.get();
   const site = all.site(chosen.site);

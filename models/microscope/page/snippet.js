@@ -9,7 +9,7 @@ export function findSnippet(all, site, tensor, part) {
   return fits.find((snippet) => snippet.score === site.score) ?? fits.find((snippet) => snippet.score === "any") ?? null;
 }
 
-// The numbers that a need names, as (nested lists of) numbers, or null where they were dropped for size.
+// The numbers of one name in a snippet, as (nested lists of) numbers, or null if they were dropped for size.
 function numbersOf(site, [name, part, slice], head, row, column) {
   if (name === "scale") return site.scale;
   if (name === "column") return column;

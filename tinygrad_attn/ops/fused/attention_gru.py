@@ -1,4 +1,4 @@
-"""attention_gru: a GRU with additive attention before each step, the decoder of Bahdanau et al. 2015."""
+"""attention_gru: a GRU with additive attention before each step, as in Bahdanau et al. 2015."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// What was run, what the model makes of it, and whether every number on the page was found right.
+// The sentence and the model, the prediction for each token, and the result of all checks.
 
 import { html } from "page/core.js";
 import { data } from "page/data.js";

@@ -1,4 +1,4 @@
-// Everything that ran, in order. Only the rows in sight are in the document: a tape can have tens of thousands.
+// All ops that ran, in order. Only the visible rows are in the document: a tape can have tens of thousands.
 
 import { html, useEffect, useRef, useState } from "page/core.js";
 import { data } from "page/data.js";
