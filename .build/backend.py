@@ -1,7 +1,7 @@
-"""How the package is built: setuptools, with the README's pictures where a package index can find them.
+"""The build backend: setuptools, with URLs for the README's pictures, so that a package index shows them.
 
-The README names its pictures by paths within the repository. An index shows the README alone, so there each path stands
-behind the address of the repository.
+The README refers to its pictures by paths within the repository. An index shows the README alone, so for it each path
+is prefixed with the URL of the repository.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class LuongSettings(RecurrentSettings):
     """Attention from the decoder's state."""
 
     name: str = constant("luong")
-    score: str = setting("general", "how a decoder state is compared with the source", choices=nn.SCORES)
+    score: str = setting("general", "the score of a decoder state and a source state", choices=nn.SCORES)
     attention: str = setting(
         "global",
         "all of the source, or a window around the same position (local-m) or a predicted one (local-p)",

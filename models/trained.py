@@ -125,7 +125,7 @@ class TrainedModel:
             on_batch: called after each batch with the number of its sentences.
 
         Raises:
-            TypeError: a text on its own in place of a list.
+            TypeError: a single text instead of a list.
             UserError: a text is too long for the model, or an option is out of its range.
         """
         if isinstance(texts, str):
@@ -184,7 +184,7 @@ class TrainedModel:
         """
         settings = self.config.decoding
         if n_best is not None and (n_best < 1 or (beam is not None and n_best > beam)):
-            raise UserError(f"n_best is {n_best}; it goes from 1 to the width of the beam, so raise beam to it")
+            raise UserError(f"n_best is {n_best}; it must be from 1 to the width of the beam, so raise beam")
         if beam is None and n_best is not None:
             beam = max(n_best, settings.beam)
         given: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty}

@@ -28,7 +28,7 @@ POSITIONS = ("sinusoidal", "learned")
 
 @dataclass(frozen=True)
 class TransformerSettings(ModelSettings):
-    """The Transformer; the defaults are the paper's base model, but for dropout."""
+    """The Transformer; the defaults are the paper's base model, except dropout."""
 
     name: str = constant("transformer")
     dropout: float = setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)

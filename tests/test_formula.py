@@ -51,7 +51,7 @@ def test_a_formula_of_what_the_expression_takes_passes(formula: str) -> None:
         (r"z \odot y", "z stands for z, which the expression does not take|x stands for x"),
         (r"\bar a \odot y", r"\\bar a stands for nothing"),
         (r"\bar z \odot a, \quad a = y + w", "w stands for nothing"),
-        (r"\bar z, \quad \bar z = \bar z \odot y", "may not define it anew"),
+        (r"\bar z, \quad \bar z = \bar z \odot y", "may not define it again"),
         (r"\delta_m, \quad \delta_n = \bar z \odot n, \quad n = y, \quad m = y", r"\\delta_\{m\} stands for nothing"),
     ],
 )
@@ -116,7 +116,7 @@ def test_catches_the_gradient_of_an_output_that_no_symbol_stands_for() -> None:
 
 def test_catches_a_formula_that_takes_an_outputs_own_gradient_for_what_comes_back() -> None:
     r"""As the formula of attention_gru did: \bar c = W_c^\top \delta, where c is an output too."""
-    with pytest.raises(CheckError, match=r"\\bar b is g\[1\], the gradient that an output gets from what uses it"):
+    with pytest.raises(CheckError, match=r"\\bar b is g\[1\], the gradient that an output gets from its uses"):
         check_op(split_in_two(r"2 \bar a + 3 \bar b, \quad \bar b = \bar a"), 5)
     step = registered_ops()["attention_gru_step"]
     made = Op(step.__wrapped__, step.formula, step.samples, (), 3, (), False, step.symbols)

@@ -44,7 +44,7 @@ def train():
     return weight.tolist()
 
 
-def test_an_observer_hears_of_a_step_in_its_order():
+def test_an_observer_is_called_in_the_order_of_a_step():
     listener = Listener()
     with observe(listener):
         train()

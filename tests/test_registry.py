@@ -61,7 +61,7 @@ def test_the_modules_of_a_package_are_imported_when_the_registry_is_asked(packag
     assert "two" not in package.THINGS
 
 
-def test_a_name_of_the_package_is_taken_whoever_comes_first(package):
+def test_a_name_of_the_package_is_taken_even_if_another_file_registers_first(package):
     with pytest.raises(ValueError, match=r"the thing 'one' is already defined in things\.one; choose another name"):
         package.THINGS.register("one")(made_in("mine"))
 

@@ -1,8 +1,8 @@
 """tinygrad_attn: an autograd engine on NumPy and numba, for studying how gradients flow through attention.
 
 Names, arguments and results are PyTorch's; where something differs, the README's table of exceptions says so. dtypes
-are NumPy's: ``tinygrad_attn.float32`` is ``numpy.float32``. The functions say at their definition that they are offered
-here (see `tinygrad_attn.public`).
+are NumPy's: ``tinygrad_attn.float32`` is ``numpy.float32``. A decorator at a function's definition offers it here (see
+`tinygrad_attn.public`).
 """
 
 from numpy import bool_, float32, float64, int32, int64

@@ -318,7 +318,7 @@ def _as_result(gradient: Any, owned: bool) -> Tensor:
 def _reach_leaf(leaf: Tensor, gradient: Any, owned: bool, results: dict[Edge, Tensor] | None) -> None:
     """Give a leaf its complete gradient, through its hooks: in ``results`` if there are any, else in ``.grad``."""
     if leaf.hooks:
-        # A hook may have kept what it was given, or what it returned.
+        # A hook may have kept its argument or its result.
         gradient, owned = _call_hooks(leaf.hooks, gradient), False
     if results is None:
         _accumulate(leaf, gradient, owned)

@@ -1,6 +1,6 @@
 r"""Binds the symbols of a rule's LaTeX to the arguments of its code, and checks that they agree.
 
-A *symbol* is a letter with what is written on and beside it: ``x``, ``\bar z``, ``\hat x``, ``h'``, ``\delta_n``.
+A *symbol* is a letter with its accent, primes and subscript: ``x``, ``\bar z``, ``\hat x``, ``h'``, ``\delta_n``.
 `check_formulas` follows each symbol of a rule's formula to names that the rule's expression takes as arguments:
 
 - An operand or option of one letter, or named like a Greek one (``alpha``), has that letter. The first operand is ``x``
@@ -253,8 +253,8 @@ def _check_definitions(vocabulary: _Vocabulary, rule: Rule, where: str) -> None:
             names = vocabulary.bound.get(str(symbol)) or vocabulary.bound.get(symbol.base, ("",))
             if _root(names[0]) == "g":
                 raise FormulaError(
-                    f"{where}{symbol} is {names[0]}, the gradient that an output gets from what uses it; a formula may "
-                    "not define it anew"
+                    f"{where}{symbol} is {names[0]}, the gradient that an output gets from its uses; a formula may "
+                    "not define it again"
                 )
 
 

@@ -204,7 +204,7 @@ MARKS: dict[str, str] = {
     # gradient_formula: LaTeX of the tensor and of its gradient.
     "joined": "(B, T, ·): contexts of all heads side by side, or context and decoder state; details role: see mark,"
     " batch_first: if False, B and T are exchanged",
-    "attentional": "(B, T, H): what the output layer reads: Luong's s̃, Bahdanau's maxout",
+    "attentional": "(B, T, H): the input of the output layer: Luong's s̃, Bahdanau's maxout",
     "residual": "(B, T, E): x + sublayer(x)",
     "norm": "(B, T, E): the output of a normalisation",
     "logits": "(B, T, V): before the softmax over symbols",
@@ -213,7 +213,7 @@ MARKS: dict[str, str] = {
 
 
 def span(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator that tells observers when the function begins and ends, as the span ``name``."""
+    """A decorator that notifies observers when the function begins and ends, as the span ``name``."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)

@@ -68,7 +68,7 @@ class Op(Differentiable):
         floating: whether integer and bool operands become the default float first.
         symbols: which names the symbols of its formulas stand for (see `tinygrad_attn.formula`).
         samples: draws valid operands and options for `tinygrad_attn.check.check_op`.
-        errors: calls that must raise, with what they raise.
+        errors: calls that must raise, with their exceptions.
     """
 
     def __init__(

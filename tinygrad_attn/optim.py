@@ -66,11 +66,11 @@ class Optimizer:
 
     @span("optimizer step")
     def step(self, clip_norm: float | None = None) -> float | None:
-        """Take one step; parameters without a gradient stay as they are.
+        """Take one step; parameters without a gradient do not change.
 
         Args:
-            clip_norm: scale all gradients together so that their norm is at most this. The gradients themselves stay
-                as they are: the factor is part of the update.
+            clip_norm: scale all gradients together so that their norm is at most this. The factor is part of the
+                update: the gradients themselves do not change.
 
         Returns:
             The norm of all gradients before clipping, or None if ``clip_norm`` is None.

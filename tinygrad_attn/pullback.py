@@ -180,8 +180,8 @@ def _saved_outputs(node: Node, items: Any, arrays: bool) -> Any:
 
 def _freed(node: Node) -> RuntimeError:
     return RuntimeError(
-        f"backward: what {node.op.name} had saved was freed by an earlier backward; pass retain_graph=True to that one "
-        "to go again"
+        f"backward: the saved values of {node.op.name} were freed by an earlier backward; to run backward again, pass "
+        "retain_graph=True to the earlier one"
     )
 
 

@@ -279,7 +279,7 @@ class Record(Observer):
 
 
 def _sum(before: Array | None, gradient: Any) -> Array:
-    """The sum, as an array of its own: the engine adds to its arrays in place."""
+    """The sum, as a new array: the engine adds to its arrays in place."""
     array = gradient.array if isinstance(gradient, Tensor) else gradient
     return array.copy() if before is None else before + array
 

@@ -44,7 +44,7 @@ class Registry(Mapping[str, T]):
                 raise
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that registers what it decorates.
+        """A decorator that registers a class or function under ``name``.
 
         Raises:
             ValueError: another module has registered the name; a module that is run again replaces its own.

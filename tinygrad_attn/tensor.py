@@ -1,8 +1,8 @@
 """The tensor: an array, its gradient, and the node of the graph that made it.
 
 A *node* is one call of an op. Its *edges* lead to the nodes (or leaf tensors) that made the operands, so the graph
-points backwards, from the loss to the parameters. A node keeps what its derivative rules name in their arguments and
-no more.
+points backwards, from the loss to the parameters. A node keeps only the values that the parameters of its derivative
+rules name.
 """
 
 from __future__ import annotations

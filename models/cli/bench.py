@@ -13,7 +13,9 @@ NEEDS = ()
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See `parser.Command`."""
-    parser.add_argument("workload", metavar="WORKLOAD", help="such as transformer-small; a wrong name lists them")
+    parser.add_argument(
+        "workload", metavar="WORKLOAD", help="a workload, such as transformer-small; a wrong name lists them"
+    )
     parser.add_argument(
         "--seconds", metavar="S", type=seconds, default=4.0, help="how long to measure (default: 4; 5 steps at least)"
     )

@@ -20,12 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bleu-tokenizer",
         metavar="NAME",
         choices=BLEU_TOKENIZERS,
-        help=f"what BLEU counts as a word: {', '.join(BLEU_TOKENIZERS)} (default: 13a; for generated data its symbols)",
+        help=f"the tokenizer of BLEU: {', '.join(BLEU_TOKENIZERS)} (default: 13a; for generated data its symbols)",
     )
     parser.add_argument(
         "--bleu-lowercase",
         action=argparse.BooleanOptionalAction,
-        help="compare without case (default: if the model was trained without)",
+        help="ignore case (default: if the model was trained without case)",
     )
     parser.add_argument("--json", action="store_true", help="print the evaluation as JSON instead of tables")
 

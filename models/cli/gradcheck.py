@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples", metavar="N", type=positive, default=10, help="random samples of each op (default: 10)"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the samples (default: 0)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="the seed of the samples (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,7 +68,7 @@ def _print_reports(ops: Sequence[Op], samples: int, seed: int) -> bool:
     print(
         f"\n{len(ops) - len(failures)} of {len(ops)} ops pass, {samples} samples each. Worst |found - expected| / "
         "(1 + |expected|)\nof the gradient and the double gradient against central differences in float64, and of the "
-        "kernel against\nthe rule it stands for."
+        "kernel against\nthe rule it replaces."
     )
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)

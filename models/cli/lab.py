@@ -18,8 +18,10 @@ _LAB = Path(__file__).parents[1] / "lab"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See `parser.Command`."""
     parser.add_argument("name", metavar="NAME", nargs="?", help="the name of an experiment")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, help="for runs and results (default: runs/NAME)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of data and training (default: 0)")
+    parser.add_argument(
+        "--out", metavar="FOLDER", type=Path, help="the folder for runs and results (default: runs/NAME)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="the seed of data and training (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--broken",
         metavar="NAME",
-        help="compute with a wrong derivative, to see what catches it; a wrong name lists them",
+        help="compute with a wrong derivative, to see which check finds it; an unknown name lists them",
     )
 
 
@@ -73,7 +73,7 @@ def _verdict(found: Microscope, broken: str | None) -> int:
     if broken:
         if check["ok"]:
             shows = GALLERY[broken].shows
-            print(f"note: the badge is green although {broken} was at work, which shows {shows}", file=sys.stderr)
+            print(f"note: the badge is green although {broken} was used; its error shows {shows}", file=sys.stderr)
         return 0
     if not check["ok"]:
         print(f"error: {check['failing']:,} checks fail, the worst: {describe_worst(check)}", file=sys.stderr)

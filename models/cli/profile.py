@@ -15,11 +15,13 @@ NEEDS = ()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See `parser.Command`."""
     parser.add_argument(
-        "config", metavar="WORKLOAD|CONFIG", help="what bench measures, or what train --config takes: a name or a file"
+        "config",
+        metavar="WORKLOAD|CONFIG",
+        help="a workload of bench, or a config as for train --config: a name or a file",
     )
     add_data(parser)
     parser.add_argument("--steps", metavar="N", type=positive, default=5, help="steps to profile (default: 5)")
-    parser.add_argument("--shapes", action="store_true", help="a row for each op and shapes of its operands")
+    parser.add_argument("--shapes", action="store_true", help="a row for each op and the shapes of its operands")
     add_threads(parser)
     parser.add_argument("--json", action="store_true", help="print the profile as JSON instead of a table")
 

@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", metavar="RUN", type=folder_name, help="continue a run that was stopped, with its own settings"
     )
-    parser.add_argument("--quick", action="store_true", help="a short run that shows everything and learns little")
+    parser.add_argument(
+        "--quick", action="store_true", help="a short run that shows every step, too short to learn much"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

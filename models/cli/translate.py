@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--n-best", metavar="N", type=positive, help="print N translations a line: its number, score, translation"
     )
     parser.add_argument(
-        "--attention", metavar="FILE", help="draw what the model attended to in the first few sentences, as PNG"
+        "--attention", metavar="FILE", help="draw the attention weights of the first few sentences, as PNG"
     )
 
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.texts and arguments.file:
         raise CommandError("give texts or --file, not both")
     if arguments.beam and (arguments.n_best or 1) > arguments.beam:
-        raise CommandError(f"--n-best {arguments.n_best} needs a beam as wide; raise --beam {arguments.beam}")
+        raise CommandError(f"--n-best {arguments.n_best} needs a beam at least as wide; raise --beam {arguments.beam}")
     from ..data.lines import batched, file_lines, standard_input_lines
     from ..trained import TrainedModel
 

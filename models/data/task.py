@@ -39,13 +39,13 @@ class Task(Section):
     bleu_tokenizer: ClassVar[str] = "13a"
 
     kind: str = constant("")
-    tokenizer: str = setting("characters", "how text is cut into symbols", choices=TOKENIZERS)
+    tokenizer: str = setting("characters", "how text is split into symbols", choices=TOKENIZERS)
     lowercase: bool = setting(False, "make all text lower case")
     min_frequency: int = setting(
         1, "rarer symbols of the training text are unknown; bpe makes no symbol of a rarer pair", minimum=1
     )
     vocabulary_size: int = setting(0, "the most symbols of a language; 0 sets no limit, but bpe needs one", minimum=0)
-    shared_vocabulary: bool = setting(False, "source and target have one vocabulary, of both sides")
+    shared_vocabulary: bool = setting(False, "source and target share one vocabulary, made from both")
     max_length: int = setting(100, "training pairs with more symbols on a side are left out", minimum=1)
 
     def __post_init__(self) -> None:

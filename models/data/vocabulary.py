@@ -15,7 +15,7 @@ CONTROL_SYMBOLS = ("<pad>", "<s>", "</s>", "<unk>")
 class Vocabulary:
     """Symbols by id: the four control symbols first, then those of the text.
 
-    The control symbols are never looked up by their spelling, so a ``<s>`` in a text is a symbol of its own or unknown,
+    The control symbols are never looked up by their spelling, so a ``<s>`` in a text is an ordinary symbol or unknown,
     and cannot start a sentence.
 
     Args:

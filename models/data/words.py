@@ -33,7 +33,7 @@ class WordTokenizer(RuleTokenizer):
 def split_words(text: str) -> list[str]:
     """The words and punctuation marks of a text.
 
-    A word is a run of letters, digits and combining marks; any other character but white space is a mark of its own.
+    A word is a sequence of letters, digits and combining marks; every other character except white space is a mark.
     A mark has the joiner ``￭`` on each side where no white space separates it from its neighbour, as in OpenNMT's
     tokenizer, which makes the split reversible: ``"don't go."`` becomes ``don``, ``￭'￭``, ``t``, ``go``, ``￭.``. A
     joiner in the text becomes ``■``.

@@ -117,7 +117,7 @@ def _tokenizer(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The folders' own names if they tell the runs apart, else the paths."""
+    """The names of the folders if they are distinct, else the paths."""
     names = [path.resolve().name for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 

@@ -31,7 +31,7 @@ def find_fonts(text: str) -> tuple[list[str], str]:
     _add_packaged_fonts()
     fonts = sorted(fontManager.ttflist, key=lambda font: (_rank(font.name), font.name, font.fname))
     for font in fonts:
-        # Bold and oblique faces have the characters of the regular one, which is what labels are set in; matplotlib's
+        # Bold and oblique faces have the characters of the regular one, which labels use; matplotlib's
         # font of last resort has a box for every character.
         plain = font.style == "normal" and font.weight in (400, "normal", "regular")
         if not plain or font.name.startswith("Last Resort"):

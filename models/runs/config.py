@@ -65,20 +65,20 @@ class TrainingConfig(Section):
     epochs: int = setting(6, "passes over the training pairs", minimum=1)
     batch_type: str = setting("sentences", "the unit of batch_size", choices=("sentences", "tokens"))
     batch_size: int = setting(
-        64, "the size of a batch, at most; tokens are counted with padding, each side apart", minimum=1
+        64, "the largest size of a batch; tokens are counted with padding, source and target separately", minimum=1
     )
-    learning_rate: float = setting(0.004, "Adam's learning rate, at its largest; noam has one of its own", above=0)
+    learning_rate: float = setting(0.004, "Adam's largest learning rate; the schedule noam ignores it", above=0)
     schedule: str = setting(
         "linear",
-        "how the learning rate changes: constant, falling to 0 along a line or a cosine, or as 1/√step; noam is the "
-        "Transformer paper's",
+        "the learning rate after warmup: constant, decaying to 0 linearly or as a cosine, or as 1/√step; noam is the "
+        "schedule of the Transformer's paper",
         choices=("constant", "linear", "cosine", "inverse_sqrt", "noam"),
     )
-    warmup: int = setting(0, "steps of linear warmup from 0; inverse_sqrt and noam need some", minimum=0)
-    noam_factor: float = setting(1.0, "what noam's learning rate is multiplied by", above=0)
-    beta1: float = setting(0.9, "Adam's decay of the mean of gradients", minimum=0, below=1)
-    beta2: float = setting(0.999, "Adam's decay of the mean of their squares", minimum=0, below=1)
-    eps: float = setting(1e-8, "added to the root of that mean, against division by zero", above=0)
+    warmup: int = setting(0, "steps of linear warmup from 0; at least 1 for inverse_sqrt and noam", minimum=0)
+    noam_factor: float = setting(1.0, "a factor of noam's learning rate", above=0)
+    beta1: float = setting(0.9, "Adam's β₁, the decay rate of the mean of gradients", minimum=0, below=1)
+    beta2: float = setting(0.999, "Adam's β₂, the decay rate of the mean of squared gradients", minimum=0, below=1)
+    eps: float = setting(1e-8, "Adam's ε, added to the denominator", above=0)
     clip_norm: float = setting(
         1.0, "the global norm to which larger gradients are scaled down; 0 does not clip", minimum=0
     )
@@ -92,10 +92,10 @@ class TrainingConfig(Section):
         most=1,
     )
     patience: int = setting(
-        0, "stop after so many epochs without a lower validation loss; 0 trains all epochs", minimum=0
+        0, "stop after this many epochs without a lower validation loss; 0 trains all epochs", minimum=0
     )
     average: int = setting(
-        0, "average the weights of the last so many epochs, and use them if they are better; 0 or 1 does not", minimum=0
+        0, "average the weights of this many last epochs, and keep them if better; 0 or 1 turns it off", minimum=0
     )
     checkpoint_seconds: float = setting(
         30.0, "seconds between checkpoints within an epoch; 0 writes them between epochs only", minimum=0

@@ -246,7 +246,7 @@ class Run:
             about = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             resume = command_line("train", "--resume", self.directory)
-            raise RunError(f"{path} is damaged: {error}; remove it, and let it be written anew by: {resume}") from error
+            raise RunError(f"{path} is damaged: {error}; remove it; this command writes it again: {resume}") from error
         self.write_json("run.json", {**about, "results": dict(results)})
 
 

@@ -72,7 +72,7 @@ def measure(name: str, seconds: float) -> Measurement:
         seconds: how long to measure; at least 5 steps are taken, and at most 200.
 
     Raises:
-        UnknownWorkload: there is none of that name.
+        UnknownWorkload: no workload has that name.
     """
     step = TrainingStep(name)
     first_s, times, losses = measure_steps(step, seconds)

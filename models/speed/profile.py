@@ -86,7 +86,7 @@ def profile(
         by_shape: use a separate row for each combination of operand shapes of an op.
         report: called with a line about the next phase.
     """
-    report(f"{name}: {WARM_UP} steps to warm up; the first compiles what no cache has yet")
+    report(f"{name}: {WARM_UP} steps to warm up; the first compiles the kernels that are not cached")
     for _ in range(WARM_UP):
         step()
     report(f"{name}: {steps} plain steps")

@@ -297,7 +297,7 @@ class Trainer:
         """Where training was stopped, and the command that continues it."""
         return (
             f"Stopped in epoch {self.position.epoch + 1}, at step {self.position.step} of {self.steps}, and saved. "
-            f"Go on with:\n    {command_line('train', '--resume', self.run.directory)}"
+            f"Continue with:\n    {command_line('train', '--resume', self.run.directory)}"
         )
 
     def finish(self) -> str:
@@ -318,7 +318,7 @@ def _under(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_epoch(number: int) -> str:
-    """The file of the weights after an epoch, which is counted from 0 here and from 1 for people."""
+    """The file of the weights after an epoch, which is counted from 0 here and from 1 in the name."""
     return f"epoch-{number + 1}.safetensors"
 
 

@@ -53,7 +53,7 @@ def test_progress_is_told_by_batches(model):
 def test_mistakes(model, tmp_path):
     with pytest.raises(TypeError, match=r"expected a list of texts, got one text; write translate\(\['x'\]\)"):
         model.translate("x")
-    with pytest.raises(UserError, match="n_best is 3; it goes from 1 to the width of the beam"):
+    with pytest.raises(UserError, match="n_best is 3; it must be from 1 to the width of the beam"):
         model.translate(["x"], n_best=3, beam=2)
     with pytest.raises(UserError, match="at least 1"):
         model.translate(["x"], beam=0)

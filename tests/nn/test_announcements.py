@@ -125,7 +125,7 @@ def test_the_decoder_of_bahdanau_announces_every_step():
 
 
 class Own(nn.Module):
-    """Attention of one's own: keys and values are the same tensor."""
+    """A user's own attention: keys and values are the same tensor."""
 
     def forward(self, query, memory):
         query, key, value = mark("query", query), mark("key", memory), mark("value", memory)

@@ -86,8 +86,8 @@ def test_weights_of_every_layer_and_head():
     assert not np.triu(weights["decoder.layers.0.self_attn"][0].array, 1).any()
 
 
-def test_nobody_asks_and_nobody_pays(monkeypatch):
-    """Without recording, every layer attends with the heads where they lie, and none for its weights."""
+def test_weights_are_computed_only_if_needed(monkeypatch):
+    """Without recording, every layer runs the fused kernel on the projections, and none computes its weights."""
     calls = []
     attend = multihead.multihead_attention  # the kernel
     monkeypatch.setattr(multihead, "multihead_attention", lambda *a, **o: calls.append(o) or attend(*a, **o))

@@ -31,6 +31,6 @@ def frozen_weights(model: Module) -> Iterator[None]:
     for name, parameter in model.named_parameters():
         if parameter.version != versions.get(name):
             raise RuntimeError(
-                f"frozen_weights: {name} was written to inside by {parameter.storage.writer}, so that what the model "
-                "gave may be of the old weights; write to it outside, or leave frozen_weights out"
+                f"frozen_weights: {name} was written to inside by {parameter.storage.writer}, so results of the model "
+                "may be those of the old weights; write to it outside, or leave frozen_weights out"
             )

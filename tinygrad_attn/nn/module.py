@@ -121,7 +121,7 @@ class Module:
 
         Args:
             state: tensors or arrays by path (those of a PyTorch module's ``state_dict`` too, as NumPy arrays).
-            strict: every path must be there, and no other.
+            strict: raise if paths are missing or not expected.
 
         Raises:
             ValueError: paths missing or not expected (if strict) or of another shape, all of them listed; nothing is

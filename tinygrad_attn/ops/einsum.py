@@ -101,7 +101,7 @@ def _sizes(equation: str, inputs: list[str], shapes: tuple[Shape, ...]) -> dict[
 
 
 def _unused(equation: str) -> Iterator[str]:
-    """Letters that ``equation`` does not use: Greek ones, then whatever follows."""
+    """Letters that ``equation`` does not use: Greek letters, then the characters after them."""
     return (chr(code) for code in itertools.count(ord("α")) if chr(code).isalpha() and chr(code) not in equation)
 
 

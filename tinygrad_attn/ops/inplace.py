@@ -144,7 +144,7 @@ def _check_broadcasts(name: str, x: Tensor, other: Tensor) -> None:
         np.broadcast_to(other.array, x.shape)
     except ValueError:
         raise ValueError(
-            f"{name}: other of shape {other.shape} does not broadcast to the shape {x.shape} of what is written to"
+            f"{name}: other of shape {other.shape} does not broadcast to the shape {x.shape} of the tensor to write to"
         ) from None
 
 

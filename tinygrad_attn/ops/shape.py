@@ -42,7 +42,7 @@ def sizes_of(name: str, sizes: Sequence[Any]) -> tuple[int, ...]:
 
 @op(r"z = x", samples=floats())
 def alias(x: Array) -> Array:
-    """``x`` itself as a node of its own."""
+    """``x`` itself, as the output of a new node."""
     return x.view()
 
 
@@ -52,7 +52,7 @@ alias.vjp("x", r"\bar z", lambda g: g, kernel=True)
 @public("ta", "Tensor")
 @op(r"z = x", samples=floats())
 def clone(x: Array) -> Array:
-    """A copy in memory of its own, through which the gradient passes."""
+    """A copy in new memory; gradients flow through it to ``x``."""
     return x.copy()
 
 

@@ -129,7 +129,7 @@ def broadcast_values(name: str, values: Any, shape: tuple[int, ...]) -> Array:
         return np.broadcast_to(values, shape)
     except ValueError:
         raise ValueError(
-            f"{name}: values of shape {np.shape(values)} do not broadcast to {shape}, the shape of what they replace"
+            f"{name}: values of shape {np.shape(values)} do not broadcast to {shape}, the shape of the target"
         ) from None
 
 
@@ -299,7 +299,7 @@ def _as_list(index: Any) -> Array:
 
 
 def with_item(name: str, x: Tensor, index: Any, values: Any) -> Tensor:
-    """A copy of ``x`` after ``x[index] = values``: what assignment computes, as an op.
+    """A copy of ``x`` after ``x[index] = values``: the assignment as an op.
 
     Args:
         name: who asks, for messages.

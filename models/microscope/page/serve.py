@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif not secrets.compare_digest(
             self.headers.get("X-Microscope-Token", "").encode(), self.server.token.encode()
         ):
-            self._refuse(HTTPStatus.FORBIDDEN, "the token is not that of this server; open the page anew")
+            self._refuse(HTTPStatus.FORBIDDEN, "the token is not that of this server; open the page again")
         else:
             self._run()
 

@@ -178,7 +178,7 @@ class Identity(TypedDict):
     latex: str
     holds: bool
     worst: float
-    """The largest difference, divided by the size of what is compared."""
+    """The largest difference, divided by the size of the compared numbers."""
     tolerance: float
 
 
@@ -201,7 +201,7 @@ class Cell(TypedDict):
     error: float
     """|gradient - difference| / the largest element of the gradient, or `FLOOR` of `checks.badge` if that is larger."""
     resolved: bool
-    """Whether that element is as large as the floor. Else the difference tells only that the gradient is as small."""
+    """Whether that element is as large as the floor. Otherwise the difference shows only that the gradient is small."""
     holds: bool
 
 

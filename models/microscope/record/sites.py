@@ -112,7 +112,7 @@ class AttentionSite:
     parameters: dict[str, Array]
     """The parameters in the formula of the score, by their letters there."""
     outcomes: dict[str, tuple[str, str]]
-    """The formulas of joined, attentional and logits, forward and backward, as far as they are announced."""
+    """The announced formulas of joined, attentional and logits, forward and backward."""
 
 
 @dataclass
@@ -178,7 +178,7 @@ def _check_complete(attending: _Attending) -> None:
         module = next(iter(attending.marks.values())).module
         raise UserError(
             f"{module} announces {', '.join(attending.marks)} of a call of attention, and no "
-            f"{' and no '.join(missing)}; what belongs to a call is listed in tinygrad_attn.modes.MARKS"
+            f"{' and no '.join(missing)}; tinygrad_attn.modes.MARKS lists the tensors of a call"
         )
 
 

@@ -22,7 +22,7 @@ def test_every_setting_is_printed_once_for_each_model_and_task(capsys):
                 printed += [choice, *lines_of(output, f"{choice}={name}")]
             assert sorted(printed) == sorted(setting.name for setting in settings.describe()), name
     assert (
-        "  training.beta1               float  0.9        Adam's decay of the mean of gradients; at least 0," in output
+        "  training.beta1               float  0.9        Adam's β₁, the decay rate of the mean of gradients" in output
     )
 
 

@@ -12,7 +12,7 @@ PICTURES = sorted(set(re.findall(r'"(\.pictures/microscope/[^"]+)"', README)))
 LARGEST = 150_000  # bytes
 
 
-def test_there_are_pictures_and_none_that_nobody_looks_at():
+def test_there_are_pictures_and_all_of_them_are_used():
     assert len(PICTURES) >= 8
     assert {str(path.relative_to(ROOT)) for path in (ROOT / ".pictures/microscope").iterdir()} == set(PICTURES)
 

@@ -256,12 +256,13 @@ def test_a_file_with_the_settings_of_all_models_and_tasks_is_read(tmp_path):
         Config.from_dict({"model": {**model, "heads": 4}})
 
 
-def test_what_is_said_about_a_setting():
+def test_the_description_of_a_setting():
     described = {about.name: about for name in TASKS for about in TASKS[name].describe()}
     assert described["data.tokenizer"].limits == "one of bpe, characters, words"
     assert described["data.train_size"].limits == "at least 1"
     rate = {about.name: about for about in TrainingConfig.describe()}["training.beta1"]
-    assert rate == ("training.beta1", "float", 0.9, "Adam's decay of the mean of gradients", "at least 0, less than 1")
+    about = "Adam's β₁, the decay rate of the mean of gradients"
+    assert rate == ("training.beta1", "float", 0.9, about, "at least 0, less than 1")
 
 
 def test_every_setting_says_what_it_is():

@@ -60,11 +60,11 @@ def test_describing_again_removes_leftovers_and_changes_nothing_else(run):
 
 def test_damaged_notes_of_a_run_are_named(run):
     (run.directory / "run.json").write_text('{"seed":', encoding="utf-8")
-    with pytest.raises(RunError, match=r"run\.json is damaged: .*; remove it, .* --resume"):
+    with pytest.raises(RunError, match=r"run\.json is damaged: .*; remove it; .* --resume"):
         run.add_results({"loss": 1.0})
 
 
-def test_best_weights_that_somebody_has_removed(run):
+def test_best_weights_that_were_removed(run):
     run.save(LAST, {"a": np.arange(3)})
     run.write_text("log.csv", "epoch\n1\n")
     with pytest.raises(RunError, match="the file was removed"):
@@ -103,7 +103,7 @@ def test_what_is_missing_is_named(run, tmp_path):
 
 
 def damage_nothing(path):
-    """A sound safetensors file that is somebody else's."""
+    """A valid safetensors file of another program."""
     save_file({"weight": np.zeros(2)}, path)
 
 

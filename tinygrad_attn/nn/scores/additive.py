@@ -24,7 +24,7 @@ _SLOPE = ("-", 1.0, ("square", ("tanh", ("+", ("Q", "t", "a"), ("K", "j", "a")))
 
 @SCORES.register("additive")
 class AdditiveScore(Score):
-    """v · tanh(W_q q + W_k k + b) (Bahdanau et al. 2015; b is not in the paper). W_k k + b is what `project` computes.
+    """v · tanh(W_q q + W_k k + b) (Bahdanau et al. 2015; b is not in the paper). `project` computes W_k k + b.
 
     Attributes:
         query: W_q, a `Linear` of weight (size, query_size).
