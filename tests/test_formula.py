@@ -1,4 +1,4 @@
-r"""Formulas are bound to code: each way in which one can drift from the other is caught."""
+r"""Formulas are bound to code: every kind of disagreement between the two is detected."""
 
 import numpy as np
 import pytest

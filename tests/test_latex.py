@@ -1,4 +1,4 @@
-r"""The LaTeX of elementwise rules is computed, and held to the expression beside it."""
+r"""The LaTeX of elementwise rules is computed and compared with the expression beside it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the kernels' tests share."""
+"""Helpers of the kernels' tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of commands share: a mistake that is answered in one line, and text typed on standard input."""
+"""Helpers of the commands' tests: check a one-line error message, and provide text on standard input."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""A model that knows nothing but a table of logits, for tests of decoding."""
+"""A model whose logits come from a table, for tests of decoding."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What holds for every model, whatever it is: the checks that the tests of each model share."""
+"""Checks that hold for every model; the tests of each model call them."""
 
 import numpy as np
 from tinygrad_attn_models.data import collate

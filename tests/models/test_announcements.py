@@ -1,4 +1,4 @@
-"""What the models announce besides what layers do: the microscope finds places of attention by it."""
+"""The announcements of the models, besides those of layers, by which the microscope finds attention sites."""
 
 import numpy as np
 import pytest

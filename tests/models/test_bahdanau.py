@@ -1,4 +1,4 @@
-"""The model: its gradients, its masks, and that both of its ways to decode are one."""
+"""Bahdanau's model: its gradients, its masks, and that both implementations of its decoder agree."""
 
 import numpy as np
 import pytest

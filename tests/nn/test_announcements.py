@@ -1,4 +1,4 @@
-"""What layers announce: the names in order, their shapes, the module and the step, and gradients by that way alone."""
+"""The announcements of layers: names in order, shapes, module and step, and the gradient through each alias alone."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Frozen weights: what a model gives is the same, gradients too, and thawed it sees new weights."""
+"""Frozen weights: results and gradients are the same, and afterwards new weights are used."""
 
 import numpy as np
 import pytest

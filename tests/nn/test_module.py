@@ -1,4 +1,4 @@
-"""Modules: what is found in them, their state, and complaints that list everything."""
+"""Modules: submodules and parameters, their state, and errors that list everything."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Recurrent layers: padding, directions, layers, dropout, and complaints."""
+"""Recurrent layers: padding, directions, layers, dropout, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every attention score: what it says of itself is what it computes, and one of a user's own is a file."""
+"""Every attention score: its witness and formulas agree with its results; a user's score is one file."""
 
 import importlib.util
 

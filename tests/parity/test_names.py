@@ -1,4 +1,4 @@
-"""Every public function and method has the name that PyTorch gives it, but for a few of our own."""
+"""Every public function and method has PyTorch's name, except a few of our own."""
 
 import pytest
 

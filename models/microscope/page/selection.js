@@ -83,7 +83,7 @@ export function place(tensor, chosen) {
   return { row: Math.min(row, tensor.shape.at(-2) - 1), column: Math.min(column, tensor.shape.at(-1) - 1) };
 }
 
-// The selection that a tensor's cell stands for.
+// The selection of a tensor's cell.
 export function chosenBy(tensor, part, row, column) {
   return { tensor: tensor.name, part, [AXES[tensor.axes[0]]]: row, [AXES[tensor.axes[1]]]: column };
 }

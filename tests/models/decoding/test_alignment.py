@@ -1,4 +1,4 @@
-"""Which attention is shown as that on the source."""
+"""Alignments contain the attention over the source, and no self-attention."""
 
 import numpy as np
 import pytest

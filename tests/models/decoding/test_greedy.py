@@ -1,4 +1,4 @@
-"""Greedy decoding: which sentences of a batch go on."""
+"""Greedy decoding: which sentences of a batch are continued."""
 
 import numpy as np
 from scripted import Scripted, sentences

@@ -1,4 +1,4 @@
-"""Rows of a decoder's state: in any container, in their order, and without copies that nobody needs."""
+"""Rows of a decoder's state: in any container, in their order, and without unnecessary copies."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

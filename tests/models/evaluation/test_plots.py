@@ -1,4 +1,4 @@
-"""Pictures: they are written, and no character is ever a box without a word about it."""
+"""Plots: they are written, and a message names every character that no font has."""
 
 import numpy as np
 import pytest

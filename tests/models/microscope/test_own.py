@@ -1,4 +1,4 @@
-"""A model and a score from a file of one's own: the microscope shows what they announce."""
+"""A model and a score from a user's file: the microscope shows the tensors that they announce."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""The live microscope: it answers its own page, and nobody else."""
+"""The live microscope: it answers only requests from its own page."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""The page speaks both languages throughout: the same texts, with the same holes."""
+"""The page has every text in both languages, with the same placeholders."""
 
 import json
 import re

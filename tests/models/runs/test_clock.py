@@ -1,4 +1,4 @@
-"""The clock goes on where it was stopped, and a damaged file costs the times only."""
+"""The clock continues where it was stopped, and a damaged file loses only the times."""
 
 import json
 

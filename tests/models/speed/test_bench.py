@@ -1,4 +1,4 @@
-"""The command bench: what is measured, and how it is told."""
+"""The command bench: the measurements and their output."""
 
 import itertools
 import json

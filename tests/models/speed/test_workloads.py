@@ -1,4 +1,4 @@
-"""The workloads: that they are the work that they are said to be."""
+"""The workloads have the documented sizes and computations."""
 
 import numpy as np
 import pytest
