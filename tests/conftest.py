@@ -1,5 +1,11 @@
-"""Hypothesis profiles: ``--hypothesis-profile=thorough`` (or ci, the default) decides how long properties are tried."""
+"""How long tests may take: hypothesis profiles, and the marks of rooms that need more than the default command has.
 
+``--hypothesis-profile=thorough`` (or ci, or quick, the default) decides how many examples of a property are tried.
+"""
+
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 import models  # noqa: F401  so that this checkout's models are those tested
@@ -9,7 +15,14 @@ _common = {
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
     "print_blob": True,
 }
-settings.register_profile("ci", max_examples=25, **_common)
-settings.register_profile("coverage", max_examples=5, **_common)
-settings.register_profile("thorough", max_examples=300, **_common)
-settings.load_profile("ci")
+for _name, _examples in {"coverage": 5, "quick": 10, "ci": 25, "thorough": 300}.items():
+    settings.register_profile(_name, max_examples=_examples, **_common)
+settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of a room that has a mark of its name."""
+    for item in items:
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        if room in ("parity", "browser"):
+            item.add_marker(room)
