@@ -5,7 +5,10 @@ All files of this folder are imported; their functions declare their public name
 """
 
 from importlib import import_module
-from pkgutil import walk_packages
+from pathlib import Path
 
-for _module in walk_packages(__path__, f"{__name__}."):
-    import_module(_module.name)
+_FOLDER = Path(__file__).parent
+
+for _path in sorted(_FOLDER.rglob("*.py")):
+    if _path.stem != "__init__":
+        import_module(".".join((__name__, *_path.relative_to(_FOLDER).with_suffix("").parts)))

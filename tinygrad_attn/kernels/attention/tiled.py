@@ -28,6 +28,7 @@ import numpy as np
 from tinygrad_attn.kernels.gemm.blocks import block_product_for, workspaces
 from tinygrad_attn.kernels.gemm.operands import PLAIN, Epilogue, Extent, Matrix, transposed
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE
+from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import call
 from tinygrad_attn.kernels.runtime.jit import (
     get_num_threads,
@@ -394,7 +395,7 @@ def _attend(
     q, _, v = arrays[:3]
     batch, heads, queries, width = q.shape
     keys, value_width = v.shape[2:]
-    table = np.array([(a.__array_interface__["data"][0], *a.strides[:3]) for a in arrays], np.int64)
+    table = np.array([(data_address(a), *a.strides[:3]) for a in arrays], np.int64)
     work = batch * heads * queries * keys * (width + value_width)
     workers = 1 if work <= _SERIAL_WORK else get_num_threads()
     rows = min(queries, _BLOCK_STRIPS * (SINGLE if q.itemsize == 4 else DOUBLE).tile_rows)

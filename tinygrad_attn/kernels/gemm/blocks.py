@@ -27,6 +27,7 @@ from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
 from tinygrad_attn.kernels.gemm.pack import pack_a, pack_b
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE, Plan
 from tinygrad_attn.kernels.gemm.tile import ACTIVATIONS, activate_tile, multiply_tile
+from tinygrad_attn.kernels.runtime.addresses import array_address
 from tinygrad_attn.kernels.runtime.calls import address_of
 from tinygrad_attn.kernels.runtime.jit import kernel_part, serial_kernel
 
@@ -169,6 +170,9 @@ def block_product_for(itemsize: int) -> int:
     return address_of(_multiply_single if itemsize == 4 else _multiply_double)
 
 
+_PAGE = 4096  # bytes
+
+
 class _Workspaces(threading.local):
     """Scratch memory of each calling thread, kept: fresh memory costs a page fault every few KB."""
 
@@ -176,10 +180,13 @@ class _Workspaces(threading.local):
         self._kept: np.ndarray | None = None
 
     def get(self) -> np.ndarray:
-        """Bytes, with a row for each worker."""
+        """Bytes, with a row for each worker; it begins with a page, so that no vector lies in two cache lines."""
         if self._kept is None:
+            workers = numba.config.NUMBA_NUM_THREADS
             size = max(plan.a_block + plan.b_block for plan in (SINGLE, DOUBLE))
-            self._kept = np.empty((numba.config.NUMBA_NUM_THREADS, size), np.uint8)
+            memory = np.empty(workers * size + _PAGE, np.uint8)
+            start = -array_address(memory) % _PAGE
+            self._kept = memory[start : start + workers * size].reshape(workers, size)
         return self._kept
 
 

@@ -37,7 +37,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from tinygrad_attn.kernels.runtime.addresses import array_address
+from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of, call
 from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
 
@@ -57,20 +57,25 @@ class Struct:
     __slots__ = ("_kept", "_memory", "address")
 
     def __init__(self, fields: Any) -> None:
-        self._kept: list[Any] = []  # whatever must live for its address to stay valid
+        # A training step makes dozens of these, so this is written for speed.
+        kept = [fields]  # whatever must live for its address to stay valid
         numbers = []
         for field in fields:
-            number = field
-            if isinstance(field, np.ndarray):
-                contiguous = np.ascontiguousarray(field)
-                self._kept.append(contiguous)
-                number = array_address(contiguous)
+            if field is None:
+                numbers.append(0)
+            elif isinstance(field, np.ndarray):
+                if not field.flags.c_contiguous:
+                    field = np.ascontiguousarray(field)
+                    kept.append(field)
+                numbers.append(data_address(field))
             elif isinstance(field, Struct):
-                self._kept.append(field)
-                number = field.address
-            numbers.append(0 if number is None else number)
-        self._memory = np.frombuffer(_format(fields.__class__).pack(*numbers), np.int64)
-        self.address: int = array_address(self._memory)
+                numbers.append(field.address)
+            else:
+                numbers.append(field)
+        layout = _format(fields.__class__)
+        self._kept = kept
+        self._memory = (ctypes.c_char * layout.size).from_buffer_copy(layout.pack(*numbers))
+        self.address: int = ctypes.addressof(self._memory)
 
 
 @functools.cache
