@@ -18,6 +18,7 @@ def test_check_op(name: str) -> None:
     check_op(OPS[name], samples=12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPS)
 @given(data=st.data())
 def test_any_sample(name: str, data: st.DataObject) -> None:

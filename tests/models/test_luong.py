@@ -31,6 +31,7 @@ def model(request):
     return make(**request.param).eval()
 
 
+@pytest.mark.slow
 def test_gradients(model):
     t.check_gradients(model)
 

@@ -296,6 +296,7 @@ print(sum(blocks._multiply_single.stats.cache_hits.values()), sum(blocks._multip
 """
 
 
+@pytest.mark.slow
 @compiled_only
 def test_a_second_process_finds_the_compiled_product_on_disk(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}

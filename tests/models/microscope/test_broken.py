@@ -9,6 +9,8 @@ from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.checks.badge import describe_worst
 from tinygrad_attn_models.microscope.checks.gallery import GALLERY, broken_derivative
 
+pytestmark = pytest.mark.slow
+
 SOFTMAX, ADDITIVE, LAYER_NORM = "softmax-without-second-term", "additive-without-tanh", "layernorm-gamma-outside"
 HAS = {
     "bahdanau": {SOFTMAX, ADDITIVE},

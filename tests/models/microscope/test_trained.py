@@ -45,7 +45,7 @@ MODELS = {
 """By the names of `looked_at`."""
 SITES = {"transformer": 6}
 
-pytestmark = compiled_only
+pytestmark = [compiled_only, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=MODELS)

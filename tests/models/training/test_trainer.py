@@ -120,6 +120,7 @@ def train_command(*arguments):
     return [sys.executable, "-m", "models", "train", *map(str, arguments)]
 
 
+@pytest.mark.slow
 def test_a_run_killed_within_epochs_ends_with_the_files_of_one_that_was_not(tmp_path):
     settings = [f"{name}={value}" for name, value in KILLED.items()]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
