@@ -1,5 +1,7 @@
 """A tiny trained run, made once for all tests of the models."""
 
+import shutil
+
 import pytest
 from tinygrad_attn_models.console.progress import PlainProgress
 from tinygrad_attn_models.data import TASKS, TOKENIZERS, train_tokenizers
@@ -53,10 +55,16 @@ def make_trainer(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """The folder of a finished run that translates badly."""
+def tiny_run(tmp_path_factory):
+    """The folder of a finished run that translates badly, to be copied."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     trainer = new_trainer(folder, load_config(None, TINY))
     assert trainer.train()
     trainer.finish()
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_run, tmp_path_factory):
+    """The folder of a finished run; what a test leaves in it, tests of other files do not find."""
+    return shutil.copytree(tiny_run, tmp_path_factory.mktemp("runs") / "tiny")

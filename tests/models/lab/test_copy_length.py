@@ -63,7 +63,7 @@ def test_accuracy_counts_whole_strings(tmp_path, monkeypatch):
 
 def test_the_experiments_are_listed_and_a_wrong_name_is_answered(capsys):
     assert main(["lab"]) == 0
-    assert capsys.readouterr().out.startswith("copy_length  One vector for a sentence of any length, or attention")
+    assert capsys.readouterr().out.startswith("copy_length  Copying with one context vector or with attention")
     assert main(["lab", "copy_lenght"]) == 2
     assert capsys.readouterr().err == "error: there is no experiment 'copy_lenght'; did you mean copy_length?\n"
     assert main(["lab", "runs"]) == 2
