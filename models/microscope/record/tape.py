@@ -20,6 +20,7 @@ __all__ = ["norm", "ops_of", "tape_of"]
 Array = np.ndarray[Any, Any]
 
 _ROOT = str(Path(__file__).parents[3]) + os.sep
+_INSTALLED = "tinygrad_attn_models" + os.sep
 
 
 def tape_of(traced: Traced, sites: Sequence[AttentionSite]) -> tuple[list[str], list[str], list[TapeOp]]:
@@ -81,8 +82,10 @@ def _made(sites: Sequence[AttentionSite]) -> dict[Call, tuple[str, str]]:
 
 
 def _short(line: str) -> str:
-    """The source line; only the file's name if its path is absolute."""
-    return line if not os.path.isabs(line) else os.path.basename(line)
+    """The source line as in a checkout, also where the package is installed; only a file's name if it is elsewhere."""
+    if os.path.isabs(line):
+        return os.path.basename(line)
+    return line.replace(_INSTALLED, "models" + os.sep, 1) if line.startswith(_INSTALLED) else line
 
 
 def _input(traced: Traced, source: Output | Leaf | None, names: dict[int, str]) -> int | str | None:
