@@ -32,7 +32,7 @@ MODELS = (
     ("decoding",),
     ("evaluation",),
     ("training",),
-    ("lab", "lessons", "microscope", "speed"),
+    ("lab", "microscope", "speed"),
     ("trained",),
     ("", "__main__", "cli"),
 )

@@ -9,7 +9,7 @@ from numpy import bool_, float32, float64, int32, int64
 
 from tinygrad_attn import anomaly, autograd, check, creation, linalg, nn, ops, optim
 from tinygrad_attn.kernels.runtime.allocator import keep_freed_memory as _keep_freed_memory
-from tinygrad_attn.kernels.runtime.jit import get_num_threads, set_num_threads
+from tinygrad_attn.kernels.runtime.threads import get_num_threads, set_num_threads
 from tinygrad_attn.public import NAMESPACES as _NAMESPACES
 from tinygrad_attn.tensor import Tensor
 from tinygrad_attn.version import __version__

@@ -1,1 +1,1 @@
-"""The training loop, the optimiser, checkpoints, messages and plots."""
+"""The training loop, its optimiser and schedule, scheduled sampling, messages, and Ctrl-C."""

@@ -30,5 +30,5 @@ def make_schedule(config: Config, steps: int) -> schedule.Schedule:
         return schedule.inverse_sqrt(rate, warmup)
     if settings.schedule == "constant":
         return schedule.constant(rate, warmup)
-    falling = schedule.cosine if settings.schedule == "cosine" else schedule.linear
+    falling = {"linear": schedule.linear, "cosine": schedule.cosine}[settings.schedule]
     return falling(rate, steps, warmup)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from tinygrad_attn.kernels.runtime.jit import get_num_threads, set_num_threads
+from tinygrad_attn.kernels.runtime.threads import get_num_threads, set_num_threads
 
 # Without the JIT every element is several Python calls: the larger sizes are for the compiled kernels.
 compiled_only = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="too slow without the JIT")

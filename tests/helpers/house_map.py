@@ -60,7 +60,9 @@ def _describe_room(room: Path, root: Path) -> list[str]:
         return _line(label, _remark(room)) + [
             line for path in modules for line in _line(f"  {path.name}", _first_sentence(path))
         ]
-    names = " ".join(path.stem for path in files if path.suffix in (".py", ".toml", ".js", ".mjs"))
+    shown = [path for path in files if path.suffix in (".py", ".toml", ".js", ".mjs", ".md")]
+    mixed = {path.suffix for path in shown} > {".py"}
+    names = " ".join(path.name if mixed and path.suffix != ".py" else path.stem for path in shown)
     return _line(label, _remark(room)) + _line("", names, "  ")
 
 

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.kernels.runtime.addresses import addresses_of
-from tinygrad_attn.kernels.runtime.jit import get_num_threads, inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
+from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import vectors as simd
 
 __all__ = ["AdamSettings", "AdamUpdate", "adam_update", "global_norm", "norm_in_numpy", "update_in_numpy"]

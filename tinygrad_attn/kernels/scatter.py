@@ -14,7 +14,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.jit import get_num_threads, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import vectors as simd
 
 __all__ = ["scatter_add_rows"]

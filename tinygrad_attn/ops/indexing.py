@@ -14,10 +14,10 @@ import numpy as np
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
-from tinygrad_attn.ops.keys import ALL, check_range, counted_from_front
 from tinygrad_attn.ops.pointwise import where
 from tinygrad_attn.ops.shape import expand, reshape
 from tinygrad_attn.ops.subscript import add_at, in_dtype_of, slice_scatter, survivors, zeros
+from tinygrad_attn.ops.subscript_parts import ALL, check_range, counted_from_front
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor, as_array

@@ -10,8 +10,8 @@ import numpy as np
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
-from tinygrad_attn.ops.keys import ALL
 from tinygrad_attn.ops.subscript import slice_view
+from tinygrad_attn.ops.subscript_parts import ALL
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor

@@ -17,9 +17,9 @@ import numpy as np
 from tinygrad_attn.kernels.scatter import scatter_add_rows
 from tinygrad_attn.op import cast, op
 from tinygrad_attn.ops.arguments import as_tensor
-from tinygrad_attn.ops.keys import ALL, Indices, Key, resolve
 from tinygrad_attn.ops.pointwise import where
 from tinygrad_attn.ops.shape import reshape
+from tinygrad_attn.ops.subscript_parts import ALL, Indices, Key, resolve
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor

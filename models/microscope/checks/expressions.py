@@ -1,4 +1,4 @@
-"""What the expression of a score (`tinygrad_attn.nn.scores.Expression`) says of any right derivative of it."""
+"""Properties of a score's expression from which identities of its derivative follow."""
 
 from __future__ import annotations
 

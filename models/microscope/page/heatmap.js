@@ -1,11 +1,232 @@
-// A matrix of numbers as a table whose cells are coloured: every number is text, reachable by keyboard.
+// A heatmap: a matrix of numbers as a table whose cells are coloured. Every number is text, reachable by keyboard.
+//
+// Only the part of the table in sight, and some around it, is in the document, so opening a matrix, another head or a step
+// cost the same for sixty tokens as for twenty. `Grid` fills the table by hand, not through Preact: moving the selection
+// then only moves a few class names.
 
+import { colour } from "page/colours.js";
 import { html, useLayoutEffect, useRef, useStore } from "page/core.js";
-import { Grid } from "page/grid.js";
 import { t, useLanguage } from "page/i18n.js";
+import { full, short } from "page/numbers.js";
 import { Saving, Scale, visible } from "page/parts.js";
 import { heatmapSvg } from "page/svg.js";
 import { theme } from "page/theme.js";
+
+const ROW = 24; // the heights of page.css
+const HEAD = 27;
+const SPARE = { rows: 4, columns: 2 }; // drawn beyond what is in sight, and the grain of redrawing
+const WHOLE = 400; // cells: a matrix that has no more is drawn whole
+const COLUMN = { least: 50, most: 104 };
+const LABEL = { least: 36, most: 116 };
+const PADDING = 18; // of a label, both sides
+const AROUND = 300; // pixels above and below the window in which matrices are drawn
+
+const between = (least, x, most) => Math.max(least, Math.min(x, most));
+const pen = document.createElement("canvas").getContext("2d");
+
+// Where each column starts, from the widths of their labels; the last number is where all end.
+function starts(labels) {
+  const edges = [0];
+  for (const label of labels) edges.push(edges.at(-1) + Math.ceil(between(COLUMN.least, pen.measureText(visible(label)).width + PADDING, COLUMN.most)));
+  return edges;
+}
+
+function header(label, scope) {
+  const cell = document.createElement("th");
+  cell.scope = scope;
+  const bdi = document.createElement("bdi");
+  bdi.textContent = visible(label);
+  cell.append(bdi);
+  cell.title = label;
+  return cell;
+}
+
+class Grid {
+  // box scrolls; extent is as large as the whole matrix; table holds the part in sight.
+  constructor(box, extent, table) {
+    Object.assign(this, { box, extent, table, matrix: null, selected: null, drawn: null, sight: null, near: null, moved: true });
+    this.follow = () => { this.look(); this.update(); };
+    box.addEventListener("scroll", this.follow);
+    this.sizes = new ResizeObserver(this.follow);
+    this.sizes.observe(box);
+    this.places = new IntersectionObserver(([{ isIntersecting }]) => {
+      this.near = isIntersecting;
+      this.update();
+    }, { rootMargin: `${AROUND}px` });
+    this.places.observe(box);
+  }
+
+  close() {
+    this.box.removeEventListener("scroll", this.follow);
+    this.sizes.disconnect();
+    this.places.disconnect();
+  }
+
+  // Other numbers: { rows, columns, at, limit, masked, corner, theme }. They are drawn with the next mark().
+  show(matrix) {
+    pen.font = getComputedStyle(this.table).font;
+    const edges = starts(matrix.columns);
+    const widest = Math.max(...matrix.rows.map((label) => pen.measureText(visible(label)).width), pen.measureText(matrix.corner).width);
+    const whole = matrix.rows.length * matrix.columns.length <= WHOLE;
+    this.matrix = { ...matrix, edges, whole, side: Math.ceil(between(LABEL.least, widest + PADDING, LABEL.most)) };
+    this.drawn = null;
+    this.extent.style.width = `${this.matrix.side + edges.at(-1)}px`;
+    this.extent.style.height = `${HEAD + ROW * matrix.rows.length}px`;
+    this.table.ariaRowCount = String(matrix.rows.length + 1);
+    this.table.ariaColCount = String(matrix.columns.length + 1);
+  }
+
+  // The selected cell: { row, column, active }. If it has moved, it is scrolled into view and gets the focus.
+  mark(selected) {
+    const focused = this.box.contains(document.activeElement);
+    const moved = this.selected?.row !== selected.row || this.selected.column !== selected.column;
+    this.selected = selected;
+    this.moved ||= moved;
+    this.update();
+    if (focused && moved) (this.cell(selected.row, selected.column) ?? this.box).focus();
+  }
+
+  // Bring the document up to date; a matrix far from what the window shows waits until it comes near, unless it is small.
+  update() {
+    if (!this.matrix || !this.selected) return;
+    if (this.near === null) {
+      const { top, bottom } = this.box.getBoundingClientRect();
+      this.near = bottom > -AROUND && top < innerHeight + AROUND;
+    }
+    if (!this.near && !this.matrix.whole) {
+      if (!this.drawn) this.table.replaceChildren(); // rather nothing than other numbers
+      this.box.tabIndex = 0;
+      return;
+    }
+    if (!this.sight) this.look();
+    if (this.moved) this.reveal();
+    this.moved = false;
+    if (!this.draw()) this.paintSelection();
+  }
+
+  // Scroll so that the selected cell is in sight.
+  reveal() {
+    const { edges, side } = this.matrix;
+    const { row, column } = this.selected;
+    const { top, left, height, width } = this.sight;
+    const y = row * ROW;
+    const to = {
+      top: between(y + ROW + HEAD - height, top, y),
+      left: between(edges[column + 1] + side - width, left, edges[column]),
+    };
+    if (to.top === top && to.left === left) return;
+    this.box.scrollTo({ ...to, behavior: "instant" });
+    this.look();
+  }
+
+  // The row and column of a cell's element, or null for other elements.
+  find(element) {
+    const cell = element.closest("tbody td");
+    return cell && [this.drawn.top + cell.parentNode.sectionRowIndex, this.drawn.left + cell.cellIndex - 1];
+  }
+
+  cell(row, column) {
+    if (!this.drawn) return null;
+    const { top, left } = this.drawn;
+    return column < left ? null : (this.table.tBodies[0].rows[row - top]?.cells[column - left + 1] ?? null);
+  }
+
+  look() {
+    const { scrollTop, scrollLeft, clientHeight, clientWidth } = this.box;
+    this.sight = { top: scrollTop, left: scrollLeft, height: clientHeight, width: clientWidth };
+  }
+
+  // The rows and columns to draw: [from, to) of each.
+  part() {
+    const { rows, columns, edges, whole } = this.matrix;
+    if (whole) return { top: 0, bottom: rows.length, left: 0, right: columns.length };
+    const { top, left, height, width } = this.sight;
+    const span = (first, last, spare, size) => [
+      between(0, (Math.floor(first / spare) - 1) * spare, size), between(0, (Math.ceil(last / spare) + 1) * spare, size),
+    ];
+    const last = edges.findIndex((edge) => edge >= left + width);
+    const [from, to] = span(top / ROW, (top + height) / ROW, SPARE.rows, rows.length);
+    const [start, end] = span(edges.findLastIndex((edge) => edge <= left), last < 0 ? columns.length : last, SPARE.columns, columns.length);
+    return { top: from, bottom: to, left: start, right: end };
+  }
+
+  // Draw the visible part, unless it is drawn already; returns whether it was drawn.
+  draw() {
+    const part = this.part();
+    if (this.drawn && Object.keys(part).every((side) => part[side] === this.drawn[side])) return false;
+    const focused = this.table.contains(document.activeElement);
+    this.drawn = part;
+    this.fill(part);
+    this.paintSelection();
+    if (focused) (this.cell(this.selected.row, this.selected.column) ?? this.box).focus({ preventScroll: true });
+    return true;
+  }
+
+  fill({ top, bottom, left, right }) {
+    const { rows, columns, at, limit, masked, corner, theme, edges, side } = this.matrix;
+    this.extent.style.paddingTop = `${top * ROW}px`;
+    this.extent.style.paddingLeft = `${edges[left]}px`;
+    this.table.style.width = `${side + edges[right] - edges[left]}px`;
+    const head = document.createElement("thead");
+    const first = document.createElement("td");
+    first.className = "corner";
+    first.textContent = corner;
+    first.style.width = `${side}px`;
+    const titles = head.insertRow();
+    titles.ariaRowIndex = "1";
+    titles.append(first);
+    for (let j = left; j < right; j += 1) {
+      const title = header(columns[j], "col");
+      title.style.width = `${edges[j + 1] - edges[j]}px`;
+      title.ariaColIndex = String(j + 2);
+      titles.append(title);
+    }
+    const body = document.createElement("tbody");
+    for (let i = top; i < bottom; i += 1) {
+      const line = document.createElement("tr");
+      line.ariaRowIndex = String(i + 2);
+      line.append(header(rows[i], "row"));
+      for (let j = left; j < right; j += 1) {
+        const cell = document.createElement("td");
+        const x = at(i, j);
+        cell.textContent = short(x);
+        cell.title = full(x);
+        cell.tabIndex = -1;
+        cell.ariaColIndex = String(j + 2);
+        if (masked?.(i, j)) cell.className = "masked";
+        else {
+          const { fill, ink } = colour(x, limit, theme);
+          cell.style.backgroundColor = fill;
+          cell.style.color = ink;
+        }
+        line.append(cell);
+      }
+      body.append(line);
+    }
+    this.table.replaceChildren(head, body);
+  }
+
+  paintSelection() {
+    const { row, column, active } = this.selected;
+    for (const marked of this.table.querySelectorAll(".on, .in-row, .in-column")) {
+      marked.classList.remove("on", "in-row", "in-column", "active");
+      if (marked.tagName === "TD") {
+        marked.tabIndex = -1;
+        marked.removeAttribute("aria-selected");
+      }
+    }
+    const { top, left } = this.drawn;
+    if (column >= left) this.table.tHead.rows[0].cells[column - left + 1]?.classList.add("in-column");
+    this.table.tBodies[0].rows[row - top]?.cells[0].classList.add("in-row");
+    const cell = this.cell(row, column);
+    this.box.tabIndex = cell ? -1 : 0; // the way in for the keyboard is the selected cell, or the box where that is out of sight
+    if (!cell) return;
+    cell.classList.add("on");
+    if (active) cell.classList.add("active");
+    cell.tabIndex = 0;
+    cell.setAttribute("aria-selected", "true");
+  }
+}
 
 const MOVES = {
   ArrowLeft: (i, j) => [i, j - 1],

@@ -18,7 +18,7 @@ from tinygrad_attn.kernels.gemm import product as gemm_module
 from tinygrad_attn.kernels.gemm import tile as gemm_tile
 from tinygrad_attn.kernels.gemm.blocks import multiply_in_numpy
 from tinygrad_attn.kernels.gemm.product import gemm
-from tinygrad_attn.kernels.runtime.jit import get_num_threads
+from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
 DTYPES = (np.float32, np.float64)
 IN_PYTHON = bool(numba.config.DISABLE_JIT)

@@ -14,7 +14,8 @@ import numpy as np
 
 from tinygrad_attn.kernels.attention.tiled import adjoining, flat_mask, weigh_row
 from tinygrad_attn.kernels.runtime.addresses import elements_at
-from tinygrad_attn.kernels.runtime.jit import get_num_threads, kernel_part, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import kernel_part, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import vectors as simd
 
 __all__ = ["single_query_attention"]

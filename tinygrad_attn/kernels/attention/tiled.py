@@ -30,14 +30,9 @@ from tinygrad_attn.kernels.gemm.operands import PLAIN, Epilogue, Extent, Matrix,
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import call
-from tinygrad_attn.kernels.runtime.jit import (
-    get_num_threads,
-    inlined_kernel,
-    kernel_part,
-    parallel_kernel,
-    serial_kernel,
-)
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, kernel_part, parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.subnormals import flush_subnormals, restore_subnormals
+from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import shift_of

@@ -1,4 +1,4 @@
-"""Which matrices stay as they are for a while, and what they are once packed: one packing in place of one per product.
+"""Packed copies of matrices that do not change for a while: packed once, not at every product.
 
 While a model is trained its weights change at every step, and a product packs them anew. While it translates they do
 not change, and products of a few rows would spend most of their time on packing.

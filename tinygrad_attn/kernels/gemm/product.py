@@ -11,7 +11,7 @@ from tinygrad_attn.kernels.gemm.cache import is_kept
 from tinygrad_attn.kernels.gemm.rows import multiply_rows
 from tinygrad_attn.kernels.gemm.shares import TABLE, describe_any_layout, multiply_in_parallel, multiply_share
 from tinygrad_attn.kernels.gemm.tile import ACTIVATIONS
-from tinygrad_attn.kernels.runtime.jit import get_num_threads
+from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
 __all__ = ["gemm", "gemm_in_numpy"]
 

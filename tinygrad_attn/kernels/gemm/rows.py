@@ -13,7 +13,8 @@ import numpy as np
 
 from tinygrad_attn.kernels.gemm.packed import Packed, Rows, multiply_packed, pack
 from tinygrad_attn.kernels.runtime.flat import flat
-from tinygrad_attn.kernels.runtime.jit import get_num_threads, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
 __all__ = ["multiply_rows"]
 

@@ -32,7 +32,7 @@ def step(gx: Array, gh: Array, h: Array) -> tuple[Array]:
 
 
 def step_backward(gx: Array, gh: Array, states: tuple[Array], d: tuple[Array]) -> tuple[Array, Array, Array]:
-    """The gradients of gx, gh and h, the last but for the part through gh, from that of the state after."""
+    """The gradients of gx, gh and h, given that of the new state; h's leaves out what flows through gh."""
     (h,), (d_new,) = states, d
     r, z, n = _gates(gx, gh)
     dz = d_new * (h - n) * z * (1 - z)

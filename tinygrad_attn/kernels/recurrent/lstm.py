@@ -36,7 +36,7 @@ def step(gx: Array, gh: Array, h: Array, c: Array) -> tuple[Array, Array]:
 def step_backward(
     gx: Array, gh: Array, states: tuple[Array, Array], d: tuple[Array, Array]
 ) -> tuple[Array, Array, Array, Array]:
-    """The gradients of gx, gh, h and c, that of h but for the part through gh, from those of the states after."""
+    """The gradients of gx, gh, h and c, given those of the new states; h's leaves out what flows through gh."""
     (_, c), (dh_new, dc_new) = states, d
     i, f, g, o = _gates(gx + gh)
     tanh_c = np.tanh(f * c + i * g)

@@ -34,7 +34,7 @@ def step(gx: Array, gh: Array, h: Array, relu: bool = False) -> tuple[Array]:
 def step_backward(
     gx: Array, gh: Array, states: tuple[Array], d: tuple[Array], relu: bool = False
 ) -> tuple[Array, Array, Array]:
-    """The gradients of gx, gh and h, the last but for the part through gh, from that of the state after."""
+    """The gradients of gx, gh and h, given that of the new state; h's leaves out what flows through gh."""
     (new,), (d_new,) = step(gx, gh, *states, relu), d
     dg = d_new * ((new > 0) if relu else 1 - new**2)
     return dg, dg, np.zeros_like(dg)

@@ -16,8 +16,8 @@ import numpy as np
 from tinygrad_attn.kernels.gemm.packed import pack
 from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.kernels.recurrent.loops import Loop, make_backward, make_forward
-from tinygrad_attn.kernels.runtime.jit import get_num_threads
 from tinygrad_attn.kernels.runtime.structs import Struct, kernel_for, launch
+from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
 __all__ = ["Cell", "Layout", "Saved", "launch_loop", "run_cell", "run_cell_backward"]
 

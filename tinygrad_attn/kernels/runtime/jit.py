@@ -1,34 +1,25 @@
-"""How every kernel is compiled, and the one pool of threads that runs them.
+"""How every kernel is compiled, and kept on disk.
 
-A *serial* kernel runs on the calling thread. A *parallel* kernel spreads its ``prange`` over numba's pool; each
-iteration owns what it writes and no sum is split by thread, so the bits of a result do not depend on the number of
-threads. Parallel kernels take turns: the pool is one, and numba's ``workqueue`` layer must not be entered twice at
-once.
+A *serial* kernel runs on the calling thread, a *parallel* one on all threads of the pool (see
+`tinygrad_attn.kernels.runtime.threads`).
 
 ``NUMBA_DISABLE_JIT=1`` leaves every kernel a plain Python function.
 """
 
 from __future__ import annotations
 
-import functools
-import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 
-__all__ = ["get_num_threads", "inlined_kernel", "kernel_part", "parallel_kernel", "serial_kernel", "set_num_threads"]
+from tinygrad_attn.kernels.runtime.threads import take_turns
 
-# Idle workers of GNU's OpenMP, where numba uses it, turn in a loop for a millisecond before they sleep. On a machine
-# with other work that makes a step several times slower; this many turns, some microseconds, hardly cost an idle one.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+__all__ = ["inlined_kernel", "kernel_part", "parallel_kernel", "serial_kernel"]
 
 # Division by zero gives inf or NaN as NumPy does; no fastmath, since masks are infinities.
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-_pool = threading.Lock()
 _SOURCES = sorted(
     (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in Path(__file__).parents[1].rglob("*.py")
 )
@@ -68,28 +59,4 @@ def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
     The index of a ``prange`` has no sign: what is called with it as it is gets compiled for that, beside int64.
     """
-    compiled = _compiled(function, parallel=True)
-
-    @functools.wraps(function)
-    def launch(*arguments: Any) -> Any:
-        with _pool:
-            return compiled(*arguments)
-
-    return launch
-
-
-def get_num_threads() -> int:
-    """The number of threads that the next parallel kernel called from this thread uses."""
-    return numba.get_num_threads()
-
-
-def set_num_threads(count: int) -> None:
-    """Use ``count`` threads from now on, in this thread.
-
-    Raises:
-        ValueError: ``count`` is less than 1 or more than the pool holds (``NUMBA_NUM_THREADS``, by default the cores).
-    """
-    largest = numba.config.NUMBA_NUM_THREADS
-    if not 1 <= count <= largest:
-        raise ValueError(f"set_num_threads: count must be from 1 to {largest} (NUMBA_NUM_THREADS), got {count}")
-    numba.set_num_threads(count)
+    return take_turns(_compiled(function, parallel=True), function)

@@ -1,4 +1,4 @@
-"""Let the processor count numbers below the smallest normal one as zero, for the time of a kernel.
+"""Subnormal numbers count as zero while a kernel runs.
 
 Products of attention weights near 0 and of small gradients often fall below 1.2e-38, the smallest normal float32. The
 processor multiplies such *subnormal* numbers in microcode, at a tenth of its speed or less. A kernel that calls

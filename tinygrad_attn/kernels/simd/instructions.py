@@ -1,4 +1,4 @@
-"""LLVM instructions on vectors, emitted one by one: what everything that must be vector code is made of.
+"""LLVM instructions on vectors, emitted one by one: the building blocks of all vector code.
 
 Numba's own loops over arrays do not become vector code, since LLVM cannot prove that the arrays don't overlap. There
 are two ways to say what is wanted. `kernels.simd.vectors` gives vectors to kernels written in Python. The micro-kernel

@@ -1,4 +1,4 @@
-"""The kinds of vector registers that processors have, and which kind this machine's are."""
+"""The kinds of vector registers that processors have, and which of them this machine has."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import { data } from "page/data.js";
 import { translator } from "page/i18n.js";
 import { Inspector } from "page/inspector.js";
 import { symbol } from "page/parts.js";
-import { SiteHeatmap } from "page/sitemap.js";
+import { SiteHeatmap } from "page/site_heatmap.js";
 
 // Rows of the view, and whether they are open at first: what has tokens on both axes is, what has channels isn't.
 const ROWS = [
