@@ -13,7 +13,7 @@ PYTORCH = {"ta": torch, "F": torch.nn.functional, "linalg": torch.linalg, "Tenso
 OURS = {
     "ta": "CheckError OpReport backward check_op detect_anomaly expand grad gradcheck gradgradcheck op public "
     "registered_ops repeat unfused",
-    "F": "additive_score attention_gru masked_softmax",
+    "F": "activated_linear add_layer_norm additive_score attention_gru masked_softmax placed_embedding",
     "linalg": "",
     "Tensor": "",
 }
