@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
-from tinygrad_attn.modes import at_step, mark, modes
+from tinygrad_attn.modes import at_step, mark
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
@@ -108,12 +108,17 @@ class Bahdanau(RecurrentTranslator):
     def decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, Tensor]:
         """See `RecurrentTranslator.decode`."""
         embedded = self.dropout(self.target_embedding(tokens))  # E y_{i-1}
-        read = self._read_by_equations if modes.unfused else self._read_fused
-        states, contexts, weights = read(embedded, state.hidden, state.memory)
+        states, contexts, weights = self._read(embedded, state.hidden, state.memory)
         logits = self._read_out(states, embedded, contexts)
         return logits, State(states[:, -1], state.memory), weights
 
-    def _read_by_equations(self, embedded: Tensor, s: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+    def _as_one_op(self, embedded: Tensor, s: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+        w_query, energy = self.attention.weights()
+        h, keys, mask, gru = memory.annotations, memory.keys, memory.mask, self.decoder.weights()
+        return F.attention_gru(embedded, s, h, keys, w_query, energy, *gru, mask)
+
+    @ta.fused_by(_as_one_op)
+    def _read(self, embedded: Tensor, s: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
         """The decoder from the state ``s`` on, one symbol after the other.
 
         Args:
@@ -140,14 +145,6 @@ class Bahdanau(RecurrentTranslator):
             contexts.append(c)
             weights.append(alpha)
         return ta.stack(states, 1), ta.stack(contexts, 1), ta.cat(weights, 1)
-
-    def _read_fused(self, embedded: Tensor, s: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
-        """`_read_by_equations` as one op."""
-        score = self.attention
-        return F.attention_gru(
-            embedded, s, memory.annotations, memory.keys, score.query.weight, score.energy.weight.squeeze(0),
-            *self.decoder.weights(), memory.mask,
-        )  # fmt: skip
 
     def _read_out(self, states: Tensor, embedded: Tensor, contexts: Tensor) -> Tensor:
         """g(y_{i-1}, s_i, c_i) of equation 4: t = maxout(U_o s + V_o E y + C_o c), then the logits W_o t."""

@@ -2,7 +2,8 @@
 
 Embeddings, positions and the output layer are here; both stacks of layers are `tinygrad_attn.nn.Transformer`, whose
 parameters are named as those of ``torch.nn.Transformer``. As there, and unlike the paper, each stack ends in one more
-layer norm. Attention, softmax(Q Kᵀ / √d) V, is `tinygrad_attn.nn.MultiheadAttention` in every layer.
+layer norm. Attention is `tinygrad_attn.nn.MultiheadAttention` in every layer; softmax(Q Kᵀ / √d) V itself is written
+out, with its derivative, in `tinygrad_attn.ops.fused.attention`.
 """
 
 from __future__ import annotations

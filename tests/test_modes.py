@@ -72,3 +72,16 @@ def test_a_span_ends_by_an_error_too():
     with pytest.raises(ValueError, match="no"), observe(listener):
         work()
     assert listener.heard == ["entered work", "left work"]
+
+
+def test_equations_run_inside_unfused_and_the_op_elsewhere():
+    @ta.fused_by(lambda x, scale: ("op", x, scale))
+    def equations(x, scale):
+        """What it computes."""
+        return "equations", x, scale
+
+    assert equations(1, scale=2) == ("op", 1, 2)
+    with ta.unfused():
+        assert equations(1, scale=2) == ("equations", 1, 2)
+    assert equations(1, scale=2) == ("op", 1, 2)
+    assert equations.__doc__ == "What it computes."

@@ -46,6 +46,7 @@ from tinygrad_attn.creation import zeros_like as zeros_like
 from tinygrad_attn.kernels.runtime.threads import get_num_threads as get_num_threads
 from tinygrad_attn.kernels.runtime.threads import set_num_threads as set_num_threads
 from tinygrad_attn.modes import enable_grad as enable_grad
+from tinygrad_attn.modes import fused_by as fused_by
 from tinygrad_attn.modes import is_grad_enabled as is_grad_enabled
 from tinygrad_attn.modes import no_grad as no_grad
 from tinygrad_attn.modes import set_grad_enabled as set_grad_enabled

@@ -15,8 +15,8 @@ from typing import Any, ParamSpec, TypeVar
 from tinygrad_attn.public import public
 
 __all__ = [
-    "MARKS", "Observer", "at_step", "enable_grad", "in_module", "is_grad_enabled", "mark", "modes", "no_grad",
-    "observe", "set_grad_enabled", "span", "unfused",
+    "MARKS", "Observer", "at_step", "enable_grad", "fused_by", "in_module", "is_grad_enabled", "mark", "modes",
+    "no_grad", "observe", "set_grad_enabled", "span", "unfused",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -148,6 +148,24 @@ def unfused() -> Iterator[None]:
         yield
     finally:
         modes.unfused = before
+
+
+@public("ta")
+def fused_by(op: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare, as a decorator, that ``op`` computes the same as the decorated function, faster and as one node.
+
+    The function is the equations in primitives, to be read and looked into: it runs inside `unfused`. Elsewhere its
+    calls go to ``op``, which takes the same arguments. Of a single op, `Op.composed_of` declares the same.
+    """
+
+    def declare(equations: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(equations)
+        def chosen(*arguments: P.args, **options: P.kwargs) -> R:
+            return (equations if modes.unfused else op)(*arguments, **options)
+
+        return chosen
+
+    return declare
 
 
 @contextlib.contextmanager

@@ -75,6 +75,10 @@ class AdditiveScore(Score):
         """W_k k + b: (B, S, key_size) to (B, S, size)."""
         return self.key(keys)
 
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """W_q and v, in the order of the ops' arguments."""
+        return self.query.weight, squeeze(self.energy.weight, 0)
+
     def scores(self, query: Tensor, projected: Tensor) -> Tensor:
         query, key = mark("query", self.query(query)), mark("key", projected)
         return additive_score(query, key, mark("parameter", squeeze(self.energy.weight, 0), symbol="v"))
