@@ -50,3 +50,14 @@ def test_warmup_that_cannot_be():
         schedule.noam(512, 0)
     with pytest.raises(ValueError, match="inverse_sqrt: warmup must be at least 1, got 0"):
         schedule.inverse_sqrt(0.1, 0)
+
+
+def test_a_registered_schedule_gets_what_it_names():
+    assert schedule.scheduled("noam", d_model=8, warmup=3, factor=2.0, lr=9.0)(5) == schedule.noam(8, 3, 2.0)(5)
+    assert schedule.scheduled("cosine", lr=0.5, steps=9, warmup=2, d_model=8)(5) == schedule.cosine(0.5, 9, 2)(5)
+    with pytest.raises(KeyError, match="no learning rate schedule 'lineal'; did you mean linear"):
+        schedule.scheduled("lineal", lr=1.0)
+
+
+def test_which_schedules_need_a_warmup():
+    assert [name for name in schedule.SCHEDULES if schedule.needs_warmup(name)] == ["inverse_sqrt", "noam"]

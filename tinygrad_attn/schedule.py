@@ -8,24 +8,34 @@
 
 A schedule has no state of its own, so training that is resumed at a step has the learning rate of that step. All but
 `noam` rise linearly to ``lr`` in the first ``warmup`` steps, the first of which has lr / warmup.
+
+A function registered in `SCHEDULES` is a choice of the setting training.schedule. It takes what it names among ``lr``,
+``steps`` (in all), ``warmup``, ``d_model`` (the model's width) and ``factor``.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 
-__all__ = ["Schedule", "constant", "cosine", "inverse_sqrt", "linear", "noam"]
+from tinygrad_attn.registry import Registry
+
+__all__ = ["SCHEDULES", "Schedule", "constant", "cosine", "inverse_sqrt", "linear", "needs_warmup", "noam", "scheduled"]
 
 Schedule = Callable[[int], float]
 """From the number of steps taken, 0 before the first, to the learning rate of the next."""
 
+SCHEDULES: Registry[Callable[..., Schedule]] = Registry("learning rate schedule")
 
+
+@SCHEDULES.register("constant")
 def constant(lr: float, warmup: int = 0) -> Schedule:
     """Constant ``lr`` after warmup."""
     return _after_warmup(lr, warmup, lambda step: 1.0)
 
 
+@SCHEDULES.register("linear")
 def linear(lr: float, steps: int, warmup: int = 0) -> Schedule:
     """Linear decay from ``lr`` to 0, which is reached after ``steps``.
 
@@ -36,6 +46,7 @@ def linear(lr: float, steps: int, warmup: int = 0) -> Schedule:
     return _after_warmup(lr, warmup, lambda step: max(0.0, 1.0 - step / decay))
 
 
+@SCHEDULES.register("cosine")
 def cosine(lr: float, steps: int, warmup: int = 0) -> Schedule:
     """Cosine decay from ``lr`` to 0, which is reached after ``steps``.
 
@@ -48,6 +59,7 @@ def cosine(lr: float, steps: int, warmup: int = 0) -> Schedule:
     return _after_warmup(lr, warmup, lambda step: 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / decay))))
 
 
+@SCHEDULES.register("inverse_sqrt")
 def inverse_sqrt(lr: float, warmup: int) -> Schedule:
     """lr · √(warmup / n) for step number n after warmup: `noam` with its largest value given.
 
@@ -58,6 +70,7 @@ def inverse_sqrt(lr: float, warmup: int) -> Schedule:
     return lambda step: lr * min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
 
 
+@SCHEDULES.register("noam")
 def noam(d_model: int, warmup: int, factor: float = 1.0) -> Schedule:
     """factor · d_model^-0.5 · min(n^-0.5, n · warmup^-1.5) for step number n, from 1 on.
 
@@ -68,6 +81,23 @@ def noam(d_model: int, warmup: int, factor: float = 1.0) -> Schedule:
     """
     _check_warmup("noam", warmup)
     return lambda step: factor * d_model**-0.5 * min((step + 1) ** -0.5, (step + 1) * warmup**-1.5)
+
+
+def scheduled(name: str, **known: float) -> Schedule:
+    """The schedule of that name, made with those of the ``known`` values that it takes.
+
+    Raises:
+        KeyError: no schedule has this name.
+        ValueError: the warmup does not suit it.
+    """
+    make = SCHEDULES[name]
+    return make(**{parameter: known[parameter] for parameter in inspect.signature(make).parameters})
+
+
+def needs_warmup(name: str) -> bool:
+    """Whether the schedule of that name cannot do without warmup steps: it has no default for them."""
+    warmup = inspect.signature(SCHEDULES[name]).parameters.get("warmup")
+    return warmup is not None and warmup.default is inspect.Parameter.empty
 
 
 def _after_warmup(lr: float, warmup: int, factor: Callable[[int], float]) -> Schedule:

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from tinygrad_attn.schedule import SCHEDULES, needs_warmup
+
 from ..data import TASKS, Task
 from ..interface import ModelSettings
 from ..registry import MODELS, import_file
@@ -72,7 +74,7 @@ class TrainingConfig(Section):
         "linear",
         "the learning rate after warmup: constant, decaying to 0 linearly or as a cosine, or as 1/√step; noam is the "
         "schedule of the Transformer's paper",
-        choices=("constant", "linear", "cosine", "inverse_sqrt", "noam"),
+        choices=SCHEDULES,
     )
     warmup: int = setting(0, "steps of linear warmup from 0; at least 1 for inverse_sqrt and noam", minimum=0)
     noam_factor: float = setting(1.0, "a factor of noam's learning rate", above=0)
@@ -103,7 +105,7 @@ class TrainingConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.schedule in ("inverse_sqrt", "noam") and not self.warmup:
+        if needs_warmup(self.schedule) and not self.warmup:
             raise ConfigError(f"training.schedule is {self.schedule!r}, which needs training.warmup, as in 4000")
 
 

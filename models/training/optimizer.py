@@ -23,12 +23,11 @@ def make_schedule(config: Config, steps: int) -> schedule.Schedule:
         ValueError: the warmup is not shorter than training.
     """
     settings = config.training
-    rate, warmup = settings.learning_rate, settings.warmup
-    if settings.schedule == "noam":
-        return schedule.noam(config.model.width(), warmup, settings.noam_factor)
-    if settings.schedule == "inverse_sqrt":
-        return schedule.inverse_sqrt(rate, warmup)
-    if settings.schedule == "constant":
-        return schedule.constant(rate, warmup)
-    falling = {"linear": schedule.linear, "cosine": schedule.cosine}[settings.schedule]
-    return falling(rate, steps, warmup)
+    return schedule.scheduled(
+        settings.schedule,
+        lr=settings.learning_rate,
+        steps=steps,
+        warmup=settings.warmup,
+        d_model=config.model.width(),
+        factor=settings.noam_factor,
+    )
