@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the lowest up. A module may import from its own floor and from those below it.
 ENGINE = (
-    ("kernels", "public", "random", "registry", "schedule"),
+    ("atomic", "kernels", "public", "random", "registry", "schedule"),
     ("dtypes", "modes", "rule", "samples"),
     ("serialize", "tensor", "version"),
     ("op",),

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from tinygrad_attn.serialize import atomic_path
+from tinygrad_attn.atomic import atomic_path
 
 from ..data.words import JOINER
 from ..decoding.alignment import Alignment

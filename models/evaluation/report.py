@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
-from tinygrad_attn.serialize import atomic_path
+from tinygrad_attn.atomic import atomic_path
 
 from ..console.program import command_line
 from ..console.tables import print_table

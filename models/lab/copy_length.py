@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tinygrad_attn.atomic import atomic_path
+
 from ..console.progress import clock, make_progress
 from ..console.tables import plain_table
 from ..data import Copy
@@ -67,8 +69,6 @@ def plot_accuracy(shares: Mapping[str, Mapping[int, float]], longest: int, path:
     """Draw the share of each system by length; training had strings of up to ``longest`` letters."""
     from matplotlib.figure import Figure
 
-    from tinygrad_attn.serialize import atomic_path
-
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for number, (system, of_system) in enumerate(shares.items()):
@@ -107,7 +107,8 @@ def run(folder: Path, seed: int) -> int:
     finally:
         progress.stop()
     table = plain_table(["attention", "parameters", "time", *map(str, LENGTHS)], rows)
-    (folder / "copy_length.txt").write_text(table + "\n", encoding="utf-8")
+    with atomic_path(folder / "copy_length.txt") as path:
+        path.write_text(table + "\n", encoding="utf-8")
     plot_accuracy(shares, run.config.data.lengths()["data.longest"], folder / "copy_length.png")
     print(f"Strings copied without a mistake, %, by their number of letters; {PER_LENGTH:,} of each, seed {seed}:")
     print(table)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinygrad_attn.serialize import atomic_path
+from tinygrad_attn.atomic import atomic_path
 
 from ..interface import Translator
 from ..runs.folder import Run

@@ -26,7 +26,6 @@ import io
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import warnings
@@ -38,13 +37,15 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn import __version__
-from tinygrad_attn.serialize import atomic_path, load_file, save_file
+from tinygrad_attn.atomic import atomic_path, leftovers
+from tinygrad_attn.serialize import load_file, save_file
 
 from ..console.errors import UserError
 from ..console.program import command_line
 from ..data import DataError, Tokenizer, tokenizer_from_dict
 from ..interface import Translator
 from ..registry import IMPORTED, MODELS, import_file
+from .clock import CLOCK
 from .config import Config, ConfigError
 
 __all__ = ["Run", "RunError", "versions"]
@@ -55,8 +56,8 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 _LOCK = ".lock"
 # One entry: safetensors writes several in an order of its own, and equal checkpoints would be different files.
 _METADATA = "run"
-# The names of temporary files of `atomic_path`.
-_LEFTOVER = re.compile(r"\..+\.(toml|json|csv|safetensors|png)\.\w{8}")
+# Files that a run may leave which was stopped before its first checkpoint; the folder is as good as empty.
+_BEFORE = {_LOCK, CLOCK}
 
 
 class RunError(UserError):
@@ -71,6 +72,7 @@ class Run:
         self.config = config
         self.source = source
         self.target = target
+        self._held: tuple[int, int] | None = None
 
     def create(self) -> None:
         """Make the folder.
@@ -80,13 +82,12 @@ class Run:
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            occupied = any(
-                path.name != _LOCK and not _LEFTOVER.fullmatch(path.name) for path in self.directory.iterdir()
-            )
+            found = {path.name for path in self.directory.iterdir()}
+            occupied = found - _BEFORE - {path.name for path in leftovers(self.directory)}
         except OSError as error:
             raise RunError(f"the run folder {self.directory} cannot be made: {error.strerror}") from error
         if occupied:
-            resumable = (self.directory / LAST).exists()
+            resumable = LAST in found
             hint = f"continue it with --resume {self.directory}, or " if resumable else ""
             raise RunError(f"{self.directory} is not empty; {hint}name another folder with --out")
 
@@ -95,9 +96,8 @@ class Run:
 
         A process that is killed while it writes a file leaves a part of it under a temporary name.
         """
-        for path in self.directory.iterdir():
-            if _LEFTOVER.fullmatch(path.name):
-                path.unlink()
+        for path in leftovers(self.directory):
+            path.unlink()
         if not (self.directory / "config.toml").exists():
             self.write_text("config.toml", self.config.to_toml())
         if not (self.directory / "run.json").exists():
@@ -121,9 +121,11 @@ class Run:
                 f"another process is training in {self.directory}; wait for its end, or stop it with Ctrl-C, and then "
                 f"continue with: {command_line('train', '--resume', self.directory)}"
             ) from None
+        self._held = _identity(self.directory)
         try:
             yield
         finally:
+            self._held = None
             lock.release()
 
     @classmethod
@@ -200,12 +202,29 @@ class Run:
         """Give the model the weights of a checkpoint.
 
         Raises:
-            RunError: they do not fit the model.
+            RunError: they do not fit the model, or are not numbers that it can have.
         """
+        self.refuse_bad_numbers(arrays, {name: tensor.array for name, tensor in model.state_dict().items()})
         try:
             model.load_state_dict(arrays)
         except ValueError as error:
             raise RunError(f"the weights in {self.directory} do not fit the model of its config: {error}") from error
+
+    def refuse_bad_numbers(self, arrays: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+        """Raise if an array of a checkpoint has another dtype than the one of its name in ``expected``, or nan or inf.
+
+        Raises:
+            RunError: it names the array.
+        """
+        for name in arrays.keys() & expected.keys():
+            found, right = np.asarray(arrays[name]), np.asarray(expected[name]).dtype
+            if found.dtype != right:
+                problem = f"is {found.dtype}, expected {right}"
+            elif not np.isfinite(found).all():
+                problem = f"has {np.sum(~np.isfinite(found)):,} of {found.size:,} values that are nan or infinite"
+            else:
+                continue
+            raise RunError(f"a checkpoint in {self.directory} cannot be used: {name} {problem}; use another checkpoint")
 
     def save(self, checkpoint: str, arrays: Mapping[str, Any], progress: Mapping[str, Any] | None = None) -> None:
         """Write a checkpoint that ``open`` reads back."""
@@ -216,7 +235,7 @@ class Run:
             "target_tokenizer": self.target.to_dict(),
             "progress": progress or {},
         }
-        save_file(arrays, self.directory / checkpoint, {_METADATA: json.dumps(about)})
+        save_file(arrays, self._to_write(checkpoint), {_METADATA: json.dumps(about)})
 
     def write_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rewrite ``log.csv``, with one line for each row; all rows have the same keys."""
@@ -232,8 +251,21 @@ class Run:
 
     def write_text(self, name: str, content: str) -> None:
         """A text file in the folder."""
-        with atomic_path(self.directory / name) as path:
-            path.write_text(content, encoding="utf-8")
+        with atomic_path(self._to_write(name)) as path:
+            path.write_text(content, encoding="utf-8", errors="backslashreplace")
+
+    def _to_write(self, name: str) -> Path:
+        """The path of a file in the folder.
+
+        Raises:
+            RunError: the folder was renamed or removed since training has held it.
+        """
+        if self._held not in (None, _identity(self.directory)):
+            raise RunError(
+                f"the run folder {self.directory} was renamed or removed during training; if it was renamed, continue "
+                f"from its last checkpoint under the new name: {command_line('train', '--resume', 'RUN')}"
+            )
+        return self.directory / name
 
     def add_results(self, results: Mapping[str, Any]) -> None:
         """Add the final figures to ``run.json``.
@@ -281,6 +313,15 @@ def _commit() -> str:
         return ""
 
 
+def _identity(directory: Path) -> tuple[int, int] | None:
+    """What stays the same of a folder when it is renamed; None if there is none of this name."""
+    try:
+        found = directory.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _missing(directory: Path, checkpoint: str) -> str:
     if not directory.exists():
         return f"there is no run folder {directory}"
@@ -291,4 +332,7 @@ def _missing(directory: Path, checkpoint: str) -> str:
     if checkpoint == BEST and (directory / LAST).exists():
         resume = command_line("train", "--resume", directory)
         return f"{directory} has no {BEST}: no epoch is finished yet; continue with: {resume}"
+    if checkpoint == LAST and {path.name for path in directory.iterdir()} & _BEFORE:
+        begin = command_line("train", "--out", directory)
+        return f"training in {directory} was stopped before its first checkpoint; begin it again, with: {begin}"
     return f"{directory} is no run folder: it has no {checkpoint}"

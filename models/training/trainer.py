@@ -266,8 +266,10 @@ class Trainer:
             RunError: the checkpoint is not one of this run's model.
         """
         self.run.restore(self.model, _under("model.", arrays))
+        state = _under("optimizer.", arrays)
+        self.run.refuse_bad_numbers(state, self.optimizer.state_dict())
         try:
-            self.optimizer.load_state_dict(_under("optimizer.", arrays))
+            self.optimizer.load_state_dict(state)
             self.position = Position(**position)
             random.set_state(self.position.random)
         except (TypeError, ValueError) as error:

@@ -50,7 +50,7 @@ def test_a_folder_in_use_is_not_written_to(run):
 
 
 def test_describing_again_removes_leftovers_and_changes_nothing_else(run):
-    (run.directory / ".last.safetensors.ab_12xyz").write_bytes(b"half")
+    (run.directory / ".last.safetensors.0a1b2c3d.partial").write_bytes(b"half")
     (run.directory / ".notes.of.mine").write_text("x", encoding="utf-8")
     (run.directory / "run.json").write_text("{}", encoding="utf-8")
     run.describe()
@@ -74,11 +74,59 @@ def test_best_weights_that_were_removed(run):
 def test_a_folder_with_nothing_but_leftovers_is_free(run):
     folder = run.directory.with_name("other")
     folder.mkdir()
-    (folder / ".last.safetensors.ab_12xyz").write_bytes(b"half")
+    (folder / ".last.safetensors.0a1b2c3d.partial").write_bytes(b"half")
     other = Run(folder, run.config, run.source, run.target)
     other.create()
     other.describe()
     assert {path.name for path in folder.iterdir()} == {"config.toml", "run.json"}
+
+
+def test_a_run_stopped_before_its_first_checkpoint_does_not_block_its_folder(run):
+    folder = run.directory.with_name("other")
+    folder.mkdir()
+    for name in (".lock", "clock.json", ".last.safetensors.0a1b2c3d.partial"):
+        (folder / name).write_text("", encoding="utf-8")
+    with pytest.raises(RunError, match=f"stopped before its first checkpoint; begin it again, .* --out {folder}"):
+        Run.open(folder, LAST)
+    Run(folder, run.config, run.source, run.target).create()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_renamed_while_it_is_held_is_not_made_anew(run, replaced):
+    with run.held():
+        run.save(LAST, {"a": np.arange(3)})
+        moved = run.directory.rename(run.directory.with_name("moved"))
+        if replaced:
+            run.directory.mkdir()
+        with pytest.raises(RunError, match=r"was renamed or removed during training; .* --resume RUN"):
+            run.save(LAST, {"a": np.arange(3)})
+        assert (list(run.directory.iterdir()) if replaced else run.directory.exists()) in ([], False)
+    assert (moved / LAST).exists()
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "words"),
+    [
+        (lambda array: array.astype(np.int32), "is int32, expected float32"),
+        (lambda array: array.astype(np.float64), "is float64, expected float32"),
+        (lambda array: np.where(array == array.max(), np.nan, array), "has 1 of .* values that are nan or infinite"),
+        (lambda array: np.full_like(array, -np.inf), "has 60 of 60 values that are nan or infinite"),
+    ],
+)
+def test_weights_that_no_model_can_have(run, spoilt, words):
+    arrays = {name: tensor.array for name, tensor in run.build().state_dict().items()}
+    run.save(BEST, {**arrays, "output.weight": spoilt(arrays["output.weight"])})
+    with pytest.raises(RunError, match=f"output.weight {words}"):
+        Run.load(run.directory)
+
+
+def test_a_checkpoint_with_one_wrong_bit(run):
+    run.save(BEST, run.build().state_dict())
+    content = bytearray((run.directory / BEST).read_bytes())
+    content[-100] ^= 4
+    (run.directory / BEST).write_bytes(content)
+    with pytest.raises(RunError, match=r"best\.safetensors is damaged .*its checksum does not match"):
+        Run.load(run.directory)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -1,0 +1,107 @@
+"""atomic_path: writes a file whole or not at all; a crash, a kill or a full disk leaves the old file as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["atomic_path", "leftovers"]
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
+_FULL = {
+    errno.ENOSPC: "disk full: there is no space left for the file",
+    getattr(errno, "EDQUOT", -1): "disk full: the quota of this user is used up",
+    errno.EFBIG: "disk full: the file is larger than the file system, or a limit of the shell (ulimit -f), allows",
+}
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path; if the block ends without an error, the file written there takes the place of ``path``.
+
+    The folder of ``path`` must exist. A file that is replaced hands on its permissions; those of a new one are what the
+    umask leaves. A symbolic link stays, and the file that it points to is replaced. A device or a pipe cannot be
+    replaced: the content is written to it.
+
+    Raises:
+        OSError: the file cannot be written. The error names ``path``, and says so if the disk is full.
+    """
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        if _is_stream(target):
+            with tempfile.TemporaryDirectory() as folder:
+                temporary = Path(folder) / "content"
+                yield temporary
+                with temporary.open("rb") as written, target.open("ab") as stream:
+                    shutil.copyfileobj(written, stream)
+            return
+        place = Path(os.path.realpath(target))  # of what a link points to
+        permissions = _permissions(place)
+        temporary = _create_beside(place)
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        if permissions is not None:
+            temporary.chmod(permissions)
+        temporary.replace(place)
+    except OSError as error:
+        if error.filename is None or error.filename in (target, str(target), temporary, str(temporary)):
+            raise OSError(error.errno, _FULL.get(error.errno or 0, error.strerror), str(target)) from error
+        raise
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """The unfinished files in a folder that processes have left which were killed while they wrote."""
+    return [path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name)]
+
+
+def _create_beside(place: Path) -> Path:
+    """A new, empty file in the folder of ``place``, which is hidden and known to `leftovers`."""
+    if not place.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"the folder {place.parent} does not exist")
+    while True:
+        # A part of the name: the whole one may be as long as names can be.
+        name = place.with_name(f".{place.name[:50]}.{secrets.token_hex(4)}.partial")
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return name
+
+
+def _permissions(place: Path) -> int | None:
+    """Those of a file that is there already, which must not be read-only."""
+    if not place.exists():
+        return None
+    if not os.access(place, os.W_OK):
+        raise PermissionError(errno.EACCES, "the file is read-only")
+    return stat.S_IMODE(place.stat().st_mode)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a file is there that is not regular, or that a process has open already, as ``/dev/stdout``."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder has this name")
+    link = path
+    while True:
+        folder = Path(os.path.realpath(link.parent))
+        if folder.parts[1:2] == ("proc",):
+            return True
+        if not link.is_symlink():
+            return not stat.S_ISREG(mode)
+        link = folder / os.readlink(link)
