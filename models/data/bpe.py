@@ -78,6 +78,13 @@ class BPETokenizer(VocabularyTokenizer):
         ids = self._tokenizer.encode(_plain(text, self.lowercase)).ids
         return [number + UNKNOWN for number in ids]  # their unknown piece is 0
 
+    def pieces(self, text: str) -> list[str]:
+        """See `Tokenizer.pieces`."""
+        plain = _plain(text, self.lowercase)
+        found = self._tokenizer.encode(plain)
+        cuts = zip(found.ids, found.tokens, found.offsets, strict=True)
+        return [plain[start:end].strip() if not number else piece for number, piece, (start, end) in cuts]
+
     @staticmethod
     def join(symbols: Sequence[str]) -> str:
         """The symbols one after the other, a blank for each ``▁``."""

@@ -45,6 +45,10 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without ``<s>`` and ``</s>``. None of them is ``PAD``, ``START`` or ``END``."""
 
+    def pieces(self, text: str) -> list[str]:
+        """For each id of `encode` the piece of the text that it stands for, also of an unknown symbol."""
+        return self.symbols_of(self.encode(text))
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text up to the first ``</s>``, without ``<pad>`` and ``<s>``; an unknown symbol shows as ``<unk>``."""
 
@@ -144,6 +148,10 @@ class VocabularyTokenizer(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.vocabulary!r}, lowercase={self.lowercase})"
 
+    def pieces(self, text: str) -> list[str]:
+        """See `Tokenizer.pieces`; a tokenizer that does not know gives the symbols."""
+        return self.symbols_of(self.encode(text))
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text up to the first ``</s>``, without ``<pad>`` and ``<s>``; an unknown symbol shows as ``<unk>``."""
         kept = []
@@ -185,7 +193,11 @@ class RuleTokenizer(VocabularyTokenizer):
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without ``<s>`` and ``</s>``."""
-        return self.vocabulary.ids(self.split(normalise(text, self.lowercase)))
+        return self.vocabulary.ids(self.pieces(text))
+
+    def pieces(self, text: str) -> list[str]:
+        """See `Tokenizer.pieces`."""
+        return self.split(normalise(text, self.lowercase))
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:

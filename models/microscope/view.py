@@ -75,6 +75,7 @@ def microscope(
         limit: the most bytes of arrays to keep.
 
     Raises:
+        UserError: no translator, or one that lacks a method or returns other than logits.
         CommandError: a sentence that is empty or too long, a text without a run, or a nudge of no such weight.
         DataError: a sentence that is too long for the model.
     """

@@ -20,12 +20,13 @@ Array = np.ndarray[Any, Any]
 
 
 def softmax(scores: Array, mask: Array | None = None) -> Array:
-    """Softmax along the last axis over the unmasked elements; zeros where all are masked."""
+    """Softmax along the last axis over the unmasked elements; zeros where all are masked, NaN beside a NaN or ∞."""
     allowed = np.ones(scores.shape, bool) if mask is None else np.broadcast_to(mask, scores.shape)
     highest = np.where(allowed, scores, -np.inf).max(axis=-1, keepdims=True)
-    raised = np.where(allowed, np.exp(scores - np.where(np.isfinite(highest), highest, 0.0)), 0.0)
-    total = raised.sum(axis=-1, keepdims=True)
-    return np.divide(raised, total, out=np.zeros_like(raised), where=total > 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        raised = np.where(allowed, np.exp(scores - np.where(np.isfinite(highest), highest, 0.0)), 0.0)
+        total = raised.sum(axis=-1, keepdims=True)
+        return np.divide(raised, total, out=np.zeros_like(raised), where=total != 0.0)
 
 
 def recompute(site: AttentionSite) -> dict[tuple[str, str], Array]:

@@ -59,7 +59,7 @@ function openTensor(name, stored, array) {
   };
 }
 
-function openSite(site, array) {
+function openSite(site, symbols, array) {
   const tensors = {};
   for (const [name, stored] of Object.entries(site.tensors)) if (stored) tensors[name] = openTensor(name, stored, array);
   const mask = array(site.mask);
@@ -79,7 +79,7 @@ function openSite(site, array) {
     tensors.product = from("product", "product", (x) => x / site.scale, (x) => x * site.scale, site.scale);
     tensors.masked = from("masked", "mask", masked, (x) => x);
   }
-  return { ...site, tensors, mask, allowed, parameters };
+  return { ...site, tensors, mask, allowed, parameters, symbols };
 }
 
 // The tensor that a step shows: the Transformer's first three share "scores".
@@ -95,7 +95,7 @@ function open(raw) {
     if (!opened.has(id)) opened.set(id, lazy(() => new Matrices(raw.arrays[id])));
     return opened.get(id);
   };
-  const sites = raw.sites.map((site) => openSite(site, array));
+  const sites = raw.sites.map((site) => openSite(site, raw.symbols, array));
   return { ...raw, sites, site: (id) => sites.find((site) => site.id === id) ?? sites[0] };
 }
 
@@ -122,6 +122,7 @@ export function replaceData(raw) {
 export function labels(site, axis, size) {
   if (axis === "query") return site.queries;
   if (axis === "key") return site.keys;
+  if (axis === "symbol") return site.symbols;
   return Array.from({ length: size }, (_, i) => String(i));
 }
 

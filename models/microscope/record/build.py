@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ...interface import Translator
 from ...runs.folder import Run
 from ..checks.badge import check
@@ -14,16 +16,17 @@ from ..checks.snippets import find_snippets
 from .arrays import Store, without
 from .described import described_site
 from .nudge import nudged
-from .pair import LONGEST, Pair, read_ids, sentence, tokens_of
+from .pair import LONGEST, Pair, read, sentence, symbols_of, tokens_of
 from .paths import find_paths
 from .schema import LIMIT, SCHEMA, Data, Meta, Paths
 from .sites import find_sites
 from .tape import ops_of, tape_of
-from .trace import Traced, greedy_translation, in_float64, trace, trace_broken
+from .trace import Traced, dtype_of, greedy_translation, in_float64, trace, trace_broken
 
 __all__ = ["build"]
 
 
+@np.errstate(all="ignore")  # a model that has diverged is shown, not warned of
 def build(
     model: Translator,
     source: str | Sequence[int],
@@ -54,20 +57,22 @@ def build(
             derivative that the gallery or the model does not have.
         DataError: a sentence that is too long for the model.
     """
+    trained_dtype = dtype_of(model)
     model = in_float64(model)
     change = None if nudge is None else nudged(model, nudge)
-    source_ids = read_ids(source, "source", run)
+    of_source = read(source, "source", run)
     longest = min(run.config.decoding.max_length, LONGEST) if run else LONGEST
-    translation = greedy_translation(model, source_ids, longest)
-    pair = Pair(source_ids, translation if target is None else read_ids(target, "target", run), run)
-    traced = trace_broken(model, pair.source, pair.target, broken) if broken else trace(model, pair.source, pair.target)
+    translation = sentence(greedy_translation(model, of_source["ids"], longest), run.target if run else None)
+    pair = Pair(of_source, translation if target is None else read(target, "target", run), run)
+    traced = _traced(model, pair, broken)
     meta = _meta(traced, run)
+    meta["trained_dtype"] = trained_dtype
     meta["target_from"] = "greedy" if target is None else "given"
     meta["broken"], meta["nudge"], meta["served"] = broken, change, served
     found: Any = {
         "schema": SCHEMA,
         "meta": meta,
-        "translation": sentence(translation, run.target if run else None),
+        "translation": translation,
         **_found(traced, pair, beside, limit),
     }
     return found
@@ -75,12 +80,12 @@ def build(
 
 def _found(traced: Traced, pair: Pair, beside: tuple[Run, Translator] | None, limit: int) -> dict[str, Any]:
     """The data of a traced pass."""
-    source, target = pair.sentences()
+    source, target = pair.source, pair.target
     sites = find_sites(traced)
     paths = [find_paths(traced, sites, _name(pair.run), source["tokens"])]
     if beside is not None:
         paths.append(_paths_beside(beside, source["text"], target["text"]))
-    tokens = tokens_of(traced, pair.run.target if pair.run else None)
+    tokens = tokens_of(traced, pair)
     store = Store(limit)
     described = [described_site(traced, site, store, source["tokens"], tokens) for site in sites]
     modules, lines, tape = tape_of(traced, sites)
@@ -89,6 +94,7 @@ def _found(traced: Traced, pair: Pair, beside: tuple[Run, Translator] | None, li
         "source": source,
         "target": target,
         "tokens": tokens,
+        "symbols": symbols_of(range(traced.logits.shape[-1]), pair.run.target if pair.run else None),
         "check": check(traced, sites),
         "sites": without(dropped, described),
         "paths": [each for each in paths if each is not None],
@@ -113,6 +119,7 @@ def _meta(traced: Traced, run: Run | None) -> Meta:
         "commit": _commit(run),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "dtype": "float64",
+        "trained_dtype": "float64",
         "loss": float(traced.loss.values[0]),
         "target_from": "given",
         "broken": None,
@@ -136,6 +143,11 @@ def _commit(run: Run | None) -> str:
 
 def _paths_beside(beside: tuple[Run, Translator], source: str, target: str) -> Paths | None:
     run, model = beside
-    pair = Pair(read_ids(source, "source", run), read_ids(target, "target", run), run)
-    traced = trace(in_float64(model), pair.source, pair.target)
-    return find_paths(traced, find_sites(traced), _name(run), pair.sentences()[0]["tokens"])
+    pair = Pair(read(source, "source", run), read(target, "target", run), run)
+    traced = _traced(in_float64(model), pair, None)
+    return find_paths(traced, find_sites(traced), _name(run), pair.source["tokens"])
+
+
+def _traced(model: Translator, pair: Pair, broken: str | None) -> Traced:
+    ids = pair.source["ids"], pair.target["ids"]
+    return trace_broken(model, *ids, broken) if broken else trace(model, *ids)

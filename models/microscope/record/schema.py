@@ -50,6 +50,7 @@ class Sentence(TypedDict):
 
     text: str
     tokens: list[str]
+    """A name for each symbol: of one that the vocabulary does not have, what the reader wrote, as in "☃ (<unk>)"."""
     ids: list[int]
 
 
@@ -60,9 +61,12 @@ class Token(TypedDict):
     """The symbol that the decoder reads, ``<s>`` at first."""
     expected: str
     """The symbol to predict."""
+    expected_id: int
+    """Its id: its column in the logits."""
     loss: float
     """-ln p(expected)."""
     probability: float
+    """NaN where the logits are not finite."""
     predicted: list[tuple[str, float]]
     """The likeliest symbols with their probabilities, at most five."""
 
@@ -83,6 +87,8 @@ class Meta(TypedDict):
     """The number of the model's parameters."""
     dtype: str
     """The dtype of the computation: "float64"."""
+    trained_dtype: str
+    """The dtype of the model's own parameters: "float32"."""
     loss: float
     """The mean of the tokens' losses, which is differentiated."""
     target_from: Literal["given", "greedy"]
@@ -323,6 +329,8 @@ class Data(TypedDict):
     """The model's own greedy translation."""
     tokens: list[Token]
     """One for each place of the target, </s> included."""
+    symbols: list[str]
+    """The target's symbols by id: the names of the logits' columns."""
     check: Check
     sites: list[Site]
     """Empty for seq2seq."""

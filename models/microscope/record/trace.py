@@ -17,15 +17,17 @@ from tinygrad_attn.op import Op
 from tinygrad_attn.record import Call, Leaf, Output, Record, record
 from tinygrad_attn.tensor import Tensor
 
-from ...console.errors import CommandError
+from ...console.errors import CommandError, UserError
 from ...data import END, START
 from ...decoding.greedy import greedy
 from ...interface import Translator
 from ..checks.gallery import GALLERY, broken_derivative
 
-__all__ = ["Traced", "greedy_translation", "in_float64", "trace", "trace_broken"]
+__all__ = ["Traced", "dtype_of", "greedy_translation", "in_float64", "trace", "trace_broken"]
 
 Array = np.ndarray[Any, Any]
+
+_METHODS = ("forward", "encode", "start", "step")
 
 
 @dataclass
@@ -82,11 +84,32 @@ class Traced:
 
 
 def in_float64(model: Translator) -> Translator:
-    """A copy of the model in float64 and in evaluation mode."""
+    """A copy of the model in float64 and in evaluation mode.
+
+    Raises:
+        UserError: it is no `Translator`, or lacks one of its methods.
+    """
+    if not isinstance(model, Translator):
+        raise UserError(
+            f"the microscope looks into a Translator (models.interface), which says how a source is read and a target "
+            f"follows; {type(model).__name__} is none: derive it from Translator and define forward, encode, start, step"
+        )
+    kind = type(model)
+    missing = [name for name in _METHODS if getattr(kind, name) is getattr(Translator, name)]
+    if missing:
+        raise UserError(f"the microscope needs {kind.__name__} to define {', '.join(missing)}: see models.interface")
     same: Module = copy.deepcopy(model).to(np.float64).eval()
     same.zero_grad()
     assert isinstance(same, Translator)
     return same
+
+
+def dtype_of(model: Any) -> str:
+    """The dtype of a model's parameters; of several, the one of the most numbers."""
+    sizes: dict[str, int] = {}
+    for parameter in model.parameters() if isinstance(model, Module) else ():
+        sizes[parameter.dtype.name] = sizes.get(parameter.dtype.name, 0) + parameter.numel()
+    return max(sizes, key=sizes.__getitem__, default="float64")
 
 
 def greedy_translation(model: Translator, source: Sequence[int], max_length: int) -> list[int]:
@@ -109,7 +132,7 @@ def trace(model: Translator, source: Sequence[int], target: Sequence[int]) -> Tr
         logits = model(
             Tensor(ids), Tensor(np.ones_like(ids, dtype=bool)), Tensor(np.array([[START, *target]], dtype=np.int64))
         )
-        assert isinstance(logits, Tensor)
+        _check_logits(model, logits, len(expected))
         loss = F.cross_entropy(logits.squeeze(0), Tensor(expected))
         loss.backward()
     made_by = recorded.source_of(loss)
@@ -117,6 +140,17 @@ def trace(model: Translator, source: Sequence[int], target: Sequence[int]) -> Tr
     ops = {call.op for call in recorded.calls if not call.during_backward}
     derivatives = {op: op.derivatives() for op in ops}
     return Traced(model, recorded, made_by.call, logits.array[0], source, target, derivatives)
+
+
+def _check_logits(model: Translator, logits: Any, length: int) -> None:
+    """Refuse what is no (1, T, V) tensor with a gradient."""
+    name = f"{type(model).__name__}.forward"
+    if not isinstance(logits, Tensor):
+        raise UserError(f"{name} must return the logits, a tensor (B, T, V); it returned {type(logits).__name__}")
+    if logits.ndim != 3 or logits.shape[:2] != (1, length):
+        raise UserError(f"{name} must return logits of shape (1, {length}, V) here; theirs is {logits.shape}")
+    if not logits.requires_grad:
+        raise UserError(f"{name} returned logits without a gradient: there is nothing to look into")
 
 
 def trace_broken(model: Translator, source: Sequence[int], target: Sequence[int], name: str) -> Traced:

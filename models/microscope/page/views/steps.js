@@ -75,7 +75,9 @@ function Row({ site, tensor, chosen, part }) {
   let entries = Array.from({ length: numbers.columns }, (_, j) => [j, numbers.at(chosen.head, chosen.step, j)]);
   const norm = Math.sqrt(entries.reduce((total, [, x]) => total + (Number.isFinite(x) ? x * x : 0), 0));
   if (!keyed && entries.length > MOST) {
-    entries = entries.sort(([, a], [, b]) => Math.abs(b) - Math.abs(a)).slice(0, MOST).sort(([a], [b]) => a - b);
+    const target = tensor.axes[1] === "symbol" ? data.get().tokens[chosen.step]?.expected_id : undefined;
+    const size = ([j, x]) => (j === target ? Infinity : Math.abs(x)); // the target is always shown
+    entries = entries.sort((a, b) => size(b) - size(a)).slice(0, MOST).sort(([a], [b]) => a - b);
   }
   const [whole, showWhole] = useState(false);
   const shown = whole ? entries : entries.slice(0, Math.max(FIRST, keyed ? chosen.key + 1 : 0));

@@ -101,7 +101,7 @@ function Model({ all }) {
   const { meta } = all;
   const facts = [
     ["model.class", meta.model], ["model.run", meta.run], ["model.seed", meta.seed], ["model.commit", meta.commit?.slice(0, 12)],
-    ["model.parameters", meta.parameters.toLocaleString()], ["model.dtype", meta.dtype],
+    ["model.parameters", meta.parameters.toLocaleString()], ["model.dtype", meta.trained_dtype === meta.dtype ? meta.dtype : t("model.float64", { trained: meta.trained_dtype, dtype: meta.dtype })],
     ...Object.entries(meta.config).filter(([, value]) => typeof value !== "object").map(([key, value]) => [key, String(value)]),
   ].filter(([, value]) => value !== null && value !== undefined && value !== "");
   return html`<dl class="facts">${facts.map(([key, value]) => html`<dt key=${`${key}-name`}>${t(key)}</dt><dd key=${key}>${value}</dd>`)}</dl>
@@ -157,6 +157,7 @@ export const words = {
     "model.commit": "commit",
     "model.parameters": "parameters",
     "model.dtype": "computed in",
+    "model.float64": "{dtype}; the run itself is {trained}, so its last digits differ",
     "model.dropped": "Left out for size: {names}.",
     "broken.title": "Broken on purpose.",
     "broken.softmax-without-second-term": "The softmax's derivative lacks its second term: α·∂L/∂α without − α·Σα·∂L/∂α. See which checks notice.",
@@ -212,6 +213,7 @@ export const words = {
     "model.commit": "커밋",
     "model.parameters": "파라미터 수",
     "model.dtype": "계산 정밀도",
+    "model.float64": "{dtype} (학습한 모델은 {trained}이므로 끝자리가 다릅니다)",
     "model.dropped": "크기 때문에 뺀 것: {names}.",
     "broken.title": "일부러 망가뜨렸습니다.",
     "broken.softmax-without-second-term": "소프트맥스 미분에서 둘째 항이 빠졌습니다: − α·Σα·∂L/∂α 없이 α·∂L/∂α뿐입니다. 어떤 검증이 알아채는지 보세요.",
