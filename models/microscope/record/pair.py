@@ -95,7 +95,9 @@ def tokens_of(traced: Traced, pair: Pair) -> list[Token]:
                 "expected_id": expected[step],
                 "loss": float(loss),
                 "probability": float(row[expected[step]]),
-                "predicted": [(symbol, float(row[i])) for symbol, i in zip(symbols_of(best, tokenizer), best, strict=True)],
+                "predicted": [
+                    (symbol, float(row[i])) for symbol, i in zip(symbols_of(best, tokenizer), best, strict=True)
+                ],
             }
         )
     return tokens

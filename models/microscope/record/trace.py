@@ -92,7 +92,7 @@ def in_float64(model: Translator) -> Translator:
     if not isinstance(model, Translator):
         raise UserError(
             f"the microscope looks into a Translator (models.interface), which says how a source is read and a target "
-            f"follows; {type(model).__name__} is none: derive it from Translator and define forward, encode, start, step"
+            f"follows; {type(model).__name__} is none: derive it from Translator and define {', '.join(_METHODS)}"
         )
     kind = type(model)
     missing = [name for name in _METHODS if getattr(kind, name) is getattr(Translator, name)]
