@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tinygrad_attn.registry import Registry
 
-__all__ = ["SCHEDULES", "Schedule", "constant", "cosine", "inverse_sqrt", "linear", "needs_warmup", "noam", "scheduled"]
+__all__ = [
+    "SCHEDULES", "Schedule", "constant", "cosine", "inverse_sqrt", "linear", "needs_warmup", "noam", "parameters",
+    "scheduled",
+]  # fmt: skip
 
 Schedule = Callable[[int], float]
 """From the number of steps taken, 0 before the first, to the learning rate of the next."""
@@ -90,13 +93,17 @@ def scheduled(name: str, **known: float) -> Schedule:
         KeyError: no schedule has this name.
         ValueError: the warmup does not suit it.
     """
-    make = SCHEDULES[name]
-    return make(**{parameter: known[parameter] for parameter in inspect.signature(make).parameters})
+    return SCHEDULES[name](**{parameter: known[parameter] for parameter in parameters(name)})
+
+
+def parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    """What the schedule of that name takes, by name."""
+    return inspect.signature(SCHEDULES[name]).parameters
 
 
 def needs_warmup(name: str) -> bool:
     """Whether the schedule of that name cannot do without warmup steps: it has no default for them."""
-    warmup = inspect.signature(SCHEDULES[name]).parameters.get("warmup")
+    warmup = parameters(name).get("warmup")
     return warmup is not None and warmup.default is inspect.Parameter.empty
 
 

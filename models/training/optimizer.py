@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from tinygrad_attn import optim, schedule
 
 from ..interface import Translator
@@ -17,17 +19,25 @@ def make_optimizer(settings: TrainingConfig, model: Translator) -> optim.Adam:
 
 
 def make_schedule(config: Config, steps: int) -> schedule.Schedule:
-    """The learning rate schedule of the config, for ``steps`` steps in all.
+    """The learning rate schedule of the config, for ``steps`` steps in all; warns if all of them are warmup.
 
     Raises:
         ValueError: the warmup is not shorter than training.
     """
     settings = config.training
-    return schedule.scheduled(
-        settings.schedule,
-        lr=settings.learning_rate,
-        steps=steps,
-        warmup=settings.warmup,
-        d_model=config.model.width(),
-        factor=settings.noam_factor,
-    )
+    known = {
+        "lr": settings.learning_rate,
+        "steps": steps,
+        "warmup": settings.warmup,
+        "factor": settings.noam_factor,
+    }
+    if "d_model" in schedule.parameters(settings.schedule):  # not every model of a user's own says its width
+        known["d_model"] = config.model.width()
+    made = schedule.scheduled(settings.schedule, **known)
+    if settings.warmup >= steps:
+        warnings.warn(
+            f"training.warmup is {settings.warmup:,}, but training has {steps:,} steps: the learning rate only rises; "
+            "lower it, or raise training.epochs",
+            stacklevel=3,
+        )
+    return made

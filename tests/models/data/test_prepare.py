@@ -1,6 +1,7 @@
 """From a config to text and tokenizers."""
 
-from tinygrad_attn_models.data import UNKNOWN, generate_dates, train_tokenizers
+import pytest
+from tinygrad_attn_models.data import UNKNOWN, Dates, generate_dates, train_tokenizers
 from tinygrad_attn_models.runs.config import load_config
 
 
@@ -20,6 +21,15 @@ def test_parallel_text_and_tokenizers_that_know_the_training_side_only(tmp_path)
     settings = load_config(None, overrides).data
     text = settings.load()
     assert text.valid == [("가 나 valid", "A a valid")]
-    source, target = train_tokenizers(text, settings)
+    with pytest.warns(UserWarning, match="the vocabulary of source is empty"):
+        source, target = train_tokenizers(text, settings)
     assert len(source) == 4
     assert target.encode("A test") == [4, UNKNOWN]
+
+
+def test_a_vocabulary_without_symbols_is_told_once():
+    with pytest.warns(UserWarning, match="vocabulary of source and target is empty") as told:
+        train_tokenizers(load_config(None, ["data.train_size=5"]).data.load(), Dates(min_frequency=1000))
+    assert len(told) == 1 and "lower data.min_frequency 1000" in str(told[0].message)
+    with pytest.warns(UserWarning, match="raise data.vocabulary_size 4"):
+        train_tokenizers(load_config(None, ["data.train_size=5"]).data.load(), Dates(vocabulary_size=4))

@@ -41,3 +41,11 @@ def test_noam_takes_the_width_of_the_transformer():
 def test_a_warmup_without_end():
     with pytest.raises(ValueError, match="warmup must be less than the number of steps, 50, got 50"):
         make_schedule(load_config(None, {"training.warmup": 50}), 50)
+
+
+def test_warmup_that_is_not_shorter_than_training_is_told_once():
+    for name in ("constant", "inverse_sqrt", "noam"):
+        config = load_config(None, {"training.schedule": name, "training.warmup": 10})
+        with pytest.warns(UserWarning, match="training.warmup is 10, but training has 10 steps") as told:
+            make_schedule(config, 10)
+        assert len(told) == 1
