@@ -13,6 +13,7 @@ from typing import Any
 from ..console.progress import clock
 from ..console.tables import print_table
 from ..runs.folder import RunError
+from ..runs.jsons import read_json
 from .report import Evaluation, describe_decoding
 
 __all__ = ["Compared", "compare", "read_runs"]
@@ -118,7 +119,7 @@ def _tokenizer(evaluation: Evaluation) -> dict[str, Any]:
 
 def _names(paths: Sequence[Path]) -> list[str]:
     """The names of the folders if they are distinct, else the paths."""
-    names = [path.resolve().name for path in paths]
+    names = [Path(os.path.realpath(path)).name for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
@@ -130,14 +131,14 @@ def _history(directory: Path) -> list[dict[str, float]]:
         return [{"epoch": int(row["epoch"]), "valid_loss": float(row["valid_loss"])} for row in rows]
     except FileNotFoundError:
         return []
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise RunError(f"{path} is damaged: it is no log of training with epoch and valid_loss") from error
 
 
 def _seconds(directory: Path) -> float | None:
     path = directory / "run.json"
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["results"]["training_seconds"])
+        return float(read_json(path)["results"]["training_seconds"])
     except (FileNotFoundError, KeyError):
         return None  # training has not finished
     except (TypeError, ValueError) as error:

@@ -26,6 +26,7 @@ from ..decoding.translate import OnBatch, translate
 from ..interface import Translator
 from ..runs.config import Config, DecodingConfig
 from ..runs.folder import Run, RunError, versions
+from ..runs.jsons import read_json
 from .bleu import BleuSettings, CorpusScore, bleu, chrf
 from .metrics import TeacherForced, exact_match, teacher_forced
 
@@ -112,7 +113,7 @@ class Evaluation:
     def save(self, directory: Path) -> None:
         """Write it to a run folder, replacing an earlier one of the same split."""
         try:
-            kept = dict(json.loads((directory / EVALUATION).read_text(encoding="utf-8")))
+            kept = dict(read_json(directory / EVALUATION))
         except (FileNotFoundError, TypeError, ValueError):  # no file yet, or a damaged one
             kept = {}
         content = json.dumps({**kept, self.split: self.to_dict()}, ensure_ascii=False, indent=2)
@@ -131,7 +132,7 @@ class Evaluation:
         path = directory / EVALUATION
         command = command_line("evaluate", directory, "--split", split)
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = read_json(path)
             if split not in stored:
                 raise RunError(f"{directory} is not evaluated on {split} yet; do so with: {command}")
             return cls.from_dict(stored[split])

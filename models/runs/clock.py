@@ -6,10 +6,11 @@ exactly the same time.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
+
+from .jsons import read_json
 
 __all__ = ["CLOCK", "Clock"]
 
@@ -51,7 +52,7 @@ class Clock:
         clock starts from 0.
         """
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = read_json(path)
             self._began = time.perf_counter() - float(stored["total"])
             self.batches = float(stored["batches"])
             self.epochs = [dict(times) for times in stored["epochs"]][:epochs]

@@ -47,6 +47,7 @@ from ..interface import Translator
 from ..registry import IMPORTED, MODELS, import_file
 from .clock import CLOCK
 from .config import Config, ConfigError
+from .jsons import parse_json, read_json
 
 __all__ = ["Run", "RunError", "versions"]
 
@@ -144,7 +145,7 @@ class Run:
         except ValueError as error:
             raise RunError(str(error)) from error
         try:
-            about = json.loads(metadata[_METADATA])
+            about = parse_json(metadata[_METADATA])
             _import_again(about.get("imports", {}), directory)
             config = Config.from_dict(about["config"])
             source = tokenizer_from_dict(about["source_tokenizer"])
@@ -275,7 +276,7 @@ class Run:
         """
         path = self.directory / "run.json"
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = read_json(path)
         except ValueError as error:
             resume = command_line("train", "--resume", self.directory)
             raise RunError(f"{path} is damaged: {error}; remove it; this command writes it again: {resume}") from error

@@ -1,0 +1,31 @@
+"""Reads JSON that somebody may have changed or damaged: every mistake in it is a ValueError."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["parse_json", "read_json"]
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value that a JSON text describes.
+
+    Raises:
+        ValueError: it is not JSON, not UTF-8, or nested thousands deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deep") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; see `parse_json`.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not JSON.
+    """
+    return parse_json(path.read_bytes())
