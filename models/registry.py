@@ -74,7 +74,7 @@ def import_file(path: str | os.PathLike[str]) -> str:
     Raises:
         ConfigError: the file cannot be read, or raises; the message names the file, the line and the error.
     """
-    file = Path(path).expanduser().resolve()
+    file = Path(os.path.realpath(Path(path).expanduser()))
     try:
         fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
@@ -90,14 +90,14 @@ def import_file(path: str | os.PathLike[str]) -> str:
     sys.modules[name] = module  # dataclasses look up their module there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ConfigError(f"{file} cannot be imported: {_line(error, file)}{type(error).__name__}: {error}") from error
     IMPORTED[str(file)] = fingerprint
     return str(file)
 
 
-def _line(error: Exception, file: Path) -> str:
+def _line(error: BaseException, file: Path) -> str:
     """``line N: ``, the file's line that raised; empty if unknown, or if the error's own message has it."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     return f"line {lines[-1]}: " if lines else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import tomllib
 import typing
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,9 +13,12 @@ from typing import Any, ClassVar, NamedTuple
 
 from .console.errors import UserError
 
-__all__ = ["ConfigError", "Description", "Section", "Value", "constant", "setting"]
+__all__ = ["ConfigError", "Description", "Section", "Value", "constant", "parse_value", "setting", "short"]
 
 Value = str | bool | int | float
+
+# The most characters of a value that a message quotes.
+_LONGEST_SHOWN = 80
 
 
 class ConfigError(UserError):
@@ -64,25 +69,18 @@ class Section:
 
     @classmethod
     def _checked(cls, field: dataclasses.Field[Any], value: object) -> Value:
-        key, expected, limits = f"{cls.section}.{field.name}", cls.types()[field.name], field.metadata
+        key, expected = f"{cls.section}.{field.name}", cls.types()[field.name]
         if expected is float and type(value) is int:
-            value = float(value)
+            value = _as_float(value)
         if type(value) is not expected:
-            raise ConfigError(f"{key}: expected {expected.__name__}, got {type(value).__name__} {value!r}")
-        if isinstance(value, str) and limits["choices"] and value not in limits["choices"]:
-            raise ConfigError(f"{key}: expected one of {', '.join(limits['choices'])}, got {value!r}")
-        if isinstance(value, (int, float)):
-            if not math.isfinite(value):
-                raise ConfigError(f"{key}: expected a finite number, got {value!r}")
-            if value < limits["minimum"]:
-                raise ConfigError(f"{key}: expected at least {limits['minimum']}, got {value!r}")
-            if value <= limits["above"]:
-                raise ConfigError(f"{key}: expected more than {limits['above']}, got {value!r}")
-            if value > limits["most"]:
-                raise ConfigError(f"{key}: expected at most {limits['most']}, got {value!r}")
-            if value >= limits["below"]:
-                raise ConfigError(f"{key}: expected less than {limits['below']}, got {value!r}")
-        return typing.cast(Value, value)
+            hint = "; write true or false" if expected is bool else ""
+            raise ConfigError(f"{key}: expected {expected.__name__}, got {type(value).__name__} {short(value)}{hint}")
+        checked = typing.cast(Value, value)
+        limits = field.metadata
+        problem = _wrong_text(checked, limits) if isinstance(checked, str) else _wrong_number(checked, limits)
+        if problem:
+            raise ConfigError(f"{key}: {problem}, got {short(value)}")
+        return checked
 
     @classmethod
     def fields(cls) -> tuple[dataclasses.Field[Any], ...]:
@@ -109,6 +107,66 @@ class Section:
             )
             for field in cls.fields()
         ]
+
+
+def parse_value(text: str, expected: type) -> object:
+    """A value as typed after ``--set``, in TOML's or Python's spelling; where a string is expected, the text itself.
+
+    Text that is neither is returned as it is, for `Section` to refuse.
+    """
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+        value = parsed["value"] if len(parsed) == 1 else text
+    except (ValueError, RecursionError):
+        value = text
+    if expected is str:
+        return value if isinstance(value, str) else text
+    if isinstance(value, str) and value == text:  # TOML knows neither .5 nor 5. nor True
+        if expected is bool:
+            return {"true": True, "false": False}.get(text.lower(), text)
+        with contextlib.suppress(ValueError):
+            return expected(text)
+    return value
+
+
+def short(value: object) -> str:
+    """A value for a message, cut if it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write integers of thousands of digits
+        text = hex(typing.cast(int, value))
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _wrong_text(value: str, limits: Mapping[str, Any]) -> str:
+    """What a text should have been; empty if it is right."""
+    if limits["choices"] and value not in limits["choices"]:
+        return f"expected one of {', '.join(limits['choices'])}"
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        return "expected text that can be written as UTF-8, without zero bytes"
+    return ""
+
+
+def _wrong_number(value: float, limits: Mapping[str, Any]) -> str:
+    """What a number should have been; empty if it is right."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "expected a finite number"
+    if value < limits["minimum"]:
+        return f"expected at least {limits['minimum']}"
+    if value <= limits["above"]:
+        return f"expected more than {limits['above']}"
+    if value > limits["most"]:
+        return f"expected at most {limits['most']}"
+    if value >= limits["below"]:
+        return f"expected less than {limits['below']}"
+    return ""
 
 
 class Description(NamedTuple):

@@ -5,16 +5,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import add_split
+from .options import add_split, path_name
 
 NEEDS = ("matplotlib", "rich")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See `parser.Command`."""
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="a run folder that evaluate has measured")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", type=path_name, help="a run folder that evaluate has measured"
+    )
     add_split(parser)
-    parser.add_argument("--out", metavar="FILE", default="comparison.png", help="the picture (default: comparison.png)")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=path_name,
+        default="comparison.png",
+        help="the picture (default: comparison.png)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..console.errors import CHECK_FAILED, CommandError
-from .options import positive
+from ..console.suggest import hint
+from .options import positive, seed
 
 if TYPE_CHECKING:
     from tinygrad_attn.check import OpReport
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples", metavar="N", type=positive, default=10, help="random samples of each op (default: 10)"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="the seed of the samples (default: 0)")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="the seed of the samples (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,16 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _choose_ops(names: Sequence[str]) -> list[Op]:
     """The ops of these names, or all of them, by name."""
-    import difflib
-
     import tinygrad_attn
 
     ops = tinygrad_attn.registered_ops()
     for name in names:
         if name not in ops:
-            near = difflib.get_close_matches(name, ops, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(ops))}"
-            raise CommandError(f"no op is named {name!r}; {hint}")
+            raise CommandError(f"no op is named {name!r}; {hint(name, sorted(ops), 3)}")
     return [ops[name] for name in names or sorted(ops)]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import importlib
 from pathlib import Path
 
 from ..console.errors import CommandError
+from ..console.suggest import hint
+from .options import path_name, seed
 
 NEEDS = ("filelock", "matplotlib", "rich", "safetensors", "tomli_w")
 
@@ -19,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See `parser.Command`."""
     parser.add_argument("name", metavar="NAME", nargs="?", help="the name of an experiment")
     parser.add_argument(
-        "--out", metavar="FOLDER", type=Path, help="the folder for runs and results (default: runs/NAME)"
+        "--out", metavar="FOLDER", type=path_name, help="the folder for runs and results (default: runs/NAME)"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="the seed of data and training (default: 0)")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="the seed of data and training (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,11 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{known:<{width}}  {claim}")
         return 0
     if name not in experiments:
-        near = difflib.get_close_matches(name, experiments, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(experiments)}"
-        raise CommandError(f"there is no experiment {name!r}; {hint}")
+        raise CommandError(f"there is no experiment {name!r}; {hint(name, experiments)}")
     experiment = importlib.import_module(f"..lab.{name}", __package__)
-    return experiment.run(arguments.out or Path("runs") / name, arguments.seed)
+    return experiment.run(Path(arguments.out or Path("runs") / name), arguments.seed)
 
 
 def _experiments() -> dict[str, str]:

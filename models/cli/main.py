@@ -8,9 +8,12 @@ import warnings
 from collections.abc import Sequence
 
 from ..console.errors import INTERRUPTED, PIPE_CLOSED, USER_ERROR, UserError
+from ..setting import short
 from .parser import INSTALL, make_parser
 
 __all__ = ["main"]
+
+_LONGEST_MESSAGE = 2_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         141 if the reader of the output has closed the pipe.
     """
     _prepare_streams()
-    parsed = make_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    for word in words:
+        if word != word.encode("utf-8", "replace").decode("utf-8"):
+            return _fail(f"the argument {short(word)} is not UTF-8; rename the file, or set the terminal to UTF-8")
+    parsed = make_parser().parse_args(words)
     try:
         if parsed.imports:
             from ..registry import import_file
@@ -42,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has closed the pipe. Without this, Python would report the error again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        return _fail(f"there is not enough memory{reason}; use a smaller model, smaller batches or shorter sentences")
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except KeyboardInterrupt:
@@ -51,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(message: str) -> int:
     # Some messages of the engine are lists.
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    print("error:", line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…", file=sys.stderr)
     return USER_ERROR
 
 
@@ -61,10 +72,15 @@ def _print_note(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _prepare_streams() -> None:
-    """Prevent errors from closed streams, and from Korean text on a terminal that cannot encode it."""
+    """Prevent errors from closed streams, and from Korean text on a terminal that cannot encode it.
+
+    Names of files that are not UTF-8 are written as they are where the stream is UTF-8 and the locale is C.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, open to the end
-        elif mode == "w" and hasattr(stream, "reconfigure") and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            if stream.errors == "strict" or (stream.errors == "surrogateescape" and not utf8):
+                stream.reconfigure(errors="backslashreplace")

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..console.errors import CHECK_FAILED, CommandError
-from .options import add_run, folder_name
+from .options import add_run, path_name
 
 if TYPE_CHECKING:
     from ..microscope import Microscope
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a source sentence")
     parser.add_argument("--target", metavar="TEXT", help="the target (default: the model's own translation)")
     parser.add_argument(
-        "--out", metavar="FILE", type=folder_name, help="the page, or with .json its data (default: microscope.html)"
+        "--out", metavar="FILE", type=path_name, help="the page, or with .json its data (default: microscope.html)"
     )
     parser.add_argument(
         "--view", choices=("page", "term"), default="page", help="page (default), or term: tables in the terminal"
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--serve", action="store_true", help="serve the page on this machine, to type other sentences and nudge weights"
     )
     parser.add_argument(
-        "--beside", metavar="RUN", type=folder_name, help="another run, to compare the paths of its gradient"
+        "--beside", metavar="RUN", type=path_name, help="another run, to compare the paths of its gradient"
     )
     parser.add_argument(
         "--broken",

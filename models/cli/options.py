@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from ..console.errors import CommandError
+from ..setting import short
 
 __all__ = [
-    "add_data", "add_decoding", "add_run", "add_split", "add_threads", "folder_name", "overrides", "positive",
-    "seconds", "use_threads",
+    "add_data", "add_decoding", "add_run", "add_split", "add_threads", "name", "number", "overrides", "path_name",
+    "port", "positive", "seconds", "seed", "use_threads",
 ]  # fmt: skip
+
+# A larger count, of samples or steps, would not end in a day.
+_MOST = 1_000_000
+# More digits than any of these numbers has; Python refuses to read thousands of them.
+_DIGITS = 30
 
 
 # -- types -----------------------------------------------------------------------------------------------------------
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    """A whole number of at least 1, and at most a million."""
+    return _whole(text, 1, _MOST)
+
+
+def seed(text: str) -> int:
+    """A seed: a whole number of at least 0, of at most 64 bits."""
+    return _whole(text, 0, 2**64 - 1)
+
+
+def port(text: str) -> int:
+    """The number of a port; 0 stands for any free one."""
+    return _whole(text, 0, 2**16 - 1)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    number = int(text) if text.isdecimal() and len(text) <= _DIGITS else -1
+    if not least <= number <= most:
+        limits = f"at least {least}" if most >= _MOST else f"{least} to {most:,}"
+        limits += f" and at most {most:,}" if number > most >= _MOST else ""
+        raise argparse.ArgumentTypeError(f"expected a whole number of {limits}, got {short(text)}")
     return number
 
 
@@ -31,17 +54,35 @@ def seconds(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0.0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of seconds of at least 0, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number of seconds of at least 0, got {short(text)}")
     return number
 
 
-def folder_name(text: str) -> str:
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = float("nan")
+    if not abs(found) < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number, got {short(text)}")
+    return found
+
+
+def name(text: str) -> str:
     """A name that is not empty."""
     if not text:
-        raise argparse.ArgumentTypeError(
-            "expected the name of a folder, got nothing; is a variable of the shell unset?"
-        )
+        raise argparse.ArgumentTypeError("expected a name, got nothing; is a variable of the shell unset?")
     return text
+
+
+def path_name(text: str) -> str:
+    """The name of a file or folder, not empty; ``~`` is the home folder, which a shell leaves in ``--out=~/run``."""
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "expected the name of a file or folder, got nothing; is a variable of the shell unset?"
+        )
+    return os.path.expanduser(text)
 
 
 # -- arguments -------------------------------------------------------------------------------------------------------
@@ -49,7 +90,7 @@ def folder_name(text: str) -> str:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """The run that a command uses."""
-    parser.add_argument("run", metavar="RUN", help="a run folder that train has made")
+    parser.add_argument("run", metavar="RUN", type=path_name, help="a run folder that train has made")
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +98,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="SECTION.KEY=VALUE", nargs="+", action="extend", default=[], help="change settings"
     )
-    parser.add_argument("--data", metavar="FOLDER", help="parallel text: train.L, valid.L, test.L for two languages L")
-    parser.add_argument("--source", metavar="L", help="the source language, as the files' ending")
-    parser.add_argument("--target", metavar="L", help="the target language")
+    parser.add_argument(
+        "--data", metavar="FOLDER", type=path_name, help="parallel text: train.L, valid.L, test.L for two languages L"
+    )
+    parser.add_argument("--source", metavar="L", type=name, help="the source language, as the files' ending")
+    parser.add_argument("--target", metavar="L", type=name, help="the target language")
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +123,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         "--beam", metavar="N", type=positive, help="width of the beam; 1 is greedy (default: the run's)"
     )
     parser.add_argument(
-        "--length-penalty", metavar="A", type=float, help="exponent of the beam's length penalty (default: the run's)"
+        "--length-penalty", metavar="A", type=number, help="exponent of the beam's length penalty (default: the run's)"
     )
 
 

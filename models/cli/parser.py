@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import importlib.util
 import pkgutil
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,20 @@ from typing import Any, NoReturn, Protocol, cast
 
 from ..console.errors import USER_ERROR
 from ..console.program import program
+from ..console.suggest import nearest
+from ..setting import short
+from .options import path_name
 
 __all__ = ["INSTALL", "Command", "find_commands", "make_parser"]
 
 INSTALL = "pip install 'tinygrad-attn[models]'"
 """What brings the packages that commands need beside those of the engine."""
+
+_LONGEST_MESSAGE = 500
+# Marks a word after ``--``, which is no option whatever it begins with. No argument of a process has a zero byte.
+_TEXT = "\0"
+# A negative number, and what contains a blank: for argparse no options either.
+_TEXT_WITH_DASH = re.compile(r"-\d+$|-\d*\.\d+$|-[^=]* ")
 
 _IMPORT = "a Python file to run first, for the ops, scores, models and tasks that it registers"
 
@@ -50,7 +60,7 @@ def find_commands() -> dict[str, Command]:
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, and suggests a similar option or command.
+    """Reports a mistake in one line, and suggests a similar option or command. Options may stand between texts.
 
     Args:
         missing: packages without which the command cannot run; if there are any, its arguments are not parsed.
@@ -59,21 +69,40 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, missing: Sequence[str] = (), **options: Any) -> None:
         super().__init__(*args, **options)
         self.missing = missing
+        self._options: list[str] = []  # the words that argparse takes for options
+        self._intermixed = False
 
     def error(self, message: str) -> NoReturn:
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:_LONGEST_MESSAGE]}…"
         self.exit(USER_ERROR, f"{self.prog}: error: {message}{self._suggestion(message)}; see {self.prog} --help\n")
 
     def _suggestion(self, message: str) -> str:
-        wrong = message.rpartition(": ")[2].split() if message.startswith("unrecognized arguments") else []
+        """A similar option, or how to write a text that begins with a dash."""
         known = [option for action in self._actions for option in action.option_strings]
-        return _nearest([word.partition("=")[0] for word in wrong], known)
+        words = [word.partition("=")[0] for word in self._options]
+        wrong = [word for word in words if not any(name.startswith(word) for name in known)]
+        if not message.startswith(("unrecognized arguments", "the following arguments", "argument ")) or not wrong:
+            return ""
+        for word in wrong:
+            if len(word) > 2 and (near := nearest(word, known)):
+                return f"; did you mean {near[0]}?"
+        if message.endswith("expected one argument"):
+            option = message.removeprefix("argument ").partition(":")[0].split("/")[-1]
+            return f"; a value that begins with - is written {shlex.quote(f'{option}={wrong[0]}')}"
+        texts = [action.metavar for action in self._actions if not action.option_strings]
+        if not texts:
+            return ""
+        return f"; what begins with - and is no option goes after --, as in: … -- {shlex.quote(wrong[0])}"
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
             return
         choices = [str(choice) for choice in action.choices]
+        near = nearest(str(value), choices)
         listed = f" (choose from {', '.join(map(repr, choices))})"
-        raise argparse.ArgumentError(action, f"invalid choice: {value!r}{listed}{_nearest([str(value)], choices)}")
+        suggestion = f"; did you mean {near[0]}?" if near else ""
+        raise argparse.ArgumentError(action, f"invalid choice: {short(value)}{listed}{suggestion}")
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
         parsed, unknown = self.parse_known_args(args, namespace)
@@ -87,7 +116,22 @@ class Parser(argparse.ArgumentParser):
         if self.missing:
             name = self.prog.rpartition(" ")[2]
             self.exit(USER_ERROR, f"error: {name} needs {', '.join(self.missing)}: {INSTALL}\n")
-        return super().parse_known_args(args, namespace)
+        if self._intermixed or any(action.nargs == argparse.PARSER for action in self._actions):
+            return super().parse_known_args(args, namespace)
+        words = list(args)
+        end = words.index("--") if "--" in words else len(words)
+        self._options = [word for word in words[:end] if word.startswith("-") and not _TEXT_WITH_DASH.match(word)]
+        self._intermixed = True  # `parse_known_intermixed_args` calls this method for options, and again for the rest
+        try:
+            found, unknown = self.parse_known_intermixed_args(
+                [*words[:end], *(_TEXT + word for word in words[end + 1 :])], namespace
+            )
+        finally:
+            self._intermixed = False
+        return found, [word.removeprefix(_TEXT) for word in unknown]
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        return super()._get_value(action, arg_string.removeprefix(_TEXT))  # type: ignore[misc]
 
 
 class _Version(argparse.Action):
@@ -119,7 +163,9 @@ def make_parser() -> Parser:
         own = subparsers.add_parser(name, **options)
         own.set_defaults(command=command.run, parser=own)
         command.add_arguments(own)
-        own.add_argument("--import", metavar="FILE", dest="imports", action="append", default=[], help=_IMPORT)
+        own.add_argument(
+            "--import", metavar="FILE", type=path_name, dest="imports", action="append", default=[], help=_IMPORT
+        )
     return parser
 
 
@@ -131,8 +177,3 @@ def _epilog(unavailable: Sequence[str]) -> str:
 
 def _missing(packages: Sequence[str]) -> list[str]:
     return [name for name in packages if importlib.util.find_spec(name) is None]
-
-
-def _nearest(words: Sequence[str], known: Sequence[str]) -> str:
-    near = [match for word in words for match in difflib.get_close_matches(word, known, n=1)]
-    return f"; did you mean {near[0]}?" if near else ""

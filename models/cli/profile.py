@@ -7,7 +7,7 @@ import dataclasses
 import json
 import sys
 
-from .options import add_data, add_threads, overrides, positive, use_threads
+from .options import add_data, add_threads, overrides, path_name, positive, use_threads
 
 NEEDS = ()
 
@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config",
         metavar="WORKLOAD|CONFIG",
+        type=path_name,
         help="a workload of bench, or a config as for train --config: a name or a file",
     )
     add_data(parser)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from typing import TYPE_CHECKING
 
 from ..console.errors import CommandError
+from ..console.suggest import hint
 
 if TYPE_CHECKING:
     from ..setting import Description, Section
@@ -27,9 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.name
     names = dict.fromkeys(word for group in groups for word in group.names if word)
     if name is not None and name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-        raise CommandError(f"no section, model or task is named {name!r}; {hint}")
+        raise CommandError(f"no section, model or task is named {name!r}; {hint(name, names)}")
     print("\n\n".join(group.describe() for group in groups if name is None or name in group.names))
     return 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..console.errors import INTERRUPTED, CommandError
-from .options import add_data, folder_name, overrides
+from .options import add_data, overrides, path_name
 
 if TYPE_CHECKING:
     from ..console.progress import Progress
@@ -19,14 +19,17 @@ NEEDS = ("filelock", "matplotlib", "rich", "safetensors", "tomli_w")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See `parser.Command`."""
     parser.add_argument(
-        "--config", metavar="NAME", help="settings: the name of one of the configs in models/configs, or a TOML file"
+        "--config",
+        metavar="NAME",
+        type=path_name,
+        help="settings: the name of one of the configs in models/configs, or a TOML file",
     )
     add_data(parser)
     parser.add_argument(
-        "--out", metavar="RUN", type=folder_name, help="the run folder to make (default: a new one in runs/)"
+        "--out", metavar="RUN", type=path_name, help="the run folder to make (default: a new one in runs/)"
     )
     parser.add_argument(
-        "--resume", metavar="RUN", type=folder_name, help="continue a run that was stopped, with its own settings"
+        "--resume", metavar="RUN", type=path_name, help="continue a run that was stopped, with its own settings"
     )
     parser.add_argument(
         "--quick", action="store_true", help="a short run that shows every step, too short to learn much"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..console.errors import CommandError
 from ..console.sentences import SentenceProgress
-from .options import add_decoding, add_run, positive
+from .options import add_decoding, add_run, path_name, positive
 
 if TYPE_CHECKING:
     from ..trained import TrainedModel
@@ -30,13 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "texts", metavar="TEXT", nargs="*", default=[], help="a text (default: each line of standard input)"
     )
-    parser.add_argument("--file", metavar="FILE", help="translate each line of a file")
+    parser.add_argument("--file", metavar="FILE", type=path_name, help="translate each line of a file")
     add_decoding(parser)
     parser.add_argument(
         "--n-best", metavar="N", type=positive, help="print N translations a line: its number, score, translation"
     )
     parser.add_argument(
-        "--attention", metavar="FILE", help="draw the attention weights of the first few sentences, as PNG"
+        "--attention",
+        metavar="FILE",
+        type=path_name,
+        help="draw the attention weights of the first few sentences, as PNG",
     )
 
 

@@ -55,7 +55,7 @@ def read_parallel_text(directory: str | os.PathLike[str], source: str, target: s
     """
     if source == target:
         raise DataError(f"source and target are both {source!r}; name two languages, as in train.ko and train.en")
-    folder = Path(directory)
+    folder = Path(directory).expanduser()
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise DataError(f"{folder}: {problem}; name a folder that holds train.{source}, train.{target} and so on")
@@ -65,7 +65,7 @@ def read_parallel_text(directory: str | os.PathLike[str], source: str, target: s
         paths = folder / f"{split}.{source}", folder / f"{split}.{target}"
         pairs[split], skipped[split] = _read_split(*paths)
     return ParallelText(
-        name=folder.resolve().name,
+        name=Path(os.path.realpath(folder)).name,
         source_language=source,
         target_language=target,
         train=pairs["train"],

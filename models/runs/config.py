@@ -18,7 +18,6 @@ here; the data section is defined by the task that ``data.kind`` names, the mode
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -28,10 +27,11 @@ from typing import Any, Self
 
 from tinygrad_attn.schedule import SCHEDULES, needs_warmup
 
+from ..console.suggest import nearest
 from ..data import TASKS, Task
 from ..interface import ModelSettings
 from ..registry import MODELS, import_file
-from ..setting import ConfigError, Section, Value, setting
+from ..setting import ConfigError, Section, Value, parse_value, setting, short
 
 __all__ = [
     "CHOSEN_BY",
@@ -118,7 +118,9 @@ class DecodingConfig(Section):
     batch_size: int = setting(64, "sentences translated together", minimum=1)
     max_length: int = setting(100, "the most symbols of a translation", minimum=1)
     beam: int = setting(1, "hypotheses kept at each step; 1 is greedy decoding", minimum=1)
-    length_penalty: float = setting(0.6, "the exponent α of beam search; 0 prefers short translations", minimum=0)
+    length_penalty: float = setting(
+        0.6, "the exponent α of beam search; 0 prefers short translations", minimum=0, most=10
+    )
 
 
 @dataclass(frozen=True)
@@ -200,13 +202,13 @@ def find_config(name: str) -> Path:
     shipped = CONFIGS / f"{name}.toml"
     if shipped.is_file():
         return shipped
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix == ".toml" or path.exists():
         return path
     names = sorted(path.stem for path in CONFIGS.glob("*.toml"))
-    near = difflib.get_close_matches(name, names, n=1)
+    near = nearest(name, names)
     hint = f"did you mean {near[0]}?" if near else "name a TOML file."
-    raise ConfigError(f"there is no config {name!r}; {hint} The configs of the package: {', '.join(names)}")
+    raise ConfigError(f"there is no config {short(name)}; {hint} The configs of the package: {', '.join(names)}")
 
 
 def load_config(
@@ -235,16 +237,21 @@ def load_config(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # of TOML's syntax, or of UTF-8
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start + 1} is 0x{error.object[error.start]:02x}"
+        raise ConfigError(f"{path} is not a TOML file: it is not UTF-8 ({where}); save it as UTF-8") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is not a config: its values are nested too deep") from error
+    except ValueError as error:  # of TOML's syntax
         raise ConfigError(f"{path} is not a TOML file: {error}") from error
 
 
 def _import_files(names: object, folder: Path) -> tuple[str, ...]:
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f'import: expected a list of files, as in import = ["my_model.py"], got {names!r}')
+        raise ConfigError(f'import: expected a list of files, as in import = ["my_model.py"], got {short(names)}')
     return tuple(import_file(folder / Path(name).expanduser()) for name in names)
 
 
@@ -258,18 +265,18 @@ def _override(values: dict[str, Any], overrides: Iterable[str] | Mapping[str, Va
         if not isinstance(settings, dict):
             continue  # `Config.from_dict` raises the error
         if CHOSEN_BY.get(section) == key:
-            settings[key] = _parse(value, str) if typed else value
+            settings[key] = parse_value(str(value), str) if typed else value
             continue
         chosen = _class_for(section, settings)
         if key not in chosen.types():
             raise ConfigError(_foreign(section, key, settings))
-        settings[key] = _parse(value, chosen.types()[key]) if typed else value
+        settings[key] = parse_value(str(value), chosen.types()[key]) if typed else value
 
 
 def _split_override(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(f"{text!r}: expected section.key=value, as in training.epochs=10")
+        raise ConfigError(f"{short(text)}: expected section.key=value, as in training.epochs=10")
     return name.strip(), value.strip()
 
 
@@ -280,21 +287,11 @@ def _split_name(name: str) -> tuple[str, str]:
     return section, key
 
 
-def _parse(text: Any, expected: type) -> Any:
-    """A value in TOML syntax, or, where a string is expected, the text itself."""
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-        value = parsed["value"] if len(parsed) == 1 else text
-    except ValueError:
-        value = text
-    return text if expected is str and not isinstance(value, str) else value
-
-
 def _read_section(name: str, values: object) -> Section:
     if name not in SECTIONS:
         raise ConfigError(_unknown("section", name))
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{name}: expected a section of settings, got {type(values).__name__} {values!r}")
+        raise ConfigError(f"{name}: expected a section of settings, got {type(values).__name__} {short(values)}")
     chosen = _class_for(name, values)
     settings = {}
     for key, value in values.items():
@@ -315,7 +312,7 @@ def _class_for(section: str, values: Mapping[str, Any]) -> type[Section]:
         return classes[""]
     choice = values.get(key, _DEFAULT[section])
     if not isinstance(choice, str) or choice not in classes:
-        raise ConfigError(f"{section}.{key}: expected one of {', '.join(classes)}, got {choice!r}")
+        raise ConfigError(f"{section}.{key}: expected one of {', '.join(classes)}, got {short(choice)}")
     return classes[choice]
 
 
@@ -336,6 +333,6 @@ def _unknown(kind: str, name: str) -> str:
     settings = list(dict.fromkeys(f"{section}.{key}" for section, owner in classes for key in owner.types()))
     same_key = [known for known in settings if known.partition(".")[2] == name.rpartition(".")[2]]
     candidates = settings if kind == "setting" else [*SECTIONS, *settings]
-    near = same_key or difflib.get_close_matches(name, candidates, n=1)
+    near = same_key or nearest(name, candidates)
     hint = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(SECTIONS)}"
-    return f"there is no {kind} {name!r}; {hint}"
+    return f"there is no {kind} {short(name)}; {hint}"

@@ -8,7 +8,6 @@ attention), and their encoders do not mask padding.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor
 
 from ..console.errors import UserError
+from ..console.suggest import hint
 from ..transformer import Transformer
 
 __all__ = [
@@ -190,9 +190,7 @@ def find_workload(name: str) -> Workload:
     """
     if name in WORKLOADS:
         return WORKLOADS[name]
-    near = difflib.get_close_matches(name, WORKLOADS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(WORKLOADS)}"
-    raise UnknownWorkload(f"no workload is named {name!r}; {hint}")
+    raise UnknownWorkload(f"no workload is named {name!r}; {hint(name, WORKLOADS)}")
 
 
 def random_batch(

@@ -40,6 +40,70 @@ def test_an_unknown_command_or_option(capsys):
     refused(capsys, [], "COMMAND")
 
 
+def test_a_command_is_suggested_whatever_its_case(capsys):
+    for typed, meant in (("Train", "train"), ("EVALUATE", "evaluate"), ("grad-check", "gradcheck")):
+        refused(capsys, [typed], f"did you mean {meant}?")
+
+
+def test_options_may_stand_between_texts(trained, capsys):
+    assert main(["translate", str(trained), "22 Nov 2026", "1/2/2020", "--beam", "2"]) == 0
+    expected = capsys.readouterr().out
+    for words in (["--beam", "2", "22 Nov 2026", "1/2/2020"], ["22 Nov 2026", "--beam=2", "1/2/2020"]):
+        assert main(["translate", str(trained), *words]) == 0
+        assert capsys.readouterr().out == expected
+
+
+def test_a_text_that_begins_with_a_dash(trained, capsys):
+    refused(capsys, ["translate", trained, "-face"], "goes after --, as in: … -- -face")
+    refused(capsys, ["translate", trained, "-fa ce", "-x"], "-- -x")
+    refused(capsys, ["microscope", trained, "-x"], "SOURCE", "goes after --, as in: … -- -x")
+    refused(capsys, ["microscope", trained, "2", "--target", "-x"], "is written --target=-x")
+    refused(capsys, ["translate", trained, "--n-bst", "2"], "did you mean --n-best?")
+    for words in (["--", trained, "-face", "--"], [trained, "--", "-face", "--"]):
+        assert main(["translate", *map(str, words)]) == 0
+        assert capsys.readouterr().out.count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "--config", ""], ["train", "--config="], ["train", "--data", ""], ["train", "--source", ""],
+     ["train", "--out", ""], ["train", "--resume", ""], ["train", "--import", ""], ["translate", "", "x"],
+     ["translate", "x", "--file", ""], ["translate", "x", "--attention="], ["compare", ""], ["evaluate", ""],
+     ["compare", "x", "--out="], ["microscope", "", "x"], ["profile", ""], ["lab", "x", "--out", ""]],
+)  # fmt: skip
+def test_an_unset_variable_of_the_shell_is_no_name(capsys, arguments):
+    refused(capsys, arguments, "got nothing; is a variable of the shell unset?")
+
+
+@pytest.mark.parametrize("number", ["-1", "1.5", "x", "1" * 5000, "", "½", "²"])
+def test_whole_numbers(capsys, number):
+    refused(capsys, ["gradcheck", "tanh", f"--seed={number}"], "--seed", "expected a whole number of at least 0")
+    refused(capsys, ["gradcheck", "tanh", f"--samples={number}"], "--samples", "expected a whole number of at least 1")
+
+
+def test_an_argument_that_is_not_utf8(capsys, tmp_path):
+    for arguments in (["train", "--out", "caf\udce9"], ["translate", tmp_path, "caf\udce9"]):
+        refused(capsys, arguments, "the argument 'caf\\udce9' is not UTF-8")
+
+
+def test_files_of_ones_own_that_cannot_be_imported(capsys, tmp_path):
+    loop, leaves = tmp_path / "loop.py", tmp_path / "leaves.py"
+    loop.symlink_to(loop)
+    refused(capsys, ["settings", "--import", loop], loop, "Too many levels of symbolic links")
+    leaves.write_text("import sys\nsys.exit(3)\n", encoding="utf-8")
+    refused(capsys, ["settings", "--import", leaves], leaves, "line 2: SystemExit: 3")
+    leaves.write_bytes(b"x = 1\0\n")
+    refused(capsys, ["settings", "--import", leaves], leaves, "null bytes")
+
+
+def test_too_little_memory_is_one_line(capsys, monkeypatch):
+    def fail(arguments):
+        raise MemoryError("Unable to allocate 7 TiB")
+
+    monkeypatch.setattr("tinygrad_attn_models.cli.settings.run", fail)
+    refused(capsys, ["settings"], "there is not enough memory (Unable to allocate 7 TiB); use a smaller model")
+
+
 def test_a_command_whose_packages_are_missing_is_not_listed_and_says_how_to_get_them(capsys, monkeypatch):
     find_spec = importlib.util.find_spec
     extras = {package for command in COMMANDS.values() for package in command.NEEDS}
@@ -136,6 +200,11 @@ def test_a_terminal_that_cannot_show_hangul(trained):
         capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii:strict"}, check=False,
     )  # fmt: skip
     assert b"\\u2192" in ended.stderr and b"Traceback" not in ended.stderr
+    ended = subprocess.run(  # as in a C locale without Python's UTF-8 mode
+        [sys.executable, "-c", "from tinygrad_attn_models.cli.main import main; main(['settings'])"],
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii:surrogateescape"}, check=True,
+    )  # fmt: skip
+    assert b"Adam's \\u03b2" in ended.stdout and ended.stderr == b""
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-"])

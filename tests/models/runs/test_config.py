@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import re
 import tomllib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tinygrad_attn_models.bahdanau import BahdanauSettings
-from tinygrad_attn_models.data import TASKS, TOKENIZERS, Dates, Parallel
+from tinygrad_attn_models.data import TASKS, TOKENIZERS, DataError, Dates, Parallel
 from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import (
     CONFIGS,
@@ -67,6 +68,59 @@ def test_a_typed_string_needs_no_quotes(typed, value):
 
 
 @pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("training.learning_rate=.5", 0.5),
+        ("training.learning_rate=5.", 5.0),
+        ("training.learning_rate=+5.e-1", 0.5),
+        ("training.learning_rate=1e-3", 0.001),
+        ("training.epochs=007", 7),
+        ("training.epochs=1_000", 1000),
+        ("training.epochs=0x10", 16),
+        ("data.lowercase=True", True),
+        ("data.lowercase=FALSE", False),
+        ("data.lowercase=true", True),
+        ('training.schedule="cosine"', "cosine"),
+    ],
+)
+def test_pythons_spellings_of_values_are_read_too(override, value):
+    section, key = override.partition("=")[0].split(".")
+    found = getattr(getattr(load_config(None, [override]), section), key)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_config_that_an_editor_has_saved_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"\xef\xbb\xbf[training]\nepochs = 7\n")
+    assert load_config(path).training.epochs == 7
+    path.write_bytes("[training]\nepochs = 7\n".encode("utf-16"))
+    refused("is not UTF-8 (byte 1 is 0xff); save it as UTF-8", path)
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "run.toml").write_text("", encoding="utf-8")
+    assert find_config("~/run.toml") == tmp_path / "run.toml"
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'text'}: does not exist")):
+        Parallel(directory="~/text", source="ko", target="en").load()
+
+
+def test_values_nested_deep(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(f"training = {'[' * 5000}{']' * 5000}", encoding="utf-8")
+    refused("run.toml is not a config: its values are nested too deep", path)
+    refused("training.epochs: expected int, got str '[[[", overrides=[f"training.epochs={'[' * 5000}"])
+
+
+def test_a_long_value_is_quoted_in_part():
+    for override in (f"training.epochs={'9' * 10_000}", f"model.name={'x' * 10_000}", f"data.{'y' * 10_000}=1"):
+        with pytest.raises(ConfigError) as caught:
+            load_config(None, [override])
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("training.epoch", "there is no setting 'training.epoch'; did you mean training.epochs?"),
@@ -118,9 +172,18 @@ def test_a_missing_file(tmp_path):
         ("training.epochs=0", "training.epochs: expected at least 1, got 0"),
         ("training.learning_rate=0", "training.learning_rate: expected more than 0, got 0.0"),
         ("training.learning_rate=nan", "training.learning_rate: expected a finite number, got nan"),
+        ("training.learning_rate=1" + "0" * 400, "training.learning_rate: expected a finite number, got inf"),
+        ("decoding.length_penalty=1000", "decoding.length_penalty: expected at most 10, got 1000.0"),
         ("training.learning_rate=false", "training.learning_rate: expected float, got bool False"),
         ("model.dropout=1", "model.dropout: expected less than 1, got 1.0"),
-        ("data.lowercase=1", "data.lowercase: expected bool, got int 1"),
+        ("data.lowercase=1", "data.lowercase: expected bool, got int 1; write true or false"),
+        ("data.lowercase=yes", "data.lowercase: expected bool, got str 'yes'; write true or false"),
+        ('data.lowercase="true"', "expected bool, got str 'true'"),
+        ('training.learning_rate="0.1"', "expected float, got str '0.1'"),
+        (
+            ["data.kind=parallel", "data.source=a", "data.target=b", 'data.directory="a\\u0000b"'],
+            "data.directory: expected text that can be written as UTF-8, without zero bytes",
+        ),
         ("data.tokenizer=letters", "data.tokenizer: expected one of bpe, characters, words, got 'letters'"),
         (
             "data.kind=parallel",
@@ -204,12 +267,13 @@ def test_a_config_is_found_by_its_name_or_path(tmp_path):
         find_config("zzz")
 
 
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 parallel = st.fixed_dictionaries(
     {
         "kind": st.just("parallel"),
-        "directory": st.text(min_size=1),
-        "source": st.text(min_size=1),
-        "target": st.text(min_size=1),
+        "directory": texts,
+        "source": texts,
+        "target": texts,
         "lowercase": st.booleans(),
     }
 )
