@@ -18,7 +18,7 @@ from tinygrad_attn.tensor import Tensor, default_dtype
 from .interface import ModelSettings
 from .recurrence import RecurrentTranslator
 from .registry import register_model
-from .setting import constant, setting
+from .setting import Value, constant, setting
 
 __all__ = ["Bahdanau", "BahdanauSettings", "Memory", "State"]
 
@@ -39,6 +39,11 @@ class BahdanauSettings(ModelSettings):
     def smaller(self) -> str:
         """See `ModelSettings.smaller`."""
         return f"model.hidden_size={max(1, self.hidden_size // 2)}"
+
+    @classmethod
+    def suited(cls, width: int, steps: int) -> dict[str, Value]:
+        """See `ModelSettings.suited`."""
+        return {"model.embedding_size": 2 * width // 3, "model.hidden_size": width, "training.learning_rate": 0.002}
 
 
 class Memory(NamedTuple):

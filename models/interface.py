@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from tinygrad_attn import nn
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-from .setting import ConfigError, Section, constant
+from .setting import ConfigError, Section, Value, constant
 
 __all__ = ["ModelSettings", "Translator", "Weights"]
 
@@ -54,6 +54,14 @@ class ModelSettings(Section):
     def smaller(self) -> str:
         """A setting that makes the model about half as wide, as in "model.hidden_size=32"; empty if none is known."""
         return ""
+
+    @classmethod
+    def suited(cls, width: int, steps: int) -> dict[str, Value]:
+        """The settings, as ``section.key``, with which a model about so wide trains well for so many steps.
+
+        They are chosen for a user who names no config; a model without advice leaves them out.
+        """
+        return {}
 
 
 class Translator(nn.Module):

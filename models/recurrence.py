@@ -12,7 +12,7 @@ from tinygrad_attn.nn.recurrent import RNNBase
 from tinygrad_attn.tensor import Tensor
 
 from .interface import ModelSettings, Translator, Weights
-from .setting import setting
+from .setting import Value, setting
 
 __all__ = ["CELLS", "Hidden", "RecurrentSettings", "RecurrentTranslator", "recurrent_layers", "run_layers"]
 
@@ -39,6 +39,11 @@ class RecurrentSettings(ModelSettings):
     def smaller(self) -> str:
         """See `ModelSettings.smaller`."""
         return f"model.hidden_size={max(1, self.hidden_size // 2)}"
+
+    @classmethod
+    def suited(cls, width: int, steps: int) -> dict[str, Value]:
+        """See `ModelSettings.suited`."""
+        return {"model.embedding_size": 2 * width // 3, "model.hidden_size": width, "training.learning_rate": 0.002}
 
 
 class RecurrentTranslator(Translator):

@@ -20,7 +20,7 @@ from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import ModelSettings, Translator, Weights
 from .registry import register_model
-from .setting import ConfigError, constant, setting
+from .setting import ConfigError, Value, constant, setting
 
 __all__ = ["POSITIONS", "Memory", "State", "Transformer", "TransformerSettings"]
 
@@ -77,6 +77,14 @@ class TransformerSettings(ModelSettings):
     def smaller(self) -> str:
         """See `ModelSettings.smaller`; the result is a multiple of ``heads``."""
         return f"model.d_model={max(1, self.d_model // (2 * self.heads)) * self.heads}"
+
+    @classmethod
+    def suited(cls, width: int, steps: int) -> dict[str, Value]:
+        """See `ModelSettings.suited`."""
+        sizes: dict[str, Value] = {"model.d_model": width, "model.d_ff": 2 * width, "model.heads": 4}
+        layers: dict[str, Value] = {"model.encoder_layers": 3, "model.decoder_layers": 3, "model.tied_output": True}
+        rate: dict[str, Value] = {"training.learning_rate": 0.001, "training.schedule": "cosine"}
+        return {**sizes, **layers, **rate, "training.warmup": steps // 10, "training.beta2": 0.98}
 
 
 Positions: TypeAlias = nn.SinusoidalPositionalEncoding | nn.LearnedPositionalEncoding

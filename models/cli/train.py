@@ -56,13 +56,19 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     """The trainer of a new run."""
     from ..data import train_tokenizers
     from ..runs.config import find_config, load_config
+    from ..runs.fitted import load_fitted_config
     from ..runs.folder import Run
-    from ..runs.quick import load_quick_config
+    from ..runs.quick import QUICK, load_quick_config
     from ..training.trainer import Trainer
 
-    path = find_config(arguments.config) if arguments.config else None
-    config = (load_quick_config if arguments.quick else load_config)(path, overrides(arguments), arguments.imports)
-    text = config.data.load()
+    settings, imports = overrides(arguments), arguments.imports
+    if arguments.data and not arguments.config:
+        config, text, fitted = load_fitted_config(settings, imports, QUICK if arguments.quick else {})
+        progress.print(fitted.describe())
+    else:
+        path = find_config(arguments.config) if arguments.config else None
+        config = (load_quick_config if arguments.quick else load_config)(path, settings, imports)
+        text = config.data.load()
     run = Run(arguments.out or _new_folder(text.name, config.model.name), config, *train_tokenizers(text, config.data))
     progress.print(text.summary())
     trainer = Trainer(run, text, progress)

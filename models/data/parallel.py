@@ -6,6 +6,7 @@ Line *n* of one file translates line *n* of the other.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ class Parallel(Task):
     directory: str = setting("", "the folder of the parallel text")
     source: str = setting("", "the source language: the ending of its files")
     target: str = setting("", "the target language: the ending of its files")
+    train_size: int = setting(0, "read so many training pairs, spread evenly over the files; 0 reads all", minimum=0)
+    valid_size: int = setting(0, "the same for validation", minimum=0)
+    test_size: int = setting(0, "the same for testing", minimum=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,7 +43,13 @@ class Parallel(Task):
 
     def load(self) -> ParallelText:
         """See `read_parallel_text`."""
-        return read_parallel_text(self.directory, self.source, self.target)
+        text = read_parallel_text(self.directory, self.source, self.target)
+        return dataclasses.replace(
+            text,
+            train=_spread(text.train, self.train_size),
+            valid=_spread(text.valid, self.valid_size),
+            test=_spread(text.test, self.test_size),
+        )
 
 
 def read_parallel_text(directory: str | os.PathLike[str], source: str, target: str) -> ParallelText:
@@ -73,6 +83,11 @@ def read_parallel_text(directory: str | os.PathLike[str], source: str, target: s
         test=pairs["test"],
         skipped=skipped,
     )
+
+
+def _spread(pairs: list[Pair], size: int) -> list[Pair]:
+    """So many pairs, or all if ``size`` is 0 or more than there are: files are often sorted, so not just the first."""
+    return pairs if not 0 < size < len(pairs) else [pairs[i * len(pairs) // size] for i in range(size)]
 
 
 def _read_split(source_path: Path, target_path: Path) -> tuple[list[Pair], int]:

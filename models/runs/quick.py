@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..data import GeneratedTask
+from ..data import GeneratedTask, Task
 from .config import Config, load_config
 
 __all__ = ["QUICK", "load_quick_config"]
@@ -28,13 +28,19 @@ def load_quick_config(
     shorter one would mean a larger learning rate.
     """
     whole = load_config(path, overrides, imports)
-    generated = isinstance(whole.data, GeneratedTask)  # the number of pairs in files is fixed
-    quick = [f"{name}={value}" for name, value in QUICK.items() if generated or not name.startswith("data.")]
+    sized = "train_size" in type(whole.data).types()  # a task of the user's own need not be
+    quick = [f"{name}={value}" for name, value in QUICK.items() if sized or not name.startswith("data.")]
     config = load_config(path, [*quick, *overrides], imports)
     share = config.training.epochs / whole.training.epochs
-    if isinstance(config.data, GeneratedTask) and isinstance(whole.data, GeneratedTask):
-        share *= config.data.train_size / whole.data.train_size
+    if sized and whole.training.warmup:
+        pairs = _pairs(whole.data)
+        share *= min(_pairs(config.data), pairs) / pairs
     warmup = whole.training.warmup
     if not warmup or share >= 1.0 or whole.training.schedule == "noam":
         return config
     return load_config(path, [*quick, f"training.warmup={max(1, int(warmup * share))}", *overrides], imports)
+
+
+def _pairs(data: Task) -> int:
+    """How many training pairs there are."""
+    return data.train_size if isinstance(data, GeneratedTask) else len(data.load().train)
