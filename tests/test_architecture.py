@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 # From the lowest up. A module may import from its own floor and from those below it.
 ENGINE = (
-    ("atomic", "kernels", "public", "random", "registry", "schedule"),
-    ("dtypes", "modes", "rule", "samples"),
+    ("atomic", "kernels", "public", "random", "registry"),
+    ("checked", "dtypes", "modes", "rule", "samples", "schedule"),
     ("serialize", "tensor", "version"),
     ("op",),
     ("ops",),

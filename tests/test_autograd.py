@@ -379,3 +379,25 @@ def test_retain_grad_follows_a_write_in_place() -> None:
     y.mul_(2.0)
     (y * 3.0).sum().backward()
     assert y.grad.tolist() == [3.0, 3.0]
+
+
+def test_a_handle_removes_its_own_hook_alone() -> None:
+    calls: list[str] = []
+
+    def note(gradient: ta.Tensor) -> None:
+        calls.append("note")
+
+    for x in (ta.tensor([2.0], requires_grad=True), ta.tensor([2.0], requires_grad=True) * 1.0):
+        first, second = x.register_hook(note), x.register_hook(lambda g: g * 3.0)
+        third = x.register_hook(note)
+        third.remove()
+        third.remove()
+        first.remove()
+        first.remove()
+        calls.clear()
+        z = (x * 1.0).sum()
+        (gradient,) = grad(z, [x], retain_graph=True)
+        assert gradient.item() == 3.0 and calls == []
+        x.register_hook(note)
+        second.remove()
+        assert grad(z, [x])[0].item() == 1.0 and calls == ["note"]

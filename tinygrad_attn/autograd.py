@@ -299,7 +299,7 @@ def _call_hooks(hooks: list[Any], gradient: Any) -> Any:
     """Pass a complete gradient through the hooks; each may replace it."""
     tensor = as_tensors(gradient)
     for hook in tuple(hooks):
-        replaced = hook(tensor)
+        replaced = hook.hook(tensor)
         if replaced is not None:
             if not isinstance(replaced, Tensor):
                 raise TypeError(f"backward: a hook must return a tensor or None, it returned {type(replaced).__name__}")

@@ -51,7 +51,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
         TypeError: an unsupported dtype, or ``requires_grad`` of an integer or bool tensor.
         ValueError: nested lists of unequal length.
     """
-    result = Tensor(np.array(as_array(data, dtype)))
+    result = Tensor(np.array(as_array(data, dtype), order="C"))
     result.requires_grad = requires_grad
     return result
 

@@ -108,7 +108,7 @@ class Watch:
     """The hooks of one output's gradient, in order, and the tensor that retains the gradient."""
 
     def __init__(self) -> None:
-        self.hooks: list[Callable[[Tensor], Tensor | None]] = []
+        self.hooks: list[HookHandle] = []
         self.retained: weakref.ref[Tensor] | None = None
 
 
@@ -134,7 +134,7 @@ class Tensor:
         self._requires_grad = requires_grad
         self.grad: Tensor | None = None
         self.origin: Node | tuple[Node, int] | None = None
-        self.hooks: list[Callable[[Tensor], Tensor | None]] | None = None
+        self.hooks: list[HookHandle] | None = None
         self._storage: Storage | None = None
 
     # -- what it is ----------------------------------------------------------------------------------------------------
@@ -326,15 +326,16 @@ class Tensor:
         Raises:
             RuntimeError: the tensor does not require a gradient.
         """
-        if not self._requires_grad:
-            raise RuntimeError("register_hook needs a tensor that requires a gradient")
+        if not self._requires_grad or not callable(hook):
+            raise RuntimeError("register_hook needs a tensor that requires a gradient, and a function")
         node = self.node
         if node is None:
             self.hooks = hooks = self.hooks or []
         else:
             hooks = node.watched(self.output_index).hooks
-        hooks.append(hook)
-        return HookHandle(hooks, hook)
+        handle = HookHandle(hooks, hook)
+        hooks.append(handle)
+        return handle
 
     def retain_grad(self) -> None:
         """Keep the gradient of this intermediate tensor in ``.grad`` during backward; leaves always keep theirs.
@@ -398,16 +399,16 @@ class ValuesAndIndices(NamedTuple):
 
 
 class HookHandle:
-    """The result of `Tensor.register_hook`: ``remove()`` removes the hook."""
+    """The result of `Tensor.register_hook`, and what stands for the hook in its list: ``remove()`` removes it."""
 
-    def __init__(self, hooks: list[Any], hook: Any) -> None:
+    def __init__(self, hooks: list[Any], hook: Callable[[Tensor], Tensor | None]) -> None:
         self._hooks = hooks
-        self._hook = hook
+        self.hook = hook
 
     def remove(self) -> None:
-        """Remove the hook; a second call does nothing."""
-        if self._hook in self._hooks:
-            self._hooks.remove(self._hook)
+        """Remove this hook, and no other that calls the same function; a second call does nothing."""
+        if self in self._hooks:
+            self._hooks.remove(self)
 
 
 def gradient_edge(tensor: Tensor) -> Edge | None:

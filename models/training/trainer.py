@@ -18,6 +18,7 @@ import numpy as np
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, random
+from tinygrad_attn.nn.utils import NonFiniteGradientError
 
 from ..console.errors import UserError
 from ..console.program import command_line
@@ -187,7 +188,10 @@ class Trainer:
                 "tinygrad_attn.detect_anomaly()"
             )
         loss.backward()
-        self.optimizer.step(clip_norm=self.settings.clip_norm or None)
+        try:
+            self.optimizer.step(clip_norm=self.settings.clip_norm or None)
+        except NonFiniteGradientError as error:
+            raise TrainingError(f"step {self.position.step + 1}: {error}") from None
         return value, correct_tokens(logits, batch)
 
     def _logits(self, batch: Batch) -> Tensor:

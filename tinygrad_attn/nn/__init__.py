@@ -1,6 +1,6 @@
 """Layers: modules with PyTorch's names, arguments, parameter layouts and initial values."""
 
-from tinygrad_attn.nn import functional, init
+from tinygrad_attn.nn import functional, init, utils
 from tinygrad_attn.nn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.embedding import Embedding
@@ -40,5 +40,5 @@ __all__ = [
     "LocationScore", "Module", "ModuleList", "MultiheadAttention", "Parameter", "RNNCell", "ScaledDotScore", "Score",
     "Sequential", "SinusoidalPositionalEncoding", "Transformer", "TransformerDecoder", "TransformerDecoderLayer",
     "TransformerEncoder", "TransformerEncoderLayer", "attend", "attention", "frozen_weights", "functional",
-    "generate_square_subsequent_mask", "init", "record_attention_weights",
+    "generate_square_subsequent_mask", "init", "record_attention_weights", "utils",
 ]  # fmt: skip

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from tinygrad_attn.checked import shown
 from tinygrad_attn.modes import in_module, modes
 from tinygrad_attn.tensor import Tensor, as_array
 
-__all__ = ["Module", "ModuleList", "Parameter", "Sequential"]
+__all__ = ["Module", "ModuleList", "NamedIterator", "Parameter", "Sequential", "clear_gradient", "named"]
 
 M = TypeVar("M", bound="Module")
 
@@ -26,6 +27,59 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter: " + super().__repr__()
+
+
+def clear_gradient(parameter: Tensor, set_to_none: bool = True) -> None:
+    """Set a gradient to None, or to zeros, in place, if not ``set_to_none``; without a gradient there is nothing to
+    do."""
+    if set_to_none or parameter.grad is None:
+        parameter.grad = None
+    else:
+        parameter.grad.array[...] = 0.0
+        parameter.grad.storage.written_by("zero_grad()")
+
+
+class NamedIterator(Iterator[Parameter]):
+    """What `Module.parameters` returns: an iterator over parameters that also knows their paths, for errors.
+
+    Attributes:
+        named: the rest, each with its path.
+    """
+
+    def __init__(self, named: Iterator[tuple[str, Parameter]]) -> None:
+        self.named = named
+
+    def __next__(self) -> Parameter:
+        return next(self.named)[1]
+
+
+def named(owner: str, parameters: Any) -> list[tuple[str, Parameter]]:
+    """Parameters as users give them, each with a name for errors.
+
+    Args:
+        owner: of the error's message.
+        parameters: one tensor, or several; those of `Module.parameters` and `Module.named_parameters` have their
+            paths for names, others their positions.
+
+    Raises:
+        TypeError: something else.
+    """
+    if isinstance(parameters, Tensor):
+        parameters = [parameters]
+    elif isinstance(parameters, NamedIterator):
+        parameters = parameters.named
+    elif isinstance(parameters, (Module, str, Mapping)) or not isinstance(parameters, Iterable):
+        hint = "; call its parameters()" if isinstance(parameters, Module) else ""
+        raise TypeError(f"{owner}: expected parameters, got {shown(parameters)}{hint}")
+    found: list[tuple[str, Parameter]] = []
+    for position, entry in enumerate(parameters):
+        is_pair = isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)
+        name, parameter = entry if is_pair else (f"parameter {position}", entry)
+        if not isinstance(parameter, Tensor):
+            raise TypeError(f"{owner}: {name} must be a leaf tensor, got {shown(parameter)}")
+        parameter = cast(Parameter, parameter)  # or any other tensor
+        found.append((name if is_pair else f"{name} of shape {parameter.shape}", parameter))
+    return found
 
 
 class Module:
@@ -99,7 +153,7 @@ class Module:
 
     def parameters(self) -> Iterator[Parameter]:
         """Each parameter once."""
-        return (parameter for _, parameter in self.named_parameters())
+        return NamedIterator(self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
         """Each buffer with its path."""
@@ -163,10 +217,10 @@ class Module:
             parameter.requires_grad = requires_grad
         return self
 
-    def zero_grad(self) -> None:
-        """Set the gradients of all parameters to None."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set the gradients of all parameters to None, or to zeros if not ``set_to_none``."""
         for parameter in self.parameters():
-            parameter.grad = None
+            clear_gradient(parameter, set_to_none)
 
     def apply(self: M, function: Callable[[Module], Any]) -> M:
         """Call ``function`` on every module inside, then on this one."""
