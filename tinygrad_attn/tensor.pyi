@@ -46,7 +46,7 @@ class Node:
     def release(self) -> None: ...
 
 class Watch:
-    hooks: list[Callable[[Tensor], Tensor | None]]
+    hooks: list[HookHandle]
     retained: weakref.ref[Tensor] | None
     def __init__(self) -> None: ...
 
@@ -55,7 +55,7 @@ class Tensor:
     _requires_grad: builtins.bool
     grad: Tensor | None
     origin: Node | tuple[Node, int] | None
-    hooks: list[Callable[[Tensor], Tensor | None]] | None
+    hooks: list[HookHandle] | None
     _storage: Storage | None
     def __init__(self, array: np.ndarray[Any, Any], requires_grad: builtins.bool = False) -> None: ...
     @property
@@ -296,8 +296,8 @@ class ValuesAndIndices(NamedTuple):
 
 class HookHandle:
     _hooks: list[Any]
-    _hook: Any
-    def __init__(self, hooks: list[Any], hook: Any) -> None: ...
+    hook: Callable[[Tensor], Tensor | None]
+    def __init__(self, hooks: list[Any], hook: Callable[[Tensor], Tensor | None]) -> None: ...
     def remove(self) -> None: ...
 
 def gradient_edge(tensor: Tensor) -> Edge | None: ...
