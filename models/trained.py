@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -92,6 +93,7 @@ class TrainedModel:
         n_best: None = None,
         beam: int | None = None,
         length_penalty: float | None = None,
+        batch_size: int | None = None,
         on_batch: OnBatch | None = None,
     ) -> list[str]: ...
 
@@ -103,6 +105,7 @@ class TrainedModel:
         n_best: int,
         beam: int | None = None,
         length_penalty: float | None = None,
+        batch_size: int | None = None,
         on_batch: OnBatch | None = None,
     ) -> list[list[ScoredText]]: ...
 
@@ -113,6 +116,7 @@ class TrainedModel:
         n_best: int | None = None,
         beam: int | None = None,
         length_penalty: float | None = None,
+        batch_size: int | None = None,
         on_batch: OnBatch | None = None,
     ) -> list[str] | list[list[ScoredText]]:
         """The translation of each text.
@@ -122,6 +126,7 @@ class TrainedModel:
             n_best: return this many translations of each text, the best first, with their scores.
             beam: the width of the beam, 1 for greedy decoding; the run's own if None, raised to ``n_best``.
             length_penalty: the exponent α of beam search; the run's own if None.
+            batch_size: how many sentences are translated together; the run's own if None.
             on_batch: called after each batch with the number of its sentences.
 
         Raises:
@@ -130,7 +135,7 @@ class TrainedModel:
         """
         if isinstance(texts, str):
             raise TypeError(f"translate: expected a list of texts, got one text; write translate([{texts!r}])")
-        settings = self.decoding(beam=beam, length_penalty=length_penalty, n_best=n_best)
+        settings = self.decoding(beam=beam, length_penalty=length_penalty, n_best=n_best, batch_size=batch_size)
         sentences = self.encode(texts)
         decode = self.run.target.decode
         if n_best is None:
@@ -145,8 +150,12 @@ class TrainedModel:
             DataError: a text is too long for the model.
         """
         sentences = [list(self.run.source.encode(text)) for text in texts]
-        self.run.refuse_too_long(sentences)
+        self.run.refuse_too_long(sentences, where=lambda side, number: f"text {number + 1}")
         return sentences
+
+    def too_long(self, text: str) -> str:
+        """What to say of a source text that is too long for the model; empty if it is not."""
+        return self.run.too_long(len(self.run.source.encode(text)), "source")
 
     def unknown(self, text: str) -> list[str]:
         """The characters or words of a source text that are not in the vocabulary."""
@@ -175,7 +184,12 @@ class TrainedModel:
         return align(self.module, self.run.source, self.run.target, sentence, target)
 
     def decoding(
-        self, *, beam: int | None = None, length_penalty: float | None = None, n_best: int | None = None
+        self,
+        *,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        n_best: int | None = None,
+        batch_size: int | None = None,
     ) -> DecodingConfig:
         """The run's decoding settings, overridden by those given; without a given beam it is at least ``n_best``.
 
@@ -187,7 +201,7 @@ class TrainedModel:
             raise UserError(f"n_best is {n_best}; it must be from 1 to the width of the beam, so raise beam")
         if beam is None and n_best is not None:
             beam = max(n_best, settings.beam)
-        given: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty}
+        given: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "batch_size": batch_size}
         return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
 
     # -- a closer look -----------------------------------------------------------------------------------------------
@@ -198,6 +212,7 @@ class TrainedModel:
         *,
         beam: int | None = None,
         length_penalty: float | None = None,
+        batch_size: int | None = None,
         bleu_tokenizer: str | None = None,
         bleu_lowercase: bool | None = None,
         on_batch: OnBatch | None = None,
@@ -206,7 +221,7 @@ class TrainedModel:
 
         Args:
             split: of the data that the run was trained on.
-            beam, length_penalty: see `translate`.
+            beam, length_penalty, batch_size: see `translate`.
             bleu_tokenizer: one of `models.evaluation.bleu.BLEU_TOKENIZERS`; if None, "13a", or "none" for generated
                 symbols.
             bleu_lowercase: compare without case; if None, only if the model was trained without case.
@@ -222,8 +237,9 @@ class TrainedModel:
         fitting = BleuSettings.fitting(self.config.data)
         bleu = dataclasses.replace(fitting, **{name: value for name, value in given.items() if value is not None})
         pairs = getattr(self.text, split)
-        settings = self.decoding(beam=beam, length_penalty=length_penalty)
-        return evaluate(self.run, self.module, split, pairs, settings, bleu, on_batch)
+        settings = self.decoding(beam=beam, length_penalty=length_penalty, batch_size=batch_size)
+        where = functools.partial(self.text.where, split)
+        return evaluate(self.run, self.module, split, pairs, settings, bleu, on_batch, where)
 
     def microscope(
         self, source: str, target: str | None = None, *, beside: TrainedModel | None = None, **options: Any

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ..evaluation.bleu import BLEU_TOKENIZERS
-from .options import add_decoding, add_run, add_split
+from .options import add_batch_size, add_decoding, add_run, add_split
 
 NEEDS = ("matplotlib", "rich", "sacrebleu", "safetensors")
 
@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_split(parser)
     add_decoding(parser)
+    add_batch_size(parser)
     parser.add_argument(
         "--bleu-tokenizer",
         metavar="NAME",
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
             split,
             beam=arguments.beam,
             length_penalty=arguments.length_penalty,
+            batch_size=arguments.batch_size,
             bleu_tokenizer=arguments.bleu_tokenizer,
             bleu_lowercase=arguments.bleu_lowercase,
             on_batch=progress.advance,

@@ -10,8 +10,8 @@ from ..console.errors import CommandError
 from ..setting import short
 
 __all__ = [
-    "add_data", "add_decoding", "add_run", "add_split", "add_threads", "name", "number", "overrides", "path_name",
-    "port", "positive", "seconds", "seed", "use_threads",
+    "add_batch_size", "add_data", "add_decoding", "add_run", "add_split", "add_threads", "name", "number", "overrides",
+    "path_name", "port", "positive", "seconds", "seed", "use_threads",
 ]  # fmt: skip
 
 # A larger count, of samples or steps, would not end in a day.
@@ -124,6 +124,13 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--length-penalty", metavar="A", type=number, help="exponent of the beam's length penalty (default: the run's)"
+    )
+
+
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    """How many sentences are translated together; None stands for the run's own setting."""
+    parser.add_argument(
+        "--batch-size", metavar="N", type=positive, help="sentences translated together (default: the run's)"
     )
 
 

@@ -9,9 +9,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..console.errors import CommandError
+from ..console.errors import USER_ERROR, CommandError
 from ..console.sentences import SentenceProgress
-from .options import add_decoding, add_run, path_name, positive
+from ..setting import short
+from .options import add_batch_size, add_decoding, add_run, path_name, positive
 
 if TYPE_CHECKING:
     from ..trained import TrainedModel
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--file", metavar="FILE", type=path_name, help="translate each line of a file")
     add_decoding(parser)
+    add_batch_size(parser)
     parser.add_argument(
         "--n-best", metavar="N", type=positive, help="print N translations a line: its number, score, translation"
     )
@@ -44,58 +46,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """See `parser.Command`."""
+    """Translate; lines that are too long are named on stderr and have an empty translation."""
     if arguments.texts and arguments.file:
         raise CommandError("give texts or --file, not both")
     if arguments.beam and (arguments.n_best or 1) > arguments.beam:
         raise CommandError(f"--n-best {arguments.n_best} needs a beam at least as wide; raise --beam {arguments.beam}")
-    from ..data.lines import batched, file_lines, standard_input_lines
     from ..trained import TrainedModel
 
     model = TrainedModel.load(arguments.run)
-    size = model.config.decoding.batch_size
-    if arguments.texts or arguments.file:
-        lines = arguments.texts or list(file_lines(Path(arguments.file)))
-        total = sum(map(bool, lines)) if len(lines) > size else 0
-        first = _print_translations(arguments, model, batched(lines, _POOL * size), total)
-    elif sys.stdin.isatty():  # a user who types expects an answer after each line
-        first = _print_translations(arguments, model, batched(standard_input_lines(), 1), 0)
-    else:
-        first = _print_translations(arguments, model, batched(standard_input_lines(), size), None)
+    texts = _Texts(arguments, arguments.batch_size or model.config.decoding.batch_size)
+    first, failed = _print_translations(arguments, model, texts)
     if arguments.attention:
         _draw_attention(arguments, model, first)
-    return 0
+    return USER_ERROR if failed else 0
 
 
-def _print_translations(
-    arguments: argparse.Namespace, model: TrainedModel, batches: Iterable[Sequence[str]], total: int | None
-) -> list[str]:
+class _Texts:
+    """The texts to translate, in batches.
+
+    Attributes:
+        batches: of lines.
+        total: the number of lines, None if it is not known; 0 if there are too few for a display of progress.
+        name: what messages call a line, before its number.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, size: int) -> None:
+        from ..data.lines import STANDARD_INPUT, batched, batched_as_they_come, file_lines, standard_input_lines
+
+        self.batches: Iterable[Sequence[str]]
+        self.total: int | None = None
+        if arguments.texts or arguments.file:
+            lines = arguments.texts or list(file_lines(Path(arguments.file)))
+            self.total = sum(map(bool, lines)) if len(lines) > size else 0
+            self.batches = batched(lines, _POOL * size)
+            self.name = f"{arguments.file}, line" if arguments.file else "text"
+        else:
+            if sys.stdin.isatty():
+                self.total = 0
+            self.batches = batched_as_they_come(standard_input_lines(), size)
+            self.name = f"{STANDARD_INPUT}, line"
+
+
+def _print_translations(arguments: argparse.Namespace, model: TrainedModel, texts: _Texts) -> tuple[list[str], int]:
     """Translate batches of lines to stdout; warnings, and progress if there are many lines, go to stderr.
 
-    Args:
-        total: the number of lines, None if it is not known; for 0 no progress is shown.
-
     Returns:
-        The first few lines that are not empty.
+        The first few lines that are not empty, and the number of lines that are too long.
     """
     first: list[str] = []
-    number = 0
-    with nullcontext() if total == 0 else SentenceProgress(total) as progress:
-        options = {**_decoding(arguments), "on_batch": progress.advance if progress else None}
-        for lines in batches:
-            for line in lines:
-                if unknown := model.unknown(line):
-                    print(f"warning: unknown to the model in {line!r}: {' '.join(unknown)}", file=sys.stderr)
+    number, failed = 0, 0
+    with nullcontext() if texts.total == 0 else SentenceProgress(texts.total) as progress:
+        options = {**_decoding(arguments), "batch_size": arguments.batch_size}
+        options["on_batch"] = progress.advance if progress else None
+        for batch in texts.batches:
+            lines = list(batch)
+            for position, line in enumerate(lines):
+                if problem := model.too_long(line):
+                    print(f"error: {texts.name} {number + position + 1} {problem}", file=sys.stderr)
+                    lines[position] = ""
+                    failed += 1
+                elif unknown := model.unknown(line):
+                    print(f"warning: unknown to the model in {short(line)}: {' '.join(unknown)}", file=sys.stderr)
             if arguments.n_best is None:
                 print(*model.translate(lines, **options), sep="\n")
             else:
-                found = model.translate(lines, n_best=arguments.n_best, **options)
-                for number, scored in enumerate(found, number + 1):  # noqa: B020, counts on from batch to batch
+                for position, scored in enumerate(model.translate(lines, n_best=arguments.n_best, **options)):
                     for text, score in scored:
-                        print(number, f"{score:.4f}", text, sep="\t")
+                        print(number + position + 1, f"{score:.4f}", text, sep="\t")
+            number += len(lines)
             sys.stdout.flush()
             first += [line for line in lines if line][: _DRAWN - len(first)]
-    return first
+    return first, failed
 
 
 def _draw_attention(arguments: argparse.Namespace, model: TrainedModel, texts: Sequence[str]) -> None:

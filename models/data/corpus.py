@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 from ..console.errors import UserError
 
@@ -20,7 +22,8 @@ class DataError(UserError):
 class ParallelText:
     """Pairs (source, target) of strings, by split.
 
-    ``skipped`` counts, by split, the pairs that were left out because a side was empty.
+    ``skipped`` counts, by split, the pairs that were left out because a side was empty; ``lines`` has the numbers
+    of the lines of the others, and ``directory`` is the folder of the files; both are empty for generated pairs.
     """
 
     name: str
@@ -30,6 +33,15 @@ class ParallelText:
     valid: list[Pair]
     test: list[Pair]
     skipped: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, list[int]] = field(default_factory=dict)
+    directory: str = ""
+
+    def where(self, split: str, side: Literal["source", "target"], number: int) -> str:
+        """The name of a sentence in messages: its file and line, or its number (here from 0) in a generated split."""
+        if not self.directory:
+            return f"{side} {number + 1} of {split}"
+        language = self.source_language if side == "source" else self.target_language
+        return f"{Path(self.directory) / f'{split}.{language}'}, line {self.lines[split][number]},"
 
     def summary(self) -> str:
         """One line of text: languages, and the number of pairs used and skipped in each split."""

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import codecs
 import itertools
+import queue
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from .corpus import DataError
 
-__all__ = ["batched", "file_lines", "standard_input_lines"]
+__all__ = ["STANDARD_INPUT", "batched", "batched_as_they_come", "file_lines", "standard_input_lines"]
+
+STANDARD_INPUT = "standard input"
+_PAUSE = 0.02
+# Seconds after which a wait is begun anew: on Windows, Ctrl-C does not interrupt it.
+_LONGEST_WAIT = 0.5
 
 
 def file_lines(path: Path) -> Iterator[str]:
@@ -33,7 +40,14 @@ def standard_input_lines() -> Iterator[str]:
     Raises:
         DataError: a line is not UTF-8.
     """
-    return _decoded(sys.stdin.buffer, "standard input")
+    stream: BinaryIO
+    try:
+        # A second file on the same descriptor: a thread may still wait for it when the program ends, and Python closes
+        # the first one then.
+        stream = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115, open to the end
+    except (OSError, ValueError):  # replaced by an object without a descriptor
+        stream = sys.stdin.buffer
+    return _decoded(stream, STANDARD_INPUT)
 
 
 def _decoded(file: BinaryIO, name: str) -> Iterator[str]:
@@ -53,3 +67,50 @@ def batched(lines: Iterable[str], size: int) -> Iterator[list[str]]:
     remaining = iter(lines)
     while batch := list(itertools.islice(remaining, size)):
         yield batch
+
+
+def batched_as_they_come(lines: Iterable[str], size: int, pause: float = _PAUSE) -> Iterator[list[str]]:
+    """Consecutive lines, at most ``size`` at a time; fewer if the next has not come after ``pause`` seconds.
+
+    Whoever writes a line and waits for the answer gets it, and many lines at once are still worked on in batches.
+
+    Raises:
+        DataError: that of ``lines``, after the lines before it.
+    """
+    arrived: queue.Queue[str | Exception | None] = queue.Queue(maxsize=2 * size)
+
+    def read() -> None:
+        last: Exception | None = None
+        try:
+            for line in lines:
+                arrived.put(line)
+        except Exception as error:
+            last = error
+        arrived.put(last)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        found = _wait(arrived)
+        batch: list[str] = []
+        while isinstance(found, str):
+            batch.append(found)
+            if len(batch) == size:
+                break
+            try:
+                found = arrived.get(timeout=pause)
+            except queue.Empty:
+                break
+        if batch:
+            yield batch
+        if isinstance(found, Exception):
+            raise found
+        if found is None:
+            return
+
+
+def _wait(arrived: queue.Queue[str | Exception | None]) -> str | Exception | None:
+    while True:
+        try:
+            return arrived.get(timeout=_LONGEST_WAIT)
+        except queue.Empty:
+            continue

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ..setting import ConfigError, constant, setting
 from .corpus import SPLITS, DataError, Pair, ParallelText
@@ -18,6 +19,8 @@ from .lines import file_lines
 from .task import Task, register_task
 
 __all__ = ["Parallel", "read_parallel_text"]
+
+T = TypeVar("T")
 
 
 @register_task
@@ -44,12 +47,10 @@ class Parallel(Task):
     def load(self) -> ParallelText:
         """See `read_parallel_text`."""
         text = read_parallel_text(self.directory, self.source, self.target)
-        return dataclasses.replace(
-            text,
-            train=_spread(text.train, self.train_size),
-            valid=_spread(text.valid, self.valid_size),
-            test=_spread(text.test, self.test_size),
-        )
+        sizes = {split: getattr(self, f"{split}_size") for split in SPLITS}
+        pairs: dict[str, Any] = {split: _spread(getattr(text, split), size) for split, size in sizes.items()}
+        lines = {split: _spread(text.lines[split], size) for split, size in sizes.items()}
+        return dataclasses.replace(text, lines=lines, **pairs)
 
 
 def read_parallel_text(directory: str | os.PathLike[str], source: str, target: str) -> ParallelText:
@@ -71,9 +72,10 @@ def read_parallel_text(directory: str | os.PathLike[str], source: str, target: s
         raise DataError(f"{folder}: {problem}; name a folder that holds train.{source}, train.{target} and so on")
     pairs: dict[str, list[Pair]] = {}
     skipped: dict[str, int] = {}
+    lines: dict[str, list[int]] = {}
     for split in SPLITS:
         paths = folder / f"{split}.{source}", folder / f"{split}.{target}"
-        pairs[split], skipped[split] = _read_split(*paths)
+        pairs[split], lines[split], skipped[split] = _read_split(*paths)
     return ParallelText(
         name=Path(os.path.realpath(folder)).name,
         source_language=source,
@@ -82,27 +84,30 @@ def read_parallel_text(directory: str | os.PathLike[str], source: str, target: s
         valid=pairs["valid"],
         test=pairs["test"],
         skipped=skipped,
+        lines=lines,
+        directory=str(folder),
     )
 
 
-def _spread(pairs: list[Pair], size: int) -> list[Pair]:
-    """So many pairs, or all if ``size`` is 0 or more than there are: files are often sorted, so not just the first."""
-    return pairs if not 0 < size < len(pairs) else [pairs[i * len(pairs) // size] for i in range(size)]
+def _spread(items: list[T], size: int) -> list[T]:
+    """So many items, or all if ``size`` is 0 or more than there are: files are often sorted, so not just the first."""
+    return items if not 0 < size < len(items) else [items[i * len(items) // size] for i in range(size)]
 
 
-def _read_split(source_path: Path, target_path: Path) -> tuple[list[Pair], int]:
-    """The pairs with text on both sides, and the number of the others."""
+def _read_split(source_path: Path, target_path: Path) -> tuple[list[Pair], list[int], int]:
+    """The pairs with text on both sides, the numbers of their lines, and how many pairs are not among them."""
     sources, targets = _read_lines(source_path), _read_lines(target_path)
     if len(sources) != len(targets):
         raise DataError(
             f"{source_path} has {_count(sources)} and {target_path} has {_count(targets)}; "
             f"line n of one must translate line n of the other"
         )
-    pairs = [(source, target) for source, target in zip(sources, targets, strict=True) if source and target]
-    if not pairs:
+    both = zip(sources, targets, strict=True)
+    kept = [number for number, (source, target) in enumerate(both, 1) if source and target]
+    if not kept:
         found = "are empty" if not sources else f"have no pair with text on both sides in {_count(sources)}"
         raise DataError(f"{source_path} and {target_path} {found}; at least one pair is needed")
-    return pairs, len(sources) - len(pairs)
+    return [(sources[number - 1], targets[number - 1]) for number in kept], kept, len(sources) - len(kept)
 
 
 def _count(lines: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..data.corpus import Pair
 from ..decoding.translate import OnBatch, translate
 from ..interface import Translator
 from ..runs.config import Config, DecodingConfig
-from ..runs.folder import Run, RunError, versions
+from ..runs.folder import Run, RunError, Side, versions
 from ..runs.jsons import read_json
 from .bleu import BleuSettings, CorpusScore, bleu, chrf
 from .metrics import TeacherForced, exact_match, teacher_forced
@@ -154,6 +154,7 @@ def evaluate(
     settings: DecodingConfig,
     bleu_settings: BleuSettings,
     on_batch: OnBatch | None = None,
+    where: Callable[[Side, int], str] | None = None,
 ) -> Evaluation:
     """Translate the sources and measure.
 
@@ -164,6 +165,7 @@ def evaluate(
         settings: how to translate.
         bleu_settings: how to compare texts.
         on_batch: see `models.decoding.translate.translate`.
+        where: the names of the sentences in messages, see `Run.refuse_too_long`.
 
     Raises:
         DataError: there are no pairs, or one is too long for the model.
@@ -172,7 +174,8 @@ def evaluate(
         raise DataError(f"the {split} set is empty: there is nothing to evaluate on")
     examples = encode_pairs(pairs, run.source, run.target)
     sources = [source for source, _ in examples]
-    run.refuse_too_long(sources, [reference for _, reference in examples])
+    names = where or (lambda side, number: f"{side} {number + 1} of {split}")
+    run.refuse_too_long(sources, [reference for _, reference in examples], names)
     translations = translate(model, sources, settings, on_batch)
     texts = [run.target.decode(translation) for translation in translations]
     references = [normalise(reference, lowercase=False) for _, reference in pairs]  # as tokenizers see them

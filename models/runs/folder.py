@@ -29,10 +29,10 @@ import platform
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,6 +52,7 @@ from .jsons import parse_json, read_json
 __all__ = ["Run", "RunError", "versions"]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+Side = Literal["source", "target"]
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 _LOCK = ".lock"
@@ -176,28 +177,47 @@ class Run:
         settings = self.config.model
         return MODELS[settings.name].from_settings(settings, len(self.source), len(self.target))
 
-    def refuse_too_long(self, sources: Iterable[Sequence[int]], targets: Iterable[Sequence[int]] = ()) -> None:
+    def too_long(self, length: int, side: Side) -> str:
+        """What to say of a sentence of this many symbols that the model cannot read; empty if it can.
+
+        Args:
+            length: the number of its ids, without the ``<s>`` before a target.
+            side: "source", or "target" for one that the decoder reads (teacher forcing).
+        """
+        settings = self.config.model
+        most = settings.longest_source() if side == "source" else settings.longest_target()
+        if most is None or length <= most:
+            return ""
+        enough = getattr(settings, "max_length", most) + length - most
+        return (
+            f"has {length:,} symbols, but this model reads {most:,} at most; shorten it, or train one with "
+            f"--set model.max_length={enough}"
+        )
+
+    def refuse_too_long(
+        self,
+        sources: Iterable[Sequence[int]],
+        targets: Iterable[Sequence[int]] = (),
+        where: Callable[[Side, int], str] = lambda side, number: f"{side} {number + 1}",
+    ) -> None:
         """Raise if a sentence is too long for the model.
 
         Args:
             sources: ids.
-            targets: ids that the decoder reads (teacher forcing), without the ``<s>`` before them.
+            targets: ids that the decoder reads, without the ``<s>`` before them.
+            where: the name of a sentence, by its side and number.
 
         Raises:
-            DataError: a sentence is too long for the model.
+            DataError: a sentence is too long for the model; the message names the longest.
         """
-        settings = self.config.model
-        for most, side, sentences in (
-            (settings.longest_source(), "sentence", sources),
-            (settings.longest_target(), "target sentence", targets),
-        ):
-            longest = max(map(len, sentences), default=0)
-            if most is not None and longest > most:
-                enough = getattr(settings, "max_length", most) + longest - most
-                raise DataError(
-                    f"a {side} has {longest} symbols, but this model reads {most} at most; "
-                    f"shorten it, or train one with --set model.max_length={enough}"
-                )
+        sides: tuple[tuple[Side, Iterable[Sequence[int]]], ...] = (("source", sources), ("target", targets))
+        for side, sentences in sides:
+            lengths = list(map(len, sentences))
+            longest = max(range(len(lengths)), key=lengths.__getitem__, default=None)
+            if longest is not None and (problem := self.too_long(lengths[longest], side)):
+                others = sum(bool(self.too_long(length, side)) for length in lengths) - 1
+                more = f" ({others:,} more {'is' if others == 1 else 'are'} too long)" if others else ""
+                raise DataError(f"{where(side, longest)} {problem}{more}")
 
     def restore(self, model: Translator, arrays: Mapping[str, Any]) -> None:
         """Give the model the weights of a checkpoint.

@@ -8,6 +8,7 @@ that it would have taken without the interruption.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -105,8 +106,9 @@ class Trainer:
         )
         self.valid = encode_pairs(text.valid, run.source, run.target)
         self.test = encode_pairs(text.test, run.source, run.target)
-        for examples in (self.valid, self.test):  # training leaves out long pairs, so only these need the check
-            run.refuse_too_long(*zip(*examples, strict=True))
+        for split, examples in (("valid", self.valid), ("test", self.test)):  # training leaves out long pairs
+            sources, targets = zip(*examples, strict=True)
+            run.refuse_too_long(sources, targets, functools.partial(text.where, split))
         self.steps = sum(self.train_batches.count(epoch) for epoch in range(settings.epochs))
         try:
             self.schedule = make_schedule(run.config, self.steps)

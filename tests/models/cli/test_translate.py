@@ -1,6 +1,10 @@
 """The command translate: texts, files and standard input, beams, and one line for every mistake."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 from commands import refused, type_in
@@ -34,6 +38,77 @@ def test_more_lines_than_a_batch_holds_keep_their_order(trained, capsys, monkeyp
     assert main(["translate", str(trained)]) == 0
     translations = capsys.readouterr().out.splitlines()
     assert translations == translations[:28] * 5
+
+
+def test_a_line_through_a_pipe_is_answered_while_the_next_is_awaited(trained):
+    command = [sys.executable, "-m", "models", "translate", str(trained)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        for _ in range(3):
+            process.stdin.write(b"22 Nov 2026\n")
+            process.stdin.flush()
+            assert process.stdout.readline().endswith(b"\n")  # would wait for ever
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.wait() == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, signals to a process group end it")
+def test_ctrl_c_while_a_line_is_awaited(trained):
+    command = [sys.executable, "-m", "models", "translate", str(trained)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(b"22 Nov 2026\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read() == b"interrupted\n"
+
+
+def test_the_size_of_batches(trained, capsys, monkeypatch):
+    lines = [f"{day} Nov 2026" for day in range(1, 29)]
+    assert main(["translate", str(trained), *lines]) == 0
+    expected = capsys.readouterr().out
+    monkeypatch.setattr("tinygrad_attn_models.cli.translate.SentenceProgress", Noted)
+    assert main(["translate", str(trained), "--batch-size", "5", *lines]) == 0
+    assert capsys.readouterr().out == expected
+    assert (Noted.total, Noted.done, Noted.largest) == (28, 28, 5)
+    assert main(["evaluate", str(trained), "--batch-size", "3"]) == 0
+
+
+@pytest.fixture(scope="module")
+def short_sighted(tmp_path_factory):
+    """A run whose model reads 12 symbols at most."""
+    run = tmp_path_factory.mktemp("runs") / "learned"
+    settings = ["model.name=transformer", "model.positions=learned", "model.max_length=40", "model.d_model=8",
+                "model.heads=2", "model.d_ff=8", "model.encoder_layers=1", "model.decoder_layers=1",
+                "data.max_length=30", "decoding.max_length=12", "data.kind=copy", "data.train_size=20",
+                "data.valid_size=4", "data.test_size=4", "training.epochs=1"]  # fmt: skip
+    assert main(["train", "--out", str(run), "--set", *settings]) == 0
+    return run
+
+
+def test_lines_that_are_too_long_are_named_and_the_others_translated(short_sighted, tmp_path, capsys, monkeypatch):
+    lines = ["abc", "x" * 41, "cab", "y" * 1041, ""]
+    assert main(["translate", str(short_sighted), "abc", "cab"]) == 0
+    first, third = capsys.readouterr().out.splitlines()
+    file = tmp_path / "texts"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert main(["translate", str(short_sighted), "--file", str(file)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [first, "", third, "", ""]
+    assert captured.err.splitlines() == [
+        f"error: {file}, line 2 has 41 symbols, but this model reads 40 at most; shorten it, or train one with "
+        "--set model.max_length=41",
+        f"error: {file}, line 4 has 1,041 symbols, but this model reads 40 at most; shorten it, or train one with "
+        "--set model.max_length=1041",
+    ]
+    type_in(monkeypatch, file.read_bytes())
+    assert main(["translate", str(short_sighted), "--n-best", "1", "--batch-size", "1"]) == 2
+    captured = capsys.readouterr()
+    assert [row.split("\t")[0] for row in captured.out.splitlines()] == ["1", "3"]
+    assert "error: standard input, line 4 has 1,041 symbols" in captured.err
+    assert main(["translate", str(short_sighted), *lines[:3]]) == 2
+    assert "error: text 2 has 41 symbols" in capsys.readouterr().err
 
 
 def test_the_progress_of_standard_input_goes_to_stderr(trained, capsys, monkeypatch):
@@ -98,7 +173,7 @@ class Noted:
     """Progress that is remembered."""
 
     def __init__(self, total):
-        Noted.total, Noted.done = total, 0
+        Noted.total, Noted.done, Noted.largest = total, 0, 0
 
     def __enter__(self):
         return self
@@ -108,6 +183,7 @@ class Noted:
 
     def advance(self, sentences):
         Noted.done += sentences
+        Noted.largest = max(Noted.largest, sentences)
 
 
 def test_a_picture_of_attention(run, tmp_path, capsys):

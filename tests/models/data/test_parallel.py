@@ -31,6 +31,8 @@ def test_reads_all_splits(tmp_path):
         valid=[("valid ko", "valid en")],
         test=[("test ko", "test en")],
         skipped={"train": 0, "valid": 0, "test": 0},
+        lines={"train": [1, 2], "valid": [1], "test": [1]},
+        directory=str(folder),
     )
     assert text.summary() == f"{tmp_path.name}, ko to en: train 2, valid 1, test 1"
 
@@ -67,6 +69,10 @@ def test_pairs_with_an_empty_side_are_skipped_and_counted(tmp_path):
     assert text.train == [("a", "1")]
     assert text.skipped == {"train": 4, "valid": 0, "test": 0}
     assert "train 1 (4 skipped: a side is empty), valid 1" in text.summary()
+    write(tmp_path, train_ko=b"\nb\n\nd\n", train_en=b"1\n2\n3\n4\n")
+    text = read_parallel_text(folder, "ko", "en")
+    assert text.where("train", "source", 1) == f"{tmp_path / 'train.ko'}, line 4,"
+    assert text.where("train", "target", 0) == f"{tmp_path / 'train.en'}, line 2,"
 
 
 def refused(folder, *parts, source="ko", target="en"):

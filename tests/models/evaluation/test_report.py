@@ -145,11 +145,13 @@ def test_a_sentence_longer_than_the_model_can_read():
     for options in ({"name": "transformer", "positions": "learned"}, {"name": "luong", "score": "location"}):
         with pytest.raises(DataError, match=r"has 4 symbols, but this model reads 3 at most; .*model\.max_length=4"):
             run_of(max_length=3, **options).refuse_too_long([[4], [4] * 4])
+    with pytest.raises(DataError, match=r"^here:source:1 has 4 symbols.* \(1 more is too long\)$"):
+        run_of(max_length=3, **options).refuse_too_long([[4], [4] * 4, [4] * 4], (), "here:{}:{}".format)
 
 
 def test_a_target_longer_than_the_decoder_can_read():
     run_of(name="luong", score="location", max_length=3).refuse_too_long([[4]], [[4] * 9])
     learned = run_of(name="transformer", positions="learned", max_length=3)
     learned.refuse_too_long([[4] * 3], [[4] * 2])
-    with pytest.raises(DataError, match=r"target sentence has 3 .* reads 2 at most; .*model\.max_length=4"):
+    with pytest.raises(DataError, match=r"target 1 has 3 .* reads 2 at most; .*model\.max_length=4"):
         learned.refuse_too_long([[4]], [[4] * 3])
