@@ -8,6 +8,7 @@ import importlib
 from pathlib import Path
 
 from ..console.errors import CommandError
+from ..console.output import lasting_output
 from ..console.suggest import hint
 from .options import path_name, seed
 
@@ -37,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     if name not in experiments:
         raise CommandError(f"there is no experiment {name!r}; {hint(name, experiments)}")
     experiment = importlib.import_module(f"..lab.{name}", __package__)
-    return experiment.run(Path(arguments.out or Path("runs") / name), arguments.seed)
+    with lasting_output():
+        return experiment.run(Path(arguments.out or Path("runs") / name), arguments.seed)
 
 
 def _experiments() -> dict[str, str]:

@@ -26,6 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 for a failed check, 2 for a user's error (one line on stderr), 130 for Ctrl-C,
         141 if the reader of the output has closed the pipe.
     """
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """See `main`; Ctrl-C is a KeyboardInterrupt."""
     _prepare_streams()
     words = sys.argv[1:] if arguments is None else list(arguments)
     for word in words:
@@ -54,9 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"there is not enough memory{reason}; use a smaller model, smaller batches or shorter sentences")
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 def _fail(message: str) -> int:

@@ -38,18 +38,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """See `parser.Command`."""
+    from ..console.output import lasting_output
     from ..console.progress import make_progress
 
-    progress = make_progress()
+    with lasting_output() as output:
+        progress = make_progress()
+        try:
+            trainer = _resume(arguments, progress) if arguments.resume else _begin(arguments, progress)
+            progress.print(trainer.summary())
+            code, closing = _train(trainer)
+        finally:
+            progress.stop()
+        output.close(closing)
+    return code
+
+
+def _train(trainer: Trainer) -> tuple[int, str]:
+    """Train and measure; the exit code and the closing message."""
     try:
-        trainer = _resume(arguments, progress) if arguments.resume else _begin(arguments, progress)
-        progress.print(trainer.summary())
-        finished = trainer.train()
-        closing = trainer.finish() if finished else trainer.stopped_message()
-    finally:
-        progress.stop()
-    print(closing)
-    return 0 if finished else INTERRUPTED
+        if trainer.train():
+            return 0, trainer.finish()
+        return trainer.interruption.exit_code, trainer.stopped_message()
+    except KeyboardInterrupt:  # a second Ctrl-C, or one after training
+        return INTERRUPTED, trainer.broken_off_message()
 
 
 def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:

@@ -119,7 +119,7 @@ class Trainer:
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def train(self) -> bool:
-        """Train to the last epoch, until patience ends, or until Ctrl-C.
+        """Train to the last epoch, until patience ends, or until Ctrl-C or another signal that asks to stop.
 
         Returns:
             Whether training is over. If not, `resume` continues with the same bits.
@@ -133,13 +133,12 @@ class Trainer:
             self.save()  # so that a checkpoint to continue from exists from the start
             self.run.describe()
             self.progress.start(self.position.step, self.steps)
-            while not self.finished:
+            while not (self.finished or self.interruption.requested):
                 self._train_epoch()
                 self.save()
-                if self.interruption.requested:
-                    return False
-                self._finish_epoch()
-        return True
+                if not self.interruption.requested:
+                    self._finish_epoch()
+        return not self.interruption.requested
 
     @property
     def finished(self) -> bool:
@@ -303,10 +302,18 @@ class Trainer:
 
     def stopped_message(self) -> str:
         """Where training was stopped, and the command that continues it."""
+        place = "after the last epoch" if self.finished else f"in epoch {self.position.epoch + 1}"
         return (
-            f"Stopped in epoch {self.position.epoch + 1}, at step {self.position.step} of {self.steps}, and saved. "
+            f"Stopped {place}, at step {self.position.step} of {self.steps}, and saved. "
             f"Continue with:\n    {command_line('train', '--resume', self.run.directory)}"
         )
+
+    def broken_off_message(self) -> str:
+        """The command that continues from the last checkpoint, after training has ended without another one."""
+        if not (self.run.directory / LAST).exists():
+            return "Stopped at once, before the first checkpoint."
+        continued = command_line("train", "--resume", self.run.directory)
+        return f"Stopped at once. Continue from the last checkpoint with:\n    {continued}"
 
     def finish(self) -> str:
         """Measure the best model on the test set, draw the pictures, and return the closing message."""

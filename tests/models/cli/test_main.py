@@ -212,3 +212,18 @@ def test_a_stream_that_is_closed(trained, closed):
     command = f"'{sys.executable}' -m models translate '{trained}' {'1' if closed == '>&-' else ''} {closed}"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
     assert b"Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("module", ["tinygrad_attn_models.cli.main", "tinygrad_attn_models.trained"])
+@pytest.mark.parametrize("statement", ["raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')"])
+def test_ctrl_c_during_imports_leaves_no_traceback(module, statement):
+    """Python would end by the signal itself after a KeyboardInterrupt that passed through exec()."""
+    code = (
+        "import sys\nclass Interrupting:\n    def find_spec(self, name, *rest):\n"
+        f"        if name == {module!r}: {statement}\n"
+        "sys.meta_path.insert(0, Interrupting())\nsys.argv = ['models', 'translate', 'x', 'y']\n"
+        "from tinygrad_attn_models.__main__ import main\nsys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr

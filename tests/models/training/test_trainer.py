@@ -11,7 +11,6 @@ import time
 import numpy as np
 import pytest
 from tinygrad_attn_models.runs.folder import BEST, LAST, Run, RunError
-from tinygrad_attn_models.training.interruption import Interruption
 from tinygrad_attn_models.training.trainer import TrainingError
 
 from tinygrad_attn.serialize import load_file
@@ -88,6 +87,24 @@ def test_a_run_stopped_by_ctrl_c_continues_to_the_same_bits(make_trainer, steps)
     assert len(continued.clock.epochs) == 2
 
 
+def test_a_signal_during_the_last_validation_leaves_the_rest_to_a_continuation(make_trainer):
+    trainer = make_trainer(training__epochs=1)
+    finish = trainer._finish_epoch
+
+    def interrupted():
+        os.kill(os.getpid(), signal.SIGTERM)
+        finish()
+
+    trainer._finish_epoch = interrupted
+    assert not trainer.train()
+    assert trainer.interruption.exit_code == 128 + 15
+    assert trainer.stopped_message().startswith("Stopped after the last epoch, at step 10 of 10, and saved.")
+    continued = make_trainer("other", training__epochs=1)
+    continued.run, arrays, position = Run.open(trainer.run.directory, LAST)
+    continued.resume(arrays, position)
+    assert continued.train()
+
+
 def test_one_process_at_a_time_trains_in_a_folder(make_trainer):
     trainer = make_trainer()
     with trainer.run.held(), pytest.raises(RunError, match=r"another process is training in .*run; .*--resume"):
@@ -95,17 +112,6 @@ def test_one_process_at_a_time_trains_in_a_folder(make_trainer):
     assert not (trainer.run.directory / LAST).exists()
     trainer.run.create()  # what the lock leaves behind is nobody's work
     assert trainer.train()
-
-
-def test_the_second_ctrl_c_stops_at_once():
-    interruption, before = Interruption(), signal.getsignal(signal.SIGINT)
-    notices = []
-    with pytest.raises(KeyboardInterrupt), interruption.awaited(lambda: notices.append("one more")):
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interruption.requested
-        assert notices == ["one more"]
-        os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 KILLED = {

@@ -1,0 +1,73 @@
+"""Output that may end while a long command goes on: a closed pipe, a full disk, a terminal that is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["LastingOutput", "lasting_output"]
+
+
+class LastingOutput:
+    """Whether standard output and standard error can still be written."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def lost(self, error: OSError) -> None:
+        """Note, once, that standard output cannot be written."""
+        if not self.failed:
+            self.failed = True
+            print(f"note: standard output cannot be written ({error.strerror}); going on without it", file=sys.stderr)
+
+    def close(self, message: str) -> None:
+        """Print the last words, to standard error if standard output has failed."""
+        print(message, file=sys.stderr if self.failed else sys.stdout, flush=True)
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[LastingOutput]:
+    """While the block runs, what cannot be printed is lost, and no error is raised.
+
+    After ``train | head`` the pipe is closed, after Ctrl-C the ``tee`` of ``train | tee log`` is gone before training
+    is, and after SIGHUP the terminal. The first loss is noted on standard error.
+    """
+    output = LastingOutput()
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _lasting(sys.stdout, output.lost), _lasting(sys.stderr, lambda error: None)
+    try:
+        yield output
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _LastingFile(io.FileIO):
+    """An open file to which every write succeeds; the errors are told to ``lost``."""
+
+    def __init__(self, descriptor: int, lost: Callable[[OSError], None]) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.lost = lost
+
+    def write(self, content: ReadableBuffer, /) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.lost(error)
+            return memoryview(content).nbytes
+
+
+def _lasting(stream: TextIO, lost: Callable[[OSError], None]) -> TextIO:
+    """A stream to the same file as ``stream``; or ``stream`` itself if it has no file, as in a notebook."""
+    try:
+        file = io.BufferedWriter(_LastingFile(stream.fileno(), lost))
+    except (OSError, ValueError):
+        return stream
+    return io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=bool(stream.line_buffering))
