@@ -221,7 +221,7 @@ MARKS: dict[str, str] = {
     # What is computed from the context, and the layers around it. E: the model's size. Details formula and
     # gradient_formula: LaTeX of the tensor and of its gradient.
     "joined": "(B, T, ·): contexts of all heads side by side, or context and decoder state; details role: see mark,"
-    " batch_first: if False, B and T are exchanged",
+    " batch_first: if False, B and T are exchanged, context: the place of the (first) context in it, 0 if not told",
     "attentional": "(B, T, H): the input of the output layer: Luong's s̃, Bahdanau's maxout",
     "residual": "(B, T, E): x + sublayer(x)",
     "norm": "(B, T, E): the output of a normalisation",
