@@ -87,7 +87,7 @@ def _shown(site: AttentionSite) -> Shown:
         local="mixed" in site.quantities,
         scale=Shown.scale if usual else f"{site.scale:.6g}",
         context_at=site.context_at is not None,
-        rest=not np.array_equal(context, part, equal_nan=True),
+        rest=context is not None and part is not None and not np.array_equal(context, part, equal_nan=True),
         outcomes=site.outcomes,
     )
 

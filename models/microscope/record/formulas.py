@@ -1,4 +1,4 @@
-r"""The LaTeX formulas of attention: of one number of each tensor and of its gradient, and the steps in which they stand.
+r"""The LaTeX formulas of attention: of one number of each tensor and of its gradient, and the steps of which they are.
 
 Those of the score are defined with the score (`tinygrad_attn.nn.SCORES`), those of what a model computes from the
 context are announced by the model (`tinygrad_attn.modes.MARKS`). Every letter means one thing, which the page's legend
@@ -49,7 +49,7 @@ class Shown:
 
 
 def tensor_formulas(shown: Shown) -> Formulas:
-    """For each tensor of a site the formula of one number of it, and of its gradient; empty for what comes from outside."""
+    """For each tensor of a site the formula of one number of it and of its gradient; empty for an input of the site."""
     mixed = r"\beta" if shown.local else r"\alpha"
     through = r"\textstyle\sum_i \bar c_{ti} V_{ji}"
     raised, total = r"\exp(e_{tj})", r"\textstyle\sum_k \exp(e_{tk})"

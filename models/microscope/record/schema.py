@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 __all__ = [
-    "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Leaving", "Meta", "Paths", "Rerun", "Sentence", "Site",
-    "SiteTensor", "Snippet", "Step", "StoredArray", "TapeOp", "Token",
+    "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Leaving", "Meta", "Paths", "Rerun",
+    "Sentence", "Site", "SiteTensor", "Snippet", "Step", "StoredArray", "TapeOp", "Token",
 ]  # fmt: skip
 
 SCHEMA = "tinygrad_attn.microscope/2"
@@ -176,7 +176,8 @@ class Site(TypedDict):
     mask: str | None
     """The id of a bool array (1 or heads, queries, keys), True where a query may attend; None if all may."""
     weights: dict[str, str | None]
-    """Parameters that formulas need, by name: v (of additive and concat, (channels,)), W (of location, a row for each key)."""
+    """Parameters that formulas need, by name: v (of additive and concat, a number for each channel), W (of
+    location, a row for each key)."""
     recipes: dict[str, Any]
     """How the numbers that depend on the score are computed: of "scores" at (t, j), of the gradient of "Q" at (t, i),
     of that of "K" at (j, i), as expressions (`tinygrad_attn.nn.scores.Expression`, its tuples as lists). Empty for a

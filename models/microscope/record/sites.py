@@ -238,7 +238,8 @@ def _site(name: str, attending: list[_Attending], outcomes: Mapping[str, list[Ma
         },
         context_at=joined[0].details.get("context", 0) if joined else None,
     )
-    if not np.array_equal(site.joined_part("value"), site.quantities["context"].value, equal_nan=True):
+    part = site.joined_part("value")
+    if part is None or not np.array_equal(part, site.quantities["context"].value, equal_nan=True):
         site.context_at = None  # the contexts are joined in another order, or changed before they are
     return site
 
