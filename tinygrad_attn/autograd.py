@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.modes import Observer, modes, set_grad_enabled, span
+from tinygrad_attn.modes import Observer, current_modes, enable_grad, no_grad, span
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.shape import clone
 from tinygrad_attn.public import public
@@ -195,8 +195,8 @@ def _run(
     pending = _Pending()
     subgraph = None if targets is None else _Subgraph(outputs, targets)
     results: dict[Edge, Tensor] = {}
-    observers = modes.observers
-    with set_grad_enabled(create_graph), np.errstate(all="ignore"):
+    observers = current_modes().observers
+    with enable_grad() if create_graph else no_grad(), np.errstate(all="ignore"):
         for output, seed in zip(outputs, seeds, strict=True):
             pending.send(output.origin or output, seed, False)
         while pending.heap:

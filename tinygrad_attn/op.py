@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.dtypes import check_dtype, default_dtype, promote
-from tinygrad_attn.modes import modes
+from tinygrad_attn.modes import current_modes, modes
 from tinygrad_attn.public import public
 from tinygrad_attn.registry import Registry
 from tinygrad_attn.rule import Differentiable, Plan, Rule
@@ -136,11 +136,11 @@ class Op(Differentiable):
             operands = self._prepare(operands)
             arrays = [operand.array if isinstance(operand, Tensor) else operand for operand in operands]
             edges = [gradient_edge(operand) if isinstance(operand, Tensor) else None for operand in operands]
-        if self.reference is not None and modes.unfused:
+        state = modes.innermost if modes.innermost.entry is None else current_modes()
+        if self.reference is not None and state.unfused:
             return self.reference(*operands, **{**self.defaults, **options})
-        observers = modes.observers
-        if observers:
-            for observer in observers:
+        if state.observers:
+            for observer in state.observers:
                 observer.called(self, operands, options)
         try:
             results = self.forward(*arrays, **options)
@@ -156,14 +156,14 @@ class Op(Differentiable):
             outputs: tuple[Tensor, ...] = (output,)
         else:
             outputs, extra = self._wrap(results, operands)
-        if mask and modes.grad:
+        if mask and state.grad:
             # `bit` is now 2 ** (number of operands), so the key contains that number too.
             plan = self._plans.get(mask | bit)
             if plan is None:
                 plan = self._plans[mask | bit] = Plan(self, mask, len(operands))
             self._join_graph(plan, operands, edges, written, options, outputs, extra)
-        if observers:
-            for observer in observers:
+        if state.observers:
+            for observer in state.observers:
                 observer.forward(self, operands, options, outputs)
         return outputs[0] if self.outputs == 1 else outputs
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from tinygrad_attn.checked import shown
-from tinygrad_attn.modes import in_module, modes
+from tinygrad_attn.modes import current_modes, in_module
 from tinygrad_attn.tensor import Tensor, as_array
 
 __all__ = ["Module", "ModuleList", "NamedIterator", "Parameter", "Sequential", "clear_gradient", "named"]
@@ -109,7 +109,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        if not modes.observers:
+        if not current_modes().observers:
             return self.forward(*inputs, **options)
         with in_module(self):
             return self.forward(*inputs, **options)

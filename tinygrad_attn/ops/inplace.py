@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.dtypes import category, promote
-from tinygrad_attn.modes import modes, no_grad
+from tinygrad_attn.modes import is_grad_enabled, no_grad
 from tinygrad_attn.op import Op, cast
 from tinygrad_attn.ops.indexing import index_add, masked_fill, scatter_add
 from tinygrad_attn.ops.pointwise import add, clamp, mul, pow, sub, true_divide
@@ -65,7 +65,8 @@ def write(
             f"{name}: the memory of this tensor of shape {x.shape} is read-only, or one place of it serves many "
             "elements (an expanded tensor); clone() it first"
         )
-    if modes.grad and x.is_floating_point() and any(isinstance(t, Tensor) and t.requires_grad for t in (x, *operands)):
+    differentiable = x.is_floating_point() and any(isinstance(t, Tensor) and t.requires_grad for t in (x, *operands))
+    if differentiable and is_grad_enabled():
         _check_recordable(name, x)
         # The op may save its operand, so it gets a copy of the old values.
         before = Tensor(x.array.copy(), x.requires_grad)
