@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 ENGINE = (
     ("atomic", "contexts", "kernels", "public", "random", "registry"),
     ("checked", "dtypes", "modes", "rule", "samples", "schedule"),
-    ("serialize", "tensor", "version"),
+    ("copying", "display", "options", "serialize", "tensor", "values", "version"),
     ("op",),
     ("ops",),
     ("anomaly", "autograd", "check", "creation", "formula", "latex", "linalg", "pullback", "record"),

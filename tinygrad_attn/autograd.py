@@ -20,7 +20,7 @@ from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.shape import clone
 from tinygrad_attn.public import public
 from tinygrad_attn.pullback import as_tensors, pull_back
-from tinygrad_attn.tensor import Edge, Node, Tensor
+from tinygrad_attn.tensor import Edge, Node, Tensor, wrap
 
 __all__ = ["backward", "grad"]
 
@@ -312,7 +312,7 @@ def _as_result(gradient: Any, owned: bool) -> Tensor:
     """The gradient as a tensor that the user may write to: copied unless this pass owns the array."""
     if isinstance(gradient, Tensor):
         return gradient
-    return Tensor(gradient if owned else gradient.copy())
+    return wrap(gradient if owned else gradient.copy())
 
 
 def _reach_leaf(leaf: Tensor, gradient: Any, owned: bool, results: dict[Edge, Tensor] | None) -> None:
@@ -329,14 +329,14 @@ def _reach_leaf(leaf: Tensor, gradient: Any, owned: bool, results: dict[Edge, Te
 def _accumulate(tensor: Tensor, gradient: Any, owned: bool) -> None:
     """Add to ``.grad``: a new tensor when the pass is differentiable, else in place."""
     with _accumulating:
-        if tensor.grad is None:
+        if tensor._grad is None:
             # A differentiable gradient may belong to other edges too, and a later backward adds in place.
-            tensor.grad = clone(gradient) if isinstance(gradient, Tensor) else _as_result(gradient, owned)
+            tensor._grad = clone(gradient) if isinstance(gradient, Tensor) else _as_result(gradient, owned)
         elif isinstance(gradient, Tensor):
-            tensor.grad = add(tensor.grad, gradient)
+            tensor._grad = add(tensor._grad, gradient)
         else:
-            np.add(tensor.grad.array, gradient, out=tensor.grad.array)
-            tensor.grad.storage.written_by("backward()")
+            np.add(tensor._grad.array, gradient, out=tensor._grad.array)
+            tensor._grad.storage.written_by("backward()")
 
 
 @public("Tensor.backward")

@@ -413,15 +413,12 @@ def _clamp_samples(draw: Draw) -> Sample:
 def clamp(x: Array, min: float | None = None, max: float | None = None) -> Array:
     """``x`` limited to the numbers from ``min`` to ``max``; the gradient is 0 where ``x`` is outside.
 
+    `maximum` and `minimum` take tensors, and send gradients to them.
+
     Raises:
         ValueError: neither bound is given.
         TypeError: a bound is not a number.
     """
-    for name, bound in (("min", min), ("max", max)):
-        if bound is not None and not isinstance(bound, (int, float)):
-            raise TypeError(
-                f"clamp: {name} must be a number, got {type(bound).__name__}; use maximum() and minimum() for tensors"
-            )
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must be given")
     if x.dtype.kind != "f" and any(isinstance(bound, float) for bound in (min, max)):
