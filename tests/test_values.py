@@ -149,7 +149,7 @@ def test_an_option_is_of_its_type() -> None:
     x = ta.tensor([[1.0, 2.0]], requires_grad=True)
     with pytest.raises(TypeError, match="clamp: min takes a number, through which no gradient flows"):
         x.clamp(min=x[0, 0])
-    with pytest.raises(TypeError, match="clamp: min must be a number or None, got a tensor of dtype float32"):
+    with pytest.raises(TypeError, match="clamp: min must be a number or None, got a Tensor of float32"):
         x.clamp(min=ta.ones(2))
     with pytest.raises(TypeError, match="sum: keepdim must be True or False, got 'no'"):
         x.sum(0, keepdim="no")
@@ -294,7 +294,7 @@ def test_unaligned_and_masked_arrays() -> None:
     with pytest.raises(TypeError, match="not aligned"):
         ta.from_numpy(unaligned)
     for make in (ta.tensor, ta.Tensor, ta.from_numpy):
-        with pytest.raises(TypeError, match="[Mm]ask"):
+        with pytest.raises(TypeError, match=r"[Mm]ask"):
             make(np.ma.array([1.0], mask=[True]))
 
 

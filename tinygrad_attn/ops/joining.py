@@ -115,7 +115,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
 def _several(name: str, tensors: Any) -> tuple[Any, ...]:
     """The tensors to join, of any iterable."""
     if isinstance(tensors, (Tensor, np.ndarray)) or not hasattr(tensors, "__iter__"):
-        raise TypeError(f"{name}: tensors must be a list or tuple of tensors, got {shown(tensors)}")
+        raise ValueError(f"{name}: needs a list or tuple of tensors, got {shown(tensors)}")
     several = tuple(tensors)
     if not several:
         raise ValueError(f"{name}: needs a list or tuple with at least one tensor, got none")
