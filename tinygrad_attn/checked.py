@@ -149,10 +149,8 @@ def shown(value: Any) -> str:
         return text if len(text) <= 60 and "\n" not in text else f"{text[:57].splitlines()[0]}…"
     if isinstance(value, type):
         return value.__name__
-    kind = f"a {type(value).__name__}"
-    return (
-        f"{kind} of {value.dtype} and shape {value.shape}" if isinstance(getattr(value, "shape", None), tuple) else kind
-    )
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__}" + (f" of {value.dtype} and shape {shape}" if isinstance(shape, tuple) else "")
 
 
 def _kind_of(annotation: Any) -> Callable[[Any], Any] | None:

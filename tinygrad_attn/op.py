@@ -319,6 +319,8 @@ class Op(Differentiable):
         kinds = (IndexError, TypeError, OverflowError, ValueError)
         kind = next(kind for kind in kinds if isinstance(error, kind))
         reason = re.sub(r"Python integer (-?\d+) out of bounds for (\w+)", r"\1 does not fit \2", str(error))
+        if isinstance(error, OverflowError) and "too large to convert" in reason:
+            reason = "an integer is too large"
         return kind(f"{self.name}: {clash or reason} (operands: {listing})")
 
 

@@ -54,15 +54,17 @@ def _of_numbers(name: str, data: Any, array: Array, wanted: np.dtype[Any] | None
         for value in _leaves(data):
             if not isinstance(value, (int, float, complex, np.number, np.bool_)):
                 raise TypeError(f"{name}: expected numbers, nested lists of them, or an array, got {shown(value)}")
-        if array.dtype == object and wanted is not None and wanted.kind == "f":
-            try:
-                return array.astype(wanted)
-            except OverflowError:
-                raise OverflowError(f"{name}: an integer is too large for {wanted}") from None
     # NumPy makes objects, uint64 or float64 of integers beyond int64.
-    beyond = array.dtype == object or array.dtype == np.uint64 or (array.dtype == np.float64 and _large(array))
-    if beyond and all(isinstance(value, (int, np.integer)) for value in _leaves(data)):
-        check_fits(name, np.asarray(list(_leaves(data)), object), np.dtype(np.int64) if wanted is None else wanted)
+    if array.dtype == object or array.dtype == np.uint64 or (array.dtype == np.float64 and _large(array)):
+        whole = all(isinstance(value, (int, np.integer)) for value in _leaves(data))
+        if whole and (wanted is None or wanted.kind in "iu"):
+            integers = np.asarray(list(_leaves(data)), object)
+            check_fits(name, integers, np.dtype(np.int64) if wanted is None else wanted)
+        elif array.dtype == object:
+            try:
+                array = array.astype(np.float64)
+            except OverflowError:
+                raise OverflowError(f"{name}: an integer is too large for {wanted or floats}") from None
     if wanted is None and array.dtype == np.float64:
         return array.astype(floats)
     return array

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.dtypes import check_fits
 from tinygrad_attn.kernels.special import erf as erf_kernel
 from tinygrad_attn.op import op
 from tinygrad_attn.public import public
@@ -421,6 +422,9 @@ def clamp(x: Array, min: float | None = None, max: float | None = None) -> Array
     """
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must be given")
+    for bound in (min, max):
+        if isinstance(bound, int):
+            check_fits("clamp", bound, x.dtype)
     if x.dtype.kind != "f" and any(isinstance(bound, float) for bound in (min, max)):
         x = x.astype(np.float32)
     lower = x if min is None else np.maximum(x, min)
