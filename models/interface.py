@@ -51,6 +51,13 @@ class ModelSettings(Section):
         """The size of the model's vectors (d_model); the schedule "noam" depends on it."""
         raise ConfigError(f"the model {self.name} does not say its width, which the schedule 'noam' needs")
 
+    def activations(self) -> int:
+        """About how many numbers training keeps for each symbol of source and target until backward, without logits.
+
+        Memory is estimated from it before it is asked for, so it must not be too high; 0 says that nothing is known.
+        """
+        return 0
+
     def smaller(self) -> str:
         """A setting that makes the model about half as wide, as in "model.hidden_size=32"; empty if none is known."""
         return ""

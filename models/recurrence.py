@@ -30,11 +30,15 @@ class RecurrentSettings(ModelSettings):
     embedding_size: int = setting(32, "width of the embeddings", minimum=1)
     hidden_size: int = setting(64, "width of the recurrent states", minimum=1)
     cell: str = setting("lstm", "the recurrent layers", choices=CELLS)
-    layers: int = setting(1, "recurrent layers of the encoder, and of the decoder", minimum=1)
+    layers: int = setting(1, "recurrent layers of the encoder, and of the decoder", minimum=1, most=1000)
 
     def width(self) -> int:
         """See `ModelSettings.width`."""
         return self.hidden_size
+
+    def activations(self) -> int:
+        """See `ModelSettings.activations`; measured: 10 to 13 times the states of a layer for GRU and LSTM."""
+        return 5 * CELLS[self.cell].blocks * self.layers * self.hidden_size // 2
 
     def smaller(self) -> str:
         """See `ModelSettings.smaller`."""

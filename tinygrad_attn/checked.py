@@ -140,8 +140,7 @@ FloatDtype = Annotated[Any, _float_dtype]
 
 
 def shown(value: Any) -> str:
-    """A value for a message: numbers, short texts and short tuples of them as they are, of others the type,
-    and the dtype and shape of arrays and tensors."""
+    """A value for a message: numbers, short texts and short tuples of them as they are, of others the type."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str, tuple)):
@@ -149,8 +148,7 @@ def shown(value: Any) -> str:
         return text if len(text) <= 60 and "\n" not in text else f"{text[:57].splitlines()[0]}…"
     if isinstance(value, type):
         return value.__name__
-    shape = getattr(value, "shape", None)
-    return f"a {type(value).__name__}" + (f" of {value.dtype} and shape {shape}" if isinstance(shape, tuple) else "")
+    return f"a {type(value).__name__}"
 
 
 def _kind_of(annotation: Any) -> Callable[[Any], Any] | None:

@@ -20,6 +20,8 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 # The number of examples that are sorted by length together. Larger: less padding; smaller: more varied batches.
 _POOL = 8192
+# The number of epochs whose batches are counted one by one.
+_COUNTED = 1000
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,20 @@ class Batches:
     def count(self, number: int) -> int:
         """How many batches epoch ``number`` has."""
         return len(self._shuffled(number))
+
+    def count_all(self, epochs: int) -> int:
+        """How many batches the first ``epochs`` epochs have; of thousands of epochs, about how many."""
+        # Shuffled or not, the lengths of a single pool are cut in the same places; so are numbers of sentences.
+        if self.batch_type == "sentences" or len(self._kept) <= _POOL:
+            return epochs * self.count(0)
+        counted = sum(self.count(epoch) for epoch in range(min(epochs, _COUNTED)))
+        return counted if epochs <= _COUNTED else counted * epochs // _COUNTED
+
+    def largest(self) -> tuple[int, int]:
+        """The numbers of symbols, with padding, of the sources and of the targets of a largest batch."""
+        groups = self._cut(self._sorted(self._kept))
+        sources, targets = max((self._widths[group].max(axis=0) * len(group) for group in groups), key=sum)
+        return int(sources), int(targets)
 
     def in_order(self) -> Iterator[Batch]:
         """The batches of one pass, the shortest examples first."""

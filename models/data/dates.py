@@ -101,6 +101,7 @@ class Dates(GeneratedTask):
 
     def load(self) -> ParallelText:
         """See `generate_dates`."""
+        self.refuse_too_many(length=20)
         return generate_dates(self.seed, train=self.train_size, valid=self.valid_size, test=self.test_size)
 
 

@@ -57,6 +57,7 @@ class SequenceTask(GeneratedTask):
 
     def load(self) -> ParallelText:
         """See `Task.load`."""
+        self.refuse_too_many((self.shortest + max(self.longest, self.longest_test)) / 2)
         return ParallelText(
             name=self.kind,
             source_language="sequence",

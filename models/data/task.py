@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, TypeVar
 
 from tinygrad_attn.registry import Registry
 
+from ..memory import refuse_beyond_memory
 from ..setting import ConfigError, Section, constant, setting
 from .corpus import ParallelText
 from .tokenizer import TOKENIZERS
@@ -33,13 +34,10 @@ class Task(Section):
 
     Attributes:
         bleu_tokenizer: the tokenizer of BLEU; "13a", the usual one for text.
-        headline: the figure that says how good a model of the task is: "bleu", since a text has many good translations,
-            or "exact_match", where only one answer is right.
     """
 
     section = "data"
     bleu_tokenizer: ClassVar[str] = "13a"
-    headline: ClassVar[Literal["bleu", "exact_match"]] = "bleu"
 
     kind: str = constant("")
     tokenizer: str = setting("characters", "how text is split into symbols", choices=TOKENIZERS)
@@ -74,13 +72,30 @@ class GeneratedTask(Task):
     """A task whose pairs are generated, in any number."""
 
     bleu_tokenizer = "char"
-    headline = "exact_match"
 
     train_size: int = setting(10_000, "generated training pairs", minimum=1)
     valid_size: int = setting(1_000, "generated validation pairs", minimum=1)
     test_size: int = setting(2_000, "generated test pairs", minimum=1)
     seed: int = setting(0, "seed of the generated pairs", minimum=0)
 
+    def refuse_too_many(self, length: float) -> None:
+        """Raise if the pairs, whose sides have ``length`` symbols on average, are more than the memory holds.
+
+        Raises:
+            TooLargeError: they are.
+        """
+        pairs = self.train_size + self.valid_size + self.test_size
+        # Two strings in a tuple, and later two lists of ids.
+        each = _PAIR + int(length) * _SYMBOL
+        refuse_beyond_memory(
+            pairs * each,
+            f"{pairs:,} generated pairs of about {int(length):,} symbols",
+            "lower data.train_size, data.valid_size or data.test_size" + ("" if length < 1000 else ", or the lengths"),
+        )
+
+
+# Bytes of a pair and its ids without any symbol, and of a symbol.
+_PAIR, _SYMBOL = 350, 18
 
 TASKS: Registry[type[Task]] = Registry("task", package=__package__)
 

@@ -16,9 +16,13 @@ from tinygrad_attn import Tensor, no_grad
 from ..data import END, PAD, START
 from ..data.batches import BoolArray, IntArray
 from ..interface import Translator
-from .states import Rows
+from ..memory import refuse_beyond_memory
+from .states import Rows, state_bytes
 
 __all__ = ["Hypothesis", "beam_search"]
+
+# Bytes of a hypothesis beside its state: tokens and scores, as Python objects.
+_HYPOTHESIS = 400
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -67,6 +71,7 @@ def beam_search(
     """
     with no_grad():
         state = model.start(model.encode(Tensor(source), Tensor(source_mask)))
+        _refuse_too_wide(state, len(source), width)
         rows = Rows(state)
         searches = [_Search(max_length, width, length_penalty, n_best) for _ in source]
         active = searches
@@ -85,6 +90,16 @@ def beam_search(
                 state = rows.choose(state, np.array(parents))
                 token = np.array([tokens[-1] for search in active for tokens in search.active])
     return [search.best() for search in searches]
+
+
+def _refuse_too_wide(state: Any, sentences: int, width: int) -> None:
+    """Raise if that many hypotheses need more memory than there is, by their states and tokens."""
+    each = state_bytes(state) // sentences + _HYPOTHESIS
+    refuse_beyond_memory(
+        sentences * width * each,
+        f"a beam of width {width:,} for {sentences:,} sentence{'s' if sentences > 1 else ''} at once",
+        "lower --beam or --batch-size (decoding.beam, decoding.batch_size)",
+    )
 
 
 class _Search:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygrad_attn import Tensor
 
-__all__ = ["Rows", "map_tensors"]
+__all__ = ["Rows", "map_tensors", "state_bytes"]
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -41,6 +41,18 @@ def map_tensors(function: Callable[[Tensor], Tensor], state: Any) -> Any:
         f"a decoder's state holds a {type(state).__name__}, whose rows cannot be chosen; keep tensors, with the batch "
         "on axis 0, in tuples, lists, dicts or dataclasses"
     )
+
+
+def state_bytes(state: Any) -> int:
+    """The bytes of all tensors of a state."""
+    sizes: list[int] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.array.nbytes)
+        return tensor
+
+    map_tensors(note, state)
+    return sum(sizes)
 
 
 class Rows:

@@ -15,6 +15,9 @@ from .greedy import greedy
 
 __all__ = ["OnBatch", "search", "translate"]
 
+# From this length on, fewer sentences than a batch may have are translated together.
+_LONGEST = 1000
+
 OnBatch = Callable[[int], None]
 """Called after each batch with the number of its sentences."""
 
@@ -83,8 +86,10 @@ def _batches(
     model.eval()
     try:
         with frozen_weights(model):
-            for first in range(0, len(order), size):
-                chosen = order[first : first + size]
+            while order:
+                # One long sentence among many is not worth that much padding.
+                fitting = max(1, size * _LONGEST // len(sentences[order[0]]))
+                chosen, order = order[: min(size, fitting)], order[min(size, fitting) :]
                 yield chosen, *pad([sentences[i] for i in chosen])
                 if on_batch is not None:
                     on_batch(len(chosen))

@@ -94,12 +94,7 @@ class TrainingConfig(Section):
         most=1,
     )
     patience: int = setting(
-        0, "stop after this many epochs without a better validation; 0 trains all epochs", minimum=0
-    )
-    early_stopping_metric: str = setting(
-        "loss",
-        "the validation figure that says which epoch is the best, for patience and for the weights that are kept",
-        choices=("loss", "bleu", "exact_match"),
+        0, "stop after this many epochs without a lower validation loss; 0 trains all epochs", minimum=0
     )
     average: int = setting(
         0, "average the weights of this many last epochs, and keep them if better; 0 or 1 turns it off", minimum=0
@@ -122,7 +117,7 @@ class DecodingConfig(Section):
 
     batch_size: int = setting(64, "sentences translated together", minimum=1)
     max_length: int = setting(100, "the most symbols of a translation", minimum=1)
-    beam: int = setting(1, "hypotheses kept at each step; 1 is greedy decoding", minimum=1)
+    beam: int = setting(1, "hypotheses kept at each step; 1 is greedy decoding", minimum=1, most=10_000)
     length_penalty: float = setting(
         0.6, "the exponent α of beam search; 0 prefers short translations", minimum=0, most=10
     )

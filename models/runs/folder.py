@@ -38,12 +38,14 @@ import numpy as np
 
 from tinygrad_attn import __version__
 from tinygrad_attn.atomic import atomic_path, leftovers
+from tinygrad_attn.nn import count_parameters
 from tinygrad_attn.serialize import load_file, save_file
 
 from ..console.errors import UserError
 from ..console.program import command_line
 from ..data import DataError, Tokenizer, tokenizer_from_dict
 from ..interface import Translator
+from ..memory import machine_memory, readable, refuse_beyond_memory
 from ..registry import IMPORTED, MODELS, import_file
 from .clock import CLOCK
 from .config import Config, ConfigError
@@ -56,6 +58,8 @@ Side = Literal["source", "target"]
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 _LOCK = ".lock"
+# Of a parameter or an activation.
+_BYTES = 4
 # One entry: safetensors writes several in an order of its own, and equal checkpoints would be different files.
 _METADATA = "run"
 # Files that a run may leave which was stopped before its first checkpoint; the folder is as good as empty.
@@ -173,9 +177,38 @@ class Run:
         return run, model.eval()
 
     def build(self) -> Translator:
-        """A new model for this run's config and tokenizers."""
+        """A new model for this run's config and tokenizers.
+
+        Raises:
+            TooLargeError: it does not fit into the machine's memory.
+        """
+        self.refuse_too_large()
+        return self._build()
+
+    def _build(self) -> Translator:
         settings = self.config.model
         return MODELS[settings.name].from_settings(settings, len(self.source), len(self.target))
+
+    def refuse_too_large(self, copies: int = 1, more: int = 0) -> None:
+        """Raise if ``copies`` of the model's parameters, and ``more`` bytes, are more than the machine's memory.
+
+        Raises:
+            TooLargeError: they are; the message has the number of parameters.
+        """
+        count = count_parameters(self._build)
+        weights, settings = _BYTES * copies * count, self.config.model
+        large = [
+            f"{settings.section}.{field.name} {getattr(settings, field.name):,}"
+            for field in settings.fields()
+            if settings.types()[field.name] is int and getattr(settings, field.name) > field.default
+        ]
+        if more > weights:
+            large = [f"training.batch_size {self.config.training.batch_size:,}", *large]
+        refuse_beyond_memory(
+            weights + more,
+            f"a model of {count:,} parameters" + (" and its training" if copies > 1 else ""),
+            f"lower {' or '.join(large) or 'data.vocabulary_size'}",
+        )
 
     def too_long(self, length: int, side: Side) -> str:
         """What to say of a sentence of this many symbols that the model cannot read; empty if it can.
@@ -186,6 +219,12 @@ class Run:
         """
         settings = self.config.model
         most = settings.longest_source() if side == "source" else settings.longest_target()
+        needed = _BYTES * length * settings.activations() // 2  # half of what training keeps
+        if needed > machine_memory():
+            return (
+                f"has {length:,} symbols, and reading it would take about {readable(needed)} of memory; there are "
+                f"{readable(machine_memory())}; split it"
+            )
         if most is None or length <= most:
             return ""
         enough = getattr(settings, "max_length", most) + length - most

@@ -2,6 +2,7 @@
 
 from tinygrad_attn.nn import functional, init, utils
 from tinygrad_attn.nn.cells import GRUCell, LSTMCell, RNNCell
+from tinygrad_attn.nn.counting import count_parameters
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.embedding import Embedding
 from tinygrad_attn.nn.freezing import frozen_weights
@@ -39,6 +40,6 @@ __all__ = [
     "GRUCell", "GeneralScore", "KVCache", "LSTMCell", "LayerNorm", "LearnedPositionalEncoding", "Linear",
     "LocationScore", "Module", "ModuleList", "MultiheadAttention", "Parameter", "RNNCell", "ScaledDotScore", "Score",
     "Sequential", "SinusoidalPositionalEncoding", "Transformer", "TransformerDecoder", "TransformerDecoderLayer",
-    "TransformerEncoder", "TransformerEncoderLayer", "attend", "attention", "frozen_weights", "functional",
-    "generate_square_subsequent_mask", "init", "record_attention_weights", "utils",
+    "TransformerEncoder", "TransformerEncoderLayer", "attend", "attention", "count_parameters", "frozen_weights",
+    "functional", "generate_square_subsequent_mask", "init", "record_attention_weights", "utils",
 ]  # fmt: skip

@@ -10,7 +10,8 @@ import numpy as np
 
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn import init
-from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.nn.counting import empty_parameter
+from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.fused.gru import gru_cell
 from tinygrad_attn.ops.fused.lstm import lstm_cell
 from tinygrad_attn.ops.fused.rnn import check_nonlinearity, rnn_cell
@@ -67,10 +68,10 @@ class RNNCellBase(Module):
         self.input_size = input_size
         self.hidden_size = hidden_size
         rows = self.blocks * hidden_size
-        self.weight_ih = Parameter(np.empty((rows, input_size), dtype))
-        self.weight_hh = Parameter(np.empty((rows, hidden_size), dtype))
-        self.bias_ih = Parameter(np.empty(rows, dtype)) if bias else None
-        self.bias_hh = Parameter(np.empty(rows, dtype)) if bias else None
+        self.weight_ih = empty_parameter((rows, input_size), dtype)
+        self.weight_hh = empty_parameter((rows, hidden_size), dtype)
+        self.bias_ih = empty_parameter(rows, dtype) if bias else None
+        self.bias_hh = empty_parameter(rows, dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn import init
-from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.nn.counting import empty_parameter
+from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.fused.embedding import embedding
 from tinygrad_attn.tensor import Tensor
 
@@ -31,7 +30,7 @@ class Embedding(Module):
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = padding_idx
-        self.weight = Parameter(np.empty((num_embeddings, embedding_dim), dtype))
+        self.weight = empty_parameter((num_embeddings, embedding_dim), dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -67,11 +67,11 @@ def calculate_fan(tensor: Tensor) -> tuple[int, int]:
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """Uniform within ±gain·√(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
-    bound = gain * math.sqrt(6.0 / sum(calculate_fan(tensor)))
+    bound = gain * math.sqrt(6.0 / max(sum(calculate_fan(tensor)), 1))  # without elements there is nothing to draw
     return uniform_(tensor, -bound, bound)
 
 
 def kaiming_uniform_(tensor: Tensor, a: float = 0.0) -> Tensor:
     """Uniform within ±√(6 / ((1 + a²)·fan_in)), for a leaky ReLU of slope ``a`` (He et al. 2015)."""
-    bound = math.sqrt(6.0 / ((1.0 + a * a) * calculate_fan(tensor)[0]))
+    bound = math.sqrt(6.0 / ((1.0 + a * a) * max(calculate_fan(tensor)[0], 1)))
     return uniform_(tensor, -bound, bound)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn import init
-from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.nn.counting import empty_parameter
+from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.fused.linear import linear
 from tinygrad_attn.tensor import Tensor
 
@@ -30,8 +29,8 @@ class Linear(Module):
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
-        self.weight = Parameter(np.empty((out_features, in_features), dtype))
-        self.bias = Parameter(np.empty(out_features, dtype)) if bias else None
+        self.weight = empty_parameter((out_features, in_features), dtype)
+        self.bias = empty_parameter(out_features, dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from tinygrad_attn.contexts import context
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.attention_masks import merge_masks
+from tinygrad_attn.nn.counting import empty_parameter
 from tinygrad_attn.nn.kv_cache import KVCache, part
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, Parameter
@@ -85,7 +84,7 @@ class MultiheadAttention(Module):
         self.recorded_weights: list[Tensor] | None = None
 
         def weight(rows: int, columns: int) -> Parameter:
-            return Parameter(np.empty((rows, columns), dtype))
+            return empty_parameter((rows, columns), dtype)
 
         if self.kdim == self.vdim == embed_dim:
             self.in_proj_weight: Parameter | None = weight(3 * embed_dim, embed_dim)
@@ -94,7 +93,7 @@ class MultiheadAttention(Module):
             self.q_proj_weight = weight(embed_dim, embed_dim)
             self.k_proj_weight = weight(embed_dim, self.kdim)
             self.v_proj_weight = weight(embed_dim, self.vdim)
-        self.in_proj_bias = Parameter(np.empty(3 * embed_dim, dtype)) if bias else None
+        self.in_proj_bias = empty_parameter(3 * embed_dim, dtype) if bias else None
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias, dtype=dtype)
         self.reset_parameters()
 
@@ -307,7 +306,7 @@ def _averaged(weights: Tensor | None, average: bool) -> Tensor | None:
     return mean(weights, 1) if weights is not None and average else weights
 
 
-@context
+@contextlib.contextmanager
 def record_attention_weights(model: Module) -> Iterator[dict[str, list[Tensor]]]:
     """Record the weights of every layer and head of ``model``::
 
@@ -322,17 +321,10 @@ def record_attention_weights(model: Module) -> Iterator[dict[str, list[Tensor]]]
     found = [(path, module) for path, module in model.named_modules() if isinstance(module, MultiheadAttention)]
     before = [module.recorded_weights for _, module in found]
     recorded: dict[str, list[Tensor]] = {path: [] for path, _ in found}
-
-    def restore() -> None:
-        for (_, module), kept in zip(found, before, strict=True):
-            module.recorded_weights = kept
-
+    for path, module in found:
+        module.recorded_weights = recorded[path]
     try:
-        for path, module in found:
-            module.recorded_weights = recorded[path]
         yield recorded
     finally:
-        try:
-            restore()
-        finally:
-            restore()  # a Ctrl-C may have come during the first
+        for (_, module), kept in zip(found, before, strict=True):
+            module.recorded_weights = kept

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
-from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.nn.counting import empty_parameter
+from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.fused.normalize import layer_norm
 from tinygrad_attn.tensor import Tensor
 
@@ -36,8 +35,8 @@ class LayerNorm(Module):
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps = eps
-        self.weight = Parameter(np.empty(self.normalized_shape, dtype)) if elementwise_affine else None
-        self.bias = Parameter(np.empty(self.normalized_shape, dtype)) if elementwise_affine and bias else None
+        self.weight = empty_parameter(self.normalized_shape, dtype) if elementwise_affine else None
+        self.bias = empty_parameter(self.normalized_shape, dtype) if elementwise_affine and bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.nn import init
-from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.nn.counting import empty_parameter
+from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.joining import narrow
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.tensor import Tensor, default_dtype
@@ -75,7 +76,7 @@ class LearnedPositionalEncoding(Module):
         super().__init__()
         self.max_length = max_length
         self.d_model = d_model
-        self.weight = Parameter(np.empty((max_length, d_model), dtype))
+        self.weight = empty_parameter((max_length, d_model), dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

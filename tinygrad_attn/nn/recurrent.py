@@ -9,7 +9,8 @@ import numpy as np
 
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn.cells import check_state, uniform_by_hidden_size
-from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.nn.counting import empty_parameter
+from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.fused.gru import gru
@@ -79,10 +80,10 @@ class RNNBase(Module):
         for layer in range(num_layers):
             width = input_size if layer == 0 else hidden_size * self.num_directions
             for suffix in self._suffixes(layer):
-                setattr(self, f"weight_ih{suffix}", Parameter(np.empty((rows, width), dtype)))
-                setattr(self, f"weight_hh{suffix}", Parameter(np.empty((rows, hidden_size), dtype)))
-                setattr(self, f"bias_ih{suffix}", Parameter(np.empty(rows, dtype)) if bias else None)
-                setattr(self, f"bias_hh{suffix}", Parameter(np.empty(rows, dtype)) if bias else None)
+                setattr(self, f"weight_ih{suffix}", empty_parameter((rows, width), dtype))
+                setattr(self, f"weight_hh{suffix}", empty_parameter((rows, hidden_size), dtype))
+                setattr(self, f"bias_ih{suffix}", empty_parameter(rows, dtype) if bias else None)
+                setattr(self, f"bias_hh{suffix}", empty_parameter(rows, dtype) if bias else None)
         self.reset_parameters()
 
     @property

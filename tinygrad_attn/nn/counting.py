@@ -1,0 +1,58 @@
+"""count_parameters: how large a module will be, before its memory is asked for."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.nn.module import Module, Parameter
+
+__all__ = ["count_parameters", "empty_parameter"]
+
+
+class _Counting(threading.local):
+    active = False
+
+
+_counting = _Counting()
+
+
+class _Counted(Parameter):
+    """A parameter without elements, in place of one with so many ``elements``."""
+
+    __slots__ = ("elements",)
+    elements: int
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Counted:
+        copy = super().__deepcopy__(memo)
+        assert isinstance(copy, _Counted)
+        copy.elements = self.elements
+        return copy
+
+
+def empty_parameter(shape: int | tuple[int, ...], dtype: Any) -> Parameter:
+    """A parameter of this shape, not initialised; while `count_parameters` counts, one without elements."""
+    if not _counting.active:
+        return Parameter(np.empty(shape, dtype))
+    axes = shape if isinstance(shape, tuple) else (shape,)
+    parameter = _Counted(np.empty((0,) * len(axes), dtype))
+    parameter.elements = math.prod(axes)
+    return parameter
+
+
+def count_parameters(make: Callable[[], Module]) -> int:
+    """The number of elements of all parameters of the module that ``make`` makes; they take no memory meanwhile.
+
+    A shared parameter counts once. Parameters that are made otherwise than by the package's layers, in a module of a
+    user's own, take their memory, and count as well.
+    """
+    before, _counting.active = _counting.active, True
+    try:
+        parameters = make().parameters()
+    finally:
+        _counting.active = before
+    return sum(p.elements if isinstance(p, _Counted) else p.numel() for p in parameters)
