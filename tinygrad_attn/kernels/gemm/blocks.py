@@ -9,6 +9,8 @@ the two operands' parts exchanged, since C is stored by rows::
                 for panels of A                      which stay in the first
                     for panels of B                  multiply_tile
 
+A single row of A takes another way through B, `kernels.gemm.row`.
+
 The innermost loop walks along the rows of C, so the hardware sees which part of C comes next and fetches it in time.
 
 An element of C is summed in the order of the depth, in blocks that only the depth decides, wherever its tile lies and
@@ -26,6 +28,7 @@ import numpy as np
 from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
 from tinygrad_attn.kernels.gemm.pack import pack_a, pack_b
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE, Plan
+from tinygrad_attn.kernels.gemm.row import multiply_row
 from tinygrad_attn.kernels.gemm.tile import ACTIVATIONS, activate_tile, multiply_tile
 from tinygrad_attn.kernels.runtime.addresses import array_address
 from tinygrad_attn.kernels.runtime.calls import address_of
@@ -108,6 +111,22 @@ def _multiply_row_of_tiles(
             activate_tile(dtype, epilogue.activation, target, rows, width)
 
 
+@kernel_part
+def _multiply_one_row(
+    dtype: Any, plan: Any, columns: int, depth: int, a: Any, b: Any, c: Any, epilogue: Any, scratch: int
+) -> None:
+    """One row of C and all columns, as many at a time as the scratch memory holds."""
+    most = plan.b_block // plan.itemsize
+    for j in range(0, columns, most):
+        extent = Extent(1, min(most, columns - j), depth)
+        part = Matrix(b.address + j * plan.itemsize, b.row, plan.itemsize)
+        target = Matrix(c.address + j * plan.itemsize, c.row, plan.itemsize)
+        bias = epilogue.bias + j * plan.itemsize if epilogue.bias != 0 else 0
+        multiply_row(dtype, extent, a, part, target, bias, scratch if epilogue.accumulate != 0 else 0)
+    if epilogue.activation >= 0:
+        activate_tile(dtype, epilogue.activation, c, 1, columns)
+
+
 # --- The loops --------------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +151,14 @@ def _make_product(dtype: Any, plan: Plan) -> Any:
             first, last = k0 == 0, k0 + ks == depth
             bias, activation = epilogue.bias if first else 0, epilogue.activation if last else -1
             accumulate = 1 if epilogue.accumulate != 0 or not first else 0
+            if rows == 1 and b.column == size:
+                a_row, b_rows = (
+                    Matrix(a.address + k0 * a.column, a.row, a.column),
+                    Matrix(b.address + k0 * b.row, b.row, size),
+                )
+                one_row = Epilogue(bias, accumulate, activation)
+                _multiply_one_row(dtype, plan, columns, ks, a_row, b_rows, c, one_row, b_scratch)
+                continue
             for i0 in range(0, rows, block_rows):
                 height = min(block_rows, rows - i0)
                 a_block = Matrix(a.address + i0 * a.row + k0 * a.column, a.row, a.column)
