@@ -24,7 +24,10 @@ def test_a_row_alone_has_the_bits_of_a_row_among_others(depth, columns, dtype, b
     rng = np.random.default_rng(depth)
     a = rng.standard_normal((3, 2 * depth)).astype(dtype)
     a = a[:, ::2] if apart else a[:, :depth]
-    b, bias = rng.standard_normal((depth, columns + 1)).astype(dtype)[:, :-1], rng.standard_normal(columns).astype(dtype)
+    b, bias = (
+        rng.standard_normal((depth, columns + 1)).astype(dtype)[:, :-1],
+        rng.standard_normal(columns).astype(dtype),
+    )
     outs = rng.standard_normal((3, columns)).astype(dtype)
     alone = outs[:1].copy()
     code = product._ACTIVATION_CODES[activation]
