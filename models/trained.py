@@ -91,10 +91,8 @@ class TrainedModel:
         texts: Sequence[str],
         *,
         n_best: None = None,
-        beam: int | None = None,
-        length_penalty: float | None = None,
-        batch_size: int | None = None,
         on_batch: OnBatch | None = None,
+        **decoding: Any,
     ) -> list[str]: ...
 
     @overload
@@ -103,10 +101,8 @@ class TrainedModel:
         texts: Sequence[str],
         *,
         n_best: int,
-        beam: int | None = None,
-        length_penalty: float | None = None,
-        batch_size: int | None = None,
         on_batch: OnBatch | None = None,
+        **decoding: Any,
     ) -> list[list[ScoredText]]: ...
 
     def translate(
@@ -114,28 +110,25 @@ class TrainedModel:
         texts: Sequence[str],
         *,
         n_best: int | None = None,
-        beam: int | None = None,
-        length_penalty: float | None = None,
-        batch_size: int | None = None,
         on_batch: OnBatch | None = None,
+        **decoding: Any,
     ) -> list[str] | list[list[ScoredText]]:
         """The translation of each text.
 
         Args:
             texts: source sentences; an empty one has an empty translation, or with ``n_best`` no translation.
             n_best: return this many translations of each text, the best first, with their scores.
-            beam: the width of the beam, 1 for greedy decoding; the run's own if None, raised to ``n_best``.
-            length_penalty: the exponent α of beam search; the run's own if None.
-            batch_size: how many sentences are translated together; the run's own if None.
             on_batch: called after each batch with the number of its sentences.
+            decoding: settings in place of the run's own, such as ``beam``, ``length_penalty``, ``min_length`` and
+                ``no_repeat_ngram_size``; see `decoding`.
 
         Raises:
-            TypeError: a single text instead of a list.
+            TypeError: a single text instead of a list, or a setting that does not exist.
             UserError: a text is too long for the model, or an option is out of its range.
         """
         if isinstance(texts, str):
             raise TypeError(f"translate: expected a list of texts, got one text; write translate([{texts!r}])")
-        settings = self.decoding(beam=beam, length_penalty=length_penalty, n_best=n_best, batch_size=batch_size)
+        settings = self.decoding(n_best=n_best, **decoding)
         sentences = self.encode(texts)
         decode = self.run.target.decode
         if n_best is None:
@@ -161,48 +154,43 @@ class TrainedModel:
         """The characters or words of a source text that are not in the vocabulary."""
         return self.run.source.unknown(text)
 
-    def align(
-        self,
-        text: str,
-        translation: str | None = None,
-        *,
-        beam: int | None = None,
-        length_penalty: float | None = None,
-    ) -> Alignment:
+    def align(self, text: str, translation: str | None = None, **decoding: Any) -> Alignment:
         """The attention weights over a source text, for each symbol of a translation.
 
         Args:
             text: a source sentence, not empty.
-            translation: any; if None, the model's own, found as ``beam`` and ``length_penalty`` say (see `translate`).
+            translation: any; if None, the model's own.
+            decoding: how that is found; see `decoding`.
         """
         (sentence,) = self.encode([text])
         if translation is None:
-            settings = self.decoding(beam=beam, length_penalty=length_penalty)
+            settings = self.decoding(**decoding)
             (target,) = translate(self.module, [sentence], settings)
         else:
             target = list(self.run.target.encode(translation))
         return align(self.module, self.run.source, self.run.target, sentence, target)
 
-    def decoding(
-        self,
-        *,
-        beam: int | None = None,
-        length_penalty: float | None = None,
-        n_best: int | None = None,
-        batch_size: int | None = None,
-    ) -> DecodingConfig:
-        """The run's decoding settings, overridden by those given; without a given beam it is at least ``n_best``.
+    def decoding(self, *, n_best: int | None = None, **given: Any) -> DecodingConfig:
+        """The run's decoding settings, changed by those given.
+
+        Args:
+            n_best: the beam is at least this wide, unless ``beam`` is given.
+            given: values of the fields of `DecodingConfig`; None keeps the run's own.
 
         Raises:
+            TypeError: a setting that does not exist.
             UserError: a setting is out of its range, or ``n_best`` larger than the beam that is given.
         """
-        settings = self.config.decoding
-        if n_best is not None and (n_best < 1 or (beam is not None and n_best > beam)):
-            raise UserError(f"n_best is {n_best}; it must be from 1 to the width of the beam, so raise beam")
-        if beam is None and n_best is not None:
-            beam = max(n_best, settings.beam)
-        given: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "batch_size": batch_size}
-        return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
+        settings, known = self.config.decoding, DecodingConfig.types()
+        for name in given:
+            if name not in known:
+                raise TypeError(f"there is no setting of decoding {name!r}; there are {', '.join(known)}")
+        given = {name: value for name, value in given.items() if value is not None}
+        if n_best is not None:
+            if not 1 <= n_best <= given.get("beam", n_best):
+                raise UserError(f"n_best is {n_best}; it must be from 1 to the width of the beam, so raise beam")
+            given.setdefault("beam", max(n_best, settings.beam))
+        return dataclasses.replace(settings, **given)
 
     # -- a closer look -----------------------------------------------------------------------------------------------
 
@@ -210,22 +198,20 @@ class TrainedModel:
         self,
         split: str = "test",
         *,
-        beam: int | None = None,
-        length_penalty: float | None = None,
-        batch_size: int | None = None,
         bleu_tokenizer: str | None = None,
         bleu_lowercase: bool | None = None,
         on_batch: OnBatch | None = None,
+        **decoding: Any,
     ) -> Evaluation:
         """BLEU, chrF, exact match, perplexity and token accuracy on ``"test"`` or ``"valid"``, also by source length.
 
         Args:
             split: of the data that the run was trained on.
-            beam, length_penalty, batch_size: see `translate`.
             bleu_tokenizer: one of `models.evaluation.bleu.BLEU_TOKENIZERS`; if None, "13a", or "none" for generated
                 symbols.
             bleu_lowercase: compare without case; if None, only if the model was trained without case.
             on_batch: called after each batch with the number of its sentences.
+            decoding: settings in place of the run's own; see `decoding`.
 
         Raises:
             UserError: the data can no longer be read, is empty, or is too long for the model.
@@ -237,7 +223,7 @@ class TrainedModel:
         fitting = BleuSettings.fitting(self.config.data)
         bleu = dataclasses.replace(fitting, **{name: value for name, value in given.items() if value is not None})
         pairs = getattr(self.text, split)
-        settings = self.decoding(beam=beam, length_penalty=length_penalty, batch_size=batch_size)
+        settings = self.decoding(**decoding)
         where = functools.partial(self.text.where, split)
         return evaluate(self.run, self.module, split, pairs, settings, bleu, on_batch, where)
 

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ..evaluation.bleu import BLEU_TOKENIZERS
-from .options import add_batch_size, add_decoding, add_run, add_split
+from .options import add_decoding, add_run, add_split, decoding
 
 NEEDS = ("matplotlib", "rich", "sacrebleu", "safetensors")
 
@@ -16,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_split(parser)
     add_decoding(parser)
-    add_batch_size(parser)
     parser.add_argument(
         "--bleu-tokenizer",
         metavar="NAME",
@@ -42,12 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
     with SentenceProgress(len(getattr(model.text, split))) as progress:
         evaluation = model.evaluate(
             split,
-            beam=arguments.beam,
-            length_penalty=arguments.length_penalty,
-            batch_size=arguments.batch_size,
             bleu_tokenizer=arguments.bleu_tokenizer,
             bleu_lowercase=arguments.bleu_lowercase,
             on_batch=progress.advance,
+            **decoding(arguments),
         )
     folder, picture = model.run.directory, f"bleu_by_length_{split}.png"
     evaluation.save(folder)

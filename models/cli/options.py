@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from ..console.errors import CommandError
 from ..setting import short
 
 __all__ = [
-    "add_batch_size", "add_data", "add_decoding", "add_run", "add_split", "add_threads", "name", "number", "overrides",
-    "path_name", "port", "positive", "seconds", "seed", "use_threads",
+    "add_data", "add_decoding", "add_run", "add_split", "add_threads", "count", "decoding", "name", "number",
+    "overrides", "path_name", "port", "positive", "seconds", "seed", "use_threads",
 ]  # fmt: skip
 
 # A larger count, of samples or steps, would not end in a day.
@@ -26,6 +27,11 @@ _DIGITS = 30
 def positive(text: str) -> int:
     """A whole number of at least 1, and at most a million."""
     return _whole(text, 1, _MOST)
+
+
+def count(text: str) -> int:
+    """A whole number of at least 0, and at most a million."""
+    return _whole(text, 0, _MOST)
 
 
 def seed(text: str) -> int:
@@ -118,23 +124,28 @@ def add_split(parser: argparse.ArgumentParser) -> None:
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """Options of decoding; None stands for the run's own setting."""
-    parser.add_argument(
-        "--beam", metavar="N", type=positive, help="width of the beam; 1 is greedy (default: the run's)"
-    )
-    parser.add_argument(
-        "--length-penalty", metavar="A", type=number, help="exponent of the beam's length penalty (default: the run's)"
-    )
+    """Options of decoding, named as the settings of the section decoding; see `decoding`."""
+    for name, options in _DECODING.items():
+        words = f"{options['help']} (default: the run's)"
+        parser.add_argument(f"--{name.replace('_', '-')}", **{**options, "help": words})
 
 
-def add_batch_size(parser: argparse.ArgumentParser) -> None:
-    """How many sentences are translated together; None stands for the run's own setting."""
-    parser.add_argument(
-        "--batch-size", metavar="N", type=positive, help="sentences translated together (default: the run's)"
-    )
+_DECODING: dict[str, dict[str, Any]] = {
+    "beam": {"metavar": "N", "type": positive, "help": "width of the beam; 1 is greedy"},
+    "length_penalty": {"metavar": "A", "type": number, "help": "exponent of the beam's length penalty"},
+    "min_length": {"metavar": "N", "type": count, "help": "the fewest symbols of a translation"},
+    "no_repeat_ngram_size": {"metavar": "N", "type": count, "help": "no N symbols in a row come twice; 0 allows all"},
+    "unknown": {"metavar": "HOW", "choices": ("keep", "forbid"), "help": "keep <unk> in translations, or forbid it"},
+    "batch_size": {"metavar": "N", "type": positive, "help": "sentences translated together"},
+}
 
 
 # -- their effects ---------------------------------------------------------------------------------------------------
+
+
+def decoding(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings of decoding that `add_decoding`'s options give; None stands for the run's own."""
+    return {name: getattr(arguments, name) for name in _DECODING}
 
 
 def overrides(arguments: argparse.Namespace) -> list[str]:

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..console.errors import USER_ERROR, CommandError
 from ..console.sentences import SentenceProgress
 from ..setting import short
-from .options import add_batch_size, add_decoding, add_run, path_name, positive
+from .options import add_decoding, add_run, decoding, path_name, positive
 
 if TYPE_CHECKING:
     from ..trained import TrainedModel
@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--file", metavar="FILE", type=path_name, help="translate each line of a file")
     add_decoding(parser)
-    add_batch_size(parser)
     parser.add_argument(
         "--n-best", metavar="N", type=positive, help="print N translations a line: its number, score, translation"
     )
@@ -96,8 +95,7 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
     first: list[str] = []
     number, failed = 0, 0
     with nullcontext() if texts.total == 0 else SentenceProgress(texts.total) as progress:
-        options = {**_decoding(arguments), "batch_size": arguments.batch_size}
-        options["on_batch"] = progress.advance if progress else None
+        options = {**decoding(arguments), "on_batch": progress.advance if progress else None}
         for batch in texts.batches:
             lines = list(batch)
             for position, line in enumerate(lines):
@@ -126,7 +124,7 @@ def _draw_attention(arguments: argparse.Namespace, model: TrainedModel, texts: S
     path = Path(arguments.attention)
     if not texts:
         raise CommandError(f"nothing to draw in {path}: no sentence was translated")
-    options = _decoding(arguments)
+    options = decoding(arguments)
     options["beam"] = model.decoding(**options, n_best=arguments.n_best).beam
     alignments = [model.align(text, **options) for text in texts]
     if not alignments[0].weights:
@@ -134,7 +132,3 @@ def _draw_attention(arguments: argparse.Namespace, model: TrainedModel, texts: S
     notice = plot_attention(alignments, path)
     if notice:
         print(f"note: {notice}", file=sys.stderr)
-
-
-def _decoding(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {"beam": arguments.beam, "length_penalty": arguments.length_penalty}

@@ -6,6 +6,7 @@ a translation falls with its length, so translations are compared by log p(y | x
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 
 from tinygrad_attn import Tensor, no_grad
 
-from ..data import END, PAD, START
+from ..data import END, START
 from ..data.batches import BoolArray, IntArray
 from ..interface import Translator
 from ..memory import refuse_beyond_memory
+from .constraints import UNCONSTRAINED, Constraints
 from .states import Rows, state_bytes
 
 __all__ = ["Hypothesis", "beam_search"]
@@ -49,6 +51,7 @@ def beam_search(
     width: int,
     length_penalty: float = 0.0,
     n_best: int = 1,
+    constraints: Constraints = UNCONSTRAINED,
 ) -> list[list[Hypothesis]]:
     """The best translations that a beam of ``width`` finds; of width 1, greedy decoding's.
 
@@ -64,6 +67,7 @@ def beam_search(
         width: the width of the beam, at least 1.
         length_penalty: α, at least 0; with 0, hypotheses are compared by their probability.
         n_best: how many to return, at most ``width``.
+        constraints: what the translations keep to.
 
     Returns:
         For each of the B sentences its best hypotheses, the best first, finished ones before those cut off. There are
@@ -78,7 +82,8 @@ def beam_search(
         token = np.full(len(source), START, dtype=np.int64)
         while active:
             logits, state, _ = model.step(state, Tensor(token))
-            tokens, log_probabilities = _likeliest(logits.array, width + 1)
+            written = [tokens for search in active for tokens in search.active]
+            tokens, log_probabilities = _likeliest(logits.array, width + 1, written, constraints)
             parents = []
             first = 0
             for search in active:
@@ -171,17 +176,19 @@ def _score(hypothesis: Hypothesis) -> float:
     return hypothesis.score
 
 
-def _likeliest(logits: np.ndarray[Any, Any], count: int) -> tuple[IntArray, FloatArray]:
+def _likeliest(
+    logits: np.ndarray[Any, Any], count: int, written: Sequence[Sequence[int]], constraints: Constraints
+) -> tuple[IntArray, FloatArray]:
     """The ``count`` likeliest next tokens of each row of logits (R, V), and their log probabilities: both (R, count).
 
-    Of equal logits the first is chosen, as argmax does. ``<pad>`` and ``<s>`` come last, with probability 0. Different
-    logits have different log probabilities, since these are float64.
+    Of equal logits the first is chosen, as argmax does. What the constraints forbid after the tokens that are written
+    comes last, with probability 0. Different logits have different log probabilities, since these are float64.
     """
     highest = logits.max(axis=-1)
     shares = np.exp(logits - highest[:, None]).sum(axis=-1, dtype=np.float64)
     normaliser = highest + np.log(shares)
     remaining = logits.copy()
-    remaining[:, [PAD, START]] = -np.inf  # never part of a translation
+    constraints.apply(remaining, written)
     rows = np.arange(len(logits))
     tokens, log_probabilities = [], []
     for _ in range(min(count, logits.shape[1])):

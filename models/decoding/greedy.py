@@ -6,9 +6,10 @@ import numpy as np
 
 from tinygrad_attn import Tensor, no_grad
 
-from ..data import END, PAD, START
+from ..data import END, START
 from ..data.batches import BoolArray, IntArray
 from ..interface import Translator
+from .constraints import UNCONSTRAINED, Constraints
 from .states import Rows
 
 __all__ = ["greedy"]
@@ -17,13 +18,20 @@ __all__ = ["greedy"]
 _GATHER_SHARE = 0.25
 
 
-def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_length: int) -> list[list[int]]:
+def greedy(
+    model: Translator,
+    source: IntArray,
+    source_mask: BoolArray,
+    max_length: int,
+    constraints: Constraints = UNCONSTRAINED,
+) -> list[list[int]]:
     """Greedy decoding: the likeliest next token at each step, until ``</s>``.
 
     Args:
         source: (B, S) ids.
         source_mask: (B, S), True where ``source`` holds a token.
         max_length: the most tokens of a translation; longer ones are cut off.
+        constraints: what the translations keep to.
 
     Returns:
         B lists of target ids, without ``<s>`` and ``</s>``.
@@ -38,7 +46,7 @@ def greedy(model: Translator, source: IntArray, source_mask: BoolArray, max_leng
         for _ in range(max_length):
             logits, state, _ = model.step(state, Tensor(token))
             scores = logits.array
-            scores[:, PAD] = scores[:, START] = -np.inf  # never part of a translation
+            constraints.apply(scores, [translations[sentence] for sentence in sentences.tolist()])
             token = scores.argmax(axis=-1)
             ended |= token == END
             for sentence, number, over in zip(sentences.tolist(), token.tolist(), ended.tolist(), strict=True):

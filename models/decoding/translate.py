@@ -11,6 +11,7 @@ from ..data.batches import BoolArray, IntArray
 from ..interface import Translator
 from ..runs.config import DecodingConfig
 from .beam import Hypothesis, beam_search
+from .constraints import Constraints
 from .greedy import greedy
 
 __all__ = ["OnBatch", "search", "translate"]
@@ -29,8 +30,8 @@ def translate(
 
     Args:
         sentences: source ids, without control symbols.
-        settings: the width of the beam (1 is greedy), the length penalty, the number of sentences in a batch, and the
-            most tokens of a translation.
+        settings: the width of the beam (1 is greedy), the length penalty, the number of sentences in a batch, the most
+            tokens of a translation, and its `Constraints`.
         on_batch: called after each batch with the number of its sentences.
 
     Returns:
@@ -40,8 +41,9 @@ def translate(
         found = search(model, sentences, settings, on_batch=on_batch)
         return [list(hypotheses[0].tokens) if hypotheses else [] for hypotheses in found]
     translations: list[list[int]] = [[] for _ in sentences]
+    constraints = Constraints.of(settings)
     for chosen, source, mask in _batches(model, sentences, settings.batch_size, on_batch):
-        for i, translation in zip(chosen, greedy(model, source, mask, settings.max_length), strict=True):
+        for i, translation in zip(chosen, greedy(model, source, mask, settings.max_length, constraints), strict=True):
             translations[i] = translation
     return translations
 
@@ -63,9 +65,10 @@ def search(
     if not 1 <= n_best <= settings.beam:
         raise ValueError(f"search: n_best must be from 1 to the width of the beam, {settings.beam}; got {n_best}")
     found: list[list[Hypothesis]] = [[] for _ in sentences]
+    constraints = Constraints.of(settings)
     for chosen, source, mask in _batches(model, sentences, settings.batch_size, on_batch):
         best = beam_search(
-            model, source, mask, settings.max_length, settings.beam, settings.length_penalty, n_best=n_best
+            model, source, mask, settings.max_length, settings.beam, settings.length_penalty, n_best, constraints
         )
         for i, hypotheses in zip(chosen, best, strict=True):
             found[i] = hypotheses

@@ -268,7 +268,14 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 def describe_decoding(settings: DecodingConfig) -> str:
     """The settings of decoding, in a few words."""
-    return "greedy" if settings.beam == 1 else f"beam {settings.beam}, length penalty {settings.length_penalty:g}"
+    words = ["greedy" if settings.beam == 1 else f"beam {settings.beam}, length penalty {settings.length_penalty:g}"]
+    if settings.min_length:
+        words.append(f"at least {settings.min_length} symbols")
+    if settings.no_repeat_ngram_size:
+        words.append(f"no {settings.no_repeat_ngram_size} symbols in a row twice")
+    if settings.unknown != "keep":
+        words.append(f"<unk>: {settings.unknown}")
+    return ", ".join(words)
 
 
 def _cells(scores: Scores) -> list[str]:

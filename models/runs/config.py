@@ -121,6 +121,20 @@ class DecodingConfig(Section):
     length_penalty: float = setting(
         0.6, "the exponent α of beam search; 0 prefers short translations", minimum=0, most=10
     )
+    min_length: int = setting(0, "the fewest symbols of a translation", minimum=0)
+    no_repeat_ngram_size: int = setting(
+        0, "n: no n symbols in a row come twice in a translation; 0 allows all", minimum=0
+    )
+    unknown: str = setting(
+        "keep", "what becomes of <unk> in a translation: keep it, or forbid it in decoding", choices=("keep", "forbid")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_length > self.max_length:
+            raise ConfigError(
+                f"decoding.min_length is {self.min_length}, above decoding.max_length {self.max_length}; lower it"
+            )
 
 
 @dataclass(frozen=True)

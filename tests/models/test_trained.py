@@ -57,6 +57,8 @@ def test_mistakes(model, tmp_path):
         model.translate(["x"], n_best=3, beam=2)
     with pytest.raises(UserError, match="at least 1"):
         model.translate(["x"], beam=0)
+    with pytest.raises(TypeError, match=r"no setting of decoding 'beams'; there are batch_size, .*beam, "):
+        model.translate(["x"], beams=2)
     with pytest.raises(RunError, match="there is no run folder"):
         load(tmp_path / "none")
 

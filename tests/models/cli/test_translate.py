@@ -199,3 +199,15 @@ def test_mistakes_in_decoding(run, tmp_path, capsys):
     refused(capsys, ["translate", run, "x", "--length-penalty", "-1"], "decoding.length_penalty", "at least 0")
     refused(capsys, ["translate", run, "", "--attention", tmp_path / "a.png"], "nothing to draw", "no sentence")
     refused(capsys, ["translate", run, "1", "--attention", "/dev/null/a.png"], "/dev/null")
+
+
+def test_constraints_and_what_they_refuse(run, capsys):
+    text = "22 Nov 2026"
+    assert main(["translate", str(run), text, "--min-length", "12", "--unknown", "forbid", "--batch-size", "1"]) == 0
+    assert len(capsys.readouterr().out.rstrip("\n")) == 12
+    assert main(["translate", str(run), text, "--no-repeat-ngram-size", "1", "--beam", "3"]) == 0
+    out = capsys.readouterr().out.rstrip("\n")
+    assert len(set(out)) == len(out)
+    refused(capsys, ["translate", run, text, "--min-length", "13"], "decoding.min_length", "max_length 12")
+    refused(capsys, ["translate", run, text, "--min-length", "-1"], "--min-length", "at least 0")
+    refused(capsys, ["translate", run, text, "--unknown", "drop"], "--unknown", "keep", "forbid")
