@@ -157,18 +157,22 @@ class Bahdanau(RecurrentTranslator):
 
     def _read_out(self, states: Tensor, embedded: Tensor, contexts: Tensor) -> Tensor:
         """g(y_{i-1}, s_i, c_i) of equation 4: t = maxout(U_o s + V_o E y + C_o c), then the logits W_o t."""
-        joined = mark("joined", ta.cat([states, embedded, contexts], -1), **_JOINED)
+        before = states.shape[-1] + embedded.shape[-1]
+        joined = mark("joined", ta.cat([states, embedded, contexts], -1), context=before, **_JOINED)
         maxout = ta.maximum(*ta.chunk(self.readout(self.dropout(joined)), 2, -1))
         attentional = mark("attentional", maxout, **_MAXOUT)
-        return mark("logits", self.output(attentional))
+        return mark("logits", self.output(attentional), **_LOGITS)
 
 
 # The formulas that the microscope shows for the tensors that `Bahdanau` announces, and for their gradients.
 _JOINED = {
     "formula": r"u_t = [s_t; E y_{t-1}; c_t]",
-    "gradient_formula": r"\bar c_t \mathrel{+=} \text{the last part of } \bar u_t",
+    "gradient_formula": (
+        r"\bar u_t = W^\top ([a_t \ge a'_t] \odot \bar{\tilde s}_t) + W'^\top ([a_t < a'_t] \odot \bar{\tilde s}_t)"
+    ),
 }
 _MAXOUT = {
-    "formula": r"\tilde s_t = \operatorname{maxout}(U_o s_t + V_o E y_{t-1} + C_o c_t)",
-    "gradient_formula": r"\text{the larger of each two gets } \bar{\tilde s}_t",
+    "formula": r"\tilde s_t = \max(a_t, a'_t), \quad a_t = W u_t + b, \quad a'_t = W' u_t + b'",
+    "gradient_formula": r"\bar{\tilde s}_t = W_o^\top \bar o_t",
 }
+_LOGITS = {"formula": r"o_t = W_o \tilde s_t + b_o"}

@@ -159,7 +159,7 @@ class Luong(RecurrentTranslator):
         if attention == "local-p":
             self.position = PredictedPosition(hidden_size, dtype)
         self.combine = nn.Linear(2 * hidden_size, hidden_size, dtype=dtype)  # W_c, b_c
-        self.output = nn.Linear(hidden_size, target_size, dtype=dtype)  # W_y, b_y
+        self.output = nn.Linear(hidden_size, target_size, dtype=dtype)  # W_o, b_o
         self.dropout = nn.Dropout(dropout)
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
@@ -177,7 +177,7 @@ class Luong(RecurrentTranslator):
         embedded = self.dropout(self.target_embedding(tokens))
         read = self._read_feeding if self.input_feeding else self._read
         attentional, state, weights = read(state, embedded)
-        return mark("logits", self.output(self.dropout(attentional))), state, weights  # 6. output
+        return mark("logits", self.output(self.dropout(attentional)), **_LOGITS), state, weights  # 6. output
 
     def _read(self, state: State, embedded: Tensor) -> tuple[Tensor, State, Tensor]:
         """Read embeddings (B, T, E) all at once.
@@ -210,7 +210,8 @@ class Luong(RecurrentTranslator):
             weights = mark("mixed", weights * mark("gaussian", gaussian))
         context = mark("context", ta.matmul(weights, mark("value", memory.states)))  # 3. weighted sum
         joined = mark("joined", ta.cat([context, states], -1), **_JOINED)  # 4. concatenation
-        return mark("attentional", ta.tanh(self.combine(joined)), **_ATTENTIONAL), weights  # 5. attentional
+        announced = _ATTENTIONAL_FED if self.input_feeding else _ATTENTIONAL
+        return mark("attentional", ta.tanh(self.combine(joined)), **announced), weights  # 5. attentional
 
     def _within_reach(self, states: Tensor, start: int, memory: Memory) -> tuple[Tensor, Tensor | None]:
         """The mask, (B, T or 1, S) bool, and local-p's Gaussian (B, T, S)."""
@@ -232,9 +233,11 @@ class Luong(RecurrentTranslator):
 # The formulas that the microscope shows for the tensors that `Luong` announces, and for their gradients.
 _JOINED = {
     "formula": r"u_t = [c_t; s_t]",
-    "gradient_formula": r"\bar c_t = \text{the first part of } \bar u_t",
+    "gradient_formula": r"\bar u_t = W_c^\top \left(\bar{\tilde s}_t \odot (1 - \tilde s_t^2)\right)",
 }
 _ATTENTIONAL = {
     "formula": r"\tilde s_t = \tanh(W_c u_t + b_c)",
-    "gradient_formula": r"\bar u_t = W_c^\top \left(\bar{\tilde s}_t \odot (1 - \tilde s_t^2)\right)",
+    "gradient_formula": r"\bar{\tilde s}_t = W_o^\top \bar o_t",
 }
+_ATTENTIONAL_FED = {**_ATTENTIONAL, "gradient_formula": r"\bar{\tilde s}_t = W_o^\top \bar o_t + \bar r_t"}
+_LOGITS = {"formula": r"o_t = W_o \tilde s_t + b_o"}

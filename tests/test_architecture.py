@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 
 # From the lowest up. A module may import from its own floor and from those below it.
 ENGINE = (
-    ("atomic", "kernels", "public", "random", "registry"),
+    ("atomic", "contexts", "kernels", "public", "random", "registry"),
     ("checked", "dtypes", "modes", "rule", "samples", "schedule"),
-    ("serialize", "tensor", "version"),
+    ("copying", "display", "options", "serialize", "tensor", "values", "version"),
     ("op",),
     ("ops",),
     ("anomaly", "autograd", "check", "creation", "formula", "latex", "linalg", "pullback", "record"),

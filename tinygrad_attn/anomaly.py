@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.modes import Observer, modes, observe
+from tinygrad_attn.modes import BareMode, Observer, current_modes
 from tinygrad_attn.op import Op
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Node, Tensor
@@ -31,10 +31,11 @@ def source_line() -> str:
 
 def module_path() -> str:
     """The running module's path from the outermost one, ``"Translator.encoder.gru"``; empty outside any module."""
-    if not modes.modules:
+    modules = current_modes().modules
+    if not modules:
         return ""
-    path = [type(modes.modules[0]).__name__]
-    for outer, inner in zip(modes.modules, modes.modules[1:], strict=False):
+    path = [type(modules[0]).__name__]
+    for outer, inner in itertools.pairwise(modules):
         path.append(next((name for name, module in outer.named_modules() if module is inner), type(inner).__name__))
     return ".".join(path)
 
@@ -79,8 +80,7 @@ class _Detector(Observer):
 
 
 @public("ta")
-@contextlib.contextmanager
-def detect_anomaly() -> Iterator[None]:
+class detect_anomaly(BareMode):
     """Raise where a NaN or an infinity first appears, forward or backward, inside this context.
 
     The error names the op, the module it ran in and the source line that called it. Every result is checked, so this
@@ -89,5 +89,6 @@ def detect_anomaly() -> Iterator[None]:
     Raises:
         RuntimeError: a value that is not finite was made from finite ones.
     """
-    with observe(_Detector()):
-        yield
+
+    def __init__(self) -> None:
+        super().__init__("observers", lambda outside: (*outside, _Detector()))

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.modes import Observer, modes, set_grad_enabled, span
+from tinygrad_attn.modes import Observer, current_modes, enable_grad, no_grad, span
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.shape import clone
 from tinygrad_attn.public import public
 from tinygrad_attn.pullback import as_tensors, pull_back
-from tinygrad_attn.tensor import Edge, Node, Tensor
+from tinygrad_attn.tensor import Edge, Node, Tensor, wrap
 
 __all__ = ["backward", "grad"]
 
@@ -195,8 +195,8 @@ def _run(
     pending = _Pending()
     subgraph = None if targets is None else _Subgraph(outputs, targets)
     results: dict[Edge, Tensor] = {}
-    observers = modes.observers
-    with set_grad_enabled(create_graph), np.errstate(all="ignore"):
+    observers = current_modes().observers
+    with enable_grad() if create_graph else no_grad(), np.errstate(all="ignore"):
         for output, seed in zip(outputs, seeds, strict=True):
             pending.send(output.origin or output, seed, False)
         while pending.heap:
@@ -312,7 +312,7 @@ def _as_result(gradient: Any, owned: bool) -> Tensor:
     """The gradient as a tensor that the user may write to: copied unless this pass owns the array."""
     if isinstance(gradient, Tensor):
         return gradient
-    return Tensor(gradient if owned else gradient.copy())
+    return wrap(gradient if owned else gradient.copy())
 
 
 def _reach_leaf(leaf: Tensor, gradient: Any, owned: bool, results: dict[Edge, Tensor] | None) -> None:
@@ -329,14 +329,14 @@ def _reach_leaf(leaf: Tensor, gradient: Any, owned: bool, results: dict[Edge, Te
 def _accumulate(tensor: Tensor, gradient: Any, owned: bool) -> None:
     """Add to ``.grad``: a new tensor when the pass is differentiable, else in place."""
     with _accumulating:
-        if tensor.grad is None:
+        if tensor._grad is None:
             # A differentiable gradient may belong to other edges too, and a later backward adds in place.
-            tensor.grad = clone(gradient) if isinstance(gradient, Tensor) else _as_result(gradient, owned)
+            tensor._grad = clone(gradient) if isinstance(gradient, Tensor) else _as_result(gradient, owned)
         elif isinstance(gradient, Tensor):
-            tensor.grad = add(tensor.grad, gradient)
+            tensor._grad = add(tensor._grad, gradient)
         else:
-            np.add(tensor.grad.array, gradient, out=tensor.grad.array)
-            tensor.grad.storage.written_by("backward()")
+            np.add(tensor._grad.array, gradient, out=tensor._grad.array)
+            tensor._grad.storage.written_by("backward()")
 
 
 @public("Tensor.backward")

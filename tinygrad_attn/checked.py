@@ -140,7 +140,8 @@ FloatDtype = Annotated[Any, _float_dtype]
 
 
 def shown(value: Any) -> str:
-    """A value for a message: numbers, short texts and short tuples of them as they are, of others the type."""
+    """A value for a message: numbers, short texts and short tuples of them as they are, of others the type,
+    and the dtype and shape of arrays and tensors."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str, tuple)):
@@ -148,7 +149,8 @@ def shown(value: Any) -> str:
         return text if len(text) <= 60 and "\n" not in text else f"{text[:57].splitlines()[0]}…"
     if isinstance(value, type):
         return value.__name__
-    return f"a {type(value).__name__}"
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__}" + (f" of {value.dtype} and shape {shape}" if isinstance(shape, tuple) else "")
 
 
 def _kind_of(annotation: Any) -> Callable[[Any], Any] | None:

@@ -7,19 +7,26 @@ observer `mark` does nothing.
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
+from tinygrad_attn.contexts import Context
 from tinygrad_attn.public import public
 
 __all__ = [
-    "MARKS", "Observer", "at_step", "enable_grad", "fused_by", "in_module", "is_grad_enabled", "mark", "modes",
-    "no_grad", "observe", "set_grad_enabled", "span", "unfused",
+    "MARKS", "BareMode", "Mode", "Observer", "State", "at_step", "current_modes", "enable_grad", "fused_by",
+    "in_module", "is_grad_enabled", "mark", "modes", "no_grad", "observe", "set_grad_enabled", "span", "unfused",
 ]  # fmt: skip
 
 P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -63,91 +70,171 @@ class Observer:
         """A `span` has ended, possibly by an error."""
 
 
-class _Modes(threading.local):
-    """The modes of the calling thread."""
+class State:
+    """The modes inside one block, and how to return to those outside. Blocks of a thread form a chain."""
 
-    grad = True
-    unfused = False
-    observers: tuple[Observer, ...] = ()
-    # The modules whose forward is running, outermost first; kept only while there are observers.
-    modules: tuple[Any, ...] = ()
-    # The time steps of the recurrences that are running, outermost first.
-    steps: tuple[int, ...] = ()
+    __slots__ = ("entry", "grad", "modules", "observers", "outer", "steps", "unfused", "variable")
+
+    def __init__(self, outer: State | None = None, variable: str = "", value: Any = None, entry: Any = None) -> None:
+        self.outer = outer
+        # The mode that the block changes.
+        self.variable = variable
+        # A weak reference: the block has ended once it is dead (see `tinygrad_attn.contexts`); None outside of blocks.
+        self.entry = entry
+        self.grad: bool = True if outer is None else outer.grad
+        self.unfused: bool = False if outer is None else outer.unfused
+        self.observers: tuple[Observer, ...] = () if outer is None else outer.observers
+        # The modules whose forward is running, outermost first; kept only while there are observers.
+        self.modules: tuple[Any, ...] = () if outer is None else outer.modules
+        # The time steps of the recurrences that are running, outermost first; kept only while there are observers.
+        self.steps: tuple[int, ...] = () if outer is None else outer.steps
+        if variable:
+            setattr(self, variable, value)
+
+
+class _Modes(threading.local):
+    """The state of the calling thread's innermost block, which may have ended by an interrupt: see `current_modes`."""
+
+    def __init__(self) -> None:
+        self.innermost = State()
 
 
 modes = _Modes()
 
 
+def current_modes() -> State:
+    """The modes of the calling thread."""
+    state = modes.innermost
+    while state.entry is not None and state.entry() is None:
+        state = modes.innermost = state.outer  # type: ignore[assignment]
+    return state
+
+
 @public("ta")
 def is_grad_enabled() -> bool:
     """Whether ops called in this thread are recorded in the graph."""
-    return modes.grad
+    return current_modes().grad
 
 
-class _GradMode(contextlib.ContextDecorator):
-    """Record ops in the graph or not, in this thread, within ``with`` or a decorated function."""
+class Mode(Context):
+    """A context in which one mode of the thread has another value."""
 
-    def __init__(self, mode: bool) -> None:
-        self.mode = mode
-        self._before: list[bool] = []
+    def __init__(self, variable: str, change: Callable[[Any], Any]) -> None:
+        """``change`` makes of the value outside that inside."""
+        self._variable, self._change = variable, change
 
-    def _recreate_cm(self) -> _GradMode:
-        # A decorated function may run in several threads at once, each with a mode to restore.
-        return _GradMode(self.mode)
+    def enter(self, entry: Any) -> Any:
+        outer = current_modes()
+        modes.innermost = State(outer, self._variable, self._change(getattr(outer, self._variable)), entry)
 
-    def __enter__(self) -> None:
-        self._before.append(modes.grad)
-        modes.grad = self.mode
+    def leave(self, entry: Any, error: BaseException | None) -> None:
+        state = modes.innermost
+        if state.entry is entry:
+            modes.innermost = state.outer  # type: ignore[assignment]
+            return
+        # Blocks of generators may end in another order than the reverse. Those inside keep what they have changed.
+        inside = []
+        while state.entry is not None and state.entry is not entry:
+            inside.append(state)
+            state = state.outer  # type: ignore[assignment]
+        if state.entry is None:
+            return  # entered in another thread: there it ends with the entry
+        inside[-1].outer = state.outer
+        for inner in reversed(inside):
+            if inner.variable == state.variable:
+                break
+            setattr(inner, state.variable, getattr(inner.outer, state.variable))
 
-    def __exit__(self, *exception: object) -> None:
-        modes.grad = self._before.pop()
+
+class BareMode(Mode):
+    """A mode without arguments: a decorator with and without parentheses."""
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        made = super().__new__(cls)
+        if function is None:
+            return made
+        made.__init__()  # type: ignore[misc]
+        return made(function)
 
 
 @public("ta")
-class no_grad(_GradMode):
-    """Do not record ops in the graph: results do not require a gradient."""
+class no_grad(BareMode):
+    """Do not record ops in the graph, in this thread: results do not require a gradient. A context or a decorator."""
 
     def __init__(self) -> None:
-        super().__init__(False)
+        super().__init__("grad", lambda outside: False)
 
 
 @public("ta")
-class enable_grad(_GradMode):
-    """Record ops in the graph again, inside ``no_grad()``."""
+class enable_grad(BareMode):
+    """Record ops in the graph again, inside ``no_grad()``. A context or a decorator."""
 
     def __init__(self) -> None:
-        super().__init__(True)
+        super().__init__("grad", lambda outside: True)
 
 
 @public("ta")
-class set_grad_enabled(_GradMode):
-    """Record ops in the graph or not: from the call on, or, as a context or decorator, for its duration."""
+class set_grad_enabled(Mode):
+    """Record ops in the graph or not: from the call on, or, as a context or decorator, for its duration.
+
+    Raises:
+        TypeError: ``mode`` is not a bool.
+    """
 
     def __init__(self, mode: bool) -> None:
-        super().__init__(mode)
-        self._outside: bool | None = modes.grad
-        modes.grad = mode
+        if not isinstance(mode, (bool, np.bool_)):
+            raise TypeError(f"set_grad_enabled: mode must be True or False, got {type(mode).__name__}")
+        super().__init__("grad", lambda outside: bool(mode))
+        self._outside: bool | None = None
+        if not _begins_with(sys._getframe(1)):
+            self._outside = is_grad_enabled()
+            _set_grad(bool(mode))
 
-    def __enter__(self) -> None:
-        super().__enter__()
+    def _undo_call(self) -> None:
         if self._outside is not None:
-            self._before[-1], self._outside = self._outside, None
+            outside, self._outside = self._outside, None
+            _set_grad(outside)
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:  # type: ignore[override]
-        if self._outside is not None:
-            modes.grad, self._outside = self._outside, None
+    def enter(self, entry: Any) -> None:
+        self._undo_call()
+        super().enter(entry)
+
+    def __call__(self, function: F) -> F:
+        self._undo_call()
         return super().__call__(function)
 
 
+def _set_grad(mode: bool) -> None:
+    """Record or not until the end of the innermost block that has said so."""
+    state: State | None = current_modes()
+    while state is not None:
+        state.grad = mode
+        state = None if state.variable == "grad" else state.outer
+
+
+def _begins_with(frame: types.FrameType) -> bool:
+    """Whether the call that the frame is at stands in ``with CALL:``, whose block changes the mode, not the call.
+
+    An interrupt between the call and the block would leave the mode changed.
+    """
+    return _stands_in_with(frame.f_code, frame.f_lasti)
+
+
+@functools.lru_cache(maxsize=256)
+def _stands_in_with(code: types.CodeType, position: int) -> bool:
+    following = [step.opname for step in dis.get_instructions(code) if step.offset > position][:2]
+    return following[:1] == ["BEFORE_WITH"] or following == ["COPY", "LOAD_SPECIAL"]
+
+
 @public("ta")
-@contextlib.contextmanager
-def unfused() -> Iterator[None]:
-    """Run the reference in primitives in place of each fused op, so that every step can be seen and differentiated."""
-    before, modes.unfused = modes.unfused, True
-    try:
-        yield
-    finally:
-        modes.unfused = before
+class unfused(BareMode):
+    """Run the reference in primitives in place of each fused op, so that every step can be seen and differentiated.
+
+    A context or a decorator.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("unfused", lambda outside: True)
 
 
 @public("ta")
@@ -161,47 +248,35 @@ def fused_by(op: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def declare(equations: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(equations)
         def chosen(*arguments: P.args, **options: P.kwargs) -> R:
-            return (equations if modes.unfused else op)(*arguments, **options)
+            return (equations if current_modes().unfused else op)(*arguments, **options)
 
         return chosen
 
     return declare
 
 
-@contextlib.contextmanager
-def in_module(module: Any) -> Iterator[None]:
+class in_module(Mode):
     """A context for the forward of ``module``, so that observers can tell which module called an op."""
-    before, modes.modules = modes.modules, (*modes.modules, module)
-    try:
-        yield
-    finally:
-        modes.modules = before
+
+    def __init__(self, module: Any) -> None:
+        super().__init__("modules", lambda outside: (*outside, module))
 
 
-class at_step:
+_NOTHING = contextlib.nullcontext()
+
+
+def at_step(number: int) -> contextlib.AbstractContextManager[None]:
     """A context for time step ``number`` of a recurrence, so that observers can tell which step called an op."""
-
-    __slots__ = ("_before", "number")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __enter__(self) -> None:
-        self._before = modes.steps
-        modes.steps = (*self._before, self.number)
-
-    def __exit__(self, *exception: object) -> None:
-        modes.steps = self._before
+    if not current_modes().observers:
+        return _NOTHING
+    return Mode("steps", lambda outside: (*outside, number))
 
 
-@contextlib.contextmanager
-def observe(observer: Observer) -> Iterator[None]:
+class observe(Mode):
     """A context that calls ``observer`` for every op of this thread, forward and backward."""
-    before, modes.observers = modes.observers, (*modes.observers, observer)
-    try:
-        yield
-    finally:
-        modes.observers = before
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__("observers", lambda outside: (*outside, observer))
 
 
 MARKS: dict[str, str] = {
@@ -221,7 +296,7 @@ MARKS: dict[str, str] = {
     # What is computed from the context, and the layers around it. E: the model's size. Details formula and
     # gradient_formula: LaTeX of the tensor and of its gradient.
     "joined": "(B, T, ·): contexts of all heads side by side, or context and decoder state; details role: see mark,"
-    " batch_first: if False, B and T are exchanged",
+    " batch_first: if False, B and T are exchanged, context: the place of the (first) context in it, 0 if not told",
     "attentional": "(B, T, H): the input of the output layer: Luong's s̃, Bahdanau's maxout",
     "residual": "(B, T, E): x + sublayer(x)",
     "norm": "(B, T, E): the output of a normalisation",
@@ -236,7 +311,7 @@ def span(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def observed(*arguments: P.args, **options: P.kwargs) -> R:
-            observers = modes.observers
+            observers = current_modes().observers
             if not observers:
                 return function(*arguments, **options)
             for observer in observers:
@@ -273,6 +348,6 @@ def mark(name: str, tensor: T, **details: Any) -> T:
         The tensor to use from here on: ``tensor`` itself, or, while `tinygrad_attn.record` is on, an `alias` of it. The
         gradient of the alias comes only from what is computed from it, even if ``tensor`` has other uses.
     """
-    for observer in modes.observers:
+    for observer in current_modes().observers:
         tensor = observer.marked(name, tensor, details)
     return tensor

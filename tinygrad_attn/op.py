@@ -32,24 +32,32 @@ that repeats another op, as a GRU repeats its step, is declared as its loop (`Op
 
 from __future__ import annotations
 
+import importlib
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numba.core.errors import NumbaError
 
-from tinygrad_attn.dtypes import check_dtype, default_dtype, promote
-from tinygrad_attn.modes import modes
+from tinygrad_attn.dtypes import check_dtype, check_fits, converted, default_dtype, promote
+from tinygrad_attn.modes import current_modes, modes
+from tinygrad_attn.options import PLAIN, number_operands, option_kinds, plain_options
 from tinygrad_attn.public import public
 from tinygrad_attn.registry import Registry
 from tinygrad_attn.rule import Differentiable, Plan, Rule
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
-from tinygrad_attn.tensor import Node, Tensor, as_array, gradient_edge, share
+from tinygrad_attn.tensor import Node, Tensor, gradient_edge, share, wrap
+from tinygrad_attn.values import as_array, as_number
 
 __all__ = ["Op", "Rule", "cast", "op", "registered_ops"]
 
 _OPS: Registry[Op] = Registry("op")
 _NUMBERS = (float, int, bool)
+_EXPLAINED = (
+    ValueError, IndexError, TypeError, OverflowError, MemoryError, AttributeError, ZeroDivisionError, NumbaError,
+)  # fmt: skip
 _NO_SAVED: dict[str, Any] = {}  # shared by all nodes whose rules need no more than operands and options
 
 
@@ -95,6 +103,8 @@ class Op(Differentiable):
         self.symbols = dict(symbols or {})
         self._plain = (*_NUMBERS, type(None)) if self.optional else _NUMBERS
         self._simple = outputs == 1 and not self.saves
+        self._kinds = option_kinds(forward, self.defaults)
+        self._numbers = frozenset(number_operands(forward, self.operands))
 
     def __repr__(self) -> str:
         return f"<op {self.name}: {self.formula}>"
@@ -106,11 +116,13 @@ class Op(Differentiable):
         """The op itself, as for a function: a module that holds one may be copied."""
         return self
 
+    def __reduce__(self) -> Any:
+        return _op_of, (self.__module__, self.name)
+
     def __call__(self, *operands: Any, **options: Any) -> Any:
         if len(operands) != len(self.operands) and not self.variadic:
             operands, options = self._bind(operands, options)
-        # This loop runs for every op of every step. It finds in one pass the forward's arguments, whether all have one
-        # float dtype (the usual case), which operands need a gradient, and the edges it would take.
+        # In one pass: the arguments, whether all have one float dtype (as is usual), and which need a gradient.
         arrays: list[Any] = []
         edges: list[Any] = []
         mask, bit, plain, written, dtype = 0, 1, True, False, None
@@ -136,40 +148,46 @@ class Op(Differentiable):
             operands = self._prepare(operands)
             arrays = [operand.array if isinstance(operand, Tensor) else operand for operand in operands]
             edges = [gradient_edge(operand) if isinstance(operand, Tensor) else None for operand in operands]
-        if self.reference is not None and modes.unfused:
+        if options:
+            for name, value in options.items():
+                if type(value) not in self._kinds.get(name, PLAIN):
+                    options = plain_options(self.name, self._kinds, options)
+                    break
+        state = modes.innermost if modes.innermost.entry is None else current_modes()
+        if self.reference is not None and state.unfused:
             return self.reference(*operands, **{**self.defaults, **options})
-        observers = modes.observers
-        if observers:
-            for observer in observers:
-                observer.called(self, operands, options)
+        for observer in state.observers:
+            observer.called(self, operands, options)
         try:
             results = self.forward(*arrays, **options)
-        except (ValueError, IndexError, TypeError, OverflowError) as error:
+        except _EXPLAINED as error:
             raise self._explain(error, operands, arrays) from None
         if self.defaults:
             options = {**self.defaults, **options}
         extra: Sequence[Any] = ()
         if self._simple:
-            output = Tensor(results if type(results) is np.ndarray else np.asarray(results))
+            output = wrap(results if type(results) is np.ndarray else np.asarray(results))
             if output.array.base is not None or results is arrays[0]:
                 _share_if_view(output, operands)
             outputs: tuple[Tensor, ...] = (output,)
         else:
             outputs, extra = self._wrap(results, operands)
-        if mask and modes.grad:
+        if mask and state.grad:
             # `bit` is now 2 ** (number of operands), so the key contains that number too.
-            plan = self._plans.get(mask | bit)
-            if plan is None:
-                plan = self._plans[mask | bit] = Plan(self, mask, len(operands))
+            plan = self._plans.get(mask | bit) or self._plan(mask | bit, len(operands))
             self._join_graph(plan, operands, edges, written, options, outputs, extra)
-        if observers:
-            for observer in observers:
-                observer.forward(self, operands, options, outputs)
+        for observer in state.observers:
+            observer.forward(self, operands, options, outputs)
         return outputs[0] if self.outputs == 1 else outputs
+
+    def _plan(self, key: int, count: int) -> Plan:
+        """The plan of calls with ``count`` operands, those that need a gradient marked by the lower bits of ``key``."""
+        plan = self._plans[key] = Plan(self, key - (1 << count), count)
+        return plan
 
     def _wrap(self, results: Any, operands: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], Sequence[Any]]:
         """The forward's results as tensors, and the arrays it returned besides, to be saved."""
-        outputs = tuple([Tensor(np.asarray(result)) for result in results[: self.outputs]])
+        outputs = tuple([wrap(np.asarray(result)) for result in results[: self.outputs]])
         for output in outputs:
             if output.array.base is not None:
                 _share_if_view(output, operands)
@@ -247,45 +265,69 @@ class Op(Differentiable):
 
     def _prepare(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
         """Turn arrays into tensors and NumPy scalars into numbers, and cast differentiable operands to one dtype."""
-        converted: list[Any] = []
+        prepared: list[Any] = []
         for position, operand in enumerate(operands):
-            optional = operand is None and self.operand_name(position) in self.optional
-            if isinstance(operand, Tensor) or type(operand) in _NUMBERS or optional:
-                converted.append(operand)
-            elif isinstance(operand, np.generic):
-                converted.append(operand.item())
-            elif isinstance(operand, (np.ndarray, list)):
-                converted.append(Tensor(as_array(operand)))
-            else:
-                name = self.operand_name(position)
+            name = self.operand_name(position)
+            if name in self._numbers or isinstance(operand, np.generic):
+                operand = as_number(f"{self.name}: {name}", operand)
+            if isinstance(operand, (np.ndarray, list)):
+                wide = any(getattr(other, "dtype", None) == np.float64 for other in operands)
+                floats = np.dtype(np.float64) if wide else default_dtype
+                operand = wrap(as_array(operand, name=f"{self.name}: {name}", floats=floats))
+            elif not (isinstance(operand, Tensor) or type(operand) in _NUMBERS) and not (
+                operand is None and name in self.optional
+            ):
                 raise TypeError(
                     f"{self.name}: {name} must be a tensor, an array or a number, got {type(operand).__name__}"
                 )
-        if not any(isinstance(operand, Tensor) for operand in converted):
+            prepared.append(operand)
+        if not any(isinstance(operand, Tensor) for operand in prepared):
             raise TypeError(f"{self.name}: at least one operand must be a tensor or an array, got only numbers")
-        values = [p for p in range(len(converted)) if self.variadic or self.operands[p] in self.differentiable]
-        common = promote([converted[p] for p in values if converted[p] is not None], self.floating)
+        values = [p for p in range(len(prepared)) if self.variadic or self.operands[p] in self.differentiable]
+        common = promote([prepared[p] for p in values if prepared[p] is not None], self.floating)
         if common is not None:
-            for p in values:
-                if isinstance(converted[p], Tensor) and converted[p].dtype != common:
-                    converted[p] = cast(converted[p], dtype=common)
-            if not any(isinstance(converted[p], Tensor) for p in values):
-                # Numbers alone, as in where(condition, 1.0, 2.0), would get NumPy's own dtype.
-                for p in values:
-                    converted[p] = Tensor(np.asarray(converted[p], common))
-        return tuple(converted)
+            self._convert(prepared, values, common)
+        return tuple(prepared)
+
+    def _convert(self, operands: list[Any], values: list[int], common: np.dtype[Any]) -> None:
+        """Cast the operands at the positions ``values`` to their common dtype, in place."""
+        only_numbers = not any(isinstance(operands[p], Tensor) for p in values)
+        for p in values:
+            operand = operands[p]
+            if isinstance(operand, Tensor):
+                if operand.dtype != common:
+                    operands[p] = cast(operand, dtype=common)
+            elif operand is not None:
+                check_fits(f"{self.name}: {self.operand_name(p)}", operand, common)
+                if only_numbers:  # as in where(condition, 1.0, 2.0), which would get NumPy's own dtype
+                    operands[p] = wrap(np.asarray(operand, common))
 
     def _explain(self, error: Exception, operands: tuple[Any, ...], arrays: list[Any]) -> Exception:
         """The error with the op, the shapes of its operands, and the axis that failed."""
         if str(error).startswith(f"{self.name}:"):
             return error
         names = [f"{self.operands[0]}[{i}]" for i in range(len(operands))] if self.variadic else self.operands
-        shaped = {name: a.shape for name, a in zip(names, arrays, strict=False) if isinstance(a, np.ndarray)}
-        listing = ", ".join(f"{name} {shape}" for name, shape in shaped.items())
-        clash = broadcast_clash(shaped) if "broadcast" in str(error) else None
+        given = {name: a for name, a in zip(names, arrays, strict=False) if isinstance(a, np.ndarray)}
+        listing = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+        if isinstance(error, MemoryError):
+            return MemoryError(f"{self.name}: not enough memory (operands: {listing})")
+        clash = broadcast_clash({n: a.shape for n, a in given.items()}) if "broadcast" in str(error) else None
+        foreign = type(error).__module__.startswith(("numpy", "numba")) or "numpy" in str(error)
+        if not isinstance(error, (ValueError, IndexError, TypeError, OverflowError)) or (foreign and clash is None):
+            dtypes = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in given.items())
+            return TypeError(f"{self.name}: is not defined for these operands and options ({dtypes})")
         kinds = (IndexError, TypeError, OverflowError, ValueError)
         kind = next(kind for kind in kinds if isinstance(error, kind))
-        return kind(f"{self.name}: {clash or error} (operands: {listing})")
+        reason = re.sub(r"Python integer (-?\d+) out of bounds for (\w+)", r"\1 does not fit \2", str(error))
+        if isinstance(error, OverflowError) and "too large to convert" in reason:
+            reason = "an integer is too large"
+        return kind(f"{self.name}: {clash or reason} (operands: {listing})")
+
+
+def _op_of(module: str, name: str) -> Op:
+    """The op of this name, which ``module`` registers: what pickle stores of an op."""
+    importlib.import_module(module)
+    return _OPS[name]
 
 
 def broadcast_clash(shapes: dict[str, tuple[int, ...]]) -> str | None:
@@ -349,7 +391,8 @@ def _cast_samples(draw: Draw) -> Sample:
 @op(r"z = x", samples=_cast_samples)
 def cast(x: np.ndarray[Any, Any], *, dtype: Any) -> np.ndarray[Any, Any]:
     """``x`` with the elements converted to ``dtype``; the gradient is converted back."""
-    return x.astype(check_dtype(dtype))
+    wanted = check_dtype(dtype)
+    return x.astype(wanted) if wanted.kind in "fb" else np.array(converted("cast", x, wanted))
 
 
 cast.vjp("x", r"\bar z", lambda g, dtypes: cast(g, dtype=dtypes[0]))

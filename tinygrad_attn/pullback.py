@@ -15,7 +15,7 @@ from tinygrad_attn.modes import set_grad_enabled
 from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.rule import GRADIENT_ALONE, Arguments, Source, rules_of_a_node
-from tinygrad_attn.tensor import Edge, Node, Storage, Tensor
+from tinygrad_attn.tensor import Edge, Node, Storage, Tensor, wrap
 
 __all__ = ["as_tensors", "pull_back"]
 
@@ -142,7 +142,7 @@ def _values(
 def as_tensors(gradient: Any) -> Any:
     if type(gradient) is tuple:
         return tuple([None if g is None else as_tensors(g) for g in gradient])
-    return gradient if isinstance(gradient, Tensor) else Tensor(gradient)
+    return gradient if isinstance(gradient, Tensor) else wrap(gradient)
 
 
 def _saved_operands(node: Node) -> tuple[Any, ...]:
@@ -170,7 +170,7 @@ def _saved_outputs(node: Node, items: Any, arrays: bool) -> Any:
         if arrays:
             outputs.append(array)
             continue
-        output = Tensor(array)
+        output = wrap(array)
         output._storage = storage
         if array.dtype.kind == "f":
             output.origin, output._requires_grad = (node if node.op.outputs == 1 else (node, index)), True

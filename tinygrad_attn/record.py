@@ -14,9 +14,8 @@ contributions, and its gradient is their sum: the contributions tell how much of
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -25,7 +24,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tinygrad_attn.anomaly import module_path
-from tinygrad_attn.modes import Observer, modes, observe
+from tinygrad_attn.modes import BareMode, Observer, current_modes
 from tinygrad_attn.op import Op, registered_ops
 from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.pullback import pull_back
@@ -143,7 +142,7 @@ class Call:
         # Copies: a later write in place must not change the record.
         self.values: tuple[Array, ...] = tuple(output.array.copy() for output in outputs)
         self.module = module_path()
-        self.steps = modes.steps
+        self.steps = current_modes().steps
         self.line = line
         self.during_backward = during_backward
         self.gradients: list[Array | None] = [None] * len(outputs)
@@ -247,7 +246,7 @@ class Record(Observer):
         separate = alias(tensor)
         source = self.source_of(separate)
         assert isinstance(source, Output)
-        self.marks.append(Mark(name, separate, source, details, module_path(), modes.steps))
+        self.marks.append(Mark(name, separate, source, details, module_path(), current_modes().steps))
         return separate
 
     def arrived(self, node: Node, gradient: Any) -> None:
@@ -298,14 +297,17 @@ def _caller(references: frozenset[CodeType]) -> tuple[str, bool]:
     return line, False
 
 
-@contextlib.contextmanager
-def record() -> Iterator[Record]:
-    """Record every op of this thread, forward and backward, inside this context.
+class record(BareMode):
+    """Record every op of this thread, forward and backward, inside this context, which gives a `Record`.
 
     Values and gradients are copied, so this takes the memory of every intermediate result: a tool for inspection, not
     for training. Inside `tinygrad_attn.unfused` every primitive is recorded. Several backward passes add up, as in
     ``.grad``. Outside the context nothing is recorded and nothing is slower.
     """
-    recorded = Record()
-    with observe(recorded):
-        yield recorded
+
+    def __init__(self) -> None:
+        super().__init__("observers", lambda outside: (*outside, Record()))
+
+    def enter(self, entry: Any) -> Record:
+        super().enter(entry)
+        return current_modes().observers[-1]  # type: ignore[return-value]

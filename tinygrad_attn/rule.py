@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import functools
 import inspect
@@ -10,6 +9,8 @@ import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
+
+from tinygrad_attn.contexts import context
 
 __all__ = [
     "GRADIENT_ALONE",
@@ -188,11 +189,12 @@ _shared = _Shared()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@contextlib.contextmanager
+@context
 def rules_of_a_node() -> Iterator[None]:
     """A context for one node: functions made by `once_per_node` are computed once for the same arguments."""
-    before, _shared.results = _shared.results, {}
+    before = _shared.results
     try:
+        _shared.results = {}
         yield
     finally:
         _shared.results = before

@@ -14,16 +14,17 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
-from tinygrad_attn.dtypes import check_dtype, default_dtype
+from tinygrad_attn.dtypes import check_array, default_dtype
 from tinygrad_attn.public import NAMESPACES, as_method
 from tinygrad_attn.rule import Differentiable, Plan
 
 __all__ = [
-    "Edge", "HookHandle", "Node", "Storage", "Tensor", "ValuesAndIndices", "Watch", "as_array", "default_dtype",
-    "gradient_edge", "share",
+    "Edge", "HookHandle", "Node", "Storage", "Tensor", "ValuesAndIndices", "Watch", "default_dtype", "gradient_edge",
+    "share", "wrap",
 ]  # fmt: skip
 
 _numbers = itertools.count()
+_new: Callable[[type[Tensor]], Tensor] = object.__new__
 
 # Where a gradient goes: to a node with one output, to one of several outputs of a node, or to a leaf.
 Edge: TypeAlias = "Node | tuple[Node, int] | Tensor"
@@ -44,6 +45,16 @@ class Storage:
         """Count a write in place by ``writer``, so that the error about an older saved value can name it."""
         self.version += 1
         self.writer = writer
+
+    def join(self, tensor: Tensor) -> None:
+        """Make this the storage of ``tensor``, which uses the same memory."""
+        if self.tensors is None:
+            self.tensors = weakref.WeakSet()
+        self.tensors.add(tensor)
+        tensor._storage = self
+
+    def __reduce__(self) -> Any:
+        return Storage, ()  # of a copy: new memory, not written to yet
 
 
 class Node:
@@ -119,23 +130,30 @@ class Tensor:
 
     Attributes:
         array: the NumPy array. Writing to it directly is invisible to the version check; use the in-place methods.
-        grad: the gradient that ``backward()`` has accumulated (same shape and dtype), or None.
         origin: the graph node that made this tensor, with the number of the output if it has several, or None for a
             leaf.
+
+    Raises:
+        TypeError: not a NumPy array, or one of an unsupported dtype or a foreign byte order; or ``requires_grad`` of
+            integers or bools.
     """
 
-    __slots__ = ("__weakref__", "_requires_grad", "_storage", "array", "grad", "hooks", "origin")
+    __slots__ = ("__weakref__", "_grad", "_requires_grad", "_storage", "array", "hooks", "origin")
     # NumPy must leave `array * tensor` to Tensor.__rmul__.
     __array_priority__ = 1000
     __array_ufunc__ = None
 
     def __init__(self, array: np.ndarray[Any, Any], requires_grad: bool = False) -> None:
-        self.array = array
-        self._requires_grad = requires_grad
-        self.grad: Tensor | None = None
+        if isinstance(array, np.generic):
+            array = np.asarray(array)
+        self.array = check_array("Tensor", array, "tensor(data) takes lists and numbers, empty(2, 3) takes sizes")
+        self._requires_grad = False
+        self._grad: Tensor | None = None
         self.origin: Node | tuple[Node, int] | None = None
         self.hooks: list[HookHandle] | None = None
         self._storage: Storage | None = None
+        if requires_grad:
+            self.requires_grad = True
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 
@@ -159,8 +177,16 @@ class Tensor:
         return self.array.ndim
 
     def size(self, dim: int | None = None) -> Any:
-        """The shape, or the size of axis ``dim``."""
-        return self.array.shape if dim is None else self.array.shape[dim]
+        """The shape, or the size of axis ``dim``.
+
+        Raises:
+            IndexError: no such axis.
+        """
+        if dim is None:
+            return self.array.shape
+        if not -self.array.ndim <= dim < self.array.ndim:
+            raise IndexError(f"size: dim {dim} is out of range for a tensor with {self.array.ndim} axes")
+        return self.array.shape[dim]
 
     def numel(self) -> int:
         """The number of elements."""
@@ -189,6 +215,30 @@ class Tensor:
                 f"requires_grad can be cleared on a leaf only; this is the output of {self.node.op.name}. Use detach()."
             )
         self._requires_grad = bool(value)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that ``backward()`` has accumulated, or None; a tensor of this one's shape and dtype may be
+        assigned.
+
+        Raises:
+            TypeError: something else than a tensor or None, or one of another dtype.
+            ValueError: one of another shape, or this tensor itself.
+        """
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad: must be a tensor or None, got {type(value).__name__}; tensor() makes one")
+            if value.dtype != self.dtype or self.dtype.kind != "f":
+                floats = "" if self.dtype.kind == "f" else "; only float32 and float64 tensors have gradients"
+                raise TypeError(f"grad: a gradient of dtype {value.dtype} for a tensor of {self.dtype}{floats}")
+            if value.shape != self.shape or value is self:
+                found = "the tensor itself" if value is self else f"it has {value.shape}"
+                raise ValueError(f"grad: must be another tensor of shape {self.shape}, {found}")
+        self._grad = value
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set ``requires_grad`` and return the tensor itself."""
@@ -268,25 +318,6 @@ class Tensor:
 
     __hash__ = object.__hash__
 
-    def __copy__(self) -> Tensor:
-        copy = type(self)(self.array, self._requires_grad) if self.origin is None else Tensor(self.array)
-        copy.origin, copy._requires_grad = self.origin, self._requires_grad
-        if isinstance(copy.array, np.ndarray) and copy.array is self.array:
-            share(self, copy)
-        return copy
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        if self.node is not None:
-            raise RuntimeError(
-                f"only leaf tensors can be copied deeply; this is the output of {self.node.op.name}. "
-                "Use clone() or detach()."
-            )
-        copy = type(self)(self.array.copy(), self._requires_grad)
-        memo[id(self)] = copy
-        if self.grad is not None:
-            copy.grad = Tensor(self.grad.array.copy())
-        return copy
-
     # -- the graph -----------------------------------------------------------------------------------------------------
 
     @property
@@ -313,7 +344,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same memory outside the graph; writes in place are seen, and version-checked, by both."""
-        result = Tensor(self.array)
+        result = wrap(self.array)
         share(self, result)
         return result
 
@@ -355,34 +386,17 @@ class Tensor:
         node = self.node
         return node is not None and node.watch is not None and node.watched(self.output_index).retained is not None
 
-    # -- as text ------------------------------------------------------------------------------------------------------
 
-    def __repr__(self) -> str:
-        body = np.array2string(self.array, separator=", ", prefix="tensor(", precision=4, threshold=200, edgeitems=3)
-        notes = "" if self.dtype in (default_dtype, np.int64, np.bool_) else f", dtype={self.dtype}"
-        if 0 in self.shape:
-            notes = f", shape={self.shape}" + notes
-        if self.node is not None:
-            notes += f", made by {self.node.op.name}"
-        elif self._requires_grad:
-            notes += ", requires_grad=True"
-        return f"tensor({body}{notes})"
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.array.size == 1 else repr(self)
-
-    def _repr_html_(self) -> str:
-        """A table of the numbers for Jupyter, for one or two axes of moderate size."""
-        from html import escape
-
-        if not 1 <= self.ndim <= 2 or self.array.size == 0 or max(self.shape) > 24:
-            return f"<pre>{escape(repr(self))}</pre>"
-        rows = np.atleast_2d(self.array)
-        cells = "".join(
-            "<tr>" + "".join(f"<td>{escape(f'{v:.4g}')}</td>" for v in row.tolist()) + "</tr>" for row in rows
-        )
-        maker = f", made by {self.node.op.name}" if self.node is not None else ""
-        return f"<table><caption>{escape(f'{self.shape} {self.dtype}{maker}')}</caption>{cells}</table>"
+def wrap(array: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor around an array that the engine itself has made: `Tensor` without its checks."""
+    made = _new(Tensor)
+    made.array = array
+    made._requires_grad = False
+    made._grad = None
+    made.origin = None
+    made.hooks = None
+    made._storage = None
+    return made
 
 
 # This module cannot import the ops, since they import it: they register the methods and operators of Tensor.
@@ -420,27 +434,5 @@ def share(source: Tensor, view: Tensor) -> None:
     """Give ``view``, which uses the memory of ``source``, the same storage."""
     storage = source.storage
     if storage.tensors is None:
-        storage.tensors = weakref.WeakSet((source,))
-    view._storage = storage
-    storage.tensors.add(view)
-
-
-def as_array(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
-    """``data`` as an array of a supported dtype: Python floats become float32; arrays and integers keep their kind.
-
-    Raises:
-        TypeError: the dtype is not bool, integer, float32 or float64.
-        ValueError: nested lists of unequal length.
-    """
-    if isinstance(data, Tensor):
-        data = data.numpy()
-    try:
-        array = np.asarray(data)
-    except ValueError:
-        raise ValueError("tensor: nested lists must have equal lengths") from None
-    if dtype is None and not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:
-        dtype = default_dtype
-    if dtype is not None:
-        array = array.astype(check_dtype(dtype), copy=False)
-    check_dtype(array.dtype)
-    return array
+        storage.join(source)
+    storage.join(view)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from tinygrad_attn.registry import Registry
 
@@ -34,10 +34,13 @@ class Task(Section):
 
     Attributes:
         bleu_tokenizer: the tokenizer of BLEU; "13a", the usual one for text.
+        headline: the figure that says how good a model of the task is: "bleu", since a text has many good translations,
+            or "exact_match", where only one answer is right.
     """
 
     section = "data"
     bleu_tokenizer: ClassVar[str] = "13a"
+    headline: ClassVar[Literal["bleu", "exact_match"]] = "bleu"
 
     kind: str = constant("")
     tokenizer: str = setting("characters", "how text is split into symbols", choices=TOKENIZERS)
@@ -72,6 +75,7 @@ class GeneratedTask(Task):
     """A task whose pairs are generated, in any number."""
 
     bleu_tokenizer = "char"
+    headline = "exact_match"
 
     train_size: int = setting(10_000, "generated training pairs", minimum=1)
     valid_size: int = setting(1_000, "generated validation pairs", minimum=1)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from ..data import Task
+from ..data import Task, Tokenizer, normalise
+from ..data.corpus import Pair
 
-__all__ = ["BLEU_TOKENIZERS", "BleuSettings", "CorpusScore", "bleu", "chrf"]
+__all__ = ["BLEU_TOKENIZERS", "BleuSettings", "CorpusScore", "References", "bleu", "chrf"]
 
 BLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none")
 """What BLEU may count as a word, as sacrebleu names it; "none" cuts at white space only."""
@@ -39,6 +39,25 @@ class BleuSettings:
     def fitting(cls, data: Task) -> BleuSettings:
         """The task's own settings: 13a for text, the symbols for generated sequences; case as the model has it."""
         return cls(data.bleu_tokenizer, data.lowercase)
+
+
+@dataclass(frozen=True)
+class References:
+    """The texts that translations (ids) are compared with."""
+
+    texts: Sequence[str]
+    target: Tokenizer
+    """Of the translations."""
+    settings: BleuSettings
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair], target: Tokenizer, settings: BleuSettings) -> Self:
+        """The targets of pairs, as tokenizers see them."""
+        return cls([normalise(reference, lowercase=False) for _, reference in pairs], target, settings)
+
+    def bleu(self, translations: Sequence[Sequence[int]]) -> CorpusScore:
+        """BLEU of the translations of all texts, in their order."""
+        return bleu([self.target.decode(ids) for ids in translations], self.texts, self.settings)
 
 
 def bleu(

@@ -1,8 +1,7 @@
-"""Teacher-forced loss, perplexity and token accuracy, and exact match of greedy translations."""
+"""Teacher-forced loss, perplexity and token accuracy, and exact match and BLEU of translations."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from ..data.batches import Example
 from ..decoding.translate import translate
 from ..interface import Translator
 from ..runs.config import DecodingConfig
+from .bleu import References
 
 __all__ = [
     "Figures",
@@ -64,20 +64,27 @@ class Figures:
     pairs: int
     teacher_forced: TeacherForced
     exact_match: float
-    """The share of pairs whose greedy translation is the reference, symbol for symbol."""
+    """The share of pairs whose translation is the reference, symbol for symbol."""
+    bleu: float
+    """From 0 to 100."""
 
 
-def measure(model: Translator, examples: Sequence[Example], settings: DecodingConfig) -> Figures:
+def measure(
+    model: Translator, examples: Sequence[Example], settings: DecodingConfig, references: References
+) -> Figures:
     """Measure ``model`` on ``examples``, without dropout or label smoothing.
 
-    This is the quick measurement during training: decoding is greedy, whatever the beam in the settings.
+    Args:
+        settings: how to translate.
+        references: the targets of the examples as texts.
     """
     batches = Batches(examples, batch_size=settings.batch_size)
-    translations = translate(model, [source for source, _ in examples], dataclasses.replace(settings, beam=1))
+    translations = translate(model, [source for source, _ in examples], settings)
     return Figures(
         pairs=len(examples),
         teacher_forced=teacher_forced(model, batches.in_order()),
         exact_match=exact_match(translations, [target for _, target in examples]),
+        bleu=references.bleu(translations).score,
     )
 
 

@@ -118,12 +118,15 @@ def _visible(symbol: str) -> str:
     return symbol.replace(" ", "␣").replace(JOINER, "▪")
 
 
-def plot_learning_curve(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Loss, and accuracy and exact match, by epoch.
+def plot_learning_curve(
+    history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], headline: str = "exact_match"
+) -> None:
+    """Loss, and accuracy and exact match or BLEU, by epoch.
 
     Args:
         history: the lines of ``log.csv``.
         path: of the PNG file.
+        headline: ``"exact_match"`` or ``"bleu"``, see `models.data.Task`.
     """
     epochs = [row["epoch"] for row in history]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -131,13 +134,18 @@ def plot_learning_curve(history: Sequence[Mapping[str, Any]], path: str | os.Pat
     loss.plot(epochs, [row["train_loss"] for row in history], "o--", label="training")
     loss.plot(epochs, [row["valid_loss"] for row in history], "s-", label="validation")
     loss.set(xlabel="epoch", ylabel="cross entropy, nats per token", ylim=(0, None))
-    for key, marker, label in (
-        ("train_accuracy", "o--", "token accuracy, training"),
-        ("valid_accuracy", "s-", "token accuracy, validation"),
-        ("valid_exact_match", "^-", "exact match, validation"),
+    third = (
+        ("valid_bleu", "^-", "BLEU, validation", 1)
+        if headline == "bleu"
+        else ("valid_exact_match", "^-", "exact match, validation", 100)
+    )
+    for key, marker, label, scale in (
+        ("train_accuracy", "o--", "token accuracy, training", 100),
+        ("valid_accuracy", "s-", "token accuracy, validation", 100),
+        third,
     ):
-        shares.plot(epochs, [100 * row[key] for row in history], marker, label=label)
-    shares.set(xlabel="epoch", ylabel="%", ylim=(0, 102))
+        shares.plot(epochs, [scale * row.get(key, math.nan) for row in history], marker, label=label)
+    shares.set(xlabel="epoch", ylabel="%" if headline == "exact_match" else "%, or BLEU", ylim=(0, 102))
     for axes in (loss, shares):
         axes.set_xticks(_ticks(epochs))
         axes.grid(alpha=0.3)

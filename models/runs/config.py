@@ -94,7 +94,12 @@ class TrainingConfig(Section):
         most=1,
     )
     patience: int = setting(
-        0, "stop after this many epochs without a lower validation loss; 0 trains all epochs", minimum=0
+        0, "stop after this many epochs without a better validation; 0 trains all epochs", minimum=0
+    )
+    early_stopping_metric: str = setting(
+        "loss",
+        "the validation figure that says which epoch is the best, for patience and for the weights that are kept",
+        choices=("loss", "bleu", "exact_match"),
     )
     average: int = setting(
         0, "average the weights of this many last epochs, and keep them if better; 0 or 1 turns it off", minimum=0

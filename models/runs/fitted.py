@@ -285,8 +285,12 @@ def choose_model(fitted: Fitted, pairs: int, steps: int) -> None:
 
 
 def choose_training(fitted: Fitted) -> None:
-    """For sentences, which have more than one good translation: label smoothing and beam search."""
+    """For sentences, which have more than one good translation: label smoothing, BLEU and beam search."""
     if fitted.value("data.tokenizer") == "bpe":
+        fitted.choose(
+            "the weights with the best BLEU are kept: it grows after the validation loss has stopped falling",
+            {"training.early_stopping_metric": "bleu"},
+        )
         fitted.choose("a sentence has more than one good translation", {"training.label_smoothing": 0.1})
         fitted.choose("beam search finds likelier translations than greedy decoding", {"decoding.beam": 5})
 

@@ -7,12 +7,12 @@ every moment is counted once.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tinygrad_attn.contexts import context
 from tinygrad_attn.modes import Observer, observe
 from tinygrad_attn.op import Op
 from tinygrad_attn.tensor import Node, Tensor
@@ -156,7 +156,7 @@ def _describe_shapes(shapes: Sequence[Any]) -> str:
     return " · ".join("×".join(map(str, shape)) for shape in shapes if shape)
 
 
-@contextlib.contextmanager
+@context
 def watched(watch: Stopwatch) -> Iterator[None]:
     """A context that measures the engine's work in this thread with ``watch``."""
     try:

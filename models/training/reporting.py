@@ -9,21 +9,20 @@ import numpy as np
 
 from ..console.program import command_line
 from ..console.progress import clock
-from ..data import Tokenizer
+from ..data import Task, Tokenizer
 from ..data.corpus import Pair
 from ..decoding.alignment import align
 from ..decoding.translate import translate
 from ..evaluation.metrics import Figures, exact_match
 from ..interface import Translator
 from ..runs.folder import Run
+from .advice import Advice
 
-__all__ = ["choose_examples", "closing_message", "describe_epoch", "draw", "show_translations"]
+__all__ = ["choose_examples", "closing_message", "describe_epoch", "draw", "headline", "show_translations"]
 
 _EXAMPLES = 4
 # Longer sentences make a heatmap too small to read.
 _LONGEST = 40
-# From this exact match on, the closing message suggests a smaller model; below it, longer training.
-_GOOD = 0.98
 
 
 def choose_examples(pairs: Sequence[Pair], source: Tokenizer, seed: int) -> list[Pair]:
@@ -33,12 +32,19 @@ def choose_examples(pairs: Sequence[Pair], source: Tokenizer, seed: int) -> list
     return [short[i] for i in sorted(chosen.tolist())]
 
 
-def describe_epoch(row: Mapping[str, Any], epochs: int) -> str:
+def headline(data: Task, row: Mapping[str, Any]) -> str:
+    """The figure of a line of ``log.csv`` that says how good the model is, as a phrase."""
+    if data.headline == "bleu":
+        return f"BLEU {row['valid_bleu']:.2f}"
+    return f"exact match {100 * row['valid_exact_match']:.2f} %"
+
+
+def describe_epoch(row: Mapping[str, Any], epochs: int, data: Task) -> str:
     """A line of ``log.csv`` as a sentence."""
     return (
         f"epoch {row['epoch']}/{epochs}, {clock(row['seconds'])}: "
         f"training loss {row['train_loss']:.4f}, validation loss {row['valid_loss']:.4f}, "
-        f"token accuracy {100 * row['valid_accuracy']:.2f} %, exact match {100 * row['valid_exact_match']:.2f} %, "
+        f"token accuracy {100 * row['valid_accuracy']:.2f} %, {headline(data, row)}, "
         f"{row['tokens_per_second']:,} tokens/s"
     )
 
@@ -61,7 +67,7 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
     """
     from ..evaluation.plots import plot_attention, plot_learning_curve
 
-    plot_learning_curve(history, run.directory / "learning_curve.png")
+    plot_learning_curve(history, run.directory / "learning_curve.png", run.config.data.headline)
     sources = [run.source.encode(source) for source, _ in examples]
     model.eval()
     alignments = [
@@ -72,21 +78,26 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
     return plot_attention(alignments, run.directory / "attention.png") if has_attention else ""
 
 
-def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequence[Pair]) -> str:
+def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequence[Pair], advice: Advice) -> str:
     """The test results, the files of the run, and commands to try next."""
     pictures = ", ".join(sorted(path.name for path in run.directory.glob("*.png")))
-    longer = f"training.epochs={2 * run.config.training.epochs}"
-    change = (run.config.model.smaller() or longer) if figures.exact_match > _GOOD else longer
     example = examples[0][0]
     separator = ["--"] if example.startswith("-") else []
+    if run.config.data.headline == "bleu":
+        result = f"BLEU: {figures.bleu:.2f} on {figures.pairs:,} unseen test pairs"
+        look = command_line("evaluate", run.directory)
+    else:
+        result = f"Exact match: {100 * figures.exact_match:.2f} % of {figures.pairs:,} unseen test pairs"
+        look = command_line("gradcheck", "softmax", "tanh", "matmul")
     return "\n".join(
         [
-            f"Exact match: {100 * figures.exact_match:.2f} % of {figures.pairs:,} unseen test pairs "
-            f"(token accuracy {100 * figures.teacher_forced.accuracy:.2f} %), after {clock(seconds)} of training.",
+            f"{result} (token accuracy {100 * figures.teacher_forced.accuracy:.2f} %), after {clock(seconds)} of "
+            "training.",
             f"In {run.directory}: {pictures}, log.csv, best.safetensors",
             "Try next:",
             f"    {command_line('translate', run.directory, *separator, example)}",
-            f"    {command_line('gradcheck', 'softmax', 'tanh', 'matmul')}",
-            f"    {command_line('train', '--config', run.directory / 'config.toml', '--set', change)}",
+            f"    {look}",
+            advice.reason,
+            f"    {command_line('train', '--config', run.directory / 'config.toml', '--set', advice.setting)}",
         ]
     )

@@ -8,7 +8,6 @@ that it would have taken without the interruption.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -25,14 +24,16 @@ from ..console.errors import UserError
 from ..console.program import command_line
 from ..console.progress import Progress
 from ..data import Batch, Batches, ParallelText, encode_pairs
-from ..evaluation.metrics import correct_tokens, measure, teacher_forced, token_loss
+from ..evaluation.metrics import correct_tokens, token_loss
 from ..runs.clock import CLOCK, Clock
 from ..runs.folder import BEST, LAST, Run, RunError
+from .advice import advise
 from .estimate import refuse_too_large
 from .interruption import Interruption
 from .optimizer import make_optimizer, make_schedule
-from .reporting import choose_examples, closing_message, describe_epoch, draw, show_translations
+from .reporting import choose_examples, closing_message, describe_epoch, draw, headline, show_translations
 from .sampling import sampled_logits
+from .validation import Validation
 
 __all__ = ["Position", "Trainer", "TrainingError"]
 
@@ -61,17 +62,6 @@ class Position:
     """The lines of ``log.csv``, without the columns of time."""
     random: dict[str, Any] = field(default_factory=dict)
     """The state of the package's generator."""
-
-    @property
-    def best_loss(self) -> float:
-        """The lowest validation loss of the finished epochs."""
-        return min((row["valid_loss"] for row in self.history), default=math.inf)
-
-    @property
-    def epochs_since_best(self) -> int:
-        """How many epochs have ended since the one with the lowest validation loss."""
-        losses = [row["valid_loss"] for row in self.history]
-        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
 class Trainer:
@@ -106,11 +96,8 @@ class Trainer:
         ta.manual_seed(settings.seed)
         self.model = run.build()
         self.optimizer = make_optimizer(settings, self.model)
-        self.valid = encode_pairs(text.valid, run.source, run.target)
-        self.test = encode_pairs(text.test, run.source, run.target)
-        for split, examples in (("valid", self.valid), ("test", self.test)):  # training leaves out long pairs
-            sources, targets = zip(*examples, strict=True)
-            run.refuse_too_long(sources, targets, functools.partial(text.where, split))
+        self.validation = Validation(run, text, "valid")
+        self.test = Validation(run, text, "test")
         self.steps = self.train_batches.count_all(settings.epochs)
         try:
             self.schedule = make_schedule(run.config, self.steps)
@@ -146,7 +133,7 @@ class Trainer:
     def finished(self) -> bool:
         """Whether all epochs are over, or ``training.patience`` is."""
         patience = self.settings.patience
-        impatient = patience > 0 and self.position.epochs_since_best >= patience
+        impatient = patience > 0 and self.validation.epochs_since_best(self.position.history) >= patience
         return impatient or self.position.epoch >= self.settings.epochs
 
     def _train_epoch(self) -> None:
@@ -205,19 +192,15 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Measure on the validation set, save the weights and the log, and show the examples."""
-        position, settings = self.position, self.run.config.decoding
-        figures = measure(self.model, self.valid, settings)
+        position = self.position
         row = {
             "epoch": position.epoch + 1,
             "step": position.step,
             "train_loss": position.loss / position.tokens,
             "train_accuracy": position.correct / position.tokens,
-            "valid_loss": figures.teacher_forced.loss,
-            "valid_perplexity_teacher_forced": figures.teacher_forced.perplexity,
-            "valid_accuracy": figures.teacher_forced.accuracy,
-            "valid_exact_match": figures.exact_match,
+            **self.validation.row(self.model),
         }
-        if row["valid_loss"] < position.best_loss:
+        if self.validation.merit(row) > self.validation.best(position.history):
             self.run.save(BEST, self.model.state_dict())
         self._keep_for_average()
         self.clock.finish_epoch(position.tokens)
@@ -227,7 +210,7 @@ class Trainer:
         # Last, so that a process killed earlier repeats all of this.
         self.position = Position(epoch=position.epoch + 1, step=position.step, history=history)
         self.save()
-        self.progress.print(describe_epoch(log[-1], self.settings.epochs))
+        self.progress.print(describe_epoch(log[-1], self.settings.epochs, self.run.config.data))
         self.progress.print(show_translations(self.run, self.model, self.examples))
 
     # -- the average -----------------------------------------------------------------------------------------------
@@ -240,20 +223,19 @@ class Trainer:
             (self.run.directory / _of_epoch(epoch - count)).unlink(missing_ok=True)
 
     def _try_average(self) -> None:
-        """Average the weights of the last epochs, and keep the average as the best if its validation loss is lowest."""
+        """Average the weights of the last epochs, and keep the average if it is better than the best epoch."""
         last, count = self.position.epoch, min(self.settings.average, self.position.epoch)
         if count < 2:
             return
         epochs = [Run.open(self.run.directory, _of_epoch(epoch))[1] for epoch in range(last - count, last)]
         self.run.restore(self.model, _mean(epochs))
-        batches = Batches(self.valid, batch_size=self.run.config.decoding.batch_size)
-        loss = teacher_forced(self.model, batches.in_order()).loss
-        best = self.position.best_loss
+        figures = self.validation.row(self.model)
+        better = self.validation.merit(figures) > self.validation.best(self.position.history)
         self.progress.print(
-            f"average of the last {count} epochs: validation loss {loss:.4f}, "
-            f"{'lower' if loss < best else 'not lower'} than the best epoch's {best:.4f}"
+            f"average of the last {count} epochs, {'' if better else 'not '}better than the best epoch: "
+            f"validation loss {figures['valid_loss']:.4f}, {headline(self.run.config.data, figures)}"
         )
-        if loss < best:
+        if better:
             self.run.save(BEST, self.model.state_dict())
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
@@ -322,12 +304,15 @@ class Trainer:
         seconds = self.clock.total
         self._try_average()
         self.restore_best()
-        figures = measure(self.model, self.test, self.run.config.decoding)
+        figures = self.test.measure(self.model)
         self.run.add_results({**dataclasses.asdict(figures), "training_seconds": round(seconds, 1)})
         notice = draw(self.run, self.model, self.position.history, self.examples)
         if notice:
             self.progress.print(f"Note: {notice}")
-        return closing_message(self.run, figures, seconds, self.examples)
+        history = self.position.history
+        best = len(history) - 1 - self.validation.epochs_since_best(history)
+        advice = advise(self.run.config, figures, history, best)
+        return closing_message(self.run, figures, seconds, self.examples, advice)
 
 
 def _under(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,14 @@ page's own data is not read.
 """
 
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import plain_models
 import pytest
 from looked_at import HEADS, SOURCE, TARGET, make, plain
 from tinygrad_attn_models.microscope import microscope
+from tinygrad_attn_models.microscope.page.mathml import mathml
 from translators import train
 
 SELF, CROSS = {"queries": len(SOURCE), "keys": len(SOURCE)}, {"queries": len(TARGET) + 1, "keys": len(SOURCE)}
@@ -24,8 +26,10 @@ PLACES = {"bahdanau": {"attention": CROSS}, "transformer": LAYERS}
 # As the page has them below each other.
 TENSORS = {
     "bahdanau": ["scores", "weights", "context", "Q", "K", "V", "joined", "attentional", "logits"],
-    "transformer": ["scores", "weights", "context", "Q", "K", "V", "joined"],
+    "transformer": ["scores", "weights", "context", "Q", "K", "V", "product", "masked", "joined"],
 }
+COMPUTED = ("product", "masked")
+"""What the page computes from the scores."""
 HEADED = {"bahdanau": 1, "transformer": HEADS}
 
 SETTLED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -35,8 +39,10 @@ OPEN_ALL = (
 MATRICES = """() => [...document.querySelectorAll('details.matrix-pair')].map((pair) =>
   [...pair.querySelectorAll('table.heatmap')].map((table) => [...table.tBodies[0].rows].map((row) =>
     [...row.querySelectorAll('td')].map((cell) => [cell.title, cell.textContent]))))"""
-CARDS = """(part) => [...document.querySelectorAll(`.strip.${part} li.step`)].map((card) =>
-  [...card.querySelectorAll('table.row td.number')].map((cell) => cell.title))"""
+CARDS = """(part) => [...document.querySelectorAll(`.strip.${part} .entry`)].map((entry) => ({
+  name: entry.querySelector('.entry-name b').textContent,
+  formula: [...entry.querySelectorAll('.formula math')].map((math) => math.textContent).join(' '),
+  numbers: [...entry.querySelectorAll('table.row td.number')].map((cell) => cell.title)}))"""
 COLUMN = """(selector) => [...document.querySelectorAll(selector)].map((cell) => cell.title || cell.textContent)"""
 
 
@@ -47,14 +53,18 @@ def seen(request, browser, tmp_path_factory):
     model = make(name)
     train(model, steps=20, learning_rate=0.02)
     file = tmp_path_factory.mktemp("page") / "page.html"
-    microscope(model, SOURCE, TARGET).save(file)
+    found = microscope(model, SOURCE, TARGET)
+    found.save(file)
     passed = plain(name), plain_models.float64_weights(model), SOURCE, TARGET
     values = plain_models.values(*passed)
     gradients = {
         (place, tensor): plain_models.gradient(*passed, place, tensor, values[place, tensor].shape)
         for place in PLACES[name]
         for tensor in TENSORS[name]
+        if tensor not in COMPUTED
     }
+    for place in PLACES[name]:
+        add_computed(place, values, gradients)
     context = browser.new_context(offline=True)
     page = context.new_page()
     page.goto(file.as_uri())
@@ -66,9 +76,25 @@ def seen(request, browser, tmp_path_factory):
         page.evaluate(SETTLED)
 
     yield SimpleNamespace(
-        name=name, page=page, choose=choose, passed=passed, value=values, gradient=gradients, heads=HEADED[name]
+        name=name,
+        data=found.data,
+        page=page,
+        choose=choose,
+        passed=passed,
+        value=values,
+        gradient=gradients,
+        heads=HEADED[name],
     )
     context.close()
+
+
+def add_computed(place, values, gradients):
+    """The products before scaling, and the scores with -inf where the causal mask is."""
+    scores, gradient = values[place, "scores"], gradients[place, "scores"]
+    scale = 1.0 / np.sqrt(values[place, "Q"].shape[2])
+    values[place, "product"], gradients[place, "product"] = scores / scale, gradient * scale
+    open_ = np.tri(scores.shape[1], dtype=bool) if LAYERS.get(place) is CAUSAL else True
+    values[place, "masked"], gradients[place, "masked"] = np.where(open_, scores, -np.inf), gradient
 
 
 def number(text):
@@ -94,8 +120,12 @@ def test_every_cell_of_every_matrix(seen):
                 for expected, table in zip((seen.value, seen.gradient), tables, strict=True):
                     whole = expected[place, tensor]
                     exact = np.array([[number(title) for title, _ in row] for row in table])
-                    agree(exact, whole[min(head, len(whole) - 1)], size=np.abs(whole).max())
-                    short = np.array([[number(text) for _, text in row] for row in table])
+                    expected_cells = whole[min(head, len(whole) - 1)]
+                    finite = np.isfinite(expected_cells)
+                    np.testing.assert_array_equal(exact[~finite], expected_cells[~finite])
+                    exact = exact[finite]
+                    agree(exact, expected_cells[finite], size=np.abs(whole[np.isfinite(whole)]).max())
+                    short = np.array([[number(text) for _, text in row] for row in table])[finite]
                     # At least one digit; below 0.001 only one.
                     assert (abs(short - exact) <= 0.5 * 10.0 ** np.floor(np.log10(abs(exact) + (exact == 0)))).all()
                     cells += exact.size
@@ -108,6 +138,8 @@ def test_single_cells_with_all_their_digits(seen, view, selector):
     for place in PLACES[seen.name]:
         for tensor in TENSORS[seen.name]:
             whole = seen.value[place, tensor]
+            if tensor in COMPUTED:
+                continue
             head, row, column = (int(rng.integers(size)) for size in whole.shape)
             cell = {
                 "key" if tensor in ("K", "V") else "step": row,
@@ -144,38 +176,44 @@ def test_the_softmax_times_its_jacobian(seen):
         agree(d_score, for_scores[allowed], size)
 
 
+SYMBOLS = {
+    "Q": "Q", "K": "K", "V": "V", "product": "P", "scores": "e", "masked": "ê", "weights": "α", "context": "c",
+    "joined": "u", "attentional": "s̃", "logits": "o",
+}  # fmt: skip
+MADE = {
+    "bahdanau": ["scores", "weights", "context", "joined", "attentional", "logits"],
+    "transformer": ["product", "scores", "masked", "weights", "context", "joined"],
+}
+LEAVING = {
+    "bahdanau": ["Q", "K", "scores", "weights", "V", "context", "joined", "logits", "attentional"],
+    "transformer": ["Q", "K", "product", "scores", "masked", "weights", "V", "joined", "context"],
+}
+"""What the cards show forward and backward: what their step makes, and the gradients that leave it."""
+
+
 def test_the_six_steps_at_one_time(seen):
     for place, sizes in PLACES[seen.name].items():
-        head, row = seen.heads - 1, sizes["queries"] - 2
-        for part, numbers in (("value", seen.value), ("gradient", seen.gradient)):
-            seen.choose(view="steps", site=place, head=head, step=row, part=part)
+        head, row, key = seen.heads - 1, sizes["queries"] - 2, sizes["keys"] - 2
+        site = next(site for site in seen.data["sites"] if site["id"] == place)
+        for part, numbers, tensors in (("value", seen.value, MADE), ("gradient", seen.gradient, LEAVING)):
+            seen.choose(view="steps", site=place, head=head, step=row, key=key, part=part)
+            formulas = [
+                formula["latex"]
+                for step in site["steps"]
+                for formula in ([step] if part == "value" else step["backward"])
+            ]
             cards = seen.page.evaluate(CARDS, part)
-            expected = six_steps(seen.name, place, numbers, part)
-            assert len(cards) == len(expected) == 6
-            for shown, whole in zip(cards, expected, strict=True):
-                line = whole[min(head, len(whole) - 1), row]
+            for card, tensor, formula in zip(cards, tensors[seen.name], formulas, strict=True):
+                whole = numbers[place, tensor]
+                assert card["name"] == ("∂L/∂" if part == "gradient" else "") + SYMBOLS[tensor]
+                typeset = ElementTree.fromstring(f"<all>{mathml(formula) if formula else ''}</all>")
+                assert card["formula"] == " ".join("".join(math.itertext()) for math in typeset)
+                line = whole[min(head, len(whole) - 1), key if tensor in ("K", "V") else row]
                 if len(line) > 12 and len(line) != sizes["keys"]:  # of a long row of channels the largest are shown
                     line = line[np.sort(np.argsort(-abs(line), kind="stable")[:12])]
-                finite = np.isfinite(line)
-                np.testing.assert_array_equal(np.isfinite([number(cell) for cell in shown]), finite)
-                agree(
-                    np.array([number(cell) for cell in shown])[finite],
-                    line[finite],
-                    np.abs(whole[np.isfinite(whole)]).max(),
-                )
-
-
-def six_steps(name, place, numbers, part):
-    """What the steps make, or its gradients; without a mask, masking leaves the scores as they are."""
-    scores, weights, context, joined = (numbers[place, t] for t in ("scores", "weights", "context", "joined"))
-    if name == "bahdanau":
-        return [scores, weights, context, joined, numbers[place, "attentional"], numbers[place, "logits"]]
-    scale = 1.0 / np.sqrt(numbers[place, "Q"].shape[2])
-    product = scores / scale if part == "value" else scores * scale
-    masked = scores
-    if LAYERS[place] is CAUSAL:
-        masked = np.where(np.tri(scores.shape[1], dtype=bool), scores, -np.inf if part == "value" else 0.0)
-    return [product, scores, masked, weights, context, joined]
+                shown, finite = np.array([number(cell) for cell in card["numbers"]]), np.isfinite(line)
+                np.testing.assert_array_equal(np.isfinite(shown), finite)
+                agree(shown[finite], line[finite], np.abs(whole[np.isfinite(whole)]).max())
 
 
 def test_the_paths_to_the_encoder(seen):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
-from tinygrad_attn.kernels.gemm.cache import keep_packed
+from tinygrad_attn.contexts import context
+from tinygrad_attn.kernels.gemm.cache import Kept, keeping
 from tinygrad_attn.nn.module import Module
 
 __all__ = ["frozen_weights"]
 
 
-@contextlib.contextmanager
+@context
 def frozen_weights(model: Module) -> Iterator[None]:
     """Promise that nothing writes to the model's parameters inside, so that products of few rows reuse packed weights.
 
@@ -26,8 +26,13 @@ def frozen_weights(model: Module) -> Iterator[None]:
         RuntimeError: a parameter was written to inside; raised at the end of the context.
     """
     versions = {name: parameter.version for name, parameter in model.named_parameters()}
-    with keep_packed(parameter.array for parameter in model.parameters()):
+    outside = keeping.kept
+    try:
+        if outside is None:  # within another block, this one changes nothing
+            keeping.kept = Kept(parameter.array for parameter in model.parameters())
         yield
+    finally:
+        keeping.kept = outside
     for name, parameter in model.named_parameters():
         if parameter.version != versions.get(name):
             raise RuntimeError(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.modes import is_grad_enabled, modes
+from tinygrad_attn.modes import current_modes
 from tinygrad_attn.ops.joining import cat, narrow
 from tinygrad_attn.tensor import Tensor
 
@@ -17,7 +17,8 @@ _FIRST_CAPACITY = 16
 
 def part(x: Tensor, dim: int, start: int, length: int) -> Tensor:
     """`narrow`, without its overhead of some microseconds (the time of a small kernel) if no graph is recorded."""
-    if is_grad_enabled() or modes.observers:
+    state = current_modes()
+    if state.grad or state.observers:
         return narrow(x, dim, start, length)
     return Tensor(x.array[(slice(None),) * dim + (slice(start, start + length),)])
 
@@ -48,7 +49,7 @@ class KVCache(NamedTuple):
         same memory, which is doubled when it is full, so that the cost of a step does not grow with the length. A cache
         that is extended twice is copied the second time, so that neither result changes the other.
         """
-        if is_grad_enabled():
+        if current_modes().grad:
             return KVCache(cat([self.all(), more], 1), self.length + more.shape[1])
         end = self.length + more.shape[1]
         joined, taken = self.joined, self.taken

@@ -8,8 +8,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from tinygrad_attn.checked import shown
-from tinygrad_attn.modes import in_module, modes
-from tinygrad_attn.tensor import Tensor, as_array
+from tinygrad_attn.modes import current_modes, in_module
+from tinygrad_attn.ops.conversion import target_dtype
+from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import as_array
 
 __all__ = ["Module", "ModuleList", "NamedIterator", "Parameter", "Sequential", "clear_gradient", "named"]
 
@@ -109,7 +111,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        if not modes.observers:
+        if not current_modes().observers:
             return self.forward(*inputs, **options)
         with in_module(self):
             return self.forward(*inputs, **options)
@@ -232,15 +234,20 @@ class Module:
     def to(self: M, dtype: Any) -> M:
         """Convert all floating-point parameters and buffers, in place, to float32 or float64.
 
+        Their gradients are dropped. "cpu", where all tensors are, changes nothing.
+
         Raises:
-            TypeError: another dtype.
+            TypeError: another dtype, or another device.
         """
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise TypeError(f"to: parameters are float32 or float64, got {np.dtype(dtype)}")
+        wanted = target_dtype("to", dtype)
+        if wanted is None:
+            return self
+        if wanted.kind != "f":
+            raise TypeError(f"to: parameters are float32 or float64, got {wanted}")
         for kind in ("parameters", "buffers"):
             for _, value in self._named(kind):
                 if value.is_floating_point():
-                    value.array = value.array.astype(dtype)
+                    value.array = value.array.astype(wanted)
                     value.grad = None
         return self
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from tinygrad_attn.contexts import context
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.attention_masks import merge_masks
@@ -306,7 +306,7 @@ def _averaged(weights: Tensor | None, average: bool) -> Tensor | None:
     return mean(weights, 1) if weights is not None and average else weights
 
 
-@contextlib.contextmanager
+@context
 def record_attention_weights(model: Module) -> Iterator[dict[str, list[Tensor]]]:
     """Record the weights of every layer and head of ``model``::
 
@@ -321,10 +321,17 @@ def record_attention_weights(model: Module) -> Iterator[dict[str, list[Tensor]]]
     found = [(path, module) for path, module in model.named_modules() if isinstance(module, MultiheadAttention)]
     before = [module.recorded_weights for _, module in found]
     recorded: dict[str, list[Tensor]] = {path: [] for path, _ in found}
-    for path, module in found:
-        module.recorded_weights = recorded[path]
-    try:
-        yield recorded
-    finally:
+
+    def restore() -> None:
         for (_, module), kept in zip(found, before, strict=True):
             module.recorded_weights = kept
+
+    try:
+        for path, module in found:
+            module.recorded_weights = recorded[path]
+        yield recorded
+    finally:
+        try:
+            restore()
+        finally:
+            restore()  # a Ctrl-C may have come during the first

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.tensor import Tensor, as_array
+from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import as_array
 
 __all__ = ["as_tensor", "floating", "only_floats"]
 

@@ -12,17 +12,38 @@ from tinygrad_attn.op import cast
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["bool", "double", "float", "long", "to"]
+__all__ = ["bool", "double", "float", "long", "target_dtype", "to"]
+
+_DEVICES = ("cpu", "cuda", "mps", "xpu", "meta")
 
 
 @public("Tensor")
 def to(x: Tensor, dtype: Any) -> Tensor:
     """``x`` converted to ``dtype``, ``x`` itself if it has it already.
 
+    Args:
+        x: a tensor.
+        dtype: a dtype, or a tensor for that tensor's; "cpu", where all tensors are, changes nothing.
+
     Raises:
-        TypeError: not bool, an integer type, float32 or float64.
+        TypeError: not bool, an integer type, float32 or float64; or another device.
+        OverflowError: an element that an integer dtype cannot hold. (PyTorch lets it wrap around.)
     """
-    return x if x.dtype == check_dtype(dtype) else cast(x, dtype=np.dtype(dtype))
+    wanted = target_dtype("to", dtype)
+    return x if wanted is None or x.dtype == wanted else cast(x, dtype=wanted)
+
+
+def target_dtype(name: str, target: Any) -> np.dtype[Any] | None:
+    """The dtype that ``to(target)`` asks for; None for the device "cpu".
+
+    Raises:
+        TypeError: neither a dtype nor a tensor nor "cpu".
+    """
+    if isinstance(target, str) and target in _DEVICES:
+        if target != "cpu":
+            raise TypeError(f"{name}: there is no device {target!r}; all tensors are in the CPU's memory")
+        return None
+    return target.dtype if isinstance(target, Tensor) else check_dtype(target)
 
 
 @public("Tensor")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
+
+from tinygrad_attn.values import whole_number
 
 __all__ = ["one_dim", "several_dims"]
 
@@ -15,9 +16,8 @@ def one_dim(op: str, dim: int, ndim: int) -> int:
         IndexError: a tensor of ``ndim`` axes has no such axis.
         TypeError: ``dim`` is not an integer.
     """
-    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
-        raise TypeError(f"{op}: dim must be an integer, got {dim!r}")
-    dim = operator.index(dim)
+    if type(dim) is not int:
+        dim = whole_number(op, "dim", dim)
     # As in PyTorch, a 0-d tensor may be addressed as if it had one axis.
     reach = max(ndim, 1)
     if not -reach <= dim < reach:
@@ -35,7 +35,7 @@ def several_dims(op: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[i
         ValueError: an axis named twice.
         TypeError: an axis that is not an integer.
     """
-    given = dim if dim is None or isinstance(dim, Sequence) else (dim,)
+    given = dim if dim is None or isinstance(dim, (tuple, list, range)) else (dim,)
     if not given:
         return tuple(range(ndim))
     dims = tuple(one_dim(op, d, ndim) for d in given)

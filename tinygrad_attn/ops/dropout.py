@@ -13,6 +13,7 @@ from tinygrad_attn.ops.pointwise import mul
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import number
 
 __all__ = ["dropout"]
 
@@ -55,6 +56,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
         ValueError: ``p`` is not a probability.
         TypeError: ``input`` does not hold floats.
     """
+    p = number("dropout", "p", p)
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout: p must be from 0 to 1, got {p}")
     input = floating("dropout", "input", input)

@@ -16,11 +16,12 @@ from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.pointwise import where
 from tinygrad_attn.ops.shape import expand, reshape
-from tinygrad_attn.ops.subscript import add_at, in_dtype_of, slice_scatter, survivors, zeros
+from tinygrad_attn.ops.subscript import add_at, assignable, in_dtype_of, slice_scatter, survivors, zeros
 from tinygrad_attn.ops.subscript_parts import ALL, check_range, counted_from_front
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
-from tinygrad_attn.tensor import Tensor, as_array
+from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import as_array
 
 __all__ = ["gather", "index_add", "index_select", "masked_fill", "scatter", "scatter_add", "take_along_dim"]
 
@@ -351,6 +352,8 @@ def index_add(input: Array, dim: int, index: Array, source: Array, *, alpha: flo
             f"index_add: source has shape {source.shape}, it must be {expected} "
             f"for input {input.shape} and {index.size} indices"
         )
+    if isinstance(alpha, float) and source.dtype.kind != "f":
+        raise TypeError(f"index_add: alpha {alpha} is a float and the source holds {source.dtype}; give an integer")
     return _add_slices(
         input, input.shape, axis, index, source if alpha == 1 else np.asarray(source * alpha, source.dtype)
     )
@@ -411,5 +414,8 @@ def masked_fill(input: Tensor, mask: Any, value: Any) -> Tensor:
     Raises:
         TypeError: ``mask`` is not bool.
         ValueError: shapes that don't broadcast, or ``value`` has axes.
+        OverflowError: ``value`` does not fit ``input``'s dtype.
     """
-    return _masked_fill(input, mask, in_dtype_of(input, value))
+    input = as_tensor(input)
+    value = assignable("masked_fill", value, input.dtype)
+    return _masked_fill(input, mask, in_dtype_of("masked_fill", input, value))

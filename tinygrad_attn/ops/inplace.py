@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.dtypes import category, promote
-from tinygrad_attn.modes import modes, no_grad
+from tinygrad_attn.dtypes import category, check_fits, promote
+from tinygrad_attn.modes import is_grad_enabled, no_grad
 from tinygrad_attn.op import Op, cast
 from tinygrad_attn.ops.indexing import index_add, masked_fill, scatter_add
 from tinygrad_attn.ops.pointwise import add, clamp, mul, pow, sub, true_divide
-from tinygrad_attn.ops.subscript import with_item, write_item
+from tinygrad_attn.ops.subscript import assignable, with_item, write_item
 from tinygrad_attn.public import public
-from tinygrad_attn.tensor import Tensor, as_array
+from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import as_array, as_number
 
 __all__ = [
     "add_", "clamp_", "copy_", "div_", "fill_", "index_add_", "masked_fill_", "mul_", "pow_", "scatter_add_", "setitem",
@@ -65,7 +66,8 @@ def write(
             f"{name}: the memory of this tensor of shape {x.shape} is read-only, or one place of it serves many "
             "elements (an expanded tensor); clone() it first"
         )
-    if modes.grad and x.is_floating_point() and any(isinstance(t, Tensor) and t.requires_grad for t in (x, *operands)):
+    differentiable = x.is_floating_point() and any(isinstance(t, Tensor) and t.requires_grad for t in (x, *operands))
+    if differentiable and is_grad_enabled():
         _check_recordable(name, x)
         # The op may save its operand, so it gets a copy of the old values.
         before = Tensor(x.array.copy(), x.requires_grad)
@@ -93,8 +95,8 @@ def _check_recordable(name: str, x: Tensor) -> None:
             f"{name}: a leaf tensor that requires a gradient, here of shape {x.shape}, cannot be written to while the "
             "graph is recorded; do it inside no_grad(), or use the op that returns a new tensor"
         )
-    # A detached tensor has the very same array; it has no gradient that could go wrong.
-    others = [t for t in x.storage.tensors or () if t is not x and t.array is not x.array]
+    # A detached tensor has the very same array, and no gradient that could go wrong; a copy.copy() has one.
+    others = [t for t in x.storage.tensors or () if t is not x and (t.array is not x.array or t.requires_grad)]
     if others:
         raise RuntimeError(
             f"{name}: the tensor of shape {x.shape} shares its memory with another one of shape {others[0].shape} (a "
@@ -106,6 +108,8 @@ def _check_recordable(name: str, x: Tensor) -> None:
 def _put(name: str, x: Tensor, result: Tensor) -> None:
     if result.shape != x.shape:
         raise ValueError(f"{name}: the result has shape {result.shape}, which does not fit into the tensor's {x.shape}")
+    if result.dtype != x.dtype:
+        raise TypeError(f"{name}: the result is {result.dtype}, which does not fit a tensor of {x.dtype}")
     np.copyto(x.array, result.array)
 
 
@@ -114,12 +118,7 @@ def _put(name: str, x: Tensor, result: Tensor) -> None:
 
 def _arithmetic(name: str, op: Op, ufunc: Any, x: Tensor, other: Any) -> Tensor:
     """``x = op(x, other)`` in place; ``other`` broadcasts to ``x``."""
-    if isinstance(other, np.generic):
-        other = other.item()
-    elif isinstance(other, (np.ndarray, list)):
-        other = Tensor(as_array(other))
-    if not isinstance(other, (Tensor, int, float)):
-        raise TypeError(f"{name}: other must be a tensor, an array or a number, got {type(other).__name__}")
+    other = assignable(f"{name}: other", other, x.dtype)
     common = promote([x, other], op.floating)
     if common is not None and category(common) > category(x.dtype):
         raise TypeError(
@@ -127,6 +126,8 @@ def _arithmetic(name: str, op: Op, ufunc: Any, x: Tensor, other: Any) -> Tensor:
         )
     if isinstance(other, Tensor):
         _check_broadcasts(name, x, other)
+    else:
+        check_fits(name, other, x.dtype)
 
     def compute(before: Tensor) -> Tensor:
         result = op(before, other)
@@ -136,7 +137,9 @@ def _arithmetic(name: str, op: Op, ufunc: Any, x: Tensor, other: Any) -> Tensor:
         with np.errstate(all="ignore"):
             ufunc(array, other.array if isinstance(other, Tensor) else other, out=array, casting="same_kind")
 
-    return write(name, x, (other,), compute, direct)
+    # Other integers are added as those of the wider dtype, and the result must fit.
+    narrowing = isinstance(other, Tensor) and x.dtype.kind in "iu" and other.dtype != x.dtype
+    return write(name, x, (other,), compute, None if narrowing else direct)
 
 
 def _check_broadcasts(name: str, x: Tensor, other: Tensor) -> None:
@@ -193,6 +196,7 @@ def clamp_(x: Tensor, min: float | None = None, max: float | None = None) -> Ten
         ValueError: neither bound is given.
         TypeError: a bound is not a number, or is a float for integers.
     """
+    min, max = as_number("clamp_: min", min), as_number("clamp_: max", max)
     for bound in (min, max):
         if isinstance(bound, float) and not x.is_floating_point():
             raise TypeError(f"clamp_: the bound {bound} is a float and the tensor holds {x.dtype}; use clamp()")
@@ -235,8 +239,9 @@ def fill_(x: Tensor, value: Any) -> Tensor:
         RuntimeError: as for `write`.
         ValueError: ``value`` has axes.
     """
-    if np.ndim(value.array if isinstance(value, Tensor) else value):
-        raise ValueError(f"fill_: value must be a number or a 0-d tensor, its shape is {np.shape(value)}; use copy_()")
+    value = assignable("fill_", value, x.dtype)
+    if isinstance(value, Tensor) and value.ndim:
+        raise ValueError(f"fill_: value must be a number or a 0-d tensor, its shape is {value.shape}; use copy_()")
     return _assign("fill_", x, Ellipsis, value)
 
 

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.checked import shown
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
+from tinygrad_attn.ops.shape import sizes_of
 from tinygrad_attn.ops.subscript import slice_view
 from tinygrad_attn.ops.subscript_parts import ALL
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import whole_number
 
 __all__ = ["cat", "chunk", "narrow", "select", "split", "stack", "unbind"]
 
@@ -106,9 +109,17 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
         ValueError: no tensors, a 0-d one, or sizes that differ elsewhere.
         IndexError: there is no axis ``dim``.
     """
-    if isinstance(tensors, Tensor) or not len(tensors):
-        raise ValueError("cat: needs a list or tuple with at least one tensor")
-    return _cat(*tensors, dim=dim)
+    return _cat(*_several("cat", tensors), dim=dim)
+
+
+def _several(name: str, tensors: Any) -> tuple[Any, ...]:
+    """The tensors to join, of any iterable."""
+    if isinstance(tensors, (Tensor, np.ndarray)) or not hasattr(tensors, "__iter__"):
+        raise ValueError(f"{name}: needs a list or tuple of tensors, got {shown(tensors)}")
+    several = tuple(tensors)
+    if not several:
+        raise ValueError(f"{name}: needs a list or tuple with at least one tensor, got none")
+    return several
 
 
 def _stack_samples(draw: Draw) -> Sample:
@@ -158,9 +169,7 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
         ValueError: no tensors, or shapes that differ.
         IndexError: the result has no axis ``dim``.
     """
-    if isinstance(tensors, Tensor) or not len(tensors):
-        raise ValueError("stack: needs a list or tuple with at least one tensor")
-    return _stack(*tensors, dim=dim)
+    return _stack(*_several("stack", tensors), dim=dim)
 
 
 # -- cut ---------------------------------------------------------------------------------------------------------------
@@ -174,10 +183,10 @@ def select(input: Any, dim: int, index: int) -> Tensor:
         IndexError: the axis, or the index, is not there.
     """
     x = as_tensor(input)
-    axis = _existing_dim("select", dim, x)
+    axis, index = _existing_dim("select", dim, x), whole_number("select", "index", index)
     if not -x.shape[axis] <= index < x.shape[axis]:
         raise IndexError(f"select: index {index} is out of range for axis {axis} of size {x.shape[axis]}")
-    return _part(x, axis, int(index))
+    return _part(x, axis, index)
 
 
 @public("ta", "Tensor")
@@ -190,7 +199,8 @@ def narrow(input: Any, dim: int, start: int, length: int) -> Tensor:
     """
     x = as_tensor(input)
     axis = _existing_dim("narrow", dim, x)
-    size, start = x.shape[axis], int(start)
+    size, start = x.shape[axis], whole_number("narrow", "start", start)
+    length = whole_number("narrow", "length", length)
     if not -size <= start <= size:
         raise IndexError(f"narrow: start {start} is out of range for axis {axis} of size {size}")
     first = start + size if start < 0 else start
@@ -272,12 +282,12 @@ def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0
     axis = _existing_dim("split", dim, x)
     size = x.shape[axis]
     if not isinstance(split_size_or_sections, Sequence):
-        step = int(split_size_or_sections)
+        step = whole_number("split", "split_size_or_sections", split_size_or_sections)
         if step < 0 or (step == 0 and size):
             raise ValueError(f"split: the size of a part must be 1 or more, got {step} for axis {axis} of size {size}")
         sections = [min(step, size - start) for start in range(0, size, step or 1)] or [0]
     else:
-        sections = [int(section) for section in split_size_or_sections]
+        sections = list(sizes_of("split", (list(split_size_or_sections),)))
         if sum(sections) != size or min(sections, default=0) < 0:
             raise ValueError(
                 f"split: the sizes {sections} must be 0 or more and sum to {size}, the size of axis {axis}"
@@ -294,7 +304,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         IndexError: there is no axis ``dim``.
     """
     x = as_tensor(input)
-    axis = _existing_dim("chunk", dim, x)
+    axis, chunks = _existing_dim("chunk", dim, x), whole_number("chunk", "chunks", chunks)
     if chunks < 1:
         raise ValueError(f"chunk: chunks must be 1 or more, got {chunks}")
     if x.shape[axis] == 0:

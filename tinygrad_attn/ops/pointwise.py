@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.dtypes import check_fits
 from tinygrad_attn.kernels.special import erf as erf_kernel
 from tinygrad_attn.op import op
 from tinygrad_attn.public import public
@@ -413,17 +414,17 @@ def _clamp_samples(draw: Draw) -> Sample:
 def clamp(x: Array, min: float | None = None, max: float | None = None) -> Array:
     """``x`` limited to the numbers from ``min`` to ``max``; the gradient is 0 where ``x`` is outside.
 
+    `maximum` and `minimum` take tensors, and send gradients to them.
+
     Raises:
         ValueError: neither bound is given.
         TypeError: a bound is not a number.
     """
-    for name, bound in (("min", min), ("max", max)):
-        if bound is not None and not isinstance(bound, (int, float)):
-            raise TypeError(
-                f"clamp: {name} must be a number, got {type(bound).__name__}; use maximum() and minimum() for tensors"
-            )
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must be given")
+    for bound in (min, max):
+        if isinstance(bound, int):
+            check_fits("clamp", bound, x.dtype)
     if x.dtype.kind != "f" and any(isinstance(bound, float) for bound in (min, max)):
         x = x.astype(np.float32)
     lower = x if min is None else np.maximum(x, min)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.dtypes import check_fits
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
@@ -254,9 +255,8 @@ def roll(input: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | No
         ValueError: not a shift for every axis.
         IndexError: an axis that is not there.
     """
-    by = (shifts,) if isinstance(shifts, int) else tuple(shifts)
-    along = () if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
-    return _roll(input, shifts=by, dims=along)
+    along = () if dims is None else sizes_of("roll", (dims,))
+    return _roll(input, shifts=sizes_of("roll", (shifts,)), dims=along)
 
 
 def _pad_samples(draw: Draw) -> Sample:
@@ -283,6 +283,7 @@ def _pad(x: Array, *, widths: Widths, value: float = 0.0) -> Array:
             raise ValueError(
                 f"pad: {(before, after)} takes more off than there is at axis {axis} of size {x.shape[axis]}"
             )
+    check_fits("pad: value", value, x.dtype)
     result = np.full([size + sum(pair) for size, pair in zip(x.shape, widths, strict=True)], value, x.dtype)
     inside = [slice(max(b, 0), size - max(a, 0)) for size, (b, a) in zip(result.shape, widths, strict=True)]
     kept = [slice(max(-b, 0), size - max(-a, 0)) for size, (b, a) in zip(x.shape, widths, strict=True)]

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.checked import shown
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim, several_dims
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, floats
 from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import whole_number
 
 __all__ = [
     "alias", "broadcast_to", "clone", "contiguous", "expand", "flatten", "flip", "movedim", "permute", "reshape",
@@ -29,12 +31,15 @@ def sizes_of(name: str, sizes: Sequence[Any]) -> tuple[int, ...]:
     Raises:
         TypeError: something that is not an integer.
     """
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list, range)):
         sizes = sizes[0]
+    if set(map(type, sizes)) <= {int}:
+        return tuple(sizes)
     try:
-        return tuple([size.__index__() for size in sizes])
-    except AttributeError:
-        raise TypeError(f"{name}: expected integers, or one tuple of them, got {tuple(sizes)!r}") from None
+        return tuple([whole_number(name, "size", size) for size in sizes])
+    except TypeError:
+        listed = ", ".join(map(shown, sizes))
+        raise TypeError(f"{name}: expected integers, or one tuple of them, got {listed}") from None
 
 
 # -- the same shape ----------------------------------------------------------------------------------------------------

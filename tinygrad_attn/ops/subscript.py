@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.dtypes import check_fits, converted, default_dtype
 from tinygrad_attn.kernels.scatter import scatter_add_rows
 from tinygrad_attn.op import cast, op
 from tinygrad_attn.ops.arguments import as_tensor
@@ -23,6 +24,7 @@ from tinygrad_attn.ops.subscript_parts import ALL, Indices, Key, resolve
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import as_array
 
 __all__ = ["getitem", "index_put"]
 
@@ -282,9 +284,11 @@ def index_put(input: Tensor, indices: Sequence[Any], values: Any, accumulate: bo
         ValueError: ``values`` of a shape that does not broadcast.
         TypeError: ``values`` of another dtype.
     """
-    if isinstance(values, (int, float)):
-        values = in_dtype_of(input, values)
-    elif (values := as_tensor(values)).dtype != input.dtype:
+    input = as_tensor(input)
+    values = assignable("index_put", values, input.dtype)
+    if not isinstance(values, Tensor):
+        values = in_dtype_of("index_put", input, values)
+    elif values.dtype != input.dtype:
         raise TypeError(f"index_put: values must have input's dtype {input.dtype}, they have {values.dtype}")
     _, arrays = resolve("index_put", tuple(ALL if i is None else _as_list(i) for i in indices), input.shape)
     if arrays is None:
@@ -312,10 +316,9 @@ def with_item(name: str, x: Tensor, index: Any, values: Any) -> Tensor:
         ValueError: ``values`` of a shape that does not broadcast.
     """
     key, indices = resolve(name, index, x.shape)
-    if isinstance(values, (np.ndarray, list, tuple)):
-        values = as_tensor(values)
+    values = assignable(name, values, x.dtype)
     if isinstance(values, Tensor):
-        values = reshape(in_dtype_of(x, values), _without_leading_ones(values.shape))
+        values = reshape(in_dtype_of(name, x, values), _without_leading_ones(values.shape))
     if indices is None:
         return slice_scatter(x, values, key=key)
     if key is None:
@@ -331,8 +334,10 @@ def write_item(name: str, array: Array, index: Any, values: Any) -> None:
     """
     key, indices = resolve(name, index, array.shape)
     view = array if key is None else array[(*key, Ellipsis)]
+    values = assignable(name, values, array.dtype)
     given = values.array if isinstance(values, Tensor) else np.asarray(values)
     given = given.reshape(_without_leading_ones(given.shape))
+    check_fits(name, given, array.dtype)
     if indices is None:
         view[...] = broadcast_values(name, given, view.shape)
         return
@@ -343,13 +348,27 @@ def write_item(name: str, array: Array, index: Any, values: Any) -> None:
     view[numpy_key(indices)] = broadcast_values(name, given, _result_shape(view.shape, indices))
 
 
+def assignable(name: str, values: Any, dtype: np.dtype[Any]) -> Any:
+    """Values to be written to a tensor of ``dtype``: a tensor, or a Python number.
+
+    Raises:
+        TypeError: no numbers.
+        ValueError: nested lists of unequal length.
+    """
+    if isinstance(values, Tensor) or type(values) in (int, float, bool):
+        return values
+    if isinstance(values, np.generic) and values.dtype.kind in "biuf":
+        return values.item()
+    return Tensor(as_array(values, name=name, floats=dtype if dtype.kind == "f" else default_dtype))
+
+
 def _without_leading_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     """``shape`` without the leading axes of size 1, which assignment ignores."""
     return shape[next((axis for axis, size in enumerate(shape) if size != 1), len(shape)) :]
 
 
-def in_dtype_of(x: Tensor, value: Any) -> Any:
+def in_dtype_of(name: str, x: Tensor, value: Any) -> Any:
     """``value``, a number or tensor, in the dtype of ``x``."""
     if isinstance(value, Tensor):
         return value if value.dtype == x.dtype else cast(value, dtype=x.dtype)
-    return Tensor(np.asarray(value).astype(x.dtype)) if x.dtype.kind != "f" else value
+    return Tensor(converted(name, np.asarray(value), x.dtype)) if x.dtype.kind != "f" else value

@@ -24,6 +24,7 @@ from tinygrad_attn.ops.reduction import (
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import as_number
 
 __all__ = ["std", "var", "var_mean"]
 
@@ -96,6 +97,7 @@ _std.vjp("input", r"\bar x_i = \tfrac1{n - c}\,\bar z\,(x_i - \mu) / z", _std_gr
 
 def _correction(name: str, dim: Any, unbiased: bool | None, correction: float | None) -> tuple[Dim, float]:
     """The axes and the correction, from the two ways in which PyTorch lets one give it."""
+    dim = as_number(f"{name}: dim", dim)
     if isinstance(dim, bool):
         if unbiased is not None:
             raise TypeError(f"{name}: dim must be an axis, several, or None, got {dim}")
@@ -103,7 +105,7 @@ def _correction(name: str, dim: Any, unbiased: bool | None, correction: float | 
     if unbiased is not None and correction is not None:
         raise TypeError(f"{name}: unbiased={unbiased} and correction={correction} say the same; give one of them")
     if correction is None:
-        correction = 0 if unbiased is False else 1
+        correction = 1 if unbiased is None or unbiased else 0
     return dim, correction
 
 

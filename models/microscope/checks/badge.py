@@ -162,7 +162,7 @@ def _identities(site: AttentionSite) -> list[Identity]:
     if site.mask is not None:
         masked = ~np.broadcast_to(site.mask, for_scores.shape)
         worst = max(_largest(np.abs(array[masked]).tolist()) for array in (values["weights"], for_scores))
-        add("masked_are_zero", r"m_{tj} = 0 \Rightarrow \alpha_{tj} = \bar e_{tj} = 0", worst, 0.0)
+        add("masked_are_zero", r"M_{tj} = 0 \Rightarrow \alpha_{tj} = \bar e_{tj} = 0", worst, 0.0)
     score = SCORES.get(site.score, Score).recipes.get("scores")
     if is_bilinear(score):
         products = [values[name] * gradients[name] for name in ("Q", "K", "scores") if name in gradients]
@@ -186,7 +186,7 @@ def _identities(site: AttentionSite) -> list[Identity]:
     latex = (
         r"\textstyle\sum_j \bar V_j = \sum_t \left(\sum_j \alpha_{tj}\right) \bar c_t = \sum_t \bar c_t"
         if "mixed" not in values
-        else r"\textstyle\sum_j \bar V_j = \sum_t \left(\sum_j \alpha_{tj} g_{tj}\right) \bar c_t"
+        else r"\textstyle\sum_j \bar V_j = \sum_t \left(\sum_j \beta_{tj}\right) \bar c_t"
     )
     if "mixed" not in values:
         # The weights of a fully masked row are 0; those of every other row sum to 1.

@@ -6,7 +6,6 @@ the gradient can find it. For some numbers the wrong derivative has the right va
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.contexts import Context, context
 from tinygrad_attn.op import Op, registered_ops
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add
@@ -26,7 +26,7 @@ from ...console.errors import CommandError
 __all__ = ["GALLERY", "Mistake", "broken_derivative"]
 
 Array = np.ndarray[Any, Any]
-Swapped = contextlib.AbstractContextManager[tuple[Op, ...]]
+Swapped = Context  # which gives a tuple of ops
 
 _one_at_a_time = threading.RLock()
 
@@ -43,7 +43,7 @@ class Mistake:
     """A context that replaces the right derivative and yields the ops with the wrong one."""
 
 
-@contextlib.contextmanager
+@context
 def broken_derivative(name: str) -> Iterator[tuple[Op, ...]]:
     """Compute with a wrong derivative of `GALLERY`, inside ``unfused()``.
 
@@ -59,28 +59,28 @@ def broken_derivative(name: str) -> Iterator[tuple[Op, ...]]:
         yield ops
 
 
-@contextlib.contextmanager
+@context
 def _softmax_without_second_term() -> Iterator[tuple[Op, ...]]:
     """dL/de = α ⊙ dL/dα: as if each weight depended on its own score alone."""
     ops = tuple(registered_ops()[name] for name in ("softmax", "masked_softmax"))
     right = [op.rules["input"] for op in ops]
-    for op in ops:
-        op.vjp("input", r"z \odot \bar z", lambda g, z: g * z, kernel=True)
     try:
+        for op in ops:
+            op.vjp("input", r"z \odot \bar z", lambda g, z: g * z, kernel=True)
         yield ops
     finally:
         for op, rule in zip(ops, right, strict=True):
             op.vjp("input", rule.formula, rule.function, rule.kernel)
 
 
-@contextlib.contextmanager
+@context
 def _composed_of(name: str, reference: Callable[..., Tensor], wrong: Op) -> Iterator[tuple[Op, ...]]:
     """Give a composite op another reference, which uses the wrong op."""
     op = registered_ops()[name]
     right = op.reference
     assert right is not None
-    op.composed_of(reference)
     try:
+        op.composed_of(reference)
         yield (wrong,)
     finally:
         op.composed_of(right)

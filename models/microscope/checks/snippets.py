@@ -10,7 +10,6 @@ import numpy as np
 from tinygrad_attn.nn import SCORES, Score
 
 from ..record.arrays import decoded
-from ..record.formulas import cell_formulas
 from ..record.schema import Data, Site, Snippet
 
 __all__ = ["find_snippet", "find_snippets", "render_snippet"]
@@ -20,8 +19,8 @@ __all__ = ["find_snippet", "find_snippets", "render_snippet"]
 # "mixture" stands for "mixed" (weights times the Gaussian) if the site has it, else for "weights".
 _SHARED: dict[tuple[str, str], tuple[str, dict[str, str]]] = {
     ("weights", "value"): (
-        "e = np.exp(e - e[m].max()) * m\nprint((e / e.sum())[j])",
-        {"e": "scores value row", "m": "mask mask row", "j": "column index element"},
+        "e = np.exp(e - e[allowed].max()) * allowed\nprint((e / e.sum())[j])",
+        {"e": "scores value row", "allowed": "mask mask row", "j": "column index element"},
     ),
     ("scores", "gradient"): (
         "print(a[j] * (da[j] - a @ da))",
@@ -29,7 +28,7 @@ _SHARED: dict[tuple[str, str], tuple[str, dict[str, str]]] = {
     ),
     ("mixed", "value"): ("print(a * g)", {"a": "weights value element", "g": "gaussian value element"}),
     ("mixed", "gradient"): ("print(dc @ v)", {"dc": "context gradient query_row", "v": "V value key_row"}),
-    ("gaussian", "gradient"): ("print(dm * a)", {"dm": "mixed gradient element", "a": "weights value element"}),
+    ("gaussian", "gradient"): ("print(db * a)", {"db": "mixed gradient element", "a": "weights value element"}),
     ("context", "value"): ("print(a @ v)", {"a": "mixture value query_row", "v": "V value channel"}),
     ("V", "gradient"): ("print(a @ dc)", {"a": "mixture value key_column", "dc": "context gradient channel"}),
     ("weights", "gradient"): (
@@ -45,14 +44,12 @@ def find_snippets(scores: Iterable[str]) -> list[Snippet]:
     found: list[Snippet] = []
     for score, snippets in {**by_score, "any": _SHARED}.items():
         for (tensor, part), (code, needs) in snippets.items():
-            formulas = cell_formulas(score, tensor in ("gaussian", "mixed"))
             snippet: Any = {
                 "score": score,
                 "tensor": tensor,
                 "part": part,
                 "needs": {name: wanted.split() for name, wanted in needs.items()},
                 "code": code,
-                "latex": formulas[tensor][part == "gradient"],
             }
             found.append(snippet)
     return found

@@ -65,27 +65,25 @@ function openSite(site, symbols, array) {
   const mask = array(site.mask);
   const allowed = (head, row, column) => !mask || mask.at(head, row, column) === 1;
   const parameters = Object.fromEntries(Object.entries(site.weights).map(([name, id]) => [name, array(id)]));
-  const { scores } = tensors;
-  const steps = Object.fromEntries(site.steps.map((step) => [step.key, step]));
-  if (steps.product && scores) {
-    const from = (name, step, value, gradient, factor = 1) => ({
-      ...scores,
-      name,
-      latex: { value: steps[step]?.latex ?? "", gradient: steps[step]?.backward_latex ?? "" },
-      value: scores.value && new Derived(scores.value, value, 1 / factor),
-      gradient: scores.gradient && new Derived(scores.gradient, gradient, factor),
-    });
-    const masked = (x, head, row, column) => (allowed(head, row, column) ? x : -Infinity);
-    tensors.product = from("product", "product", (x) => x / site.scale, (x) => x * site.scale, site.scale);
-    tensors.masked = from("masked", "mask", masked, (x) => x);
+  for (const [name, made] of Object.entries(computed(site, tensors.scores, allowed))) {
+    if (!site.steps.some((step) => step.tensor === name)) continue;
+    const formula = site.steps.find((step) => step.tensor === name).latex;
+    const gradient = site.steps.flatMap((step) => step.backward).find((leaving) => leaving.tensor === name)?.latex ?? "";
+    tensors[name] = { ...tensors.scores, name, latex: { value: formula, gradient }, ...made };
   }
   return { ...site, tensors, mask, allowed, parameters, symbols };
 }
 
-// The tensor that a step shows: the Transformer's first three share "scores".
-export function stepTensor(site, step) {
-  const name = { product: "product", mask: "masked" }[step.key] ?? step.tensor;
-  return name ? (site.tensors[name] ?? null) : null;
+// The two tensors that follow from the scores: before scaling, and after the mask.
+function computed(site, { value, gradient }, allowed) {
+  const masked = (x, head, row, column) => (allowed(head, row, column) ? x : -Infinity);
+  return {
+    product: {
+      value: value && new Derived(value, (x) => x / site.scale, 1 / site.scale),
+      gradient: gradient && new Derived(gradient, (x) => x * site.scale, site.scale),
+    },
+    masked: { value: value && new Derived(value, masked), gradient },
+  };
 }
 
 function open(raw) {
@@ -126,7 +124,9 @@ export function labels(site, axis, size) {
   return Array.from({ length: size }, (_, i) => String(i));
 }
 
-const formulas = embedded("formulas"); // { en: { LaTeX: MathML }, ko: those that have words }
+const formulas = embedded("formulas"); // { en: { LaTeX: MathML }, ko: those that have words, own: the page's own LaTeX }
+
+export const { central, letters } = formulas.own;
 
 // The MathML of a LaTeX formula in the reader's language; null for one that this page was made without.
 export function mathml(latex) {

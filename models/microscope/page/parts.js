@@ -58,13 +58,13 @@ export function GradientState({ state }) {
 
 // The label of a site's tensor: its letter in the formulas, with ∂L/∂ before it for the gradient.
 export const SYMBOLS = {
-  Q: "Q", K: "K", V: "V", scores: "e", product: "QKᵀ", masked: "e | mask", weights: "α", context: "c", gaussian: "G",
-  mixed: "α·G", joined: "[c; s]", attentional: "s̃", logits: "z",
+  Q: "Q", K: "K", V: "V", product: "P", scores: "e", masked: "ê", weights: "α", gaussian: "G", mixed: "β", context: "c",
+  joined: "u", attentional: "s̃", logits: "o",
 };
 
 export function symbol(name, part = "value") {
   const letter = SYMBOLS[name] ?? name;
-  return part === "gradient" ? `∂L/∂${letter.includes(" ") || letter.includes("·") ? `(${letter})` : letter}` : letter;
+  return part === "gradient" ? `∂L/∂${letter}` : letter;
 }
 
 export function title(name, part = "value") {

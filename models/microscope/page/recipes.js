@@ -44,10 +44,8 @@ const mix = (site) => ("mixed" in site.tensors ? "mixed" : "weights");
 const dot = ({ site, x }, row, column) =>
   sum(channels(site, "Q").map((c) => product(x("Q", row, c), x("K", column, c))));
 
-const SPANS = {
-  t: ({ site }) => range(site.queries.length), j: ({ site }) => range(site.keys.length),
-  c: ({ site }) => channels(site, "Q"), a: ({ site }) => channels(site, "Q"),
-};
+// What an index runs over: t queries, j keys, any other letter channels.
+const span = (index, { site }) => (index === "t" ? range(site.queries.length) : index === "j" ? range(site.keys.length) : channels(site, "Q"));
 const OPERATIONS = {
   "*": product,
   "+": (...terms) => sum(terms),
@@ -56,16 +54,17 @@ const OPERATIONS = {
   square: (inner) => ({ value: inner.value ** 2, write: (format) => `${inner.write(format)}²` }),
 };
 
-// A score's expression (tinygrad_attn/nn/scores/base.py) at the indices { t, j, c, a }, with the site's numbers in it.
+// A score's expression (tinygrad_attn/nn/scores/base.py) at indices { t, j, … }, with the site's numbers in it; `channel`
+// is the place of an index that no sum runs over, and that is neither t nor j.
 function written(expression, read, place) {
   if (!Array.isArray(expression)) return number(expression);
   const [head, ...parts] = expression;
   if (head === "sum") {
     const [index, inner] = parts;
-    return sum(SPANS[index](read).map((at) => written(inner, read, { ...place, [index]: at })));
+    return sum(span(index, read).map((at) => written(inner, read, { ...place, [index]: at })));
   }
   if (head in OPERATIONS) return OPERATIONS[head](...parts.map((part) => written(part, read, place)));
-  const at = parts.map((index) => place[index]);
+  const at = parts.map((index) => place[index] ?? place.channel);
   if (head === "Q" || head === "K") return read.x(head, ...at);
   if (head === "e") return read.x("scores", ...at);
   if (head === "de") return read.g("scores", ...at);
@@ -73,10 +72,10 @@ function written(expression, read, place) {
   return read.parameter(head, ...[0, 0, ...at].slice(-2));
 }
 
-// The expression of a score at (t, j), or of its gradient for Q at (t, c) or K at (j, c).
+// The expression of a score at (t, j), or of its gradient for Q at (t, i) or K at (j, i).
 function ofScore(tensor, read, row, column) {
   const known = present(read.site.recipes[tensor], tensor);
-  return written(known, read, { t: row, j: tensor === "scores" ? column : row, c: column, a: column });
+  return written(known, read, { t: row, j: tensor === "scores" ? column : row, channel: column });
 }
 
 const values = {

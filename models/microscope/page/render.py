@@ -6,7 +6,7 @@ import base64
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from .mathml import mathml
 
 __all__ = ["embeddable", "render"]
 
-_LANGUAGES = ("en", "ko")
 _ICON = (
     "data:image/svg+xml,"
     "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
@@ -77,7 +76,8 @@ def render(data: Mapping[str, Any], views: Sequence[Path] = (VIEWS,)) -> str:
 
 def _blocks(data: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON that the page's script reads, by the id of its element."""
-    return {"data": data, "formulas": _typeset(data), "strings": _strings()}
+    own = json.loads((ASSETS / "formulas.json").read_text(encoding="utf-8"))
+    return {"data": data, "formulas": {**_typeset({*_latex(data), *_own(own)}), "own": own}, "strings": _strings()}
 
 
 def embeddable(value: Any) -> str:
@@ -85,13 +85,13 @@ def embeddable(value: Any) -> str:
     return as_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _typeset(data: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """For each language the MathML of every formula; for Korean, only of those that contain words.
+def _typeset(formulas: Iterable[str]) -> dict[str, dict[str, str]]:
+    """For each language the MathML of the formulas; for Korean, only of those that contain words.
 
     A formula that cannot be converted (of a user's own op, say) is left out: the page shows its LaTeX.
     """
     found: dict[str, dict[str, str]] = {"en": {}, "ko": {}}
-    for latex in sorted(_formulas(data)):
+    for latex in sorted(formulas):
         with contextlib.suppress(ValueError):
             found["en"][latex] = mathml(latex)
             if korean(latex) != latex:
@@ -99,10 +99,11 @@ def _typeset(data: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _formulas(data: Mapping[str, Any]) -> set[str]:
-    """Every LaTeX formula of the data, and the page's own."""
-    own = r"\frac{\partial L}{\partial x} \approx \frac{L(x + \varepsilon) - L(x - \varepsilon)}{2\,\varepsilon}"
-    return {own, *_latex(data)}
+def _own(formulas: Mapping[str, Any]) -> Iterator[str]:
+    """The LaTeX of the page's own formulas, and of the legend's letters."""
+    yield formulas["central"]
+    for latex, _ in formulas["letters"].values():
+        yield latex
 
 
 def _latex(value: Any) -> Iterator[str]:
@@ -121,7 +122,9 @@ def _latex(value: Any) -> Iterator[str]:
 
 
 def _strings() -> dict[str, dict[str, str]]:
-    return {name: json.loads((ASSETS / f"strings.{name}.json").read_text(encoding="utf-8")) for name in _LANGUAGES}
+    """The words that all views share, by language: one file each."""
+    files = sorted(ASSETS.glob("strings.*.json"))
+    return {file.suffixes[0][1:]: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
 def _digest(text: str) -> str:

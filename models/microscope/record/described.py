@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from tinygrad_attn.nn import SCORES, Score
 from tinygrad_attn.record import gradient_state
 
 from .arrays import Store
-from .formulas import cell_formulas, step_formulas
+from .formulas import Shown, step_formulas, tensor_formulas
 from .schema import Site, SiteTensor, Step, Token
 from .sites import AttentionSite, Quantity
 from .tape import norm
@@ -42,7 +45,8 @@ def described_site(
     read = [token["read"] for token in tokens]
     queries, keys = {"self": (source, source), "causal": (read, read), "cross": (read, source)}[site.role]
     _, rows, columns = site.quantities["scores"].value.shape
-    formulas = cell_formulas(site.score, "mixed" in site.quantities)
+    shown = _shown(site)
+    formulas = tensor_formulas(shown)
     tensors = {
         name: _tensor(traced, f"{site.id}: {name}", quantity, _AXES[name], formulas.get(name, ("", "")), store)
         for name, quantity in site.quantities.items()
@@ -62,7 +66,8 @@ def described_site(
         "mask": None if site.mask is None else store.put(f"{site.id}: mask", site.mask, "site"),
         "weights": {name: store.put(f"{site.id}: {name}", array, "weight") for name, array in site.parameters.items()},
         "recipes": dict(SCORES.get(site.score, Score).recipes),
-        "steps": _steps(site, tensors),
+        "context_at": site.context_at,
+        "steps": _steps(shown, tensors),
     }
 
 
@@ -71,17 +76,32 @@ def _labels(symbols: Sequence[str], count: int) -> list[str]:
     return list(symbols) if len(symbols) == count else [str(place) for place in range(count)]
 
 
-def _steps(site: AttentionSite, tensors: dict[str, SiteTensor]) -> list[Step]:
+def _shown(site: AttentionSite) -> Shown:
+    """What the site's formulas depend on."""
+    context, part = site.quantities["context"].gradient, site.joined_part("gradient")
+    channels = site.quantities["Q"].value.shape[-1] if "Q" in site.quantities else 0
+    usual = channels and math.isclose(site.scale, channels**-0.5)
+    return Shown(
+        score=site.score,
+        masked=site.mask is not None,
+        local="mixed" in site.quantities,
+        scale=Shown.scale if usual else f"{site.scale:.6g}",
+        context_at=site.context_at is not None,
+        rest=context is not None and part is not None and not np.array_equal(context, part, equal_nan=True),
+        outcomes=site.outcomes,
+    )
+
+
+def _steps(shown: Shown, tensors: dict[str, SiteTensor]) -> list[Step]:
     return [
         {
             "key": key,
+            "tensor": tensor,
             "latex": latex,
-            "backward_latex": backward,
-            "tensor": tensor if tensor in tensors else None,
-            "reads": reads,
+            "backward": [{"tensor": read, "latex": formula} for read, formula in backward],
             "calls": tensors[tensor]["calls"] if tensor in tensors else [],
         }
-        for key, tensor, reads, latex, backward in step_formulas(site.score, "mixed" in tensors, site.outcomes)
+        for key, tensor, latex, backward in step_formulas(shown)
     ]
 
 

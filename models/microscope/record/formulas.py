@@ -1,104 +1,155 @@
-r"""The LaTeX formulas of attention: one cell of each tensor and its gradient, and the six steps.
+r"""The LaTeX formulas of attention: of one number of each tensor and of its gradient, and the steps of which they are.
 
-Those of the score itself are defined with the score (`tinygrad_attn.nn.SCORES`). Row t is a query, column j a key, c a
-channel, a a unit of an additive score; a bar marks the gradient of the loss.
+Those of the score are defined with the score (`tinygrad_attn.nn.SCORES`), those of what a model computes from the
+context are announced by the model (`tinygrad_attn.modes.MARKS`). Every letter means one thing, which the page's legend
+explains: row t is a query, column j a key, k another key, i a channel, n a symbol of the vocabulary, m another; a bar
+marks the gradient of the loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tinygrad_attn.nn import SCORES, Score
 
-__all__ = ["cell_formulas", "step_formulas"]
+__all__ = ["Shown", "step_formulas", "tensor_formulas"]
 
-Step = tuple[str, str | None, list[str], str, str]
+Formulas = dict[str, tuple[str, str]]
+StepFormulas = tuple[str, str, str, list[tuple[str, str]]]
 
 
-def cell_formulas(score: str, local: bool) -> dict[str, tuple[str, str]]:
-    """For each tensor of a site the formula of a cell and of its gradient.
+@dataclass(frozen=True)
+class Shown:
+    """What a site has, as far as its formulas depend on it."""
 
-    Args:
-        score: its name.
-        local: whether a Gaussian multiplies the weights.
-    """
-    kind = SCORES.get(score, Score)
-    m = "m" if local else r"\alpha"
-    through = r"\bar m_{tj} g_{tj}" if local else r"\textstyle\sum_c \bar c_{tc} V_{jc}"
+    score: str
+    """The name of its score."""
+    masked: bool = False
+    """Whether some keys are masked."""
+    local: bool = False
+    """Whether a Gaussian multiplies the weights."""
+    scale: str = r"1/\sqrt{d_k}"
+    r"""The definition of λ, if the score has one."""
+    context_at: bool = True
+    """Whether the context is a part of the joined vectors, as it is."""
+    rest: bool = False
+    """Whether the context is used by more than the joined vectors."""
+    outcomes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """The tensors that are computed from the context, each with the announced formulas of it and of its gradient."""
+
+    @property
+    def kind(self) -> type[Score]:
+        return SCORES.get(self.score, Score)
+
+    @property
+    def by_product(self) -> bool:
+        """Whether its score has three steps, as in multi-head attention: product, scale, mask."""
+        return self.score == "scaled_dot" and "attentional" not in self.outcomes
+
+
+def tensor_formulas(shown: Shown) -> Formulas:
+    """For each tensor of a site the formula of one number of it and of its gradient; empty for an input of the site."""
+    mixed = r"\beta" if shown.local else r"\alpha"
+    through = r"\textstyle\sum_i \bar c_{ti} V_{ji}"
+    raised, total = r"\exp(e_{tj})", r"\textstyle\sum_k \exp(e_{tk})"
+    if shown.masked:
+        raised, total = rf"M_{{tj}} {raised}", r"\textstyle\sum_k M_{tk} \exp(e_{tk})"
     formulas = {
-        "Q": (r"Q_{tc}", kind.gradient_formulas.get("Q", "")),
-        "V": (r"V_{jc}", rf"\bar V_{{jc}} = \textstyle\sum_t {m}_{{tj}} \bar c_{{tc}}"),
-        "scores": (
-            kind.formula,
-            r"\bar e_{tj} = \alpha_{tj} \left(\bar \alpha_{tj} - \textstyle\sum_k \alpha_{tk} \bar \alpha_{tk}\right)",
-        ),
+        "Q": ("", shown.kind.gradient_formulas.get("Q", "")),
+        "V": ("", rf"\bar V_{{ji}} = \textstyle\sum_t {mixed}_{{tj}} \bar c_{{ti}}"),
+        "scores": (_defined(shown.kind.formula, shown.scale), rf"\bar e_{{tj}} = {_JACOBIAN}"),
         "weights": (
-            r"\alpha_{tj} = e^{e_{tj}} / \textstyle\sum_k e^{e_{tk}}",
+            rf"\alpha_{{tj}} = {raised} / {total}",
             rf"\bar \alpha_{{tj}} = {through}",
         ),
-        "context": (rf"c_{{tc}} = \textstyle\sum_j {m}_{{tj}} V_{{jc}}", r"\bar c_{tc}"),
-        "joined": ("", ""),
-        "attentional": ("", ""),
-        "logits": ("", r"\bar y_{tk} = \tfrac{1}{T} (p_{tk} - [k = y_t])"),
+        "context": (rf"c_{{ti}} = \textstyle\sum_j {mixed}_{{tj}} V_{{ji}}", _of_context(shown)),
     }
-    if kind.has_keys:
-        formulas["K"] = (r"K_{jc}", kind.gradient_formulas.get("K", ""))
-    if local:
-        formulas["gaussian"] = (
-            r"g_{tj} = \exp\left(-(j - p_t)^2 / 2\sigma^2\right)",
-            r"\bar g_{tj} = \bar m_{tj} \alpha_{tj}",
-        )
-        formulas["mixed"] = (
-            r"m_{tj} = \alpha_{tj} g_{tj}",
-            r"\bar m_{tj} = \textstyle\sum_c \bar c_{tc} V_{jc}",
-        )
+    if shown.kind.has_keys:
+        formulas["K"] = ("", shown.kind.gradient_formulas.get("K", ""))
+    if shown.local:
+        formulas["weights"] = formulas["weights"][0], r"\bar \alpha_{tj} = \bar \beta_{tj} G_{tj}"
+        formulas["gaussian"] = (_GAUSSIAN, r"\bar G_{tj} = \bar \beta_{tj} \alpha_{tj}")
+        formulas["mixed"] = (r"\beta_{tj} = \alpha_{tj} G_{tj}", rf"\bar \beta_{{tj}} = {through}")
+    if shown.by_product:
+        formulas["joined"] = (r"u_t = [c_t^1; \dots; c_t^H]", "")
+    for tensor, (value, gradient) in shown.outcomes.items():
+        if tensor == "logits":
+            value, gradient = _joined(value, _PREDICTION), _OF_LOSS
+        formulas[tensor] = (value or formulas.get(tensor, ("", ""))[0], gradient)
     return formulas
 
 
-def step_formulas(score: str, local: bool, outcomes: Mapping[str, tuple[str, str]]) -> list[Step]:
-    """The six steps: key, the tensor they make, those they read, and the formulas forward and backward.
+def step_formulas(shown: Shown) -> list[StepFormulas]:
+    """The steps: key, the tensor that the step makes and its formula, and the gradients that leave the step backward.
 
-    Args:
-        score: its name.
-        local: whether a Gaussian multiplies the weights.
-        outcomes: the formulas that the model announces for the tensors computed from the context; "attentional" is
-            among them if a decoder's output follows, and not other heads.
+    Each of these is a tensor that the step reads, and the formula of its gradient. The gradient of what the last step
+    makes stands there too: it is the first.
     """
-    cells = cell_formulas(score, local)
-    mix = ["mixed", "V"] if local else ["weights", "V"]
-    attending: list[Step] = [
-        (
-            "softmax", "weights", ["scores"], r"\alpha_t = \operatorname{softmax}(e_t)",
-            r"\bar e_t = \left(\operatorname{diag}(\alpha_t) - \alpha_t \alpha_t^\top\right) \bar \alpha_t",
-        ),
-        ("weighted_sum", "context", mix, cells["context"][0], f"{cells['weights'][1]}, \\quad {cells['V'][1]}"),
-    ]  # fmt: skip
-    if score == "scaled_dot" and "attentional" not in outcomes:
-        return [*_product_steps(cells), *attending, _HEADS_JOINED]
-    read: list[str] = [name for name in ("Q", "K") if name in cells]
-    into_scores = ", \\quad ".join(cells[name][1] for name in read if cells[name][1])
+    formulas = tensor_formulas(shown)
+
+    def step(key: str, makes: str, *reads: str) -> StepFormulas:
+        return key, makes, formulas[makes][0], [(read, formulas[read][1]) for read in reads if read in formulas]
+
+    steps = _product_steps(shown) if shown.by_product else [step("score", "scores", "Q", "K")]
+    if not shown.by_product:
+        steps.append(step("softmax", "weights", "scores"))
+    if shown.local:
+        steps.append(step("window", "mixed", "weights", "gaussian"))
+    steps.append(step("weighted_sum", "context", "mixed" if shown.local else "weights", "V"))
+    made = "context"
+    for tensor, key in (("joined", "joined" if shown.by_product else "concatenation"), *_AFTER):
+        if tensor in shown.outcomes:
+            steps.append(step(key, tensor, made))
+            made = tensor
+    steps[-1][3].insert(0, (made, formulas[made][1]))
+    return steps
+
+
+_AFTER = (("attentional", "attentional"), ("logits", "output"))
+_JACOBIAN = r"\alpha_{tj} \left(\bar \alpha_{tj} - \textstyle\sum_k \alpha_{tk} \bar \alpha_{tk}\right)"
+_GAUSSIAN = r"G_{tj} = \exp\left(-(j - \mu_t)^2 / (2 \sigma^2)\right)"
+_PREDICTION = r"p_{tn} = \exp(o_{tn}) / \textstyle\sum_m \exp(o_{tm})"
+_OF_LOSS = r"\bar o_{tn} = (p_{tn} - [n = y_t]) / T"
+
+
+def _product_steps(shown: Shown) -> list[StepFormulas]:
+    """A scaled dot product in three steps, and the softmax after the mask."""
+    hidden = r"\text{ where } M_{tj} = 1, \text{ else } {-\infty}" if shown.masked else ""
+    open_ = "M_{tj} " if shown.masked else ""
     return [
-        ("score", "scores", read, cells["scores"][0], into_scores),
-        *attending,
-        ("concatenation", "joined", ["context"], *outcomes.get("joined", ("", ""))),
-        ("attentional", "attentional", ["joined"], *outcomes.get("attentional", ("", ""))),
         (
-            "output", "logits", ["attentional"],
-            r"y_t = W_y \tilde s_t + b_y, \quad p_t = \operatorname{softmax}(y_t)",
-            r"\bar{\tilde s}_t = W_y^\top \bar y_t, \quad \bar y_t = \tfrac{1}{T} (p_t - [y_t])",
+            "product", "product", r"P_{tj} = \textstyle\sum_i Q_{ti} K_{ji}",
+            [
+                ("Q", r"\bar Q_{ti} = \textstyle\sum_j \bar P_{tj} K_{ji}"),
+                ("K", r"\bar K_{ji} = \textstyle\sum_t \bar P_{tj} Q_{ti}"),
+            ],
+        ),
+        (
+            "scale", "scores", _defined(r"e_{tj} = \lambda P_{tj}", shown.scale),
+            [("product", r"\bar P_{tj} = \lambda \bar e_{tj}")],
+        ),
+        (
+            "mask", "masked", rf"\hat e_{{tj}} = e_{{tj}}{hidden}",
+            [("scores", rf"\bar e_{{tj}} = {open_}\bar{{\hat e}}_{{tj}}")],
+        ),
+        (
+            "softmax", "weights", r"\alpha_{tj} = \exp(\hat e_{tj}) / \textstyle\sum_k \exp(\hat e_{tk})",
+            [("masked", rf"\bar{{\hat e}}_{{tj}} = {_JACOBIAN}")],
         ),
     ]  # fmt: skip
 
 
-def _product_steps(cells: Mapping[str, tuple[str, str]]) -> list[Step]:
-    """A scaled dot product in three steps."""
-    return [
-        ("product", "scores", ["Q", "K"], r"P = Q K^\top", f"{cells['Q'][1]}, \\quad {cells['K'][1]}"),
-        ("scale", "scores", ["Q", "K"], r"e = s P, \quad s = 1/\sqrt{d}", r"\bar P = s\, \bar e"),
-        ("mask", "scores", ["scores"], r"e_{tj} = -\infty \text{ where } m_{tj} = 0", r"\bar e_{tj} = 0"),
-    ]
+def _of_context(shown: Shown) -> str:
+    if "joined" not in shown.outcomes or not shown.context_at:
+        return ""
+    return r"\bar c_t = [\bar u_t]_c" + (r" + \bar r_t" if shown.rest else "")
 
 
-_HEADS_JOINED: Step = (
-    "joined", "joined", ["context"], r"u = [c^1; \dots; c^h]", r"\bar c^i = \text{part } i \text{ of } \bar u",
-)  # fmt: skip
+def _defined(formula: str, scale: str) -> str:
+    """The formula, with a definition of λ if λ is in it."""
+    return _joined(formula, rf"\lambda = {scale}") if r"\lambda" in formula else formula
+
+
+def _joined(*formulas: str) -> str:
+    return r", \quad ".join(formula for formula in formulas if formula)

@@ -20,11 +20,11 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 __all__ = [
-    "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Meta", "Paths", "Rerun", "Sentence", "Site",
-    "SiteTensor", "Snippet", "Step", "StoredArray", "TapeOp", "Token",
+    "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Leaving", "Meta", "Paths", "Rerun",
+    "Sentence", "Site", "SiteTensor", "Snippet", "Step", "StoredArray", "TapeOp", "Token",
 ]  # fmt: skip
 
-SCHEMA = "tinygrad_attn.microscope/1"
+SCHEMA = "tinygrad_attn.microscope/2"
 
 LIMIT = 10_500_000
 """The most bytes of all arrays together; base64 makes them a third larger."""
@@ -128,19 +128,28 @@ class SiteTensor(TypedDict):
     """The ops that made it, as indices of the tape; empty for an input or a parameter."""
 
 
+class Leaving(TypedDict):
+    """A gradient that leaves a step backward: that of a tensor which the step reads."""
+
+    tensor: str
+    latex: str
+    """The formula of the gradient; empty if it arrives from outside."""
+
+
 class Step(TypedDict):
-    """One of the six steps of attention."""
+    """A step of attention."""
 
     key: str
-    """score, softmax, weighted_sum, concatenation, attentional, output; of the Transformer product, scale, mask,
-    softmax, weighted_sum, joined."""
+    """score, softmax, window (of local-p), weighted_sum, concatenation, attentional, output; of the Transformer
+    product, scale, mask, softmax, weighted_sum, joined. A model has those whose tensors it announces."""
+    tensor: str
+    """What the step makes: one of the site's tensors, or one of two that the page computes: product = scores / scale,
+    whose gradient is the scores' times scale; and masked, the scores with -inf where the mask is False."""
     latex: str
-    backward_latex: str
-    tensor: str | None
-    """The name, among the site's tensors, of the step's result. The Transformer's product and scale share "scores":
-    product = scores / scale, and its gradient is the scores' times scale. Mask makes scores with -inf where the mask is
-    False. None where the model has no such step (the tensor may also be dropped)."""
-    reads: list[str]
+    """The formula of ``tensor``."""
+    backward: list[Leaving]
+    """The gradients that leave the step, of the tensors that it reads. The first of the last step is that of its own
+    ``tensor``, which arrives from the loss or from outside."""
     calls: list[int]
 
 
@@ -167,11 +176,15 @@ class Site(TypedDict):
     mask: str | None
     """The id of a bool array (1 or heads, queries, keys), True where a query may attend; None if all may."""
     weights: dict[str, str | None]
-    """Parameters that formulas need, by name: v (of additive and concat, (A,)), W (of location, a row for each key)."""
+    """Parameters that formulas need, by name: v (of additive and concat, a number for each channel), W (of
+    location, a row for each key)."""
     recipes: dict[str, Any]
-    """How the numbers that depend on the score are computed: of "scores" at (t, j), of the gradient of "Q" at (t, c),
-    of that of "K" at (j, c), as expressions (`tinygrad_attn.nn.scores.Expression`, its tuples as lists). Empty for a
+    """How the numbers that depend on the score are computed: of "scores" at (t, j), of the gradient of "Q" at (t, i),
+    of that of "K" at (j, i), as expressions (`tinygrad_attn.nn.scores.Expression`, its tuples as lists). Empty for a
     score that has none."""
+    context_at: int | None
+    """The channel of joined at which the first head's context begins, those of the others following; None if joined is
+    missing, or does not have the contexts as they are."""
     steps: list[Step]
 
 
@@ -314,13 +327,12 @@ class Snippet(TypedDict):
     has it, else weights); gaussian is 1.0 where the site has none, and a mask of None all True.
     """
     code: str
-    latex: str
 
 
 class Data(TypedDict):
     """Everything."""
 
-    schema: Literal["tinygrad_attn.microscope/1"]
+    schema: Literal["tinygrad_attn.microscope/2"]
     meta: Meta
     source: Sentence
     target: Sentence

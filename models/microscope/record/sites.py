@@ -112,7 +112,19 @@ class AttentionSite:
     parameters: dict[str, Array]
     """The parameters in the formula of the score, by their letters there."""
     outcomes: dict[str, tuple[str, str]]
-    """The announced formulas of joined, attentional and logits, forward and backward."""
+    """The announced formulas of joined, attentional and logits, and of their gradients."""
+    context_at: int | None
+    """Where the context of the first head stands in joined, the others following; None without joined."""
+
+    def joined_part(self, part: Literal["value", "gradient"]) -> Array | None:
+        """The part of joined, or of its gradient, where the contexts stand, in their shape; None if there is none."""
+        joined = self.quantities["joined"] if self.context_at is not None else None
+        array = None if joined is None else getattr(joined, part)
+        if array is None:
+            return None
+        heads, rows, size = self.quantities["context"].value.shape
+        parts = array[0, :, self.context_at : self.context_at + heads * size]
+        return np.ascontiguousarray(parts.reshape(rows, heads, size).swapaxes(0, 1))
 
 
 @dataclass
@@ -211,7 +223,7 @@ def _site(name: str, attending: list[_Attending], outcomes: Mapping[str, list[Ma
             batch_second = not outcomes[mark][0].details.get("batch_first", True)
             quantities[mark] = Quantity([each.source for each in outcomes[mark]], batch_second=batch_second)
     role = next((mark.details["role"] for mark in joined if "role" in mark.details), "cross")
-    return AttentionSite(
+    site = AttentionSite(
         id=name,
         role=first.detail("role", role),
         score=first.detail("score", ""),
@@ -224,7 +236,12 @@ def _site(name: str, attending: list[_Attending], outcomes: Mapping[str, list[Ma
             mark: (details.get("formula", ""), details.get("gradient_formula", ""))
             for mark, details in ((mark, outcomes[mark][0].details) for mark in _OUTCOMES if mark in quantities)
         },
+        context_at=joined[0].details.get("context", 0) if joined else None,
     )
+    part = site.joined_part("value")
+    if part is None or not np.array_equal(part, site.quantities["context"].value, equal_nan=True):
+        site.context_at = None  # the contexts are joined in another order, or changed before they are
+    return site
 
 
 def _mask(attending: list[_Attending], scores: Quantity) -> Array | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tinygrad_attn.kernels.gemm import pack, tile
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
-from tinygrad_attn.kernels.gemm.plan import TILES, tile_shape
+from tinygrad_attn.kernels.gemm.plan import CUTS, tile_shape
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
 from tinygrad_attn.kernels.simd.registers import KINDS, registers
 
@@ -97,9 +97,9 @@ def test_a_packed_panel_has_the_elements_of_its_source(data, dtype, depth, adjoi
     np.testing.assert_array_equal(panel[:, :items], source.T)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.feature)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_the_tile_of_each_kind_fits_its_registers(kind):
-    rows, vectors = TILES[kind.feature]
+    rows, vectors = CUTS[kind.kind][:2]
     assert rows * vectors + vectors + 1 <= kind.number
     assert rows * vectors >= 8  # hides the latency of a multiply-add
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tinygrad_attn_models.data import DataError, ParallelText, read_parallel_text
+from tinygrad_attn_models.data import DataError, Parallel, ParallelText, read_parallel_text
 
 GOOD = {
     f"{split}.{language}": f"{split} {language}\n".encode()
@@ -140,3 +140,18 @@ def test_a_split_without_a_pair(tmp_path, ko, en, found):
 
 def test_one_language_is_not_two(tmp_path):
     refused(write(tmp_path), "source and target are both 'ko'", target="ko")
+
+
+def test_a_part_of_the_files_is_spread_over_them_and_knows_its_lines(tmp_path):
+    for split in ("train", "valid", "test"):
+        for language in ("de", "en"):
+            lines = ["" if i == 3 else f"{language} {i}" for i in range(100)]
+            (tmp_path / f"{split}.{language}").write_text("\n".join(lines), encoding="utf-8")
+    task = Parallel(directory=str(tmp_path), source="de", target="en", train_size=10, valid_size=1000)
+    text = task.load()
+    assert (len(text.train), len(text.valid), len(text.test)) == (10, 99, 99)
+    numbers = [int(source.split()[1]) for source, _ in text.train]
+    assert numbers == sorted(set(numbers)) and numbers[0] == 0 and numbers[-1] >= 89
+    assert all(target == f"en {number}" for number, (_, target) in zip(numbers, text.train, strict=True))
+    for i, number in enumerate(numbers):
+        assert text.where("train", "source", i) == f"{tmp_path / 'train.de'}, line {number + 1},"

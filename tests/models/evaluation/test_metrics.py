@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 from tinygrad_attn_models.data import UNKNOWN, collate
-from tinygrad_attn_models.evaluation.metrics import exact_match, measure, teacher_forced, token_loss
+from tinygrad_attn_models.evaluation.metrics import exact_match, teacher_forced, token_loss
 from tinygrad_attn_models.interface import Translator
-from tinygrad_attn_models.runs.config import DecodingConfig
 
 from tinygrad_attn import Tensor
 
@@ -59,12 +58,3 @@ def test_exact_match_needs_a_translation_for_each_reference():
         exact_match([[1]], [[1], [2]])
     with pytest.raises(ValueError, match="0 references"):
         exact_match([], [])
-
-
-def test_translations_are_greedy_in_training(monkeypatch):
-    def translate(model, sentences, settings):
-        assert settings == DecodingConfig(beam=1, max_length=7)
-        return [[4, 5, 6], [4]]
-
-    monkeypatch.setattr("tinygrad_attn_models.evaluation.metrics.translate", translate)
-    assert measure(Prejudiced(), EXAMPLES, DecodingConfig(beam=5, max_length=7)).exact_match == 0.5

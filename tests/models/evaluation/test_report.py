@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tinygrad_attn_models.data import Batches, DataError, encode_pairs
-from tinygrad_attn_models.evaluation.bleu import BleuSettings
+from tinygrad_attn_models.evaluation.bleu import BleuSettings, References
 from tinygrad_attn_models.evaluation.metrics import TeacherForced, measure, teacher_forced
 from tinygrad_attn_models.evaluation.plots import plot_bleu_by_length
 from tinygrad_attn_models.evaluation.report import EVALUATION, Evaluation, buckets, evaluate
@@ -30,7 +30,9 @@ def evaluated(trained):
 
 def test_the_figures_are_those_of_training(evaluated):
     run, model, pairs, found = evaluated
-    expected = measure(model, encode_pairs(pairs, run.source, run.target), run.config.decoding)
+    references = References.of(pairs, run.target, BleuSettings("char"))
+    expected = measure(model, encode_pairs(pairs, run.source, run.target), run.config.decoding, references)
+    assert found.scores.bleu == expected.bleu
     assert found.scores.pairs == expected.pairs
     assert found.scores.exact_match == expected.exact_match
     assert found.scores.token_accuracy_teacher_forced == pytest.approx(expected.teacher_forced.accuracy)

@@ -1,6 +1,7 @@
 r"""The page's formulas: as MathML, broken where a line may break, and with their words in Korean."""
 
 import re
+from itertools import product
 from xml.etree import ElementTree
 
 import pytest
@@ -10,7 +11,7 @@ from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.page.korean import korean
 from tinygrad_attn_models.microscope.page.mathml import mathml
 from tinygrad_attn_models.microscope.page.render import _latex, render
-from tinygrad_attn_models.microscope.record.formulas import cell_formulas, step_formulas
+from tinygrad_attn_models.microscope.record.formulas import Shown, step_formulas, tensor_formulas
 
 from tinygrad_attn import nn
 from tinygrad_attn.op import registered_ops
@@ -26,10 +27,11 @@ def formulas():
     found = set()
     for op in registered_ops().values():
         found |= {op.formula, *(rule.formula for rule in op.rules.values())}
-    for score in SCORES:
-        for local in (False, True):
-            found |= {latex for pair in cell_formulas(score, local).values() for latex in pair}
-            found |= {latex for step in step_formulas(score, local, {}) for latex in step[3:]}
+    for score, masked, local in product(SCORES, (False, True), (False, True)):
+        shown = Shown(score, masked, local)
+        found |= {latex for pair in tensor_formulas(shown).values() for latex in pair}
+        found |= {step[2] for step in step_formulas(shown)}
+        found |= {latex for step in step_formulas(shown) for _, latex in step[3]}
     for name in ("bahdanau", "luong general global", "transformer"):
         found |= set(_latex(microscope(make(name), SOURCE, TARGET).data["sites"]))
     return sorted(latex for latex in found if latex)

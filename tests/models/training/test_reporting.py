@@ -9,7 +9,8 @@ from tinygrad_attn_models.evaluation.metrics import Figures, TeacherForced
 from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import Run
-from tinygrad_attn_models.training.reporting import closing_message
+from tinygrad_attn_models.training.advice import advise
+from tinygrad_attn_models.training.reporting import closing_message, describe_epoch
 
 
 def suggested(message):
@@ -19,6 +20,10 @@ def suggested(message):
     ]
 
 
+def row(train, valid):
+    return {"train_loss": train, "valid_loss": valid}
+
+
 @pytest.mark.parametrize("exact_match", [0.5, 1.0])
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_command_that_is_suggested_works(tmp_path, name, exact_match):
@@ -26,8 +31,9 @@ def test_every_command_that_is_suggested_works(tmp_path, name, exact_match):
     run = Run(tmp_path / "it's my run", config, None, None)
     run.create()
     run.write_text("config.toml", config.to_toml())
-    figures = Figures(10, TeacherForced(0.1, 0.9, 100), exact_match)
-    translate, gradcheck, train = suggested(closing_message(run, figures, 1.0, [("-5 o'clock", "05:00")]))
+    figures = Figures(10, TeacherForced(0.1, 0.9, 100), exact_match, 50.0)
+    advice = advise(config, figures, [row(0.1, 0.2)], 0)
+    translate, gradcheck, train = suggested(closing_message(run, figures, 1.0, [("-5 o'clock", "05:00")], advice))
     parser = make_parser()
     asked = parser.parse_args(translate)
     assert (asked.run, asked.texts) == (str(run.directory), ["-5 o'clock"])
@@ -36,3 +42,43 @@ def test_every_command_that_is_suggested_works(tmp_path, name, exact_match):
     changed = load_config(again.config, again.set)
     assert changed.model.name == name and changed != config
     assert (changed.model != config.model) == (exact_match == 1.0)
+
+
+TEXT = {"data.kind": "parallel", "data.directory": "d", "data.source": "a", "data.target": "b"}
+
+
+@pytest.mark.parametrize(
+    ("history", "best", "settings", "suggestion"),
+    [
+        ([row(3.0 - i / 10, 3.1 - i / 20) for i in range(10)], 9, {}, "training.epochs=12"),
+        ([row(3.0 - i / 10, 3.1) for i in range(20)], 12, {}, "model.dropout=0.1"),  # by heart: 2 below 1.1
+        ([row(3.0 - i / 10, 3.1) for i in range(20)], 12, {"model.dropout": 0.45}, "model.dropout=0.5"),
+        ([row(3.0 - i / 10, 3.1) for i in range(20)], 19, {"model.dropout": 0.5}, "training.epochs=12"),
+        ([row(3.0, 3.1) for i in range(20)], 3, {}, "training.average=5"),
+        ([row(3.0, 3.1)], 0, {}, "training.epochs=12"),
+    ],
+)
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_next_step_for_text(tmp_path, name, history, best, settings, suggestion):
+    config = load_config(None, {**TEXT, "model.name": name, **settings})
+    run = Run(tmp_path / "run", config, None, None)
+    run.create()
+    run.write_text("config.toml", config.to_toml())
+    figures = Figures(10, TeacherForced(3.0, 0.4, 100), 0.0, 12.345)
+    advice = advise(config, figures, history, best)
+    assert advice.setting == suggestion
+    message = closing_message(run, figures, 1.0, [("x", "y")], advice)
+    assert "BLEU: 12.35 on 10 unseen test pairs" in message or "BLEU: 12.34" in message
+    assert "gradcheck" not in message
+    _, evaluate, train = suggested(message)
+    assert make_parser().parse_args(evaluate).run == str(run.directory)
+    assert load_config(run.directory / "config.toml", make_parser().parse_args(train).set) != config
+
+
+@pytest.mark.parametrize(("settings", "shown"), [({}, "exact match 25.00 %"), (TEXT, "BLEU 12.50")])
+def test_an_epoch_shows_what_counts_in_the_task(settings, shown):
+    figures = {"valid_accuracy": 0.5, "valid_exact_match": 0.25, "valid_bleu": 12.5, "seconds": 61.0}
+    line = describe_epoch(
+        {"epoch": 1, "tokens_per_second": 10, **row(1.0, 2.0), **figures}, 3, load_config(None, settings).data
+    )
+    assert shown in line and ("BLEU" in line) == bool(settings)

@@ -10,8 +10,11 @@ import time
 
 import numpy as np
 import pytest
+from tinygrad_attn_models.decoding.translate import translate
+from tinygrad_attn_models.evaluation.bleu import BleuSettings, bleu
 from tinygrad_attn_models.runs.folder import BEST, LAST, Run, RunError
 from tinygrad_attn_models.training.trainer import TrainingError
+from tinygrad_attn_models.training.validation import Validation
 
 from tinygrad_attn.serialize import load_file
 
@@ -179,6 +182,60 @@ def test_training_stops_when_patience_ends(make_trainer):
     assert min(losses) == losses[1]
     assert trainer.train()  # once more changes nothing
     assert len(trainer.position.history) == 4
+
+
+@pytest.mark.parametrize("metric", ["bleu", "exact_match"])
+def test_the_best_weights_are_those_of_the_best_metric(make_trainer, monkeypatch, metric):
+    """BLEU and exact match may be best where the loss is not; of equal epochs the first is kept."""
+    figures = iter([(0.1, 1.0), (0.3, 2.0), (0.3, 3.0), (0.2, 0.5), (0.9, 0.1)])
+    row = Validation.row
+
+    def scripted(validation, model):
+        value, loss = next(figures)
+        return {**row(validation, model), f"valid_{metric}": value, "valid_loss": loss}
+
+    monkeypatch.setattr(Validation, "row", scripted)
+    trainer = make_trainer(training__epochs=9, training__patience=2, training__early_stopping_metric=metric)
+    saved = []
+    save = trainer.run.save
+    monkeypatch.setattr(
+        trainer.run,
+        "save",
+        lambda name, *rest: (name == BEST and saved.append(trainer.position.epoch), save(name, *rest)),
+    )
+    assert trainer.train()
+    assert len(trainer.position.history) == 4  # two epochs without a better one, whatever the loss
+    assert saved == [0, 1]
+
+
+def test_validation_is_greedy_and_the_test_as_the_settings_say(make_trainer, monkeypatch):
+    beams = []
+
+    def counted(model, sentences, settings, on_batch=None):
+        beams.append((len(sentences), settings.beam))
+        return [[4]] * len(sentences)
+
+    monkeypatch.setattr("tinygrad_attn_models.evaluation.metrics.translate", counted)
+    trainer = make_trainer(training__epochs=1, decoding__beam=3)
+    assert trainer.train()
+    trainer.finish()
+    assert beams == [(8, 1), (10, 3)]
+
+
+def test_bleu_of_an_epoch_is_that_of_its_translations(make_trainer):
+    trainer = make_trainer(training__epochs=1)
+    assert trainer.train()
+    pairs = trainer.run.config.data.load().valid
+    translations = translate(trainer.model, sources_of(trainer, pairs), trainer.run.config.decoding)
+    texts = [trainer.run.target.decode(ids) for ids in translations]
+    expected = bleu(texts, [target for _, target in pairs], BleuSettings("char")).score
+    assert trainer.position.history[0]["valid_bleu"] == expected
+    with (trainer.run.directory / "log.csv").open(encoding="utf-8") as file:
+        assert float(next(csv.DictReader(file))["valid_bleu"]) == expected
+
+
+def sources_of(trainer, pairs):
+    return [trainer.run.source.encode(source) for source, _ in pairs]
 
 
 @pytest.mark.parametrize("helps", [True, False])

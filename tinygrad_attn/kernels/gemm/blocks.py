@@ -69,14 +69,24 @@ def _pack_block_of_a(dtype: Any, plan: Any, a: Any, rows: int, depth: int, scrat
         i += height
 
 
+_CHUNK = 16  # rows of B
+
+
 @kernel_part
 def _pack_block_of_b(dtype: Any, plan: Any, b: Any, columns: int, depth: int, scratch: int, read_b: bool) -> None:
-    """With ``read_b`` the panels of whole vectors are read where they lie, and not packed."""
-    for j in range(0, columns, plan.tile_columns):
-        width = min(plan.tile_columns, columns - j)
-        if not read_b or width % plan.lanes != 0:
-            panel = scratch + j // plan.tile_columns * plan.b_panel
-            pack_b(dtype, panel, Matrix(b.address + j * b.column, b.column, b.row), width, depth)
+    """With ``read_b`` the panels of whole vectors are read where they lie, and not packed.
+
+    Where rows of B adjoin, some rows are packed into all panels before the next ones: a panel of its own would take one
+    or two cache lines of each of many rows, which no prefetching sees.
+    """
+    chunk = _CHUNK if b.column == plan.itemsize else depth
+    for k in range(0, depth, chunk):
+        for j in range(0, columns, plan.tile_columns):
+            width = min(plan.tile_columns, columns - j)
+            if not read_b or width % plan.lanes != 0:
+                panel = scratch + j // plan.tile_columns * plan.b_panel + k * plan.tile_columns * plan.itemsize
+                source = Matrix(b.address + j * b.column + k * b.row, b.column, b.row)
+                pack_b(dtype, panel, source, width, min(chunk, depth - k))
 
 
 @kernel_part

@@ -6,59 +6,50 @@ not change, and products of a few rows would spend most of their time on packing
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["is_kept", "keep_packed", "packed_once"]
+__all__ = ["Kept", "is_kept", "keeping", "packed_once"]
 
 
 _P = TypeVar("_P")
 
 
-class _Kept(threading.local):
-    """Of the calling thread: those that are kept, by the owner of their memory, and the packed ones."""
+class Kept:
+    """Arrays to which nobody writes for a while, and the packed copies of matrices that are views of them."""
 
-    def __init__(self) -> None:
-        self.owners: dict[int, np.ndarray[Any, Any]] = {}
+    def __init__(self, arrays: Iterable[np.ndarray[Any, Any]]) -> None:
+        self.owners = {id(owner): owner for owner in map(_owner, arrays)}
         self.packed: dict[tuple[Any, ...], Any] = {}
 
 
-_kept = _Kept()
+class _Keeping(threading.local):
+    """What the calling thread keeps; whoever sets it sets it back."""
+
+    kept: Kept | None = None
 
 
-@contextlib.contextmanager
-def keep_packed(arrays: Iterable[np.ndarray[Any, Any]]) -> Iterator[None]:
-    """Inside, nobody writes to these arrays, and the matrices that are views of them are packed once.
-
-    It holds for the calling thread. Within another such block, this one changes nothing.
-    """
-    if _kept.owners:
-        yield
-        return
-    _kept.owners = {id(owner): owner for owner in map(_owner, arrays)}
-    try:
-        yield
-    finally:
-        _kept.owners, _kept.packed = {}, {}
+keeping = _Keeping()
 
 
 def is_kept(matrix: np.ndarray[Any, Any]) -> bool:
     """Whether `packed_once` would keep the matrix."""
-    return bool(_kept.owners) and id(_owner(matrix)) in _kept.owners
+    kept = keeping.kept
+    return kept is not None and id(_owner(matrix)) in kept.owners
 
 
 def packed_once(matrix: np.ndarray[Any, Any], pack: Callable[[np.ndarray[Any, Any]], _P]) -> _P:
     """``pack(matrix)``, from the first time on if the matrix is kept."""
-    if not is_kept(matrix):
+    kept = keeping.kept
+    if kept is None or not is_kept(matrix):
         return pack(matrix)
     key = (matrix.__array_interface__["data"][0], matrix.shape, matrix.strides)
-    packed = _kept.packed.get(key)
+    packed = kept.packed.get(key)
     if packed is None:
-        packed = _kept.packed[key] = pack(matrix)
+        packed = kept.packed[key] = pack(matrix)
     return packed
 
 

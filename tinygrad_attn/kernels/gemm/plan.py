@@ -6,9 +6,10 @@ The tile, for each kind of registers
     rows * vectors multiplications: the nearer to a square, counted in instructions, the fewer loads for each. Enough
     sums must be under way to hide the latency of a fused multiply-add, 4 cycles with two of them begun in each: 8.
 
-The blocks, sized for caches of 48 KB and 2 MB, which processors with AVX-512 have
-    A panel of A, ``tile.a_width`` x ``block_depth``, takes 32 KB, less than the first-level cache; a block of B,
-    ``block_depth`` x ``block_columns``, 1 MB of the second-level cache.
+The blocks
+    A panel of A, ``tile.a_width`` x ``block_depth``, and the panel of B that passes by it, ``tile.columns`` x
+    ``block_depth``, share the first-level cache with a few lines of C; a block of B, ``block_depth`` x
+    ``block_columns``, stays in about half of the second-level cache.
 """
 
 from __future__ import annotations
@@ -18,17 +19,29 @@ from typing import NamedTuple
 
 from tinygrad_attn.kernels.simd.registers import registers
 
-__all__ = ["DOUBLE", "SINGLE", "TILES", "Plan", "TileShape", "tile_shape"]
+__all__ = ["CUTS", "DOUBLE", "SINGLE", "Plan", "TileShape", "tile_shape"]
 
-# Rows of a tile and vectors of columns, by LLVM's name of the kind of registers (`kernels.simd.registers.KINDS`).
-TILES = {
-    "avx512f": (14, 2),  # 31 of 32 registers
-    "avx2": (6, 2),  # 15 of 16
-    "neon": (8, 3),  # 28 of 32
-    "sse2": (6, 2),  # 15 of 16
+
+class Cut(NamedTuple):
+    """How the products of one kind of registers are cut up."""
+
+    rows: int  # of a tile
+    vectors: int  # of columns of a tile
+    strips: int  # tiles' heights in a block of A
+    depth_bytes: int  # of one row of A in a block
+    panels: int  # of B in a block
+
+
+CUTS = {  # by the kind of registers (`kernels.simd.registers.KINDS`)
+    # 31 of 32 registers. Caches of 48 KB and 2 MB: panels of 32 KB each, of which B's passes by; a block of B has 1 MB.
+    "AVX-512": Cut(14, 2, 128, 2048, 16),
+    # 15 of 16. Caches of 32 KB and 256 KB or more: panels of 8 and 16 KB, and 256 KB.
+    "AVX": Cut(6, 2, 192, 1024, 16),
+    # 28 of 32. Caches of 32 KB and 512 KB or more: panels of 8 and 12 KB, and 192 KB.
+    "NEON": Cut(8, 3, 128, 1024, 16),
+    # 15 of 16. As AVX: panels of 8 KB each, and 128 KB.
+    "SSE": Cut(6, 2, 192, 1024, 16),
 }
-
-_BLOCK_STRIPS, _BLOCK_DEPTH_BYTES, _BLOCK_PANELS = 128, 2048, 16
 
 
 class TileShape(NamedTuple):
@@ -42,11 +55,10 @@ class TileShape(NamedTuple):
 
 @functools.cache
 def tile_shape(itemsize: int) -> TileShape:
-    """The tile for elements of ``itemsize`` bytes on this machine's registers."""
+    """The tile for elements of ``itemsize`` bytes in the registers that numba compiles for."""
     kind = registers()
-    rows, vectors = TILES[kind.feature]
-    lanes = kind.bytes // itemsize
-    return TileShape(lanes, rows, vectors * lanes, -(-rows // lanes) * lanes)
+    cut, lanes = CUTS[kind.kind], kind.bytes // itemsize
+    return TileShape(lanes, cut.rows, cut.vectors * lanes, -(-cut.rows // lanes) * lanes)
 
 
 class Plan(NamedTuple):
@@ -67,18 +79,18 @@ class Plan(NamedTuple):
 
 
 def _plan(itemsize: int) -> Plan:
-    tile, block_depth = tile_shape(itemsize), _BLOCK_DEPTH_BYTES // itemsize
-    a_panel, b_panel = (width * block_depth * itemsize for width in (tile.a_width, tile.columns))
+    tile, cut = tile_shape(itemsize), CUTS[registers().kind]
+    a_panel, b_panel = tile.a_width * cut.depth_bytes, tile.columns * cut.depth_bytes
     return Plan(
         itemsize,
         *tile,
-        _BLOCK_STRIPS * tile.rows,
-        block_depth,
-        _BLOCK_PANELS * tile.columns,
-        a_panel,
-        b_panel,
-        _BLOCK_STRIPS * a_panel,
-        _BLOCK_PANELS * b_panel,
+        block_rows=cut.strips * tile.rows,
+        block_depth=cut.depth_bytes // itemsize,
+        block_columns=cut.panels * tile.columns,
+        a_panel=a_panel,
+        b_panel=b_panel,
+        a_block=cut.strips * a_panel,
+        b_block=cut.panels * b_panel,
     )
 
 

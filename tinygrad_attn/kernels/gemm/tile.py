@@ -100,25 +100,46 @@ def _emit_tile(rows: int, vectors: int) -> Callable[..., None]:
 
     def body(emit: Emitter, *arguments: ir.Value) -> None:
         tile = _Tile(*arguments)
-        positions = [(r, v) for r in range(rows) for v in range(vectors)]
-        last = emit.first_lanes(emit.builder.sub(tile.columns, emit.integer((vectors - 1) * emit.lanes)))
-        masks = [None] * (vectors - 1) + [last]
-        targets = {(r, v): emit.vector_offset(emit.offset(tile.c, r, tile.c_row), v) for r, v in positions}
+        _emit_prefetch(emit, tile, rows, vectors)
         start = _emit_bias(emit, tile, vectors)
-        sums = _emit_sums(emit, tile, {(r, v): start[v] for r, v in positions})
-        _emit_write(emit, tile, sums, targets, {(r, v): masks[v] for r, v in positions})
+        sums = _emit_sums(emit, tile, {(r, v): start[v] for r in range(rows) for v in range(vectors)})
+        whole = emit.builder.icmp_signed("==", tile.columns, emit.integer(vectors * emit.lanes))
+        # Masks cost time even where they hide nothing, and lane by lane where there are no masked instructions.
+        with emit.builder.if_else(whole) as (without_mask, with_mask):
+            with without_mask:
+                _emit_write(emit, tile, sums, None)
+            with with_mask:
+                _emit_write(emit, tile, sums, _last_lanes(emit, tile, vectors))
 
     return body
 
 
+def _emit_prefetch(emit: Emitter, tile: _Tile, rows: int, vectors: int) -> None:
+    """Fetch the tile's rows of C, which lie far apart, into the cache while the sums are computed."""
+    for r in range(rows):
+        row = emit.offset(tile.c, r, tile.c_row)
+        emit.prefetch(row)
+        emit.prefetch(emit.offset(row, vectors * emit.lanes - 1, emit.itemsize))
+
+
+def _last_lanes(emit: Emitter, tile: _Tile, vectors: int) -> ir.Value:
+    """The mask of the last vector of columns."""
+    return emit.first_lanes(emit.builder.sub(tile.columns, emit.integer((vectors - 1) * emit.lanes)))
+
+
 def _emit_bias(emit: Emitter, tile: _Tile, vectors: int) -> list[ir.Value]:
-    """The vectors of the bias. Without one, an empty mask over an address that is valid gives zeros."""
-    builder = emit.builder
-    has_bias = builder.icmp_signed("!=", tile.bias, emit.integer(0))
-    address = builder.select(has_bias, tile.bias, tile.c)
-    columns = builder.select(has_bias, tile.columns, emit.integer(0))
-    counts = [builder.sub(columns, emit.integer(v * emit.lanes)) for v in range(vectors)]
-    return [emit.load(emit.vector_offset(address, v), emit.first_lanes(counts[v])) for v in range(vectors)]
+    """The vectors of the bias, or zeros without one."""
+    builder, entry = emit.builder, emit.builder.block
+    with builder.if_then(builder.icmp_signed("!=", tile.bias, emit.integer(0))):
+        masks = [None] * (vectors - 1) + [_last_lanes(emit, tile, vectors)]
+        loaded = [emit.load(emit.vector_offset(tile.bias, v), masks[v]) for v in range(vectors)]
+        biased = builder.block
+    start = []
+    for vector in loaded:
+        start.append(builder.phi(emit.vector))
+        start[-1].add_incoming(emit.zero, entry)
+        start[-1].add_incoming(vector, biased)
+    return start
 
 
 def _emit_sums(emit: Emitter, tile: _Tile, start: _Sums) -> _Sums:
@@ -153,22 +174,20 @@ def _emit_sums(emit: Emitter, tile: _Tile, start: _Sums) -> _Sums:
     return next_sums
 
 
-def _emit_write(emit: Emitter, tile: _Tile, sums: _Sums, targets: _Sums, masks: dict[tuple[int, int], Any]) -> None:
-    """Write the sums, or add them to what is there."""
-    builder, done = emit.builder, emit.builder.block
-    add, store = builder.append_basic_block("add"), builder.append_basic_block("store")
-    builder.cbranch(builder.icmp_signed("!=", tile.accumulate, emit.integer(0)), add, store)
-    builder.position_at_end(add)
-    added = {p: builder.fadd(emit.load(targets[p], masks[p]), sums[p]) for p in sums}
-    builder.branch(store)
-    builder.position_at_end(store)
-    results = {}
-    for position in sums:
-        results[position] = builder.phi(emit.vector)
-        results[position].add_incoming(sums[position], done)
-        results[position].add_incoming(added[position], add)
-    for position, result in results.items():
-        emit.store(result, targets[position], masks[position])
+def _emit_write(emit: Emitter, tile: _Tile, sums: _Sums, last: ir.Value | None) -> None:
+    """Write the sums, or add them to what is there; of the last vector of each row the lanes of the mask, if any."""
+    vectors = 1 + max(v for _, v in sums)
+    masks = [None] * (vectors - 1) + [last]
+    targets = {(r, v): emit.vector_offset(emit.offset(tile.c, r, tile.c_row), v) for r, v in sums}
+    adding = emit.builder.icmp_signed("!=", tile.accumulate, emit.integer(0))
+    with emit.builder.if_else(adding) as (add, store):
+        with add:
+            for position, target in targets.items():
+                mask = masks[position[1]]
+                emit.store(emit.builder.fadd(emit.load(target, mask), sums[position]), target, mask)
+        with store:
+            for position, target in targets.items():
+                emit.store(sums[position], target, masks[position[1]])
 
 
 @intrinsic

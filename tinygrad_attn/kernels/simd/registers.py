@@ -1,31 +1,56 @@
-"""The kinds of vector registers that processors have, and which of them this machine has."""
+"""The kinds of vector registers that processors have, and which of them numba compiles for."""
 
 from __future__ import annotations
 
 import functools
+import re
 from typing import NamedTuple
 
-import llvmlite.binding
+import llvmlite.binding as llvm
+from numba.core import config
+from numba.core.codegen import get_host_cpu_features
 
-__all__ = ["KINDS", "Registers", "registers"]
+__all__ = ["KINDS", "Registers", "registers", "registers_of"]
 
 
 class Registers(NamedTuple):
-    feature: str  # LLVM's name of the feature that brings them
+    kind: str
     bytes: int  # of one register
     number: int  # of them that a program can name
+    letters: str  # with which their names begin in assembly
 
 
 KINDS = (  # from the widest down; every x86-64 processor has the last
-    Registers("avx512f", 64, 32),
-    Registers("avx2", 32, 16),
-    Registers("neon", 16, 32),
-    Registers("sse2", 16, 16),
+    Registers("AVX-512", 64, 32, "zmm"),
+    Registers("AVX", 32, 16, "ymm"),
+    Registers("NEON", 16, 32, "v"),
+    Registers("SSE", 16, 16, "xmm"),
 )
 
 
 @functools.cache
 def registers() -> Registers:
-    """The widest kind on this machine."""
-    features = llvmlite.binding.get_host_cpu_features()
-    return next((kind for kind in KINDS if features.get(kind.feature)), KINDS[-1])
+    """The kind that numba compiles for: this machine's, unless NUMBA_CPU_NAME, NUMBA_CPU_FEATURES or NUMBA_ENABLE_AVX
+    say otherwise."""
+    features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return registers_of(config.CPU_NAME or llvm.get_host_cpu_name(), features, llvm.get_process_triple())
+
+
+def registers_of(cpu: str, features: str, triple: str) -> Registers:
+    """The widest kind that LLVM uses for a processor.
+
+    It is read in the assembly of an addition. A list of features does not tell: the name of a processor implies
+    features too, and on Apple's processors LLVM lists none.
+
+    Args:
+        cpu: LLVM's name of the processor, as in ``llc -mcpu``.
+        features: those it has beside, or lacks, as in ``llc -mattr``: ``+avx2,-avx512f``.
+        triple: the kind of machine, ``aarch64-linux-gnu`` for example.
+    """
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
+    addition = llvm.parse_assembly(
+        f'target triple = "{triple}"\n'
+        "define <16 x float> @add(<16 x float> %x) {\n  %y = fadd <16 x float> %x, %x\n  ret <16 x float> %y\n}\n"
+    )
+    assembly = machine.emit_assembly(addition)
+    return next((kind for kind in KINDS if re.search(rf"\b{kind.letters}\d", assembly)), KINDS[-1])

@@ -19,7 +19,7 @@ __all__ = ["AdditiveScore"]
 
 Array = np.ndarray[Any, Any]
 
-_SLOPE = ("-", 1.0, ("square", ("tanh", ("+", ("Q", "t", "a"), ("K", "j", "a")))))
+_SLOPE = ("-", 1.0, ("square", ("tanh", ("+", ("Q", "t", "i"), ("K", "j", "i")))))
 
 
 @SCORES.register("additive")
@@ -32,10 +32,10 @@ class AdditiveScore(Score):
         energy: v, a `Linear` of weight (1, size).
     """
 
-    formula = r"e_{tj} = \textstyle\sum_a v_a \tanh(Q_{ta} + K_{ja}), \; Q_t = W_a s_{t-1}, \; K_j = U_a h_j + b"
+    formula = r"e_{tj} = \textstyle\sum_i v_i \tanh(Q_{ti} + K_{ji}), \quad Q_t = W_a q_t, \quad K_j = U_a h_j + b_a"
     gradient_formulas: ClassVar = {
-        "Q": r"\bar Q_{ta} = \textstyle\sum_j \bar e_{tj} v_a \left(1 - \tanh^2(Q_{ta} + K_{ja})\right)",
-        "K": r"\bar K_{ja} = \textstyle\sum_t \bar e_{tj} v_a \left(1 - \tanh^2(Q_{ta} + K_{ja})\right)",
+        "Q": r"\bar Q_{ti} = \textstyle\sum_j \bar e_{tj} v_i \left(1 - \tanh^2(Q_{ti} + K_{ji})\right)",
+        "K": r"\bar K_{ji} = \textstyle\sum_t \bar e_{tj} v_i \left(1 - \tanh^2(Q_{ti} + K_{ji})\right)",
     }
     snippets: ClassVar = {
         ("scores", "value"): (
@@ -52,9 +52,9 @@ class AdditiveScore(Score):
         ),
     }
     recipes: ClassVar = {
-        "scores": ("sum", "a", ("*", ("v", "a"), ("tanh", ("+", ("Q", "t", "a"), ("K", "j", "a"))))),
-        "Q": ("sum", "j", ("*", ("de", "t", "j"), ("v", "a"), _SLOPE)),
-        "K": ("sum", "t", ("*", ("de", "t", "j"), ("v", "a"), _SLOPE)),
+        "scores": ("sum", "i", ("*", ("v", "i"), ("tanh", ("+", ("Q", "t", "i"), ("K", "j", "i"))))),
+        "Q": ("sum", "j", ("*", ("de", "t", "j"), ("v", "i"), _SLOPE)),
+        "K": ("sum", "t", ("*", ("de", "t", "j"), ("v", "i"), _SLOPE)),
     }
 
     def __init__(

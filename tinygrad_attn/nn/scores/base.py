@@ -4,7 +4,7 @@ A score of your own is one file, in this folder or anywhere::
 
     @SCORES.register("cosine")
     class CosineScore(Score):
-        formula = r"e_{tj} = \textstyle\sum_c \hat Q_{tc} \hat K_{jc}"
+        formula = r"e_{tj} = \textstyle\sum_i \hat Q_{ti} \hat K_{ji}"
 
         def scores(self, query, projected):
             query, key = mark("query", query), mark("key", projected)
@@ -35,8 +35,8 @@ Array = np.ndarray[Any, Any]
 Expression = float | tuple[Any, ...]
 """One number as nested tuples, for the page, which writes it out with the numbers in it and computes it::
 
-    ("Q", "t", "c")                a number of a tensor: Q, K, e (the scores) or de (their gradient), or of a parameter
-    ("sum", "c", x)                the sum of x over all channels c, units a, keys j or queries t
+    ("Q", "t", "i")                a number of a tensor: Q, K, e (the scores) or de (their gradient), or of a parameter
+    ("sum", "i", x)                the sum of x over all queries t, keys j or, with any other letter, channels
     ("*", x, y, …)  ("+", x, y, …)  ("-", x, y)  ("tanh", x)  ("square", x)
 """
 
@@ -71,8 +71,8 @@ class Score(Module):
     A subclass defines `scores`, and `project` if part of the work depends only on the keys. `scores` announces the
     tensors that it compares as "query" and "key", and the parameters in its formula as "parameter" (see
     `tinygrad_attn.modes.mark`). A score that is chosen by name also defines `make`. The other attributes are for the
-    microscope. In LaTeX, row t is a query, column j a key, c a channel, a a unit; Q and K are the announced query and
-    key, e the scores, and a bar marks the gradient of the loss.
+    microscope. In LaTeX, row t is a query, column j a key, i a channel; Q and K are the announced query and key, q_t
+    and h_j what they are computed from, e the scores, λ the announced scale, and a bar marks the gradient of the loss.
     """
 
     name: ClassVar[str] = ""
@@ -84,7 +84,7 @@ class Score(Module):
     snippets: ClassVar[Mapping[tuple[str, str], Snippet]] = {}
     """For ("scores", "value"), ("Q", "gradient") and ("K", "gradient") the code that computes one number."""
     recipes: ClassVar[Mapping[str, Expression]] = {}
-    """The same as expressions: of "scores" at (t, j), of the gradient of "Q" at (t, c), and of "K" at (j, c)."""
+    """The same as expressions: of "scores" at (t, j), of the gradient of "Q" at (t, i), and of "K" at (j, i)."""
     has_keys: ClassVar[bool] = True
     """Whether it depends on the keys."""
     limits_length: ClassVar[bool] = False

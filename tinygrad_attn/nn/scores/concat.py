@@ -19,7 +19,7 @@ class ConcatScore(AdditiveScore):
     computed once for all queries.
     """
 
-    formula = r"e_{tj} = \textstyle\sum_a v_a \tanh(Q_{ta} + K_{ja}), \quad Q_t = W_q s_t, \quad K_j = W_k h_j"
+    formula = r"e_{tj} = \textstyle\sum_i v_i \tanh(Q_{ti} + K_{ji}), \quad Q_t = W_q q_t, \quad K_j = W_k h_j"
 
     def __init__(self, query_size: int, key_size: int, size: int, dtype: Any = default_dtype) -> None:
         super().__init__(query_size, key_size, size, bias=False, dtype=dtype)

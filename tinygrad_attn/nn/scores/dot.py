@@ -36,10 +36,10 @@ def check_sizes(score: Score, query: Tensor, keys: Tensor) -> None:
 class DotScore(Score):
     """q · k (Luong et al. 2015, "dot"); queries and keys have the same size."""
 
-    formula = r"e_{tj} = \textstyle\sum_c Q_{tc} K_{jc}"
+    formula = r"e_{tj} = \textstyle\sum_i Q_{ti} K_{ji}"
     gradient_formulas: ClassVar = {
-        "Q": r"\bar Q_{tc} = \textstyle\sum_j \bar e_{tj} K_{jc}",
-        "K": r"\bar K_{jc} = \textstyle\sum_t \bar e_{tj} Q_{tc}",
+        "Q": r"\bar Q_{ti} = \textstyle\sum_j \bar e_{tj} K_{ji}",
+        "K": r"\bar K_{ji} = \textstyle\sum_t \bar e_{tj} Q_{ti}",
     }
     snippets: ClassVar = {
         ("scores", "value"): ("print(q @ k)", {"q": "Q value query_row", "k": "K value key_row"}),
@@ -47,9 +47,9 @@ class DotScore(Score):
         ("K", "gradient"): ("print(de @ Q)", {"de": "scores gradient column", "Q": "Q value channel"}),
     }
     recipes: ClassVar = {
-        "scores": ("sum", "c", ("*", ("Q", "t", "c"), ("K", "j", "c"))),
-        "Q": ("sum", "j", ("*", ("de", "t", "j"), ("K", "j", "c"))),
-        "K": ("sum", "t", ("*", ("de", "t", "j"), ("Q", "t", "c"))),
+        "scores": ("sum", "i", ("*", ("Q", "t", "i"), ("K", "j", "i"))),
+        "Q": ("sum", "j", ("*", ("de", "t", "j"), ("K", "j", "i"))),
+        "K": ("sum", "t", ("*", ("de", "t", "j"), ("Q", "t", "i"))),
     }
 
     @classmethod

@@ -24,7 +24,7 @@ class GeneralScore(Score):
         key: W, a `Linear` of weight (query_size, key_size), without a bias.
     """
 
-    formula = r"e_{tj} = \textstyle\sum_c Q_{tc} K_{jc}, \quad K_j = W h_j"
+    formula = r"e_{tj} = \textstyle\sum_i Q_{ti} K_{ji}, \quad K_j = W_k h_j"
     gradient_formulas = DotScore.gradient_formulas
     snippets = DotScore.snippets
     recipes = DotScore.recipes

@@ -34,15 +34,15 @@ class LocationScore(Score):
         dtype: the dtype of W.
     """
 
-    formula = r"e_{tj} = \textstyle\sum_c W_{jc} Q_{tc}"
-    gradient_formulas: ClassVar = {"Q": r"\bar Q_{tc} = \textstyle\sum_j \bar e_{tj} W_{jc}"}
+    formula = r"e_{tj} = \textstyle\sum_i W_{ji} Q_{ti}"
+    gradient_formulas: ClassVar = {"Q": r"\bar Q_{ti} = \textstyle\sum_j \bar e_{tj} W_{ji}"}
     snippets: ClassVar = {
         ("scores", "value"): ("print(w @ q)", {"w": "W weight key_row", "q": "Q value query_row"}),
         ("Q", "gradient"): ("print(de @ w)", {"de": "scores gradient row", "w": "W weight channel"}),
     }
     recipes: ClassVar = {
-        "scores": ("sum", "c", ("*", ("W", "j", "c"), ("Q", "t", "c"))),
-        "Q": ("sum", "j", ("*", ("de", "t", "j"), ("W", "j", "c"))),
+        "scores": ("sum", "i", ("*", ("W", "j", "i"), ("Q", "t", "i"))),
+        "Q": ("sum", "j", ("*", ("de", "t", "j"), ("W", "j", "i"))),
     }
     has_keys = False
     limits_length = True

@@ -28,20 +28,29 @@ _SCALE = "scale value element"
 class ScaledDotScore(Score):
     """q · k / √d, where d is the size of both (Vaswani et al. 2017)."""
 
-    formula = r"e_{tj} = s \textstyle\sum_c Q_{tc} K_{jc}, \quad s = 1/\sqrt{d}"
+    formula = r"e_{tj} = \lambda \textstyle\sum_i Q_{ti} K_{ji}"
     gradient_formulas: ClassVar = {
-        "Q": r"\bar Q_{tc} = s \textstyle\sum_j \bar e_{tj} K_{jc}",
-        "K": r"\bar K_{jc} = s \textstyle\sum_t \bar e_{tj} Q_{tc}",
+        "Q": r"\bar Q_{ti} = \lambda \textstyle\sum_j \bar e_{tj} K_{ji}",
+        "K": r"\bar K_{ji} = \lambda \textstyle\sum_t \bar e_{tj} Q_{ti}",
     }
     snippets: ClassVar = {
-        ("scores", "value"): ("print(q @ k * s)", {"q": "Q value query_row", "k": "K value key_row", "s": _SCALE}),
-        ("Q", "gradient"): ("print(de @ K * s)", {"de": "scores gradient row", "K": "K value channel", "s": _SCALE}),
-        ("K", "gradient"): ("print(de @ Q * s)", {"de": "scores gradient column", "Q": "Q value channel", "s": _SCALE}),
+        ("scores", "value"): (
+            "print(q @ k * scale)",
+            {"q": "Q value query_row", "k": "K value key_row", "scale": _SCALE},
+        ),
+        ("Q", "gradient"): (
+            "print(de @ K * scale)",
+            {"de": "scores gradient row", "K": "K value channel", "scale": _SCALE},
+        ),
+        ("K", "gradient"): (
+            "print(de @ Q * scale)",
+            {"de": "scores gradient column", "Q": "Q value channel", "scale": _SCALE},
+        ),
     }
     recipes: ClassVar = {
-        "scores": ("*", ("s",), ("sum", "c", ("*", ("Q", "t", "c"), ("K", "j", "c")))),
-        "Q": ("*", ("s",), ("sum", "j", ("*", ("de", "t", "j"), ("K", "j", "c")))),
-        "K": ("*", ("s",), ("sum", "t", ("*", ("de", "t", "j"), ("Q", "t", "c")))),
+        "scores": ("*", ("s",), ("sum", "i", ("*", ("Q", "t", "i"), ("K", "j", "i")))),
+        "Q": ("*", ("s",), ("sum", "j", ("*", ("de", "t", "j"), ("K", "j", "i")))),
+        "K": ("*", ("s",), ("sum", "t", ("*", ("de", "t", "j"), ("Q", "t", "i")))),
     }
 
     @classmethod

@@ -15,7 +15,7 @@ from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import floating
 from tinygrad_attn.ops.pointwise import add, clamp, mul, rsqrt, square, sub, true_divide
 from tinygrad_attn.ops.reduction import mean, sum, vector_norm
-from tinygrad_attn.ops.shape import expand
+from tinygrad_attn.ops.shape import expand, sizes_of
 from tinygrad_attn.public import public
 from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
@@ -37,8 +37,8 @@ def _check_normalized(op: str, shape: tuple[int, ...], normalized_shape: tuple[i
             raise ValueError(f"{op}: {name} must have normalized_shape {normalized_shape}, it has {parameter.shape}")
 
 
-def _axes(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+def _axes(op: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    return sizes_of(op, (normalized_shape,))
 
 
 # -- layer norm --------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def layer_norm(
     Raises:
         ValueError: a shape that does not fit ``normalized_shape``.
     """
-    return _layer_norm(input, weight, bias, normalized_shape=_axes(normalized_shape), eps=eps)
+    return _layer_norm(input, weight, bias, normalized_shape=_axes("layer_norm", normalized_shape), eps=eps)
 
 
 # -- layer norm of a sum -----------------------------------------------------------------------------------------------
@@ -312,7 +312,9 @@ def add_layer_norm(
     Raises:
         ValueError: a shape that does not fit ``normalized_shape``, or ``input``'s and ``residual``'s differ.
     """
-    return _add_layer_norm(input, residual, weight, bias, normalized_shape=_axes(normalized_shape), eps=eps)
+    return _add_layer_norm(
+        input, residual, weight, bias, normalized_shape=_axes("add_layer_norm", normalized_shape), eps=eps
+    )
 
 
 # -- made of other ops -------------------------------------------------------------------------------------------------
@@ -338,7 +340,7 @@ def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = No
         ValueError: a shape that does not fit ``normalized_shape``.
     """
     input = floating("rms_norm", "input", input)
-    sizes = _axes(normalized_shape)
+    sizes = _axes("rms_norm", normalized_shape)
     _check_normalized("rms_norm", input.shape, sizes, weight=weight)
     if eps is None:
         eps = float(np.finfo(input.dtype).eps)

@@ -2,7 +2,7 @@
 
 import { download, html, useState } from "page/core.js";
 import { Controls } from "page/controls.js";
-import { data } from "page/data.js";
+import { central, data } from "page/data.js";
 import { Formula } from "page/formula.js";
 import { translator } from "page/i18n.js";
 import { sampled } from "page/inspector.js";
@@ -71,7 +71,7 @@ function Code({ all, site, tensor, part, head, row, column }) {
   };
   return html`<section class="card code"><h2>NumPy <button type="button" class="primary" onClick=${copy}>${t("copy")}</button> <span role="status" class="muted">${copied === code ? t("copied") : ""}</span></h2>
     <p>${t("paste")}</p>
-    <${Formula} latex=${found.latex} block />
+    <${Formula} latex=${tensor.latex[part]} block />
     <pre tabindex="0" role="region" aria-label=${t("snippet")}><code id="snippet">${code}</code></pre></section>`;
 }
 
@@ -80,7 +80,7 @@ function Differences({ site, tensor, part, head, row, column, x }) {
   const local = part === "gradient" && x !== undefined ? localDifference(site, tensor.name, head, row, column) : null;
   const close = local && Math.abs(local.difference - x) <= 1e-5 * Math.max(tensor.gradient.limit(), 1e-12);
   return html`<section class="card"><h2>${t("difference")}</h2>
-    <${Formula} latex=${CENTRAL} block />
+    <${Formula} latex=${central} block />
     ${part === "value" && html`<p class="note">${t("forward_only")}</p>`}
     ${whole && html`<h3>${t("whole")}</h3><dl class="facts">
       <dt>L(x + ε)</dt><dd class="number">${full(whole.plus)}</dd><dt>L(x − ε)</dt><dd class="number">${full(whole.minus)}</dd>
@@ -93,8 +93,6 @@ function Differences({ site, tensor, part, head, row, column, x }) {
       : part === "gradient" && !whole && html`<p class="note">${t("no_difference")}</p>`}
   </section>`;
 }
-
-const CENTRAL = "\\frac{\\partial L}{\\partial x} \\approx \\frac{L(x + \\varepsilon) - L(x - \\varepsilon)}{2\\,\\varepsilon}";
 
 function Samples({ all }) {
   const [shown, show] = useState(false);

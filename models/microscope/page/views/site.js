@@ -11,7 +11,7 @@ import { SiteHeatmap } from "page/site_heatmap.js";
 // Rows of the view, and whether they are open at first: what has tokens on both axes is, what has channels isn't.
 const ROWS = [
   ["scores", true], ["weights", true], ["gaussian", false], ["mixed", true], ["context", false],
-  ["Q", false], ["K", false], ["V", false], ["joined", false], ["attentional", false], ["logits", false],
+  ["Q", false], ["K", false], ["V", false], ["product", false], ["masked", false], ["joined", false], ["attentional", false], ["logits", false],
 ];
 
 export const order = 3;

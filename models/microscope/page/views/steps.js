@@ -2,12 +2,13 @@
 
 import { html, useState } from "page/core.js";
 import { Controls } from "page/controls.js";
-import { data, labels, stepTensor } from "page/data.js";
+import { data, labels } from "page/data.js";
 import { Formula } from "page/formula.js";
 import { translator } from "page/i18n.js";
+import { Legend } from "page/legend.js";
 import { full, rounded, short } from "page/numbers.js";
-import { Bar, GradientState, symbol, Token } from "page/parts.js";
-import { chosenBy, hash, select } from "page/selection.js";
+import { Bar, GradientState, symbol, title, Token } from "page/parts.js";
+import { chosenBy, hash, place, select } from "page/selection.js";
 
 // Of a row over channels or symbols, which have no names, the largest numbers tell the most.
 const MOST = 12;
@@ -44,6 +45,7 @@ export function View({ chosen }) {
       <button type="button" class="primary" onClick=${() => walk(chosen, site, 1)}>${t("later")} →</button>
       <span class="muted hint">${t("keys")}</span>
     </div>
+    <${Legend} site=${site} />
     <div class="strips">
       <${Strip} site=${site} chosen=${chosen} part="value" />
       <${Strip} site=${site} chosen=${chosen} part="gradient" />
@@ -57,23 +59,55 @@ function Strip({ site, chosen, part }) {
   </section>`;
 }
 
+// Forward, what the step makes; backward, the gradients that leave it: of what it reads.
 function Card({ site, step, chosen, part, i }) {
-  const tensor = stepTensor(site, step);
+  const shown = part === "value" ? [step] : step.backward;
   return html`<li class="step">
-    <div class="step-name"><span class="step-number">${i + 1}</span> ${t(`step.${step.key}`)}
-      ${tensor && html` <a class="jump" href=${hash({ view: "site", tensor: tensor.name, part })} aria-label=${t("open", { name: t(`tensor.${tensor.name}`) })}>${symbol(tensor.name, part)} ↗</a>`}</div>
-    <${Formula} latex=${part === "value" ? step.latex : step.backward_latex} block />
-    ${tensor?.[part] ? html`<${Row} ...${{ site, tensor, chosen, part }} />`
-      : html`<p class="note">${!step.tensor ? t("none") : part === "gradient" && tensor?.state === "none" ? html`<${GradientState} state="none" />` : t("tensor.dropped")}</p>`}
+    <h3 class="step-name"><span class="step-number">${i + 1}</span> ${t(`step.${step.key}`)}</h3>
+    ${shown.map(({ tensor, latex }) => html`<${Entry} key=${tensor} ...${{ site, step, tensor: site.tensors[tensor], latex, chosen, part }} />`)}
   </li>`;
 }
+
+function Entry({ site, step, tensor, latex, chosen, part }) {
+  if (!tensor) return html`<p class="note">${t("tensor.dropped")}</p>`;
+  const arrives = part === "gradient" && tensor.name === step.tensor;
+  return html`<div class="entry">
+    <div class="entry-name"><b class=${part}>${symbol(tensor.name, part)}</b>${arrives ? html` <span class="muted">${t("arrives")}</span>` : ""}
+      <a class="jump" href=${hash({ view: "site", tensor: tensor.name, part })} aria-label=${t("open", { name: title(tensor.name, part) })}>${t("matrix")} ↗</a></div>
+    <${Formula} latex=${latex} block />
+    ${tensor[part] ? html`<${Row} ...${{ site, tensor, chosen, part }} />`
+      : html`<p class="note">${part === "gradient" && tensor.state === "none" ? html`<${GradientState} state="none" />` : t("tensor.dropped")}</p>`}
+    ${part === "gradient" && tensor.name === "context" && html`<${Rest} site=${site} chosen=${chosen} />`}
+  </div>`;
+}
+
+// The two ways by which the gradient of a context arrives, where there are two.
+function Rest({ site, chosen }) {
+  const { joined, context } = site.tensors;
+  if (site.context_at === null || !joined?.gradient || !context.gradient) return null;
+  const whole = rowOf(context, "gradient", chosen);
+  const from = site.context_at + chosen.head * whole.length;
+  const part = rowOf(joined, "gradient", chosen).slice(from, from + whole.length);
+  const rest = whole.map((x, i) => x - part[i]);
+  return rest.some((x) => x !== 0) && html`<div class="muted norm">${t("rest", { part: rounded(norm(part)), rest: rounded(norm(rest)) })}</div>`;
+}
+
+const norm = (numbers) => Math.sqrt(numbers.reduce((total, x) => total + (Number.isFinite(x) ? x * x : 0), 0));
+
+// The row of the selected step, or of the selected key for a tensor whose rows are keys.
+const rowOf = (tensor, part, chosen) => {
+  const numbers = tensor[part];
+  const { row } = place(tensor, chosen);
+  return Array.from({ length: numbers.columns }, (_, i) => numbers.at(numbers.heads === 1 ? 0 : chosen.head, row, i));
+};
 
 function Row({ site, tensor, chosen, part }) {
   const numbers = tensor[part];
   const names = labels(site, tensor.axes[1], numbers.columns);
   const keyed = tensor.axes[1] === "key";
-  let entries = Array.from({ length: numbers.columns }, (_, j) => [j, numbers.at(chosen.head, chosen.step, j)]);
-  const norm = Math.sqrt(entries.reduce((total, [, x]) => total + (Number.isFinite(x) ? x * x : 0), 0));
+  const ofKey = tensor.axes[0] === "key";
+  const line = rowOf(tensor, part, chosen);
+  let entries = [...line.entries()];
   if (!keyed && entries.length > MOST) {
     const target = tensor.axes[1] === "symbol" ? data.get().tokens[chosen.step]?.expected_id : undefined;
     const size = ([j, x]) => (j === target ? Infinity : Math.abs(x)); // the target is always shown
@@ -82,14 +116,14 @@ function Row({ site, tensor, chosen, part }) {
   const [whole, showWhole] = useState(false);
   const shown = whole ? entries : entries.slice(0, Math.max(FIRST, keyed ? chosen.key + 1 : 0));
   const limit = numbers.limit();
-  return html`
+  return html`${ofKey && html`<p class="note of-key">${t("of_key", { j: chosen.key })} <${Token} text=${site.keys[chosen.key]} /></p>`}
     <div class="row-scroll" tabindex="0" onScroll=${() => showWhole(true)} onFocusCapture=${() => showWhole(true)} role="region" aria-label=${t("numbers", { name: symbol(tensor.name, part) })}>
     <table class="row"><caption class="hidden">${t("numbers", { name: symbol(tensor.name, part) })}</caption><tbody>
-      ${shown.map(([j, x]) => html`<tr key=${j} class=${keyed && j === chosen.key ? "in-row" : ""} onClick=${() => select(chosenBy(tensor, part, chosen.step, j))}>
+      ${shown.map(([j, x]) => html`<tr key=${j} class=${keyed && j === chosen.key ? "in-row" : ""} onClick=${() => select(chosenBy(tensor, part, ofKey ? chosen.key : chosen.step, j))}>
         <th scope="row"><${Token} text=${names[j]} /></th><td class="bar-cell"><${Bar} x=${x} limit=${limit} /></td><td class="number" title=${full(x)}>${short(x)}</td>
       </tr>`)}</tbody></table>
       ${shown.length < entries.length && html`<button type="button" class="quiet" onClick=${() => showWhole(true)}>${t("more", { count: entries.length - shown.length })}</button>`}</div>
-    <div class="muted norm">${entries.length < numbers.columns && html`${t("largest", { shown: entries.length, all: numbers.columns })} · `}‖·‖ = ${rounded(norm)}</div>`;
+    <div class="muted norm">${entries.length < numbers.columns && html`${t("largest", { shown: entries.length, all: numbers.columns })} · `}‖·‖ = ${rounded(norm(line))}</div>`;
 }
 
 export const words = {
@@ -99,18 +133,22 @@ export const words = {
     "earlier": "Earlier",
     "later": "Later",
     "keys": "← → walk, ↑ ↓ change between forward and backward",
-    "open": "Open the matrix: {name}",
-    "none": "This model has no such step.",
+    "open": "Open the whole matrix: {name}",
+    "matrix": "matrix",
+    "arrives": "arrives here from the loss",
+    "of_key": "row j = {j} of the selected key",
+    "rest": "through u: ‖·‖ = {part}; another way (r): ‖·‖ = {rest}",
     "numbers": "Numbers of {name} at this step",
     "more": "{count} more",
     "largest": "the {shown} largest of {all}",
     "step.score": "Score",
+    "step.window": "Window",
     "step.softmax": "Softmax",
     "step.weighted_sum": "Weighted sum",
     "step.concatenation": "Concatenation",
     "step.attentional": "Attentional vector s̃",
     "step.output": "Output",
-    "step.product": "Q·Kᵀ",
+    "step.product": "Product QKᵀ",
     "step.scale": "Scale",
     "step.mask": "Mask",
     "step.joined": "Heads joined"
@@ -121,18 +159,22 @@ export const words = {
     "earlier": "이전",
     "later": "다음",
     "keys": "← → 따라가기, ↑ ↓ 순전파와 역전파 바꾸기",
-    "open": "행렬 열기: {name}",
-    "none": "이 모델에는 이 단계가 없습니다.",
+    "open": "전체 행렬 열기: {name}",
+    "matrix": "행렬",
+    "arrives": "손실에서 여기로 도착",
+    "of_key": "고른 키의 행 j = {j}",
+    "rest": "u를 지나: ‖·‖ = {part}, 다른 길(r): ‖·‖ = {rest}",
     "numbers": "이 스텝에서 {name}의 숫자",
     "more": "{count}개 더",
     "largest": "{all}개 중 큰 것 {shown}개",
     "step.score": "스코어",
+    "step.window": "창",
     "step.softmax": "소프트맥스",
     "step.weighted_sum": "가중합",
     "step.concatenation": "이어 붙이기",
     "step.attentional": "어텐션 벡터 s̃",
     "step.output": "출력",
-    "step.product": "Q·Kᵀ",
+    "step.product": "곱 QKᵀ",
     "step.scale": "스케일",
     "step.mask": "마스크",
     "step.joined": "헤드 합치기"

@@ -1,0 +1,87 @@
+"""What LLVM makes of the micro-kernel for processors that the tests may not run on, read in its assembly."""
+
+from __future__ import annotations
+
+import re
+
+import llvmlite.binding as llvm
+import pytest
+from llvmlite import ir
+from numba import types
+
+from tinygrad_attn.kernels.gemm.plan import CUTS
+from tinygrad_attn.kernels.gemm.tile import _emit_tile, _Tile
+from tinygrad_attn.kernels.simd.instructions import Emitter, define
+from tinygrad_attn.kernels.simd.registers import KINDS, registers_of
+
+X86, ARM, APPLE = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "arm64-apple-darwin"
+PROCESSORS = {
+    "skylake-avx512": (X86, "AVX-512"),
+    "sapphirerapids": (X86, "AVX-512"),
+    "znver4": (X86, "AVX-512"),
+    "haswell": (X86, "AVX"),
+    "znver3": (X86, "AVX"),
+    "alderlake": (X86, "AVX"),
+    "sandybridge": (X86, "AVX"),
+    "x86-64": (X86, "SSE"),
+    "cortex-a72": (ARM, "NEON"),
+    "neoverse-n1": (ARM, "NEON"),
+    "apple-m1": (APPLE, "NEON"),
+}
+WITH_FUSED_MULTIPLY_ADD = [name for name in PROCESSORS if name not in ("sandybridge", "x86-64")]
+
+FUSED = r"vfmadd|fmla"
+
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+
+
+@pytest.mark.parametrize("cpu", PROCESSORS)
+def test_the_kind_of_registers_is_what_the_processor_has(cpu):
+    triple, kind = PROCESSORS[cpu]
+    assert registers_of(cpu, "", triple).kind == kind
+
+
+def test_features_that_are_switched_off_or_on_count():
+    assert registers_of("sapphirerapids", "-avx512f", X86).kind == "AVX"
+    assert registers_of("sapphirerapids", "-avx", X86).kind == "SSE"
+    assert registers_of("x86-64", "+avx2,+fma", X86).kind == "AVX"
+
+
+def inner_loop(cpu: str, dtype: types.Type) -> list[str]:
+    """The instructions of the loop over the depth, of the largest tile of a processor."""
+    triple, name = PROCESSORS[cpu]
+    cut, kind = CUTS[name], next(kind for kind in KINDS if kind.kind == name)
+    module = ir.Module()
+    module.triple = triple
+    builder = ir.IRBuilder(ir.Function(module, ir.FunctionType(ir.VoidType(), []), "unused").append_basic_block())
+    emit = Emitter(builder, types.DType(dtype), kind.bytes * 8 // dtype.bitwidth)
+    define(_emit_tile(cut.rows, cut.vectors), "tile", emit, len(_Tile._fields)).linkage = "external"
+    builder.ret_void()
+
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
+    parsed = llvm.parse_assembly(str(module))
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    passes.getModulePassManager().run(parsed, passes)
+    comment = re.compile("//.*|;.*" if triple != X86 else "#.*")
+    lines = [comment.sub("", line).strip() for line in machine.emit_assembly(parsed).splitlines()]
+    found = []
+    for start, line in enumerate(lines):
+        backwards = [end for end in range(start, len(lines)) if lines[end].split()[-1:] == [line[:-1]]]
+        if line.endswith(":") and backwards:
+            found.append([line for line in lines[start + 1 : backwards[-1] + 1] if line and not line.startswith(".")])
+    return min((block for block in found if any(re.match(FUSED, line) for line in block)), key=len)
+
+
+@pytest.mark.parametrize("cpu", WITH_FUSED_MULTIPLY_ADD)
+@pytest.mark.parametrize("dtype", [types.float32, types.float64], ids=str)
+def test_the_inner_loop_is_multiply_adds_and_their_loads_alone(cpu, dtype):
+    loop = inner_loop(cpu, dtype)
+    cut = CUTS[PROCESSORS[cpu][1]]
+    fused = [line for line in loop if re.match(FUSED, line)]
+    memory = [line for line in loop if re.search(r"^(?!lea).*(\(%|\[(x|sp))", line)]
+    assert len(fused) == cut.rows * cut.vectors
+    assert len(memory) <= cut.rows + cut.vectors  # each element of A and each vector of B once: no sum is spilled
+    assert not [line for line in loop if re.search(r"\b(rsp|sp)\b", line)]
+    # The rest moves on along the depth, and finds the rows of A.
+    assert len(loop) <= len(fused) + len(memory) + cut.rows + 5, "\n".join(loop)
