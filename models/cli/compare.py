@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import add_split, path_name
+from .options import add_split, path_name, picture_name
 
 NEEDS = ("matplotlib", "rich")
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        type=path_name,
+        type=picture_name,
         default="comparison.png",
         help="the picture (default: comparison.png)",
     )

@@ -12,9 +12,10 @@ from ..setting import short
 
 __all__ = [
     "add_data", "add_decoding", "add_run", "add_split", "add_threads", "count", "decoding", "name", "number",
-    "overrides", "path_name", "port", "positive", "seconds", "seed", "use_threads",
+    "overrides", "path_name", "picture_name", "port", "positive", "seconds", "seed", "use_threads",
 ]  # fmt: skip
 
+PICTURES = (".png", ".svg", ".pdf", ".jpg")
 # A larger count, of samples or steps, would not end in a day.
 _MOST = 1_000_000
 # More digits than any of these numbers has; Python refuses to read thousands of them.
@@ -89,6 +90,15 @@ def path_name(text: str) -> str:
             "expected the name of a file or folder, got nothing; is a variable of the shell unset?"
         )
     return os.path.expanduser(text)
+
+
+def picture_name(text: str) -> str:
+    """The name of a picture, whose ending says its format: PNG if it has none."""
+    found = path_name(text)
+    ending = os.path.splitext(found)[1].lower()
+    if ending and ending not in PICTURES:
+        raise argparse.ArgumentTypeError(f"expected a name that ends in {', '.join(PICTURES)}, got {short(text)}")
+    return found
 
 
 # -- arguments -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..console.errors import USER_ERROR, CommandError
 from ..console.sentences import SentenceProgress
 from ..setting import short
-from .options import add_decoding, add_run, decoding, path_name, positive
+from .options import add_decoding, add_run, decoding, path_name, picture_name, positive
 
 if TYPE_CHECKING:
     from ..trained import TrainedModel
@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attention",
         metavar="FILE",
-        type=path_name,
-        help="draw the attention weights of the first few sentences, as PNG",
+        type=picture_name,
+        help="draw the attention weights of the first few sentences; the ending says the format: PNG, SVG, PDF, JPG",
     )
 
 

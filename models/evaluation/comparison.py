@@ -52,7 +52,7 @@ def compare(runs: Sequence[Compared], picture: Path) -> None:
 
     Args:
         runs: at least one, all measured on the same split.
-        picture: the PNG file to write.
+        picture: the file to write; its ending says the format.
     """
     from .plots import plot_comparison
 

@@ -73,6 +73,7 @@ def _rank(name: str) -> int:
 @cache
 def _characters(path: str) -> frozenset[int]:
     try:
-        return frozenset(FT2Font(path).get_charmap())
+        font = FT2Font(path)
+        return frozenset(font.get_charmap() if font.scalable else ())  # pictures of emoji cannot be drawn
     except (OSError, RuntimeError):
         return frozenset()

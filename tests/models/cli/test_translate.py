@@ -193,6 +193,16 @@ def test_a_picture_of_attention(run, tmp_path, capsys):
     assert capsys.readouterr().out.count("\n") == 2
 
 
+def test_a_picture_in_the_format_that_its_ending_says(run, tmp_path, capsys):
+    for ending, start in ((".svg", b"<?xml"), (".pdf", b"%PDF")):
+        picture = tmp_path / f"a{ending}"
+        assert main(["translate", str(run), "22 Nov 2026", "--attention", str(picture)]) == 0
+        assert picture.read_bytes().startswith(start)
+    capsys.readouterr()
+    refused(capsys, ["translate", run, "x", "--attention", "a.bmp"], "ends in .png, .svg, .pdf, .jpg, got 'a.bmp'")
+    refused(capsys, ["compare", run, "--out", "a.txt"], "--out", "ends in .png")
+
+
 def test_mistakes_in_decoding(run, tmp_path, capsys):
     refused(capsys, ["translate", run, "x", "--beam", "0"], "--beam", "at least 1")
     refused(capsys, ["translate", run, "x", "--n-best", "3", "--beam", "2"], "--n-best 3", "raise --beam 2")

@@ -6,6 +6,7 @@ import pytest
 plots = pytest.importorskip("tinygrad_attn_models.evaluation.plots")
 from tinygrad_attn_models.decoding.alignment import Alignment  # noqa: E402
 from tinygrad_attn_models.evaluation import fonts  # noqa: E402
+from tinygrad_attn_models.evaluation.report import LengthScores, Scores  # noqa: E402
 
 HISTORY = [
     {"epoch": n, "train_loss": 2 / n, "valid_loss": 2.1 / n, "train_accuracy": 0.1 * n, "valid_accuracy": 0.1 * n,
@@ -93,6 +94,93 @@ def test_spaces_and_joiners_are_visible():
     assert plots._label(" ", "") == "␣"
     assert plots._label("￭,", "") == "▪,"
     assert fonts.find_fonts("␣▪")[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("symbol", "label"),
+    [
+        ("\t", "U+0009"), ("\xa0", "U+00A0"), ("\u3000", "U+3000"), ("\u200b", "U+200B"), ("a\x07b", "aU+0007b"),
+        ("\u0301", "◌\u0301"), ("$x$", "$x$"), (r"$\frac$", r"$\frac$"), ("_a", "_a"), ("a b", "a␣b"),
+        ("x" * 100, "x" * 23 + "…"), ("", ""),
+    ],
+)  # fmt: skip
+def test_labels(symbol, label):
+    assert plots._label(symbol, "") == label
+
+
+HOSTILE = ["a$x^2$b", "_name", r"$\frac$", "tab\there", "$", r"\$", "%&{}", "\x1b[31m", "길 이"]
+
+
+def figure_of(monkeypatch, draw):
+    """The figure that a function draws and would write."""
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    draw()
+    return drawn[0]
+
+
+def test_names_of_runs_are_drawn_as_they_are(tmp_path, monkeypatch, recwarn):
+    scores = Scores(1, 10.0, 10.0, 0.1, 0.1, 2.0)
+    rows = [LengthScores(1, 2, scores), LengthScores(3, 4, scores)]
+    evaluation = type("Evaluation", (), {"split": "test", "by_source_length": rows})
+    evaluations = dict.fromkeys(HOSTILE, evaluation)
+
+    def draw():
+        plots.plot_comparison(dict.fromkeys(HOSTILE, HISTORY), evaluations, tmp_path / "c.png")
+
+    shown = [plots._printable(name) for name in HOSTILE]
+    with monkeypatch.context() as patched:
+        figure = figure_of(patched, draw)
+    for axes in figure.axes:
+        texts = axes.get_legend().get_texts()
+        assert [text.get_text() for text in texts] == shown
+        assert not any(text.get_parse_math() for text in texts)
+    draw()
+    plots.plot_bleu_by_length(evaluations, tmp_path / "b.svg")
+    assert not recwarn.list
+    plots.plot_attention([alignment(HOSTILE, HOSTILE)], tmp_path / "a.png")
+
+
+def test_the_ending_says_the_format(tmp_path):
+    starts = {
+        ".png": b"\x89PNG",
+        ".svg": b"<?xml",
+        ".pdf": b"%PDF",
+        ".jpg": b"\xff\xd8",
+        "": b"\x89PNG",
+        ".SVG": b"<?xml",
+    }
+    for ending, start in starts.items():
+        path = tmp_path / f"a{ending}"
+        plots.plot_attention([alignment("ab", "cd")], path)
+        assert path.read_bytes().startswith(start), ending
+        before = path.read_bytes()
+        plots.plot_attention([alignment("ab", "cd")], path)
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "layers", "heads"), [(13, 100, 1, 1), (2400, 30, 1, 1), (2400, 100, 2, 4), (5, 3000, 1, 1)]
+)
+def test_long_sentences_give_pictures_that_fit_a_screen(tmp_path, monkeypatch, source, target, layers, heads):
+    symbols = [f"s{number}" for number in range(source)], [f"t{number}" for number in range(target)]
+
+    def draw():
+        plots.plot_attention([alignment(*symbols, layers, heads)], tmp_path / "a.png")
+
+    figure = figure_of(monkeypatch, draw)
+    width, height = figure.get_size_inches()
+    assert width < 45
+    if target == 100 and layers == 1:
+        assert height < 15 and width < 15
+        labels = [text.get_text() for axes in figure.axes[:-1] for text in axes.get_yticklabels()]
+        assert labels == symbols[1]  # every symbol has its name, once, in order
+        assert min(text.get_fontsize() for text in figure.axes[0].get_yticklabels()) >= 8
+
+
+def test_a_picture_of_a_very_long_sentence_can_be_written(tmp_path):
+    plots.plot_attention([alignment(["s"] * 2400, ["t"] * 30)], tmp_path / "a.png")
+    plots.plot_attention([alignment("ab", ["t"] * 20_000)], tmp_path / "b.png")
 
 
 def test_a_box_is_no_glyph():
