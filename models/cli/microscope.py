@@ -59,8 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
         path = arguments.out or "microscope.html"
         found.save(path)
         numbers = check["compared"] + check["recomputed"]
-        verdict = f"{numbers:,} numbers checked out" if check["ok"] else f"{check['failing']:,} checks fail"
-        print(f"{path}: {found.data['source']['text']} → {found.data['target']['text']}; {verdict}")
+        verdict = {"good": f"{numbers:,} numbers checked out", "bad": f"{check['failing']:,} checks fail"}
+        outcome = verdict.get(check["state"], "not finite")
+        print(f"{path}: {found.data['source']['text']} → {found.data['target']['text']}; {outcome}")
     return _verdict(found, arguments.broken)
 
 
@@ -76,7 +77,8 @@ def _verdict(found: Microscope, broken: str | None) -> int:
             print(f"note: the badge is green although {broken} was used; its error shows {shows}", file=sys.stderr)
         return 0
     if not check["ok"]:
-        print(f"error: {check['failing']:,} checks fail, the worst: {describe_worst(check)}", file=sys.stderr)
+        what = f"{check['failing']:,} checks fail, the worst: " if check["state"] == "bad" else ""
+        print(f"error: {what}{describe_worst(check)}", file=sys.stderr)
         return CHECK_FAILED
     return 0
 

@@ -6,6 +6,7 @@ weights, and so on. So a failure is at the formula that is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,39 +14,44 @@ import numpy as np
 from tinygrad_attn.nn import SCORES, Score
 
 from ..record.sites import AttentionSite
+from .rounding import Rounded, rounded, value_of
 
 __all__ = ["recompute", "softmax"]
 
 Array = np.ndarray[Any, Any]
 
 
-def softmax(scores: Array, mask: Array | None = None) -> Array:
+def softmax(scores: Any, mask: Array | None = None) -> Any:
     """Softmax along the last axis over the unmasked elements; zeros where all are masked, NaN beside a NaN or ∞."""
     allowed = np.ones(scores.shape, bool) if mask is None else np.broadcast_to(mask, scores.shape)
-    highest = np.where(allowed, scores, -np.inf).max(axis=-1, keepdims=True)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
+        # The shift divides numerator and denominator alike, so that its own rounding has no effect.
+        highest = np.where(allowed, value_of(scores), -np.inf).max(axis=-1, keepdims=True)
         raised = np.where(allowed, np.exp(scores - np.where(np.isfinite(highest), highest, 0.0)), 0.0)
         total = raised.sum(axis=-1, keepdims=True)
-        return np.divide(raised, total, out=np.zeros_like(raised), where=total != 0.0)
+        return raised / np.where(total == 0.0, 1.0, total)
 
 
-def recompute(site: AttentionSite) -> dict[tuple[str, str], Array]:
+def recompute(site: AttentionSite) -> dict[tuple[str, str], Any]:
     """All tensors that follow from Q, K, V and dL/dcontext, by name and "value" or "gradient".
 
     Those that depend on the score are computed by `Score.witness`. Gradients that never arrived are left out, and so
-    are those that would follow from them.
+    are those that would follow from them. Each is a `Rounded`, which knows the terms that may have cancelled in it, or
+    a plain array if the score's witness uses functions that `Rounded` does not know.
     """
-    values = {name: quantity.value for name, quantity in site.quantities.items()}
-    gradients = {name: quantity.gradient for name, quantity in site.quantities.items()}
-    found: dict[tuple[str, str], Array] = {}
+    values: dict[str, Any] = {name: rounded(quantity.value) for name, quantity in site.quantities.items()}
+    gradients: dict[str, Any] = {
+        name: None if quantity.gradient is None else rounded(quantity.gradient)
+        for name, quantity in site.quantities.items()
+    }
+    found: dict[tuple[str, str], Any] = {}
     score, operands = _witness(site)
-    scores = score.witness(*operands)
+    scores = _witnessed(score.witness, *operands)
     if scores is not None:
         found["scores", "value"] = scores
-    found["weights", "value"] = weights = softmax(values["scores"], site.mask)
-    mixed = weights
+    found["weights", "value"] = softmax(values["scores"], site.mask)
     if "gaussian" in values:
-        found["mixed", "value"] = mixed = values["weights"] * values["gaussian"]
+        found["mixed", "value"] = values["weights"] * values["gaussian"]
     mixed = values.get("mixed", values["weights"])
     found["context", "value"] = np.einsum("htj,hjc->htc", mixed, values["V"])
 
@@ -64,14 +70,27 @@ def recompute(site: AttentionSite) -> dict[tuple[str, str], Array]:
     assert for_weights is not None
     mean = np.sum(values["weights"] * for_weights, axis=-1, keepdims=True)
     found["scores", "gradient"] = values["weights"] * (for_weights - mean)
-    through_scores = score.witness_gradients(for_scores, *operands) or {}
+    through_scores = _witnessed(score.witness_gradients, for_scores, *operands) or {}
     found.update({(name, "gradient"): array for name, array in through_scores.items()})
     return found
 
 
-def _witness(site: AttentionSite) -> tuple[type[Score], tuple[Array, Array | None, dict[str, Any]]]:
+def _witnessed(witness: Callable[..., Any], *operands: Any) -> Any:
+    """The result of a score's witness, computed again on plain arrays if it cannot use `Rounded` ones."""
+    try:
+        return witness(*operands)
+    except (TypeError, AttributeError):
+        return witness(*map(_plain, operands))
+
+
+def _plain(operand: Any) -> Any:
+    return {k: value_of(v) for k, v in operand.items()} if isinstance(operand, dict) else value_of(operand)
+
+
+def _witness(site: AttentionSite) -> tuple[type[Score], tuple[Rounded, Rounded | None, dict[str, Any]]]:
     """The score, and the arguments of its witness: Q, K and parameters; the base `Score` if Q is not announced."""
     keys = site.quantities.get("K")
     score = SCORES.get(site.score, Score) if "Q" in site.quantities else Score
-    query = site.quantities["Q" if "Q" in site.quantities else "scores"].value
-    return score, (query, None if keys is None else keys.value, {**site.parameters, "s": site.scale})
+    query = rounded(site.quantities["Q" if "Q" in site.quantities else "scores"].value)
+    parameters = {name: rounded(array) for name, array in site.parameters.items()}
+    return score, (query, None if keys is None else rounded(keys.value), {**parameters, "s": site.scale})

@@ -7,7 +7,7 @@ separately and have a derivative. For the others (products, sums, softmax) the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,9 @@ import numpy as np
 from tinygrad_attn.record import Call
 
 from .attention import softmax
+from .rounding import Rounded, relative_error, rounded, terms_of, value_of
 
-__all__ = ["TapeCheck", "check_tape"]
+__all__ = ["TapeCheck", "check_tape", "side_of_kink"]
 
 Array = np.ndarray[Any, Any]
 
@@ -29,7 +30,8 @@ _MOVES = frozenset(
 
 
 def _logistic(x: Array) -> Array:
-    return 1.0 / (1.0 + np.exp(-x))
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0.0, 1.0, small) / (1.0 + small)
 
 
 # By op name: the function of an element, and its derivative at x with the value z.
@@ -56,23 +58,50 @@ _PAIRS: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any], Ca
 }
 
 
+# By op name: on which side of a kink each element is, for the ops whose derivative jumps there.
+_SIDES: dict[str, Callable[..., Array]] = {
+    "abs": lambda x: np.sign(x),
+    "leaky_relu": lambda x: np.sign(x),
+    "relu": lambda x: np.sign(x),
+    "maximum": lambda x, y: np.sign(x - y),
+    "minimum": lambda x, y: np.sign(x - y),
+    "clamp": lambda x, min=None, max=None: np.stack([np.sign(x - end) for end in (min, max) if end is not None]),
+    "amax": lambda x, dim=None, keepdim=False: x == x.max(axis=dim, keepdims=True),
+    "amin": lambda x, dim=None, keepdim=False: x == x.min(axis=dim, keepdims=True),
+}
+
+
+def side_of_kink(name: str, arrays: Sequence[Any], options: Mapping[str, Any]) -> Array | None:
+    """On which side of its kinks an op is, element by element; None for an op that has none."""
+    known = _SIDES.get(name)
+    return None if known is None else known(*arrays, **{k: v for k, v in options.items() if k != "negative_slope"})
+
+
 @dataclass
 class TapeCheck:
     """The result of recomputing the tape."""
 
     count: int = 0
     worst: float = 0.0
-    """The largest |found - expected| / the largest expected element of an array, or of the terms that cancel in it."""
+    """The largest |found - expected|, in proportion to the terms that each element was computed from."""
     unknown: set[str] = field(default_factory=set)
     errors: list[tuple[Call, str, float]] = field(default_factory=list)
     """The call, "value" or the operand, and the error."""
+    rounding: float = 0.0
+    """How far roundings of the ops may have moved the loss: each op's, carried on by its gradient."""
 
-    def compare(self, call: Call, what: str, found: Array, expected: Array, terms: float = 0.0) -> None:
-        """Compare a call's array with the expected one; ``terms``: the size of the terms in its sums."""
-        size = max(float(np.abs(expected).max(initial=0.0)), terms, np.finfo(float).tiny)
-        error = float(np.max(np.abs(found - expected), initial=0.0)) / size
+    def compare(self, call: Call, what: str, found: Array, expected: Any) -> None:
+        """Compare a call's array with the expected one."""
+        error = float(np.max(relative_error(found, expected), initial=0.0))
         self.errors.append((call, what, error))
         self.worst = error if np.isnan(error) else max(self.worst, error)
+
+    def carry(self, terms: Array, gradient: Array | None) -> None:
+        """Add the roundings of one op's result to those of the loss, as independent errors."""
+        if gradient is not None:
+            carried = np.finfo(float).eps * float(np.linalg.norm((terms * gradient).ravel()))
+            if np.isfinite(carried):
+                self.rounding = float(np.hypot(self.rounding, carried))
 
     def failures(self, tolerance: float) -> list[dict[str, Any]]:
         """The failures in the form of `models.microscope.record.schema.Check`."""
@@ -84,10 +113,13 @@ class TapeCheck:
 
 
 def check_tape(calls: Sequence[Call]) -> TapeCheck:
-    """Recompute every op from its recorded operands, and its contributions from its recorded gradient."""
+    """Recompute every op from its recorded operands, and its contributions from its recorded gradient.
+
+    Ops whose operands or gradients are not finite are left out: from them on nothing has a right value.
+    """
     found = TapeCheck()
     for call in calls:
-        if call.values[0].dtype.kind != "f":  # masks and indices
+        if call.values[0].dtype.kind != "f" or not _finite(call):  # masks and indices
             continue
         if call.op.name in _MOVES:
             _check_move(found, call)
@@ -95,9 +127,16 @@ def check_tape(calls: Sequence[Call]) -> TapeCheck:
             _check_formula(found, call)
         else:
             found.unknown.add(call.op.name)
+            found.carry(np.abs(call.values[0]), call.gradients[0])
             continue
         found.count += 1
     return found
+
+
+def _finite(call: Call) -> bool:
+    given = [*call.arrays, *call.gradients]
+    floats = [array for array in given if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
+    return all(np.isfinite(array).all() for array in floats)
 
 
 def _check_move(found: TapeCheck, call: Call) -> None:
@@ -115,40 +154,43 @@ def _check_move(found: TapeCheck, call: Call) -> None:
         first += size
     results = call.op.forward(*places, **call.options)
     several = call.op.outputs != 1 or call.op.saves
-    gradient = np.zeros(numbers.shape)
+    gradient, terms = np.zeros(numbers.shape), np.zeros(numbers.shape)
     for index, value in enumerate(call.values):
         where = np.asarray(results[index] if several else results).astype(np.int64)
-        found.compare(call, "value", value, numbers[where])
+        found.compare(call, "value", value, Rounded(numbers[where]))
         arrived = call.gradients[index]
         if arrived is not None:
             np.add.at(gradient, where.ravel(), arrived.ravel())
+            np.add.at(terms, where.ravel(), np.abs(arrived).ravel())
     first = 0
     for position in moved:
         size = arrays[position].size
         if position in call.contributions:
-            expected = gradient[first : first + size].reshape(arrays[position].shape)
+            shape, part = arrays[position].shape, slice(first, first + size)
+            expected = Rounded(gradient[part].reshape(shape), terms[part].reshape(shape))
             found.compare(call, call.op.operand_name(position), call.contributions[position], expected)
         first += size
 
 
 def _check_formula(found: TapeCheck, call: Call) -> None:
-    arrays, options, name = call.arrays, call.options, call.op.name
+    arrays = [
+        rounded(array) if isinstance(array, np.ndarray) and array.dtype.kind == "f" else array for array in call.arrays
+    ]
     gradient = call.gradients[0]
-    value, back = _formula(name, arrays, options)
+    value, back = _formula(call.op.name, arrays, call.options)
     found.compare(call, "value", call.values[0], value)
+    found.carry(terms_of(value), gradient)
     if gradient is None:
         return
-    # For a token with p near 1 the result is nearly 0, a difference of two numbers as large as g.
-    terms = float(np.abs(gradient).max(initial=0.0)) if name == "log_softmax" else 0.0
     for position, contribution in call.contributions.items():
-        expected = _summed(back(position, gradient), np.shape(arrays[position]))
-        found.compare(call, call.op.operand_name(position), contribution, expected, terms)
+        expected = _summed(rounded(back(position, rounded(gradient))), np.shape(arrays[position]))
+        found.compare(call, call.op.operand_name(position), contribution, expected)
 
 
-Back = Callable[[int, Array], Array]
+Back = Callable[[int, Any], Any]
 
 
-def _formula(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+def _formula(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Any, Back]:
     """The value, and the function from operand position and gradient to the operand's gradient."""
     if name in _MAPS:
         function, derivative = _MAPS[name]
@@ -160,14 +202,14 @@ def _formula(name: str, arrays: list[Any], options: dict[str, Any]) -> tuple[Arr
     return _FORMULAS[name](arrays, options)
 
 
-def _where(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+def _where(arrays: list[Any], options: dict[str, Any]) -> tuple[Any, Back]:
     condition, x, y = arrays
     return np.where(
         condition, x, y
     ), lambda position, g: np.where(condition, g, 0.0) if position == 1 else np.where(condition, 0.0, g)
 
 
-def _matmul(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+def _matmul(arrays: list[Any], options: dict[str, Any]) -> tuple[Any, Back]:
     a, b = arrays
     left, right = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
     z = np.einsum("...ij,...jk->...ik", left, right)
@@ -177,7 +219,7 @@ def _matmul(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
     if a.ndim == 1:
         z = z[0] if b.ndim == 1 else z[..., 0, :]
 
-    def back(position: int, g: Array) -> Array:
+    def back(position: int, g: Any) -> Any:
         whole = g.reshape(shape)
         if position == 0:
             found = _summed(np.einsum("...ik,...jk->...ij", whole, right), left.shape)
@@ -195,41 +237,41 @@ def _over(array: Array, options: dict[str, Any]) -> tuple[int, ...]:
     return tuple(axis % array.ndim for axis in (dim if isinstance(dim, (tuple, list)) else (dim,)))
 
 
-def _sum(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+def _sum(arrays: list[Any], options: dict[str, Any]) -> tuple[Any, Back]:
     axes = _over(arrays[0], options)
     z = arrays[0].sum(axis=axes, keepdims=True)
     value = z if options.get("keepdim") else z.reshape([n for i, n in enumerate(z.shape) if i not in axes])
     return value, lambda position, g: np.broadcast_to(g.reshape(z.shape), arrays[0].shape)
 
 
-def _mean(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+def _mean(arrays: list[Any], options: dict[str, Any]) -> tuple[Any, Back]:
     value, back = _sum(arrays, options)
     count = arrays[0].size // max(value.size, 1)
     return value / count, lambda position, g: back(position, g) / count
 
 
-def _softmax(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+def _softmax(arrays: list[Any], options: dict[str, Any]) -> tuple[Any, Back]:
     dim = options["dim"]
     mask = np.broadcast_to(arrays[1], arrays[0].shape) if len(arrays) > 1 else np.ones(arrays[0].shape, bool)
     z = np.moveaxis(softmax(np.moveaxis(arrays[0], dim, -1), np.moveaxis(mask, dim, -1)), -1, dim)
     return z, lambda position, g: z * g - z * (z * g).sum(axis=dim, keepdims=True)
 
 
-def _log_softmax(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+def _log_softmax(arrays: list[Any], options: dict[str, Any]) -> tuple[Any, Back]:
     dim = options["dim"]
-    highest = arrays[0].max(axis=dim, keepdims=True)
+    highest = value_of(arrays[0]).max(axis=dim, keepdims=True)
     z = arrays[0] - highest - np.log(np.exp(arrays[0] - highest).sum(axis=dim, keepdims=True))
     return z, lambda position, g: g - np.exp(z) * g.sum(axis=dim, keepdims=True)
 
 
-def _layer_norm(arrays: list[Any], options: dict[str, Any]) -> tuple[Array, Back]:
+def _layer_norm(arrays: list[Any], options: dict[str, Any]) -> tuple[Any, Back]:
     x, weight, bias = arrays
     axes = tuple(range(-len(options["normalized_shape"]), 0))
     rate = 1.0 / np.sqrt(x.var(axis=axes, keepdims=True) + options["eps"])
     normal = (x - x.mean(axis=axes, keepdims=True)) * rate
     scale = 1.0 if weight is None else weight
 
-    def back(position: int, g: Array) -> Array:
+    def back(position: int, g: Any) -> Any:
         if position:
             return g * normal if position == 1 else g
         h = g * scale
@@ -251,7 +293,7 @@ _FORMULAS: dict[str, Callable[[list[Any], dict[str, Any]], tuple[Array, Back]]] 
 }
 
 
-def _summed(gradient: Array, shape: tuple[int, ...]) -> Array:
+def _summed(gradient: Rounded, shape: tuple[int, ...]) -> Rounded:
     """Sum over the axes along which an operand was broadcast."""
     extra = gradient.ndim - len(shape)
     gradient = gradient.sum(axis=tuple(range(extra)))

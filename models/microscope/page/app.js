@@ -4,12 +4,15 @@ import { html, render, useLayoutEffect, useRef, useStore } from "page/core.js";
 import { data } from "page/data.js";
 import { LANGUAGES, language, setLanguage, t, useLanguage } from "page/i18n.js";
 import { RunState } from "page/live.js";
+import { BADGE, Broken } from "page/parts.js";
 import { followLink, hash, select, selection } from "page/selection.js";
 import { setTheme, theme } from "page/theme.js";
 
 let views = []; // in their order: { name, order, words, View }
 
-const named = (name) => views.find((view) => view.name === name) ?? views[0];
+// The views that have something to show; a view says so with `shows(all)`, or shows something of every model.
+const shown = () => views.filter((view) => view.shows?.(data.get()) ?? true);
+const named = (name) => shown().find((view) => view.name === name) ?? shown()[0];
 
 let runs = 0; // counts what was loaded, so that a view can tell other numbers from the same
 data.follow(() => { runs += 1; });
@@ -26,7 +29,7 @@ function App() {
       if (event.key === "?") help.current.showModal();
       else if (event.key === "[") select({ step: selection.get().step - 1 });
       else if (event.key === "]") select({ step: selection.get().step + 1 });
-      else if (views[Number(event.key) - 1]) show(views[Number(event.key) - 1]);
+      else if (shown()[Number(event.key) - 1]) show(shown()[Number(event.key) - 1]);
       else return;
       event.preventDefault();
     };
@@ -43,20 +46,25 @@ function App() {
     <a class="skip" href="#panel" onClick=${(event) => { event.preventDefault(); document.getElementById("panel").focus(); }}>${t("skip")}</a>
     <${Header} all=${all} openHelp=${() => help.current.showModal()} />
     <${Tabs} view=${name} />
-    <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${name}`} tabindex="-1"><${View} chosen=${chosen} /></div></main>
+    <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${name}`} tabindex="-1">${all.meta.broken && html`<${Broken} name=${all.meta.broken} />`}<${View} chosen=${chosen} /></div></main>
     <${Help} box=${help} />`;
+}
+
+// The badge in short: a sign, and what it says.
+function Chip({ check }) {
+  const count = { good: check.recomputed + check.compared, bad: check.failing }[check.state] ?? 0;
+  return html`<a class=${`chip ${check.state}`} href=${hash({ view: "summary" })}>
+    <span aria-hidden="true">${BADGE[check.state]}</span> ${t(`chip.${check.state}`, { count: count.toLocaleString() })}</a>`;
 }
 
 function Header({ all, openHelp }) {
   const { check } = all;
-  const { failing } = check;
   return html`<header>
     <div class="brand"><h1>${t("title")}</h1>
       <p class="pair-line"><bdi class="source-text">${all.source.text}</bdi> <span aria-hidden="true">→</span> <bdi>${all.target.text}</bdi></p></div>
     <div class="header-right">
       ${all.meta.served && html`<${RunState} />`}
-      <a class=${`chip ${check.ok ? "good" : "bad"}`} href=${hash({ view: "summary" })}>
-        <span aria-hidden="true">${check.ok ? "✓" : "✗"}</span> ${check.ok ? t("chip.good", { count: (check.recomputed + check.compared).toLocaleString() }) : t("chip.bad", { count: failing.toLocaleString() })}</a>
+      <${Chip} check=${check} />
       <span class="switch" role="group" aria-label=${t("language")}>${LANGUAGES.map((name) => html`<button type="button" key=${name} lang=${name} aria-pressed=${language.get() === name} onClick=${() => setLanguage(name)}>${{ en: "English", ko: "한국어" }[name]}</button>`)}</span>
       <button type="button" id="theme" aria-label=${t(theme.get() === "dark" ? "theme.to_light" : "theme.to_dark")} onClick=${() => setTheme(theme.get() === "dark" ? "light" : "dark")}>${theme.get() === "dark" ? "☀" : "☾"}</button>
       <button type="button" id="help" aria-label=${t("help.title")} onClick=${openHelp}>?</button>
@@ -70,15 +78,16 @@ function show({ name }) {
 }
 
 function Tabs({ view }) {
+  const tabs = shown();
   const onKeyDown = (event) => {
-    const at = views.indexOf(named(view));
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1 + views.length, Home: 0, End: views.length - 1 }[event.key];
+    const at = tabs.indexOf(named(view));
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1 + tabs.length, Home: 0, End: tabs.length - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    show(views[to % views.length]);
+    show(tabs[to % tabs.length]);
   };
   return html`<nav aria-label=${t("views")}><div class="tabs" role="tablist" aria-label=${t("views")} onKeyDown=${onKeyDown}>
-    ${views.map(({ name, words }, i) => html`<button type="button" role="tab" key=${name} id=${`tab-${name}`} aria-selected=${name === view} aria-controls=${name === view ? "panel" : undefined}
+    ${tabs.map(({ name, words }, i) => html`<button type="button" role="tab" key=${name} id=${`tab-${name}`} aria-selected=${name === view} aria-controls=${name === view ? "panel" : undefined}
       tabindex=${name === view ? 0 : -1} onClick=${() => select({ view: name })}><span class="tab-number" aria-hidden="true">${i + 1}</span> ${words[language.get()]?.title ?? words.en.title}</button>`)}
   </div></nav>`;
 }
@@ -89,7 +98,7 @@ function Help({ box }) {
   return html`<dialog ref=${box} aria-labelledby="help-title">
     <h2 id="help-title">${t("help.title")}</h2>
     <p>${t("help.lead")}</p>
-    <dl class="keys">${[`1 … ${Math.min(views.length, 9)}`, ...KEYS].map((keys, i) => html`<dt key=${`${i}-keys`}>${keys.split(" ").map((key) => (key === "…" ? " … " : html`<kbd key=${key}>${key}</kbd>`))}</dt><dd key=${i}>${t(`help.${i}`)}</dd>`)}</dl>
+    <dl class="keys">${[`1 … ${Math.min(shown().length, 9)}`, ...KEYS].map((keys, i) => html`<dt key=${`${i}-keys`}>${keys.split(" ").map((key) => (key === "…" ? " … " : html`<kbd key=${key}>${key}</kbd>`))}</dt><dd key=${i}>${t(`help.${i}`)}</dd>`)}</dl>
     <h3>${t("help.reading")}</h3>
     <ul>${["signs", "states", "colours", "exact", "through"].map((key) => html`<li key=${key}>${t(`help.${key}`)}</li>`)}</ul>
     <form method="dialog"><button class="primary">${t("help.close")}</button></form>
@@ -97,7 +106,7 @@ function Help({ box }) {
 }
 
 // Opens the page with the views of these modules, { name: module }: each exports its place in the row of tabs as `order`,
-// its `words` ({ en: { title, … }, ko: … }), and a component `View`.
+// its `words` ({ en: { title, … }, ko: … }), a component `View`, and, if not every model has it, `shows`.
 export function start(modules) {
   views = Object.entries(modules).map(([name, module]) => ({ name, ...module })).sort((a, b) => a.order - b.order);
   document.documentElement.lang = language.get();

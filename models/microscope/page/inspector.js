@@ -19,6 +19,12 @@ export function sampled(site, tensor, part, head, row, column) {
   );
 }
 
+// That a query may not attend to a key: the mask, not the numbers, makes weight and gradient 0 there.
+export function Masked({ site, tensor, part, head, row, column }) {
+  const masked = tensor.axes[0] === "query" && tensor.axes[1] === "key" && !site.allowed(head, row, column);
+  return masked ? html`<p class="note masked-cell">${t(tensor.name === "scores" && part === "value" ? "masked.score" : "masked.zero")}</p>` : null;
+}
+
 export function Inspector({ site, chosen }) {
   const tensor = site.tensors[chosen.tensor];
   const { part, head } = chosen;
@@ -31,6 +37,7 @@ export function Inspector({ site, chosen }) {
     <p class="muted">${title(tensor.name, part)}<br />
       ${site.heads > 1 ? `${t("controls.head")} ${head} · ` : ""}${t(`axis.${tensor.axes[0]}`)} ${row} <${Token} text=${names.row} /> ·
       ${" "}${t(`axis.${tensor.axes[1]}`)} ${column} <${Token} text=${names.column} /></p>
+    <${Masked} ...${{ site, tensor, part, head, row, column }} />
     ${numbers ? html`<${Numbers} ...${{ site, tensor, part, head, row, column, x: numbers.at(head, row, column) }} />` : html`<p class="note">${t("tensor.dropped")}</p>`}
     <p><a href=${hash({ view: "check" })}>${t("inspector.check")}</a></p>
   </section>`;
@@ -53,6 +60,6 @@ function Numbers({ site, tensor, part, head, row, column, x }) {
       <dt>${t("inspector.recorded")}</dt><dd class="number" id="recorded">${full(x)}</dd>
       <dt>${t("inspector.rounded")}</dt><dd class="number">${rounded(x)}</dd>
       ${found && html`<dt>${t("inspector.agrees")}</dt><dd><${Verdict} holds=${agrees} /> <span class="number">${rounded(Math.abs(found.value - x) || 0)}</span></dd>`}
-      ${measured && html`<dt>${t("central_difference")}</dt><dd><${Verdict} holds=${measured.holds} /> <span class="number">${full(measured.difference)}</span></dd>`}
+      ${measured && html`<dt>${t("central_difference")}</dt><dd>${measured.resolved ? html`<${Verdict} holds=${measured.holds} />` : t(`unresolved.${measured.reason}`)} <span class="number">${full(measured.difference)}</span></dd>`}
     </dl>`;
 }

@@ -52,6 +52,20 @@ export function Verdict({ holds }) {
   return html`<span class=${holds ? "verdict good" : "verdict bad"}>${holds ? "✓" : "✗"} ${t(holds ? "verdict.holds" : "verdict.fails")}</span>`;
 }
 
+// The signs of the badge's states.
+export const BADGE = { good: "✓", bad: "✗", not_finite: "?" };
+
+// Where the pass stopped being finite: the weight or op, and the element.
+export function source(found) {
+  const holes = { ...found, place: `[${found.cell.join(", ")}]`, step: found.step === null ? "" : t("source.step", { step: found.step }) };
+  return t(`source.${found.what === "weight" && !found.reaches ? "unused" : found.what}`, holes);
+}
+
+// That a wrong derivative was asked for: on every view, since any of them may show its numbers.
+export function Broken({ name }) {
+  return html`<p class="alert" role="note" id="broken"><b>${t("broken.title")}</b> ${t.has(`broken.${name}`) ? t(`broken.${name}`) : name}</p>`;
+}
+
 export function GradientState({ state }) {
   return html`<span class=${`state state-${state}`}>${t(`state.${state}`)}</span>`;
 }

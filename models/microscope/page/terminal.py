@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...console.tables import print_table
+from ..checks.finite import describe_not_finite
 from ..record.arrays import decoded
-from ..record.schema import Data, Site, SiteTensor
+from ..record.schema import Check, Data, Site, SiteTensor
 
 __all__ = ["print_microscope"]
 
@@ -29,17 +30,7 @@ def print_microscope(data: Data) -> None:
             for t, token in enumerate(data["tokens"])
         ],
     )
-    verdict = "✓ every number checked out" if check["ok"] else f"✗ {check['failing']:,} checks fail"
-    print(f"{verdict}: {check['compared']} gradients beside central differences, worst error {check['worst']:.1e};")
-    if check["unresolved"]:
-        print(f"  {check['unresolved']} more are of gradients below {check['floor']:.0e}, too small for differences;")
-    print(f"  {check['recomputed']:,} numbers and {check['replayed']:,} ops again in NumPy, worst error", end=" ")
-    print(f"{max(check['recomputed_worst'], check['replayed_worst']):.1e};")
-    holding = sum(identity["holds"] for identity in check["identities"])
-    print(f"  {holding} of {len(check['identities'])} identities hold")
-    for failure in check["failures"]:
-        where = " ".join(str(failure[key]) for key in ("site", "tensor", "cell") if key in failure)
-        print(f"  ✗ {failure['kind']}: {where}, error {failure['error']:.1e}")
+    _print_badge(check)
     if not data["sites"]:
         print("the model announces no attention (see tinygrad_attn.modes.mark)")
     for site in data["sites"]:
@@ -65,6 +56,34 @@ def print_microscope(data: Data) -> None:
                 )
             ],
         )
+
+
+def _print_badge(check: Check) -> None:
+    """The state of the badge, what was compared, and what fails or cannot be resolved, with the reason."""
+    verdict = {"good": "✓ every number checked out", "bad": f"✗ {check['failing']:,} checks fail"}
+    print(f"{verdict.get(check['state'], '? nothing to verify')}: ", end="")
+    print(f"{check['compared']} gradients beside central differences, worst error {check['worst']:.1e};")
+    if check["not_finite"]:
+        print(f"  {describe_not_finite(check['not_finite'])};")
+    for reason, count in check["unresolved_because"].items():
+        print(f"  {count} more cannot be resolved by differences: {_REASONS[reason]};")
+    for kink in {str(cell["kink"]): cell["kink"] for cell in check["cells"] if cell["kink"]}.values():
+        print(f"    a kink of op {kink['call']}, {kink['op']} in {kink['module']}, element {kink['cell']};")
+    print(f"  {check['recomputed']:,} numbers and {check['replayed']:,} ops again in NumPy, worst error", end=" ")
+    print(f"{max(check['recomputed_worst'], check['replayed_worst']):.1e};")
+    holding = sum(identity["holds"] for identity in check["identities"])
+    print(f"  {holding} of {len(check['identities'])} identities hold")
+    for failure in check["failures"]:
+        where = " ".join(str(failure[key]) for key in ("site", "tensor", "cell") if key in failure)
+        print(f"  ✗ {failure['kind']}: {where}, error {failure['error']:.1e}")
+
+
+_REASONS = {
+    "rounding": "the gradient is too small beside the rounding of the loss",
+    "kink": "the loss has a kink within the step",
+    "curvature": "the loss bends too much within every step",
+    "not_finite": "the numbers are not finite",
+}
 
 
 def _gradient(tensor: SiteTensor) -> tuple[str, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.record import Leaf, Output
+from tinygrad_attn.record import Call, Leaf, Output
 
 from .trace import Traced
 
@@ -34,6 +34,16 @@ class Replay:
             changes: outputs of calls, parameters and inputs, each with its new array, which replaces all its uses.
         """
         changed = dict(changes)
+        for _ in self._rerun(changed):
+            pass
+        return float(changed.get(Output(self._loss, 0), self._loss.values[0]))
+
+    def arrays(self, changes: Iterable[tuple[Output | Leaf, Array]]) -> dict[Call, list[Any]]:
+        """The operands' arrays of every op that runs again with some arrays replaced, as in `loss`."""
+        return dict(self._rerun(dict(changes)))
+
+    def _rerun(self, changed: dict[Output | Leaf, Array]) -> Iterator[tuple[Call, list[Any]]]:
+        """Run what depends on ``changed`` and add the outputs to it; each call with its operands' arrays."""
         given = frozenset(changed)
         for call in self._calls:
             if not any(source in changed for source in call.inputs if source is not None):
@@ -48,4 +58,4 @@ class Replay:
                 output = Output(call, index)
                 if output not in given:
                     changed[output] = np.asarray(results[index] if several else results)
-        return float(changed.get(Output(self._loss, 0), self._loss.values[0]))
+            yield call, arrays

@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 __all__ = [
-    "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Leaving", "Meta", "Paths", "Rerun",
-    "Sentence", "Site", "SiteTensor", "Snippet", "Step", "StoredArray", "TapeOp", "Token",
+    "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Kink", "Leaving", "Meta", "NotFinite",
+    "Paths", "Rerun", "Sentence", "Site", "SiteTensor", "Snippet", "Step", "StoredArray", "TapeOp", "Token",
 ]  # fmt: skip
 
 SCHEMA = "tinygrad_attn.microscope/2"
@@ -201,6 +201,17 @@ class Identity(TypedDict):
     tolerance: float
 
 
+class Kink(TypedDict):
+    """An op whose derivative jumps, as relu's does at 0, within the step of a difference."""
+
+    call: int | None
+    """Its number on the tape."""
+    op: str
+    module: str
+    cell: list[int]
+    """The element that is on another side of the kink."""
+
+
 class Cell(TypedDict):
     """A sampled element of a gradient beside its central difference."""
 
@@ -212,34 +223,79 @@ class Cell(TypedDict):
     gradient: float
     difference: float
     """(L(x + eps) - L(x - eps)) / 2 eps, by running every op after it again."""
+    left: float
+    """(L(x) - L(x - eps)) / eps."""
+    right: float
+    """(L(x + eps) - L(x)) / eps."""
     plus: float
     """L(x + eps)."""
     minus: float
     """L(x - eps)."""
     eps: float
     error: float
-    """|gradient - difference| / the largest element of the gradient, or `FLOOR` of `checks.badge` if that is larger."""
+    """|gradient - difference| / the largest of the gradient's elements and the difference."""
+    uncertainty: float
+    """How far the difference may be from the derivative: by the rounding of the loss, and where another step was
+    needed by what the step changes."""
+    largest: float
+    """The gradient's largest element."""
     resolved: bool
-    """Whether that element is as large as the floor. Otherwise the difference shows only that the gradient is small."""
+    """Whether the difference is certain enough to tell; else ``reason`` says why not."""
+    reason: Literal["", "rounding", "kink", "curvature", "not_finite"]
+    """Why it cannot be resolved: the gradient is smaller than what the loss's rounding lets a difference see; a kink is
+    inside the step; the loss bends too much within every step that is large enough; the pass is not finite."""
+    kink: Kink | None
+    """The first op with a kink in the step, if there is one."""
     holds: bool
+    """Whether they agree, or cannot be resolved."""
+
+
+class NotFinite(TypedDict):
+    """Where NaNs and infinities come from."""
+
+    what: Literal["weight", "input", "op", "gradient"]
+    """A weight, an input or constant, the result of an op, or the gradient that an op sends back."""
+    name: str
+    """Of the weight or of the op."""
+    call: int | None
+    """The op's number on the tape."""
+    module: str
+    step: int | None
+    cell: list[int]
+    """The first element that is not finite."""
+    value: str
+    """That element: "nan", "inf" or "-inf"."""
+    count: int
+    """How many elements of the array are not finite."""
+    reaches: bool
+    """Whether the loss or a gradient is not finite either. If not, all numbers shown are right."""
 
 
 class Check(TypedDict):
     """The verification badge."""
 
+    state: Literal["good", "bad", "not_finite"]
+    """Bad means a wrong derivative, or a wrong number. Where the pass is not finite nothing can be verified, and
+    ``not_finite`` tells the source."""
     ok: bool
+    """Whether the state is good."""
+    not_finite: NotFinite | None
     compared: int
-    """How many of ``cells`` have a gradient large enough for central differences."""
+    """How many of ``cells`` are resolved."""
     worst: float
     """The largest of their errors."""
     tolerance: float
     unresolved: int
-    """How many belong to gradients below ``floor`` throughout, where the difference of losses is mostly rounding error.
-    They may differ by ``tolerance`` times ``floor``, and do not count as compared."""
-    floor: float
+    """How many are not, and do not count as compared."""
+    unresolved_because: dict[str, int]
+    """How many by each reason of `Cell`."""
+    rounding: float
+    """How far the roundings of all ops together may have moved the loss. A gradient that moves the loss by less than
+    that within a step cannot be seen in a difference."""
     recomputed: int
     """How many numbers of the sites were recomputed in plain NumPy, from the numbers before them."""
     recomputed_worst: float
+    """The largest error, in proportion to the terms that the number was computed from (see `checks.rounding`)."""
     recomputed_tolerance: float
     replayed: int
     """How many ops of the tape were recomputed in plain NumPy, forward and backward."""
@@ -252,8 +308,8 @@ class Check(TypedDict):
     """How many checks fail."""
     failures: list[dict[str, Any]]
     """``{"kind": "difference|recomputed|replayed|identity", "site", "tensor", "part", "cell", "call", "expected",
-    "found", "error"}``, without the keys that do not apply; at most twenty, the largest error first. An error of None
-    is nan."""
+    "found", "error"}``, without the keys that do not apply; at most twenty, in turns of each kind the largest error. An
+    error of None is nan."""
 
 
 class TapeOp(TypedDict):

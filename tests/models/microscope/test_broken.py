@@ -94,7 +94,8 @@ def test_the_worst_failure_in_a_line():
             assert str(failure["cell"]) in line and f"should be {failure['expected']:.6g}" in line
     assert described == {"replayed", "recomputed", "difference", "identity"}
     model.output.weight.array[0, 0] = np.nan
-    assert "error nan" in describe_worst(microscope(model, SOURCE, TARGET).data["check"])
+    described_nan = describe_worst(microscope(model, SOURCE, TARGET).data["check"])
+    assert described_nan == "the pass is not finite since weight output.weight[0, 0], which is nan"
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

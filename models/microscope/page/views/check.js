@@ -5,7 +5,7 @@ import { Controls } from "page/controls.js";
 import { central, data } from "page/data.js";
 import { Formula } from "page/formula.js";
 import { translator } from "page/i18n.js";
-import { sampled } from "page/inspector.js";
+import { Masked, sampled } from "page/inspector.js";
 import { full, rounded } from "page/numbers.js";
 import { symbol, title, Token, Verdict } from "page/parts.js";
 import { localDifference } from "page/recipes.js";
@@ -17,7 +17,7 @@ export const order = 7;
 export function View({ chosen }) {
   const all = data.get();
   const site = all.site(chosen.site);
-  if (!site) return html`<${Controls} chosen=${chosen} />`;
+  if (!site) return html`<${Rest} all=${all} />`;
   const tensor = site.tensors[chosen.tensor];
   const { part, head } = chosen;
   const { row, column } = place(tensor, chosen);
@@ -26,12 +26,18 @@ export function View({ chosen }) {
   return html`<${Controls} chosen=${chosen} />
     <${Picker} ...${{ site, tensor, part, row, column }} />
     <section class="card"><h2><span class=${part}>${symbol(tensor.name, part)}</span><sub>${row},${column}</sub> = <span class="number" id="checked">${x === undefined ? "—" : full(x)}</span></h2>
-      <p class="muted">${title(tensor.name, part)} — <${Token} text=${names.row} /> × <${Token} text=${names.column} /></p></section>
+      <p class="muted">${title(tensor.name, part)} — <${Token} text=${names.row} /> × <${Token} text=${names.column} /></p>
+      <${Masked} ...${{ site, tensor, part, head, row, column }} /></section>
     <div class="columns">
       <${Code} ...${{ all, site, tensor, part, head, row, column }} />
       <${Differences} ...${{ site, tensor, part, head, row, column, x }} />
     </div>
-    <${Samples} all=${all} />
+    <${Rest} all=${all} />`;
+}
+
+// What does not depend on the chosen cell.
+function Rest({ all }) {
+  return html`<${Samples} all=${all} />
     <section class="card"><h2>${t("data")}</h2><p>${t("data_words", { schema: all.schema })}</p>
       <button type="button" class="primary" onClick=${() => download("microscope.json", new Blob([document.getElementById("data").textContent], { type: "application/json" }))}>${t("data_save")}</button></section>`;
 }
@@ -85,7 +91,7 @@ function Differences({ site, tensor, part, head, row, column, x }) {
     ${whole && html`<h3>${t("whole")}</h3><dl class="facts">
       <dt>L(x + ε)</dt><dd class="number">${full(whole.plus)}</dd><dt>L(x − ε)</dt><dd class="number">${full(whole.minus)}</dd>
       <dt>ε</dt><dd class="number">${full(whole.eps)}</dd><dt>${t("central_difference")}</dt><dd class="number" id="difference">${full(whole.difference)}</dd>
-      <dt>${t("gradient")}</dt><dd class="number">${full(whole.gradient)}</dd><dt>${t("error")}</dt><dd><${Verdict} holds=${whole.holds} /> <span class="number">${rounded(whole.error)}</span></dd></dl>`}
+      <dt>${t("gradient")}</dt><dd class="number">${full(whole.gradient)}</dd><dt>${t("error")}</dt><dd>${whole.resolved ? html`<${Verdict} holds=${whole.holds} />` : t(`unresolved.${whole.reason}`)} <span class="number">${rounded(whole.error)}</span></dd></dl>`}
     ${local ? html`<h3>${t("local", { next: symbol(local.next) })}</h3><p class="muted">${t("local_words", { next: symbol(local.next) })}</p><dl class="facts">
       <dt>ℓ(x + ε)</dt><dd class="number">${full(local.plus)}</dd><dt>ℓ(x − ε)</dt><dd class="number">${full(local.minus)}</dd>
       <dt>ε</dt><dd class="number">${full(local.eps)}</dd><dt>${t("central_difference")}</dt><dd class="number" id="local-difference">${full(local.difference)}</dd>
@@ -104,12 +110,12 @@ function Samples({ all }) {
       <tbody>${cells.map((cell, i) => html`<tr key=${i}>
         <td>${cell.site}</td><td>${symbol(cell.tensor, "gradient")}</td><td class="number">${cell.head}</td>
         <td><button type="button" class="quiet" onClick=${() => choose(all, cell)}>[${cell.row}, ${cell.column}]</button></td>
-        <td class="number">${rounded(cell.gradient)}</td><td class="number">${rounded(cell.difference)}</td><td class="number">${rounded(cell.error)}</td><td><${Verdict} holds=${cell.holds} /></td></tr>`)}</tbody></table></div>`}
+        <td class="number">${rounded(cell.gradient)}</td><td class="number">${rounded(cell.difference)}</td><td class="number">${rounded(cell.error)}</td><td>${cell.resolved ? html`<${Verdict} holds=${cell.holds} />` : t(`unresolved.${cell.reason}`)}</td></tr>`)}</tbody></table></div>`}
   </details>`;
 }
 
 function choose(all, cell) {
-  const tensor = all.site(cell.site).tensors[cell.tensor];
+  const tensor = all.site(cell.site)?.tensors[cell.tensor];
   if (tensor) select({ site: cell.site, head: cell.head, ...chosenBy(tensor, "gradient", cell.row, cell.column) });
 }
 

@@ -30,6 +30,9 @@ function rowAt(site, head, step, temperature) {
 
 export const order = 4;
 
+// Of models that attend.
+export const shows = (all) => all.sites.length > 0;
+
 export function View({ chosen }) {
   useLanguage();
   const [temperature, setTemperature] = useState(1);

@@ -16,6 +16,9 @@ const ROWS = [
 
 export const order = 3;
 
+// Of models that attend.
+export const shows = (all) => all.sites.length > 0;
+
 export function View({ chosen }) {
   const site = data.get().site(chosen.site);
   if (!site) return html`<${Controls} chosen=${chosen} />`;

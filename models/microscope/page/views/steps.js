@@ -25,6 +25,9 @@ function walk(chosen, site, by) {
 
 export const order = 2;
 
+// Of models that attend.
+export const shows = (all) => all.sites.length > 0;
+
 export function View({ chosen }) {
   const all = data.get();
   const site = all.site(chosen.site);

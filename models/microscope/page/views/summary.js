@@ -6,7 +6,7 @@ import { Formula } from "page/formula.js";
 import { translator } from "page/i18n.js";
 import { Live } from "page/live.js";
 import { full, percent, rounded } from "page/numbers.js";
-import { Bar, direction, Token, Verdict } from "page/parts.js";
+import { BADGE, Bar, direction, source, Token, Verdict } from "page/parts.js";
 import { hash } from "page/selection.js";
 
 export const order = 1;
@@ -14,12 +14,12 @@ export const order = 1;
 export function View() {
   const all = data.get();
   return html`
-    ${all.meta.broken && html`<p class="alert" role="note"><b>${t("broken.title")}</b> ${t.has(`broken.${all.meta.broken}`) ? t(`broken.${all.meta.broken}`) : all.meta.broken}</p>`}
     ${all.meta.nudge && html`<p class="alert calm" role="note">${t("nudge.active", { parameter: all.meta.nudge.parameter, index: `[${all.meta.nudge.index.join(", ")}]`, by: full(all.meta.nudge.by) })}</p>`}
     <div class="columns">
       <section class="card pair"><h2>${t("pair")}</h2><${Pair} all=${all} /></section>
-      <${Badge} check=${all.check} />
+      <${Badge} check=${all.check} loss=${all.meta.loss} />
     </div>
+    ${!all.sites.length && html`<p class="note">${t("site.none")}</p>`}
     ${all.meta.served && html`<${Live} />`}
     <section class="card"><h2>${t("tokens")}</h2><${Tokens} all=${all} /></section>
     <div class="columns">
@@ -39,18 +39,25 @@ function Pair({ all }) {
   </dl>`;
 }
 
-function Badge({ check }) {
+// The largest gradient that could not be resolved for this reason.
+const largest = (check, reason) => Math.max(...check.cells.filter((cell) => cell.reason === reason).map((cell) => cell.largest));
+
+function Badge({ check, loss }) {
+  const failed = (kind) => check.failures.some((failure) => failure.kind === kind);
   const held = check.identities.filter((identity) => identity.holds).length;
   const lines = [
     [check.cells.every((cell) => cell.holds), t("badge.compared", { count: check.compared, worst: rounded(check.worst), tolerance: rounded(check.tolerance) })],
-    [check.recomputed_worst <= check.recomputed_tolerance, t("badge.recomputed", { count: check.recomputed.toLocaleString(), worst: rounded(check.recomputed_worst), tolerance: rounded(check.recomputed_tolerance) })],
-    [check.replayed_worst <= check.recomputed_tolerance, t("badge.replayed", { count: check.replayed, worst: rounded(check.replayed_worst) })],
+    [!failed("recomputed"), t("badge.recomputed", { count: check.recomputed.toLocaleString(), worst: rounded(check.recomputed_worst), tolerance: rounded(check.recomputed_tolerance) })],
+    [!failed("replayed"), t("badge.replayed", { count: check.replayed, worst: rounded(check.replayed_worst) })],
     [held === check.identities.length, t("badge.identities", { held, count: check.identities.length })],
   ];
-  return html`<section class=${`card badge ${check.ok ? "good" : "bad"}`} id="badge">
-    <h2><span class="badge-mark" aria-hidden="true">${check.ok ? "✓" : "✗"}</span> ${t(check.ok ? "badge.good" : "badge.bad")}</h2>
+  const kinks = [...new Set(check.cells.filter((cell) => cell.kink).map(({ kink }) => t("badge.kink", { ...kink, place: `[${kink.cell.join(", ")}]` })))];
+  return html`<section class=${`card badge ${check.state}`} id="badge">
+    <h2><span class="badge-mark" aria-hidden="true">${BADGE[check.state]}</span> ${t(`badge.${check.state}`)}</h2>
+    ${check.not_finite && html`<p class="alert calm" role="note" id="not-finite">${source(check.not_finite)}</p>`}
     <ul>${lines.map(([holds, words], i) => html`<li key=${i}><span class=${holds ? "good" : "bad"} aria-label=${t(holds ? "verdict.holds" : "verdict.fails")} role="img">${holds ? "✓" : "✗"}</span> ${words}</li>`)}</ul>
-    ${check.unresolved > 0 && html`<p class="note">${t("badge.unresolved", { count: check.unresolved, floor: rounded(check.floor) })}</p>`}
+    ${Object.entries(check.unresolved_because).map(([reason, count]) => html`<p class="note" key=${reason}>${t(`badge.unresolved.${reason}`, { count, loss: rounded(loss), rounding: rounded(check.rounding), largest: rounded(largest(check, reason)) })}</p>`)}
+    ${kinks.map((words) => html`<p class="note" key=${words}>${words}</p>`)}
     ${check.unknown_ops.length > 0 && html`<p class="note">${t("badge.unknown", { ops: check.unknown_ops.join(", ") })}</p>`}
     ${check.failures.length > 0 && html`<${Failures} failures=${check.failures} failing=${check.failing} />`}
   </section>`;
@@ -129,7 +136,12 @@ export const words = {
     "tokens.predicted": "likeliest",
     "badge.good": "Every number checked out",
     "badge.bad": "Some gradients are wrong",
-    "badge.unresolved": "{count} more gradients are below {floor}, as of a loss near 0: differences of the loss are mostly rounding there, and say only that they are that small. A target that the model does not expect gives larger ones.",
+    "badge.not_finite": "Not finite: nothing can be verified",
+    "badge.unresolved.rounding": "{count} more belong to gradients of at most {largest}. The loss of {loss} is itself rounded by about {rounding}, so a difference cannot see them: it says only that they are that small.",
+    "badge.unresolved.kink": "{count} more lie at a kink of the loss, where left and right derivative differ: a difference across it says nothing.",
+    "badge.unresolved.curvature": "{count} more lie where the loss bends so sharply that every step is either too large or lost in rounding.",
+    "badge.unresolved.not_finite": "{count} more are not finite, or their loss is not: there is nothing to compare.",
+    "badge.kink": "Kink: op {call}, {op} in {module}, element {place}.",
     "badge.compared": "{count} gradients compared with finite differences; worst error {worst}, allowed {tolerance}",
     "badge.recomputed": "{count} numbers computed again in plain NumPy; worst error {worst}, allowed {tolerance}",
     "badge.replayed": "{count} ops run again, forward and backward; worst error {worst}",
@@ -159,10 +171,6 @@ export const words = {
     "model.dtype": "computed in",
     "model.float64": "{dtype}; the run itself is {trained}, so its last digits differ",
     "model.dropped": "Left out for size: {names}.",
-    "broken.title": "Broken on purpose.",
-    "broken.softmax-without-second-term": "The softmax's derivative lacks its second term: α·∂L/∂α without − α·Σα·∂L/∂α. See which checks notice.",
-    "broken.additive-without-tanh": "The additive score's derivative forgets tanh′ = 1 − tanh². See which checks notice.",
-    "broken.layernorm-gamma-outside": "The layer norm's derivative has γ outside its means. See which checks notice.",
     "nudge.active": "A weight was nudged for this page: {parameter} {index} by {by}."
   },
   "ko": {
@@ -185,7 +193,12 @@ export const words = {
     "tokens.predicted": "가장 그럴듯한 토큰",
     "badge.good": "모든 숫자가 맞습니다",
     "badge.bad": "틀린 기울기가 있습니다",
-    "badge.unresolved": "그 밖의 기울기 {count}개는 손실이 0에 가까워 {floor}보다 작음. 손실의 차이가 대부분 반올림 오차라서, 그만큼 작다는 것만 말해 줌. 모델이 예상하지 못하는 타깃을 주면 커짐.",
+    "badge.not_finite": "유한하지 않아 검증할 수 없습니다",
+    "badge.unresolved.rounding": "그 밖의 {count}개는 커도 {largest}인 기울기입니다. 손실 {loss} 자체가 {rounding}쯤 반올림되므로 차분으로는 보이지 않습니다. 그만큼 작다는 것만 알 수 있습니다.",
+    "badge.unresolved.kink": "그 밖의 {count}개는 손실이 꺾이는 곳에 있습니다. 왼쪽과 오른쪽 미분이 달라서, 꺾인 곳을 건너는 차분은 아무것도 말해 주지 않습니다.",
+    "badge.unresolved.curvature": "그 밖의 {count}개는 손실이 너무 급하게 휘는 곳에 있습니다. 어떤 간격도 너무 크거나 반올림에 묻힙니다.",
+    "badge.unresolved.not_finite": "그 밖의 {count}개는 기울기나 손실이 유한하지 않아 비교할 것이 없습니다.",
+    "badge.kink": "꺾인 곳: 연산 {call}, {module}의 {op}, 원소 {place}.",
     "badge.compared": "기울기 {count}개를 유한 차분과 비교함. 가장 큰 오차 {worst}, 허용 {tolerance}",
     "badge.recomputed": "숫자 {count}개를 순수 NumPy로 다시 계산함. 가장 큰 오차 {worst}, 허용 {tolerance}",
     "badge.replayed": "연산 {count}개를 순방향과 역방향으로 다시 실행함. 가장 큰 오차 {worst}",
@@ -215,10 +228,6 @@ export const words = {
     "model.dtype": "계산 정밀도",
     "model.float64": "{dtype} (학습한 모델은 {trained}이므로 끝자리가 다릅니다)",
     "model.dropped": "크기 때문에 뺀 것: {names}.",
-    "broken.title": "일부러 망가뜨렸습니다.",
-    "broken.softmax-without-second-term": "소프트맥스 미분에서 둘째 항이 빠졌습니다: − α·Σα·∂L/∂α 없이 α·∂L/∂α뿐입니다. 어떤 검증이 알아채는지 보세요.",
-    "broken.additive-without-tanh": "덧셈형 스코어의 미분이 tanh′ = 1 − tanh²를 잊었습니다. 어떤 검증이 알아채는지 보세요.",
-    "broken.layernorm-gamma-outside": "레이어 정규화의 미분에서 γ가 평균 바깥에 있습니다. 어떤 검증이 알아채는지 보세요.",
     "nudge.active": "이 페이지에서는 가중치 하나를 조금 바꿨습니다: {parameter} {index}에 {by}을(를) 더함."
   }
 };
