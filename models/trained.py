@@ -20,6 +20,7 @@ from .console.errors import UserError
 from .data import ParallelText, Tokenizer
 from .decoding.alignment import Alignment, align
 from .decoding.translate import OnBatch, search, translate
+from .decoding.unknown import Detokenizer
 from .interface import Translator
 from .runs.config import Config, DecodingConfig
 from .runs.folder import Run
@@ -130,11 +131,28 @@ class TrainedModel:
             raise TypeError(f"translate: expected a list of texts, got one text; write translate([{texts!r}])")
         settings = self.decoding(n_best=n_best, **decoding)
         sentences = self.encode(texts)
-        decode = self.run.target.decode
+        text_of = Detokenizer(self.module, *self.tokenizers, settings).text
         if n_best is None:
-            return [decode(translation) for translation in translate(self.module, sentences, settings, on_batch)]
+            translations = translate(self.module, sentences, settings, on_batch)
+            return [text_of(*pair) for pair in zip(texts, translations, strict=True)]
         found = search(self.module, sentences, settings, n_best, on_batch)
-        return [[ScoredText(decode(one.tokens), one.score) for one in hypotheses] for hypotheses in found]
+        return [
+            [ScoredText(text_of(text, one.tokens), one.score) for one in hypotheses]
+            for text, hypotheses in zip(texts, found, strict=True)
+        ]
+
+    def translate_aligned(
+        self, texts: Sequence[str], *, on_batch: OnBatch | None = None, **decoding: Any
+    ) -> list[tuple[str, Alignment | None]]:
+        """The translation of each text with its attention weights, None for an empty text; see `translate`."""
+        settings = self.decoding(**decoding)
+        sentences = self.encode(texts)
+        text_of = Detokenizer(self.module, *self.tokenizers, settings).text
+        translations = translate(self.module, sentences, settings, on_batch)
+        return [
+            (text_of(text, ids), align(self.module, *self.tokenizers, sentence, ids) if sentence else None)
+            for text, sentence, ids in zip(texts, sentences, translations, strict=True)
+        ]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The source ids of each text, without control symbols.

@@ -145,7 +145,11 @@ _DECODING: dict[str, dict[str, Any]] = {
     "length_penalty": {"metavar": "A", "type": number, "help": "exponent of the beam's length penalty"},
     "min_length": {"metavar": "N", "type": count, "help": "the fewest symbols of a translation"},
     "no_repeat_ngram_size": {"metavar": "N", "type": count, "help": "no N symbols in a row come twice; 0 allows all"},
-    "unknown": {"metavar": "HOW", "choices": ("keep", "forbid"), "help": "keep <unk> in translations, or forbid it"},
+    "unknown": {
+        "metavar": "HOW",
+        "choices": ("keep", "forbid", "replace"),
+        "help": "keep <unk> in translations, forbid it, or replace it by the source word that it attends to",
+    },
     "batch_size": {"metavar": "N", "type": positive, "help": "sentences translated together"},
 }
 

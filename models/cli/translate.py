@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..console.errors import USER_ERROR, CommandError
 from ..console.sentences import SentenceProgress
@@ -15,6 +16,7 @@ from ..setting import short
 from .options import add_decoding, add_run, decoding, path_name, picture_name, positive
 
 if TYPE_CHECKING:
+    from ..decoding.alignment import Alignment
     from ..trained import TrainedModel
 
 NEEDS = ("rich", "safetensors")
@@ -37,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--n-best", metavar="N", type=positive, help="print N translations a line: its number, score, translation"
     )
     parser.add_argument(
+        "--alignments",
+        metavar="FILE",
+        type=path_name,
+        help="write symbols, alignment and attention weights of every translation, as JSON lines",
+    )
+    parser.add_argument(
         "--attention",
         metavar="FILE",
         type=picture_name,
@@ -48,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Translate; lines that are too long are named on stderr and have an empty translation."""
     if arguments.texts and arguments.file:
         raise CommandError("give texts or --file, not both")
+    if arguments.alignments and arguments.n_best:
+        raise CommandError("--alignments is of the best translation of each line; leave out --n-best")
     if arguments.beam and (arguments.n_best or 1) > arguments.beam:
         raise CommandError(f"--n-best {arguments.n_best} needs a beam at least as wide; raise --beam {arguments.beam}")
     from ..trained import TrainedModel
@@ -94,7 +104,8 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
     """
     first: list[str] = []
     number, failed = 0, 0
-    with nullcontext() if texts.total == 0 else SentenceProgress(texts.total) as progress:
+    showing = nullcontext() if texts.total == 0 else SentenceProgress(texts.total)
+    with showing as progress, _writer(arguments.alignments) as write:
         options = {**decoding(arguments), "on_batch": progress.advance if progress else None}
         for batch in texts.batches:
             lines = list(batch)
@@ -105,7 +116,13 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
                     failed += 1
                 elif unknown := model.unknown(line):
                     print(f"warning: unknown to the model in {short(line)}: {' '.join(unknown)}", file=sys.stderr)
-            if arguments.n_best is None:
+            if arguments.alignments:
+                for position, (text, alignment) in enumerate(model.translate_aligned(lines, **options)):
+                    print(text)
+                    if alignment is not None:
+                        _refuse_without_attention(model, alignment, "write to", arguments.alignments)
+                        write({"line": number + position + 1, "translation": text, **alignment.to_dict()})
+            elif arguments.n_best is None:
                 print(*model.translate(lines, **options), sep="\n")
             else:
                 for position, scored in enumerate(model.translate(lines, n_best=arguments.n_best, **options)):
@@ -115,6 +132,23 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
             sys.stdout.flush()
             first += [line for line in lines if line][: _DRAWN - len(first)]
     return first, failed
+
+
+@contextmanager
+def _writer(path: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Writes JSON lines to a file, which is there when the block ends; without a path nothing."""
+    if path is None:
+        yield lambda record: None
+        return
+    from tinygrad_attn.atomic import atomic_path
+
+    with atomic_path(Path(path)) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        yield lambda record: print(json.dumps(record, ensure_ascii=False), file=file)
+
+
+def _refuse_without_attention(model: TrainedModel, alignment: Alignment, purpose: str, path: str | Path) -> None:
+    if not alignment.weights:
+        raise CommandError(f"nothing to {purpose} {path}: the model {model.config.model.name} has no attention")
 
 
 def _draw_attention(arguments: argparse.Namespace, model: TrainedModel, texts: Sequence[str]) -> None:
@@ -127,8 +161,7 @@ def _draw_attention(arguments: argparse.Namespace, model: TrainedModel, texts: S
     options = decoding(arguments)
     options["beam"] = model.decoding(**options, n_best=arguments.n_best).beam
     alignments = [model.align(text, **options) for text in texts]
-    if not alignments[0].weights:
-        raise CommandError(f"nothing to draw in {path}: the model {model.config.model.name} has no attention")
+    _refuse_without_attention(model, alignments[0], "draw in", path)
     notice = plot_attention(alignments, path)
     if notice:
         print(f"note: {notice}", file=sys.stderr)

@@ -55,6 +55,10 @@ class Tokenizer(Protocol):
     def symbols_of(self, ids: Iterable[int]) -> list[str]:
         """One symbol for each id, control symbols too: the labels of a plot."""
 
+    @staticmethod
+    def join(symbols: Sequence[str]) -> str:
+        """The text of the symbols."""
+
     def unknown(self, text: str) -> list[str]:
         """The characters or words of a text that have no id, each once, for a warning."""
 

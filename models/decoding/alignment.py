@@ -27,6 +27,30 @@ class Alignment:
     target: Sequence[str]
     """The T symbols of the rows; the last is ``</s>``."""
 
+    def attended(self) -> list[int]:
+        """For each of the T target symbols the source symbol with the largest weight, on average over layers and heads.
+
+        Raises:
+            ValueError: there is no attention.
+        """
+        if not self.weights:
+            raise ValueError("attended: there are no attention weights")
+        mean = np.mean([head for heads in self.weights.values() for head in heads], axis=0, dtype=np.float64)
+        return [int(place) for place in mean.argmax(axis=-1)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON.
+
+        ``source`` and ``target`` are the symbols, ``attention`` the weights as nested lists [head][target][source], and
+        ``alignment`` the pairs [source, target] of indices that `attended` gives, without that of ``</s>``.
+        """
+        return {
+            "source": list(self.source),
+            "target": list(self.target),
+            "alignment": [[place, t] for t, place in enumerate(self.attended()[:-1])] if self.weights else [],
+            "attention": {layer: np.round(heads, 6).astype(float).tolist() for layer, heads in self.weights.items()},
+        }
+
 
 def align(
     model: Translator, source: Tokenizer, target: Tokenizer, sentence: Sequence[int], translation: Sequence[int]

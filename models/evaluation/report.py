@@ -23,6 +23,7 @@ from ..data import Batches, DataError, encode_pairs, normalise
 from ..data.batches import Example
 from ..data.corpus import Pair
 from ..decoding.translate import OnBatch, translate
+from ..decoding.unknown import Detokenizer
 from ..interface import Translator
 from ..runs.config import Config, DecodingConfig
 from ..runs.folder import Run, RunError, Side, versions
@@ -177,7 +178,8 @@ def evaluate(
     names = where or (lambda side, number: f"{side} {number + 1} of {split}")
     run.refuse_too_long(sources, [reference for _, reference in examples], names)
     translations = translate(model, sources, settings, on_batch)
-    texts = [run.target.decode(translation) for translation in translations]
+    text_of = Detokenizer(model, run.source, run.target, settings).text
+    texts = [text_of(source, translation) for (source, _), translation in zip(pairs, translations, strict=True)]
     references = [normalise(reference, lowercase=False) for _, reference in pairs]  # as tokenizers see them
     translated = _Translated(examples, translations, texts, references, bleu_settings)
     forced, by_length = [], []

@@ -131,7 +131,10 @@ class DecodingConfig(Section):
         0, "n: no n symbols in a row come twice in a translation; 0 allows all", minimum=0
     )
     unknown: str = setting(
-        "keep", "what becomes of <unk> in a translation: keep it, or forbid it in decoding", choices=("keep", "forbid")
+        "keep",
+        "what becomes of <unk> in a translation: keep it, forbid it in decoding, or replace it by the source word that "
+        "it attends to most, in what translate and evaluate show",
+        choices=("keep", "forbid", "replace"),
     )
 
     def __post_init__(self) -> None:

@@ -1,11 +1,13 @@
 """The command translate: texts, files and standard input, beams, and one line for every mistake."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from commands import refused, type_in
 from tinygrad_attn_models.cli.main import main
@@ -221,3 +223,19 @@ def test_constraints_and_what_they_refuse(run, capsys):
     refused(capsys, ["translate", run, text, "--min-length", "13"], "decoding.min_length", "max_length 12")
     refused(capsys, ["translate", run, text, "--min-length", "-1"], "--min-length", "at least 0")
     refused(capsys, ["translate", run, text, "--unknown", "drop"], "--unknown", "keep", "forbid")
+
+
+def test_alignments_are_json_lines(run, tmp_path, capsys):
+    texts, path = ["22 Nov 2026", "", "1/2/2020"], tmp_path / "a.jsonl"
+    assert main(["translate", str(run), *texts, "--alignments", str(path)]) == 0
+    printed = capsys.readouterr().out.split("\n")[:3]
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [record["line"] for record in records] == [1, 3]
+    for record in records:
+        assert record["translation"] == printed[record["line"] - 1] == "".join(record["target"][:-1])
+        assert "".join(record["source"]) == texts[record["line"] - 1]
+        (weights,) = (np.array(heads) for heads in record["attention"].values())
+        assert weights.shape == (1, len(record["target"]), len(record["source"]))
+        np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-4)
+        assert record["alignment"] == [[int(row.argmax()), t] for t, row in enumerate(weights[0][:-1])]
+    refused(capsys, ["translate", run, "x", "--n-best", "2", "--alignments", path], "--alignments", "--n-best")
