@@ -13,13 +13,15 @@ import numpy as np
 
 from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.simd import vectors as simd
+from tinygrad_attn.kernels.sums import sum_over
 
 __all__ = ["column_sums"]
 
 Array = np.ndarray[Any, Any]
 
 _SERIAL_SIZE = 32768  # elements up to which waking the threads costs more than they save
-_BLOCKS = 16  # of rows, at most
+_BLOCKS = 16  # of rows, unless they would be too long
+_LONGEST_BLOCK = 256  # rows that are added one after another
 
 
 @serial_kernel
@@ -58,9 +60,9 @@ def _sum_blocks_in_parallel(matrix: Any, sums: Any, columns: int, rows: int, blo
 def column_sums(matrix: Array) -> Array:
     """The sums (N,) of the columns of a matrix (M, N), float32 or float64; copied unless C-contiguous."""
     rows, columns = matrix.shape
-    block = max(1, -(-rows // _BLOCKS))
+    block = min(max(1, -(-rows // _BLOCKS)), _LONGEST_BLOCK)
     sums = np.zeros((-(-rows // block), columns), matrix.dtype)
     if sums.size:
         sum_blocks = _sum_blocks if matrix.size <= _SERIAL_SIZE else _sum_blocks_in_parallel
         sum_blocks(np.ascontiguousarray(matrix).reshape(-1), sums.reshape(-1), columns, rows, block)
-    return np.add.reduce(sums, axis=0)
+    return sum_over(sums, (0,))

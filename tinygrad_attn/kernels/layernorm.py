@@ -23,6 +23,7 @@ import numpy as np
 from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
+from tinygrad_attn.kernels.sums import sum_over
 
 __all__ = ["layer_norm", "layer_norm_backward", "layer_norm_backward_in_numpy", "layer_norm_in_numpy"]
 
@@ -30,8 +31,9 @@ Array = np.ndarray[Any, Any]
 
 _SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than they save
 _BLOCK_SIZE = 16384  # elements that a thread takes at a time in the forward pass, or one row if that is longer
-_GRADIENT_BLOCKS = 32  # partial sums of dweight and dbias, at most: a number that must not depend on the threads
+_GRADIENT_BLOCKS = 32  # partial sums of dweight and dbias: a number that must not depend on the threads
 _GRADIENT_ROWS = 16  # rows in one of them, at least
+_GRADIENT_LONGEST = 256  # and at most, if there are ever so many
 
 
 def layer_norm_in_numpy(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
@@ -249,12 +251,12 @@ def layer_norm_backward(
     _check_residual("layer_norm_backward", x, residual)
     dx = np.empty(x.shape, x.dtype)
     rows, size = mean.size, weight.size
-    block = max(_GRADIENT_ROWS, -(-rows // _GRADIENT_BLOCKS))
+    block = min(max(_GRADIENT_ROWS, -(-rows // _GRADIENT_BLOCKS)), _GRADIENT_LONGEST)
     sums = np.zeros((-(-rows // block), 2, size), x.dtype)
     arguments = _Rows(x, residual, weight, mean, rstd, rows, size, g=g, dx=dx, sums=sums, block=block)
     shares = 1 if x.size <= _SERIAL_SIZE else len(sums)
     launch(kernel_for(_make_backward, x.dtype.type), Struct(arguments), len(sums), shares)
-    dweight, dbias = sums.sum(axis=0)
+    dweight, dbias = sum_over(sums, (0,))
     return dx, dweight, dbias
 
 

@@ -1,9 +1,10 @@
 """Adding rows to the rows of a table at given indices: the gradient of an embedding, and ``index_add``.
 
-In NumPy: ``np.add.at(table, index, rows)``, bit for bit.
+In NumPy: ``np.add.at(table, index, rows)``.
 
 Each thread owns a range of the table's columns and adds all rows in their order, so that two rows with one index never
-meet, and a sum has the same order however many threads there are.
+meet, and a sum has the same order however many threads there are. What is added to a row more than `LONGEST_CHAIN`
+times is summed apart, with a small error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import vectors as simd
+from tinygrad_attn.kernels.sums import LONGEST_CHAIN, sum_over
 
 __all__ = ["scatter_add_rows"]
 
@@ -43,6 +45,18 @@ def _add_columns(table: Any, index: Any, rows: Any, width: int, first: int, last
 def _add_rows(table: Any, index: Any, rows: Any, width: int, columns: int) -> None:
     for i in numba.prange((width + columns - 1) // columns):
         _add_columns(table, index, rows, width, i * columns, min(width, (i + 1) * columns))
+
+
+def _add_frequent(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Add the rows of each index that occurs very often as one sum, and return the other indices and rows, flat."""
+    if index.size > LONGEST_CHAIN:
+        counts = np.bincount(index)
+        for frequent in np.flatnonzero(counts > LONGEST_CHAIN):
+            out[frequent] += sum_over(rows[index == frequent], (0,)).reshape(out.shape[1:])
+        if counts.max() > LONGEST_CHAIN:
+            rest = counts[index] <= LONGEST_CHAIN
+            index, rows = index[rest], rows[rest]
+    return index, rows.reshape(-1)
 
 
 def scatter_add_rows(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -82,7 +96,7 @@ def scatter_add_rows(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np
     if rows.size:
         width = math.prod(out.shape[1:])
         flat_index = np.ascontiguousarray(index, np.int64).reshape(-1)
-        flat_rows = np.ascontiguousarray(rows).reshape(-1)
+        flat_index, flat_rows = _add_frequent(out, flat_index, np.ascontiguousarray(rows).reshape(-1, width))
         columns = -(-width // (_LINE * get_num_threads())) * _LINE
         if rows.size <= _SERIAL_SIZE or width <= columns:
             _add_columns(out.reshape(-1), flat_index, flat_rows, width, 0, width)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.kernels.sums import running_sum
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.pointwise import quiet, where
@@ -30,14 +31,14 @@ def _line_samples(draw: Draw) -> Sample:
 def _cumsum(input: Array, /, dim: int) -> Array:
     """`cumsum` in the dtype of ``input``, or in int64."""
     axis, dtype = one_dim("cumsum", dim, input.ndim), total_dtype(input)
-    return np.add.accumulate(input, axis=axis, dtype=dtype) if input.ndim else input.astype(dtype)
+    return running_sum(input, axis, dtype) if input.ndim else input.astype(dtype)
 
 
 _cumsum.vjp(
     "input",
     r"\bar x_i = \textstyle\sum_{j \ge i} \bar z_j",
     lambda g, dim: flip(_cumsum(flip(g, dim), dim=dim), dim) if g.ndim else g,
-    kernel=lambda g, dim: np.flip(np.add.accumulate(np.flip(g, dim), axis=dim), dim) if g.ndim else g,
+    kernel=lambda g, dim: np.flip(running_sum(np.flip(g, dim), dim), dim) if g.ndim else g,
 )
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_attn.kernels.sums import sum_over
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.matmul import product
 from tinygrad_attn.ops.pointwise import quiet
@@ -119,7 +120,7 @@ class _Term(NamedTuple):
         axes = tuple(axis for axis, letter in enumerate(self.letters) if letter not in keep)
         if not axes:
             return self
-        total = np.add.reduce(self.array, axis=axes, dtype=self.array.dtype)
+        total = sum_over(self.array, axes, dtype=self.array.dtype)
         return _Term("".join(letter for letter in self.letters if letter in keep), np.asarray(total))
 
     def ordered(self, letters: str) -> Array:

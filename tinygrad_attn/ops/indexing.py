@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.kernels.sums import add_repeated
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
@@ -102,7 +103,7 @@ def gather(input: Array, dim: int, index: Array) -> Array:
 def _gather_gradient(g: Array, dim: int, index: Array, shapes: Any) -> Array:
     gradient = np.zeros(shapes[0], g.dtype)
     axis = dim % max(gradient.ndim, 1)
-    np.add.at(gradient.reshape(-1), _positions(gradient.shape, axis, index).reshape(-1), g.reshape(-1))
+    add_repeated(gradient.reshape(-1), _positions(gradient.shape, axis, index).reshape(-1), g.reshape(-1))
     return gradient
 
 
@@ -152,7 +153,7 @@ def scatter_add(input: Array, dim: int, index: Array, src: Array) -> Array:
     axis = _check_along("scatter_add", input, dim, index)
     used = _corner("scatter_add", src, index)
     result = input.copy(order="C")
-    np.add.at(result.reshape(-1), _positions(input.shape, axis, index).reshape(-1), used.reshape(-1))
+    add_repeated(result.reshape(-1), _positions(input.shape, axis, index).reshape(-1), used.reshape(-1))
     return result
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.dtypes import check_fits
+from tinygrad_attn.kernels.sums import sum_over
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
@@ -189,7 +190,7 @@ def _repeat_gradient(g: Tensor, shapes: Any, repeats: tuple[int, ...]) -> Tensor
 
 def _repeat_kernel(g: Array, shapes: Any, repeats: tuple[int, ...]) -> Array:
     many, _ = _copies(shapes[0], repeats)
-    return np.add.reduce(g.reshape(many), axis=tuple(range(0, len(many), 2))).reshape(shapes[0])
+    return sum_over(g.reshape(many), tuple(range(0, len(many), 2))).reshape(shapes[0])
 
 
 _repeat.vjp("x", r"\textstyle\sum_{\text{copies}} \bar z", _repeat_gradient, kernel=_repeat_kernel)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tinygrad_attn.dtypes import check_dtype
+from tinygrad_attn.kernels.sums import sum_over
 from tinygrad_attn.op import cast, op
 from tinygrad_attn.ops.arguments import only_floats
 from tinygrad_attn.ops.comparison import eq, logical_or
@@ -45,6 +46,8 @@ def with_axes(z: TensorOrArray, shape: tuple[int, ...], dim: Dim) -> TensorOrArr
 
 def over(ufunc: np.ufunc, x: Array, dims: int | tuple[int, ...], keepdim: bool, dtype: Any = None) -> Any:
     """``x`` reduced by ``ufunc`` over ``dims``."""
+    if ufunc is np.add and isinstance(dims, tuple):
+        return sum_over(x, dims, keepdim, dtype)
     return ufunc.reduce(x, axis=dims, dtype=dtype, keepdims=keepdim)
 
 
@@ -127,7 +130,7 @@ def sum_to(x: Array, *, shape: tuple[int, ...]) -> Array:
     """``x`` summed over the axes along which ``shape`` broadcasts to its own: the gradient of a broadcast."""
     lead = x.ndim - len(shape)
     stretched = tuple(i + lead for i, size in enumerate(shape) if size == 1 and x.shape[i + lead] != 1)
-    return np.add.reduce(x, axis=tuple(range(lead)) + stretched, keepdims=True).reshape(shape)
+    return sum_over(x, tuple(range(lead)) + stretched, keepdims=True).reshape(shape)
 
 
 sum_to.vjp("x", r"\bar z \text{, repeated}", lambda g, shapes: expand(g, shape=shapes[0]))
@@ -343,7 +346,7 @@ def _vector_norm(input: Array, /, ord: float = 2, dim: Dim = None, keepdim: bool
     if ord < 0 or ord == math.inf:
         not_empty("vector_norm", input, dims)
     if ord == 0:
-        return over(np.add, np.not_equal(input, 0), dims, keepdim, input.dtype)
+        return np.asarray(over(np.add, np.not_equal(input, 0), dims, keepdim, np.int64), input.dtype)
     if ord == 1:
         return over(np.add, np.abs(input), dims, keepdim)
     if ord == 2:

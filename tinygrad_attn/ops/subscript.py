@@ -16,6 +16,7 @@ import numpy as np
 
 from tinygrad_attn.dtypes import check_fits, converted, default_dtype
 from tinygrad_attn.kernels.scatter import scatter_add_rows
+from tinygrad_attn.kernels.sums import add_repeated
 from tinygrad_attn.op import cast, op
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.pointwise import where
@@ -191,7 +192,7 @@ def _position(axes: list[int]) -> int:
 def _add_rows(table: Array, index: Array, rows: Array) -> None:
     """``table[index[i]] += rows[i]`` for every ``i`` in order, in place; the table is contiguous and has two axes."""
     if table.shape[1] == 1:
-        np.add.at(table.reshape(-1), index, rows.reshape(-1))
+        add_repeated(table.reshape(-1), index, rows.reshape(-1))
     elif table.dtype.kind == "f":
         scatter_add_rows(table, index, rows)
     else:

@@ -44,8 +44,11 @@ def _freedom(shape: tuple[int, ...], dim: Dim, correction: float) -> float:
 def _variance(name: str, x: Array, dim: Dim, keepdim: bool, correction: float) -> Array:
     only_floats(name, x, "convert it")
     dims = several_dims(name, dim, x.ndim)
-    centre = over(np.add, x, dims, True) / count(x.shape, dim)
-    return over(np.add, np.square(x - centre), dims, keepdim) / _freedom(x.shape, dim, correction)
+    n = count(x.shape, dim)
+    off = x - over(np.add, x, dims, True) / n
+    # The mean is rounded. By how much, the sum of the distances from it tells: that of exact distances would be 0.
+    squares = over(np.add, np.square(off), dims, keepdim) - np.square(over(np.add, off, dims, keepdim)) / n
+    return np.maximum(squares, 0) / _freedom(x.shape, dim, correction)
 
 
 def _centred(x: Any, dim: Dim) -> Any:

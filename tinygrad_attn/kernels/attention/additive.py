@@ -18,6 +18,7 @@ from tinygrad_attn.kernels.runtime.flat import flat
 from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
+from tinygrad_attn.kernels.sums import sum_over
 
 __all__ = [
     "AdditiveGradients",
@@ -170,4 +171,4 @@ def additive_scores_backward(
     operands = AdditiveOperands(flat(query), flat(keys), flat(energy), length, size)
     gradients = AdditiveGradients(dquery.reshape(-1), dkeys.reshape(-1), denergy.reshape(-1))
     _scores_backward_parallel(batch, queries, operands, flat(g), gradients)
-    return dquery, dkeys, np.add.reduce(denergy, axis=0)
+    return dquery, dkeys, sum_over(denergy, (0,))

@@ -32,6 +32,7 @@ from tinygrad_attn.kernels.runtime.jit import serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import softmax_backward_row, softmax_rows
+from tinygrad_attn.kernels.sums import sum_over
 
 __all__ = ["Decoded", "DecoderGradients", "DecoderOperands", "attention_gru", "attention_gru_backward", "run"]
 
@@ -303,11 +304,11 @@ def attention_gru_backward(
         values=gemm(decoded.weights.swapaxes(1, 2), dcontexts),
         keys=dkeys,
         w_query=gemm(dqueries.T, before),
-        energy=np.add.reduce(denergy, axis=0),
+        energy=sum_over(denergy, (0,)),
         w_ih=dw_ih,
         w_hh=gemm(dgh.T, before),
-        b_ih=np.add.reduce(dgx, axis=0),
-        b_hh=np.add.reduce(dgh, axis=0),
+        b_ih=sum_over(dgx, (0,)),
+        b_hh=sum_over(dgh, (0,)),
     )
 
 

@@ -18,6 +18,7 @@ from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.kernels.recurrent.loops import Loop, make_backward, make_forward
 from tinygrad_attn.kernels.runtime.structs import Struct, kernel_for, launch
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
+from tinygrad_attn.kernels.sums import sum_over
 
 __all__ = ["Cell", "Layout", "Saved", "launch_loop", "run_cell", "run_cell_backward"]
 
@@ -151,7 +152,7 @@ def run_cell_backward(
     launch_loop(cell, layout, w_hh, fields, backward=True)
     rows = layout.rows(dgh)
     before = layout.rows(_states_before(layout, saved.states, initial[0], reverse))
-    return dgx, gemm(rows.T, before), np.add.reduce(rows, axis=0), d
+    return dgx, gemm(rows.T, before), sum_over(rows, (0,)), d
 
 
 def launch_loop(

@@ -32,6 +32,8 @@ KINDS = (  # from the widest down; every x86-64 processor has the last
 def registers() -> Registers:
     """The kind that numba compiles for: this machine's, unless NUMBA_CPU_NAME, NUMBA_CPU_FEATURES or NUMBA_ENABLE_AVX
     say otherwise."""
+    llvm.initialize_native_target()  # numba has not, under NUMBA_DISABLE_JIT=1
+    llvm.initialize_native_asmprinter()
     features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
     return registers_of(config.CPU_NAME or llvm.get_host_cpu_name(), features, llvm.get_process_triple())
 
