@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import tinygrad_attn as ta
 from tinygrad_attn.autograd import backward, grad
 from tinygrad_attn.check import gradcheck, gradgradcheck
+from tinygrad_attn.nn import functional as F
 
 
 def leaf(*values: float) -> ta.Tensor:
@@ -401,3 +402,79 @@ def test_a_handle_removes_its_own_hook_alone() -> None:
         x.register_hook(note)
         second.remove()
         assert grad(z, [x])[0].item() == 1.0 and calls == ["note"]
+
+
+# -- where a second derivative is 0 ------------------------------------------------------------------------------------
+
+FLAT = {
+    "relu": ta.relu,
+    "leaky_relu": F.leaky_relu,
+    "abs": ta.abs,
+    "clamp": lambda x: x.clamp(-0.5, 0.5),
+    "maximum": lambda x: ta.maximum(x, x * 2.0),
+    "amax": lambda x: x.amax(0),
+    "vector_norm": lambda x: ta.linalg.vector_norm(x, 1),
+    "infinite norm": lambda x: ta.linalg.vector_norm(x, float("inf")),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_a_derivative_that_is_zero_everywhere_is_not_missing(name):
+    x = ta.tensor([1.0, -2.0, 0.25], requires_grad=True)
+    (g,) = ta.grad(FLAT[name](x).sum(), x, create_graph=True)
+    g.sum().backward()
+    assert x.grad.tolist() == [0.0] * 3
+
+
+def test_zeros_beside_another_gradient():
+    x, w = ta.tensor([1.0, -2.0], requires_grad=True), ta.tensor([3.0, 4.0], requires_grad=True)
+    (g,) = ta.grad((ta.relu(x) * w).sum(), x, create_graph=True)
+    for_x, for_w = ta.grad(g.sum(), [x, w])
+    assert for_x.tolist() == [0.0, 0.0] and for_w.tolist() == [1.0, 0.0]
+
+
+def test_a_gradient_that_does_not_depend_on_its_input_is_not_joined_to_it():
+    x = ta.tensor([1.0], requires_grad=True)
+    (g,) = ta.grad((x * 3.0).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require a gradient"):
+        g.backward()
+
+
+# -- backward to some inputs only --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_backward_to_the_inputs_given(create_graph):
+    x, w, unused = (ta.tensor([2.0], requires_grad=True) for _ in range(3))
+    y = x * w
+    y.backward(inputs=[x, x, unused], create_graph=create_graph)
+    assert x.grad.tolist() == [2.0] and w.grad is None and unused.grad is None
+    y = x * w
+    (y * y).backward(inputs=y, retain_graph=True)
+    assert y.grad.tolist() == [8.0] and w.grad is None
+    (y * 1.0).backward(inputs=x)
+    assert x.grad.tolist() == [4.0]
+
+
+def test_inputs_that_cannot_be():
+    x = ta.tensor([2.0], requires_grad=True)
+    for inputs, error, message in (
+        ([], ValueError, "backward: there are no inputs"),
+        ([ta.ones(1)], RuntimeError, r"backward: input 0 of shape \(1,\) does not require a gradient"),
+        (["x"], TypeError, "backward: input 0 must be a tensor, got str"),
+        (1, TypeError, "backward: input 0 must be a tensor, got int"),
+    ):
+        with pytest.raises(error, match=message):
+            (x * x).backward(inputs=inputs)
+    with pytest.raises(TypeError, match="backward: output 0 must be a tensor, got float"):
+        ta.backward(1.0)
+    with pytest.raises(TypeError, match="grad: input 0 must be a tensor, got NoneType"):
+        ta.grad((x * x).sum(), None)
+
+
+def test_a_number_as_a_gradient():
+    x = ta.tensor(2.0, requires_grad=True)
+    (x * x).backward(0.5)
+    assert x.grad.item() == 2.0
+    with pytest.raises(TypeError, match="backward: the gradient: expected numbers"):
+        (x * x).backward("a")

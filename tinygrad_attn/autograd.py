@@ -21,6 +21,7 @@ from tinygrad_attn.ops.shape import clone
 from tinygrad_attn.public import public
 from tinygrad_attn.pullback import as_tensors, pull_back
 from tinygrad_attn.tensor import Edge, Node, Tensor, wrap
+from tinygrad_attn.values import as_array
 
 __all__ = ["backward", "grad"]
 
@@ -35,6 +36,7 @@ def backward(
     grad_tensors: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Accumulate the gradient of ``tensors`` into ``.grad`` of every leaf that requires one.
 
@@ -43,15 +45,22 @@ def backward(
         grad_tensors: the gradient of each output, in its shape; 1 for a scalar if left out.
         retain_graph: keep the graph's saved values for another backward; ``create_graph`` if None.
         create_graph: record the backward pass in the graph too, so that gradients can be differentiated.
+        inputs: the only tensors, leaves or not, whose ``.grad`` is to change.
 
     Raises:
-        RuntimeError: an output does not require a gradient or is not a scalar, the graph was freed by an earlier
-            backward, or a saved value was changed in place since.
-        ValueError: a gradient of another shape than its output.
-        TypeError: a gradient of another dtype than its output.
+        RuntimeError: an output or input does not require a gradient, an output is not a scalar, the graph was freed by
+            an earlier backward, or a saved value was changed in place since.
+        ValueError: a gradient of another shape than its output, or no inputs.
+        TypeError: a gradient of another dtype than its output, or something that is no tensor.
     """
+    wanted = None if inputs is None else _inputs("backward", inputs)
     outputs, seeds = _seeds(tensors, grad_tensors, create_graph)
-    _run(outputs, seeds, None, create_graph if retain_graph is None else retain_graph, create_graph)
+    targets: list[Edge] | None = None if wanted is None else [target.origin or target for target in wanted]
+    found = _run(outputs, seeds, targets, create_graph if retain_graph is None else retain_graph, create_graph)
+    for target in dict.fromkeys(wanted or ()):
+        gradient = found.get(target.origin or target)
+        if gradient is not None:
+            _accumulate(target, gradient if create_graph else gradient.array.copy(), True)
 
 
 @public("ta")
@@ -79,12 +88,7 @@ def grad(
     Raises:
         RuntimeError: as for `backward`, or an input that requires no gradient or is not reached.
     """
-    targets = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-    for position, target in enumerate(targets):
-        if not isinstance(target, Tensor):
-            raise TypeError(f"grad: input {position} must be a tensor, got {type(target).__name__}")
-        if not target._requires_grad:
-            raise RuntimeError(f"grad: input {position} of shape {target.shape} does not require a gradient")
+    targets = _inputs("grad", inputs)
     results, seeds = _seeds(outputs, grad_outputs, create_graph)
     wanted = [target.origin or target for target in targets]
     found = _run(results, seeds, wanted, create_graph if retain_graph is None else retain_graph, create_graph)
@@ -100,21 +104,36 @@ def grad(
     return tuple(gradients)
 
 
+def _several(name: str, what: str, tensors: Any) -> tuple[Tensor, ...]:
+    """One tensor or any iterable of them as a tuple of at least one."""
+    several = (tensors,) if isinstance(tensors, Tensor) or not hasattr(tensors, "__iter__") else tuple(tensors)
+    if not several:
+        raise ValueError(f"{name}: there are no {what}s; give at least one tensor")
+    for position, each in enumerate(several):
+        if not isinstance(each, Tensor):
+            raise TypeError(f"{name}: {what} {position} must be a tensor, got {type(each).__name__}")
+    return several
+
+
+def _inputs(name: str, inputs: Any) -> tuple[Tensor, ...]:
+    """The tensors whose gradients are wanted."""
+    targets = _several(name, "input", inputs)
+    for position, target in enumerate(targets):
+        if not target._requires_grad:
+            raise RuntimeError(f"{name}: input {position} of shape {target.shape} does not require a gradient")
+    return targets
+
+
 def _seeds(tensors: Any, gradients: Any, create_graph: bool) -> tuple[tuple[Tensor, ...], list[Any]]:
     """The outputs and the gradient that starts at each, as arrays, or as tensors when the pass is to be
     differentiable."""
-    outputs = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
-    given = (
-        [gradients] * len(outputs)
-        if gradients is None or isinstance(gradients, (Tensor, np.ndarray))
-        else list(gradients)
-    )
+    outputs = _several("backward", "output", tensors)
+    several = isinstance(gradients, (list, tuple))
+    given = list(gradients) if several else [gradients] * len(outputs)
     if len(given) != len(outputs):
         raise ValueError(f"backward: {len(outputs)} outputs but {len(given)} gradients")
     seeds: list[Any] = []
     for output, gradient in zip(outputs, given, strict=True):
-        if not isinstance(output, Tensor):
-            raise TypeError(f"backward: outputs must be tensors, got {type(output).__name__}")
         if not output._requires_grad:
             raise RuntimeError(
                 f"backward: the output of shape {output.shape} does not require a gradient; "
@@ -127,7 +146,9 @@ def _seeds(tensors: Any, gradients: Any, create_graph: bool) -> tuple[tuple[Tens
                     "start, so reduce it (e.g. with sum()) or pass the gradient"
                 )
             gradient = np.ones_like(output.array)
-        array = gradient.array if isinstance(gradient, Tensor) else np.asarray(gradient)
+        if not isinstance(gradient, (Tensor, np.ndarray)):
+            gradient = as_array(gradient, output.dtype, "backward: the gradient")
+        array = gradient.array if isinstance(gradient, Tensor) else gradient
         _check(f"the gradient given for an output of shape {output.shape}", array, output.shape, output.dtype)
         seeds.append((gradient if isinstance(gradient, Tensor) else Tensor(array)) if create_graph else array)
     return outputs, seeds
@@ -341,7 +362,11 @@ def _accumulate(tensor: Tensor, gradient: Any, owned: bool) -> None:
 
 @public("Tensor.backward")
 def _backward_method(
-    self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+    self: Tensor,
+    gradient: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Accumulate the gradient of this tensor into ``.grad`` of every leaf that requires one (see `backward`)."""
-    backward(self, gradient, retain_graph, create_graph)
+    backward(self, gradient, retain_graph, create_graph, inputs)

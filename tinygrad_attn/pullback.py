@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.modes import set_grad_enabled
+from tinygrad_attn.op import cast
+from tinygrad_attn.ops.constant import constant_in
 from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.rule import GRADIENT_ALONE, Arguments, Source, rules_of_a_node
@@ -92,7 +94,10 @@ def _by_rules(
             if rule is not None and rule.kernel is not None and not create_graph:
                 results[position] = rule.kernel(*_values(node, rule.kernel_arguments, gradient, True, position))
             elif rule is not None and rule.function is not None:
-                result = rule.function(*_values(node, rule.arguments, tensors, False, position))
+                values = _values(node, rule.arguments, tensors, False, position)
+                result = rule.function(*values)
+                if create_graph and result is not None:
+                    result = _joined(result, values)
                 results[position] = result if create_graph or result is None else result.array
             else:
                 without.append(position)
@@ -101,6 +106,38 @@ def _by_rules(
         for position, result in zip(without, through, strict=True):
             results[position] = result
     return [None if r is None else _fit(node, p, r, edges[p]) for p, r in enumerate(results)]
+
+
+def _joined(gradient: Tensor, values: Sequence[Any]) -> Tensor:
+    """A gradient as a function of all the ``values`` it was computed from: its derivative may be 0, but is not missing.
+
+    The gradient of relu, for one, depends on the output only through a comparison.
+    """
+    used = [v for v in _tensors(values) if v._requires_grad]
+    if not used:
+        return gradient
+    # What the rule has made is newer than what it was given.
+    newest = max([v.node.number for v in used if v.node is not None], default=-1)
+    reached: set[Edge] = set() if gradient.origin is None else {gradient.origin}
+    stack = [gradient.node]
+    while stack:
+        node = stack.pop()
+        if node is not None and node.number > newest:
+            edges = [edge for edge in node.edges if edge is not None and edge not in reached]
+            reached.update(edges)
+            stack += [edge[0] if type(edge) is tuple else edge for edge in edges if not isinstance(edge, Tensor)]
+    for value in used:
+        if value is not gradient and (value.origin or value) not in reached:
+            gradient = constant_in(
+                gradient, value if value.dtype == gradient.dtype else cast(value, dtype=gradient.dtype)
+            )
+    return gradient
+
+
+def _tensors(values: Sequence[Any]) -> list[Tensor]:
+    """The tensors among ``values``, and in tuples among them."""
+    several = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [value for each in several for value in each if isinstance(value, Tensor)]
 
 
 def _values(

@@ -170,3 +170,16 @@ def test_a_state_of_another_kind():
         nn.LSTMCell(2, 3)(x[0], h[0])
     with pytest.raises(TypeError, match=r"LSTMCell: c must be a tensor, got a NoneType"):
         nn.LSTMCell(2, 3)(x[0], (h[0], None))
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_no_step_and_lengths_that_are_no_integers(kind):
+    layer = getattr(nn, kind)(2, 3)
+    for shape in ((0, 4, 2), (0, 2)):
+        with pytest.raises(
+            ValueError, match=rf"{kind}: input must have at least one step, its shape is \({shape[0]}, "
+        ):
+            layer(ta.zeros(*shape))
+    for lengths in ([float("nan"), 1.0], [1.5, 1.0], [True, False]):
+        with pytest.raises(TypeError, match=f"{kind}: lengths must be integers, they are"):
+            layer(ta.zeros(4, 2, 2), lengths=lengths)

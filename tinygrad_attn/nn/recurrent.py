@@ -129,6 +129,8 @@ class RNNBase(Module):
         swapped = batched and self.batch_first
         x = input if batched else unsqueeze(input, 1)
         steps, batch = x.shape[1::-1] if swapped else x.shape[:2]
+        if not steps:
+            raise ValueError(f"{name}: input must have at least one step, its shape is {input.shape}")
         state = [_by_layer(tensor) for tensor in self._initial(batch, x.dtype, initial, batched)]
         mask = self._step_mask((steps, batch), mask, lengths, batched, swapped)
         finals: list[tuple[Tensor, ...]] = []
@@ -176,6 +178,8 @@ class RNNBase(Module):
         if lengths is not None:
             steps, batch = shape
             lengths = as_tensor(lengths).array
+            if lengths.dtype.kind not in "iu":
+                raise TypeError(f"{name}: lengths must be integers, they are {lengths.dtype}")
             if lengths.shape != (batch,):
                 raise ValueError(f"{name}: lengths must have shape ({batch},), it has {lengths.shape}")
             if batch and (lengths.min() < 0 or lengths.max() > steps):
@@ -277,8 +281,8 @@ class GRU(RNNBase):
             first.
 
         Raises:
-            ValueError: shapes other than these, both ``mask`` and ``lengths``, or lengths that do not fit.
-            TypeError: a mask that is not bool, or a state that is not what ``hx`` should be.
+            ValueError: shapes other than these, no step, both ``mask`` and ``lengths``, or lengths that do not fit.
+            TypeError: a mask that is not bool, lengths that are not integers, or a state that is not as ``hx`` should be.
         """
         outputs, (final,) = self._run(input, None if hx is None else (hx,), mask, lengths)
         return outputs, final
