@@ -282,7 +282,7 @@ class GRU(RNNBase):
 
         Raises:
             ValueError: shapes other than these, no step, both ``mask`` and ``lengths``, or lengths that do not fit.
-            TypeError: a mask that is not bool, lengths that are not integers, or a state that is not as ``hx`` should be.
+            TypeError: a mask that is not bool, lengths that are not integers, or a state that is no ``hx``.
         """
         outputs, (final,) = self._run(input, None if hx is None else (hx,), mask, lengths)
         return outputs, final
