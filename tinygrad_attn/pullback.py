@@ -125,7 +125,7 @@ def _joined(gradient: Tensor, values: Sequence[Any]) -> Tensor:
         if node is not None and node.number > newest:
             edges = [edge for edge in node.edges if edge is not None and edge not in reached]
             reached.update(edges)
-            stack += [edge[0] if type(edge) is tuple else edge for edge in edges if not isinstance(edge, Tensor)]
+            stack += [edge[0] if isinstance(edge, tuple) else edge for edge in edges if not isinstance(edge, Tensor)]
     for value in used:
         if value is not gradient and (value.origin or value) not in reached:
             gradient = constant_in(
