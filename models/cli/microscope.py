@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..console.errors import CHECK_FAILED, CommandError
-from .options import add_run, path_name
+from .options import add_run, path_name, port
 
 if TYPE_CHECKING:
     from ..microscope import Microscope
@@ -31,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--serve", action="store_true", help="serve the page on this machine, to type other sentences and nudge weights"
     )
+    parser.add_argument("--port", metavar="N", type=port, help="the port of --serve (default: any free one)")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument(
         "--beside", metavar="RUN", type=path_name, help="another run, to compare the paths of its gradient"
     )
@@ -45,9 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the page, its JSON, or tables; a failed check is an error, unless --broken was given."""
     from ..trained import TrainedModel
 
+    if arguments.port is not None and not arguments.serve:
+        raise CommandError("--port is the port of --serve; give --serve too")
     model = TrainedModel.load(arguments.run)
     if arguments.serve:
         return _serve(arguments, model)
+    if arguments.open and (arguments.view == "term" or Path(arguments.out or "").suffix == ".json"):
+        raise CommandError("--open opens the page; leave out --view term, and give --out a name that ends in .html")
     beside = TrainedModel.load(arguments.beside) if arguments.beside else None
     found = model.microscope(arguments.source, arguments.target, beside=beside, broken=arguments.broken)
     if arguments.view == "term":
@@ -62,7 +69,17 @@ def run(arguments: argparse.Namespace) -> int:
         verdict = {"good": f"{numbers:,} numbers checked out", "bad": f"{check['failing']:,} checks fail"}
         outcome = verdict.get(check["state"], "not finite")
         print(f"{path}: {found.data['source']['text']} → {found.data['target']['text']}; {outcome}")
+        if arguments.open:
+            _open(Path(path).absolute().as_uri())
     return _verdict(found, arguments.broken)
+
+
+def _open(address: str) -> None:
+    """Open an address in the user's browser."""
+    import webbrowser
+
+    if not webbrowser.open(address):
+        print(f"note: no browser could be opened; the page is at {address}", file=sys.stderr)
 
 
 def _verdict(found: Microscope, broken: str | None) -> int:
@@ -92,7 +109,9 @@ def _serve(arguments: argparse.Namespace, model: TrainedModel) -> int:
     from ..microscope.page.serve import MicroscopeServer
 
     first: Rerun = {"source": arguments.source, "target": arguments.target}
-    with MicroscopeServer(model.run, model.module, first) as server:
+    with MicroscopeServer(model.run, model.module, first, arguments.port or 0) as server:
         print(f"The microscope is at {server.address}; Ctrl-C ends it", flush=True)
+        if arguments.open:
+            _open(server.address)
         server.serve_forever()
     return 0

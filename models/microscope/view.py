@@ -13,6 +13,7 @@ from tinygrad_attn.atomic import atomic_path
 
 from ..interface import Translator
 from ..runs.folder import Run
+from ..setting import short
 from .record.arrays import as_json
 from .record.build import build
 from .record.schema import LIMIT, Data
@@ -20,12 +21,18 @@ from .record.schema import LIMIT, Data
 __all__ = ["Microscope", "microscope"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Microscope:
     """The recorded pass of a model over one pair of sentences. Jupyter displays it as the page."""
 
     data: Data
     """The data; `models.microscope.record.schema` documents it."""
+
+    def __repr__(self) -> str:
+        source, target = self.data["source"]["text"], self.data["target"]["text"]
+        check = self.data["check"]
+        verdict = {"good": "all checks pass", "bad": f"{check['failing']:,} checks fail"}.get(check["state"], "not finite")
+        return f"<Microscope {short(source)} → {short(target)}, loss {self.data['meta']['loss']:.6g}, {verdict}>"
 
     def html(self) -> str:
         """The page: one self-contained HTML document."""

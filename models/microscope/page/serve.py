@@ -2,22 +2,24 @@
 
 It listens on loopback only. Any page in the user's browser could send requests to it, so it refuses requests whose Host
 header names another machine (as after DNS rebinding), and runs the model only for requests with the token of its own
-page.
+page. Other pages may not show it in a frame. A connection that is silent is closed, and so are connections beyond a
+number.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ...console.errors import CommandError
-from ...data import DataError
+from ...console.errors import CommandError, UserError
 from ...interface import Translator
 from ...runs.folder import Run
+from ...runs.jsons import parse_json
 from ..record.arrays import as_json
 from ..record.build import build
 from ..record.schema import Data, Rerun
@@ -27,6 +29,18 @@ __all__ = ["MicroscopeServer"]
 
 _LARGEST_BODY = 100_000
 """The most bytes of a request."""
+_SILENCE = 10.0
+"""Seconds after which a connection that says nothing is closed."""
+_MOST_CONNECTIONS = 32
+_SAFE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 
 
 class MicroscopeServer(ThreadingHTTPServer):
@@ -38,8 +52,7 @@ class MicroscopeServer(ThreadingHTTPServer):
         port: the port on 127.0.0.1; 0 for any free one.
 
     Raises:
-        CommandError, DataError: the first request cannot be run.
-        OSError: the port is taken.
+        CommandError, DataError: the first request cannot be run, or the port cannot be used.
     """
 
     daemon_threads = True
@@ -48,13 +61,41 @@ class MicroscopeServer(ThreadingHTTPServer):
         self.run, self.model = run, model
         self.token = secrets.token_urlsafe(24)
         self._turn = threading.Lock()  # one pass at a time: each takes all cores
-        self.page = render(dict(self.rerun(first))).encode()
-        super().__init__(("127.0.0.1", port), _Handler)
+        self._connections = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise CommandError(f"port {port} cannot be used: {error.strerror}; choose another with --port") from error
+        try:
+            self.page = render(dict(self.rerun(first))).encode()
+        except BaseException:
+            self.server_close()
+            raise
 
     @property
     def address(self) -> str:
         """The page's address."""
         return f"http://127.0.0.1:{self.server_port}/"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Handle a connection in a thread of its own, if there are not too many."""
+        if self._connections.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Handle a connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._connections.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say in one line what went wrong; that a browser has closed its connection is nothing wrong."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            print(f"error: a request failed: {type(error).__name__}: {error}", file=sys.stderr)
 
     def rerun(self, request: Rerun) -> Data:
         """The data for a request (see `models.microscope.record.schema.Rerun`).
@@ -67,6 +108,8 @@ class MicroscopeServer(ThreadingHTTPServer):
             raise CommandError(f"source must be a text, got {type(source).__name__}")
         if target is not None and not isinstance(target, str):
             raise CommandError(f"target must be a text or null, got {type(target).__name__}")
+        if any("\ud800" <= character <= "\udfff" for character in source + (target or "")):
+            raise CommandError("source and target must be text: they have half a surrogate pair")
         nudge = request.get("nudge")
         if nudge is not None and not isinstance(nudge, dict):
             raise CommandError(f"nudge must be an object or null, got {type(nudge).__name__}")
@@ -76,6 +119,12 @@ class MicroscopeServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: MicroscopeServer
+    timeout = _SILENCE
+    server_version, sys_version = "tinygrad_attn", ""
+
+    def do_HEAD(self) -> None:
+        """The headers of the page."""
+        self.do_GET()
 
     def do_GET(self) -> None:
         """The page."""
@@ -100,23 +149,41 @@ class _Handler(BaseHTTPRequestHandler):
             self._run()
 
     def _run(self) -> None:
-        try:
-            length = int(self.headers.get("Content-Length", ""))
-        except ValueError:
-            self._refuse(HTTPStatus.LENGTH_REQUIRED, "the request has no Content-Length")
-            return
-        if not 0 <= length <= _LARGEST_BODY:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has at most {_LARGEST_BODY} bytes")
+        body = self._body()
+        if body is None:
             return
         try:
-            request = json.loads(self.rfile.read(length))
+            request = parse_json(body)
             if not isinstance(request, dict):
                 raise CommandError(f"expected an object, got {type(request).__name__}")
             found: Any = self.server.rerun(request)  # type: ignore[arg-type]
-        except (CommandError, DataError, ValueError) as error:
+        except (UserError, ValueError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-            return
-        self._answer(HTTPStatus.OK, "application/json", as_json(found).encode())
+        except Exception:
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "the request failed; the terminal of the server says how")
+            raise
+        else:
+            self._answer(HTTPStatus.OK, "application/json", as_json(found).encode())
+
+    def _body(self) -> bytes | None:
+        """The request's body; None if it cannot be had, and the request is answered."""
+        stated = self.headers.get("Content-Length", "")
+        if not stated.isdecimal():
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "the request has no Content-Length")
+            return None
+        length = int(stated) if len(stated) <= len(str(_LARGEST_BODY)) else _LARGEST_BODY + 1
+        if length > _LARGEST_BODY:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has at most {_LARGEST_BODY} bytes")
+            return None
+        try:
+            body = self.rfile.read(length)
+        except TimeoutError:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"no more of the request came within {_SILENCE:g} seconds")
+            return None
+        if len(body) < length:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"the request ends after {len(body)} of {length} bytes")
+            return None
+        return body
 
     def _is_from_here(self) -> bool:
         port = self.server.server_port
@@ -132,10 +199,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
+        for name, value in _SAFE_HEADERS.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no request, or none that this server knows."""
+        self.close_connection = True
+        self.request_version = "HTTP/1.0"  # a request whose version is not known is taken for one without headers
+        status = HTTPStatus(code)
+        self._refuse(status, message or status.phrase)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Log nothing to the terminal."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...console.errors import CommandError
 from ...interface import Translator
+from ...setting import short
 
 __all__ = ["nudged"]
 
@@ -24,8 +25,8 @@ def nudged(model: Translator, nudge: dict[str, Any]) -> dict[str, Any]:
     """
     parameters = dict(model.named_parameters())
     name, index, by = nudge.get("parameter"), nudge.get("index"), nudge.get("by")
-    if name not in parameters:
-        raise CommandError(f"the model has no parameter {name!r}; its parameters are {', '.join(parameters)}")
+    if not isinstance(name, str) or name not in parameters:
+        raise CommandError(f"the model has no parameter {short(name)}; its parameters are {', '.join(parameters)}")
     array = parameters[name].array
     fits = (
         isinstance(index, (list, tuple))
@@ -33,9 +34,9 @@ def nudged(model: Translator, nudge: dict[str, Any]) -> dict[str, Any]:
         and all(type(i) is int and 0 <= i < n for i, n in zip(index, array.shape, strict=True))
     )
     if not fits:
-        raise CommandError(f"index {index!r} is no place in {name}, whose shape is {list(array.shape)}")
-    if isinstance(by, bool) or not isinstance(by, (int, float)) or not np.isfinite(by):
-        raise CommandError(f"a weight is nudged by a finite number, got {by!r}")
+        raise CommandError(f"index {short(index)} is no place in {name}, whose shape is {list(array.shape)}")
+    if isinstance(by, bool) or not isinstance(by, (int, float)) or not abs(by) <= np.finfo(array.dtype).max:
+        raise CommandError(f"a weight is nudged by a finite number, got {short(by)}")
     place = tuple(index)  # type: ignore[arg-type]
     before = float(array[place])
     array[place] += by

@@ -1,11 +1,16 @@
 """The live microscope: it answers only requests from its own page."""
 
+import contextlib
 import http.client
 import json
+import socket
 import threading
 
 import pytest
+from commands import refused
+from tinygrad_attn_models import load
 from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.microscope.page import serve
 from tinygrad_attn_models.microscope.page.serve import MicroscopeServer
 from tinygrad_attn_models.runs.folder import Run
 
@@ -77,6 +82,110 @@ def test_others_cannot_run_the_model(server, token):
 def test_mistakes_get_one_message(server, body, message):
     status, answer = rerun(server, body)
     assert status == 400 and message in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"[" * 99_000, b'{"a":' * 19_000, b"1" * 99_000),
+        b'{"source": "1", "nudge": {"parameter": "output.bias", "index": [4], "by": 1e999}}',
+        b'{"source": "1", "nudge": {"parameter": "output.bias", "index": [99999999999999999999], "by": 1}}',
+        b'{"source": "1", "nudge": {"parameter": "output.bias", "index": [[]], "by": 1}}',
+        b'{"source": "1", "nudge": {"parameter": [], "index": [4], "by": true}}',
+        b'{"source": "\\ud800"}',
+    ],
+)
+def test_bodies_that_are_meant_to_harm(server, capsys, body):
+    status, answer = rerun(server, body)
+    assert status == 400 and len(answer["error"]) < 700
+    assert capsys.readouterr().err == ""
+
+
+def raw(server, content, close=True):
+    """What the server answers to these bytes."""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=60) as connection:
+        connection.sendall(content)
+        if close:
+            connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    return received.decode()
+
+
+def request(server, length, body):
+    head = f"POST /run HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nX-Microscope-Token: {server.token}\r\n"
+    return f"{head}Content-Length: {length}\r\n\r\n{body}".encode()
+
+
+def test_a_body_that_ends_early_or_never(server, monkeypatch):
+    assert "the request ends after 2 of 100 bytes" in raw(server, request(server, 100, "{}"))
+    monkeypatch.setattr(serve._Handler, "timeout", 0.2)
+    assert "408" in raw(server, request(server, 100, "{}"), close=False).splitlines()[0]
+    for length in ("-1", "+2", "1_0", "x", "²"):
+        assert "411" in raw(server, request(server, length, "{}")).splitlines()[0], length
+    assert "413" in raw(server, request(server, "9" * 5000, "{}")).splitlines()[0]
+
+
+def test_connections_that_say_nothing_are_closed(server, monkeypatch):
+    monkeypatch.setattr(serve._Handler, "timeout", 0.5)
+    before = threading.active_count()
+    silent = [socket.create_connection(("127.0.0.1", server.server_port), timeout=60) for _ in range(80)]
+    try:
+        assert threading.active_count() <= before + serve._MOST_CONNECTIONS
+        for connection in silent:
+            with contextlib.suppress(ConnectionError):
+                assert connection.recv(1) == b""  # closed by the server
+    finally:
+        for connection in silent:
+            connection.close()
+    assert ask(server, "GET", "/")[0] == 200
+
+
+@pytest.mark.parametrize("content", [b"\0\n\n", b"GET\r\n\r\n", b"BREW / HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
+                                     b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n"])  # fmt: skip
+def test_what_is_no_request_is_refused_in_one_message(server, content):
+    head, _, body = raw(server, content).partition("\r\n\r\n")
+    assert " 4" in head.splitlines()[0] or " 5" in head.splitlines()[0]
+    assert "Python" not in head and "error" in json.loads(body)
+
+
+def test_every_answer_has_the_safe_headers(server):
+    for method, path, headers in (("GET", "/", {}), ("HEAD", "/", {}), ("GET", "/x", {}), ("POST", "/run", {}),
+                                  ("GET", "/", {"Host": "evil.example"}), ("OPTIONS", "/", {})):  # fmt: skip
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        found = {name: answer.headers[name] for name in serve._SAFE_HEADERS}
+        assert found == serve._SAFE_HEADERS
+        assert found["X-Frame-Options"] == "DENY"
+        assert (answer.read() == b"") == (method == "HEAD")
+
+
+def test_a_port_that_is_taken(server, trained, capsys):
+    port = server.server_port
+    refused(capsys, ["microscope", trained, "2026", "--serve", "--port", port],
+            f"port {port} cannot be used: Address already in use; choose another with --port")  # fmt: skip
+    refused(capsys, ["microscope", trained, "2026", "--port", port], "give --serve too")
+    refused(capsys, ["microscope", trained, "2026", "--serve", "--port", "65536"], "--port", "0 to 65,535")
+
+
+def test_the_browser_is_opened_when_asked_for(trained, capsys, monkeypatch, tmp_path):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or len(opened) < 3)
+    monkeypatch.setattr(MicroscopeServer, "serve_forever", lambda self: None)
+    page = tmp_path / "a b.html"
+    assert main(["microscope", str(trained), "2026", "--out", str(page), "--open"]) == 0
+    assert main(["microscope", str(trained), "2026", "--serve", "--open"]) == 0
+    assert opened[0] == page.as_uri() and opened[1].startswith("http://127.0.0.1:")
+    assert main(["microscope", str(trained), "2026", "--out", str(page), "--open"]) == 0
+    assert "note: no browser could be opened; the page is at file://" in capsys.readouterr().err
+    refused(capsys, ["microscope", trained, "2026", "--view", "term", "--open"], "--open opens the page")
+
+
+def test_the_result_is_short_in_a_console(trained):
+    shown = repr(load(trained).microscope("2026", "2020-01-01"))
+    assert shown.startswith("<Microscope '2026' → '2020-01-01', loss ") and len(shown) < 200
 
 
 def test_large_requests_and_unknown_paths(server):
