@@ -31,7 +31,9 @@ class Microscope:
     def __repr__(self) -> str:
         source, target = self.data["source"]["text"], self.data["target"]["text"]
         check = self.data["check"]
-        verdict = {"good": "all checks pass", "bad": f"{check['failing']:,} checks fail"}.get(check["state"], "not finite")
+        verdict = {"good": "all checks pass", "bad": f"{check['failing']:,} checks fail"}.get(
+            check["state"], "not finite"
+        )
         return f"<Microscope {short(source)} → {short(target)}, loss {self.data['meta']['loss']:.6g}, {verdict}>"
 
     def html(self) -> str:
