@@ -14,12 +14,14 @@ from typing import Any
 
 import numba
 
+from tinygrad_attn.kernels.runtime.disk_cache import keep_on_disk
 from tinygrad_attn.kernels.runtime.threads import take_turns
+from tinygrad_attn.kernels.simd.registers import registers
 
 __all__ = ["inlined_kernel", "kernel_part", "parallel_kernel", "serial_kernel"]
 
 # Division by zero gives inf or NaN as NumPy does; no fastmath, since masks are infinities.
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _SOURCES = sorted(
     (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in Path(__file__).parents[1].rglob("*.py")
 )
@@ -27,11 +29,10 @@ _SOURCES = sorted(
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     dispatcher = numba.njit(**_OPTIONS, **options)(function)
-    # On disk numba keeps a kernel until the file that holds it changes. A kernel is made of what it calls in other
-    # files, too, so here the stamp of every file counts.
-    cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
-    if cache_file is not None and hasattr(cache_file, "_source_stamp"):
-        cache_file._source_stamp = (cache_file._source_stamp, *_SOURCES)
+    if not numba.config.DISABLE_JIT:
+        # On disk a kernel stays until the file that holds it changes. A kernel is made of what it calls in other files,
+        # too, and of the tile's shape, so here the stamp of every file counts, and what numba compiles for.
+        keep_on_disk(dispatcher, (*_SOURCES, registers()))
     return dispatcher
 
 

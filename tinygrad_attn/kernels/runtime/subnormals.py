@@ -22,7 +22,9 @@ __all__ = ["flush_subnormals", "restore_subnormals"]
 # The bits of the control register: on x86 flush-to-zero (results) and denormals-are-zero (operands), on AArch64 FZ.
 _X86_FLUSH = 1 << 15 | 1 << 6
 _ARM_FLUSH = 1 << 24
-_MACHINE = {"x86_64": "x86", "AMD64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine())
+_MACHINE = {"x86_64": "x86", "AMD64": "x86", "aarch64": "arm", "arm64": "arm"}.get(
+    platform.machine().replace("ARM", "arm")  # Windows says ARM64
+)
 
 
 def _emit_read(builder: ir.IRBuilder) -> ir.Value:
