@@ -108,11 +108,12 @@ class Bahdanau(RecurrentTranslator):
         """h_j = [→h_j; ←h_j] for each symbol, and the part of the scores that depends on it alone."""
         embedded = self.dropout(self.source_embedding(source))
         annotations, last = self.encoder(embedded, mask=source_mask)
+        annotations = mark("encoded", annotations)
         return Memory(annotations, self.attention.project(annotations), source_mask, last[1])
 
     def start(self, memory: Memory) -> State:
         """s_0 = tanh(W_s ←h_1)."""
-        return State(ta.tanh(self.initial(memory.backward_state)), memory)
+        return State(mark("start", ta.tanh(self.initial(memory.backward_state))), memory)
 
     def decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, Tensor]:
         """See `RecurrentTranslator.decode`."""

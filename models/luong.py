@@ -165,12 +165,14 @@ class Luong(RecurrentTranslator):
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """h_j for each symbol, and the part of the scores that depends on it alone."""
         states, final = run_layers(self.encoder, self.dropout(self.source_embedding(source)), mask=source_mask)
+        states = mark("encoded", states)
         return Memory(states, self.score.project(states), source_mask, final)
 
     def start(self, memory: Memory) -> State:
         """The decoder starts from the encoder's last state, with s̃_0 = 0."""
         batch, _, size = memory.states.shape
-        return State(memory.final, Tensor(np.zeros((batch, size), memory.states.dtype)), 0, memory)
+        final = tuple(mark("start", of_layers) for of_layers in memory.final)
+        return State(final, Tensor(np.zeros((batch, size), memory.states.dtype)), 0, memory)
 
     def decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, Tensor]:
         """See `RecurrentTranslator.decode`."""

@@ -76,12 +76,13 @@ class Seq2Seq(RecurrentTranslator):
     def encode(self, source: Tensor, source_mask: Tensor) -> Hidden:
         """The context vector: the state of every layer after the last symbol."""
         embedded = self.dropout(self.source_embedding(source))
-        _, context = run_layers(self.encoder, embedded, mask=source_mask)
+        states, context = run_layers(self.encoder, embedded, mask=source_mask)
+        mark("encoded", states)  # to be seen; the decoder gets the last one alone
         return context
 
     def start(self, memory: Hidden) -> State:
         """The decoder starts from the encoder's last state."""
-        return State(memory)
+        return State(tuple(mark("start", of_layers) for of_layers in memory))
 
     def decode(self, state: State, tokens: Tensor) -> tuple[Tensor, State, None]:
         """See `RecurrentTranslator.decode`. The weights are None: there is no attention."""

@@ -196,7 +196,7 @@ class Transformer(Translator):
         """The encoder's output."""
         padding = ta.logical_not(source_mask)
         embedded = self._embed(source, self.source_embedding, self.source_positions)
-        return Memory(self.transformer.encoder(embedded, src_key_padding_mask=padding), padding)
+        return Memory(mark("encoded", self.transformer.encoder(embedded, src_key_padding_mask=padding)), padding)
 
     def start(self, memory: Memory) -> State:
         """Every layer's keys and values of the source."""

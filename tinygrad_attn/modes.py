@@ -298,6 +298,11 @@ MARKS: dict[str, str] = {
     "joined": "(B, T, ·): contexts of all heads side by side, or context and decoder state; details role: see mark,"
     " batch_first: if False, B and T are exchanged, context: the place of the (first) context in it, 0 if not told",
     "attentional": "(B, T, H): the input of the output layer: Luong's s̃, Bahdanau's maxout",
+    "state": "(B, H): the state of a recurrent layer after a time step (see `at_step`)",
+    "encoded": "(B, S, E): the encoder's output, a row for each symbol of the source",
+    "start": "the state that a decoder starts with, or one of its tensors; made from the encoder's states",
+    "skip": "(B, T, E): x on its way past a sublayer, to be added to its output; announced just before branch",
+    "branch": "(B, T, E): x on its way into a sublayer; detail sublayer: self_attention, attention or feed_forward",
     "residual": "(B, T, E): x + sublayer(x)",
     "norm": "(B, T, E): the output of a normalisation",
     "logits": "(B, T, V): before the softmax over symbols",

@@ -218,31 +218,13 @@ def test_the_six_steps_at_one_time(seen):
 
 def test_the_paths_to_the_encoder(seen):
     seen.choose(view="paths")
-    columns = seen.page.evaluate(COLUMN, "table.plain tbody td.number")
-    value, score, recurrence, total, start = np.reshape([number(cell) for cell in columns], (-1, 5)).T
+    names = ("value", "key", "start", "total") if seen.name == "bahdanau" else ("value", "key", "total")
+    shown = [number(cell) for cell in seen.page.evaluate(COLUMN, "table.ways tbody td.number")]
     directions = ("forward", "backward") if seen.name == "bahdanau" else ("forward",)
-    states = [
-        plain_models.gradient(*seen.passed, "encoder", direction, seen.value["encoder", direction].shape)[0]
-        for direction in directions
-    ]
-    agree(total, np.linalg.norm(np.concatenate(states, axis=1), axis=1))
-    weights = seen.passed[1]
-    if seen.name == "bahdanau":
-        agree(value, np.linalg.norm(seen.gradient["attention", "V"][0], axis=1))
-        through_keys = seen.gradient["attention", "K"][0] @ weights["attention.key.weight"]
-        agree(score, np.linalg.norm(through_keys, axis=1))
-        assert (recurrence > 0.0).all() and start.any()
-    else:
-        ways = {"K": 0.0, "V": 0.0}
-        for place in PLACES["transformer"]:
-            if place.endswith("multihead_attn"):
-                _, key, of_value = np.split(weights[f"transformer.{place}.in_proj_weight"], 3)
-                for tensor, matrix in (("K", key), ("V", of_value)):
-                    joined = seen.gradient[place, tensor].swapaxes(0, 1).reshape(len(SOURCE), -1)
-                    ways[tensor] = ways[tensor] + joined @ matrix
-        agree(value, np.linalg.norm(ways["V"], axis=1))
-        agree(score, np.linalg.norm(ways["K"], axis=1))
-        assert not recurrence.any() and not start.any()
+    width = seen.value["encoder", "forward"].shape[-1]
+    expected = plain_models.ways(*seen.passed, directions, width)
+    for name, norms in zip(names, np.reshape(shown, (-1, len(names))).T, strict=True):
+        agree(norms, np.linalg.norm(expected[name], axis=1))
 
 
 def test_the_losses(seen):

@@ -67,6 +67,37 @@ def gradient(forward, weights, source, target, place, tensor, shape):
     )
 
 
+class OneWay(Probe):
+    """A probe that stops the moved cell's effect at the encoder's keys or values: ``closed`` is of "K" and "V"."""
+
+    def __init__(self, target, cell, closed):
+        super().__init__(target, cell)
+        self.closed = closed
+
+    def __call__(self, place, tensor, array, step=0):
+        array = super().__call__(place, tensor, array, step)
+        from_source = place == "attention" or place.endswith("multihead_attn")
+        return array.real if from_source and tensor in self.closed else array
+
+
+def ways(forward, weights, source, target, directions, width):
+    """The gradient of the encoder's states (S, D) by the way it enters: "value", "key", "start", and their "total"."""
+
+    def through(closed):
+        cells = [
+            [
+                loss(forward, weights, source, target, OneWay(("encoder", direction), (0, j, c), closed)).imag / H
+                for direction in directions
+                for c in range(width)
+            ]
+            for j in range(len(source))
+        ]
+        return np.array(cells)
+
+    start = through("KV")
+    return {"value": through("K") - start, "key": through("V") - start, "start": start, "total": through("")}
+
+
 def float64_weights(model):
     return {name: array.numpy().astype(np.float64) for name, array in model.state_dict().items()}
 

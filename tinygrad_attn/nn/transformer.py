@@ -95,11 +95,14 @@ class TransformerLayer(Module):
         self.dropout1 = Dropout(dropout)
         self.dropout2 = Dropout(dropout)
 
-    def _wrapped(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: LayerNorm, dropout: Dropout) -> Tensor:
+    def _wrapped(
+        self, x: Tensor, name: str, sublayer: Callable[[Tensor], Tensor], norm: LayerNorm, dropout: Dropout
+    ) -> Tensor:
         """norm(x + dropout(sublayer(x))), or x + dropout(sublayer(norm(x))) with ``norm_first``."""
+        past, x = mark("skip", x), mark("branch", x, sublayer=name)
         if self.norm_first:
-            return mark("residual", add(x, dropout(sublayer(norm(x)))))
-        normed = add_layer_norm(dropout(sublayer(x)), x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+            return mark("residual", add(past, dropout(sublayer(norm(x)))))
+        normed = add_layer_norm(dropout(sublayer(x)), past, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         return mark("norm", normed)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
@@ -133,8 +136,8 @@ class TransformerEncoderLayer(TransformerLayer):
         def attend(x: Tensor) -> Tensor:
             return self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]
 
-        x = self._wrapped(src, attend, self.norm1, self.dropout1)
-        return self._wrapped(x, self._feed_forward, self.norm2, self.dropout2)
+        x = self._wrapped(src, "self_attention", attend, self.norm1, self.dropout1)
+        return self._wrapped(x, "feed_forward", self._feed_forward, self.norm2, self.dropout2)
 
 
 class DecoderLayerState(NamedTuple):
@@ -235,9 +238,9 @@ class TransformerDecoderLayer(TransformerLayer):
     def _in_order(
         self, x: Tensor, attend_to_target: Callable[[Tensor], Tensor], attend_to_memory: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        x = self._wrapped(x, attend_to_target, self.norm1, self.dropout1)
-        x = self._wrapped(x, attend_to_memory, self.norm2, self.dropout2)
-        return self._wrapped(x, self._feed_forward, self.norm3, self.dropout3)
+        x = self._wrapped(x, "self_attention", attend_to_target, self.norm1, self.dropout1)
+        x = self._wrapped(x, "attention", attend_to_memory, self.norm2, self.dropout2)
+        return self._wrapped(x, "feed_forward", self._feed_forward, self.norm3, self.dropout3)
 
 
 # -- the stacks of layers ----------------------------------------------------------------------------------------------

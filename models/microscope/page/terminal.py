@@ -7,7 +7,7 @@ import numpy as np
 from ...console.tables import print_table
 from ..checks.finite import describe_not_finite
 from ..record.arrays import decoded
-from ..record.schema import Check, Data, Site, SiteTensor
+from ..record.schema import Check, Data, Paths, Site, SiteTensor
 
 __all__ = ["print_microscope"]
 
@@ -46,16 +46,29 @@ def print_microscope(data: Data) -> None:
             for tensor in _SHOWN:
                 _print_tensor(data, site, tensor, head)
     for paths in data["paths"]:
-        print(f"\nGradient that reaches the encoder's states, {paths['model']} {paths['run']}")
+        _print_paths(paths)
+
+
+def _print_paths(paths: Paths) -> None:
+    """The gradient that reaches each symbol, by way, and that of each layer, by branch."""
+    print(f"\nGradient that reaches the encoder's states, {paths['model']} {paths['run']}")
+    columns = [*paths["ways"].values(), paths["total"]]
+    print_table(
+        ["symbol", *paths["ways"], "total"],
+        [[symbol, *map(_number, norms)] for symbol, *norms in zip(paths["tokens"], *columns, strict=True)],
+    )
+    if paths["layers"]:
+        print("\nGradient at the input of each sublayer, by branch")
         print_table(
-            ["symbol", "value", "score", "recurrence", "total"],
+            ["layer", "sublayer", "past it", "through it", "total"],
             [
-                [symbol, *map(_number, norms)]
-                for symbol, *norms in zip(
-                    paths["tokens"], paths["value"], paths["score"], paths["recurrence"], paths["total"], strict=True
-                )
+                [layer["module"], layer["sublayer"], *(_number(np.linalg.norm(layer[name])) for name in _BRANCHES)]  # type: ignore[literal-required]
+                for layer in reversed(paths["layers"])
             ],
         )
+
+
+_BRANCHES = ("skip", "branch", "total")
 
 
 def _print_badge(check: Check) -> None:

@@ -82,10 +82,10 @@ def _found(traced: Traced, pair: Pair, beside: tuple[Run, Translator] | None, li
     """The data of a traced pass."""
     source, target = pair.source, pair.target
     sites = find_sites(traced)
-    paths = [find_paths(traced, sites, _name(pair.run), source["tokens"])]
+    tokens = tokens_of(traced, pair)
+    paths = [find_paths(traced, _name(pair.run), source["tokens"], tokens)]
     if beside is not None:
         paths.append(_paths_beside(beside, source["text"], target["text"]))
-    tokens = tokens_of(traced, pair)
     store = Store(limit)
     described = [described_site(traced, site, store, source["tokens"], tokens) for site in sites]
     modules, lines, tape = tape_of(traced, sites)
@@ -145,7 +145,7 @@ def _paths_beside(beside: tuple[Run, Translator], source: str, target: str) -> P
     run, model = beside
     pair = Pair(read(source, "source", run), read(target, "target", run), run)
     traced = _traced(in_float64(model), pair, None)
-    return find_paths(traced, find_sites(traced), _name(run), pair.source["tokens"])
+    return find_paths(traced, _name(run), pair.source["tokens"], tokens_of(traced, pair))
 
 
 def _traced(model: Translator, pair: Pair, broken: str | None) -> Traced:

@@ -20,8 +20,9 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 __all__ = [
-    "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Kink", "Leaving", "Meta", "NotFinite",
-    "Paths", "Rerun", "Sentence", "Site", "SiteTensor", "Snippet", "Step", "StoredArray", "TapeOp", "Token",
+    "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Kink", "LayerPaths", "Leaving", "Meta",
+    "NotFinite", "Paths", "Rerun", "Sentence", "Site", "SiteTensor", "Snippet", "Step", "StoredArray", "TapeOp",
+    "Token",
 ]  # fmt: skip
 
 SCHEMA = "tinygrad_attn.microscope/2"
@@ -339,25 +340,42 @@ class TapeOp(TypedDict):
     """Which of the site's tensors it makes."""
 
 
-class Paths(TypedDict):
-    """For every symbol of the source the norm of the gradient of its encoder state, by path.
+class LayerPaths(TypedDict):
+    """The gradient at the input x of one sublayer of a Transformer, by branch: for every symbol its norm.
 
-    The norms of vectors whose sum has the norm ``total``: value + score + recurrence = total as vectors, not as norms.
+    As vectors skip + branch = total.
+    """
+
+    module: str
+    """The layer."""
+    sublayer: str
+    """self_attention, attention (to the source), feed_forward."""
+    tokens: list[str]
+    skip: list[float]
+    """Past the sublayer, through the residual connection."""
+    branch: list[float]
+    """Through the sublayer (and its norm, where that comes first)."""
+    total: list[float]
+
+
+class Paths(TypedDict):
+    """For every symbol of the source the norm of the gradient of its encoder state, by the way it entered the encoder.
+
+    The gradient enters one way at a time, at every symbol, and flows on through the encoder's own steps. The norms are
+    those of vectors whose sum is the gradient, with the norm ``total``.
     """
 
     run: str
     model: str
     tokens: list[str]
-    value: list[float]
-    """Through the weighted sums: h_j as a value."""
-    score: list[float]
-    """Through the scores: h_j as a key."""
-    recurrence: list[float]
-    """Through the encoder's next states, and the state that the decoder starts with. Zeros for the Transformer's
-    encoder output, which has no next step."""
-    start: list[float]
-    """The part of recurrence that comes directly from the decoder's start."""
+    ways: dict[str, list[float]]
+    """By way: value, through the weighted sums; key, through the scores; start, through the state that the decoder
+    starts with. Those that the model has; and other, if something came by none that the model announces."""
     total: list[float]
+    off: float
+    """The largest element of the sum of the parts minus the gradient, divided by the gradient's largest."""
+    layers: list[LayerPaths]
+    """The Transformer's sublayers, in the order of the forward pass; empty for other models."""
     loss: float
 
 

@@ -22,6 +22,7 @@ from ...data import END, START
 from ...decoding.greedy import greedy
 from ...interface import Translator
 from ..checks.gallery import GALLERY, broken_derivative
+from .ways import Ways, find_ways
 
 __all__ = ["Traced", "dtype_of", "greedy_translation", "in_float64", "trace", "trace_broken"]
 
@@ -47,6 +48,8 @@ class Traced:
     """T - 1 ids, without <s> and </s>."""
     derivatives: Mapping[Op, Mapping[str, str]]
     """The formulas of each op's derivatives, by operand, as they were when it ran."""
+    ways: Ways | None
+    """The gradient of the encoder's states by the way it entered the encoder; None if no states are announced."""
     broken: Sequence[Op] = ()
     """The ops whose derivative was deliberately wrong."""
 
@@ -134,12 +137,14 @@ def trace(model: Translator, source: Sequence[int], target: Sequence[int]) -> Tr
         )
         _check_logits(model, logits, len(expected))
         loss = F.cross_entropy(logits.squeeze(0), Tensor(expected))
-        loss.backward()
+        loss.backward(retain_graph=True)
+    with unfused():
+        ways = find_ways(recorded)
     made_by = recorded.source_of(loss)
     assert made_by is not None and not isinstance(made_by, Leaf)
     ops = {call.op for call in recorded.calls if not call.during_backward}
     derivatives = {op: op.derivatives() for op in ops}
-    return Traced(model, recorded, made_by.call, logits.array[0], source, target, derivatives)
+    return Traced(model, recorded, made_by.call, logits.array[0], source, target, derivatives, ways)
 
 
 def _check_logits(model: Translator, logits: Any, length: int) -> None:

@@ -76,26 +76,6 @@ def test_what_is_masked_is_exactly_zero(data, name):
     assert (masked > 0) == ("local" in name or name == "transformer")
 
 
-def test_what_reaches_the_encoder_by_each_way(data, name, again):
-    (paths,) = data["paths"]
-    width = 8 if name == "transformer" else 6
-    states = [
-        again(plain_models.gradient, "encoder", direction, (1, len(SOURCE), width))[0]
-        for direction in (("forward", "backward") if name == "bahdanau" else ("forward",))
-    ]
-    total = np.linalg.norm(np.concatenate(states, axis=1), axis=1)
-    np.testing.assert_allclose(paths["total"], total, rtol=0, atol=1e-11 * total.max())
-    if name == "seq2seq":
-        assert set(paths["value"]) == set(paths["score"]) == {0.0}
-        assert paths["start"][-1] > 0 and paths["start"][0] == 0  # the decoder starts from the last state
-    elif name != "transformer":
-        (site,) = data["sites"]
-        value = np.linalg.norm(matrix(data, site, "V", "gradient")[0], axis=1)
-        np.testing.assert_allclose(paths["value"], value, rtol=1e-12)
-    bound = np.array(paths["value"]) + paths["score"] + paths["recurrence"]
-    assert (total <= bound + 1e-15).all()  # norms of vectors that add up
-
-
 def test_snippets_print_the_number_they_explain(data, capsys):
     checked = 0
     for site in data["sites"]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.modes import at_step
+from tinygrad_attn.modes import at_step, mark
 from tinygrad_attn.ops.joining import stack, unbind
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import where
@@ -107,7 +107,7 @@ def loop(
             after = step(inputs[t], *states)
             if masks is not None:
                 after = tuple(where(masks[t], new, old) for new, old in zip(after, states, strict=True))
-            states = after
+            states = (mark("state", after[0]), *after[1:])
             outputs[t] = states[0]
     return stack([outputs[t] for t in steps], 0), *states
 

@@ -1,25 +1,29 @@
-// How the gradient comes back to each symbol of the source: as a value, as a key, and through the recurrence.
+// How the gradient comes back to each symbol of the source: the way it enters the encoder, and its branch in every layer.
 
 import { html, useStore } from "page/core.js";
 import { data } from "page/data.js";
 import { translator, useLanguage } from "page/i18n.js";
 import { full, rounded } from "page/numbers.js";
-import { Saving, Token, visible } from "page/parts.js";
+import { Bar, Saving, Token, visible } from "page/parts.js";
 import { drawing, element, text, widthOf } from "page/svg.js";
 import { theme } from "page/theme.js";
 
 // Told apart by shape and colour; the colours are Okabe and Ito's.
 const SERIES = {
   value: { light: "#0072b2", dark: "#56b4e9", shape: (x, y) => element("circle", { cx: x, cy: y, r: 5 }) },
-  score: { light: "#b34700", dark: "#f0a35e", shape: (x, y) => element("path", { d: `M${x} ${y - 6}L${x + 6} ${y + 5}H${x - 6}Z` }) },
-  recurrence: { light: "#00795a", dark: "#3ecfa3", shape: (x, y) => element("rect", { x: x - 4.5, y: y - 4.5, width: 9, height: 9 }) },
+  key: { light: "#b34700", dark: "#f0a35e", shape: (x, y) => element("path", { d: `M${x} ${y - 6}L${x + 6} ${y + 5}H${x - 6}Z` }) },
+  start: { light: "#00795a", dark: "#3ecfa3", shape: (x, y) => element("rect", { x: x - 4.5, y: y - 4.5, width: 9, height: 9 }) },
+  other: { light: "#8a3ffc", dark: "#be95ff", shape: (x, y) => element("path", { d: `M${x} ${y - 6}L${x + 5} ${y}L${x} ${y + 6}L${x - 5} ${y}Z` }) },
   total: { light: "#5c6470", dark: "#a5adba", shape: (x, y) => element("path", { d: `M${x - 6} ${y}H${x + 6}`, "stroke-width": 3 }) },
 };
 const PLOT = 220; // the height between the axes
 const LONGEST = 14; // characters of a label
 
+// By name the norms that a run has: its ways, and the total.
+const series = (paths) => ({ ...paths.ways, total: paths.total });
+
 function decades(all) {
-  const sizes = all.flatMap((paths) => Object.keys(SERIES).flatMap((name) => paths[name])).filter((x) => x > 0);
+  const sizes = all.flatMap((paths) => Object.values(series(paths)).flat()).filter((x) => x > 0);
   if (!sizes.length) return [-1, 0];
   const high = Math.ceil(Math.log10(Math.max(...sizes)));
   const low = Math.floor(Math.log10(Math.min(...sizes)));
@@ -48,8 +52,9 @@ function chart(paths, [low, high], look, label, titled) {
     const place = `translate(${x(j) + 4} ${bottom + 14}) rotate(-40)`;
     drawn.push(text(name, { transform: place, "text-anchor": "end" }));
   });
-  Object.entries(SERIES).forEach(([name, { [look]: ink, shape }], i) => {
-    const seen = paths[name].map((size, j) => [size, j]).filter(([size]) => size > 0 && Math.log10(size) >= low);
+  Object.entries(series(paths)).forEach(([name, sizes], i) => {
+    const { [look]: ink, shape } = SERIES[name];
+    const seen = sizes.map((size, j) => [size, j]).filter(([size]) => size > 0 && Math.log10(size) >= low);
     const line = seen.map(([size, j], k) => `${k ? "L" : "M"}${x(j)} ${y(size)}`).join("");
     drawn.push(element("path", { d: line, fill: "none", stroke: ink, "stroke-opacity": 0.35, "stroke-width": 1.5 }));
     drawn.push(element("g", { fill: ink, stroke: ink }, ...seen.map(([size, j]) => shape(x(j), y(size)))));
@@ -81,39 +86,74 @@ function Run({ paths, range, look }) {
       <figcaption><span class="figure-title">${label}</span><span class="muted">${t("loss")} ${rounded(paths.loss)}</span><${Saving} name=${`paths-${paths.model}`} svg=${() => chart(paths, range, look, label, true)} /></figcaption>
       <div class="scroll" tabindex="0" role="region" aria-label=${label} dangerouslySetInnerHTML=${{ __html: svg }}></div>
     </figure>
-    <div class="scroll" tabindex="0" role="region" aria-label=${t("table")}><table class="plain"><thead><tr><th scope="col">j</th><th scope="col">${t("axis.key")}</th>
-      ${[...Object.keys(SERIES), "start"].map((name) => html`<th scope="col" key=${name} class="number">${t(`path.${name}`)}</th>`)}</tr></thead>
+    <div class="scroll" tabindex="0" role="region" aria-label=${t("table")}><table class="plain ways"><thead><tr><th scope="col">j</th><th scope="col">${t("axis.key")}</th>
+      ${Object.keys(series(paths)).map((name) => html`<th scope="col" key=${name} class="number">${t(`path.${name}`)}</th>`)}</tr></thead>
       <tbody>${paths.tokens.map((token, j) => html`<tr key=${j}><td>${j}</td><th scope="row"><${Token} text=${token} /></th>
-        ${[...Object.keys(SERIES), "start"].map((name) => html`<td key=${name} class="number" title=${full(paths[name][j])}>${rounded(paths[name][j])}</td>`)}</tr>`)}</tbody></table></div>
+        ${Object.entries(series(paths)).map(([name, sizes]) => html`<td key=${name} class="number" title=${full(sizes[j])}>${rounded(sizes[j])}</td>`)}</tr>`)}</tbody></table></div>
+    <p class="muted">${t("sum", { off: rounded(paths.off) })}</p>
+    ${paths.layers.length > 0 && html`<${Layers} layers=${paths.layers} />`}
   </section>`;
+}
+
+// The Transformer's sublayers, from the loss down: what passes each by its residual connection, and what goes through it.
+function Layers({ layers }) {
+  const norm = (sizes) => Math.hypot(...sizes);
+  const most = Math.max(...layers.flatMap((layer) => [norm(layer.skip), norm(layer.branch)]));
+  return html`<h3>${t("layers")}</h3><p class="muted">${t("layers_words")}</p>
+    <div class="scroll" tabindex="0" role="region" aria-label=${t("layers")}><table class="plain"><thead><tr><th scope="col">${t("layer")}</th><th scope="col">${t("sublayer")}</th>
+      ${["skip", "branch", "total"].map((name) => html`<th scope="col" key=${name} class="number">${t(`layer.${name}`)}</th>`)}</tr></thead>
+      <tbody>${layers.toReversed().map((layer) => html`<tr key=${layer.module + layer.sublayer}><th scope="row">${layer.module.split(".").slice(-3).join(".")}</th><td>${t.has(`sublayer.${layer.sublayer}`) ? t(`sublayer.${layer.sublayer}`) : layer.sublayer}</td>
+        ${["skip", "branch", "total"].map((name) => html`<td key=${name} class="number measured" title=${full(norm(layer[name]))}>${rounded(norm(layer[name]))}${name !== "total" && html`<${Bar} x=${norm(layer[name])} limit=${most} oneSided />`}</td>`)}</tr>`)}</tbody></table></div>`;
 }
 
 export const words = {
   "en": {
     "title": "Paths through time",
-    "lead": "How large is the gradient that reaches each symbol's encoder state, and which way did it take: through the weighted sums (as a value), through the scores (as a key), or through time (the encoder's next states and the decoder's start)? The vectors add up to the total, their norms do not.",
-    "none": "No paths were recorded.",
+    "lead": "How large is the gradient that reaches each symbol's encoder state, and by which way did it enter the encoder: through the weighted sums (the state as a value), through the scores (as a key), or through the state that the decoder starts with? Each way is followed alone, on through the encoder's own steps. The vectors add up to the total, their norms do not.",
+    "none": "This model announces no encoder states, so that no path can be told: see \"encoded\" in tinygrad_attn.modes.MARKS.",
     "beside": "To see a model with and without attention side by side, make the page of two runs.",
     "figure": "Gradient that reaches the encoder's states: {model}{run}",
     "table": "Norms of the gradients, by symbol",
+    "sum": "The ways added up differ from the whole gradient by {off} of its largest element.",
     "path.value": "value",
-    "path.score": "score",
-    "path.recurrence": "recurrence",
+    "path.key": "key",
+    "path.start": "start",
+    "path.other": "other",
     "path.total": "total",
-    "path.start": "of it: start"
+    "layers": "Layer by layer, from the loss down",
+    "layers_words": "Every sublayer adds its output to its input. Backward, the gradient of the input is the sum of what passes the sublayer by the residual connection and what comes through it. Norms over all positions.",
+    "layer": "layer",
+    "sublayer": "sublayer",
+    "layer.skip": "past it",
+    "layer.branch": "through it",
+    "layer.total": "total",
+    "sublayer.self_attention": "self-attention",
+    "sublayer.attention": "attention to the source",
+    "sublayer.feed_forward": "feed-forward"
   },
   "ko": {
     "title": "시간을 거치는 경로",
-    "lead": "각 기호의 인코더 상태에 닿는 기울기는 얼마나 크고, 어느 길로 왔을까요? 가중합을 지나(값으로서), 스코어를 지나(키로서), 또는 시간을 지나(인코더의 다음 상태와 디코더의 시작) 옵니다. 벡터는 더하면 전체가 되지만, 노름은 그렇지 않습니다.",
-    "none": "기록된 경로가 없습니다.",
+    "lead": "각 기호의 인코더 상태에 닿는 기울기는 얼마나 크고, 어느 길로 인코더에 들어왔을까요? 가중합을 지나(값으로서), 스코어를 지나(키로서), 또는 디코더의 시작 상태를 지나 들어옵니다. 길을 하나씩만 열고, 들어온 뒤 인코더의 스텝을 거치는 것까지 따라갑니다. 벡터는 더하면 전체가 되지만, 노름은 그렇지 않습니다.",
+    "none": "이 모델은 인코더 상태를 알리지 않아 경로를 나눌 수 없습니다. tinygrad_attn.modes.MARKS의 \"encoded\"를 보세요.",
     "beside": "어텐션이 있는 모델과 없는 모델을 나란히 보려면 두 학습 결과로 페이지를 만드세요.",
     "figure": "인코더 상태에 닿는 기울기: {model}{run}",
     "table": "기호별 기울기의 노름",
+    "sum": "길들을 더한 것과 전체 기울기의 차이는 가장 큰 원소의 {off}입니다.",
     "path.value": "값",
-    "path.score": "스코어",
-    "path.recurrence": "순환",
+    "path.key": "키",
+    "path.start": "시작",
+    "path.other": "그 밖",
     "path.total": "전체",
-    "path.start": "그중 시작"
+    "layers": "층마다, 손실에서 아래로",
+    "layers_words": "모든 부분층은 출력을 입력에 더합니다. 역전파에서 입력의 기울기는 잔차 연결로 부분층을 비켜 간 것과 부분층을 지나온 것의 합입니다. 모든 위치에 대한 노름입니다.",
+    "layer": "층",
+    "sublayer": "부분층",
+    "layer.skip": "비켜 감",
+    "layer.branch": "지나감",
+    "layer.total": "전체",
+    "sublayer.self_attention": "셀프 어텐션",
+    "sublayer.attention": "소스를 보는 어텐션",
+    "sublayer.feed_forward": "피드포워드"
   }
 };
 
