@@ -12,12 +12,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from .console.errors import UserError
 from .data import ParallelText, Tokenizer
+from .data.corpus import Fingerprint, Pair
 from .decoding.alignment import Alignment, align
 from .decoding.translate import OnBatch, search, translate
 from .decoding.unknown import Detokenizer
@@ -216,6 +218,7 @@ class TrainedModel:
         self,
         split: str = "test",
         *,
+        text: ParallelText | None = None,
         bleu_tokenizer: str | None = None,
         bleu_lowercase: bool | None = None,
         on_batch: OnBatch | None = None,
@@ -224,7 +227,8 @@ class TrainedModel:
         """BLEU, chrF, exact match, perplexity and token accuracy on ``"test"`` or ``"valid"``, also by source length.
 
         Args:
-            split: of the data that the run was trained on.
+            split: of the data that the run was trained on, or of ``text``; the results are named after both then.
+            text: other pairs, from `models.data.read_parallel_text`; the run's own if None.
             bleu_tokenizer: one of `models.evaluation.bleu.BLEU_TOKENIZERS`; if None, "13a", or "none" for generated
                 symbols.
             bleu_lowercase: compare without case; if None, only if the model was trained without case.
@@ -240,10 +244,21 @@ class TrainedModel:
         given: dict[str, Any] = {"tokenizer": bleu_tokenizer, "lowercase": bleu_lowercase}
         fitting = BleuSettings.fitting(self.config.data)
         bleu = dataclasses.replace(fitting, **{name: value for name, value in given.items() if value is not None})
-        pairs = getattr(self.text, split)
+        pairs = getattr(text or self.text, split)
         settings = self.decoding(**decoding)
-        where = functools.partial(self.text.where, split)
-        return evaluate(self.run, self.module, split, pairs, settings, bleu, on_batch, where)
+        where = functools.partial((text or self.text).where, split)
+        name = self._name_of(split, pairs, text)
+        return evaluate(self.run, self.module, name, pairs, settings, bleu, on_batch, where)
+
+    def _name_of(self, split: str, pairs: list[Pair], text: ParallelText | None) -> str:
+        """The name of the pairs in the results; a note if the run's own are no longer those that it began with."""
+        known = self.run.data.get(split)
+        if known is None or Fingerprint.of(pairs) == known:
+            return split if text is None or known is not None else f"{split}-{text.name}"
+        if text is not None:
+            return f"{split}-{text.name}"
+        warnings.warn(f"the pairs of {split} are not those that {self.run.directory} began with", stacklevel=3)
+        return split
 
     def microscope(
         self, source: str, target: str | None = None, *, beside: TrainedModel | None = None, **options: Any

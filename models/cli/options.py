@@ -11,8 +11,8 @@ from ..console.errors import CommandError
 from ..setting import short
 
 __all__ = [
-    "add_data", "add_decoding", "add_run", "add_split", "add_threads", "count", "decoding", "name", "number",
-    "overrides", "path_name", "picture_name", "port", "positive", "seconds", "seed", "use_threads",
+    "add_data", "add_decoding", "add_files", "add_run", "add_split", "add_threads", "count", "decoding", "name",
+    "number", "overrides", "path_name", "picture_name", "port", "positive", "seconds", "seed", "use_threads",
 ]  # fmt: skip
 
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
@@ -114,9 +114,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="SECTION.KEY=VALUE", nargs="+", action="extend", default=[], help="change settings"
     )
-    parser.add_argument(
-        "--data", metavar="FOLDER", type=path_name, help="parallel text: train.L, valid.L, test.L for two languages L"
-    )
+    add_files(parser, "parallel text: train.L, valid.L, test.L for two languages L")
+
+
+def add_files(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """The files of parallel text."""
+    parser.add_argument("--data", metavar="FOLDER", type=path_name, help=meaning)
     parser.add_argument("--source", metavar="L", type=name, help="the source language, as the files' ending")
     parser.add_argument("--target", metavar="L", type=name, help="the target language")
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..console.counts import counted
 from ..console.errors import INTERRUPTED, CommandError
 from .options import add_data, overrides, path_name
 
 if TYPE_CHECKING:
     from ..console.progress import Progress
+    from ..runs.config import Config
+    from ..runs.folder import Run
     from ..training.trainer import Trainer
 
 NEEDS = ("filelock", "matplotlib", "rich", "safetensors", "tomli_w")
@@ -29,7 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="RUN", type=path_name, help="the run folder to make (default: a new one in runs/)"
     )
     parser.add_argument(
-        "--resume", metavar="RUN", type=path_name, help="continue a run that was stopped, with its own settings"
+        "--resume",
+        metavar="RUN",
+        type=path_name,
+        help="continue a run that was stopped, or with --set training.epochs=N one that has ended; --data if its text "
+        "has moved",
+    )
+    parser.add_argument(
+        "--from",
+        metavar="RUN",
+        type=path_name,
+        dest="origin",
+        help="begin a new run from the best weights, symbols and settings of another",
     )
     parser.add_argument(
         "--quick", action="store_true", help="a short run that shows every step, too short to learn much"
@@ -72,6 +87,8 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     from ..runs.quick import QUICK, load_quick_config
     from ..training.trainer import Trainer
 
+    if arguments.origin:
+        return _begin_from(arguments, progress)
     settings, imports = overrides(arguments), arguments.imports
     if arguments.data and not arguments.config:
         config, text, fitted = load_fitted_config(settings, imports, QUICK if arguments.quick else {})
@@ -87,21 +104,69 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     return trainer
 
 
+def _begin_from(arguments: argparse.Namespace, progress: Progress) -> Trainer:
+    """The trainer of a new run that begins with the weights of another."""
+    from ..runs.config import change
+    from ..runs.continued import refuse_other_symbols
+    from ..runs.folder import BEST, Run
+    from ..training.trainer import Trainer
+
+    _refuse(arguments, "--from takes the settings of another run", ("config", "quick"))
+    origin, arrays, _ = Run.open(arguments.origin, BEST)
+    config = change(origin.config, _changes(arguments, origin))
+    refuse_other_symbols(origin, config)
+    text = config.data.load()
+    run = Run(arguments.out or _new_folder(text.name, config.model.name), config, origin.source, origin.target)
+    progress.print(text.summary())
+    trainer = Trainer(run, text, progress)
+    origin.restore(trainer.model, arrays)
+    progress.print(f"begins with the weights of {origin.directory}; {trainer.describe_schedule()}")
+    run.create()
+    return trainer
+
+
 def _resume(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     """The trainer of a run that was stopped, at its last checkpoint."""
+    from ..runs.config import differences
+    from ..runs.continued import continued, refuse_edited
     from ..runs.folder import LAST, Run
     from ..training.trainer import Trainer
 
-    names = ("config", "set", "data", "source", "target", "out", "quick")
-    given = [f"--{name}" for name in names if getattr(arguments, name)]
-    if given:
-        raise CommandError(f"--resume continues a run with its own settings; leave out {' and '.join(given)}")
+    _refuse(arguments, "--resume continues a run with its own settings", ("config", "origin", "out", "quick"))
     run, arrays, position = Run.open(arguments.resume, LAST)
+    refuse_edited(run)
+    before: Config = run.config
+    run.config = continued(run, _changes(arguments, run))
     text = run.config.data.load()
     progress.print(text.summary())
     trainer = Trainer(run, text, progress)
     trainer.resume(arrays, position)
+    changed = differences(before, run.config)
+    if any(name.startswith("training.") for name in changed):
+        if trainer.finished:
+            done = f"{counted(trainer.position.epoch, 'epoch')} and {counted(trainer.position.step, 'step')}"
+            raise CommandError(f"{done} are done, so with these settings training is over; raise training.epochs")
+        progress.print(f"changed: {_describe(changed)}; {trainer.describe_schedule()}")
     return trainer
+
+
+def _refuse(arguments: argparse.Namespace, reason: str, names: Sequence[str]) -> None:
+    """Raise if one of these arguments is given."""
+    given = [f"--{'from' if name == 'origin' else name}" for name in names if getattr(arguments, name)]
+    if given:
+        raise CommandError(f"{reason}; leave out {' and '.join(given)}")
+
+
+def _changes(arguments: argparse.Namespace, run: Run) -> list[str]:
+    """The settings that --set and --data give for a run that is there; its languages hold if none are given."""
+    if not hasattr(run.config.data, "directory"):
+        return overrides(arguments)
+    languages = {name: getattr(arguments, name) or getattr(run.config.data, name) for name in ("source", "target")}
+    return overrides(argparse.Namespace(**{**vars(arguments), **(languages if arguments.data else {})}))
+
+
+def _describe(changed: Mapping[str, tuple[object, object]]) -> str:
+    return ", ".join(f"{name} from {before} to {after}" for name, (before, after) in changed.items())
 
 
 def _new_folder(data: str, model: str) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from ..console.errors import UserError
 
-__all__ = ["SPLITS", "DataError", "Pair", "ParallelText"]
+__all__ = ["SPLITS", "DataError", "Fingerprint", "Pair", "ParallelText"]
 
 Pair = tuple[str, str]
 SPLITS = ("train", "valid", "test")
@@ -16,6 +17,22 @@ SPLITS = ("train", "valid", "test")
 
 class DataError(UserError):
     """Data that cannot be used. The message says what is wrong, where, and how to fix it."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells the pairs of a split from others, and from the same in another order."""
+
+    pairs: int
+    sha256: str
+
+    @classmethod
+    def of(cls, pairs: list[Pair]) -> Self:
+        """The fingerprint of pairs."""
+        digest = hashlib.sha256()
+        for source, target in pairs:
+            digest.update(f"{source}\t{target}\n".encode(errors="surrogatepass"))
+        return cls(len(pairs), digest.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,10 @@ class ParallelText:
             return f"{side} {number + 1} of {split}"
         language = self.source_language if side == "source" else self.target_language
         return f"{Path(self.directory) / f'{split}.{language}'}, line {self.lines[split][number]},"
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """The fingerprint of each split."""
+        return {split: Fingerprint.of(getattr(self, split)) for split in SPLITS}
 
     def summary(self) -> str:
         """One line of text: languages, and the number of pairs used and skipped in each split."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..console.counts import counted
 from ..setting import ConfigError, constant, setting
 from .corpus import SPLITS, DataError, Pair, ParallelText
 from .lines import file_lines
@@ -53,8 +54,12 @@ class Parallel(Task):
         return dataclasses.replace(text, lines=lines, **pairs)
 
 
-def read_parallel_text(directory: str | os.PathLike[str], source: str, target: str) -> ParallelText:
+def read_parallel_text(
+    directory: str | os.PathLike[str], source: str, target: str, splits: Sequence[str] = SPLITS
+) -> ParallelText:
     """Read ``train``, ``valid`` and ``test`` pairs from ``directory``; the data's name is the folder's.
+
+    Splits that are not among ``splits`` are not read, and have no pairs.
 
     Files are UTF-8, with or without a byte order mark. Lines end at ``\\n`` or ``\\r\\n`` and nowhere else: a Unicode
     line separator inside a sentence stays there. White space around a sentence is removed. Pairs with an empty side are
@@ -69,20 +74,22 @@ def read_parallel_text(directory: str | os.PathLike[str], source: str, target: s
     folder = Path(directory).expanduser()
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"{folder}: {problem}; name a folder that holds train.{source}, train.{target} and so on")
+        raise DataError(
+            f"{folder}: {problem}; name a folder that holds {splits[0]}.{source}, {splits[0]}.{target} and so on"
+        )
     pairs: dict[str, list[Pair]] = {}
     skipped: dict[str, int] = {}
     lines: dict[str, list[int]] = {}
-    for split in SPLITS:
+    for split in splits:
         paths = folder / f"{split}.{source}", folder / f"{split}.{target}"
         pairs[split], lines[split], skipped[split] = _read_split(*paths)
     return ParallelText(
         name=Path(os.path.realpath(folder)).name,
         source_language=source,
         target_language=target,
-        train=pairs["train"],
-        valid=pairs["valid"],
-        test=pairs["test"],
+        train=pairs.get("train", []),
+        valid=pairs.get("valid", []),
+        test=pairs.get("test", []),
         skipped=skipped,
         lines=lines,
         directory=str(folder),
@@ -99,19 +106,17 @@ def _read_split(source_path: Path, target_path: Path) -> tuple[list[Pair], list[
     sources, targets = _read_lines(source_path), _read_lines(target_path)
     if len(sources) != len(targets):
         raise DataError(
-            f"{source_path} has {_count(sources)} and {target_path} has {_count(targets)}; "
+            f"{source_path} has {counted(len(sources), 'line')} and {target_path} has {counted(len(targets), 'line')}; "
             f"line n of one must translate line n of the other"
         )
     both = zip(sources, targets, strict=True)
     kept = [number for number, (source, target) in enumerate(both, 1) if source and target]
     if not kept:
-        found = "are empty" if not sources else f"have no pair with text on both sides in {_count(sources)}"
+        found = (
+            "are empty" if not sources else f"have no pair with text on both sides in {counted(len(sources), 'line')}"
+        )
         raise DataError(f"{source_path} and {target_path} {found}; at least one pair is needed")
     return [(sources[number - 1], targets[number - 1]) for number in kept], kept, len(sources) - len(kept)
-
-
-def _count(lines: Sequence[str]) -> str:
-    return f"{len(lines):,} line{'' if len(lines) == 1 else 's'}"
 
 
 def _read_lines(path: Path) -> list[str]:

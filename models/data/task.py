@@ -25,7 +25,7 @@ from ..setting import ConfigError, Section, constant, setting
 from .corpus import ParallelText
 from .tokenizer import TOKENIZERS
 
-__all__ = ["TASKS", "GeneratedTask", "Task", "register_task"]
+__all__ = ["SYMBOL_SETTINGS", "TASKS", "GeneratedTask", "Task", "register_task"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,9 @@ class GeneratedTask(Task):
 
 # Bytes of a pair and its ids without any symbol, and of a symbol.
 _PAIR, _SYMBOL = 350, 18
+
+SYMBOL_SETTINGS = ("tokenizer", "lowercase", "min_frequency", "vocabulary_size", "shared_vocabulary")
+"""The settings by which text becomes symbols."""
 
 TASKS: Registry[type[Task]] = Registry("task", package=__package__)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..console.progress import clock
 from ..console.tables import print_table
+from ..data.task import SYMBOL_SETTINGS
 from ..runs.folder import RunError
 from ..runs.jsons import read_json
 from .report import Evaluation, describe_decoding
@@ -93,28 +94,35 @@ def _remarks(evaluations: Sequence[Evaluation]) -> list[str]:
     ):
         if len(signatures) > 1:
             remarks.append(f"{metric} is not computed alike: {' and '.join(sorted(signatures))}")
-    data = {json.dumps(_text(evaluation), sort_keys=True) for evaluation in evaluations}
-    if len(data) > 1:
+    if _differ([evaluation.text for evaluation in evaluations], [_text(evaluation) for evaluation in evaluations]):
         remarks.append("the runs were not measured on the same text")
+    if _differ([evaluation.trained_on for evaluation in evaluations], []):
+        remarks.append("the runs were not trained on the same text")
     tokenizers = {json.dumps(_tokenizer(evaluation), sort_keys=True) for evaluation in evaluations}
     if len(tokenizers) > 1:
         remarks.append("the tokenizers differ, so the perplexities cannot be compared")
     return remarks
 
 
-_TOKENIZER_SETTINGS = ("tokenizer", "lowercase", "min_frequency", "vocabulary_size", "shared_vocabulary")
+def _differ(fingerprints: Sequence[str], settings: Sequence[dict[str, Any]]) -> bool:
+    """Whether fingerprints of text differ; if not all are known, whether the settings that lead to the text do."""
+    if all(fingerprints):
+        return len(set(fingerprints)) > 1
+    return len({json.dumps(one, sort_keys=True) for one in settings}) > 1
+
+
 # Settings that only training depends on.
 _TRAINING_SETTINGS = ("max_length", "train_size")
 
 
 def _text(evaluation: Evaluation) -> dict[str, Any]:
     data = evaluation.config.to_dict()["data"]
-    return {key: value for key, value in data.items() if key not in (*_TOKENIZER_SETTINGS, *_TRAINING_SETTINGS)}
+    return {key: value for key, value in data.items() if key not in (*SYMBOL_SETTINGS, *_TRAINING_SETTINGS)}
 
 
 def _tokenizer(evaluation: Evaluation) -> dict[str, Any]:
     data = evaluation.config.to_dict()["data"]
-    return {key: data[key] for key in _TOKENIZER_SETTINGS}
+    return {key: data[key] for key in SYMBOL_SETTINGS}
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -21,7 +21,7 @@ from ..console.program import command_line
 from ..console.tables import print_table
 from ..data import Batches, DataError, encode_pairs, normalise
 from ..data.batches import Example
-from ..data.corpus import Pair
+from ..data.corpus import Fingerprint, Pair
 from ..decoding.translate import OnBatch, translate
 from ..decoding.unknown import Detokenizer
 from ..interface import Translator
@@ -88,6 +88,10 @@ class Evaluation:
     seed: int
     versions: dict[str, str]
     config: Config
+    text: str = ""
+    """The SHA-256 of the pairs; empty in an older evaluation."""
+    trained_on: str = ""
+    """The SHA-256 of the training pairs; empty if it is not known."""
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
@@ -203,6 +207,8 @@ def evaluate(
         seed=run.config.training.seed,
         versions={**versions(), "sacrebleu": metadata.version("sacrebleu")},
         config=run.config,
+        text=Fingerprint.of(list(pairs)).sha256,
+        trained_on=run.data["train"].sha256 if run.data else "",
     )
 
 

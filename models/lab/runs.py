@@ -10,6 +10,7 @@ from ..data import train_tokenizers
 from ..interface import Translator
 from ..runs.clock import CLOCK
 from ..runs.config import Config
+from ..runs.continued import refuse_edited
 from ..runs.folder import LAST, Run, RunError
 from ..training.trainer import Trainer
 
@@ -28,6 +29,7 @@ def trained(config: Config, folder: Path, progress: Progress) -> tuple[Run, Tran
     text = config.data.load()
     if (folder / LAST).exists():
         run, arrays, position = Run.open(folder, LAST)
+        refuse_edited(run)
         if run.config != config:
             raise RunError(f"{folder} holds a run with other settings; remove it, or name another folder with --out")
         trainer = Trainer(run, text, progress)

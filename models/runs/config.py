@@ -41,6 +41,8 @@ __all__ = [
     "ConfigError",
     "DecodingConfig",
     "TrainingConfig",
+    "change",
+    "differences",
     "find_config",
     "load_config",
     "section_classes",
@@ -65,6 +67,7 @@ class TrainingConfig(Section):
 
     seed: int = setting(0, "seed of weights, order and dropout", minimum=0)
     epochs: int = setting(6, "passes over the training pairs", minimum=1)
+    max_steps: int = setting(0, "end after this many steps, if epochs do not end before; 0 sets no limit", minimum=0)
     batch_type: str = setting("sentences", "the unit of batch_size", choices=("sentences", "tokens"))
     batch_size: int = setting(
         64, "the largest size of a batch; tokens are counted with padding, source and target separately", minimum=1
@@ -255,6 +258,36 @@ def load_config(
     values["import"] = list(dict.fromkeys([*listed, *map(import_file, imports)]))
     _override(values, overrides)
     return Config.from_dict(values)
+
+
+def change(config: Config, overrides: Iterable[str] | Mapping[str, Value]) -> Config:
+    """The config, changed by ``overrides``; see `load_config`.
+
+    Of a section whose class changes, as the data's does for another task, the settings stay that all such classes have.
+
+    Raises:
+        ConfigError: an unknown setting, or a value that it cannot have.
+    """
+    overrides = overrides if isinstance(overrides, Mapping) else list(overrides)
+    values = config.to_dict()
+    _override(values, overrides)
+    for section, key in CHOSEN_BY.items():
+        if values[section][key] != getattr(getattr(config, section), key):
+            base: type[Section] = Task if section == "data" else ModelSettings
+            shared = base.types()
+            values[section] = {name: value for name, value in values[section].items() if name in shared}
+    _override(values, overrides)  # once more: among those dropped may be some that are given
+    return Config.from_dict(values)
+
+
+def differences(first: Config, second: Config) -> dict[str, tuple[Value | None, Value | None]]:
+    """By name, the settings that have different values in two configs, with both; None for one that a config lacks."""
+    flat = [
+        {f"{section}.{key}": value for section in SECTIONS for key, value in config.to_dict()[section].items()}
+        for config in (first, second)
+    ]
+    names = dict.fromkeys([*flat[0], *flat[1]])
+    return {name: (a, b) for name in names if (a := flat[0].get(name)) != (b := flat[1].get(name))}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Run: the folder of one training run, with its settings, weights, log and results.
 
 ========================  ============================================================================================
-``config.toml``           the settings of its model, its task, training and decoding
+``config.toml``           the settings of its model, its task, training and decoding; a copy, to be read
 ``run.json``              command, seed, versions, commit, and the final figures
 ``log.csv``               one line an epoch
 ``clock.json``            how long training has taken
-``best.safetensors``      the weights with the lowest validation loss; config and tokenizers as JSON within
+``best.safetensors``      the weights with the lowest validation loss; config, tokenizers and the text's fingerprint
+                          as JSON within
 ``last.safetensors``      the latest weights, the optimiser's state, and the position in training, for ``--resume``
 ``epoch-N.safetensors``   the weights after epoch N, for an average
 ``learning_curve.png``    loss and accuracy by epoch
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -44,11 +46,12 @@ from tinygrad_attn.serialize import load_file, save_file
 from ..console.errors import UserError
 from ..console.program import command_line
 from ..data import DataError, Tokenizer, tokenizer_from_dict
+from ..data.corpus import Fingerprint
 from ..interface import Translator
 from ..memory import machine_memory, readable, refuse_beyond_memory
 from ..registry import IMPORTED, MODELS, import_file
 from .clock import CLOCK
-from .config import Config, ConfigError
+from .config import Config, ConfigError, differences, load_config
 from .jsons import parse_json, read_json
 
 __all__ = ["Run", "RunError", "versions"]
@@ -56,12 +59,13 @@ __all__ = ["Run", "RunError", "versions"]
 Arrays = dict[str, np.ndarray[Any, Any]]
 Side = Literal["source", "target"]
 
-BEST, LAST = "best.safetensors", "last.safetensors"
+BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.toml"
 _LOCK = ".lock"
 # Of a parameter or an activation.
 _BYTES = 4
 # One entry: safetensors writes several in an order of its own, and equal checkpoints would be different files.
 _METADATA = "run"
+_SHOWN = 3  # of many faults of a checkpoint
 # Files that a run may leave which was stopped before its first checkpoint; the folder is as good as empty.
 _BEFORE = {_LOCK, CLOCK}
 
@@ -78,6 +82,8 @@ class Run:
         self.config = config
         self.source = source
         self.target = target
+        self.data: dict[str, Fingerprint] = {}
+        """The fingerprint of each split that it is trained on; empty if it is not known."""
         self._held: tuple[int, int] | None = None
 
     def create(self) -> None:
@@ -104,11 +110,31 @@ class Run:
         """
         for path in leftovers(self.directory):
             path.unlink()
-        if not (self.directory / "config.toml").exists():
-            self.write_text("config.toml", self.config.to_toml())
+        if not (self.directory / CONFIG).exists():
+            if (self.directory / BEST).exists():
+                best, arrays, progress = Run.open(self.directory, BEST)
+                if best.config != self.config:
+                    self.save(BEST, arrays, progress)
+            self.write_text(CONFIG, self.config.to_toml())
         if not (self.directory / "run.json").exists():
             about = {"command": sys.argv, "seed": self.config.training.seed, "versions": versions()}
             self.write_json("run.json", about)
+
+    def drop_other_config(self) -> None:
+        """Remove a ``config.toml`` with other settings; `describe` writes it anew, after a checkpoint."""
+        if self.edited():
+            (self.directory / CONFIG).unlink()
+
+    def edited(self) -> str:
+        """The settings that ``config.toml`` has otherwise than the run, in words; empty if there are none."""
+        path = self.directory / CONFIG
+        if not path.exists():
+            return ""
+        try:
+            found = differences(load_config(path), self.config)
+        except ConfigError as error:
+            return str(error)
+        return ", ".join(f"{name} ({there!r} there, {own!r} in the run)" for name, (there, own) in found.items())
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -156,22 +182,29 @@ class Run:
             source = tokenizer_from_dict(about["source_tokenizer"])
             target = tokenizer_from_dict(about["target_tokenizer"])
             progress = about["progress"]
+            data = {split: Fingerprint(**known) for split, known in about.get("data", {}).items()}
         except ConfigError as error:
             raise RunError(f"{path} does not fit this version of the program: {error}") from error
         except KeyError as error:
             raise RunError(f"{path} is no checkpoint of this program: it lacks {error}") from error
         except (ValueError, TypeError) as error:
             raise RunError(f"{path} is no checkpoint of this program: {error}") from error
-        return cls(directory, config, source, target), arrays, progress
+        run = cls(directory, config, source, target)
+        run.data = data
+        return run, arrays, progress
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> tuple[Run, Translator]:
-        """The run in a folder, and its best model, ready for use.
+        """The run in a folder, and its best model, ready for use; a note if ``config.toml`` was edited.
 
         Raises:
             RunError: no such folder, or a checkpoint that is missing or damaged.
         """
         run, arrays, _ = cls.open(directory, BEST)
+        if edited := run.edited():
+            warnings.warn(
+                f"the run keeps its own settings: {run.directory / CONFIG} was edited: {edited}", stacklevel=3
+            )
         model = run.build()
         run.restore(model, arrays)
         return run, model.eval()
@@ -268,7 +301,10 @@ class Run:
         try:
             model.load_state_dict(arrays)
         except ValueError as error:
-            raise RunError(f"the weights in {self.directory} do not fit the model of its config: {error}") from error
+            wrong = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+            more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+            listed = ", ".join(wrong[:_SHOWN]) + more
+            raise RunError(f"the weights in {self.directory} do not fit the model: {listed}") from error
 
     def refuse_bad_numbers(self, arrays: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         """Raise if an array of a checkpoint has another dtype than the one of its name in ``expected``, or nan or inf.
@@ -294,6 +330,7 @@ class Run:
             "source_tokenizer": self.source.to_dict(),
             "target_tokenizer": self.target.to_dict(),
             "progress": progress or {},
+            **({"data": {name: dataclasses.asdict(one) for name, one in self.data.items()}} if self.data else {}),
         }
         save_file(arrays, self._to_write(checkpoint), {_METADATA: json.dumps(about)})
 

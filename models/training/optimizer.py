@@ -6,10 +6,11 @@ import warnings
 
 from tinygrad_attn import optim, schedule
 
+from ..console.counts import counted
 from ..interface import Translator
 from ..runs.config import Config, TrainingConfig
 
-__all__ = ["make_optimizer", "make_schedule"]
+__all__ = ["describe_schedule", "make_optimizer", "make_schedule"]
 
 
 def make_optimizer(settings: TrainingConfig, model: Translator) -> optim.Adam:
@@ -41,3 +42,11 @@ def make_schedule(config: Config, steps: int) -> schedule.Schedule:
             stacklevel=3,
         )
     return made
+
+
+def describe_schedule(name: str, rate: schedule.Schedule, done: int, steps: int) -> str:
+    """The learning rate of the step that follows ``done`` steps, and of the last of all ``steps``."""
+    return (
+        f"learning rate, schedule {name} over {counted(steps, 'step')}: {rate(done):.3g} in step {done + 1:,}, "
+        f"{rate(steps - 1):.3g} in the last"
+    )

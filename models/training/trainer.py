@@ -20,17 +20,19 @@ import tinygrad_attn as ta
 from tinygrad_attn import Tensor, random
 from tinygrad_attn.nn.utils import NonFiniteGradientError
 
+from ..console.counts import counted
 from ..console.errors import UserError
 from ..console.program import command_line
 from ..console.progress import Progress
 from ..data import Batch, Batches, ParallelText, encode_pairs
 from ..evaluation.metrics import correct_tokens, token_loss
 from ..runs.clock import CLOCK, Clock
+from ..runs.continued import refuse_other_text
 from ..runs.folder import BEST, LAST, Run, RunError
 from .advice import advise
 from .estimate import refuse_too_large
 from .interruption import Interruption
-from .optimizer import make_optimizer, make_schedule
+from .optimizer import describe_schedule, make_optimizer, make_schedule
 from .reporting import choose_examples, closing_message, describe_epoch, draw, headline, show_translations
 from .sampling import sampled_logits
 from .validation import Validation
@@ -62,6 +64,8 @@ class Position:
     """The lines of ``log.csv``, without the columns of time."""
     random: dict[str, Any] = field(default_factory=dict)
     """The state of the package's generator."""
+    skipped: int = 0
+    """Batches of epochs that ``training.max_steps`` has ended before their end."""
 
 
 class Trainer:
@@ -74,10 +78,12 @@ class Trainer:
 
     Raises:
         TrainingError: the settings do not fit the number of steps.
+        RunError: the text is not the one that the run began with.
         DataError: no pair can be trained on, or one of validation or test is too long for the model.
     """
 
     def __init__(self, run: Run, text: ParallelText, progress: Progress) -> None:
+        refuse_other_text(run, text)
         settings = run.config.training
         self.run = run
         self.settings = settings
@@ -98,12 +104,20 @@ class Trainer:
         self.optimizer = make_optimizer(settings, self.model)
         self.validation = Validation(run, text, "valid")
         self.test = Validation(run, text, "test")
-        self.steps = self.train_batches.count_all(settings.epochs)
+        self.examples = choose_examples(text.test, run.source, settings.seed)
+        self._plan()
+
+    def _plan(self) -> None:
+        """Count the steps of all epochs, and make the schedule for them."""
+        steps, most = (
+            self.train_batches.count_all(self.settings.epochs) - self.position.skipped,
+            self.settings.max_steps,
+        )
+        self.steps = min(steps, most) if most else steps
         try:
-            self.schedule = make_schedule(run.config, self.steps)
+            self.schedule = make_schedule(self.run.config, self.steps)
         except ValueError as error:
             raise TrainingError(f"training.warmup: {error}; lower it, or raise training.epochs") from error
-        self.examples = choose_examples(text.test, run.source, settings.seed)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -119,6 +133,7 @@ class Trainer:
         """
         stopping = "Stopping soon; Ctrl-C again stops at once."
         with self.run.held(), self.interruption.awaited(lambda: self.progress.print(stopping)):
+            self.run.drop_other_config()
             self.save()  # so that a checkpoint to continue from exists from the start
             self.run.describe()
             self.progress.start(self.position.step, self.steps)
@@ -131,10 +146,15 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are over, or ``training.patience`` is."""
+        """Whether all epochs are over, ``training.max_steps`` are taken, or ``training.patience`` has ended."""
         patience = self.settings.patience
         impatient = patience > 0 and self.validation.epochs_since_best(self.position.history) >= patience
-        return impatient or self.position.epoch >= self.settings.epochs
+        return impatient or self.position.epoch >= self.settings.epochs or self._used_up
+
+    @property
+    def _used_up(self) -> bool:
+        """Whether ``training.max_steps`` are taken."""
+        return 0 < self.settings.max_steps <= self.position.step
 
     def _train_epoch(self) -> None:
         """Train on the remaining batches of the current epoch."""
@@ -154,7 +174,7 @@ class Trainer:
             self.progress.advance(
                 position.step, position.loss / position.tokens, position.correct / position.tokens, batch.target_tokens
             )
-            if self.interruption.requested:
+            if self.interruption.requested or self._used_up:
                 return
             if 0.0 < self.settings.checkpoint_seconds <= ended - saved:
                 self.save()
@@ -208,7 +228,9 @@ class Trainer:
         log = [row | times for row, times in zip(history, self.clock.epochs, strict=True)]
         self.run.write_log(log)
         # Last, so that a process killed earlier repeats all of this.
-        self.position = Position(epoch=position.epoch + 1, step=position.step, history=history)
+        left = self.train_batches.count(position.epoch) - position.batch if self._used_up else 0
+        skipped = position.skipped + left
+        self.position = Position(epoch=position.epoch + 1, step=position.step, history=history, skipped=skipped)
         self.save()
         self.progress.print(describe_epoch(log[-1], self.settings.epochs, self.run.config.data))
         self.progress.print(show_translations(self.run, self.model, self.examples))
@@ -264,6 +286,7 @@ class Trainer:
         except (TypeError, ValueError) as error:
             raise RunError(f"{self.run.directory / LAST} is no checkpoint to continue from: {error}") from error
         self.clock.resume(self.run.directory / CLOCK, self.position.epoch)
+        self._plan()
 
     def restore_best(self) -> None:
         """Give the model the weights with the lowest validation loss."""
@@ -281,8 +304,12 @@ class Trainer:
         return (
             f"{self.run.config.model.name}, {count:,} parameters, {len(self.run.source)} source and "
             f"{len(self.run.target)} target symbols; "
-            f"{self.settings.epochs} epochs, {self.steps:,} steps{left_out}{done}"
+            f"{counted(self.settings.epochs, 'epoch')}, {counted(self.steps, 'step')}{left_out}{done}"
         )
+
+    def describe_schedule(self) -> str:
+        """The learning rate of the next step and of the last."""
+        return describe_schedule(self.settings.schedule, self.schedule, self.position.step, self.steps)
 
     def stopped_message(self) -> str:
         """Where training was stopped, and the command that continues it."""
