@@ -15,11 +15,12 @@ from tinygrad_attn import nn
 from tinygrad_attn.contexts import context
 from tinygrad_attn.kernels.gemm.cache import keeping
 from tinygrad_attn.modes import Observer, at_step, current_modes, in_module, observe
+from tinygrad_attn.nn.evaluating import evaluating
 from tinygrad_attn.record import record
 from tinygrad_attn.rule import _shared, rules_of_a_node
 
 # Their changes are undone by statements of a generator, which an interrupt between two instructions could keep from it.
-GENERATORS = ("frozen_weights", "record_attention_weights", "rules_of_a_node")
+GENERATORS = ("evaluating", "frozen_weights", "record_attention_weights", "rules_of_a_node")
 MODEL = nn.MultiheadAttention(2, 1)
 CONTEXTS = {
     "no_grad": ta.no_grad,
@@ -34,13 +35,14 @@ CONTEXTS = {
     "frozen_weights": lambda: nn.frozen_weights(MODEL),
     "record_attention_weights": lambda: nn.record_attention_weights(MODEL),
     "rules_of_a_node": rules_of_a_node,
+    "evaluating": lambda: evaluating(MODEL),
 }
 
 
 def everything():
     state = current_modes()
     modes = (state.grad, state.unfused, state.observers, state.modules, state.steps)
-    return (*modes, keeping.kept, _shared.results, MODEL.recorded_weights)
+    return (*modes, keeping.kept, _shared.results, MODEL.recorded_weights, MODEL.training)
 
 
 def modes_of(engine):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from tinygrad_attn.nn import frozen_weights
+from tinygrad_attn.nn.evaluating import evaluating
 
 from ..data import pad
 from ..data.batches import BoolArray, IntArray
@@ -85,16 +86,11 @@ def _batches(
     """
     order = [i for i, sentence in enumerate(sentences) if len(sentence)]
     order.sort(key=lambda i: len(sentences[i]), reverse=True)
-    was_training = model.training
-    model.eval()
-    try:
-        with frozen_weights(model):
-            while order:
-                # One long sentence among many is not worth that much padding.
-                fitting = max(1, size * _LONGEST // len(sentences[order[0]]))
-                chosen, order = order[: min(size, fitting)], order[min(size, fitting) :]
-                yield chosen, *pad([sentences[i] for i in chosen])
-                if on_batch is not None:
-                    on_batch(len(chosen))
-    finally:
-        model.train(was_training)
+    with evaluating(model), frozen_weights(model):
+        while order:
+            # One long sentence among many is not worth that much padding.
+            fitting = max(1, size * _LONGEST // len(sentences[order[0]]))
+            chosen, order = order[: min(size, fitting)], order[min(size, fitting) :]
+            yield chosen, *pad([sentences[i] for i in chosen])
+            if on_batch is not None:
+                on_batch(len(chosen))

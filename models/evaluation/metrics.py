@@ -11,6 +11,7 @@ import numpy as np
 
 from tinygrad_attn import Tensor, no_grad
 from tinygrad_attn.nn import functional as F
+from tinygrad_attn.nn.evaluating import evaluating
 
 from ..data import PAD, UNKNOWN, Batch, Batches
 from ..data.batches import Example
@@ -113,15 +114,12 @@ def teacher_forced(model: Translator, batches: Iterable[Batch]) -> TeacherForced
         ValueError: there is no batch.
     """
     loss, correct, tokens = 0.0, 0, 0
-    was_training = model.training
-    model.eval()
-    with no_grad():
+    with evaluating(model), no_grad():
         for batch in batches:
             logits = model(Tensor(batch.source), Tensor(batch.source_mask), Tensor(batch.target_in))
             loss += float(token_loss(logits, batch).item()) * batch.target_tokens
             correct += correct_tokens(logits, batch)
             tokens += batch.target_tokens
-    model.train(was_training)
     if not tokens:
         raise ValueError("teacher_forced: no batches were given")
     return TeacherForced(loss / tokens, correct / tokens, tokens)

@@ -27,8 +27,11 @@ _add: Any = np.add.reduce
 
 def sum_over(x: Array, axes: tuple[int, ...], keepdims: bool = False, dtype: Any = None) -> Any:
     """``x.sum(axes)`` as ``np.add.reduce`` gives it, with ``axes`` from 0 on, and a small error."""
-    if x.dtype.kind != "f" or x.size <= LONGEST_CHAIN or (dtype is not None and dtype != x.dtype):
+    short = x.size <= LONGEST_CHAIN or math.prod([x.shape[axis] for axis in axes]) <= LONGEST_CHAIN
+    if short or x.dtype.kind != "f" or (dtype is not None and dtype != x.dtype):
         return _add(x, axis=axes, dtype=dtype, keepdims=keepdims)
+    if len(axes) == x.ndim and x.flags.c_contiguous:
+        return _add(x, axis=axes, keepdims=keepdims)  # in pairs
     order = sorted((d for d in range(x.ndim) if x.shape[d] > 1), key=lambda d: abs(x.strides[d]), reverse=True)
     if _longest_chain(x, axes, order) <= LONGEST_CHAIN:
         return _add(x, axis=axes, keepdims=keepdims)

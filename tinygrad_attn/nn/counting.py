@@ -50,8 +50,9 @@ def count_parameters(make: Callable[[], Module]) -> int:
     A shared parameter counts once. Parameters that are made otherwise than by the package's layers, in a module of a
     user's own, take their memory, and count as well.
     """
-    before, _counting.active = _counting.active, True
+    before = _counting.active
     try:
+        _counting.active = True
         parameters = make().parameters()
     finally:
         _counting.active = before
