@@ -2,17 +2,20 @@
 
 import { html, render, useLayoutEffect, useRef, useStore } from "page/core.js";
 import { data } from "page/data.js";
+import { mendSubscripts } from "page/formula.js";
 import { LANGUAGES, language, setLanguage, t, useLanguage } from "page/i18n.js";
 import { RunState } from "page/live.js";
+import { full } from "page/numbers.js";
 import { BADGE, Broken } from "page/parts.js";
 import { followLink, hash, select, selection } from "page/selection.js";
 import { setTheme, theme } from "page/theme.js";
 
-let views = []; // in their order: { name, order, words, View }
+let every = []; // the views in their order: { name, order, words, View, shows }
 
 // The views that have something to show; a view says so with `shows(all)`, or shows something of every model.
-const shown = () => views.filter((view) => view.shows?.(data.get()) ?? true);
-const named = (name) => shown().find((view) => view.name === name) ?? shown()[0];
+const viewsOf = (all) => every.filter(({ shows }) => shows?.(all) ?? true);
+
+const named = (views, name) => views.find((view) => view.name === name) ?? views[0];
 
 let runs = 0; // counts what was loaded, so that a view can tell other numbers from the same
 data.follow(() => { runs += 1; });
@@ -23,13 +26,14 @@ function App() {
   const all = useStore(data);
   const chosen = { ...useStore(selection), run: runs };
   const help = useRef();
+  const views = viewsOf(all);
   useLayoutEffect(() => {
     const onKeyDown = (event) => {
       if (event.target.closest("input, select, textarea") || event.altKey || event.ctrlKey || event.metaKey) return;
       if (event.key === "?") help.current.showModal();
       else if (event.key === "[") select({ step: selection.get().step - 1 });
       else if (event.key === "]") select({ step: selection.get().step + 1 });
-      else if (shown()[Number(event.key) - 1]) show(shown()[Number(event.key) - 1]);
+      else if (views[Number(event.key) - 1]) show(views[Number(event.key) - 1]);
       else return;
       event.preventDefault();
     };
@@ -39,15 +43,16 @@ function App() {
       removeEventListener("keydown", onKeyDown);
       removeEventListener("click", followLink);
     };
-  }, []);
-  const { name, View } = named(chosen.view);
+  }, [views.length]);
+  const { name, View } = named(views, chosen.view);
   document.title = `${t("title")} — ${all.source.text}`;
   return html`
     <a class="skip" href="#panel" onClick=${(event) => { event.preventDefault(); document.getElementById("panel").focus(); }}>${t("skip")}</a>
     <${Header} all=${all} openHelp=${() => help.current.showModal()} />
-    <${Tabs} view=${name} />
-    <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${name}`} tabindex="-1">${all.meta.broken && html`<${Broken} name=${all.meta.broken} />`}<${View} chosen=${chosen} /></div></main>
-    <${Help} box=${help} />`;
+    <${Tabs} views=${views} view=${name} />
+    <${Warnings} all=${all} />
+    <main><div id="panel" role="tabpanel" aria-labelledby=${`tab-${name}`} tabindex="-1"><${View} chosen=${chosen} /></div></main>
+    <${Help} box=${help} count=${views.length} />`;
 }
 
 // The badge in short: a sign, and what it says.
@@ -72,35 +77,47 @@ function Header({ all, openHelp }) {
   </header>`;
 }
 
+// What the reader must know in every view: the numbers are not those of the trained model.
+function Warnings({ all: { meta } }) {
+  const { broken, nudge } = meta;
+  return html`
+    ${broken && html`<${Broken} name=${broken} />`}
+    ${nudge && html`<p class="alert calm" role="note">${t("nudge.active", { parameter: nudge.parameter, index: `[${nudge.index.join(", ")}]`, by: full(nudge.by) })}</p>`}`;
+}
+
 function show({ name }) {
   select({ view: name });
   document.getElementById(`tab-${name}`).focus();
 }
 
-function Tabs({ view }) {
-  const tabs = shown();
+function Tabs({ views, view }) {
+  useLayoutEffect(() => {
+    const tab = document.getElementById(`tab-${view}`);
+    const row = tab.parentElement; // on a narrow screen the tabs scroll: keep the chosen one in sight
+    row.scrollLeft = Math.min(tab.offsetLeft - row.offsetLeft, Math.max(row.scrollLeft, tab.offsetLeft - row.offsetLeft + tab.offsetWidth - row.clientWidth));
+  }, [view, language.get()]);
   const onKeyDown = (event) => {
-    const at = tabs.indexOf(named(view));
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1 + tabs.length, Home: 0, End: tabs.length - 1 }[event.key];
+    const at = views.indexOf(named(views, view));
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1 + views.length, Home: 0, End: views.length - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    show(tabs[to % tabs.length]);
+    show(views[to % views.length]);
   };
   return html`<nav aria-label=${t("views")}><div class="tabs" role="tablist" aria-label=${t("views")} onKeyDown=${onKeyDown}>
-    ${tabs.map(({ name, words }, i) => html`<button type="button" role="tab" key=${name} id=${`tab-${name}`} aria-selected=${name === view} aria-controls=${name === view ? "panel" : undefined}
+    ${views.map(({ name, words }, i) => html`<button type="button" role="tab" key=${name} id=${`tab-${name}`} aria-selected=${name === view} aria-controls=${name === view ? "panel" : undefined}
       tabindex=${name === view ? 0 : -1} onClick=${() => select({ view: name })}><span class="tab-number" aria-hidden="true">${i + 1}</span> ${words[language.get()]?.title ?? words.en.title}</button>`)}
   </div></nav>`;
 }
 
 const KEYS = ["← →", "[ ]", "← ↑ → ↓", "Tab", "Enter", "?"];
 
-function Help({ box }) {
+function Help({ box, count }) {
   return html`<dialog ref=${box} aria-labelledby="help-title">
     <h2 id="help-title">${t("help.title")}</h2>
     <p>${t("help.lead")}</p>
-    <dl class="keys">${[`1 … ${Math.min(shown().length, 9)}`, ...KEYS].map((keys, i) => html`<dt key=${`${i}-keys`}>${keys.split(" ").map((key) => (key === "…" ? " … " : html`<kbd key=${key}>${key}</kbd>`))}</dt><dd key=${i}>${t(`help.${i}`)}</dd>`)}</dl>
+    <dl class="keys">${[`1 … ${Math.min(count, 9)}`, ...KEYS].map((keys, i) => html`<dt key=${`${i}-keys`}>${keys.split(" ").map((key) => (key === "…" ? " … " : html`<kbd key=${key}>${key}</kbd>`))}</dt><dd key=${i}>${t(`help.${i}`)}</dd>`)}</dl>
     <h3>${t("help.reading")}</h3>
-    <ul>${["signs", "states", "colours", "exact", "through"].map((key) => html`<li key=${key}>${t(`help.${key}`)}</li>`)}</ul>
+    <ul>${["signs", "states", "colours", "exact", "through", "counting"].map((key) => html`<li key=${key}>${t(`help.${key}`)}</li>`)}</ul>
     <form method="dialog"><button class="primary">${t("help.close")}</button></form>
   </dialog>`;
 }
@@ -108,7 +125,8 @@ function Help({ box }) {
 // Opens the page with the views of these modules, { name: module }: each exports its place in the row of tabs as `order`,
 // its `words` ({ en: { title, … }, ko: … }), a component `View`, and, if not every model has it, `shows`.
 export function start(modules) {
-  views = Object.entries(modules).map(([name, module]) => ({ name, ...module })).sort((a, b) => a.order - b.order);
+  every = Object.entries(modules).map(([name, module]) => ({ name, ...module })).sort((a, b) => a.order - b.order);
   document.documentElement.lang = language.get();
+  mendSubscripts();
   render(html`<${App} />`, document.getElementById("app"));
 }

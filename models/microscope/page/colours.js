@@ -1,9 +1,9 @@
-// A diverging scale that people with any colour vision tell apart: blue below zero, orange above, paper at zero.
-// Mixed in OKLab, where equal steps look equal.
+// Two scales that people with any colour vision read. From −x to x: blue below zero, orange above, paper at zero. From 0
+// to 1, for shares: paper to teal. Mixed in OKLab, where equal steps look equal.
 
 const SCALES = {
-  light: { negative: [0x1f, 0x5f, 0xa8], zero: [0xf7, 0xf6, 0xf2], positive: [0xc2, 0x56, 0x08] },
-  dark: { negative: [0x5a, 0xa9, 0xf5], zero: [0x23, 0x27, 0x2e], positive: [0xf3, 0x8d, 0x2c] },
+  light: { negative: [0x1f, 0x5f, 0xa8], zero: [0xf7, 0xf6, 0xf2], positive: [0xc2, 0x56, 0x08], share: [0x00, 0x5f, 0x56] },
+  dark: { negative: [0x5a, 0xa9, 0xf5], zero: [0x23, 0x27, 0x2e], positive: [0xf3, 0x8d, 0x2c], share: [0x63, 0xd8, 0xc4] },
 };
 export const INK = { light: "#16181d", dark: "#f4f3ef" };
 const NOT_A_NUMBER = { light: "#e9c9e6", dark: "#6d2f68" };
@@ -11,13 +11,14 @@ const NOT_A_NUMBER = { light: "#e9c9e6", dark: "#6d2f68" };
 const steps = 128;
 const toLinear = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
 const fromLinear = (c) => Math.round(255 * (c <= 0.0031308 ? 12.92 * c : 1.055 * Math.max(c, 0) ** (1 / 2.4) - 0.055));
-const ramps = { light: makeRamp(SCALES.light), dark: makeRamp(SCALES.dark) };
+const SHARES = Object.fromEntries(Object.entries(SCALES).map(([theme, { zero, share }]) => [theme, makeRamp({ negative: zero, zero, positive: share })]));
+const SIGNED = Object.fromEntries(Object.entries(SCALES).map(([theme, scale]) => [theme, makeRamp(scale)]));
 
-// The colour of x, and the ink that can be read on it, where ±limit are the ends of the scale.
-export function colour(x, limit, theme) {
+// The colour of x, and the ink that can be read on it, where [low, high] are the ends of the scale: −x and x, or 0 and 1.
+export function colour(x, [low, high], theme) {
   if (Number.isNaN(x)) return { fill: NOT_A_NUMBER[theme], ink: INK[theme] };
-  const share = limit > 0 ? Math.max(-1, Math.min(1, x / limit)) : 0;
-  return ramps[theme][Math.round((share + 1) * steps)];
+  const share = high > 0 ? Math.max(-1, Math.min(1, x / high)) : 0;
+  return (low < 0 ? SIGNED : SHARES)[theme][Math.round((share + 1) * steps)];
 }
 
 function makeRamp({ negative, zero, positive }) {

@@ -10,11 +10,12 @@ export function Controls({ chosen }) {
   const all = data.get();
   const site = all.site(chosen.site);
   if (!site) return html`<p class="note">${t("site.none")}</p>`;
+  const last = site.queries.length - 1;
   return html`<div class="controls" role="group" aria-label=${t("controls.label")}>
     <label>${t("controls.site")}
       <select value=${site.id} onChange=${(event) => select({ site: event.target.value })}>
         ${all.sites.map(({ id, role, layer }) => html`<option key=${id} value=${id} selected=${id === site.id}>
-          ${t(`role.${role}`)}${layer === null ? "" : ` · ${t("controls.layer", { layer })}`} — ${id}
+          ${t(`role.${role}`)}${layer === null ? "" : `, ${t("controls.layer", { layer })}`} (${id})
         </option>`)}
       </select>
     </label>
@@ -26,8 +27,8 @@ export function Controls({ chosen }) {
     <div class="stepper">
       <span id="step-label">${t(site.role === "cross" ? "controls.step" : "controls.query")}</span>
       <button type="button" aria-label=${t("controls.back")} disabled=${chosen.step === 0} onClick=${() => select({ step: chosen.step - 1 })}>◀</button>
-      <output aria-live="polite" aria-labelledby="step-label"><b>${chosen.step}</b> / ${site.queries.length - 1} <${Token} text=${site.queries[chosen.step]} /></output>
-      <button type="button" aria-label=${t("controls.on")} disabled=${chosen.step === site.queries.length - 1} onClick=${() => select({ step: chosen.step + 1 })}>▶</button>
+      <output aria-live="polite" aria-labelledby="step-label"><b><i>t</i> = ${chosen.step}</b> <span class="muted">${t("controls.of", { last })}</span>, ${t(site.role === "self" ? "controls.symbol" : "controls.reads")} <${Token} text=${site.queries[chosen.step]} kind="chip-token" /></output>
+      <button type="button" aria-label=${t("controls.on")} disabled=${chosen.step === last} onClick=${() => select({ step: chosen.step + 1 })}>▶</button>
     </div>
   </div>`;
 }

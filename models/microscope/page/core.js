@@ -31,6 +31,14 @@ export function useStore(store) {
   return store.get();
 }
 
+// Whether the window is as a media query says, as a store.
+export function mediaStore(query) {
+  const media = matchMedia(query);
+  const store = makeStore(media.matches);
+  media.addEventListener("change", () => store.set(media.matches));
+  return store;
+}
+
 // The reader's settings for all pages; stored if the browser allows it.
 export function remembered(name) {
   try {

@@ -11,6 +11,16 @@ export function Formula({ latex, block }) {
   return html`<span class=${name} tabindex=${block ? 0 : undefined} dangerouslySetInnerHTML=${{ __html: markup }}></span>`;
 }
 
+// Without a font for mathematics some browsers put subscripts on the line; the page's style then lowers them itself.
+export function mendSubscripts() {
+  const box = document.createElement("div");
+  box.innerHTML = "<math><msub><mi>x</mi><mi>x</mi></msub></math>";
+  document.body.append(box);
+  const [above, below] = [...box.querySelectorAll("mi")].map((mi) => mi.getBoundingClientRect().bottom);
+  box.remove();
+  document.documentElement.classList.toggle("low-subscripts", below - above < 1.5);
+}
+
 // An expression is a tree whose leaves are numbers; it can be computed and written down.
 export const number = (value) => ({ value, write: (format) => bracketed(value, format(value)) });
 

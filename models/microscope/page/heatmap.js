@@ -16,12 +16,15 @@ const ROW = 24; // the heights of page.css
 const HEAD = 27;
 const SPARE = { rows: 4, columns: 2 }; // drawn beyond what is in sight, and the grain of redrawing
 const WHOLE = 400; // cells: a matrix that has no more is drawn whole
-const COLUMN = { least: 50, most: 104 };
+const COLUMN = { least: 49, most: 104 };
 const LABEL = { least: 36, most: 116 };
 const PADDING = 18; // of a label, both sides
 const AROUND = 300; // pixels above and below the window in which matrices are drawn
 
+const TOUCHES = ["pointerdown", "pointerenter", "wheel", "focusin"];
+
 const between = (least, x, most) => Math.max(least, Math.min(x, most));
+const FONT = "11.84px system-ui, sans-serif"; // of page.css, but for the family
 const pen = document.createElement("canvas").getContext("2d");
 
 // Where each column starts, from the widths of their labels; the last number is where all end.
@@ -30,6 +33,22 @@ function starts(labels) {
   for (const label of labels) edges.push(edges.at(-1) + Math.ceil(between(COLUMN.least, pen.measureText(visible(label)).width + PADDING, COLUMN.most)));
   return edges;
 }
+
+// How wide the column of row labels is.
+function sideOf(rows, corner) {
+  const widest = Math.max(...rows.map((label) => pen.measureText(visible(label)).width), pen.measureText(corner).width);
+  return Math.ceil(between(LABEL.least, widest + PADDING, LABEL.most));
+}
+
+// About how wide a matrix is, in pixels, before it is drawn.
+export function widthOfMatrix(rows, columns, corner) {
+  pen.font = FONT;
+  return sideOf(rows, corner) + starts(columns).at(-1) + 2;
+}
+
+// Matrices of one name scroll together: the one that the reader touches leads.
+const linked = new Map();
+let leader = null;
 
 function header(label, scope) {
   const cell = document.createElement("th");
@@ -46,9 +65,14 @@ class Grid {
   constructor(box, extent, table) {
     Object.assign(this, { box, extent, table, matrix: null, selected: null, drawn: null, sight: null, near: null, moved: true });
     this.follow = () => { this.look(); this.update(); };
-    box.addEventListener("scroll", this.follow);
+    this.scrolled = () => { this.follow(); this.lead(); };
+    this.touched = () => { leader = this; };
+    box.addEventListener("scroll", this.scrolled);
+    for (const event of TOUCHES) box.addEventListener(event, this.touched, { passive: true });
     this.sizes = new ResizeObserver(this.follow);
     this.sizes.observe(box);
+    this.frame = box.closest(".site-heatmap, .jacobian");
+    this.sizes.observe(this.frame);
     this.places = new IntersectionObserver(([{ isIntersecting }]) => {
       this.near = isIntersecting;
       this.update();
@@ -57,23 +81,54 @@ class Grid {
   }
 
   close() {
-    this.box.removeEventListener("scroll", this.follow);
+    this.box.removeEventListener("scroll", this.scrolled);
+    for (const event of TOUCHES) this.box.removeEventListener(event, this.touched);
+    this.link(null);
+    if (leader === this) leader = null;
     this.sizes.disconnect();
     this.places.disconnect();
   }
 
-  // Other numbers: { rows, columns, at, limit, masked, corner, theme }. They are drawn with the next mark().
+  link(name) {
+    linked.get(this.name)?.delete(this);
+    this.name = name;
+    if (name === null) return;
+    if (!linked.has(name)) linked.set(name, new Set());
+    linked.get(name).add(this);
+  }
+
+  // Scroll all linked matrices to where this one is.
+  lead() {
+    if (leader !== this) return;
+    const { scrollTop: top, scrollLeft: left } = this.box;
+    for (const other of linked.get(this.name) ?? []) if (other !== this) other.box.scrollTo({ top, left, behavior: "instant" });
+  }
+
+  // Other numbers: { linked, rows, columns, at, ends, masked, corner, theme }. They are drawn with the next mark().
   show(matrix) {
     pen.font = getComputedStyle(this.table).font;
     const edges = starts(matrix.columns);
-    const widest = Math.max(...matrix.rows.map((label) => pen.measureText(visible(label)).width), pen.measureText(matrix.corner).width);
     const whole = matrix.rows.length * matrix.columns.length <= WHOLE;
-    this.matrix = { ...matrix, edges, whole, side: Math.ceil(between(LABEL.least, widest + PADDING, LABEL.most)) };
+    this.matrix = { ...matrix, edges, whole, side: sideOf(matrix.rows, matrix.corner) };
+    this.link(matrix.linked);
     this.drawn = null;
-    this.extent.style.width = `${this.matrix.side + edges.at(-1)}px`;
+    this.box.style.scrollPaddingLeft = `${this.matrix.side}px`;
+    this.extend();
     this.extent.style.height = `${HEAD + ROW * matrix.rows.length}px`;
     this.table.ariaRowCount = String(matrix.rows.length + 1);
     this.table.ariaColCount = String(matrix.columns.length + 1);
+  }
+
+  // Fit whole columns into the frame, and make the extent so wide that scrolling ends where a column begins: no number is
+  // half under the row labels, or cut at the right.
+  extend() {
+    const { edges, side } = this.matrix;
+    const room = this.frame.clientWidth - side - 2;
+    const widest = edges.findLast((edge) => edge <= room) || room;
+    this.box.style.maxWidth = this.frame.clientWidth ? `${side + widest + 2}px` : "";
+    const furthest = side + edges.at(-1) - this.box.clientWidth;
+    const spare = furthest > 0 ? edges.find((edge) => edge >= furthest) - furthest : 0;
+    this.extent.style.width = `${side + edges.at(-1) + spare}px`;
   }
 
   // The selected cell: { row, column, active }. If it has moved, it is scrolled into view and gets the focus.
@@ -99,8 +154,10 @@ class Grid {
       return;
     }
     if (!this.sight) this.look();
-    if (this.moved) this.reveal();
-    this.moved = false;
+    if (this.moved && this.sight.width) { // not laid out yet: once it is, its size changes
+      this.reveal();
+      this.moved = false;
+    }
     if (!this.draw()) this.paintSelection();
   }
 
@@ -110,9 +167,10 @@ class Grid {
     const { row, column } = this.selected;
     const { top, left, height, width } = this.sight;
     const y = row * ROW;
+    const least = edges[column + 1] + side - width; // further left the cell would begin beyond the right edge
     const to = {
       top: between(y + ROW + HEAD - height, top, y),
-      left: between(edges[column + 1] + side - width, left, edges[column]),
+      left: left >= least && left <= edges[column] ? left : Math.min(edges.find((edge) => edge >= least), edges[column]),
     };
     if (to.top === top && to.left === left) return;
     this.box.scrollTo({ ...to, behavior: "instant" });
@@ -133,7 +191,8 @@ class Grid {
 
   look() {
     const { scrollTop, scrollLeft, clientHeight, clientWidth } = this.box;
-    this.sight = { top: scrollTop, left: scrollLeft, height: clientHeight, width: clientWidth };
+    if (this.matrix && (this.sight?.width !== clientWidth || this.sight.frame !== this.frame.clientWidth)) this.extend();
+    this.sight = { top: scrollTop, left: scrollLeft, height: clientHeight, width: this.box.clientWidth, frame: this.frame.clientWidth };
   }
 
   // The rows and columns to draw: [from, to) of each.
@@ -163,7 +222,7 @@ class Grid {
   }
 
   fill({ top, bottom, left, right }) {
-    const { rows, columns, at, limit, masked, corner, theme, edges, side } = this.matrix;
+    const { rows, columns, at, ends, masked, corner, theme, edges, side } = this.matrix;
     this.extent.style.paddingTop = `${top * ROW}px`;
     this.extent.style.paddingLeft = `${edges[left]}px`;
     this.table.style.width = `${side + edges[right] - edges[left]}px`;
@@ -195,7 +254,7 @@ class Grid {
         cell.ariaColIndex = String(j + 2);
         if (masked?.(i, j)) cell.className = "masked";
         else {
-          const { fill, ink } = colour(x, limit, theme);
+          const { fill, ink } = colour(x, ends, theme);
           cell.style.backgroundColor = fill;
           cell.style.color = ink;
         }
@@ -239,9 +298,10 @@ const MOVES = {
   PageDown: (i, j) => [i + 10, j],
 };
 
-// name: for files. rows, columns: labels. at(i, j): numbers. limit: the ends of the scale. version: changes when the
-// numbers do. row, column: the selected cell; active: whether the inspector shows this matrix. choose(i, j): on selecting.
-export function Heatmap({ name, label, caption, rows, columns, at, limit, masked, version, row, column, active, choose, corner = "" }) {
+// linked: matrices of the same scroll together. name: for files. rows, columns: labels. at(i, j): numbers. ends: of the
+// colour scale. version: changes when the numbers do. row, column: the selected cell; active: whether the inspector shows
+// this matrix. choose(i, j): on selecting.
+export function Heatmap({ linked: group, name, label, caption, rows, columns, at, ends, masked, version, row, column, active, choose, corner = "" }) {
   const look = useStore(theme);
   const language = useLanguage();
   const [box, extent, table, grid] = [useRef(), useRef(), useRef(), useRef()];
@@ -249,7 +309,7 @@ export function Heatmap({ name, label, caption, rows, columns, at, limit, masked
     grid.current = new Grid(box.current, extent.current, table.current);
     return () => grid.current.close();
   }, []);
-  useLayoutEffect(() => grid.current.show({ rows, columns, at, limit, masked, corner, theme: look }), [version, look, language]);
+  useLayoutEffect(() => grid.current.show({ linked: group ?? name, rows, columns, at, ends, masked, corner, theme: look }), [version, look, language]);
   useLayoutEffect(() => grid.current.mark({ row, column, active }));
 
   const pick = (i, j) => choose(Math.max(0, Math.min(i, rows.length - 1)), Math.max(0, Math.min(j, columns.length - 1)));
@@ -263,12 +323,12 @@ export function Heatmap({ name, label, caption, rows, columns, at, limit, masked
     const place = grid.current.find(event.target);
     if (place) pick(...place);
   };
-  const svg = () => heatmapSvg({ title: label, rows: rows.map(visible), columns: columns.map(visible), at, limit, masked, theme: look });
+  const svg = () => heatmapSvg({ title: label, rows: rows.map(visible), columns: columns.map(visible), at, ends, masked, theme: look });
 
   return html`<figure class="figure">
     <figcaption>
       <span class="figure-title">${caption ?? label}</span>
-      <${Scale} limit=${limit} />
+      <${Scale} ends=${ends} />
       <${Saving} name=${name} svg=${svg} />
     </figcaption>
     <div class="scroll" ref=${box} onKeyDown=${onKeyDown} onClick=${onClick}>

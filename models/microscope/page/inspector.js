@@ -19,10 +19,12 @@ export function sampled(site, tensor, part, head, row, column) {
   );
 }
 
+const isMasked = ({ site, tensor, head, row, column }) => tensor.axes.join() === "query,key" && !site.allowed(head, row, column);
+
 // That a query may not attend to a key: the mask, not the numbers, makes weight and gradient 0 there.
-export function Masked({ site, tensor, part, head, row, column }) {
-  const masked = tensor.axes[0] === "query" && tensor.axes[1] === "key" && !site.allowed(head, row, column);
-  return masked ? html`<p class="note masked-cell">${t(tensor.name === "scores" && part === "value" ? "masked.score" : "masked.zero")}</p>` : null;
+export function Masked({ part, ...cell }) {
+  const { tensor } = cell;
+  return isMasked(cell) ? html`<p class="note masked-cell">${t(tensor.name === "scores" && part === "value" ? "masked.score" : "masked.zero")}</p>` : null;
 }
 
 export function Inspector({ site, chosen }) {
@@ -35,12 +37,19 @@ export function Inspector({ site, chosen }) {
   return html`<section class="inspector" aria-label=${t("inspector.label")}>
     <h2><span class=${part}>${name}</span><sub>${row},${column}</sub></h2>
     <p class="muted">${title(tensor.name, part)}<br />
-      ${site.heads > 1 ? `${t("controls.head")} ${head} · ` : ""}${t(`axis.${tensor.axes[0]}`)} ${row} <${Token} text=${names.row} /> ·
-      ${" "}${t(`axis.${tensor.axes[1]}`)} ${column} <${Token} text=${names.column} /></p>
+      ${site.heads > 1 ? `${t("controls.head")} ${head} · ` : ""}<${Index} axis=${tensor.axes[0]} number=${row} name=${names.row} /> ·
+      ${" "}<${Index} axis=${tensor.axes[1]} number=${column} name=${names.column} /></p>
     <${Masked} ...${{ site, tensor, part, head, row, column }} />
     ${numbers ? html`<${Numbers} ...${{ site, tensor, part, head, row, column, x: numbers.at(head, row, column) }} />` : html`<p class="note">${t("tensor.dropped")}</p>`}
     <p><a href=${hash({ view: "check" })}>${t("inspector.check")}</a></p>
   </section>`;
+}
+
+const LETTERS = { query: "t", key: "j", channel: "i", symbol: "n" };
+
+// The place along an axis: "key j = 11 구".
+export function Index({ axis, number, name }) {
+  return html`<span class="index">${t(`axis.${axis}`)} <i>${LETTERS[axis]}</i> = ${number}${name === String(number) ? "" : html` <${Token} text=${name} kind="chip-token" />`}</span>`;
 }
 
 function Numbers({ site, tensor, part, head, row, column, x }) {
@@ -48,10 +57,11 @@ function Numbers({ site, tensor, part, head, row, column, x }) {
   const measured = sampled(site, tensor, part, head, row, column);
   const size = Math.max(Math.abs(x), Math.abs(found?.value ?? 0), tensor[part].limit(), 1e-30);
   const agrees = found && (found.value === x || Math.abs(found.value - x) <= ROUNDING * size);
+  const masked = isMasked({ site, tensor, head, row, column });
   return html`
-    <h3>${t("inspector.formula")}</h3>
+    ${tensor.latex[part] && html`<h3>${t("inspector.formula")}</h3>`}
     <${Formula} latex=${tensor.latex[part]} block />
-    ${found
+    ${masked && (part === "gradient" || tensor.name !== "scores") ? "" : found
       ? html`<h3>${t("inspector.numbers")}</h3>
         <div class="expression" tabindex="0" role="region" aria-label=${t("inspector.rounded")}><span class="tag">${t("inspector.rounded")}</span> ${found.write(rounded)} ≈ <b>${rounded(found.value)}</b></div>
         <div class="expression exact" tabindex="0" role="region" aria-label=${t("inspector.exact")}><span class="tag">${t("inspector.exact")}</span> ${found.write(full)} = <b>${full(found.value)}</b></div>`

@@ -26,23 +26,33 @@ export function Saving({ name, svg }) {
   </span>`;
 }
 
-const stops = [-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1];
+// Shares, between 0 and 1.
+const SHARES = ["weights", "gaussian", "mixed"];
 
-// The colour scale: the same on both sides of zero, and the same for every head and step of a tensor.
-export function Scale({ limit }) {
-  const fills = stops.map((share) => colour(share, 1, theme.get()).fill);
-  return html`<span class="scale" role="img" aria-label=${t("scale.label", { limit: rounded(limit) })}>
-    <span>${limit === 0 ? "0" : short(-limit)}</span>
+// The ends of a tensor's colour scale, the same for all heads and steps: 0 and 1 for shares, else the same on both sides
+// of zero.
+export function endsOf(tensor, part) {
+  const limit = tensor[part].limit();
+  return part === "value" && SHARES.includes(tensor.name) ? [0, Math.max(1, limit)] : [-limit, limit];
+}
+
+const stops = [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1];
+
+export function Scale({ ends: [low, high] }) {
+  const fills = stops.map((share) => colour(low + share * (high - low), [low, high], theme.get()).fill);
+  return html`<span class="scale" role="img" aria-label=${t(low < 0 || high === 0 ? "scale.label" : "scale.share", { limit: rounded(high) })}>
+    <span>${high === 0 ? "0" : short(low)}</span>
     <span class="scale-bar" style=${{ backgroundImage: `linear-gradient(to right, ${fills.join(", ")})` }}></span>
-    <span>${limit === 0 ? "0" : `+${short(limit)}`}</span>
+    <span>${high === 0 ? "0" : `${low < 0 ? "+" : ""}${short(high)}`}</span>
   </span>`;
 }
 
-// A bar that grows from the middle: to the left below zero, to the right above.
-export function Bar({ x, limit, oneSided = false }) {
-  const share = limit > 0 && Number.isFinite(x) ? Math.min(1, Math.abs(x) / limit) : 0;
+// A bar that grows from the middle: to the left below zero, to the right above; on a scale that begins at 0, from the left.
+export function Bar({ x, ends: [low, high] }) {
+  const share = high > 0 && Number.isFinite(x) ? Math.min(1, Math.abs(x) / high) : 0;
+  const oneSided = low === 0 && high > 0;
   const half = oneSided ? 100 : 50;
-  const style = { backgroundColor: colour(Math.sign(x) * 0.85, 1, theme.get()).fill, width: `${half * share}%` };
+  const style = { backgroundColor: colour(Math.sign(x) * 0.85 * high, [low, high], theme.get()).fill, width: `${half * share}%` };
   style.left = oneSided ? "0" : `${x < 0 ? 50 - 50 * share : 50}%`;
   return html`<span class=${oneSided ? "bar one-sided" : "bar"} aria-hidden="true"><span style=${style}></span></span>`;
 }

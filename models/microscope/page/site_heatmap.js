@@ -4,7 +4,7 @@ import { html } from "page/core.js";
 import { data, labels } from "page/data.js";
 import { t } from "page/i18n.js";
 import { Heatmap } from "page/heatmap.js";
-import { GradientState, symbol, title } from "page/parts.js";
+import { endsOf, GradientState, symbol, title } from "page/parts.js";
 import { chosenBy, place, select } from "page/selection.js";
 
 // Beyond this, columns of channels or symbols that no formula needs in full are left to the data's JSON.
@@ -32,10 +32,11 @@ export function SiteHeatmap({ site, tensor, part, chosen }) {
   const keyed = tensor.axes[1] === "key";
   return html`<div class="site-heatmap">
     <${Heatmap}
+      linked=${`${site.id} ${keyed ? "keys" : tensor.name}`}
       name=${`${site.id}-${part === "gradient" ? "d" : ""}${tensor.name}-head${chosen.head}`}
       label=${label} corner=${symbol(tensor.name, part)}
-      caption=${html`<b class=${part}>${symbol(tensor.name, part)}</b> ${t(`tensor.${tensor.name}`)}${part === "gradient" && tensor.state !== "value" ? html` <${GradientState} state=${tensor.state} />` : ""}`}
-      rows=${rows} columns=${columns} limit=${numbers.limit()} at=${(i, j) => numbers.at(chosen.head, i, order[j])}
+      caption=${html`<b class=${part}>${symbol(tensor.name, part)}</b> ${t(`tensor.${tensor.name}`)} <span class="muted">${t(part === "value" ? "forward" : "backward")}</span>${part === "gradient" && tensor.state !== "value" ? html` <${GradientState} state=${tensor.state} />` : ""}`}
+      rows=${rows} columns=${columns} ends=${endsOf(tensor, part)} at=${(i, j) => numbers.at(chosen.head, i, order[j])}
       masked=${keyed && tensor.axes[0] === "query" ? (i, j) => !site.allowed(chosen.head, i, j) : null}
       version=${`${site.id} ${chosen.head} ${part} ${tensor.name} ${chosen.run} ${order.slice(MOST_COLUMNS).join()}`}
       row=${row} column=${order.indexOf(column)} active=${chosen.tensor === tensor.name && chosen.part === part}

@@ -43,9 +43,9 @@ function cut(label) {
   return short === label ? label : `${short}…`;
 }
 
-// A matrix with its numbers, labels and scale. at(row, column) gives its numbers; masked(row, column) says which are no
+// A matrix with its numbers, labels and the scale from ends[0] to ends[1]. at(row, column) gives its numbers; masked(row, column) says which are no
 // part of it, and are hatched.
-export function heatmapSvg({ title, rows, columns, at, limit, masked, theme }) {
+export function heatmapSvg({ title, rows, columns, at, ends, masked, theme }) {
   const [sides, heads] = [rows.map(cut), columns.map(cut)];
   const widest = Math.max(0, ...heads.map(widthOf));
   const turned = widest > CELL.width - 4;
@@ -63,7 +63,7 @@ export function heatmapSvg({ title, rows, columns, at, limit, masked, theme }) {
     const y = top + i * CELL.height;
     drawn.push(text(label, { x: left - 8, y: y + 16, "text-anchor": "end" }));
     heads.forEach((_, j) => {
-      const { fill, ink } = masked?.(i, j) ? { fill: "url(#masked)", ink: INK[theme] } : colour(at(i, j), limit, theme);
+      const { fill, ink } = masked?.(i, j) ? { fill: "url(#masked)", ink: INK[theme] } : colour(at(i, j), ends, theme);
       const x = left + j * CELL.width;
       drawn.push(element("rect", { x, y, width: CELL.width - 1, height: CELL.height - 1, fill }));
       drawn.push(text(short(at(i, j)), { x: x + CELL.width / 2, y: y + 16, "text-anchor": "middle", fill: ink, "font-size": 11 }));
@@ -71,10 +71,10 @@ export function heatmapSvg({ title, rows, columns, at, limit, masked, theme }) {
   });
   const y = height - 24;
   for (let i = 0; i < 60; i += 1) {
-    drawn.push(element("rect", { x: left + 2 * i, y, width: 2, height: 10, fill: colour((i - 29.5) / 29.5, 1, theme).fill }));
+    drawn.push(element("rect", { x: left + 2 * i, y, width: 2, height: 10, fill: colour(ends[0] + ((i + 0.5) / 60) * (ends[1] - ends[0]), ends, theme).fill }));
   }
-  drawn.push(text(short(-limit), { x: left - 6, y: y + 10, "text-anchor": "end", "font-size": 11 }));
-  drawn.push(text(`+${short(limit)}`, { x: left + 126, y: y + 10, "font-size": 11 }));
+  drawn.push(text(short(ends[0]), { x: left - 6, y: y + 10, "text-anchor": "end", "font-size": 11 }));
+  drawn.push(text((ends[0] < 0 ? "+" : "") + short(ends[1]), { x: left + 126, y: y + 10, "font-size": 11 }));
   return drawing(Math.ceil(width), Math.ceil(height), theme, title, ...drawn);
 }
 

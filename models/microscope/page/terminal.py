@@ -24,7 +24,7 @@ def print_microscope(data: Data) -> None:
     print(f"{meta['model']}: {data['source']['text']} → {data['target']['text']}")
     print(f"loss {meta['loss']:.{_DIGITS}g}, the mean of -ln p over {len(data['tokens'])} tokens")
     print_table(
-        ["t", "reads", "should say", "p", "loss"],
+        ["t", "input", "target", "p", "loss"],
         [
             [str(t), token["read"], token["expected"], _number(token["probability"]), _number(token["loss"])]
             for t, token in enumerate(data["tokens"])

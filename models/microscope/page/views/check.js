@@ -5,9 +5,10 @@ import { Controls } from "page/controls.js";
 import { central, data } from "page/data.js";
 import { Formula } from "page/formula.js";
 import { translator } from "page/i18n.js";
-import { Masked, sampled } from "page/inspector.js";
+import { Index, Masked, sampled } from "page/inspector.js";
+import { Legend } from "page/legend.js";
 import { full, rounded } from "page/numbers.js";
-import { symbol, title, Token, Verdict } from "page/parts.js";
+import { symbol, title, Verdict } from "page/parts.js";
 import { localDifference } from "page/recipes.js";
 import { chosenBy, describe, place, select } from "page/selection.js";
 import { findSnippet, renderSnippet } from "page/snippet.js";
@@ -17,7 +18,7 @@ export const order = 7;
 export function View({ chosen }) {
   const all = data.get();
   const site = all.site(chosen.site);
-  if (!site) return html`<${Rest} all=${all} />`;
+  if (!site) return html`<p class="note">${t("no_site")}</p><${Rest} all=${all} />`;
   const tensor = site.tensors[chosen.tensor];
   const { part, head } = chosen;
   const { row, column } = place(tensor, chosen);
@@ -26,12 +27,13 @@ export function View({ chosen }) {
   return html`<${Controls} chosen=${chosen} />
     <${Picker} ...${{ site, tensor, part, row, column }} />
     <section class="card"><h2><span class=${part}>${symbol(tensor.name, part)}</span><sub>${row},${column}</sub> = <span class="number" id="checked">${x === undefined ? "—" : full(x)}</span></h2>
-      <p class="muted">${title(tensor.name, part)} — <${Token} text=${names.row} /> × <${Token} text=${names.column} /></p>
+      <p class="muted">${title(tensor.name, part)}, <${Index} axis=${tensor.axes[0]} number=${row} name=${names.row} />, <${Index} axis=${tensor.axes[1]} number=${column} name=${names.column} /></p>
       <${Masked} ...${{ site, tensor, part, head, row, column }} /></section>
     <div class="columns">
       <${Code} ...${{ all, site, tensor, part, head, row, column }} />
       <${Differences} ...${{ site, tensor, part, head, row, column, x }} />
     </div>
+    <${Legend} site=${site} />
     <${Rest} all=${all} />`;
 }
 
@@ -122,11 +124,12 @@ function choose(all, cell) {
 export const words = {
   "en": {
     "title": "Check it yourself",
+    "no_site": "This model announces no attention, so there is no cell to choose. The gradients of its weights were compared with finite differences, too.",
     "picker.label": "Which number",
     "picker.tensor": "Tensor",
     "picker.part": "Pass",
-    "picker.row": "Row",
-    "picker.column": "Column",
+    "picker.row": "Row (from 0)",
+    "picker.column": "Column (from 0)",
     "copy": "Copy",
     "copied": "copied",
     "paste": "Paste it into Python: it prints the number above, up to the order in which sums are added.",
@@ -147,11 +150,12 @@ export const words = {
   },
   "ko": {
     "title": "직접 확인하기",
+    "no_site": "이 모델은 어텐션을 알리지 않으므로 고를 칸이 없습니다. 가중치의 기울기는 유한 차분과 비교했습니다.",
     "picker.label": "어느 숫자",
     "picker.tensor": "텐서",
-    "picker.part": "방향",
-    "picker.row": "행",
-    "picker.column": "열",
+    "picker.part": "패스",
+    "picker.row": "행(0부터)",
+    "picker.column": "열(0부터)",
     "copy": "복사",
     "copied": "복사했습니다",
     "paste": "파이썬에 붙여 넣으면 위의 숫자가 나옵니다(더하는 순서에 따른 차이까지).",

@@ -7,7 +7,7 @@ import { Formula } from "page/formula.js";
 import { translator } from "page/i18n.js";
 import { Legend } from "page/legend.js";
 import { full, rounded, short } from "page/numbers.js";
-import { Bar, GradientState, symbol, title, Token } from "page/parts.js";
+import { Bar, endsOf, GradientState, symbol, title, Token } from "page/parts.js";
 import { chosenBy, hash, place, select } from "page/selection.js";
 
 // Of a row over channels or symbols, which have no names, the largest numbers tell the most.
@@ -31,7 +31,6 @@ export const shows = (all) => all.sites.length > 0;
 export function View({ chosen }) {
   const all = data.get();
   const site = all.site(chosen.site);
-  if (!site) return html`<${Controls} chosen=${chosen} />`;
   const onKeyDown = (event) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     const part = { ArrowUp: "value", ArrowDown: "gradient" }[event.key];
@@ -118,12 +117,12 @@ function Row({ site, tensor, chosen, part }) {
   }
   const [whole, showWhole] = useState(false);
   const shown = whole ? entries : entries.slice(0, Math.max(FIRST, keyed ? chosen.key + 1 : 0));
-  const limit = numbers.limit();
+  const ends = endsOf(tensor, part);
   return html`${ofKey && html`<p class="note of-key">${t("of_key", { j: chosen.key })} <${Token} text=${site.keys[chosen.key]} /></p>`}
     <div class="row-scroll" tabindex="0" onScroll=${() => showWhole(true)} onFocusCapture=${() => showWhole(true)} role="region" aria-label=${t("numbers", { name: symbol(tensor.name, part) })}>
     <table class="row"><caption class="hidden">${t("numbers", { name: symbol(tensor.name, part) })}</caption><tbody>
       ${shown.map(([j, x]) => html`<tr key=${j} class=${keyed && j === chosen.key ? "in-row" : ""} onClick=${() => select(chosenBy(tensor, part, ofKey ? chosen.key : chosen.step, j))}>
-        <th scope="row"><${Token} text=${names[j]} /></th><td class="bar-cell"><${Bar} x=${x} limit=${limit} /></td><td class="number" title=${full(x)}>${short(x)}</td>
+        <th scope="row"><${Token} text=${names[j]} /></th><td class="bar-cell"><${Bar} x=${x} ends=${ends} /></td><td class="number" title=${full(x)}>${short(x)}</td>
       </tr>`)}</tbody></table>
       ${shown.length < entries.length && html`<button type="button" class="quiet" onClick=${() => showWhole(true)}>${t("more", { count: entries.length - shown.length })}</button>`}</div>
     <div class="muted norm">${entries.length < numbers.columns && html`${t("largest", { shown: entries.length, all: numbers.columns })} · `}‖·‖ = ${rounded(norm(line))}</div>`;
@@ -138,7 +137,7 @@ export const words = {
     "keys": "← → walk, ↑ ↓ change between forward and backward",
     "open": "Open the whole matrix: {name}",
     "matrix": "matrix",
-    "arrives": "arrives here from the loss",
+    "arrives": "arrives from later ops",
     "of_key": "row j = {j} of the selected key",
     "rest": "through u: ‖·‖ = {part}; another way (r): ‖·‖ = {rest}",
     "numbers": "Numbers of {name} at this step",
@@ -164,7 +163,7 @@ export const words = {
     "keys": "← → 따라가기, ↑ ↓ 순전파와 역전파 바꾸기",
     "open": "전체 행렬 열기: {name}",
     "matrix": "행렬",
-    "arrives": "손실에서 여기로 도착",
+    "arrives": "뒤의 연산에서 옴",
     "of_key": "고른 키의 행 j = {j}",
     "rest": "u를 지나: ‖·‖ = {part}, 다른 길(r): ‖·‖ = {rest}",
     "numbers": "이 스텝에서 {name}의 숫자",

@@ -14,7 +14,6 @@ export const order = 1;
 export function View() {
   const all = data.get();
   return html`
-    ${all.meta.nudge && html`<p class="alert calm" role="note">${t("nudge.active", { parameter: all.meta.nudge.parameter, index: `[${all.meta.nudge.index.join(", ")}]`, by: full(all.meta.nudge.by) })}</p>`}
     <div class="columns">
       <section class="card pair"><h2>${t("pair")}</h2><${Pair} all=${all} /></section>
       <${Badge} check=${all.check} loss=${all.meta.loss} />
@@ -85,7 +84,7 @@ function Tokens({ all }) {
     <td><a href=${hash({ view: "steps", step: i })}>${i}</a></td>
     <td><${Token} text=${token.read} /></td><td><${Token} text=${token.expected} /></td>
     <td class="number">${percent(token.probability)}</td><td class="number loss" title=${full(token.loss)}>${rounded(token.loss)}</td>
-    <td class="bar-cell"><${Bar} x=${token.loss} limit=${most} oneSided /></td>
+    <td class="bar-cell"><${Bar} x=${token.loss} ends=${[0, most]} /></td>
     <td class="predicted">${token.predicted.map(([symbol, p], k) => html`<span key=${k} class=${symbol === token.expected ? "guess right" : "guess"}><${Token} text=${symbol} /> <span class="number">${percent(p)}</span></span>`)}</td>
   </tr>`)}</tbody></table></div>`;
 }
@@ -127,13 +126,13 @@ export const words = {
     "differs": "not the target",
     "loss_words": "mean of −ln p over the tokens; this number is what all gradients differentiate",
     "tokens": "Loss, token by token",
-    "identities": "Identities that any right derivative keeps",
+    "identities": "Identities that hold for every correct derivative",
     "model": "The model",
-    "tokens.read": "reads",
-    "tokens.expected": "should say",
+    "tokens.read": "input",
+    "tokens.expected": "target",
     "tokens.probability": "p",
     "tokens.loss": "loss −ln p",
-    "tokens.predicted": "likeliest",
+    "tokens.predicted": "most likely",
     "badge.good": "Every number checked out",
     "badge.bad": "Some gradients are wrong",
     "badge.not_finite": "Not finite: nothing can be verified",
@@ -157,7 +156,7 @@ export const words = {
     "failure.replayed": "run again",
     "failure.identity": "identity",
     "identities.none": "There is no attention here, so no identity of attention to check.",
-    "identities.where": "at {count} place(s); worst error {worst}",
+    "identities.where": "checked at {count} attention layer(s); worst error {worst}",
     "identity.softmax_rows_sum_to_zero": "Each row of ∂L/∂scores sums to 0",
     "identity.masked_are_zero": "Masked cells are exactly 0",
     "identity.inner_products_agree": "⟨Q, ∂Q⟩ = ⟨K, ∂K⟩ = ⟨scores, ∂scores⟩",
@@ -170,8 +169,7 @@ export const words = {
     "model.parameters": "parameters",
     "model.dtype": "computed in",
     "model.float64": "{dtype}; the run itself is {trained}, so its last digits differ",
-    "model.dropped": "Left out for size: {names}.",
-    "nudge.active": "A weight was nudged for this page: {parameter} {index} by {by}."
+    "model.dropped": "Left out for size: {names}."
   },
   "ko": {
     "title": "요약",
@@ -186,11 +184,11 @@ export const words = {
     "tokens": "토큰별 손실",
     "identities": "올바른 미분이라면 지켜지는 항등식",
     "model": "모델",
-    "tokens.read": "읽는 토큰",
-    "tokens.expected": "나와야 할 토큰",
+    "tokens.read": "입력",
+    "tokens.expected": "타깃",
     "tokens.probability": "p",
     "tokens.loss": "손실 −ln p",
-    "tokens.predicted": "가장 그럴듯한 토큰",
+    "tokens.predicted": "확률이 높은 토큰",
     "badge.good": "모든 숫자가 맞습니다",
     "badge.bad": "틀린 기울기가 있습니다",
     "badge.not_finite": "유한하지 않아 검증할 수 없습니다",
@@ -214,7 +212,7 @@ export const words = {
     "failure.replayed": "다시 실행",
     "failure.identity": "항등식",
     "identities.none": "어텐션이 없으므로 확인할 어텐션 항등식도 없습니다.",
-    "identities.where": "{count}곳에서 확인, 가장 큰 오차 {worst}",
+    "identities.where": "어텐션 층 {count}개에서 확인했습니다. 가장 큰 오차 {worst}",
     "identity.softmax_rows_sum_to_zero": "∂L/∂스코어의 각 행의 합은 0",
     "identity.masked_are_zero": "마스크된 칸은 정확히 0",
     "identity.inner_products_agree": "⟨Q, ∂Q⟩ = ⟨K, ∂K⟩ = ⟨스코어, ∂스코어⟩",
@@ -227,8 +225,7 @@ export const words = {
     "model.parameters": "파라미터 수",
     "model.dtype": "계산 정밀도",
     "model.float64": "{dtype} (학습한 모델은 {trained}이므로 끝자리가 다릅니다)",
-    "model.dropped": "크기 때문에 뺀 것: {names}.",
-    "nudge.active": "이 페이지에서는 가중치 하나를 조금 바꿨습니다: {parameter} {index}에 {by}을(를) 더함."
+    "model.dropped": "크기 때문에 뺀 것: {names}."
   }
 };
 

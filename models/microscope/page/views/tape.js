@@ -98,8 +98,8 @@ function Op({ all, i }) {
   const readers = all.tape.map((other, k) => [other, k]).filter(([other]) => other.inputs.includes(i)).map(([, k]) => k);
   return html`<section class="inspector" aria-label=${t("selected")}>
     <h2>#${i} ${op.op}</h2>
-    <p class="muted">${all.modules[op.module] || "—"}${op.step === null ? "" : ` · ${t("step")} ${op.step}`}<br /><code>${all.lines[op.line]}</code></p>
-    <h3>${t("inspector.formula")}</h3><${Formula} latex=${latex} block />
+    <p class="muted">${all.modules[op.module] || "—"}${op.step === null ? "" : ` · ${t("step")} t = ${op.step}`}<br /><code>${all.lines[op.line]}</code></p>
+    <h3>${t("inspector.formula")}</h3><p class="note">${t("letters")}</p><${Formula} latex=${latex} block />
     ${operands.map((operand) => html`<div key=${operand} class="vjp"><span class="gradient">∂L/∂${operand}</span> <${Formula} latex=${vjp[operand]} block /></div>`)}
     <h3>${t("inputs")}</h3>
     <ul class="plain-list">${op.inputs.map((input, k) => html`<li key=${k}>
@@ -130,12 +130,13 @@ export const words = {
     "norm": "‖value‖",
     "gradient": "‖gradient‖",
     "selected": "The selected op",
-    "inputs": "Reads, and what it sends back",
-    "readers": "Is read by, and what it gets back",
-    "sends": "sends back",
-    "receives": "gets back",
+    "letters": "With the op's own letters: z is its output, the others are its operands and options, and a bar marks the gradient of the loss.",
+    "inputs": "Inputs, and the norm of the gradient sent to each",
+    "readers": "Used by, and the norm of the gradient received from each",
+    "sends": "sends",
+    "receives": "receives",
     "constant": "a constant",
-    "unread": "Nothing reads it.",
+    "unread": "No op uses it.",
     "jump": "Go to {site}"
   },
   "ko": {
@@ -153,12 +154,13 @@ export const words = {
     "norm": "‖값‖",
     "gradient": "‖기울기‖",
     "selected": "고른 연산",
-    "inputs": "읽는 것, 그리고 돌려보내는 것",
-    "readers": "이것을 읽는 연산, 그리고 돌려받는 것",
-    "sends": "돌려보냄",
-    "receives": "돌려받음",
+    "letters": "연산마다 쓰는 기호입니다: z는 출력, 나머지는 입력과 옵션이고, 막대는 손실의 기울기를 나타냅니다.",
+    "inputs": "입력, 그리고 각각에 보내는 기울기의 노름",
+    "readers": "이것을 쓰는 연산, 그리고 각각에서 받는 기울기의 노름",
+    "sends": "보냄",
+    "receives": "받음",
     "constant": "상수",
-    "unread": "읽는 연산이 없습니다.",
+    "unread": "쓰는 연산이 없습니다.",
     "jump": "{site}(으)로 가기"
   }
 };
