@@ -47,7 +47,7 @@ class RecurrentSettings(ModelSettings):
     @classmethod
     def suited(cls, width: int, steps: int) -> dict[str, Value]:
         """See `ModelSettings.suited`."""
-        return {"model.embedding_size": 2 * width // 3, "model.hidden_size": width, "training.learning_rate": 0.002}
+        return {"model.embedding_size": width // 12 * 8, "model.hidden_size": width, "training.learning_rate": 0.002}
 
 
 class RecurrentTranslator(Translator):

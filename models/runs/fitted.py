@@ -210,14 +210,14 @@ def choose_case(fitted: Fitted, source: _Side, target: _Side, pairs: int) -> Non
 
 
 def choose_vocabulary(fitted: Fitted, source: _Side, target: _Side, scale: float) -> None:
-    """For byte pair encoding 18·√words symbols, from 200 to 16,000; one vocabulary for two languages of one script."""
+    """For byte pair encoding 13·√words symbols, from 200 to 16,000; one vocabulary for two languages of one script."""
     if fitted.value("data.tokenizer") != "bpe":
         fitted.choose("every symbol of the training text is known", {"data.vocabulary_size": 0})
         return
     words = max(source.words, target.words) * scale
-    size = min(max(100 * round(18 * math.sqrt(words) / 100), 200), 16_000)
+    size = min(max(100 * round(13 * math.sqrt(words) / 100), 200), 16_000)
     shared = source.script == target.script != ""
-    reason = f"18·√{words:,.0f} words: each symbol must come often enough to be learned"
+    reason = f"13·√{words:,.0f} words: each symbol must come often enough to be learned"
     settings: dict[str, Value] = {"data.vocabulary_size": size, "data.min_frequency": 2}
     if shared:
         reason += f"; both languages are written in {source.script.capitalize()} letters, so they share it"
@@ -262,11 +262,16 @@ def choose_batches(fitted: Fitted, pairs: int, symbols: float) -> int:
         About how many steps training has.
     """
     sentences = min(max(2 ** round(math.log2(max(pairs, 160) / 160)), 8), 128)
-    size = max(sentences * math.ceil(symbols), int(fitted.value("data.max_length")) + 1)
-    fitted.choose(
-        f"about {sentences} pairs of average length: smaller batches learn more from few pairs, larger are faster",
-        {"training.batch_type": "tokens", "training.batch_size": size},
-    )
+    longest = int(fitted.value("data.max_length"))
+    # A batch of long lines must fit into memory, so it has fewer of them.
+    unit = fitted.value("training.batch_type") if "training.batch_type" in fitted.given else None
+    by_tokens = unit == "tokens" if unit else longest > 100
+    size = max(sentences * math.ceil(symbols), longest + 1) if by_tokens else sentences
+    if unit or "training.batch_size" not in fitted.given:  # a size that is given alone counts sentences
+        fitted.choose(
+            f"about {sentences} pairs: smaller batches learn more from few pairs, larger ones are faster",
+            {"training.batch_type": "tokens" if by_tokens else "sentences", "training.batch_size": size},
+        )
     epochs = min(max(round(120_000 / pairs), 8), 60)
     fitted.choose(f"{pairs:,} pairs; the fewer they are, the more often each is read", {"training.epochs": epochs})
     return int(fitted.value("training.epochs")) * math.ceil(pairs / sentences)

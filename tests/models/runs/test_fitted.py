@@ -96,6 +96,7 @@ def test_long_lines(tmp_path, length):
     long = sentences(ENGLISH, 60, 1, least=length, most=length + 30)
     config, text, fitted = load_fitted_config(write(tmp_path / "t", long, long))
     examples = encode_pairs(text.train, *train_tokenizers(text, config.data))
+    assert config.training.batch_type == "tokens"
     batches = Batches(
         examples, batch_size=config.training.batch_size, batch_type="tokens", max_length=config.data.max_length
     )
@@ -123,6 +124,22 @@ def test_a_tokenizer_of_the_user_s_gets_its_size(korean):
     assert config.data.vocabulary_size > 0
     config, _, _ = load_fitted_config([*korean, "data.tokenizer=characters"])
     assert config.data.vocabulary_size == 0
+
+
+@pytest.mark.parametrize("length", [5, 150])
+@pytest.mark.parametrize(
+    ("settings", "unit", "sizes"),
+    [
+        (["training.batch_type=tokens"], "tokens", range(100, 5000)),
+        (["training.batch_type=sentences"], "sentences", [8]),
+        (["training.batch_size=16"], "sentences", [16]),
+        (["training.batch_type=tokens", "training.batch_size=999"], "tokens", [999]),
+    ],
+)
+def test_the_unit_of_a_batch_goes_with_its_size(tmp_path, length, settings, unit, sizes):
+    lines = sentences(ENGLISH, 60, 1, least=length, most=length + 5)
+    config, _, _ = load_fitted_config([*write(tmp_path / "t", lines, lines), *settings])
+    assert config.training.batch_type == unit and config.training.batch_size in sizes
 
 
 def test_the_config_of_the_run_says_it_all(korean, tmp_path):
