@@ -229,8 +229,7 @@ class TrainedModel:
         Args:
             split: of the data that the run was trained on, or of ``text``; the results are named after both then.
             text: other pairs, from `models.data.read_parallel_text`; the run's own if None.
-            bleu_tokenizer: one of `models.evaluation.bleu.BLEU_TOKENIZERS`; if None, "13a", or "none" for generated
-                symbols.
+            bleu_tokenizer: one of `models.runs.bleu_tokenizers.BLEU_TOKENIZERS`; if None, the run's own.
             bleu_lowercase: compare without case; if None, only if the model was trained without case.
             on_batch: called after each batch with the number of its sentences.
             decoding: settings in place of the run's own; see `decoding`.
@@ -242,7 +241,7 @@ class TrainedModel:
         from .evaluation.report import evaluate
 
         given: dict[str, Any] = {"tokenizer": bleu_tokenizer, "lowercase": bleu_lowercase}
-        fitting = BleuSettings.fitting(self.config.data)
+        fitting = BleuSettings.fitting(self.config)
         bleu = dataclasses.replace(fitting, **{name: value for name, value in given.items() if value is not None})
         pairs = getattr(text or self.text, split)
         settings = self.decoding(**decoding)

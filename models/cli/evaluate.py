@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ..console.errors import CommandError
-from ..evaluation.bleu import BLEU_TOKENIZERS
+from ..runs.bleu_tokenizers import BLEU_TOKENIZERS
 from .options import add_decoding, add_files, add_run, add_split, decoding
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bleu-tokenizer",
         metavar="NAME",
         choices=BLEU_TOKENIZERS,
-        help=f"the tokenizer of BLEU: {', '.join(BLEU_TOKENIZERS)} (default: 13a; for generated data its symbols)",
+        help=f"the tokenizer of BLEU: {', '.join(BLEU_TOKENIZERS)} (default: the run's)",
     )
     parser.add_argument(
         "--bleu-lowercase",

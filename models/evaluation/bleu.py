@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ..data import Task, Tokenizer, normalise
+from ..console.errors import UserError
+from ..data import Tokenizer, normalise
 from ..data.corpus import Pair
+from ..runs.config import Config
 
-__all__ = ["BLEU_TOKENIZERS", "BleuSettings", "CorpusScore", "References", "bleu", "chrf"]
+__all__ = ["BleuSettings", "CorpusScore", "References", "bleu", "chrf"]
 
-BLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none")
-"""What BLEU may count as a word, as sacrebleu names it; "none" cuts at white space only."""
+_PACKAGES = {"ko-mecab": "'sacrebleu[ko]'", "ja-mecab": "'sacrebleu[ja]'", "spm": "sentencepiece"}
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,35 @@ class BleuSettings:
     """How texts are compared."""
 
     tokenizer: str = "13a"
-    """One of `BLEU_TOKENIZERS`."""
+    """One of `models.runs.bleu_tokenizers.BLEU_TOKENIZERS`."""
     lowercase: bool = False
     """Compare without case."""
 
     @classmethod
-    def fitting(cls, data: Task) -> BleuSettings:
-        """The task's own settings: 13a for text, the symbols for generated sequences; case as the model has it."""
-        return cls(data.bleu_tokenizer, data.lowercase)
+    def fitting(cls, config: Config) -> BleuSettings:
+        """A run's: its ``training.bleu_tokenizer``, or that of its task; case as the model has it."""
+        return cls(config.training.bleu_tokenizer or config.data.bleu_tokenizer, config.data.lowercase)
+
+    def metric(self, short: bool = False) -> Any:
+        """sacrebleu's metric; see `bleu` for ``short``.
+
+        Raises:
+            UserError: the tokenizer needs a package that is not installed, or a model that cannot be downloaded.
+        """
+        from sacrebleu.metrics import BLEU
+
+        try:
+            return BLEU(tokenize=self.tokenizer, lowercase=self.lowercase, effective_order=short, force=True)
+        except (ImportError, RuntimeError) as error:
+            packages = _PACKAGES.get(self.tokenizer, "sacrebleu")
+            raise UserError(
+                f"the BLEU tokenizer {self.tokenizer!r} needs packages that are not installed; pip install {packages}"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"the BLEU tokenizer {self.tokenizer!r} needs a model that sacrebleu downloads at the first use, and "
+                f"that failed: {getattr(error, 'reason', error)}"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -52,7 +74,12 @@ class References:
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], target: Tokenizer, settings: BleuSettings) -> Self:
-        """The targets of pairs, as tokenizers see them."""
+        """The targets of pairs, as tokenizers see them.
+
+        Raises:
+            UserError: the settings' tokenizer cannot be had; see `BleuSettings.metric`.
+        """
+        settings.metric()
         return cls([normalise(reference, lowercase=False) for _, reference in pairs], target, settings)
 
     def bleu(self, translations: Sequence[Sequence[int]]) -> CorpusScore:
@@ -71,10 +98,7 @@ def bleu(
         short: use only n-grams up to the length of the sentences (sacrebleu's "effective order"). Without it, the BLEU
             of sentences that all have fewer than four words is 0.
     """
-    from sacrebleu.metrics import BLEU
-
-    metric = BLEU(tokenize=settings.tokenizer, lowercase=settings.lowercase, effective_order=short, force=True)
-    return _score(metric, translations, references)
+    return _score(settings.metric(short), translations, references)
 
 
 def chrf(translations: Sequence[str], references: Sequence[str], settings: BleuSettings) -> CorpusScore:

@@ -177,6 +177,7 @@ def evaluate(
     """
     if not pairs:
         raise DataError(f"the {split} set is empty: there is nothing to evaluate on")
+    bleu_settings.metric()  # if its tokenizer cannot be had, say so now
     examples = encode_pairs(pairs, run.source, run.target)
     sources = [source for source, _ in examples]
     names = where or (lambda side, number: f"{side} {number + 1} of {split}")

@@ -32,6 +32,7 @@ from ..data import TASKS, Task
 from ..interface import ModelSettings
 from ..registry import MODELS, import_file
 from ..setting import ConfigError, Section, Value, parse_value, setting, short
+from .bleu_tokenizers import BLEU_TOKENIZERS
 
 __all__ = [
     "CHOSEN_BY",
@@ -97,12 +98,17 @@ class TrainingConfig(Section):
         most=1,
     )
     patience: int = setting(
-        0, "stop after this many epochs without a better validation; 0 trains all epochs", minimum=0
+        0, "stop after this many epochs without a better one, or a perfect one; 0 trains all epochs", minimum=0
     )
     early_stopping_metric: str = setting(
         "loss",
         "the validation figure that says which epoch is the best, for patience and for the weights that are kept",
         choices=("loss", "bleu", "exact_match"),
+    )
+    bleu_tokenizer: str = setting(
+        "",
+        "what BLEU counts as a word, in validation and evaluate, as sacrebleu names it; empty: as suits the task",
+        choices=("", *BLEU_TOKENIZERS),
     )
     average: int = setting(
         0, "average the weights of this many last epochs, and keep them if better; 0 or 1 turns it off", minimum=0

@@ -290,12 +290,20 @@ def choose_model(fitted: Fitted, pairs: int, steps: int) -> None:
 
 
 def choose_training(fitted: Fitted) -> None:
-    """For sentences, which have more than one good translation: label smoothing, BLEU and beam search."""
+    """What says which epoch is the best; for sentences, which have more than one good translation, softer targets."""
+    if fitted.value("data.tokenizer") == "characters":
+        measured: dict[str, Value] = {
+            "training.early_stopping_metric": "exact_match",
+            "training.bleu_tokenizer": "char",
+        }
+        fitted.choose("an answer is right or wrong as a whole", {**measured, "training.patience": 10})
+        return
+    fitted.choose(
+        "the weights with the best BLEU are kept; it grows after the validation loss has stopped falling, but not for "
+        "ten epochs without progress",
+        {"training.early_stopping_metric": "bleu", "training.patience": 10},
+    )
     if fitted.value("data.tokenizer") == "bpe":
-        fitted.choose(
-            "the weights with the best BLEU are kept: it grows after the validation loss has stopped falling",
-            {"training.early_stopping_metric": "bleu"},
-        )
         fitted.choose("a sentence has more than one good translation", {"training.label_smoothing": 0.1})
         fitted.choose("beam search finds likelier translations than greedy decoding", {"decoding.beam": 5})
 

@@ -33,10 +33,9 @@ def choose_examples(pairs: Sequence[Pair], source: Tokenizer, seed: int) -> list
 
 
 def headline(data: Task, row: Mapping[str, Any]) -> str:
-    """The figure of a line of ``log.csv`` that says how good the model is, as a phrase."""
-    if data.headline == "bleu":
-        return f"BLEU {row['valid_bleu']:.2f}"
-    return f"exact match {100 * row['valid_exact_match']:.2f} %"
+    """How good the model is, from a line of ``log.csv``: exact match, and for a text BLEU before it."""
+    exact = f"exact match {100 * row['valid_exact_match']:.2f} %"
+    return f"BLEU {row['valid_bleu']:.2f}, {exact}" if data.headline == "bleu" else exact
 
 
 def describe_epoch(row: Mapping[str, Any], epochs: int, data: Task) -> str:
@@ -83,16 +82,18 @@ def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequen
     pictures = ", ".join(sorted(path.name for path in run.directory.glob("*.png")))
     example = examples[0][0]
     separator = ["--"] if example.startswith("-") else []
+    exact = f"{100 * figures.exact_match:.2f} %"
+    accuracy = f"token accuracy {100 * figures.teacher_forced.accuracy:.2f} %"
+    tested = f"{figures.pairs:,} unseen test pairs"
     if run.config.data.headline == "bleu":
-        result = f"BLEU: {figures.bleu:.2f} on {figures.pairs:,} unseen test pairs"
+        result = f"BLEU: {figures.bleu:.2f} on {tested} (exact match {exact}, {accuracy})"
         look = command_line("evaluate", run.directory)
     else:
-        result = f"Exact match: {100 * figures.exact_match:.2f} % of {figures.pairs:,} unseen test pairs"
+        result = f"Exact match: {exact} of {tested} ({accuracy})"
         look = command_line("gradcheck", "softmax", "tanh", "matmul")
     return "\n".join(
         [
-            f"{result} (token accuracy {100 * figures.teacher_forced.accuracy:.2f} %), after {clock(seconds)} of "
-            "training.",
+            f"{result}, after {clock(seconds)} of training.",
             f"In {run.directory}: {pictures}, log.csv, best.safetensors",
             "Try next:",
             f"    {command_line('translate', run.directory, *separator, example)}",

@@ -146,10 +146,10 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are over, ``training.max_steps`` are taken, or ``training.patience`` has ended."""
-        patience = self.settings.patience
-        impatient = patience > 0 and self.validation.epochs_since_best(self.position.history) >= patience
-        return impatient or self.position.epoch >= self.settings.epochs or self._used_up
+        """Whether all epochs are over, ``max_steps`` are taken, ``patience`` has ended, or an epoch is perfect."""
+        patience, history = self.settings.patience, self.position.history
+        over = self.validation.epochs_since_best(history) >= patience or self.validation.is_perfect(history)
+        return (patience > 0 and over) or self.position.epoch >= self.settings.epochs or self._used_up
 
     @property
     def _used_up(self) -> bool:

@@ -36,7 +36,7 @@ class Validation:
         self.examples = encode_pairs(pairs, run.source, run.target)
         sources, targets = zip(*self.examples, strict=True)
         run.refuse_too_long(sources, targets, functools.partial(text.where, split))
-        self.references = References.of(pairs, run.target, BleuSettings.fitting(run.config.data))
+        self.references = References.of(pairs, run.target, BleuSettings.fitting(run.config))
         self.decoding = run.config.decoding
         self.metric = run.config.training.early_stopping_metric
 
@@ -55,16 +55,20 @@ class Validation:
             "valid_bleu": figures.bleu,
         }
 
-    def merit(self, row: Row) -> float:
-        """The metric of an epoch, negative for the loss: more is better."""
-        value = float(row[f"valid_{self.metric}"])
-        return -value if self.metric == "loss" else value
+    def merit(self, row: Row) -> tuple[float, float]:
+        """How good an epoch is; larger is better. Of epochs with equal metrics that with the smaller loss is better."""
+        return (0.0 if self.metric == "loss" else float(row[f"valid_{self.metric}"])), -float(row["valid_loss"])
 
-    def best(self, history: Sequence[Row]) -> float:
-        """The largest merit of the epochs; -∞ if there are none."""
-        return max(map(self.merit, history), default=-math.inf)
+    def best(self, history: Sequence[Row]) -> tuple[float, float]:
+        """The largest merit of the epochs; below all if there are none."""
+        return max(map(self.merit, history), default=(-math.inf, -math.inf))
 
     def epochs_since_best(self, history: Sequence[Row]) -> int:
         """How many epochs have followed the (first) best one."""
         merits = [self.merit(row) for row in history]
         return len(merits) - 1 - merits.index(max(merits)) if merits else 0
+
+    def is_perfect(self, history: Sequence[Row]) -> bool:
+        """Whether no epoch can have a better metric than one of these has; of the loss that is never known."""
+        most = {"bleu": 100.0, "exact_match": 1.0}.get(self.metric, math.inf)
+        return self.best(history)[0] > most - 1e-6

@@ -21,9 +21,7 @@ def test_every_setting_is_printed_once_for_each_model_and_task(capsys):
                 choice = f"{section}.{CHOSEN_BY[section]}"
                 printed += [choice, *lines_of(output, f"{choice}={name}")]
             assert sorted(printed) == sorted(setting.name for setting in settings.describe()), name
-    assert (
-        "  training.beta1               float  0.9        Adam's β₁, the decay rate of the mean of gradients" in output
-    )
+    assert "training.beta1 float 0.9 Adam's β₁, the decay rate of the mean of gradients" in " ".join(output.split())
 
 
 def test_the_settings_of_one_section_model_or_task(capsys):

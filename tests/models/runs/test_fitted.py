@@ -76,6 +76,7 @@ def test_short_strings_are_read_by_character(tmp_path):
     names = ["".join(draw.choices("abcdefgh", k=7)).capitalize() for _ in range(400)]
     config, _, _ = load_fitted_config(write(tmp_path / "t", names, [name[::-1] for name in names]))
     assert config.data.tokenizer == "characters" and not config.data.lowercase
+    assert config.training.early_stopping_metric == "exact_match" and config.training.bleu_tokenizer == "char"
 
 
 def test_capitals_that_mean_something_stay(tmp_path):

@@ -75,7 +75,9 @@ def test_the_next_step_for_text(tmp_path, name, history, best, settings, suggest
     assert load_config(run.directory / "config.toml", make_parser().parse_args(train).set) != config
 
 
-@pytest.mark.parametrize(("settings", "shown"), [({}, "exact match 25.00 %"), (TEXT, "BLEU 12.50")])
+@pytest.mark.parametrize(
+    ("settings", "shown"), [({}, "exact match 25.00 %"), (TEXT, "BLEU 12.50, exact match 25.00 %")]
+)
 def test_an_epoch_shows_what_counts_in_the_task(settings, shown):
     figures = {"valid_accuracy": 0.5, "valid_exact_match": 0.25, "valid_bleu": 12.5, "seconds": 61.0}
     line = describe_epoch(

@@ -208,6 +208,25 @@ def test_the_best_weights_are_those_of_the_best_metric(make_trainer, monkeypatch
     assert saved == [0, 1]
 
 
+@pytest.mark.parametrize(("metric", "perfect"), [("bleu", 100.0), ("exact_match", 1.0)])
+def test_training_ends_with_a_perfect_epoch_if_there_is_patience(make_trainer, monkeypatch, metric, perfect):
+    figures = iter([(0.5, 1.0), (0.5, 0.9), (perfect, 0.8)] * 2)
+    row = Validation.row
+
+    def scripted(validation, model):
+        value, loss = next(figures)
+        return {**row(validation, model), f"valid_{metric}": value, "valid_loss": loss}
+
+    monkeypatch.setattr(Validation, "row", scripted)
+    trainer = make_trainer(training__epochs=5, training__patience=1, training__early_stopping_metric=metric)
+    assert trainer.train()
+    assert len(trainer.position.history) == 3  # of equal metrics the smaller loss is better, so patience did not end
+    figures = iter([(perfect, 1.0)] * 2)
+    trainer = make_trainer("whole", training__epochs=2, training__early_stopping_metric=metric)
+    assert trainer.train()
+    assert len(trainer.position.history) == 2
+
+
 def test_validation_is_greedy_and_the_test_as_the_settings_say(make_trainer, monkeypatch):
     beams = []
 
