@@ -147,8 +147,8 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, str, tuple)):
         text = repr(value)
         return text if len(text) <= 60 and "\n" not in text else f"{text[:57].splitlines()[0]}…"
-    if isinstance(value, type):
-        return value.__name__
+    if isinstance(value, (type, np.dtype)):
+        return getattr(value, "__name__", str(value))
     shape = getattr(value, "shape", None)
     return f"a {type(value).__name__}" + (f" of {value.dtype} and shape {shape}" if isinstance(shape, tuple) else "")
 

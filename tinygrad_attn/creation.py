@@ -33,9 +33,9 @@ def _shape(sizes: tuple[Any, ...], name: str) -> tuple[int, ...]:
     return found
 
 
-def _dtype(dtype: Any, otherwise: Any = default_dtype) -> np.dtype[Any]:
+def _dtype(name: str, dtype: Any, otherwise: Any = default_dtype) -> np.dtype[Any]:
     """The dtype asked for, or ``otherwise``."""
-    return check_dtype(otherwise if dtype is None else dtype)
+    return check_dtype(otherwise if dtype is None else dtype, f"{name}: ")
 
 
 def _leaf(
@@ -79,21 +79,21 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 @public("ta")
 def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros, float32 unless ``dtype`` says otherwise. Sizes come as integers or as one sequence."""
-    shape, wanted = _shape(size, "zeros"), _dtype(dtype)
+    shape, wanted = _shape(size, "zeros"), _dtype("zeros", dtype)
     return _leaf("zeros", shape, lambda: np.zeros(shape, wanted), requires_grad)
 
 
 @public("ta")
 def ones(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones, float32 unless ``dtype`` says otherwise. Sizes come as integers or as one sequence."""
-    shape, wanted = _shape(size, "ones"), _dtype(dtype)
+    shape, wanted = _shape(size, "ones"), _dtype("ones", dtype)
     return _leaf("ones", shape, lambda: np.ones(shape, wanted), requires_grad)
 
 
 @public("ta")
 def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised memory, float32 unless ``dtype`` says otherwise; fill it before use."""
-    shape, wanted = _shape(size, "empty"), _dtype(dtype)
+    shape, wanted = _shape(size, "empty"), _dtype("empty", dtype)
     return _leaf("empty", shape, lambda: np.empty(shape, wanted), requires_grad)
 
 
@@ -106,7 +106,7 @@ def full(size: Sequence[int], fill_value: float | int | bool, dtype: Any = None,
     """
     value = number("full", "fill_value", fill_value)
     implied = default_dtype if isinstance(value, float) else np.dtype(type(value))
-    return _filled("full", _shape((size,), "full"), value, _dtype(dtype, implied), requires_grad)
+    return _filled("full", _shape((size,), "full"), value, _dtype("full", dtype, implied), requires_grad)
 
 
 def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: np.dtype[Any], requires_grad: bool) -> Tensor:
@@ -118,14 +118,14 @@ def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: np.dtype[Any],
 def zeros_like(input: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros in the shape and dtype of ``input``."""
     like = _like("zeros_like", input)
-    return _filled("zeros_like", like.shape, 0, _dtype(dtype, like.dtype), requires_grad)
+    return _filled("zeros_like", like.shape, 0, _dtype("zeros_like", dtype, like.dtype), requires_grad)
 
 
 @public("ta")
 def ones_like(input: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones in the shape and dtype of ``input``."""
     like = _like("ones_like", input)
-    return _filled("ones_like", like.shape, 1, _dtype(dtype, like.dtype), requires_grad)
+    return _filled("ones_like", like.shape, 1, _dtype("ones_like", dtype, like.dtype), requires_grad)
 
 
 @public("ta")
@@ -136,7 +136,7 @@ def full_like(input: Tensor, fill_value: float | int | bool, dtype: Any = None, 
         OverflowError: the dtype cannot hold ``fill_value``.
     """
     like, value = _like("full_like", input), number("full_like", "fill_value", fill_value)
-    return _filled("full_like", like.shape, value, _dtype(dtype, like.dtype), requires_grad)
+    return _filled("full_like", like.shape, value, _dtype("full_like", dtype, like.dtype), requires_grad)
 
 
 @public("ta")
@@ -159,7 +159,7 @@ def arange(
         raise ValueError(f"arange: start, end and step must be finite, got {first}, {last} and {step}")
     if step == 0 or (last - first) * step < 0:
         raise ValueError(f"arange: step {step} does not lead from {first} to {last}")
-    wanted = _dtype(dtype, np.int64 if whole else default_dtype)
+    wanted = _dtype("arange", dtype, np.int64 if whole else default_dtype)
     if whole:
         check_fits("arange", np.asarray([first, last, step], object), np.dtype(np.int64))
     count = math.ceil(min((last - first) / step, 2.0**63))
@@ -173,9 +173,9 @@ def linspace(start: float, end: float, steps: int, dtype: Any = None, requires_g
     Raises:
         OverflowError: the dtype cannot hold the numbers.
     """
-    shape = _shape((steps,), "linspace")
+    shape = _shape((whole_number("linspace", "steps", steps),), "linspace")
     first, last = number("linspace", "start", start), number("linspace", "end", end)
-    wanted = _dtype(dtype)
+    wanted = _dtype("linspace", dtype)
     if wanted.kind == "f":
         return _leaf("linspace", shape, lambda: np.linspace(first, last, shape[0], dtype=wanted), requires_grad)
     return _leaf("linspace", shape, lambda: np.linspace(first, last, shape[0]), requires_grad, wanted)
@@ -184,7 +184,7 @@ def linspace(start: float, end: float, steps: int, dtype: Any = None, requires_g
 @public("ta")
 def eye(n: int, m: int | None = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """An (n, m) matrix with ones on the diagonal; m is n if left out."""
-    shape, wanted = _shape((n, n if m is None else m), "eye"), _dtype(dtype)
+    shape, wanted = _shape((n, n if m is None else m), "eye"), _dtype("eye", dtype)
     return _leaf("eye", shape, lambda: np.eye(*shape, dtype=wanted), requires_grad)
 
 
@@ -221,7 +221,7 @@ def rand(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 
 
 def _float_dtype(name: str, dtype: Any) -> Any:
-    wanted = _dtype(dtype)
+    wanted = _dtype(name, dtype)
     if wanted.kind != "f":
         raise TypeError(f"{name}: dtype must be float32 or float64, got {wanted}; see randint()")
     return wanted
@@ -257,5 +257,5 @@ def randint(low: Any = 0, high: Any = None, size: Any = None) -> Tensor:
 @public("ta")
 def randperm(n: int) -> Tensor:
     """The int64 numbers 0 to n - 1 in random order."""
-    (count,) = _shape((n,), "randperm")
+    (count,) = _shape((whole_number("randperm", "n", n),), "randperm")
     return _leaf("randperm", (count,), lambda: generator().permutation(count), False)

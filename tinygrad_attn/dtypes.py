@@ -21,8 +21,8 @@ _SUPPORTED = frozenset("?bhilqBHILQfd")
 _CATEGORIES = {"b": 0, "i": 1, "u": 1, "f": 2}
 
 
-def check_dtype(dtype: Any) -> np.dtype[Any]:
-    """``dtype`` as a NumPy dtype in the machine's byte order.
+def check_dtype(dtype: Any, name: str = "") -> np.dtype[Any]:
+    """``dtype`` as a NumPy dtype in the machine's byte order; ``name`` begins the message.
 
     Raises:
         TypeError: it is not bool, an integer type, float32 or float64.
@@ -34,9 +34,10 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
         except (TypeError, ValueError, SyntaxError):
             found = None
     if found is None:
-        raise TypeError(f"{dtype!r} is not a dtype; use bool, an integer type, float32 or float64")
+        text = repr(dtype) if isinstance(dtype, (str, int, float, type(None), tuple)) else f"a {type(dtype).__name__}"
+        raise TypeError(f"{name}{text} is not a dtype; use bool, an integer type, float32 or float64")
     if found.char not in _SUPPORTED:
-        raise TypeError(f"dtype {found} is not supported; use bool, an integer type, float32 or float64")
+        raise TypeError(f"{name}dtype {found} is not supported; use bool, an integer type, float32 or float64")
     return found if found.isnative else found.newbyteorder("=")
 
 
@@ -48,7 +49,7 @@ def check_array(name: str, array: Any, hint: str) -> Array:
     """
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array, got {type(array).__name__}; {hint}")
-    check_dtype(array.dtype)
+    check_dtype(array.dtype, f"{name}: ")
     if not array.dtype.isnative or not array.flags.aligned:
         reason = "elements that are not aligned" if array.dtype.isnative else "a foreign byte order"
         raise TypeError(

@@ -12,7 +12,7 @@ from tinygrad_attn.checked import shown
 from tinygrad_attn.dtypes import check_dtype, check_fits, converted, default_dtype
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["as_array", "as_number", "number", "whole_number"]
+__all__ = ["as_array", "as_number", "flag", "number", "whole_number"]
 
 Array = np.ndarray[Any, Any]
 
@@ -31,7 +31,7 @@ def as_array(data: Any, dtype: Any = None, name: str = "tensor", floats: np.dtyp
         ValueError: nested lists of unequal length.
         OverflowError: a number that the dtype cannot hold.
     """
-    wanted = None if dtype is None else check_dtype(dtype)
+    wanted = None if dtype is None else check_dtype(dtype, f"{name}: ")
     if isinstance(data, Tensor):
         data = data.numpy()
     given = isinstance(data, (np.ndarray, np.generic))
@@ -43,7 +43,7 @@ def as_array(data: Any, dtype: Any = None, name: str = "tensor", floats: np.dtyp
         raise ValueError(f"{name}: nested lists must have equal lengths") from None
     if not given:
         array = _of_numbers(name, data, array, wanted, floats)
-    native = check_dtype(array.dtype)
+    native = check_dtype(array.dtype, f"{name}: ")
     array = converted(name, array, native if wanted is None else wanted)
     return array if array.flags.aligned else array.copy()
 
@@ -109,6 +109,18 @@ def number(op: str, name: str, value: Any) -> Any:
     return found
 
 
+def flag(op: str, name: str, value: Any) -> bool:
+    """``value`` as True or False; 1 and 0 stand for them.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    found = as_number(f"{op}: {name}", value)
+    if not isinstance(found, int) or found not in (0, 1):
+        raise TypeError(f"{op}: {name} must be True or False, got {shown(value)}")
+    return bool(found)
+
+
 def whole_number(op: str, name: str, value: Any) -> int:
     """``value``, an integer of Python's or NumPy's or a tensor of one, as an int.
 
@@ -117,7 +129,7 @@ def whole_number(op: str, name: str, value: Any) -> int:
     """
     found = as_number(f"{op}: {name}", value)
     if type(found) is not int:
-        if isinstance(found, (bool, np.ndarray)) or not hasattr(found, "__index__"):
+        if isinstance(found, (bool, np.ndarray, Tensor)) or not hasattr(found, "__index__"):
             raise TypeError(f"{op}: {name} must be an integer, got {shown(value)}")
         found = operator.index(found)
     return found

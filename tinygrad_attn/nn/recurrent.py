@@ -177,7 +177,7 @@ class RNNBase(Module):
             raise ValueError(f"{name}: give mask or lengths, not both")
         if lengths is not None:
             steps, batch = shape
-            lengths = as_tensor(lengths).array
+            lengths = as_tensor(lengths, f"{name}: lengths").array
             if lengths.dtype.kind not in "iu":
                 raise TypeError(f"{name}: lengths must be integers, they are {lengths.dtype}")
             if lengths.shape != (batch,):
@@ -187,7 +187,7 @@ class RNNBase(Module):
             return Tensor(np.arange(steps)[:, None] < lengths)
         if mask is None:
             return None
-        mask = as_tensor(mask)
+        mask = as_tensor(mask, f"{name}: mask")
         expected = (shape[::-1] if swapped else shape) if batched else shape[:1]
         if mask.shape != expected:
             raise ValueError(f"{name}: mask must have shape {expected}, it has {mask.shape}")

@@ -12,9 +12,9 @@ from tinygrad_attn.values import as_array
 __all__ = ["as_tensor", "floating", "only_floats"]
 
 
-def as_tensor(x: Any) -> Tensor:
-    """``x`` itself, or a tensor around an array, a list or a number."""
-    return x if isinstance(x, Tensor) else Tensor(as_array(x))
+def as_tensor(x: Any, name: str = "tensor") -> Tensor:
+    """``x`` itself, or a tensor around an array, a list or a number; ``name`` begins messages."""
+    return x if isinstance(x, Tensor) else Tensor(as_array(x, name=name))
 
 
 def floating(op: str, name: str, x: Any) -> Tensor:
@@ -23,7 +23,7 @@ def floating(op: str, name: str, x: Any) -> Tensor:
     Raises:
         TypeError: it does not hold floats.
     """
-    x = as_tensor(x)
+    x = as_tensor(x, f"{op}: {name}")
     if not x.is_floating_point():
         raise TypeError(f"{op}: {name} must hold floats, it is {x.dtype}")
     return x

@@ -43,7 +43,7 @@ def target_dtype(name: str, target: Any) -> np.dtype[Any] | None:
         if target != "cpu":
             raise TypeError(f"{name}: there is no device {target!r}; all tensors are in the CPU's memory")
         return None
-    return target.dtype if isinstance(target, Tensor) else check_dtype(target)
+    return target.dtype if isinstance(target, Tensor) else check_dtype(target, f"{name}: ")
 
 
 @public("Tensor")

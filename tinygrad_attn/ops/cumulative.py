@@ -15,6 +15,7 @@ from tinygrad_attn.ops.shape import flip, movedim, reshape, unsqueeze
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import flag
 
 __all__ = ["cumsum", "prod"]
 
@@ -120,7 +121,7 @@ def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: An
     """
     x = converted(input, dtype)
     if dim is None:
-        if keepdim:
+        if flag("prod", "keepdim", keepdim):
             raise TypeError("prod: keepdim needs a dim")
         return _prod(reshape(x, -1), dim=0)
     if np.ndim(x.array if isinstance(x, Tensor) else x) == 0:

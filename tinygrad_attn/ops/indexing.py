@@ -233,8 +233,8 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
         ValueError: operands that don't broadcast.
         TypeError: ``indices`` do not hold integers.
     """
-    x = as_tensor(input)
-    index = indices.array if isinstance(indices, Tensor) else as_array(indices)
+    x = as_tensor(input, "take_along_dim")
+    index = indices.array if isinstance(indices, Tensor) else as_array(indices, name="take_along_dim: indices")
     if dim is None:
         x, index, dim = reshape(x, -1), index.reshape(-1), 0
     axis = one_dim("take_along_dim", dim, x.ndim)
@@ -417,6 +417,6 @@ def masked_fill(input: Tensor, mask: Any, value: Any) -> Tensor:
         ValueError: shapes that don't broadcast, or ``value`` has axes.
         OverflowError: ``value`` does not fit ``input``'s dtype.
     """
-    input = as_tensor(input)
+    input = as_tensor(input, "masked_fill")
     value = assignable("masked_fill", value, input.dtype)
     return _masked_fill(input, mask, in_dtype_of("masked_fill", input, value))

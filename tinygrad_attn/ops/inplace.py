@@ -306,6 +306,6 @@ def scatter_add_(x: Tensor, dim: int, index: Any, src: Any) -> Tensor:
 
 
 def _check_dtype(name: str, x: Tensor, operand: str, values: Any) -> None:
-    dtype = values.dtype if isinstance(values, Tensor) else as_array(values).dtype
+    dtype = values.dtype if isinstance(values, Tensor) else as_array(values, name=f"{name}: {operand}").dtype
     if dtype != x.dtype:
         raise TypeError(f"{name}: {operand} must have the tensor's dtype {x.dtype}, it is {dtype}")

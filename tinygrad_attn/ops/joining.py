@@ -182,7 +182,7 @@ def select(input: Any, dim: int, index: int) -> Tensor:
     Raises:
         IndexError: the axis, or the index, is not there.
     """
-    x = as_tensor(input)
+    x = as_tensor(input, "select")
     axis, index = _existing_dim("select", dim, x), whole_number("select", "index", index)
     if not -x.shape[axis] <= index < x.shape[axis]:
         raise IndexError(f"select: index {index} is out of range for axis {axis} of size {x.shape[axis]}")
@@ -197,7 +197,7 @@ def narrow(input: Any, dim: int, start: int, length: int) -> Tensor:
         IndexError: the axis, or the start, is not there.
         ValueError: a negative ``length``, or one that goes beyond the end.
     """
-    x = as_tensor(input)
+    x = as_tensor(input, "narrow")
     axis = _existing_dim("narrow", dim, x)
     size, start = x.shape[axis], whole_number("narrow", "start", start)
     length = whole_number("narrow", "length", length)
@@ -278,7 +278,7 @@ def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0
         ValueError: a part size below 1, or sizes that don't sum to the axis's.
         IndexError: there is no axis ``dim``.
     """
-    x = as_tensor(tensor)
+    x = as_tensor(tensor, "split")
     axis = _existing_dim("split", dim, x)
     size = x.shape[axis]
     if not isinstance(split_size_or_sections, Sequence):
@@ -303,7 +303,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         ValueError: ``chunks`` below 1.
         IndexError: there is no axis ``dim``.
     """
-    x = as_tensor(input)
+    x = as_tensor(input, "chunk")
     axis, chunks = _existing_dim("chunk", dim, x), whole_number("chunk", "chunks", chunks)
     if chunks < 1:
         raise ValueError(f"chunk: chunks must be 1 or more, got {chunks}")
@@ -319,6 +319,6 @@ def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
     Raises:
         IndexError: there is no axis ``dim``.
     """
-    x = as_tensor(input)
+    x = as_tensor(input, "unbind")
     axis = _existing_dim("unbind", dim, x)
     return _unbind(x, dim=axis)

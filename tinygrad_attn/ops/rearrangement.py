@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.checked import shown
 from tinygrad_attn.dtypes import check_fits
 from tinygrad_attn.kernels.sums import sum_over
 from tinygrad_attn.op import op
@@ -318,9 +319,9 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         NotImplementedError: another ``mode``.
         ValueError: an odd number of widths, more than two for each axis, or more entries removed than there are.
     """
-    if mode != "constant":
-        raise NotImplementedError(f"pad: mode {mode!r} is not supported, only 'constant'")
-    x, flat = as_tensor(input), sizes_of("pad", (tuple(pad),))
+    if not isinstance(mode, str) or mode != "constant":
+        raise NotImplementedError(f"pad: mode {shown(mode)} is not supported, only 'constant'")
+    x, flat = as_tensor(input, "pad"), sizes_of("pad", (pad,))
     if len(flat) % 2 or len(flat) > 2 * x.ndim:
         raise ValueError(
             f"pad: pad must hold a pair for some of the last axes of a tensor of shape {x.shape}, got {flat}"

@@ -159,7 +159,7 @@ def view(x: Tensor, *shape: Any) -> Tensor:
 @public("Tensor")
 def view_as(x: Tensor, other: Tensor) -> Tensor:
     """A view of ``x`` in the shape of ``other`` (see `view`)."""
-    return view(x, other.shape)
+    return view(x, as_tensor(other, "view_as").shape)
 
 
 @public("ta", "Tensor")
@@ -170,7 +170,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         IndexError: an axis that is not there.
         ValueError: ``start_dim`` comes after ``end_dim``.
     """
-    shape = as_tensor(input).shape
+    shape = as_tensor(input, "flatten").shape
     start, end = one_dim("flatten", start_dim, len(shape)), one_dim("flatten", end_dim, len(shape))
     if start > end:
         raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}, for a tensor of shape {shape}")
@@ -283,7 +283,7 @@ def expand(x: Any, *sizes: Any, shape: tuple[int, ...] | None = None) -> Tensor:
 @public("ta", "Tensor")
 def broadcast_to(x: Any, shape: tuple[int, ...]) -> Tensor:
     """`expand` to one tuple of sizes."""
-    return _expand(x, shape=sizes_of("broadcast_to", shape))
+    return _expand(x, shape=sizes_of("broadcast_to", (shape,)))
 
 
 # -- another order -----------------------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence
         ValueError: the two don't name equally many axes, or one of them names an axis twice.
         IndexError: an axis that is not there.
     """
-    x = as_tensor(input)
+    x = as_tensor(input, "movedim")
     from_dims, to_dims = several_dims("movedim", source, x.ndim), several_dims("movedim", destination, x.ndim)
     if len(from_dims) != len(to_dims):
         raise ValueError(f"movedim: source {source!r} and destination {destination!r} must name equally many axes")

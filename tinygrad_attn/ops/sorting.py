@@ -21,6 +21,7 @@ from tinygrad_attn.ops.shape import squeeze
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor, ValuesAndIndices
+from tinygrad_attn.values import flag
 
 __all__ = ["argmax", "argmin", "argsort", "max", "min", "sort", "topk"]
 
@@ -79,6 +80,7 @@ def argmin(input: Array, /, dim: int | None = None, keepdim: bool = False) -> Ar
 def _extreme(largest: bool, input: Any, dim: Any, keepdim: bool, other: Any) -> Any:
     """`max` or `min` in the form that its arguments ask for."""
     name = "max" if largest else "min"
+    keepdim = flag(name, "keepdim", keepdim)
     if isinstance(dim, (Tensor, np.ndarray)):
         if other is not None:
             raise TypeError(f"{name}: the tensor to compare with is given twice")
@@ -89,7 +91,7 @@ def _extreme(largest: bool, input: Any, dim: Any, keepdim: bool, other: Any) -> 
         return maximum(input, other) if largest else minimum(input, other)
     if dim is None:
         return amax(input) if largest else amin(input)
-    x = as_tensor(input)
+    x = as_tensor(input, name)
     axis = one_dim(name, dim, x.ndim)
     indices = (argmax if largest else argmin)(x, dim=axis, keepdim=True)
     values = take_along_dim(x, indices, axis)
@@ -164,7 +166,7 @@ def argsort(input: Array, /, dim: int = -1, descending: bool = False, stable: bo
 @public("ta", "Tensor")
 def sort(input: Any, dim: int = -1, descending: bool = False, *, stable: bool = False) -> ValuesAndIndices:
     """``input`` sorted along ``dim``, and the indices that sort it; arguments and errors as with `argsort`."""
-    x = as_tensor(input)
+    x = as_tensor(input, "sort")
     axis = one_dim("sort", dim, x.ndim)
     indices = argsort(x, dim=axis, descending=descending, stable=stable)
     return ValuesAndIndices(take_along_dim(x, indices, axis), indices)
@@ -242,6 +244,6 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
         IndexError: no such axis.
         TypeError: ``k`` or ``dim`` is not one integer.
     """
-    x = as_tensor(input)
+    x = as_tensor(input, "topk")
     indices = _topk(x, k=k, dim=dim, largest=largest)
     return ValuesAndIndices(take_along_dim(x, indices, one_dim("topk", dim, x.ndim)), indices)

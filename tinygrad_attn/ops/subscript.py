@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.checked import shown
 from tinygrad_attn.dtypes import check_fits, converted, default_dtype
 from tinygrad_attn.kernels.scatter import scatter_add_rows
 from tinygrad_attn.kernels.sums import add_repeated
@@ -285,12 +286,14 @@ def index_put(input: Tensor, indices: Sequence[Any], values: Any, accumulate: bo
         ValueError: ``values`` of a shape that does not broadcast.
         TypeError: ``values`` of another dtype.
     """
-    input = as_tensor(input)
+    input = as_tensor(input, "index_put")
     values = assignable("index_put", values, input.dtype)
     if not isinstance(values, Tensor):
         values = in_dtype_of("index_put", input, values)
     elif values.dtype != input.dtype:
         raise TypeError(f"index_put: values must have input's dtype {input.dtype}, they have {values.dtype}")
+    if not isinstance(indices, (list, tuple)):
+        raise TypeError(f"index_put: indices must be a tuple of index arrays, got {shown(indices)}")
     _, arrays = resolve("index_put", tuple(ALL if i is None else _as_list(i) for i in indices), input.shape)
     if arrays is None:
         raise IndexError("index_put: indices must hold at least one array")

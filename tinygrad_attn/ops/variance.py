@@ -24,7 +24,7 @@ from tinygrad_attn.ops.reduction import (
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor
-from tinygrad_attn.values import as_number
+from tinygrad_attn.values import as_number, flag
 
 __all__ = ["std", "var", "var_mean"]
 
@@ -107,6 +107,8 @@ def _correction(name: str, dim: Any, unbiased: bool | None, correction: float | 
         dim, unbiased = None, dim
     if unbiased is not None and correction is not None:
         raise TypeError(f"{name}: unbiased={unbiased} and correction={correction} say the same; give one of them")
+    if unbiased is not None:
+        unbiased = flag(name, "unbiased", unbiased)
     if correction is None:
         correction = 1 if unbiased is None or unbiased else 0
     return dim, correction

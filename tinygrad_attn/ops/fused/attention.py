@@ -225,7 +225,7 @@ def scaled_dot_product_attention(
         scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
     if is_causal and attn_mask is not None:
         raise ValueError(f"{_NAME}: give attn_mask or is_causal, not both; combine the masks with &")
-    mask = None if attn_mask is None else as_tensor(attn_mask)
+    mask = None if attn_mask is None else as_tensor(attn_mask, f"{_NAME}: attn_mask")
     if mask is not None:
         check_mask(mask, scores_shape, query.dtype)
     if need_weights or dropout_p or (mask is not None and mask.dtype != np.bool_):

@@ -332,7 +332,7 @@ def cross_entropy(
         ValueError: a shape that does not fit, an unknown reduction, a label smoothing outside 0 to 1, or an
             ``ignore_index`` among probabilities.
     """
-    input, target = floating("cross_entropy", "input", input), as_tensor(target)
+    input, target = floating("cross_entropy", "input", input), as_tensor(target, "cross_entropy: target")
     if target.shape == input.shape:
         weight = None if weight is None else floating("cross_entropy", "weight", weight)
         return _probability_cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
@@ -376,7 +376,7 @@ def nll_loss(
     Arguments, mean, results and errors are those of `cross_entropy` with class indices, except that ``input`` is
     ``log_softmax`` of the logits.
     """
-    input, target = floating("nll_loss", "input", input), as_tensor(target)
+    input, target = floating("nll_loss", "input", input), as_tensor(target, "nll_loss: target")
     weight = None if weight is None else floating("nll_loss", "weight", weight)
     _check_classes("nll_loss", input, target, weight, ignore_index, reduction)
     return _weighted_reduction(*_picked(input, target, weight, ignore_index), reduction)
