@@ -173,6 +173,14 @@ def test_an_option_is_of_its_type() -> None:
     assert x.sum(0, keepdim=1).shape == (1, 2)
 
 
+def test_a_tensor_in_a_slice_is_not_kept() -> None:
+    x, start = ta.ones(3, requires_grad=True), ta.tensor(1)
+    y = x[start:]
+    start.fill_(2)
+    y.sum().backward()
+    assert x.grad.tolist() == [0.0, 1.0, 1.0]
+
+
 def test_a_list_of_axes_is_not_kept() -> None:
     x, dims = ta.ones(2, 3, requires_grad=True), [0]
     y = x.sum(dim=dims)
@@ -262,6 +270,16 @@ def test_python_integers_beyond_int64() -> None:
         ta.tensor([10**400], dtype=np.float32)
 
 
+def test_integers_never_make_floats() -> None:
+    big = ta.tensor([2**63], dtype=np.uint64)
+    assert big.sum().item() == big.prod().item() == 2**63
+    assert (ta.tensor([1], dtype=np.uint64) + ta.tensor([1])).dtype == np.int64
+    with pytest.raises(OverflowError, match="9223372036854775808 does not fit int64"):
+        big + ta.tensor([1])
+    with pytest.raises(OverflowError, match="1099511627775 does not fit int32"):
+        ta.arange(2**40, dtype=np.int32)
+
+
 def test_rounding_is_no_overflow() -> None:
     assert ta.tensor([-0.5, 255.9]).to(np.uint8).tolist() == [0, 255]
     assert ta.tensor([1, 2]).masked_fill(ta.tensor([True, False]), 1.5).tolist() == [1, 2]
@@ -285,6 +303,12 @@ def test_a_foreign_byte_order_is_converted_or_refused(dtype: np.dtype, swapped: 
                 share(array)
         else:
             assert share(array).array is array
+
+
+def test_gradients_of_a_foreign_byte_order() -> None:
+    x = ta.ones(2, requires_grad=True)
+    (x * x).backward(np.array([1.0, 2.0], ">f4"))
+    assert x.grad.tolist() == [2.0, 4.0]
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -427,6 +451,28 @@ def test_any_call_works_or_fails_in_our_words(name: str) -> None:
         arguments = [first, *rng.choices(JUNK, k=rng.randrange(4))]
         try:
             FUNCTIONS[name](*arguments)
+        except Exception as error:
+            assert isinstance(error, OURS), (arguments, error)
+            assert not re.search(FOREIGN, str(error)), (arguments, error)
+
+
+METHODS = [
+    name
+    for name, found in vars(ta.Tensor).items()
+    if callable(found) and not (name.startswith("__") and name.strip("_") not in ("setitem", "getitem", "iadd", "ipow"))
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", METHODS)
+def test_any_method_works_or_fails_in_our_words(name: str) -> None:
+    rng = random.Random(name)
+    for _ in range(12):
+        dtype = rng.choice([np.float32, np.float64, np.int64, np.uint8, np.bool_])
+        x = ta.tensor(np.arange(6).reshape(2, 3) % 2, dtype=dtype)
+        arguments = rng.choices(JUNK, k=rng.randrange(4))
+        try:
+            getattr(x, name)(*arguments)
         except Exception as error:
             assert isinstance(error, OURS), (arguments, error)
             assert not re.search(FOREIGN, str(error)), (arguments, error)

@@ -146,8 +146,9 @@ def _seeds(tensors: Any, gradients: Any, create_graph: bool) -> tuple[tuple[Tens
                     "start, so reduce it (e.g. with sum()) or pass the gradient"
                 )
             gradient = np.ones_like(output.array)
-        if not isinstance(gradient, (Tensor, np.ndarray)):
-            gradient = as_array(gradient, output.dtype, "backward: the gradient")
+        if not isinstance(gradient, Tensor):
+            dtype = None if isinstance(gradient, np.ndarray) else output.dtype
+            gradient = as_array(gradient, dtype, "backward: the gradient")
         array = gradient.array if isinstance(gradient, Tensor) else gradient
         _check(f"the gradient given for an output of shape {output.shape}", array, output.shape, output.dtype)
         seeds.append((gradient if isinstance(gradient, Tensor) else Tensor(array)) if create_graph else array)

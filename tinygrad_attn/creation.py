@@ -163,6 +163,8 @@ def arange(
     if whole:
         check_fits("arange", np.asarray([first, last, step], object), np.dtype(np.int64))
     count = math.ceil(min((last - first) / step, 2.0**63))
+    if count:
+        check_fits("arange", first + (count - 1) * step, wanted)  # before there is memory for all of them
     return _leaf("arange", (count,), lambda: np.arange(first, last, step), requires_grad, wanted)
 
 
@@ -174,7 +176,7 @@ def linspace(start: float, end: float, steps: int, dtype: Any = None, requires_g
         OverflowError: the dtype cannot hold the numbers.
     """
     shape = _shape((whole_number("linspace", "steps", steps),), "linspace")
-    first, last = number("linspace", "start", start), number("linspace", "end", end)
+    first, last = (float(number("linspace", name, value)) for name, value in (("start", start), ("end", end)))
     wanted = _dtype("linspace", dtype)
     if wanted.kind == "f":
         return _leaf("linspace", shape, lambda: np.linspace(first, last, shape[0], dtype=wanted), requires_grad)

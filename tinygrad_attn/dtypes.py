@@ -97,7 +97,10 @@ def category(dtype: np.dtype[Any] | None) -> int:
 def _wider(a: np.dtype[Any] | None, b: np.dtype[Any]) -> np.dtype[Any]:
     if a is None or category(b) > category(a):
         return b
-    return a if category(a) > category(b) else np.promote_types(a, b)
+    if category(a) > category(b):
+        return a
+    wider = np.promote_types(a, b)
+    return np.dtype(np.int64) if category(wider) > category(a) else wider  # NumPy: uint64 and int64 make float64
 
 
 def promote(values: Iterable[Any], floating: bool = False) -> np.dtype[Any] | None:

@@ -176,18 +176,6 @@ class Tensor:
         """The number of axes, as PyTorch calls it."""
         return self.array.ndim
 
-    def size(self, dim: int | None = None) -> Any:
-        """The shape, or the size of axis ``dim``.
-
-        Raises:
-            IndexError: no such axis.
-        """
-        if dim is None:
-            return self.array.shape
-        if not -self.array.ndim <= dim < self.array.ndim:
-            raise IndexError(f"size: dim {dim} is out of range for a tensor with {self.array.ndim} axes")
-        return self.array.shape[dim]
-
     def numel(self) -> int:
         """The number of elements."""
         return self.array.size
@@ -208,6 +196,8 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if not isinstance(value, (bool, int, np.bool_)):
+            raise TypeError(f"requires_grad must be True or False, got a {type(value).__name__}")
         if value and self.array.dtype.kind != "f":
             raise TypeError(f"only float32 and float64 tensors can require a gradient, this one is {self.dtype}")
         if self.node is not None and not value:

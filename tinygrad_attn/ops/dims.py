@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from tinygrad_attn.public import public
+from tinygrad_attn.tensor import Tensor
 from tinygrad_attn.values import whole_number
 
-__all__ = ["one_dim", "several_dims"]
+__all__ = ["one_dim", "several_dims", "size"]
 
 
 def one_dim(op: str, dim: int, ndim: int) -> int:
@@ -42,3 +45,18 @@ def several_dims(op: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[i
     if len(set(dims)) != len(dims):
         raise ValueError(f"{op}: dim {dim!r} names an axis twice")
     return () if ndim == 0 else dims
+
+
+@public("Tensor")
+def size(x: Tensor, dim: int | None = None) -> Any:
+    """The shape, or the size of axis ``dim``.
+
+    Raises:
+        IndexError: no such axis.
+        TypeError: ``dim`` is not an integer.
+    """
+    if dim is None:
+        return x.shape
+    if not x.ndim:
+        raise IndexError(f"size: a 0-d tensor has no axis {dim}")
+    return x.shape[one_dim("size", dim, x.ndim)]

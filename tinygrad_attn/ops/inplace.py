@@ -11,7 +11,8 @@ the views instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -134,12 +135,21 @@ def _arithmetic(name: str, op: Op, ufunc: Any, x: Tensor, other: Any) -> Tensor:
         return result if result.dtype == x.dtype else cast(result, dtype=x.dtype)
 
     def direct(array: Array) -> None:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), _refused(name, x):
             ufunc(array, other.array if isinstance(other, Tensor) else other, out=array, casting="same_kind")
 
     # Other integers are added as those of the wider dtype, and the result must fit.
     narrowing = isinstance(other, Tensor) and x.dtype.kind in "iu" and other.dtype != x.dtype
     return write(name, x, (other,), compute, None if narrowing else direct)
+
+
+@contextlib.contextmanager
+def _refused(name: str, x: Tensor) -> Iterator[None]:
+    """Replaces NumPy's words for a dtype that has no such arithmetic: True ** True is an int8 there."""
+    try:
+        yield
+    except TypeError:
+        raise TypeError(f"{name}: is not defined for a tensor of {x.dtype}; convert it first") from None
 
 
 def _check_broadcasts(name: str, x: Tensor, other: Tensor) -> None:

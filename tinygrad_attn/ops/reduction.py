@@ -57,8 +57,8 @@ def count(shape: tuple[int, ...], dim: Dim) -> int:
 
 
 def total_dtype(x: Array) -> Any:
-    """The dtype of a sum or product of ``x``: bool and integers become int64."""
-    return x.dtype if x.dtype.kind == "f" else np.int64
+    """The dtype of a sum or product of ``x``: bool and integers become int64, except uint64."""
+    return x.dtype if x.dtype.kind == "f" or x.dtype == np.uint64 else np.int64
 
 
 def not_empty(name: str, x: Array, dims: Sequence[int]) -> None:

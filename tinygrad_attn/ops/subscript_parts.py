@@ -109,7 +109,9 @@ def _checked_slice(name: str, item: slice) -> slice:
         raise ValueError(
             f"{name}: the step of a slice must be 1 or more, got {item.step}; use flip() to reverse an axis"
         )
-    return item
+    if {type(item.start), type(item.stop), type(item.step)} <= {int, type(None)}:
+        return item
+    return slice(*[None if part is None else part.__index__() for part in (item.start, item.stop, item.step)])
 
 
 def _array_of(name: str, items: Any) -> Array:
