@@ -6,6 +6,7 @@ import inspect
 import itertools
 import threading
 
+import numpy as np
 import pytest
 import torch
 from interrupts import interrupted_everywhere
@@ -70,6 +71,14 @@ def test_an_interrupted_backward_leaves_gradients_on():
     w = ta.ones(2, requires_grad=True)
     for _ in interrupted_everywhere(lambda: w.sum().backward(), delivered=True):
         assert ta.is_grad_enabled()
+
+
+def test_an_interrupted_op_leaves_the_warnings_of_numpy_on():
+    w = ta.ones(2, requires_grad=True)
+    before = np.geterr()
+    for compute in (lambda: w / 0.0, lambda: w.exp().sum().backward()):
+        for _ in interrupted_everywhere(compute, delivered=True):
+            assert np.geterr() == before
 
 
 @pytest.mark.parametrize("engine", [torch, ta], ids=["torch", "ours"])

@@ -1,6 +1,6 @@
 """backward and grad: gradients flow from the outputs to the leaves, newest node first.
 
-`backward` and `grad` prepare the gradients of the outputs (`_seeds`) and walk the graph (`_run`). A gradient that is
+`backward` and `grad` prepare the gradients of the outputs (`_seeds`) and walk the graph (`_walk`). A gradient that is
 not complete yet waits in a table beside the graph (`_Pending`), where the contributions of a tensor's several uses are
 added. `tinygrad_attn.pullback` computes the gradients of one node's operands. The engine, not the op, skips operands
 that need no gradient, sums over broadcast axes, and checks every gradient's shape and dtype.
@@ -8,6 +8,7 @@ that need no gradient, sums over broadcast axes, and checks every gradient's sha
 
 from __future__ import annotations
 
+import contextvars
 import heapq
 import threading
 from collections.abc import Sequence
@@ -206,7 +207,12 @@ class _Pending:
             self.owned.add(edge)
 
 
-def _run(
+def _run(*arguments: Any) -> dict[Edge, Tensor]:
+    """`_walk` in a copy of the context variables, so that an interrupt leaves NumPy's warnings as they were."""
+    return contextvars.copy_context().run(_walk, *arguments)
+
+
+def _walk(
     outputs: Sequence[Tensor], seeds: list[Any], targets: list[Edge] | None, retain: bool, create_graph: bool
 ) -> dict[Edge, Tensor]:
     """Walk the graph, newest node first: a node's number is above the numbers of the nodes it depends on.

@@ -10,7 +10,8 @@ import numpy as np
 from tinygrad_attn.kernels.activation import activate, activate_backward
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import only_floats
-from tinygrad_attn.ops.pointwise import erf, exp, quiet, sigmoid, tanh, where
+from tinygrad_attn.ops.pointwise import erf, exp, sigmoid, tanh, where
+from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples, floats
 

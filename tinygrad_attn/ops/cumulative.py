@@ -9,7 +9,8 @@ import numpy as np
 from tinygrad_attn.kernels.sums import running_sum
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.dims import one_dim
-from tinygrad_attn.ops.pointwise import quiet, where
+from tinygrad_attn.ops.pointwise import where
+from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.ops.reduction import converted, one_dim_errors, over, total_dtype, with_axes
 from tinygrad_attn.ops.shape import flip, movedim, reshape, unsqueeze
 from tinygrad_attn.public import public

@@ -22,7 +22,7 @@ import numpy as np
 from tinygrad_attn.kernels.sums import sum_over
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.matmul import product
-from tinygrad_attn.ops.pointwise import quiet
+from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.op import broadcast_clash, op
-from tinygrad_attn.ops.pointwise import quiet
+from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.ops.shape import reshape, squeeze, transpose, unsqueeze
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples, shape_error

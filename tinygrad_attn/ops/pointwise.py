@@ -13,6 +13,7 @@ import numpy as np
 from tinygrad_attn.dtypes import check_fits
 from tinygrad_attn.kernels.special import erf as erf_kernel
 from tinygrad_attn.op import op
+from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, broadcast_pairs, floats
 from tinygrad_attn.tensor import Tensor
@@ -24,7 +25,6 @@ __all__ = [
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
-quiet = np.errstate(all="ignore")  # inf and nan are ordinary results, without NumPy's warnings
 positive = floats(0.1, 2.0)
 clash = ErrorSample((np.ones((2, 3)), np.ones((2, 4))), {}, ValueError, "axis -1 has size 3 in x and 4 in y")
 

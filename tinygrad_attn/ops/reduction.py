@@ -19,7 +19,8 @@ from tinygrad_attn.op import cast, op
 from tinygrad_attn.ops.arguments import only_floats
 from tinygrad_attn.ops.comparison import eq, logical_or
 from tinygrad_attn.ops.dims import several_dims
-from tinygrad_attn.ops.pointwise import abs, exp, pow, quiet, sign, where
+from tinygrad_attn.ops.pointwise import abs, exp, pow, sign, where
+from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.ops.shape import expand, reshape
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample

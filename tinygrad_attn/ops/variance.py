@@ -10,7 +10,8 @@ from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import only_floats
 from tinygrad_attn.ops.comparison import eq
 from tinygrad_attn.ops.dims import several_dims
-from tinygrad_attn.ops.pointwise import quiet, where
+from tinygrad_attn.ops.pointwise import where
+from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.ops.reduction import (
     Dim,
     count,

@@ -22,7 +22,7 @@ print(sum(kernel._sum_blocks.stats.cache_hits.values()))
 
 def run(folder, before="", **environment):
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(before) + _RUN],
+        [sys.executable, "-c", textwrap.dedent(before) + "\n" + _RUN],
         env={**os.environ, "NUMBA_CACHE_DIR": str(folder), "PYTHONWARNINGS": "always", **environment},
         capture_output=True,
         text=True,
@@ -86,6 +86,15 @@ def test_a_disk_that_is_full_or_read_only(before, reason, tmp_path):
     assert said.count("RuntimeWarning: compiled kernels on disk:") == 1
     assert reason in said and "set NUMBA_CACHE_DIR to a folder that can be written to" in said
     assert not list(tmp_path.rglob("*.nb?"))
+
+
+@compiled_only
+def test_a_user_without_a_home(tmp_path):
+    before = "import os; os.path.expanduser = lambda path: path; os.access = lambda path, mode: False; os.chdir({!r})"
+    hits, said = run("", before.format(str(tmp_path)), PYTHONPATH=os.getcwd())
+    assert hits == ["0"]
+    assert said.count("RuntimeWarning: compiled kernels on disk:") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @compiled_only

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import pickle
 import warnings
 from pathlib import Path
@@ -28,6 +29,8 @@ _said: set[str] = set()
 def keep_on_disk(dispatcher: Any, stamp: tuple[Any, ...]) -> None:
     """Keep what a kernel is compiled to on disk, until its file or the ``stamp`` changes."""
     try:
+        if not (numba.config.CACHE_DIR or os.path.isabs(os.path.expanduser("~")) or os.access(_FOLDER, os.W_OK)):
+            raise OSError("a user without a home, for whom numba would make a folder named ~ here")
         dispatcher.enable_caching()
     except (RuntimeError, OSError):
         _say("unwritable", f"neither {_FOLDER} nor the user's cache can be written to, so every run compiles them anew")

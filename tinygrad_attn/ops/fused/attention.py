@@ -19,7 +19,8 @@ from tinygrad_attn.ops.comparison import logical_and, ne
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.fused.softmax import masked_softmax, softmax
 from tinygrad_attn.ops.matmul import matmul
-from tinygrad_attn.ops.pointwise import add, mul, quiet
+from tinygrad_attn.ops.pointwise import add, mul
+from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.ops.shape import transpose
 from tinygrad_attn.public import public

@@ -24,7 +24,7 @@ from tinygrad_attn.ops.fused.attention import (
     weights_and_output,
 )
 from tinygrad_attn.ops.joining import cat, chunk
-from tinygrad_attn.ops.pointwise import quiet
+from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.ops.shape import permute, reshape
 from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample

@@ -11,7 +11,8 @@ from tinygrad_attn.kernels import softmax as kernels
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import only_floats
 from tinygrad_attn.ops.dims import one_dim
-from tinygrad_attn.ops.pointwise import exp, quiet
+from tinygrad_attn.ops.pointwise import exp
+from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
