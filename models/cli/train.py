@@ -84,14 +84,16 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     from ..runs.config import find_config, load_config
     from ..runs.fitted import load_fitted_config
     from ..runs.folder import Run
-    from ..runs.quick import QUICK, load_quick_config
+    from ..runs.quick import QUICK, QUICK_SYMBOLS, load_quick_config
     from ..training.trainer import Trainer
 
     if arguments.origin:
         return _begin_from(arguments, progress)
     settings, imports = overrides(arguments), arguments.imports
     if arguments.data and not arguments.config:
-        config, text, fitted = load_fitted_config(settings, imports, QUICK if arguments.quick else {})
+        config, text, fitted = load_fitted_config(
+            settings, imports, *((QUICK, QUICK_SYMBOLS) if arguments.quick else ())
+        )
         progress.print(fitted.describe())
     else:
         path = find_config(arguments.config) if arguments.config else None

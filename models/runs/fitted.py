@@ -81,13 +81,14 @@ class Fitted:
 
 
 def load_fitted_config(
-    overrides: Sequence[str], imports: Sequence[str] = (), under: Mapping[str, Value] | None = None
+    overrides: Sequence[str], imports: Sequence[str] = (), under: Mapping[str, Value] | None = None, symbols: int = 0
 ) -> tuple[Config, ParallelText, Fitted]:
     """The config for the text that ``overrides`` name, the text, and what was chosen for it.
 
     Args:
         overrides, imports: see `load_config`.
         under: settings that are not chosen either, and that ``overrides`` change.
+        symbols: end training after about so many; 0 sets no limit.
 
     Raises:
         ConfigError, DataError: a setting that cannot be, or data that cannot be read.
@@ -96,13 +97,13 @@ def load_fitted_config(
     # `fit` chooses the size of the vocabulary, without which there is no config with the tokenizer bpe.
     base = load_config(None, ["data.vocabulary_size=8000", *fixed, *overrides], imports)
     text = base.data.load()
-    fitted = fit(text, base, {setting.partition("=")[0].strip() for setting in [*fixed, *overrides]})
+    fitted = fit(text, base, {setting.partition("=")[0].strip() for setting in [*fixed, *overrides]}, symbols)
     chosen = [f"{name}={_typed(value)}" for name, value in fitted.settings.items()]
     return load_config(None, [*chosen, *fixed, *overrides], imports), text, fitted
 
 
-def fit(text: ParallelText, base: Config, given: Collection[str]) -> Fitted:
-    """Choose settings for a text by all rules; see `Fitted`."""
+def fit(text: ParallelText, base: Config, given: Collection[str], symbols: int = 0) -> Fitted:
+    """Choose settings for a text by all rules; see `Fitted`, and `load_fitted_config` for ``symbols``."""
     fitted = Fitted(base, given)
     step = max(1, len(text.train) // _SAMPLE)
     sample = text.train[::step]
@@ -112,7 +113,12 @@ def fit(text: ParallelText, base: Config, given: Collection[str]) -> Fitted:
     choose_vocabulary(fitted, source, target, len(text.train) / len(sample))
     lengths = _lengths(fitted, text, sample)
     choose_lengths(fitted, *lengths)
-    steps = choose_batches(fitted, len(text.train), float(np.mean(np.maximum(*lengths))))
+    mean = float(np.mean(np.maximum(*lengths)))
+    steps = choose_batches(fitted, len(text.train), mean)
+    read = mean * len(text.train) * int(fitted.value("training.epochs"))
+    if 0 < symbols < read:
+        steps = max(1, int(steps * symbols / read))
+        fitted.choose(f"lines of {mean:.0f} symbols: so many steps take about a minute", {"training.max_steps": steps})
     choose_model(fitted, len(text.train), steps)
     choose_training(fitted)
     fitted.notes += _notes(text)

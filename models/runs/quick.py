@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..data import GeneratedTask, Task
 from .config import Config, load_config
 
-__all__ = ["QUICK", "load_quick_config"]
+__all__ = ["QUICK", "QUICK_SYMBOLS", "load_quick_config"]
 
 QUICK = {
     "data.train_size": 2_000,
@@ -17,6 +17,9 @@ QUICK = {
     "training.epochs": 3,
 }
 """Enough to see everything work, not enough to learn much."""
+
+QUICK_SYMBOLS = 200_000
+"""About as many symbols as the small models read in a minute."""
 
 
 def load_quick_config(

@@ -10,7 +10,7 @@ from ..runs.config import Config
 
 __all__ = ["Advice", "advise"]
 
-# From this exact match on, a task with one right answer is learnt.
+# From this exact match on, a task is learnt.
 _GOOD = 0.98
 # Nats per token by which the training loss is below the validation loss when a model learns by heart.
 _BY_HEART = 0.7
@@ -34,9 +34,9 @@ def advise(config: Config, figures: Figures, history: Sequence[Mapping[str, Any]
         best: the index of the best epoch in ``history``.
     """
     longer = f"training.epochs={2 * config.training.epochs}"
+    if figures.exact_match > _GOOD and config.model.smaller():
+        return Advice("The task is learnt; does a smaller model learn it, too?", config.model.smaller())
     if config.data.headline == "exact_match":
-        if figures.exact_match > _GOOD and config.model.smaller():
-            return Advice("The task is learnt; does a smaller model learn it, too?", config.model.smaller())
         return Advice("Longer training may find the rest:", longer)
     dropout = getattr(config.model, "dropout", None)
     gap = history[-1]["valid_loss"] - history[-1]["train_loss"] if history else 0.0

@@ -159,6 +159,23 @@ def test_the_settings_fit_every_model(tmp_path, name, quick):
     make_schedule(config, sum(batches.count(epoch) for epoch in range(config.training.epochs)))
 
 
+def test_a_quick_run_reads_few_symbols_of_any_text(tmp_path):
+    long, short = (sentences(ENGLISH, 300, 1, least=length, most=length) for length in (150, 5))
+    for lines, limited in ((long, True), (short, False)):
+        settings = write(tmp_path / "t", lines, lines)
+        config, text, _ = load_fitted_config(settings, under=QUICK, symbols=20_000)
+        examples = encode_pairs(text.train, *train_tokenizers(text, config.data))
+        batches = Batches(examples, batch_size=config.training.batch_size, batch_type=config.training.batch_type)
+        steps = sum(batches.count(epoch) for epoch in range(config.training.epochs))
+        assert bool(config.training.max_steps) == limited
+        symbols = sum(max(map(len, pair)) for pair in examples) * config.training.epochs
+        read = symbols * min(steps, config.training.max_steps or steps) / steps
+        assert read < 25_000
+        assert (
+            load_fitted_config([*settings, "training.max_steps=7"], under=QUICK, symbols=9)[0].training.max_steps == 7
+        )
+
+
 def test_what_the_text_lacks_is_said(tmp_path):
     few = sentences(ENGLISH, 40, 1)
     _, _, fitted = load_fitted_config(write(tmp_path / "t", [*few, *few], [*few, *few]))
