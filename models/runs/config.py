@@ -105,6 +105,7 @@ class TrainingConfig(Section):
         "the validation figure that says which epoch is the best, for patience and for the weights that are kept",
         choices=("loss", "bleu", "exact_match"),
     )
+    tensorboard: bool = setting(False, "write each epoch's figures for TensorBoard too, by tensorboardX")
     bleu_tokenizer: str = setting(
         "",
         "what BLEU counts as a word, in validation and evaluate, as sacrebleu names it; empty: as suits the task",

@@ -4,8 +4,9 @@
 ``config.toml``           the settings of its model, its task, training and decoding; a copy, to be read
 ``run.json``              command, seed, versions, commit, and the final figures
 ``log.csv``               one line an epoch
+``tensorboard/``          the same for TensorBoard, if ``training.tensorboard`` asks for it
 ``clock.json``            how long training has taken
-``best.safetensors``      the weights with the lowest validation loss; config, tokenizers and the text's fingerprint
+``best.safetensors``      the weights of the best epoch; config, tokenizers and the text's fingerprint
                           as JSON within
 ``last.safetensors``      the latest weights, the optimiser's state, and the position in training, for ``--resume``
 ``epoch-N.safetensors``   the weights after epoch N, for an average

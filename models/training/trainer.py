@@ -29,6 +29,7 @@ from ..evaluation.metrics import correct_tokens, token_loss
 from ..runs.clock import CLOCK, Clock
 from ..runs.continued import refuse_other_text
 from ..runs.folder import BEST, LAST, Run, RunError
+from . import tensorboard
 from .advice import advise
 from .estimate import refuse_too_large
 from .interruption import Interruption
@@ -85,6 +86,8 @@ class Trainer:
     def __init__(self, run: Run, text: ParallelText, progress: Progress) -> None:
         refuse_other_text(run, text)
         settings = run.config.training
+        if settings.tensorboard:
+            tensorboard.require()
         self.run = run
         self.settings = settings
         self.progress = progress
@@ -227,6 +230,8 @@ class Trainer:
         history = [*position.history, row]
         log = [row | times for row, times in zip(history, self.clock.epochs, strict=True)]
         self.run.write_log(log)
+        if self.settings.tensorboard:
+            tensorboard.write_epoch(self.run.directory, log[-1])
         # Last, so that a process killed earlier repeats all of this.
         left = self.train_batches.count(position.epoch) - position.batch if self._used_up else 0
         skipped = position.skipped + left
