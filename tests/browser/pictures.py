@@ -48,7 +48,7 @@ def main() -> None:
                 offline=True,
                 color_scheme=theme,
                 locale="en-US",
-                viewport={"width": 1280, "height": 740},
+                viewport={"width": 1280, "height": 930},
                 device_scale_factor=1.25,
             )
             take(context.new_page(), file.as_uri(), theme)
@@ -85,7 +85,7 @@ def photograph(page: Page, selector: str, name: str) -> None:
     else:
         page.locator(selector).first.screenshot(path=file)
     with Image.open(file) as picture:
-        small = picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        small = picture.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     small.save(file, optimize=True)
 
 

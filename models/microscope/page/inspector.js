@@ -61,7 +61,7 @@ function Numbers({ site, tensor, part, head, row, column, x }) {
   return html`
     ${tensor.latex[part] && html`<h3>${t("inspector.formula")}</h3>`}
     <${Formula} latex=${tensor.latex[part]} block />
-    ${masked && (part === "gradient" || tensor.name !== "scores") ? "" : found
+    ${masked && x === 0 ? "" : found
       ? html`<h3>${t("inspector.numbers")}</h3>
         <div class="expression" tabindex="0" role="region" aria-label=${t("inspector.rounded")}><span class="tag">${t("inspector.rounded")}</span> ${found.write(rounded)} ≈ <b>${rounded(found.value)}</b></div>
         <div class="expression exact" tabindex="0" role="region" aria-label=${t("inspector.exact")}><span class="tag">${t("inspector.exact")}</span> ${found.write(full)} = <b>${full(found.value)}</b></div>`

@@ -31,3 +31,15 @@ def test_a_text_has_the_same_holes_in_both(where, key):
 @pytest.mark.parametrize("name", GALLERY)
 def test_the_gallerys_mistakes_are_explained(name):
     assert all(f"broken.{name}" in words for words in STRINGS["page"].values())
+
+
+@pytest.mark.parametrize("where", STRINGS)
+def test_korean_has_one_style(where):
+    texts = STRINGS[where]["ko"].values()
+    ends = {
+        match for text in texts for match in re.findall(r"(\w+)[.?!](?=\s|$)", text) if re.search("[가-힣]$", match)
+    }
+    assert {end for end in ends if not re.search("(다|요|까)$", end)} == set()  # whole sentences are polite
+    assert not [
+        text for text in texts if re.search("순방향|역방향|한 스텝", text)
+    ]  # 순전파, 역전파, 이전 스텝, 다음 스텝

@@ -42,8 +42,8 @@ export function View({ chosen }) {
   return html`<${Controls} chosen=${chosen} />
     <div class="walk" tabindex="0" role="group" aria-label=${t("walk")} onKeyDown=${onKeyDown} id="walk">
       <button type="button" class="primary" onClick=${() => walk(chosen, site, -1)}>← ${t("earlier")}</button>
-      <span class="where" role="status"><b class=${chosen.part}>${t(chosen.part === "value" ? "forward" : "backward")}</b>, t = ${chosen.step}: <${Token} text=${site.queries[chosen.step]} />
-        ${site.role === "cross" && all.tokens[chosen.step] && html` <span class="muted">→ <${Token} text=${all.tokens[chosen.step].expected} /></span>`}</span>
+      <span class="where" role="status"><b class=${chosen.part}>${t(chosen.part === "value" ? "forward" : "backward")}</b>, <i>t</i> = ${chosen.step}, ${t(site.role === "self" ? "controls.symbol" : "controls.reads")} <${Token} text=${site.queries[chosen.step]} kind="chip-token" />
+        ${site.role !== "self" && all.tokens[chosen.step] && html`, ${t("target")} <${Token} text=${all.tokens[chosen.step].expected} kind="chip-token" />`}</span>
       <button type="button" class="primary" onClick=${() => walk(chosen, site, 1)}>${t("later")} →</button>
       <span class="muted hint">${t("keys")}</span>
     </div>
@@ -131,6 +131,7 @@ function Row({ site, tensor, chosen, part }) {
 export const words = {
   "en": {
     "title": "Six steps",
+    "target": "target",
     "walk": "Walk through the decoder's steps, forward and then backward",
     "earlier": "Earlier",
     "later": "Later",
@@ -157,6 +158,7 @@ export const words = {
   },
   "ko": {
     "title": "여섯 단계",
+    "target": "타깃",
     "walk": "디코더 스텝을 순전파로, 이어서 역전파로 따라가기",
     "earlier": "이전",
     "later": "다음",
