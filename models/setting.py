@@ -34,6 +34,7 @@ def setting(
     above: float = -math.inf,
     most: float = math.inf,
     below: float = math.inf,
+    affects: str = "",
 ) -> Any:
     """A field of a `Section`.
 
@@ -42,9 +43,11 @@ def setting(
         about: its meaning, in one line.
         choices: the values that a string may have; of a registry, its names. Without choices any string may be given.
         minimum, above, most, below: limits of a number: at least, more than, at most, less than.
+        affects: of a task's setting, what depends on it if the text of the evaluated pairs does not: "symbols", how
+            the text is split, or "training" alone.
     """
     limits = {"choices": choices, "minimum": minimum, "above": above, "most": most, "below": below}
-    return dataclasses.field(default=default, metadata={"about": about, **limits})
+    return dataclasses.field(default=default, metadata={"about": about, "affects": affects, **limits})
 
 
 def constant(value: str) -> Any:

@@ -130,6 +130,11 @@ class Parser(argparse.ArgumentParser):
             self._intermixed = False
         return found, [word.removeprefix(_TEXT) for word in unknown]
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # What separates options from texts is gone by now; argparse would take away a value that is spelled like it.
+        values = [_TEXT + word if word == "--" else word for word in arg_strings]
+        return super()._get_values(action, values)  # type: ignore[misc]
+
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         return super()._get_value(action, arg_string.removeprefix(_TEXT))  # type: ignore[misc]
 

@@ -23,6 +23,8 @@ NEEDS = ("rich", "safetensors")
 
 # The number of batches whose sentences are sorted by length together.
 _POOL = 16
+# The largest number of unknown symbols that a warning names.
+_NAMED = 20
 # The largest number of sentences in the picture.
 _DRAWN = 8
 
@@ -115,7 +117,8 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
                     lines[position] = ""
                     failed += 1
                 elif unknown := model.unknown(line):
-                    print(f"warning: unknown to the model in {short(line)}: {' '.join(unknown)}", file=sys.stderr)
+                    shown = " ".join(unknown[:_NAMED]) + (" …" if len(unknown) > _NAMED else "")
+                    print(f"warning: unknown to the model in {short(line)}: {shown}", file=sys.stderr)
             if arguments.alignments:
                 for position, (text, alignment) in enumerate(model.translate_aligned(lines, **options)):
                     print(text)

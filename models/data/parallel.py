@@ -33,7 +33,9 @@ class Parallel(Task):
     directory: str = setting("", "the folder of the parallel text")
     source: str = setting("", "the source language: the ending of its files")
     target: str = setting("", "the target language: the ending of its files")
-    train_size: int = setting(0, "read so many training pairs, spread evenly over the files; 0 reads all", minimum=0)
+    train_size: int = setting(
+        0, "read so many training pairs, spread evenly over the files; 0 reads all", minimum=0, affects="training"
+    )
     valid_size: int = setting(0, "the same for validation", minimum=0)
     test_size: int = setting(0, "the same for testing", minimum=0)
 

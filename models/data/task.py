@@ -43,14 +43,23 @@ class Task(Section):
     headline: ClassVar[Literal["bleu", "exact_match"]] = "bleu"
 
     kind: str = constant("")
-    tokenizer: str = setting("characters", "how text is split into symbols", choices=TOKENIZERS)
-    lowercase: bool = setting(False, "make all text lower case")
+    tokenizer: str = setting("characters", "how text is split into symbols", choices=TOKENIZERS, affects="symbols")
+    lowercase: bool = setting(False, "make all text lower case", affects="symbols")
     min_frequency: int = setting(
-        1, "rarer symbols of the training text are unknown; bpe makes no symbol of a rarer pair", minimum=1
+        1,
+        "rarer symbols of the training text are unknown; bpe makes no symbol of a rarer pair",
+        minimum=1,
+        affects="symbols",
     )
-    vocabulary_size: int = setting(0, "the most symbols of a language; 0 sets no limit, but bpe needs one", minimum=0)
-    shared_vocabulary: bool = setting(False, "source and target share one vocabulary, made from both")
-    max_length: int = setting(100, "training pairs with more symbols on a side are left out", minimum=1)
+    vocabulary_size: int = setting(
+        0, "the most symbols of a language; 0 sets no limit, but bpe needs one", minimum=0, affects="symbols"
+    )
+    shared_vocabulary: bool = setting(
+        False, "source and target share one vocabulary, made from both", affects="symbols"
+    )
+    max_length: int = setting(
+        100, "training pairs with more symbols on a side are left out", minimum=1, affects="training"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,7 +86,7 @@ class GeneratedTask(Task):
     bleu_tokenizer = "char"
     headline = "exact_match"
 
-    train_size: int = setting(10_000, "generated training pairs", minimum=1)
+    train_size: int = setting(10_000, "generated training pairs", minimum=1, affects="training")
     valid_size: int = setting(1_000, "generated validation pairs", minimum=1)
     test_size: int = setting(2_000, "generated test pairs", minimum=1)
     seed: int = setting(0, "seed of the generated pairs", minimum=0)
@@ -101,7 +110,7 @@ class GeneratedTask(Task):
 # Bytes of a pair and its ids without any symbol, and of a symbol.
 _PAIR, _SYMBOL = 350, 18
 
-SYMBOL_SETTINGS = ("tokenizer", "lowercase", "min_frequency", "vocabulary_size", "shared_vocabulary")
+SYMBOL_SETTINGS = tuple(field.name for field in Task.fields() if field.metadata["affects"] == "symbols")
 """The settings by which text becomes symbols."""
 
 TASKS: Registry[type[Task]] = Registry("task", package=__package__)

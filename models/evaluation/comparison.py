@@ -111,13 +111,9 @@ def _differ(fingerprints: Sequence[str], settings: Sequence[dict[str, Any]]) -> 
     return len({json.dumps(one, sort_keys=True) for one in settings}) > 1
 
 
-# Settings that only training depends on.
-_TRAINING_SETTINGS = ("max_length", "train_size")
-
-
 def _text(evaluation: Evaluation) -> dict[str, Any]:
-    data = evaluation.config.to_dict()["data"]
-    return {key: value for key, value in data.items() if key not in (*SYMBOL_SETTINGS, *_TRAINING_SETTINGS)}
+    data = evaluation.config.data
+    return {field.name: getattr(data, field.name) for field in data.fields() if not field.metadata["affects"]}
 
 
 def _tokenizer(evaluation: Evaluation) -> dict[str, Any]:

@@ -188,8 +188,10 @@ class Run:
             raise RunError(f"{path} does not fit this version of the program: {error}") from error
         except KeyError as error:
             raise RunError(f"{path} is no checkpoint of this program: it lacks {error}") from error
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise RunError(f"{path} is no checkpoint of this program: {error}") from error
+        except (TypeError, AttributeError, IndexError, RecursionError) as error:
+            raise RunError(f"{path} is no checkpoint of this program: its description is damaged") from error
         run = cls(directory, config, source, target)
         run.data = data
         return run, arrays, progress

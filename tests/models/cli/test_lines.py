@@ -1,0 +1,45 @@
+"""A drawn share of the bad command lines and damaged files that tests/fuzz/lines.py tries: none ends in a traceback."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+_FILE = Path(__file__).parents[2] / "fuzz" / "lines.py"
+_spec = importlib.util.spec_from_file_location("fuzz_lines", _FILE)
+lines = sys.modules["fuzz_lines"] = importlib.util.module_from_spec(_spec)  # dataclasses look their module up there
+_spec.loader.exec_module(lines)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lines") / "made"
+    lines.make_runs(folder)
+    return folder
+
+
+def faults(seed, count, made, folder):
+    return [
+        (number, case.damage, case.arguments, lines.problem(outcome))
+        for number, case, outcome in lines.cases(seed, count, made, folder)
+        if lines.problem(outcome)
+    ]
+
+
+def test_a_few_bad_lines_and_files(made, tmp_path):
+    assert faults(11, 25, made, tmp_path) == []
+
+
+@pytest.mark.slow
+def test_many_bad_lines_and_files(made, tmp_path):
+    assert faults(12, 150, made, tmp_path) == []
+
+
+def test_a_fault_is_seen():
+    outcome = lines.Outcome(2, "", "", 0.1)
+    assert lines.problem(outcome) == "no message"
+    outcome.err = "error: list index out of range"
+    assert lines.problem(outcome).startswith("Python's own words")
+    outcome.failure = "Traceback …"
+    assert lines.problem(outcome) == "Traceback …"
