@@ -26,6 +26,10 @@ class Fingerprint:
     pairs: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        if type(self.pairs) is not int or type(self.sha256) is not str:
+            raise ValueError("the fingerprint of its text is damaged")
+
     @classmethod
     def of(cls, pairs: list[Pair]) -> Self:
         """The fingerprint of pairs."""

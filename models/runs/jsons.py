@@ -16,7 +16,9 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: it is not JSON, not UTF-8, or nested thousands deep.
     """
     try:
-        return json.loads(text)
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: byte {error.start + 1} is 0x{error.object[error.start]:02x}") from error
     except RecursionError as error:
         raise ValueError("its values are nested too deep") from error
 

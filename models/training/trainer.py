@@ -68,6 +68,17 @@ class Position:
     skipped: int = 0
     """Batches of epochs that ``training.max_steps`` has ended before their end."""
 
+    def __post_init__(self) -> None:
+        counts = (self.epoch, self.batch, self.step, self.correct, self.tokens, self.skipped)
+        rows = self.history if isinstance(self.history, list) else [self.history]
+        whole = all(type(count) is int and count >= 0 for count in counts)
+        numbers = all(
+            isinstance(row, dict) and "valid_loss" in row and all(type(value) in (int, float) for value in row.values())
+            for row in rows
+        )
+        if not (whole and numbers and type(self.loss) in (int, float)):
+            raise ValueError("its position in training is damaged")
+
 
 class Trainer:
     """Trains the model of a run on parallel text, from the beginning or, after ``resume``, from a checkpoint.
