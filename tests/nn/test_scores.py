@@ -92,13 +92,13 @@ def test_the_recipes_give_every_number(name):
         tensors["K"] = found["key"].value[0]
     tensors |= {symbol: np.asarray(array) for symbol, array in parameters.items()}
     channels = tensors["Q"].shape[1]
-    sizes = {"t": T, "j": S, "c": channels, "a": channels}
+    sizes = {"t": T, "j": S, "i": channels, "a": channels}
     expected = {"scores": found["scores"].value[0], "Q": found["query"].gradient[0]}
     if SCORES[name].has_keys:
         expected["K"] = found["key"].gradient[0]
     assert set(SCORES[name].recipes) == set(expected)
     for which, array in expected.items():
-        rows, columns = {"scores": "tj", "Q": "tc", "K": "jc"}[which]
+        rows, columns = {"scores": "tj", "Q": "ti", "K": "ji"}[which]
         for (row, column), number in np.ndenumerate(array):
             at = {rows: row, columns: column, "a": column}
             np.testing.assert_allclose(evaluate(SCORES[name].recipes[which], tensors, at, sizes), number, rtol=1e-12)
