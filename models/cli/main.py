@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from ..console.compilation import compilation_on_stderr
 from ..console.errors import INTERRUPTED, PIPE_CLOSED, USER_ERROR, UserError
 from ..setting import short
 from .parser import INSTALL, make_parser
@@ -47,7 +48,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
             for path in parsed.imports:
                 import_file(path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), compilation_on_stderr():
             warnings.showwarning = _print_note
             return parsed.command(parsed)
     except UserError as error:

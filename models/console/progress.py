@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
 import time
 from typing import Protocol
+
+from .compilation import watch_compilation
 
 __all__ = ["INTERVAL", "LiveProgress", "PlainProgress", "Progress", "clock", "make_progress"]
 
@@ -50,19 +54,31 @@ class _Pace:
 
 
 class PlainProgress:
-    """A line at the start, one after the first step, then one every few seconds."""
+    """A line at the start, then one every few seconds, also while the first step compiles kernels."""
 
     def __init__(self) -> None:
         self.pace = _Pace(0, 0)
         self.shown = -INTERVAL
+        self.compilation = contextlib.ExitStack()
 
     def start(self, done: int, total: int) -> None:
         """See `Progress`."""
         self.pace = _Pace(done, total)
         self.print(f"step {done}/{total}  {_FIRST_STEP}")
+        self.shown = time.perf_counter()
+        self.compilation.enter_context(watch_compilation(self._show_compilation))
+
+    def _show_compilation(self, text: str) -> None:
+        now = time.perf_counter()
+        if now - self.shown >= INTERVAL:
+            self.shown = now
+            self.print(f"step {self.pace.first - 1}/{self.pace.total}  {text}")
 
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """See `Progress`."""
+        if step == self.pace.first:
+            self.compilation.close()
+            self.shown = -INTERVAL
         pace = self.pace.describe(step, tokens)
         now = time.perf_counter()
         if now - self.shown >= INTERVAL or step == self.pace.total:
@@ -75,6 +91,7 @@ class PlainProgress:
 
     def stop(self) -> None:
         """See `Progress`."""
+        self.compilation.close()
 
 
 class LiveProgress:
@@ -85,6 +102,7 @@ class LiveProgress:
         from rich.progress import Progress as Bar
 
         self.bar = Bar(TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        self.compilation = contextlib.ExitStack()
         self.pace = _Pace(0, 0)
         self.task = self.bar.add_task("", total=None)
 
@@ -93,9 +111,12 @@ class LiveProgress:
         self.pace = _Pace(done, total)
         self.bar.update(self.task, completed=done, total=total, description=_FIRST_STEP)
         self.bar.start()
+        show = functools.partial(self.bar.update, self.task)
+        self.compilation.enter_context(watch_compilation(lambda text: show(description=text)))
 
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """See `Progress`."""
+        self.compilation.close()
         figures = f"loss {loss:.3f}  accuracy {100 * accuracy:.1f} %  {self.pace.describe(step, tokens)}"
         self.bar.update(self.task, completed=step, description=figures)
 
@@ -105,6 +126,7 @@ class LiveProgress:
 
     def stop(self) -> None:
         """See `Progress`."""
+        self.compilation.close()
         self.bar.stop()
 
 

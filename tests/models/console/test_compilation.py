@@ -1,0 +1,67 @@
+"""What is told of the compilation of kernels, and when."""
+
+import io
+import re
+
+import numba
+import pytest
+from tinygrad_attn_models.console import compilation
+from tinygrad_attn_models.console.compilation import compilation_on_stderr, watch_compilation
+
+
+@pytest.fixture(autouse=True)
+def from_the_first_moment(monkeypatch):
+    monkeypatch.setattr(compilation, "_QUIET", 0.0)
+
+
+def compile_one():
+    @numba.njit
+    def _halved(x):
+        return x / 2
+
+    @numba.njit
+    def quartered(x):
+        return _halved(_halved(x))
+
+    return quartered(8.0)
+
+
+def test_each_kernel_is_named_when_it_begins_and_counted_when_it_ends():
+    lines = []
+    with watch_compilation(lines.append):
+        assert compile_one() == 2.0
+    told = [re.sub(r".*: (\d) in \d+ s", r"\1", line) for line in lines]
+    assert told == ["0, now quartered", "0, now halved", "1, now quartered", "2"]
+    compile_one()
+    assert len(lines) == 4  # nothing after the block
+
+
+def test_the_inner_of_two_blocks_tells():
+    outer, inner = [], []
+    with watch_compilation(outer.append):
+        with watch_compilation(inner.append):
+            compile_one()
+        assert inner and not outer
+        compile_one()
+        assert outer
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_one_line_that_goes_in_a_terminal_and_few_lines_elsewhere(terminal, monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: terminal
+    monkeypatch.setattr("sys.stderr", screen)
+    with compilation_on_stderr():
+        compile_one()
+    shown = screen.getvalue()
+    if terminal:
+        assert shown.endswith("\r\x1b[2K") and "\n" not in shown
+    else:
+        assert shown == "compiling kernels, once on each machine: 0 in 0 s, now quartered\n"
+
+
+def test_nothing_is_told_of_what_takes_no_time(monkeypatch, capsys):
+    monkeypatch.setattr(compilation, "_QUIET", 60.0)
+    with compilation_on_stderr():
+        compile_one()
+    assert capsys.readouterr().err == ""
