@@ -37,6 +37,7 @@ def files(folder, ending):
 
 
 @compiled_only
+@pytest.mark.slow
 def test_damaged_files_are_compiled_anew_and_written_again(tmp_path):
     assert run(tmp_path) == (["0"], "")
     assert run(tmp_path) == (["1"], "")

@@ -73,6 +73,7 @@ def test_children_of_a_process_that_has_used_the_pool():
     """)
 
 
+@pytest.mark.slow
 def test_a_child_of_a_process_that_has_not():
     run("""
     def in_child():
@@ -93,6 +94,7 @@ def test_multiprocessing_as_data_loaders_use_it():
     """)
 
 
+@pytest.mark.slow
 def test_a_child_compiles_a_kernel_that_its_parent_has_not():
     run("""
     column_sums(np.ones((400, 400), np.float32))
