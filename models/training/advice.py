@@ -33,7 +33,8 @@ def advise(config: Config, figures: Figures, history: Sequence[Mapping[str, Any]
         history: the lines of ``log.csv``.
         best: the index of the best epoch in ``history``.
     """
-    longer = f"training.epochs={2 * config.training.epochs}"
+    ended_by_steps = config.training.max_steps > 0 and len(history) < config.training.epochs
+    longer = "training.max_steps=0" if ended_by_steps else f"training.epochs={2 * config.training.epochs}"
     if figures.exact_match > _GOOD and config.model.smaller():
         return Advice("The task is learnt; does a smaller model learn it, too?", config.model.smaller())
     if config.data.headline == "exact_match":

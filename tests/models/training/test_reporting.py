@@ -56,6 +56,7 @@ TEXT = {"data.kind": "parallel", "data.directory": "d", "data.source": "a", "dat
         ([row(3.0 - i / 10, 3.1) for i in range(20)], 19, {"model.dropout": 0.5}, "training.epochs=12"),
         ([row(3.0, 3.1) for i in range(20)], 3, {}, "training.average=5"),
         ([row(3.0, 3.1)], 0, {}, "training.epochs=12"),
+        ([row(3.0, 3.1)], 0, {"training.max_steps": 9}, "training.max_steps=0"),
     ],
 )
 @pytest.mark.parametrize("name", sorted(MODELS))
