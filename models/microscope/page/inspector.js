@@ -2,15 +2,12 @@
 
 import { html } from "page/core.js";
 import { data } from "page/data.js";
-import { Formula } from "page/formula.js";
+import { agrees, Formula } from "page/formula.js";
 import { t } from "page/i18n.js";
 import { full, rounded } from "page/numbers.js";
 import { symbol, title, Token, Verdict } from "page/parts.js";
 import { recipe } from "page/recipes.js";
 import { describe, hash, place } from "page/selection.js";
-
-// A sum of float64 products, added in another order, differs by roundings alone.
-const ROUNDING = 1e-9;
 
 export function sampled(site, tensor, part, head, row, column) {
   if (part !== "gradient") return null;
@@ -55,8 +52,6 @@ export function Index({ axis, number, name }) {
 function Numbers({ site, tensor, part, head, row, column, x }) {
   const found = recipe(site, tensor.name, part, head, row, column);
   const measured = sampled(site, tensor, part, head, row, column);
-  const size = Math.max(Math.abs(x), Math.abs(found?.value ?? 0), tensor[part].limit(), 1e-30);
-  const agrees = found && (found.value === x || Math.abs(found.value - x) <= ROUNDING * size);
   const masked = isMasked({ site, tensor, head, row, column });
   return html`
     ${tensor.latex[part] && html`<h3>${t("inspector.formula")}</h3>`}
@@ -69,7 +64,7 @@ function Numbers({ site, tensor, part, head, row, column, x }) {
     <dl class="facts">
       <dt>${t("inspector.recorded")}</dt><dd class="number" id="recorded">${full(x)}</dd>
       <dt>${t("inspector.rounded")}</dt><dd class="number">${rounded(x)}</dd>
-      ${found && html`<dt>${t("inspector.agrees")}</dt><dd><${Verdict} holds=${agrees} /> <span class="number">${rounded(Math.abs(found.value - x) || 0)}</span></dd>`}
+      ${found && html`<dt>${t("inspector.agrees")}</dt><dd><${Verdict} holds=${agrees(found, x)} /> <span class="number">${rounded(Math.abs(found.value - x) || 0)}</span></dd>`}
       ${measured && html`<dt>${t("central_difference")}</dt><dd>${measured.resolved ? html`<${Verdict} holds=${measured.holds} />` : t(`unresolved.${measured.reason}`)} <span class="number">${full(measured.difference)}</span></dd>`}
     </dl>`;
 }

@@ -30,7 +30,7 @@ export function rounded(x) {
 }
 
 export function percent(x) {
-  return `${(100 * x).toFixed(1)} %`;
+  return Number.isFinite(x) ? `${(100 * x).toFixed(1)} %` : full(x);
 }
 
 // For code, which knows no typographic minus.

@@ -67,7 +67,8 @@ export const BADGE = { good: "✓", bad: "✗", not_finite: "?" };
 
 // Where the pass stopped being finite: the weight or op, and the element.
 export function source(found) {
-  const holes = { ...found, place: `[${found.cell.join(", ")}]`, step: found.step === null ? "" : t("source.step", { step: found.step }) };
+  const value = { nan: "NaN", inf: "∞", "-inf": "−∞" }[found.value];
+  const holes = { ...found, value, place: `[${found.cell.join(", ")}]`, step: found.step === null ? "" : t("source.step", { step: found.step }) };
   return t(`source.${found.what === "weight" && !found.reaches ? "unused" : found.what}`, holes);
 }
 

@@ -50,8 +50,8 @@ const OPERATIONS = {
   "*": product,
   "+": (...terms) => sum(terms),
   "-": minus,
-  tanh: (inner) => applied("tanh", Math.tanh, inner),
-  square: (inner) => ({ value: inner.value ** 2, write: (format) => `${inner.write(format)}²` }),
+  tanh: (inner) => applied("tanh", Math.tanh, (x, z) => 1 - z * z, inner),
+  square: (inner) => ({ value: inner.value ** 2, terms: inner.terms ** 2, write: (format) => `${inner.write(format)}²` }),
 };
 
 // A score's expression (tinygrad_attn/nn/scores/base.py) at indices { t, j, … }, with the site's numbers in it; `channel`
@@ -87,7 +87,7 @@ const values = {
     const all = open(row).map((k) => x("scores", row, k));
     const most = Math.max(...all.map((e) => e.value));
     const shifted = (e) => (most > 600 ? minus(e, number(most)) : e); // e^x is infinite from 710 on
-    const exp = (e) => applied("exp", Math.exp, shifted(e));
+    const exp = (e) => applied("exp", Math.exp, (x, z) => z, shifted(e));
     return quotient(exp(x("scores", row, column)), sum(all.map(exp)));
   },
   mixed: ({ x }, row, column) => product(x("weights", row, column), x("gaussian", row, column)),
@@ -134,20 +134,34 @@ const NEXT = {
   K: (site, row) => ["scores", range(site.queries.length).map((i) => [i, row])],
 };
 
-// The central difference of a cell through the one op that reads it; null as for `recipe`.
-export function localDifference(site, tensor, head, row, column, eps = 1e-5) {
+// Steps of the local differences, in the order in which they are tried: a sharp softmax needs smaller ones.
+const STEPS = [1e-5, 1e-6, 1e-4, 1e-7, 1e-3];
+const TOLERANCE = 1e-5;
+const EPSILON = 2 ** -52;
+
+// The central difference of a cell through the one op that reads it, beside the gradient x; null as for `recipe`. It
+// `holds` if they agree; if it is not `resolved`, no step tells: the rounding of ℓ or its curvature hide the gradient.
+export function localDifference(site, tensor, head, row, column, x) {
   if (!(tensor in NEXT) || !site.tensors[tensor]?.value) return null;
   const [next, cells] = NEXT[tensor](site, row, column);
-  if (!site.tensors[next]?.gradient) return null;
+  const { gradient } = site.tensors[next] ?? {};
+  if (!gradient) return null;
   const loss = (by) => {
     const read = reader(site, head, { tensor, row, column, by });
-    return cells.reduce((total, [i, j]) => {
-      const weight = site.tensors[next].gradient.at(head, i, j);
-      return weight === 0 ? total : total + weight * values[next](read, i, j).value;
-    }, 0);
+    return sum(cells.filter(([i, j]) => gradient.at(head, i, j) !== 0).map(([i, j]) => product(number(gradient.at(head, i, j)), values[next](read, i, j))));
   };
+  const allowed = TOLERANCE * Math.max(site.tensors[tensor].gradient.limit(), Math.abs(x));
   return unlessMissing(() => {
-    const [above, below] = [loss(eps), loss(-eps)];
-    return { next, eps, plus: above, minus: below, difference: (above - below) / (2 * eps) };
+    const tried = STEPS.map((eps) => {
+      const [above, below] = [loss(eps), loss(-eps)];
+      const difference = (above.value - below.value) / (2 * eps);
+      return { next, eps, plus: above.value, minus: below.value, difference, rounding: (EPSILON * (above.terms + below.terms)) / eps };
+    });
+    const close = tried.find(({ difference }) => Math.abs(difference - x) <= allowed);
+    if (close) return { ...close, resolved: true, holds: true };
+    const ordered = [...tried].sort((a, b) => a.eps - b.eps);
+    const unsure = ordered.slice(0, -1).map((each, i) => [Math.abs(ordered[i + 1].difference - each.difference) + each.rounding, each]);
+    const [uncertainty, best] = unsure.reduce((least, each) => (each[0] < least[0] ? each : least));
+    return { ...best, resolved: Math.abs(best.difference - x) > 8 * uncertainty, holds: false };
   });
 }

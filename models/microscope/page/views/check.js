@@ -85,8 +85,7 @@ function Code({ all, site, tensor, part, head, row, column }) {
 
 function Differences({ site, tensor, part, head, row, column, x }) {
   const whole = sampled(site, tensor, part, head, row, column);
-  const local = part === "gradient" && x !== undefined ? localDifference(site, tensor.name, head, row, column) : null;
-  const close = local && Math.abs(local.difference - x) <= 1e-5 * Math.max(tensor.gradient.limit(), 1e-12);
+  const local = part === "gradient" && x !== undefined ? localDifference(site, tensor.name, head, row, column, x) : null;
   return html`<section class="card"><h2>${t("difference")}</h2>
     <${Formula} latex=${central} block />
     ${part === "value" && html`<p class="note">${t("forward_only")}</p>`}
@@ -97,7 +96,7 @@ function Differences({ site, tensor, part, head, row, column, x }) {
     ${local ? html`<h3>${t("local", { next: symbol(local.next) })}</h3><p class="muted">${t("local_words", { next: symbol(local.next) })}</p><dl class="facts">
       <dt>ℓ(x + ε)</dt><dd class="number">${full(local.plus)}</dd><dt>ℓ(x − ε)</dt><dd class="number">${full(local.minus)}</dd>
       <dt>ε</dt><dd class="number">${full(local.eps)}</dd><dt>${t("central_difference")}</dt><dd class="number" id="local-difference">${full(local.difference)}</dd>
-      <dt>${t("gradient")}</dt><dd class="number">${full(x)}</dd><dt>${t("error")}</dt><dd><${Verdict} holds=${close} /> <span class="number">${rounded(Math.abs(local.difference - x))}</span></dd></dl>`
+      <dt>${t("gradient")}</dt><dd class="number">${full(x)}</dd><dt>${t("error")}</dt><dd>${local.resolved ? html`<${Verdict} holds=${local.holds} />` : t("unresolved.rounding")} <span class="number">${rounded(Math.abs(local.difference - x))}</span></dd></dl>`
       : part === "gradient" && !whole && html`<p class="note">${t("no_difference")}</p>`}
   </section>`;
 }

@@ -8,7 +8,7 @@ import { Heatmap } from "page/heatmap.js";
 import { translator, useLanguage } from "page/i18n.js";
 import { Legend } from "page/legend.js";
 import { full, rounded, signed } from "page/numbers.js";
-import { Bar, Token, Verdict, visible } from "page/parts.js";
+import { Bar, source, Token, Verdict, visible } from "page/parts.js";
 import { hash, select } from "page/selection.js";
 
 const ROUNDING = 1e-9;
@@ -27,7 +27,10 @@ function rowAt(site, head, step, temperature) {
   const alpha = temperature === 1 ? recorded : grown.map((x) => x / total);
   const mixture = alpha.reduce((sum, a, i) => sum + a * dAlpha[i], 0);
   const dScore = alpha.map((a, i) => (a * (dAlpha[i] - mixture)) / temperature);
-  return { keys, e, alpha, dAlpha, mixture, dScore };
+  // What cancels in each: the roundings of ∂L/∂e are in proportion to it.
+  const spread = alpha.reduce((sum, a, i) => sum + Math.abs(a * dAlpha[i]), 0);
+  const terms = alpha.map((a, i) => a * (Math.abs(dAlpha[i]) + spread));
+  return { keys, e, alpha, dAlpha, mixture, dScore, terms };
 }
 
 export const order = 4;
@@ -68,7 +71,7 @@ function Temperature({ row: { e, alpha }, temperature, setTemperature }) {
   const spread = Math.max(...e) - Math.min(...e);
   const furthest = Number.isFinite(spread) ? Math.max(2, Math.ceil(Math.log2(Math.max(spread, 1)))) : 2;
   const whatIf = temperature !== 1;
-  const passing = Math.max(...alpha.map((a) => a * (1 - a))) / temperature;
+  const passing = Math.max(...alpha.map((a) => a * (1 - a)));
   const written = temperature < 100 ? temperature.toFixed(2) : rounded(temperature);
   return html`<div class="card temperature ${whatIf ? "what-if" : ""}">
     <label for="temperature">${t("temperature")} τ = <output>${written}</output></label>
@@ -80,10 +83,9 @@ function Temperature({ row: { e, alpha }, temperature, setTemperature }) {
   </div>`;
 }
 
-function Products({ row: { keys, alpha, dAlpha, mixture, dScore }, names, mine, recorded, whatIf }) {
-  const size = Math.max(...recorded.map(Math.abs), 1e-30);
+function Products({ row: { keys, alpha, dAlpha, mixture, dScore, terms }, names, mine, recorded, whatIf }) {
   const off = Math.max(...dScore.map((x, i) => Math.abs(x - recorded[i])));
-  const agrees = off <= ROUNDING * size;
+  const agrees = dScore.every((x, i) => Object.is(x, recorded[i]) || Math.abs(x - recorded[i]) <= ROUNDING * Math.max(terms[i], 1e-290));
   const [mostA, mostD, mostS] = [alpha, dAlpha, dScore].map((xs) => Math.max(...xs.map(Math.abs)));
   const both = !whatIf && !agrees; // a wrong derivative: show it beside the right one
   return html`<div class="card scroll" tabindex="0" role="region" aria-label=${t("table")}><table class="plain products"><caption>${t("table")}</caption><thead><tr>
@@ -110,7 +112,8 @@ function Words({ name, keys, alpha, d, mixture, dScore, temperature }) {
     result: signed(dScore), divided: temperature === 1 ? "" : ` / ${rounded(temperature)}`,
     effect: t(effect(keys.length, alpha, difference, dScore)),
   };
-  return html`<p class="words">${t("sentence", holes)}</p>`;
+  const { not_finite: found } = data.get().check;
+  return html`<p class="words">${t("sentence", holes)}${!Number.isFinite(dScore) && found ? ` ${source(found)}` : ""}</p>`;
 }
 
 // What a larger score would do or, where it would do nothing, the reason.
@@ -129,7 +132,7 @@ export const words = {
     "what_if": "What if",
     "what_if_words": "the scores were divided by τ? The weights and the Jacobian follow; ∂L/∂α stays as recorded.",
     "as_recorded": "As recorded (τ = 1). Move the slider to the right for a flatter softmax, to the left for a sharper one.",
-    "saturated": "This softmax is saturated: α(1 − α)/τ is at most {passing}, so almost no gradient passes it. Move the slider to the right to see it pass.",
+    "saturated": "This softmax is saturated: α(1 − α) is at most {passing}, so almost no gradient passes it. Move the slider to the right to see it pass.",
     "all_masked": "All keys are masked for this query: its weights, its context and all their gradients are 0.",
     "chosen_masked": "The chosen key j = {j} is masked for this query: it takes no part in the softmax. The first key that does is shown.",
     "matrix": "Jacobian of the softmax, diag(α) − ααᵀ",
@@ -157,7 +160,7 @@ export const words = {
     "what_if": "만약",
     "what_if_words": "스코어를 τ로 나누면 어떻게 될까요? 가중치와 야코비안이 따라 바뀝니다. ∂L/∂α는 기록된 그대로 둡니다.",
     "as_recorded": "기록된 그대로입니다(τ = 1). 슬라이더를 오른쪽으로 움직이면 소프트맥스가 평평해지고, 왼쪽으로 움직이면 뾰족해집니다.",
-    "saturated": "이 소프트맥스는 포화되었습니다. α(1 − α)/τ가 커야 {passing}이므로 기울기가 거의 지나가지 못합니다. 슬라이더를 오른쪽으로 움직여 보세요.",
+    "saturated": "이 소프트맥스는 포화되었습니다. α(1 − α)가 커야 {passing}이므로 기울기가 거의 지나가지 못합니다. 슬라이더를 오른쪽으로 움직여 보세요.",
     "all_masked": "이 쿼리에서는 모든 키가 마스크되었습니다. 가중치, 컨텍스트와 그 기울기가 모두 0입니다.",
     "chosen_masked": "고른 키 j = {j}는 이 쿼리에서 마스크되어 소프트맥스에 들어가지 않습니다. 대신 처음으로 들어가는 키를 보여 줍니다.",
     "matrix": "소프트맥스의 야코비안, diag(α) − ααᵀ",

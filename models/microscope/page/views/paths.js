@@ -103,7 +103,7 @@ function Layers({ layers }) {
     <div class="scroll" tabindex="0" role="region" aria-label=${t("layers")}><table class="plain"><thead><tr><th scope="col">${t("layer")}</th><th scope="col">${t("sublayer")}</th>
       ${["skip", "branch", "total"].map((name) => html`<th scope="col" key=${name} class="number">${t(`layer.${name}`)}</th>`)}</tr></thead>
       <tbody>${layers.toReversed().map((layer) => html`<tr key=${layer.module + layer.sublayer}><th scope="row">${layer.module.split(".").slice(-3).join(".")}</th><td>${t.has(`sublayer.${layer.sublayer}`) ? t(`sublayer.${layer.sublayer}`) : layer.sublayer}</td>
-        ${["skip", "branch", "total"].map((name) => html`<td key=${name} class="number measured" title=${full(norm(layer[name]))}>${rounded(norm(layer[name]))}${name !== "total" && html`<${Bar} x=${norm(layer[name])} limit=${most} oneSided />`}</td>`)}</tr>`)}</tbody></table></div>`;
+        ${["skip", "branch", "total"].map((name) => html`<td key=${name} class="number measured" title=${full(norm(layer[name]))}>${rounded(norm(layer[name]))}${name !== "total" && html`<${Bar} x=${norm(layer[name])} ends=${[0, most]} />`}</td>`)}</tr>`)}</tbody></table></div>`;
 }
 
 export const words = {
