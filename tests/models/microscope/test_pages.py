@@ -1,0 +1,31 @@
+"""A small share of `tests/fuzz/pages.py`: no badge is red on a right gradient, every mistake is, every NaN is named."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bits import compiled_only
+
+pytestmark = [compiled_only, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def pages():
+    spec = importlib.util.spec_from_file_location("pages", Path(__file__).parents[2] / "fuzz" / "pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_share_of_the_pages(pages, tmp_path):
+    kinds = [("bahdanau", "dates"), ("transformer", "reverse")]
+    models = {(kind, task): pages.trained(kind, task, tmp_path) for kind, task in kinds}
+    tally, rng = pages.Tally(), np.random.default_rng(1)
+    pages.look_broken(tally, models)
+    pages.look_spoilt(tally, models, 6, rng)
+    pages.look_scaled(tally, models, 6, rng)
+    pages.look(tally, models, 6, rng)
+    assert tally.wrong == []
+    assert tally.counts["trained, good"] == tally.counts["scaled, good"] == 6
+    assert tally.counts["broken, bad"] == 4 and tally.counts["spoilt, bad"] == 0
