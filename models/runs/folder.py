@@ -5,6 +5,8 @@
 ``run.json``              command, seed, versions, commit, and the final figures
 ``log.csv``               one line an epoch
 ``tensorboard/``          the same for TensorBoard, if ``training.tensorboard`` asks for it
+``steps.csv``             one line a step: loss, learning rate, the gradient's norm
+``train.log``             what training has printed
 ``clock.json``            how long training has taken
 ``best.safetensors``      the weights of the best epoch; config, tokenizers and the text's fingerprint
                           as JSON within
@@ -61,6 +63,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 Side = Literal["source", "target"]
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.toml"
+STEPS, PRINTED = "steps.csv", "train.log"
 _LOCK = ".lock"
 # Of a parameter or an activation.
 _BYTES = 4
@@ -68,7 +71,7 @@ _BYTES = 4
 _METADATA = "run"
 _SHOWN = 3  # of many faults of a checkpoint
 # Files that a run may leave which was stopped before its first checkpoint; the folder is as good as empty.
-_BEFORE = {_LOCK, CLOCK}
+_BEFORE = {_LOCK, CLOCK, STEPS, PRINTED}
 
 
 class RunError(UserError):
@@ -335,7 +338,7 @@ class Run:
             "progress": progress or {},
             **({"data": {name: dataclasses.asdict(one) for name, one in self.data.items()}} if self.data else {}),
         }
-        save_file(arrays, self._to_write(checkpoint), {_METADATA: json.dumps(about)})
+        save_file(arrays, self.to_write(checkpoint), {_METADATA: json.dumps(about)})
 
     def write_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rewrite ``log.csv``, with one line for each row; all rows have the same keys."""
@@ -351,10 +354,10 @@ class Run:
 
     def write_text(self, name: str, content: str) -> None:
         """A text file in the folder."""
-        with atomic_path(self._to_write(name)) as path:
+        with atomic_path(self.to_write(name)) as path:
             path.write_text(content, encoding="utf-8", errors="backslashreplace")
 
-    def _to_write(self, name: str) -> Path:
+    def to_write(self, name: str) -> Path:
         """The path of a file in the folder.
 
         Raises:
@@ -432,6 +435,8 @@ def _missing(directory: Path, checkpoint: str) -> str:
     if checkpoint == BEST and (directory / LAST).exists():
         resume = command_line("train", "--resume", directory)
         return f"{directory} has no {BEST}: no epoch is finished yet; continue with: {resume}"
+    if checkpoint not in (BEST, LAST):
+        return f"{directory} has no {checkpoint}: the file was removed"
     if checkpoint == LAST and {path.name for path in directory.iterdir()} & _BEFORE:
         begin = command_line("train", "--out", directory)
         return f"training in {directory} was stopped before its first checkpoint; begin it again, with: {begin}"

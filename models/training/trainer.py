@@ -21,7 +21,6 @@ from tinygrad_attn import Tensor, random
 from tinygrad_attn.nn.utils import NonFiniteGradientError
 
 from ..console.counts import counted
-from ..console.errors import UserError
 from ..console.program import command_line
 from ..console.progress import Progress
 from ..data import Batch, Batches, ParallelText, encode_pairs
@@ -31,18 +30,16 @@ from ..runs.continued import refuse_other_text
 from ..runs.folder import BEST, LAST, Run, RunError
 from . import tensorboard
 from .advice import advise
+from .divergence import TrainingError, advise_against_divergence
 from .estimate import refuse_too_large
 from .interruption import Interruption
 from .optimizer import describe_schedule, make_optimizer, make_schedule
+from .records import StepRecords
 from .reporting import choose_examples, closing_message, describe_epoch, draw, headline, show_translations
 from .sampling import sampled_logits
 from .validation import Validation
 
 __all__ = ["Position", "Trainer", "TrainingError"]
-
-
-class TrainingError(UserError):
-    """Training cannot continue. The message says why and what to change."""
 
 
 @dataclass
@@ -119,6 +116,7 @@ class Trainer:
         self.validation = Validation(run, text, "valid")
         self.test = Validation(run, text, "test")
         self.examples = choose_examples(text.test, run.source, settings.seed)
+        self.records = StepRecords(run)
         self._plan()
 
     def _plan(self) -> None:
@@ -148,6 +146,7 @@ class Trainer:
         stopping = "Stopping soon; Ctrl-C again stops at once."
         with self.run.held(), self.interruption.awaited(lambda: self.progress.print(stopping)):
             self.run.drop_other_config()
+            self.records.resume(self.position.step)
             self.save()  # so that a checkpoint to continue from exists from the start
             self.run.describe()
             self.progress.start(self.position.step, self.steps)
@@ -177,9 +176,10 @@ class Trainer:
         self.model.train()
         for batch in self.train_batches.epoch(position.epoch, start=position.batch):
             began = time.perf_counter()
-            loss, correct = self.step(batch)
+            loss, correct, norm = self.step(batch)
             position.batch += 1
             position.step += 1
+            self.records.add(position.step, position.epoch + 1, loss, self.optimizer.lr, norm, batch.target_tokens)
             position.loss += loss * batch.target_tokens
             position.correct += correct
             position.tokens += batch.target_tokens
@@ -194,11 +194,11 @@ class Trainer:
                 self.save()
                 saved = time.perf_counter()
 
-    def step(self, batch: Batch) -> tuple[float, int]:
+    def step(self, batch: Batch) -> tuple[float, int, float]:
         """Take a training step on one batch.
 
         Returns:
-            The loss per target token, and how many target tokens had the highest probability.
+            The loss per target token, how many target tokens had the highest probability, and the gradient's norm.
         """
         self.optimizer.lr = self.schedule(self.position.step)
         self.optimizer.zero_grad()
@@ -206,17 +206,16 @@ class Trainer:
         loss = token_loss(logits, batch, self.settings.label_smoothing)
         value = float(loss.item())
         if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss became {value} at step {self.position.step + 1}; set training.learning_rate below "
-                f"{self.settings.learning_rate} or training.clip_norm above 0, or look for the cause with "
-                "tinygrad_attn.detect_anomaly()"
-            )
+            advice = advise_against_divergence(self.settings)
+            raise TrainingError(f"the loss became {value} at step {self.position.step + 1}; {advice}")
         loss.backward()
         try:
-            self.optimizer.step(clip_norm=self.settings.clip_norm or None)
+            norm = self.optimizer.step(clip_norm=self.settings.clip_norm or math.inf)  # infinity clips nothing
         except NonFiniteGradientError as error:
-            raise TrainingError(f"step {self.position.step + 1}: {error}") from None
-        return value, correct_tokens(logits, batch)
+            advice = advise_against_divergence(self.settings)
+            raise TrainingError(f"at step {self.position.step + 1}, {error}; {advice}") from None
+        assert norm is not None
+        return value, correct_tokens(logits, batch), norm
 
     def _logits(self, batch: Batch) -> Tensor:
         """Logits (B, T, V) given the reference prefix, or a mixture as ``training.teacher_forcing`` asks."""
@@ -234,6 +233,12 @@ class Trainer:
             "train_accuracy": position.correct / position.tokens,
             **self.validation.row(self.model),
         }
+        if not math.isfinite(row["valid_loss"]):
+            best = f"{BEST} has the best weights before; " if position.history else ""
+            raise TrainingError(
+                f"the validation loss became {row['valid_loss']} in epoch {position.epoch + 1}, its training loss was "
+                f"{row['train_loss']:.4g}; {best}{advise_against_divergence(self.settings)}"
+            )
         if self.validation.merit(row) > self.validation.best(position.history):
             self.run.save(BEST, self.model.state_dict())
         self._keep_for_average()
@@ -265,13 +270,21 @@ class Trainer:
         last, count = self.position.epoch, min(self.settings.average, self.position.epoch)
         if count < 2:
             return
-        epochs = [Run.open(self.run.directory, _of_epoch(epoch))[1] for epoch in range(last - count, last)]
+        epochs = []
+        for epoch in range(last - count, last):
+            try:
+                epochs.append(Run.open(self.run.directory, _of_epoch(epoch))[1])
+            except RunError as error:
+                self.progress.print(f"Note: the average is without epoch {epoch + 1}: {error}")
+        if len(epochs) < 2:
+            return
         self.run.restore(self.model, _mean(epochs))
         figures = self.validation.row(self.model)
+        which = f"the last {count} epochs" if len(epochs) == count else f"{len(epochs)} of the last {count} epochs"
         better = self.validation.merit(figures) > self.validation.best(self.position.history)
         self.progress.print(
-            f"average of the last {count} epochs, {'' if better else 'not '}better than the best epoch: "
-            f"validation loss {figures['valid_loss']:.4f}, {headline(self.run.config.data, figures)}"
+            f"average of {which}, {'' if better else 'not '}better than the best epoch: validation "
+            f" loss {figures['valid_loss']:.4f}, {headline(self.run.config.data, figures)}"
         )
         if better:
             self.run.save(BEST, self.model.state_dict())
@@ -283,6 +296,7 @@ class Trainer:
         arrays: dict[str, Any] = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()}
         self.position.random = random.get_state()
+        self.records.write()
         self.run.write_json(CLOCK, self.clock.to_dict())
         self.run.save(LAST, arrays, dataclasses.asdict(self.position))
 

@@ -35,6 +35,11 @@ def test_train_and_translate(tmp_path, capsys):
     assert sum(" → " in line for line in lines) == 4
     assert any(line.startswith("Exact match: ") and "% of 8 unseen test pairs" in line for line in lines)
     assert f"    python -m models translate {run}" in output
+    log = (run / "train.log").read_text(encoding="utf-8")
+    assert "Exact match: " in log and sum(" → " in line for line in log.splitlines()) == 4
+    assert main(["train", "--resume", str(run)]) == 0
+    again = (run / "train.log").read_text(encoding="utf-8")
+    assert again.startswith(log) and len(again) > len(log)
     assert main(["translate", str(run), "22 Nov 2026"]) == 0
 
 

@@ -41,7 +41,7 @@ def test_one_batch_can_be_learnt_by_heart(make_trainer):
     trainer = make_trainer(data__train_size=2, training__schedule="constant", training__learning_rate=0.05)
     batch = next(trainer.train_batches.epoch(0))
     for _ in range(60):
-        loss, correct = trainer.step(batch)
+        loss, correct, _ = trainer.step(batch)
     assert correct == batch.target_tokens
     assert loss < 0.1
 
@@ -280,11 +280,92 @@ def test_the_average_of_the_last_epochs_is_used_if_it_is_better(make_trainer, he
     assert_same(load_file(folder / BEST)[0], used)
 
 
-def test_a_loss_that_is_no_number_stops_training(make_trainer):
-    trainer = make_trainer(training__learning_rate=0.5)
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({}, r"try training.learning_rate below 0.5, or some steps of training.warmup; tinygrad_attn.detect_anomaly"),
+        ({"training__clip_norm": 0.0, "training__warmup": 2}, r"learning_rate below 0.5, or training.clip_norm=1; "),
+    ],
+)
+def test_a_loss_that_is_no_number_stops_training(make_trainer, settings, advice):
+    trainer = make_trainer(training__learning_rate=0.5, **settings)
     trainer.model.state_dict()["output.bias"].array[:] = np.nan
-    with pytest.raises(TrainingError, match=r"the loss became nan at step 1; set training.learning_rate below 0.5"):
+    with pytest.raises(TrainingError, match=rf"the loss became nan at step 1; {advice}" if not settings else advice):
         trainer.train()
+
+
+def test_a_loss_that_is_no_number_in_validation_first_says_so(make_trainer):
+    trainer = make_trainer(training__epochs=3)
+    finish = trainer._finish_epoch
+
+    def spoil():
+        if trainer.position.epoch == 1:
+            trainer.model.state_dict()["output.bias"].array[:] = np.nan
+        finish()
+
+    trainer._finish_epoch = spoil
+    with pytest.raises(TrainingError, match=r"validation loss became nan in epoch 2, .*best\.safetensors has the best"):
+        trainer.train()
+    assert np.isfinite(load_file(trainer.run.directory / BEST)[0]["output.bias"]).all()
+
+
+def test_gradients_that_are_no_numbers_stop_training_also_without_clipping(make_trainer, monkeypatch):
+    trainer = make_trainer(training__clip_norm=0.0)
+    parameter = trainer.model.output.weight
+    step = trainer.optimizer.step
+
+    def spoilt(**options):
+        parameter.grad.array[0, 0] = np.inf
+        return step(**options)
+
+    monkeypatch.setattr(trainer.optimizer, "step", spoilt)
+    before = weights(trainer)
+    with pytest.raises(TrainingError, match=r"at step 1, .*1 infinite.*training.clip_norm=1"):
+        trainer.train()
+    assert_same(before, weights(trainer))
+
+
+@pytest.mark.parametrize("damage", ["removed", "damaged"])
+def test_an_average_without_the_file_of_an_epoch(make_trainer, capsys, damage):
+    trainer = make_trainer(training__epochs=4, training__average=3)
+    assert trainer.train()
+    path = trainer.run.directory / "epoch-3.safetensors"
+    path.unlink() if damage == "removed" else path.write_bytes(path.read_bytes()[:-9])
+    trainer.finish()
+    output = capsys.readouterr().out
+    reason = "has no epoch-3.safetensors: the file was removed" if damage == "removed" else "is damaged"
+    assert "Note: the average is without epoch 3: " in output and reason in output
+    assert "average of 2 of the last 3 epochs, " in output
+    (trainer.run.directory / "epoch-4.safetensors").unlink()
+    trainer.finish()
+    assert "average of" not in capsys.readouterr().out
+
+
+def steps_of(folder):
+    with (folder / "steps.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_step_is_recorded_once_whatever_happens(make_trainer):
+    whole = make_trainer("whole", training__warmup=3)
+    assert whole.train()
+    rows = steps_of(whole.run.directory)
+    assert [int(row["step"]) for row in rows] == list(range(1, 21))
+    assert {row["epoch"] for row in rows} == {"1", "2"}
+    assert float(rows[0]["learning_rate"]) == whole.schedule(0)
+    assert all(0.0 < float(row["gradient_norm"]) < 100.0 and float(row["loss"]) > 0.0 for row in rows)
+
+    stopped = make_trainer("stopped", training__warmup=3)
+    interrupt_after(stopped, 7)
+    assert not stopped.train()
+    path = stopped.run.directory / "steps.csv"
+    path.write_text(path.read_text(encoding="utf-8") + "9,1,0.5,0.1,1.0,40\n10,1,0.", encoding="utf-8")  # a kill
+    continued = make_trainer("other", training__warmup=3)
+    continued.run, arrays, position = Run.open(stopped.run.directory, LAST)
+    continued.records.run = continued.run
+    continued.resume(arrays, position)
+    assert continued.train()
+    assert path.read_bytes() == (whole.run.directory / "steps.csv").read_bytes()
 
 
 def test_a_schedule_sets_the_step_size(make_trainer):
@@ -298,7 +379,7 @@ def test_a_schedule_sets_the_step_size(make_trainer):
 def test_the_run_folder_after_training(trained):
     assert {path.name for path in trained.iterdir()} == {
         "config.toml", "run.json", "log.csv", "best.safetensors", "last.safetensors", "learning_curve.png",
-        "attention.png", "clock.json", ".lock",
+        "attention.png", "clock.json", ".lock", "steps.csv",
     }  # fmt: skip
     about = json.loads((trained / "run.json").read_text(encoding="utf-8"))
     assert about["seed"] == 0

@@ -1,0 +1,40 @@
+"""``train.log``: what training prints, kept in the run folder whatever happens to the output."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import shlex
+import sys
+from pathlib import Path
+
+from ..console.progress import Progress
+
+__all__ = ["Logbook"]
+
+
+class Logbook:
+    """A `Progress` that also appends what it prints to a file, after a line with time and command.
+
+    A file that cannot be written is no reason to end training.
+
+    Args:
+        progress: shows the progress.
+        path: of the file; its folder exists.
+    """
+
+    def __init__(self, progress: Progress, path: Path) -> None:
+        self.progress = progress
+        self.path = path
+        self.note(f"{datetime.datetime.now().astimezone().isoformat(' ', 'seconds')}  {shlex.join(sys.argv)}")
+        self.start, self.advance, self.stop = progress.start, progress.advance, progress.stop
+
+    def note(self, text: str) -> None:
+        """Append lines to the file alone."""
+        with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{text}\n")
+
+    def print(self, text: str) -> None:
+        """See `Progress`."""
+        self.note(text)
+        self.progress.print(text)
