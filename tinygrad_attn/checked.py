@@ -27,8 +27,8 @@ import numpy as np
 from tinygrad_attn.dtypes import default_dtype
 
 __all__ = [
-    "Betas", "Count", "Decay", "FloatDtype", "Index", "NonNegative", "Number", "Positive", "Probability", "Real",
-    "Refused", "Size", "Sizes", "Whole", "check_argument", "checked", "shown",
+    "Betas", "Count", "Decay", "FloatDtype", "Index", "Layers", "NonNegative", "Number", "Positive", "Probability",
+    "Real", "Refused", "Size", "Sizes", "Whole", "check_argument", "check_call", "checked", "shown",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,16 +45,22 @@ class Refused(Exception):
 # -- what may be given -------------------------------------------------------------------------------------------------
 
 
+_LARGEST = int(np.finfo(np.float64).max)
+
+
 class Whole(NamedTuple):
-    """An integer, at least ``least`` if that is given."""
+    """An integer, at least ``least`` and at most ``most`` if these are given."""
 
     least: int | None = None
+    most: int | None = None
 
     def __call__(self, value: Any) -> int:
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
             raise Refused(TypeError, "must be an integer")
         if self.least is not None and value < self.least:
             raise Refused(ValueError, f"must be at least {self.least}")
+        if self.most is not None and value > self.most:
+            raise Refused(ValueError, f"must be at most {self.most}")
         return int(value)
 
 
@@ -68,6 +74,8 @@ class Number(NamedTuple):
     def __call__(self, value: Any) -> float:
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise Refused(TypeError, "must be a number")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise Refused(ValueError, "must be a finite number")
         if math.isnan(value) or (self.finite and math.isinf(value)):
             raise Refused(ValueError, "must be a finite number" if self.finite else f"must {self.text}")
         if not self.within(float(value)):
@@ -118,6 +126,8 @@ Size = Annotated[int, Whole(0)]
 """An integer of at least 0."""
 Count = Annotated[int, Whole(1)]
 """An integer of at least 1."""
+Layers = Annotated[int, Whole(0, 10_000)]
+"""How many layers: an integer from 0 to 10,000, since each is an object."""
 Sizes = Annotated[int | Sequence[int], Several(Whole(0), "an integer of at least 0, or several", alone=True)]
 """One or several integers of at least 0; the body gets a tuple."""
 Real = Annotated[float, Number()]
@@ -216,10 +226,18 @@ def check_argument(owner: str, function: Callable[..., Any], name: str, value: A
         raise refused.kind(f"{owner}: {name} {refused}, got {shown(value)}") from None
 
 
-def signature_of(function: Callable[..., Any], method: bool) -> str:
-    """The arguments that a function takes, for a message: names and defaults."""
-    parameters = list(inspect.signature(function).parameters.values())[int(method) :]
+def signature_of(function: Callable[..., Any]) -> str:
+    """The arguments that a function takes, for a message: names and defaults, without self."""
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
     return str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters]))
+
+
+def check_call(owner: str, function: Callable[..., Any], arguments: Any, options: Any) -> None:
+    """Raise a TypeError that begins with ``owner`` if a function cannot be called so: arguments missing or unknown."""
+    try:
+        inspect.signature(function).bind(*arguments, **options)
+    except TypeError as error:
+        raise TypeError(f"{owner}: {error}; it takes {signature_of(function)}") from None
 
 
 def checked(function: F) -> F:
@@ -240,7 +258,7 @@ def checked(function: F) -> F:
         try:
             bound = signature.bind(*arguments, **options)
         except TypeError as error:
-            raise TypeError(f"{owner}: {error}; it takes {signature_of(function, method)}") from None
+            raise TypeError(f"{owner}: {error}; it takes {signature_of(function)}") from None
         for name, value in bound.arguments.items():
             if name in many:
                 bound.arguments[name] = tuple(check_argument(owner, function, name, item) for item in value)

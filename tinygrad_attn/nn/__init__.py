@@ -1,14 +1,40 @@
 """Layers: modules with PyTorch's names, arguments, parameter layouts and initial values."""
 
 from tinygrad_attn.nn import functional, init, utils
+from tinygrad_attn.nn.activation import (
+    ELU,
+    GELU,
+    Flatten,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from tinygrad_attn.nn.cells import GRUCell, LSTMCell, RNNCell
+from tinygrad_attn.nn.containers import Identity, ModuleDict, ModuleList, Sequential
 from tinygrad_attn.nn.counting import count_parameters
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.embedding import Embedding
 from tinygrad_attn.nn.freezing import frozen_weights
 from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.linear import Linear
-from tinygrad_attn.nn.module import Module, ModuleList, Parameter, Sequential
+from tinygrad_attn.nn.loss import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
+from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.nn.multihead import MultiheadAttention, record_attention_weights
 from tinygrad_attn.nn.norm import LayerNorm
 from tinygrad_attn.nn.positional import LearnedPositionalEncoding, SinusoidalPositionalEncoding
@@ -36,10 +62,68 @@ from tinygrad_attn.nn.transformer import (
 )
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "SCORES", "AdditiveScore", "ConcatScore", "DecoderState", "DotScore", "Dropout", "Embedding",
-    "GRUCell", "GeneralScore", "KVCache", "LSTMCell", "LayerNorm", "LearnedPositionalEncoding", "Linear",
-    "LocationScore", "Module", "ModuleList", "MultiheadAttention", "Parameter", "RNNCell", "ScaledDotScore", "Score",
-    "Sequential", "SinusoidalPositionalEncoding", "Transformer", "TransformerDecoder", "TransformerDecoderLayer",
-    "TransformerEncoder", "TransformerEncoderLayer", "attend", "attention", "count_parameters", "frozen_weights",
-    "functional", "generate_square_subsequent_mask", "init", "record_attention_weights", "utils",
+    "ELU",
+    "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SCORES",
+    "AdditiveScore",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "ConcatScore",
+    "CrossEntropyLoss",
+    "DecoderState",
+    "DotScore",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "GRUCell",
+    "GeneralScore",
+    "HuberLoss",
+    "Identity",
+    "KLDivLoss",
+    "KVCache",
+    "L1Loss",
+    "LSTMCell",
+    "LayerNorm",
+    "LeakyReLU",
+    "LearnedPositionalEncoding",
+    "Linear",
+    "LocationScore",
+    "LogSigmoid",
+    "LogSoftmax",
+    "MSELoss",
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "MultiheadAttention",
+    "NLLLoss",
+    "Parameter",
+    "RNNCell",
+    "ReLU",
+    "ScaledDotScore",
+    "Score",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "SinusoidalPositionalEncoding",
+    "SmoothL1Loss",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+    "attend",
+    "attention",
+    "count_parameters",
+    "frozen_weights",
+    "functional",
+    "generate_square_subsequent_mask",
+    "init",
+    "record_attention_weights",
+    "utils",
 ]  # fmt: skip

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from tinygrad_attn.checked import Count, FloatDtype, Size, checked
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.counting import empty_parameter
 from tinygrad_attn.nn.module import Module
+from tinygrad_attn.ops.arguments import layer_input
 from tinygrad_attn.ops.fused.gru import gru_cell
 from tinygrad_attn.ops.fused.lstm import lstm_cell
-from tinygrad_attn.ops.fused.rnn import check_nonlinearity, rnn_cell
+from tinygrad_attn.ops.fused.rnn import rnn_cell
 from tinygrad_attn.ops.shape import squeeze, unsqueeze
 from tinygrad_attn.tensor import Tensor
 
@@ -23,7 +25,7 @@ __all__ = ["GRUCell", "LSTMCell", "RNNCell", "RNNCellBase", "check_state", "unif
 
 def uniform_by_hidden_size(module: Module, hidden_size: int) -> None:
     """Draw all parameters uniform within ±1/√hidden_size, the initial values of PyTorch's recurrent layers."""
-    bound = 1.0 / math.sqrt(hidden_size) if hidden_size else 0.0
+    bound = 1.0 / math.sqrt(hidden_size)
     for parameter in module.parameters():
         init.uniform_(parameter, -bound, bound)
 
@@ -63,7 +65,10 @@ class RNNCellBase(Module):
     states: ClassVar[tuple[str, ...]] = ("hx",)
     """The names of the tensors that make up the state."""
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = default_dtype) -> None:
+    @checked
+    def __init__(
+        self, input_size: Size, hidden_size: Count, bias: bool = True, dtype: FloatDtype = default_dtype
+    ) -> None:
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -88,6 +93,7 @@ class RNNCellBase(Module):
 
     def _next(self, input: Tensor, state: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
         name = type(self).__name__
+        input = layer_input(name, "input", input)
         if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
             raise ValueError(
                 f"{name}: input must be (B, {self.input_size}) or ({self.input_size},), it has shape {input.shape}"
@@ -116,15 +122,15 @@ class RNNCell(RNNCellBase):
 
     blocks = 1
 
+    @checked
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
+        input_size: Size,
+        hidden_size: Count,
         bias: bool = True,
-        nonlinearity: str = "tanh",
-        dtype: Any = default_dtype,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        dtype: FloatDtype = default_dtype,
     ) -> None:
-        check_nonlinearity("RNNCell", nonlinearity)
         super().__init__(input_size, hidden_size, bias, dtype)
         self.nonlinearity = nonlinearity
 

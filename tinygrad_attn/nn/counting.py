@@ -35,9 +35,16 @@ class _Counted(Parameter):
 
 
 def empty_parameter(shape: int | tuple[int, ...], dtype: Any) -> Parameter:
-    """A parameter of this shape, not initialised; while `count_parameters` counts, one without elements."""
+    """A parameter of this shape, not initialised; while `count_parameters` counts, one without elements.
+
+    Raises:
+        MemoryError: it would not fit into memory.
+    """
     if not _counting.active:
-        return Parameter(np.empty(shape, dtype))
+        try:
+            return Parameter(np.empty(shape, dtype))
+        except (ValueError, MemoryError):  # a ValueError where even the number of bytes is too large
+            raise MemoryError(f"a parameter of shape {shape} does not fit into memory") from None
     axes = shape if isinstance(shape, tuple) else (shape,)
     parameter = _Counted(np.empty((0,) * len(axes), dtype))
     parameter.elements = math.prod(axes)

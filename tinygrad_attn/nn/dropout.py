@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tinygrad_attn.checked import Probability, checked
 from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.tensor import Tensor
@@ -13,10 +14,9 @@ class Dropout(Module):
     """In training, zero each element with probability ``p`` and scale the rest by 1/(1 − p) (Srivastava et al.
     2014)."""
 
-    def __init__(self, p: float = 0.5) -> None:
+    @checked
+    def __init__(self, p: Probability = 0.5) -> None:
         super().__init__()
-        if not 0.0 <= p <= 1.0:
-            raise ValueError(f"Dropout: p must be a probability, got {p}")
         self.p = p
 
     def forward(self, input: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from tinygrad_attn.checked import FloatDtype, Index, Size, checked
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.counting import empty_parameter
@@ -21,8 +20,13 @@ class Embedding(Module):
         weight: (num_embeddings, embedding_dim), initially standard normal; the row ``padding_idx`` is and stays zero.
     """
 
+    @checked
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = default_dtype
+        self,
+        num_embeddings: Size,
+        embedding_dim: Size,
+        padding_idx: Index | None = None,
+        dtype: FloatDtype = default_dtype,
     ) -> None:
         super().__init__()
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:

@@ -14,9 +14,13 @@ from tinygrad_attn.ops.fused.normalize import cosine_similarity as cosine_simila
 from tinygrad_attn.ops.fused.normalize import layer_norm as layer_norm
 from tinygrad_attn.ops.fused.normalize import normalize as normalize
 from tinygrad_attn.ops.fused.normalize import rms_norm as rms_norm
+from tinygrad_attn.ops.loss import binary_cross_entropy as binary_cross_entropy
 from tinygrad_attn.ops.loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
+from tinygrad_attn.ops.loss import huber_loss as huber_loss
 from tinygrad_attn.ops.loss import kl_div as kl_div
+from tinygrad_attn.ops.loss import l1_loss as l1_loss
 from tinygrad_attn.ops.loss import mse_loss as mse_loss
+from tinygrad_attn.ops.loss import smooth_l1_loss as smooth_l1_loss
 from tinygrad_attn.ops.rearrangement import pad as pad
 from tinygrad_attn.tensor import Tensor
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from tinygrad_attn.checked import FloatDtype, Size, checked
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.counting import empty_parameter
@@ -25,7 +25,10 @@ class Linear(Module):
     Both are initialised uniformly within ±1/√in_features, as in PyTorch.
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = default_dtype) -> None:
+    @checked
+    def __init__(
+        self, in_features: Size, out_features: Size, bias: bool = True, dtype: FloatDtype = default_dtype
+    ) -> None:
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features

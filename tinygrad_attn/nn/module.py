@@ -7,15 +7,19 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from tinygrad_attn.checked import shown
+from tinygrad_attn.checked import check_call, checked, shown
 from tinygrad_attn.modes import current_modes, in_module
 from tinygrad_attn.ops.conversion import target_dtype
 from tinygrad_attn.tensor import Tensor
 from tinygrad_attn.values import as_array
 
-__all__ = ["Module", "ModuleList", "NamedIterator", "Parameter", "Sequential", "clear_gradient", "named"]
+__all__ = [
+    "Module", "NamedIterator", "Parameter", "clear_gradient", "named",
+]  # fmt: skip
 
 M = TypeVar("M", bound="Module")
+_LOADED_FROM = {"f": "f", "i": "iu", "u": "iu", "b": "b"}
+"""For each kind of dtype the kinds from which `Module.load_state_dict` converts."""
 
 
 class Parameter(Tensor):
@@ -92,6 +96,7 @@ class Module:
     ``"encoder.weight"``.
     """
 
+    @checked
     def __init__(self) -> None:
         self.training = True
         self._buffers: set[str] = set()
@@ -111,10 +116,14 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        if not current_modes().observers:
-            return self.forward(*inputs, **options)
-        with in_module(self):
-            return self.forward(*inputs, **options)
+        try:
+            if not current_modes().observers:
+                return self.forward(*inputs, **options)
+            with in_module(self):
+                return self.forward(*inputs, **options)
+        except TypeError:
+            check_call(type(self).__name__, self.forward, inputs, options)
+            raise
 
     # -- submodules, parameters and buffers ----------------------------------------------------------------------------
 
@@ -180,27 +189,29 @@ class Module:
             strict: raise if paths are missing or not expected.
 
         Raises:
-            ValueError: paths missing or not expected (if strict) or of another shape, all of them listed; nothing is
-                loaded then.
+            ValueError: paths missing or not expected (if strict), of another shape or of another kind, as integers for
+                floats, all of them listed; nothing is loaded then.
+            TypeError: not a mapping.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict of {type(self).__name__}: state must be a dict, got {shown(state)}")
         own = {name: value for kind in ("parameters", "buffers") for name, value in self._named(kind)}
-        arrays = {
-            name: np.asarray(value.array if isinstance(value, Tensor) else value) for name, value in state.items()
-        }
+        arrays = {name: value if isinstance(value, Tensor) else _as_numbers(value) for name, value in state.items()}
         complaints = []
         if strict:
             complaints += [f"missing: {name} {own[name].shape}" for name in own if name not in arrays]
             complaints += [f"unexpected: {name} {arrays[name].shape}" for name in arrays if name not in own]
-        complaints += [
-            f"wrong shape: {name} is {arrays[name].shape}, expected {value.shape}"
-            for name, value in own.items()
-            if name in arrays and arrays[name].shape != value.shape
-        ]
+        for name, value in own.items():
+            if name in arrays and arrays[name].shape != value.shape:
+                complaints.append(f"wrong shape: {name} is {arrays[name].shape}, expected {value.shape}")
+            elif name in arrays and arrays[name].dtype.kind not in _LOADED_FROM[value.dtype.kind]:
+                complaints.append(f"wrong dtype: {name} is {arrays[name].dtype}, expected {value.dtype}")
         if complaints:
             raise ValueError(f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(complaints))
         for name, value in own.items():
             if name in arrays:
-                value.array[...] = arrays[name]
+                given = arrays[name]
+                value.array[...] = given.array if isinstance(given, Tensor) else given
                 value.storage.written_by("load_state_dict()")
 
     def train(self: M, mode: bool = True) -> M:
@@ -272,50 +283,9 @@ class Module:
         return "\n".join(f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {count:>12,}" for name, shape, count in rows)
 
 
-def _module(owner: str, module: Any) -> Module:
-    if not isinstance(module, Module):
-        raise TypeError(f"{owner}: expected a module, got {type(module).__name__}")
-    return module
-
-
-class Sequential(Module):
-    """Modules one after the other, named "0", "1", …"""
-
-    def __init__(self, *modules: Module) -> None:
-        super().__init__()
-        for number, module in enumerate(modules):
-            setattr(self, str(number), _module("Sequential", module))
-
-    def forward(self, input: Any) -> Any:
-        for module in self.children():
-            input = module(input)
-        return input
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self.children())
-
-    def __getitem__(self, index: int) -> Module:
-        return list(self.children())[index]
-
-
-class ModuleList(Module):
-    """A list of modules, named "0", "1", …, to loop over."""
-
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        super().__init__()
-        for module in modules:
-            self.append(module)
-
-    def append(self, module: Module) -> ModuleList:
-        """Add a module at the end."""
-        setattr(self, str(len(self)), _module("ModuleList", module))
-        return self
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self.children())
-
-    def __iter__(self) -> Iterator[Module]:
-        return self.children()
-
-    def __getitem__(self, index: int) -> Module:
-        return list(self.children())[index]
+def _as_numbers(value: Any) -> np.ndarray[Any, Any]:
+    """An array of what a state holds; of objects, which no parameter takes, if it is none."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists, and tensors of other libraries that refuse
+        return np.asarray(None)

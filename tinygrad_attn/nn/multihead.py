@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tinygrad_attn.checked import Count, FloatDtype, Probability, Size, checked
 from tinygrad_attn.contexts import context
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
@@ -13,7 +14,7 @@ from tinygrad_attn.nn.counting import empty_parameter
 from tinygrad_attn.nn.kv_cache import KVCache, part
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, Parameter
-from tinygrad_attn.ops.arguments import as_tensor
+from tinygrad_attn.ops.arguments import as_tensor, layer_input
 from tinygrad_attn.ops.fused.linear import linear, paired_linear
 from tinygrad_attn.ops.fused.multihead import attend_heads
 from tinygrad_attn.ops.joining import cat
@@ -57,23 +58,22 @@ class MultiheadAttention(Module):
         ValueError: the heads do not divide ``embed_dim``, or ``dropout`` is not a probability.
     """
 
+    @checked
     def __init__(
         self,
-        embed_dim: int,
-        num_heads: int,
-        dropout: float = 0.0,
+        embed_dim: Count,
+        num_heads: Count,
+        dropout: Probability = 0.0,
         bias: bool = True,
         *,
-        kdim: int | None = None,
-        vdim: int | None = None,
+        kdim: Size | None = None,
+        vdim: Size | None = None,
         batch_first: bool = False,
-        dtype: Any = default_dtype,
+        dtype: FloatDtype = default_dtype,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or embed_dim % num_heads:
+        if embed_dim % num_heads:
             raise ValueError(f"MultiheadAttention: num_heads {num_heads} does not divide embed_dim {embed_dim}")
-        if not 0.0 <= dropout <= 1.0:
-            raise ValueError(f"MultiheadAttention: dropout must be a probability, got {dropout}")
         self.embed_dim = embed_dim
         self.num_heads = num_heads
         self.head_dim = embed_dim // num_heads
@@ -141,6 +141,7 @@ class MultiheadAttention(Module):
             ValueError: shapes other than these.
             TypeError: a mask of integers.
         """
+        query, key, value = self._inputs(query=query, key=key, value=value)
         if query.ndim == 2:
             at = 0 if self.batch_first else 1
             batched = {id(x): unsqueeze(x, at) for x in (query, key, value)}
@@ -285,6 +286,10 @@ class MultiheadAttention(Module):
     def _exchanged(self, x: Tensor) -> Tensor:
         """Between the layout of inputs and outputs and (B, length, …), in either direction."""
         return x if self.batch_first else transpose(x, 0, 1)
+
+    @staticmethod
+    def _inputs(**inputs: Any) -> Iterator[Tensor]:
+        return (layer_input("MultiheadAttention", name, x) for name, x in inputs.items())
 
     def _check(self, which: str, x: Tensor, width: int) -> None:
         if x.ndim != 3 or x.shape[-1] != width:

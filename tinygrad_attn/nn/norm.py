@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
+from tinygrad_attn.checked import FloatDtype, NonNegative, Sizes, checked
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
@@ -24,16 +22,17 @@ class LayerNorm(Module):
         bias: ``normalized_shape``, initially zeros; None if not ``elementwise_affine`` or not ``bias``.
     """
 
+    @checked
     def __init__(
         self,
-        normalized_shape: int | Sequence[int],
-        eps: float = 1e-5,
+        normalized_shape: Sizes,
+        eps: NonNegative = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
-        dtype: Any = default_dtype,
+        dtype: FloatDtype = default_dtype,
     ) -> None:
         super().__init__()
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape: tuple[int, ...] = normalized_shape  # type: ignore[assignment]
         self.eps = eps
         self.weight = empty_parameter(self.normalized_shape, dtype) if elementwise_affine else None
         self.bias = empty_parameter(self.normalized_shape, dtype) if elementwise_affine and bias else None

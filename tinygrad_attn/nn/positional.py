@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.checked import FloatDtype, Size, checked
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.counting import empty_parameter
 from tinygrad_attn.nn.module import Module
+from tinygrad_attn.ops.arguments import layer_input
 from tinygrad_attn.ops.joining import narrow
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.tensor import Tensor, default_dtype
@@ -43,7 +45,8 @@ def _kept_sinusoids(length: int, d_model: int, start: int, dtype: np.dtype[Any])
 class SinusoidalPositionalEncoding(Module):
     """Adds `sinusoids`: without parameters, for any position."""
 
-    def __init__(self, d_model: int) -> None:
+    @checked
+    def __init__(self, d_model: Size) -> None:
         super().__init__()
         self.d_model = d_model
 
@@ -53,7 +56,7 @@ class SinusoidalPositionalEncoding(Module):
         Raises:
             ValueError: the last axis is not of size ``d_model``.
         """
-        _check(self, input)
+        input = _checked(self, input)
         return add(input, self.vectors(input.shape[-2], start, input.dtype))
 
     def vectors(self, length: int, start: int = 0, dtype: Any = default_dtype) -> Tensor:
@@ -72,7 +75,8 @@ class LearnedPositionalEncoding(Module):
             beside the vectors that it is added to.
     """
 
-    def __init__(self, max_length: int, d_model: int, dtype: Any = default_dtype) -> None:
+    @checked
+    def __init__(self, max_length: Size, d_model: Size, dtype: FloatDtype = default_dtype) -> None:
         super().__init__()
         self.max_length = max_length
         self.d_model = d_model
@@ -89,7 +93,7 @@ class LearnedPositionalEncoding(Module):
         Raises:
             ValueError: the last axis is not of size ``d_model``, or a position lies beyond ``max_length``.
         """
-        _check(self, input)
+        input = _checked(self, input)
         return add(input, self.vectors(input.shape[-2], start))
 
     def vectors(self, length: int, start: int = 0, dtype: Any = None) -> Tensor:
@@ -111,7 +115,9 @@ class LearnedPositionalEncoding(Module):
         return f"{self.max_length}, {self.d_model}"
 
 
-def _check(encoding: SinusoidalPositionalEncoding | LearnedPositionalEncoding, input: Tensor) -> None:
+def _checked(encoding: SinusoidalPositionalEncoding | LearnedPositionalEncoding, input: Any) -> Tensor:
+    name = type(encoding).__name__
+    input = layer_input(name, "input", input)
     if input.ndim < 2 or input.shape[-1] != encoding.d_model:
-        name = type(encoding).__name__
         raise ValueError(f"{name}: input must be (…, T, {encoding.d_model}), it has shape {input.shape}")
+    return input

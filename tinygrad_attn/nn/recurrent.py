@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from tinygrad_attn.checked import Count, FloatDtype, Probability, Size, Whole, checked
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn.cells import check_state, uniform_by_hidden_size
 from tinygrad_attn.nn.counting import empty_parameter
 from tinygrad_attn.nn.module import Module
-from tinygrad_attn.ops.arguments import as_tensor
+from tinygrad_attn.ops.arguments import as_tensor, layer_input
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.fused.gru import gru
 from tinygrad_attn.ops.fused.linear import linear
 from tinygrad_attn.ops.fused.lstm import lstm
-from tinygrad_attn.ops.fused.rnn import check_nonlinearity, rnn
+from tinygrad_attn.ops.fused.rnn import rnn
 from tinygrad_attn.ops.joining import cat, stack, unbind
 from tinygrad_attn.ops.pointwise import where
 from tinygrad_attn.ops.shape import squeeze, transpose, unsqueeze
@@ -54,22 +55,19 @@ class RNNBase(Module):
     states: ClassVar[tuple[str, ...]] = ("hx",)
     """The names of the tensors that make up the state."""
 
+    @checked
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
+        input_size: Size,
+        hidden_size: Count,
+        num_layers: Annotated[int, Whole(1, 10_000)] = 1,
         bias: bool = True,
         batch_first: bool = False,
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
         bidirectional: bool = False,
-        dtype: Any = default_dtype,
+        dtype: FloatDtype = default_dtype,
     ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"{type(self).__name__}: num_layers must be at least 1, got {num_layers}")
-        if not 0.0 <= dropout <= 1.0:
-            raise ValueError(f"{type(self).__name__}: dropout must be a probability, got {dropout}")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -120,6 +118,7 @@ class RNNBase(Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The outputs, in the input's layout, and the final state, (L·directions, B, H) each."""
         name = type(self).__name__
+        input = layer_input(name, "input", input)
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
             raise ValueError(
                 f"{name}: input must be three axes, or two without a batch, the last of size {self.input_size}; "
@@ -220,19 +219,19 @@ class RNN(RNNBase):
 
     blocks = 1
 
+    @checked
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
+        input_size: Size,
+        hidden_size: Count,
+        num_layers: Annotated[int, Whole(1, 10_000)] = 1,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
         bias: bool = True,
         batch_first: bool = False,
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
         bidirectional: bool = False,
-        dtype: Any = default_dtype,
+        dtype: FloatDtype = default_dtype,
     ) -> None:
-        check_nonlinearity("RNN", nonlinearity)
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype)
         self.nonlinearity = nonlinearity
 

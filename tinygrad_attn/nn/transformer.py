@@ -16,20 +16,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_attn.checked import Count, FloatDtype, Layers, NonNegative, Probability, Refused, Size, checked
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.attention_masks import merge_padding_mask
+from tinygrad_attn.nn.containers import ModuleList
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.linear import Linear
-from tinygrad_attn.nn.module import Module, ModuleList
+from tinygrad_attn.nn.module import Module
 from tinygrad_attn.nn.multihead import MultiheadAttention
 from tinygrad_attn.nn.norm import LayerNorm
 from tinygrad_attn.ops.activation import gelu, relu
+from tinygrad_attn.ops.arguments import layer_input
 from tinygrad_attn.ops.fused.linear import activated_linear
 from tinygrad_attn.ops.fused.normalize import add_layer_norm
 from tinygrad_attn.ops.pointwise import add
@@ -43,9 +46,17 @@ __all__ = [
 # -- the layers --------------------------------------------------------------------------------------------------------
 
 
-Activation = str | Callable[[Tensor], Tensor]
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu}
 _NAMES = {function: name for name, function in _ACTIVATIONS.items()}
+
+
+def _activation(value: Any) -> Any:
+    if not callable(value) and (not isinstance(value, str) or value not in _ACTIVATIONS):
+        raise Refused(ValueError, f"must be {', '.join(repr(name) for name in _ACTIVATIONS)} or a function")
+    return value
+
+
+Activation = Annotated[str | Callable[[Tensor], Tensor], _activation]
 
 
 class TransformerLayer(Module):
@@ -67,23 +78,21 @@ class TransformerLayer(Module):
         ValueError: the heads do not divide ``d_model``, or an unknown activation.
     """
 
+    @checked
     def __init__(
         self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
+        d_model: Count,
+        nhead: Count,
+        dim_feedforward: Size = 2048,
+        dropout: Probability = 0.1,
         activation: Activation = "relu",
-        layer_norm_eps: float = 1e-5,
+        layer_norm_eps: NonNegative = 1e-5,
         batch_first: bool = False,
         norm_first: bool = False,
         bias: bool = True,
-        dtype: Any = default_dtype,
+        dtype: FloatDtype = default_dtype,
     ) -> None:
         super().__init__()
-        if isinstance(activation, str) and activation not in _ACTIVATIONS:
-            name = type(self).__name__
-            raise ValueError(f"{name}: activation must be 'relu', 'gelu' or a function, got {activation!r}")
         self.activation = _ACTIVATIONS[activation] if isinstance(activation, str) else activation
         self.norm_first = norm_first
         self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype)
@@ -133,6 +142,8 @@ class TransformerEncoderLayer(TransformerLayer):
             ValueError: shapes other than these.
         """
 
+        src = layer_input(type(self).__name__, "src", src)
+
         def attend(x: Tensor) -> Tensor:
             return self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]
 
@@ -153,18 +164,19 @@ class TransformerDecoderLayer(TransformerLayer):
     """Self-attention, attention to the encoder's output, and a feed-forward network; arguments as in
     `TransformerLayer`."""
 
+    @checked
     def __init__(
         self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
+        d_model: Count,
+        nhead: Count,
+        dim_feedforward: Size = 2048,
+        dropout: Probability = 0.1,
         activation: Activation = "relu",
-        layer_norm_eps: float = 1e-5,
+        layer_norm_eps: NonNegative = 1e-5,
         batch_first: bool = False,
         norm_first: bool = False,
         bias: bool = True,
-        dtype: Any = default_dtype,
+        dtype: FloatDtype = default_dtype,
     ) -> None:
         super().__init__(
             d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias, dtype
@@ -198,6 +210,9 @@ class TransformerDecoderLayer(TransformerLayer):
         Raises:
             ValueError: shapes other than these.
         """
+
+        tgt = layer_input(type(self).__name__, "tgt", tgt)
+        memory = layer_input(type(self).__name__, "memory", memory)
 
         def attend_to_target(x: Tensor) -> Tensor:
             return self.self_attn(x, x, x, tgt_key_padding_mask, False, tgt_mask, is_causal=tgt_is_causal)[0]
@@ -246,7 +261,8 @@ class TransformerDecoderLayer(TransformerLayer):
 # -- the stacks of layers ----------------------------------------------------------------------------------------------
 
 
-def generate_square_subsequent_mask(sz: int, dtype: Any = default_dtype) -> Tensor:
+@checked
+def generate_square_subsequent_mask(sz: Size, dtype: FloatDtype = default_dtype) -> Tensor:
     """PyTorch's causal mask, to add to scores: (sz, sz), 0 on and below the diagonal and -inf above it."""
     return Tensor(np.triu(np.full((sz, sz), -np.inf, dtype), 1))
 
@@ -260,7 +276,8 @@ class TransformerEncoder(Module):
         norm: applied to the last layer's output, or None.
     """
 
-    def __init__(self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: LayerNorm | None = None) -> None:
+    @checked
+    def __init__(self, encoder_layer: Module, num_layers: Layers, norm: Module | None = None) -> None:
         super().__init__()
         self.layers = ModuleList(copy.deepcopy(encoder_layer) for _ in range(num_layers))
         self.num_layers = num_layers
@@ -296,7 +313,8 @@ class TransformerDecoder(Module):
         norm: applied to the last layer's output, or None.
     """
 
-    def __init__(self, decoder_layer: TransformerDecoderLayer, num_layers: int, norm: LayerNorm | None = None) -> None:
+    @checked
+    def __init__(self, decoder_layer: Module, num_layers: Layers, norm: Module | None = None) -> None:
         super().__init__()
         self.layers = ModuleList(copy.deepcopy(decoder_layer) for _ in range(num_layers))
         self.num_layers = num_layers
@@ -322,6 +340,8 @@ class TransformerDecoder(Module):
     def start(self, memory: Tensor, memory_key_padding_mask: Any = None) -> DecoderState:
         """The state before the first position of the target; arguments as in `forward`."""
         layers = [layer.start(memory) for layer in self._decoder_layers()]
+        if not layers:
+            raise ValueError("TransformerDecoder: a decoder without layers has no state")
         batch, length, _ = layers[0].memory.joined.shape
         return DecoderState(layers, merge_padding_mask(memory_key_padding_mask, batch, length, memory.dtype))
 
@@ -351,21 +371,22 @@ class Transformer(Module):
         num_decoder_layers: the number of decoder layers.
     """
 
+    @checked
     def __init__(
         self,
-        d_model: int = 512,
-        nhead: int = 8,
-        num_encoder_layers: int = 6,
-        num_decoder_layers: int = 6,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
+        d_model: Count = 512,
+        nhead: Count = 8,
+        num_encoder_layers: Layers = 6,
+        num_decoder_layers: Layers = 6,
+        dim_feedforward: Size = 2048,
+        dropout: Probability = 0.1,
         activation: Activation = "relu",
         *,
-        layer_norm_eps: float = 1e-5,
+        layer_norm_eps: NonNegative = 1e-5,
         batch_first: bool = False,
         norm_first: bool = False,
         bias: bool = True,
-        dtype: Any = default_dtype,
+        dtype: FloatDtype = default_dtype,
     ) -> None:
         super().__init__()
         sizes = (d_model, nhead, dim_feedforward, dropout, activation)

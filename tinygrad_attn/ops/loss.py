@@ -1,4 +1,4 @@
-"""Loss functions of single elements: mse_loss, binary_cross_entropy_with_logits, kl_div.
+"""Loss functions of single elements: mse_loss, l1_loss, huber_loss, binary_cross_entropy, kl_div, …
 
 Every loss takes ``reduction``: ``"mean"``, ``"sum"``, or ``"none"`` for one loss per element. PyTorch's deprecated
 ``size_average`` and ``reduce`` are unknown here and raise a TypeError.
@@ -10,16 +10,35 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.checked import shown
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import floating
-from tinygrad_attn.ops.comparison import eq
-from tinygrad_attn.ops.pointwise import add, exp, log, mul, neg, sigmoid, square, sub, true_divide, where
+from tinygrad_attn.ops.comparison import eq, le, lt
+from tinygrad_attn.ops.pointwise import (
+    abs,
+    add,
+    exp,
+    log,
+    log1p,
+    maximum,
+    mul,
+    neg,
+    quiet,
+    sigmoid,
+    square,
+    sub,
+    true_divide,
+    where,
+)
 from tinygrad_attn.ops.reduction import mean, sum
 from tinygrad_attn.public import public
-from tinygrad_attn.samples import floats
+from tinygrad_attn.samples import Draw, ErrorSample, Sample, floats
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["binary_cross_entropy_with_logits", "kl_div", "logsigmoid", "mse_loss"]
+__all__ = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "logsigmoid",
+    "mse_loss", "smooth_l1_loss",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
@@ -37,6 +56,110 @@ def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """
     input, target = _pair("mse_loss", input, target, reduction)
     return reduced(square(sub(input, target)), reduction)
+
+
+@public("F")
+def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
+    r"""The absolute error :math:`|x - y|`; its gradient where both are equal is 0. The rest is as with `mse_loss`."""
+    input, target = _pair("l1_loss", input, target, reduction)
+    return reduced(abs(sub(input, target)), reduction)
+
+
+@public("F")
+def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    r"""The error :math:`d = |x - y|`, smoothed near 0: :math:`d^2 / 2β` where :math:`d < β`, else :math:`d - β/2`.
+
+    Girshick, "Fast R-CNN", 2015, eq. 3, with β = 1. With β = 0 it is `l1_loss`.
+
+    Raises:
+        ValueError: two shapes, an unknown reduction, or a negative ``beta``.
+        TypeError: ``beta`` is not a number.
+    """
+    input, target = _pair("smooth_l1_loss", input, target, reduction)
+    beta = _bound("smooth_l1_loss", "beta", beta)
+    difference = sub(input, target)
+    distance = abs(difference)
+    if beta == 0.0:
+        return reduced(distance, reduction)
+    near = mul(square(difference), 0.5 / beta)
+    return reduced(where(lt(distance, beta), near, sub(distance, 0.5 * beta)), reduction)
+
+
+@public("F")
+def huber_loss(input: Any, target: Any, *, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    r"""With :math:`d = |x - y|`: :math:`d^2 / 2` where :math:`d ≤ δ`, else :math:`δ (d - δ/2)` (Huber 1964).
+
+    Raises:
+        ValueError: two shapes, an unknown reduction, or a ``delta`` that is not above 0.
+        TypeError: ``delta`` is not a number.
+    """
+    input, target = _pair("huber_loss", input, target, reduction)
+    delta = _bound("huber_loss", "delta", delta)
+    if delta == 0.0:
+        raise ValueError("huber_loss: delta must be above 0, got 0.0")
+    difference = sub(input, target)
+    distance = abs(difference)
+    near = mul(square(difference), 0.5)
+    return reduced(where(le(distance, delta), near, mul(sub(distance, 0.5 * delta), delta)), reduction)
+
+
+def _probabilities(draw: Draw) -> Sample:
+    shape = draw.shape()
+    return Sample((draw.floats(shape, 0.1, 0.9), draw.floats(shape, 0.0, 1.0)))
+
+
+@op(
+    r"z = -y \max(\ln x, -100) - (1 - y) \max(\ln(1 - x), -100)",
+    samples=_probabilities,
+    errors=[ErrorSample((np.full(2, 1.5), np.ones(2)), {}, ValueError, "input must lie within 0 and 1")],
+    symbols={"x": "input", "y": "target"},
+)
+@quiet
+def _binary_cross_entropy(input: Array, target: Array, /) -> Array:
+    """The losses of `binary_cross_entropy`, one for each element."""
+    if input.size and not (input.min() >= 0.0 and input.max() <= 1.0):
+        raise ValueError(
+            "binary_cross_entropy: input must lie within 0 and 1; for logits there is binary_cross_entropy_with_logits"
+        )
+    return -target * np.maximum(np.log(input), -100.0) - (1.0 - target) * np.maximum(np.log1p(-input), -100.0)
+
+
+_binary_cross_entropy.vjp(
+    "input",
+    r"\bar z\,(x - y) / \max(x (1 - x), 10^{-12})",
+    lambda g, input, target: g * (input - target) / maximum(input * (1.0 - input), 1e-12),
+)
+_binary_cross_entropy.vjp(
+    "target",
+    r"\bar z \left(\max(\ln(1 - x), -100) - \max(\ln x, -100)\right)",
+    lambda g, input: g * (maximum(log1p(-input), -100.0) - maximum(log(input), -100.0)),
+)
+
+
+@public("F")
+def binary_cross_entropy(input: Any, target: Any, weight: Any = None, *, reduction: str = "mean") -> Tensor:
+    r"""The cross entropy of two classes, from probabilities: :math:`-w \left(y \ln x + (1 - y) \ln(1 - x)\right)`.
+
+    As in PyTorch a logarithm is at least -100, and the gradient's denominator :math:`x (1 - x)` at least 1e-12, so that
+    both are finite. `binary_cross_entropy_with_logits` is exact.
+
+    Args:
+        input: x, probabilities, of any shape.
+        target: y, the probability of the positive class, in the shape of ``input``.
+        weight: w, broadcast to ``input``.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Raises:
+        ValueError: two shapes, an unknown reduction, an input outside 0 to 1, or a weight that does not broadcast.
+    """
+    name = "binary_cross_entropy"
+    input, target = _pair(name, input, target, reduction)
+    losses = _binary_cross_entropy(input, target)
+    if weight is not None:
+        weight = floating(name, "weight", weight)
+        _check_broadcast(name, "weight", weight.shape, input.shape)
+        losses = mul(losses, weight)
+    return reduced(losses, reduction)
 
 
 @public("F")
@@ -116,6 +239,15 @@ def _pair(op: str, input: Any, target: Any, reduction: str) -> tuple[Tensor, Ten
     if input.shape != target.shape:
         raise ValueError(f"{op}: target must have input's shape {input.shape}, it has {target.shape}; expand() it")
     return input, target
+
+
+def _bound(op: str, name: str, value: Any) -> float:
+    """The distance at which a loss changes its form: a number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{op}: {name} must be a number, got {shown(value)}")
+    if not 0.0 <= value < np.inf:
+        raise ValueError(f"{op}: {name} must be finite and not negative, got {value}")
+    return float(value)
 
 
 def _check_broadcast(op: str, name: str, shape: tuple[int, ...], whole: tuple[int, ...]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tinygrad_attn.checked import FloatDtype, Size, checked
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.linear import Linear
@@ -57,8 +58,9 @@ class AdditiveScore(Score):
         "K": ("sum", "t", ("*", ("de", "t", "j"), ("v", "i"), _SLOPE)),
     }
 
+    @checked
     def __init__(
-        self, query_size: int, key_size: int, size: int, bias: bool = True, dtype: Any = default_dtype
+        self, query_size: Size, key_size: Size, size: Size, bias: bool = True, dtype: FloatDtype = default_dtype
     ) -> None:
         super().__init__()
         self.query = Linear(query_size, size, bias=False, dtype=dtype)

@@ -19,7 +19,7 @@ from typing import Any
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.scores.base import Score
 from tinygrad_attn.nn.scores.dot import DotScore
-from tinygrad_attn.ops.arguments import as_tensor
+from tinygrad_attn.ops.arguments import as_tensor, layer_input
 from tinygrad_attn.ops.fused.softmax import masked_softmax, softmax
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.shape import squeeze, unsqueeze
@@ -45,6 +45,7 @@ def attend(scores: Tensor, values: Tensor, mask: Any = None) -> tuple[Tensor, Te
         ValueError: shapes other than these.
         TypeError: a mask that is not bool.
     """
+    scores, values = layer_input("attend", "scores", scores), layer_input("attend", "values", values)
     if values.ndim != 3 or scores.ndim not in (2, 3) or values.shape[:2] != (scores.shape[0], scores.shape[-1]):
         raise ValueError(
             f"attend: scores must be (B, S) or (B, T, S) and values (B, S, D), they are {scores.shape} and "

@@ -24,6 +24,7 @@ import numpy as np
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.module import Module
+from tinygrad_attn.ops.arguments import layer_input
 from tinygrad_attn.ops.shape import squeeze, unsqueeze
 from tinygrad_attn.registry import Registry
 from tinygrad_attn.tensor import Tensor
@@ -124,6 +125,7 @@ class Score(Module):
             ValueError: shapes other than these.
         """
         name = type(self).__name__
+        query, projected = layer_input(name, "query", query), layer_input(name, "keys", projected)
         if query.ndim not in (2, 3) or projected.ndim != 3 or query.shape[0] != projected.shape[0]:
             raise ValueError(
                 f"{name}: query must be (B, D) or (B, T, D) and keys (B, S, D) of the same batch, "

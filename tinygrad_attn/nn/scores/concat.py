@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from tinygrad_attn.checked import FloatDtype, Size, checked
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.nn.scores.additive import AdditiveScore
 from tinygrad_attn.nn.scores.base import SCORES
@@ -21,5 +20,6 @@ class ConcatScore(AdditiveScore):
 
     formula = r"e_{tj} = \textstyle\sum_i v_i \tanh(Q_{ti} + K_{ji}), \quad Q_t = W_q q_t, \quad K_j = W_k h_j"
 
-    def __init__(self, query_size: int, key_size: int, size: int, dtype: Any = default_dtype) -> None:
+    @checked
+    def __init__(self, query_size: Size, key_size: Size, size: Size, dtype: FloatDtype = default_dtype) -> None:
         super().__init__(query_size, key_size, size, bias=False, dtype=dtype)

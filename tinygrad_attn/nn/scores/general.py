@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_attn.checked import FloatDtype, Size, checked
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.linear import Linear
@@ -31,7 +32,8 @@ class GeneralScore(Score):
     witness = DotScore.witness
     witness_gradients = DotScore.witness_gradients
 
-    def __init__(self, query_size: int, key_size: int, dtype: Any = default_dtype) -> None:
+    @checked
+    def __init__(self, query_size: Size, key_size: Size, dtype: FloatDtype = default_dtype) -> None:
         super().__init__()
         self.key = Linear(key_size, query_size, bias=False, dtype=dtype)
 

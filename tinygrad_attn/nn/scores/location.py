@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tinygrad_attn.checked import FloatDtype, Size, checked
 from tinygrad_attn.dtypes import default_dtype
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.linear import Linear
@@ -47,7 +48,8 @@ class LocationScore(Score):
     has_keys = False
     limits_length = True
 
-    def __init__(self, query_size: int, max_length: int, dtype: Any = default_dtype) -> None:
+    @checked
+    def __init__(self, query_size: Size, max_length: Size, dtype: FloatDtype = default_dtype) -> None:
         super().__init__()
         self.max_length = max_length
         self.query = Linear(query_size, max_length, bias=False, dtype=dtype)
