@@ -61,9 +61,11 @@ def test_batchmean() -> None:
 
 def test_probabilities_of_exactly_0_and_1() -> None:
     x, y = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0])
-    assert_equal_to_torch(
-        nn.BCELoss(reduction="sum"), torch.nn.BCELoss(reduction="sum"), [x, y], double=False, tolerance=1e-8
-    )
+    ours, theirs = nn.BCELoss(reduction="sum"), torch.nn.BCELoss(reduction="sum")
+    assert_equal_to_torch(lambda p: ours(p, y), lambda p: theirs(p, torch.tensor(y)), [x], double=False, tolerance=1e-8)
+    target = ta.tensor(y, requires_grad=True)
+    ours(ta.tensor(x), target).backward()  # infinite in PyTorch, though the loss is linear in the target
+    assert target.grad.tolist() == [100.0, 100.0, -100.0, -100.0]
 
 
 @pytest.mark.parametrize(
