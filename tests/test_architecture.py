@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 # From the lowest up. A module may import from its own floor and from those below it.
 ENGINE = (
-    ("atomic", "contexts", "kernels", "public", "random", "registry"),
-    ("checked", "dtypes", "modes", "rule", "samples", "schedule"),
+    ("atomic", "contexts", "kernels", "registry"),
+    ("checked", "dtypes", "modes", "public", "random", "rule", "samples", "schedule"),
     ("copying", "display", "options", "serialize", "tensor", "values", "version"),
     ("op",),
     ("ops",),

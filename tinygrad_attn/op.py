@@ -44,7 +44,7 @@ from numba.core.errors import NumbaError
 from tinygrad_attn.dtypes import check_dtype, check_fits, converted, default_dtype, promote
 from tinygrad_attn.modes import current_modes, modes
 from tinygrad_attn.options import PLAIN, number_operands, option_kinds, plain_options
-from tinygrad_attn.public import public
+from tinygrad_attn.public import in_our_words, public
 from tinygrad_attn.registry import Registry
 from tinygrad_attn.rule import Differentiable, Plan, Rule
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
@@ -120,6 +120,8 @@ class Op(Differentiable):
         return _op_of, (self.__module__, self.name)
 
     def __call__(self, *operands: Any, **options: Any) -> Any:
+        if options and ("axis" in options or "keepdims" in options):
+            options = in_our_words(self.name, {*self.operands, *self.defaults}, options)
         if len(operands) != len(self.operands) and not self.variadic:
             operands, options = self._bind(operands, options)
         # In one pass: the arguments, whether all have one float dtype (as is usual), and which need a gradient.
@@ -161,7 +163,7 @@ class Op(Differentiable):
         try:
             results = self.forward(*arrays, **options)
         except _EXPLAINED as error:
-            raise self._explain(error, operands, arrays) from None
+            raise self._explain(error, operands, arrays, options) from None
         if self.defaults:
             options = {**self.defaults, **options}
         extra: Sequence[Any] = ()
@@ -302,8 +304,14 @@ class Op(Differentiable):
                 if only_numbers:  # as in where(condition, 1.0, 2.0), which would get NumPy's own dtype
                     operands[p] = wrap(np.asarray(operand, common))
 
-    def _explain(self, error: Exception, operands: tuple[Any, ...], arrays: list[Any]) -> Exception:
+    def _explain(
+        self, error: Exception, operands: tuple[Any, ...], arrays: list[Any], options: Mapping[str, Any]
+    ) -> Exception:
         """The error with the op, the shapes of its operands, and the axis that failed."""
+        unknown = [name for name in options if name not in self.defaults]
+        if unknown:
+            takes = ", ".join([*self.operands, *self.defaults])
+            return TypeError(f"{self.name}: there is no argument {unknown[0]!r}; it takes ({takes})")
         if str(error).startswith(f"{self.name}:"):
             return error
         names = [f"{self.operands[0]}[{i}]" for i in range(len(operands))] if self.variadic else self.operands

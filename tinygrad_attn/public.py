@@ -17,18 +17,28 @@ makes ``ta.add(x, y)``, ``x.add(y)``, ``x + y`` and ``1 + x``. There are four na
 
 ``"ta"`` offers a function under its own name, ``"Tensor.div"`` under another. A user's file may do the same: its
 function is available as soon as the file is imported.
+
+As in PyTorch, whoever calls a function by its public name may write NumPy's ``axis`` and ``keepdims`` for ``dim`` and
+``keepdim``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+import inspect
+import types
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
+from tinygrad_attn.checked import check_call
 from tinygrad_attn.registry import Registry
 
-__all__ = ["NAMESPACES", "Namespace", "as_method", "public"]
+__all__ = ["NAMESPACES", "NUMPYS_NAMES", "Namespace", "as_method", "in_our_words", "public"]
 
 T = TypeVar("T")
+
+NUMPYS_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+"""NumPy's names of arguments, and ours."""
 
 _BINARY = "add sub mul truediv floordiv mod divmod pow matmul and or xor lshift rshift".split()
 _REFLECTED = frozenset(f"__r{name}__" for name in _BINARY)
@@ -80,6 +90,40 @@ NAMESPACES = {
 }
 
 
+def in_our_words(function: str, known: Collection[str], options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a call with our names in place of NumPy's, where the function knows ours alone.
+
+    Raises:
+        TypeError: an argument under both names.
+    """
+    given = dict(options)
+    for theirs, ours in NUMPYS_NAMES.items():
+        if theirs in given and ours in known and theirs not in known:
+            if ours in given:
+                raise TypeError(f"{function}: {ours} is given twice, as {ours} and as {theirs}")
+            given[ours] = given.pop(theirs)
+    return given
+
+
+def _as_called_by_users(function: Any) -> Any:
+    """A plain function that takes NumPy's names too, and names itself where arguments are missing or unknown."""
+    if not isinstance(function, types.FunctionType):
+        return function
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        if options and not NUMPYS_NAMES.keys().isdisjoint(options):
+            options = in_our_words(function.__name__, known, options)
+        try:
+            return function(*arguments, **options)
+        except TypeError:
+            check_call(function.__name__, function, arguments, options)
+            raise
+
+    return call
+
+
 def public(*names: str) -> Callable[[T], T]:
     """A decorator that offers a function, an op or a class under each of ``names`` (see the module's docstring).
 
@@ -92,7 +136,8 @@ def public(*names: str) -> Callable[[T], T]:
             namespace, _, name = full.partition(".")
             if namespace not in NAMESPACES:
                 raise ValueError(f"public: {full!r} is in no namespace; there are {', '.join(NAMESPACES)}")
-            NAMESPACES[namespace].add(name or function.__name__, function)  # type: ignore[attr-defined]
+            offered = _as_called_by_users(function)
+            NAMESPACES[namespace].add(name or function.__name__, offered)  # type: ignore[attr-defined]
         return function
 
     return offer

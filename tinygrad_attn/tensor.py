@@ -316,6 +316,11 @@ class Tensor:
         return self.origin[0] if type(self.origin) is tuple else self.origin  # type: ignore[return-value]
 
     @property
+    def grad_fn(self) -> Node | None:
+        """`node`, by PyTorch's name."""
+        return self.node
+
+    @property
     def output_index(self) -> int:
         """Which of the outputs of its node this tensor is."""
         return self.origin[1] if type(self.origin) is tuple else 0

@@ -111,7 +111,10 @@ def definition(name: str, function: Any, method: bool) -> str:
     decorator = "@property\n" if isinstance(function, property) else ""
     # In place the other operand may be whatever the function takes, which is more than the operator does.
     ignored = "  # type: ignore[misc]" if name in IN_PLACE else ""
-    return f"{decorator}def {name}({', '.join(written)}) -> {result}: ...{ignored}"
+    setter = ""
+    if isinstance(function, property) and function.fset:
+        setter = f"\n@{name}.setter\ndef {name}(self, value: Any) -> None: ..."
+    return f"{decorator}def {name}({', '.join(written)}) -> {result}: ...{ignored}{setter}"
 
 
 def functions(namespace: str) -> str:

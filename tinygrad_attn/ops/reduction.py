@@ -108,7 +108,7 @@ dim_errors = [
     ErrorSample((_matrix,), {"dim": 2}, IndexError, "dim 2 is out of range for a tensor with 2 axes"),
     ErrorSample((_matrix,), {"dim": (0, -2)}, ValueError, "twice"),
     ErrorSample((_matrix,), {"dim": (0.5,)}, TypeError, "dim must be an integer, got 0.5"),
-    ErrorSample((_matrix,), {"dim": 0, "keepdims": True}, TypeError, "keepdims"),
+    ErrorSample((_matrix,), {"dim": 0, "keep": True}, TypeError, "keep"),
 ]
 one_dim_errors = [
     ErrorSample((_matrix,), {"dim": -3}, IndexError, "dim -3 is out of range for a tensor with 2 axes"),
