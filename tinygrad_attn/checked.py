@@ -109,7 +109,7 @@ def _float_dtype(value: Any) -> np.dtype[Any]:
         dtype = np.dtype(object)
     if dtype not in (np.float32, np.float64):
         raise Refused(TypeError, "must be float32 or float64")
-    return dtype.newbyteorder("=")
+    return np.dtype(dtype.type)  # NumPy's own object, which the ops recognise
 
 
 def _flag(value: Any) -> bool:

@@ -170,3 +170,8 @@ def test_a_state_is_a_dict_and_is_converted_among_floats() -> None:
         layer.load_state_dict({"weight": np.ones((3, 2))})
     layer.load_state_dict({"weight": np.ones((3, 2), np.float16), "bias": ta.ones(3, dtype=ta.float64)})
     assert layer.weight.dtype == np.float32 and layer.weight.array.sum() == 6.0
+
+
+def test_a_dtype_is_numpys_own_object_by_which_ops_recognise_the_usual_case() -> None:
+    for dtype in (None, "float32", "<f4", ">f4", np.float32, np.dtype(np.float32).newbyteorder("=")):
+        assert nn.Linear(2, 3, dtype=dtype).weight.array.dtype is np.dtype(np.float32)
