@@ -43,8 +43,8 @@ from numba.core.errors import NumbaError
 
 from tinygrad_attn.dtypes import check_dtype, check_fits, converted, default_dtype, promote
 from tinygrad_attn.modes import current_modes, modes
-from tinygrad_attn.options import PLAIN, number_operands, option_kinds, plain_options
-from tinygrad_attn.public import in_our_words, public
+from tinygrad_attn.options import PLAIN, Kinds, number_operands, option_kinds, plain_options
+from tinygrad_attn.public import NUMPYS_NAMES, in_our_words, public
 from tinygrad_attn.registry import Registry
 from tinygrad_attn.rule import Differentiable, Plan, Rule
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
@@ -103,7 +103,10 @@ class Op(Differentiable):
         self.symbols = dict(symbols or {})
         self._plain = (*_NUMBERS, type(None)) if self.optional else _NUMBERS
         self._simple = outputs == 1 and not self.saves
-        self._kinds = option_kinds(forward, self.defaults)
+        self._names = frozenset((*self.operands, *self.defaults))
+        # No type is right for NumPy's name of an option, so that a call with one comes by where it is renamed.
+        renamed: Kinds = {theirs: frozenset() for theirs, ours in NUMPYS_NAMES.items() if ours in self._names}
+        self._kinds = {**option_kinds(forward, self.defaults), **renamed}
         self._numbers = frozenset(number_operands(forward, self.operands))
 
     def __repr__(self) -> str:
@@ -120,8 +123,6 @@ class Op(Differentiable):
         return _op_of, (self.__module__, self.name)
 
     def __call__(self, *operands: Any, **options: Any) -> Any:
-        if options and ("axis" in options or "keepdims" in options):
-            options = in_our_words(self.name, {*self.operands, *self.defaults}, options)
         if len(operands) != len(self.operands) and not self.variadic:
             operands, options = self._bind(operands, options)
         # In one pass: the arguments, whether all have one float dtype (as is usual), and which need a gradient.
@@ -153,7 +154,7 @@ class Op(Differentiable):
         if options:
             for name, value in options.items():
                 if type(value) not in self._kinds.get(name, PLAIN):
-                    options = plain_options(self.name, self._kinds, options)
+                    options = plain_options(self.name, self._kinds, in_our_words(self.name, self._names, options))
                     break
         state = modes.innermost if modes.innermost.entry is None else current_modes()
         if self.reference is not None and state.unfused:
@@ -243,6 +244,7 @@ class Op(Differentiable):
 
     def _bind(self, operands: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Split arguments, given by position or by name, into operands and options, as Python binds them."""
+        options = in_our_words(self.name, self._names, options)
         given = list(operands[: len(self.operands)])
         for name, value in zip(self.defaults, operands[len(self.operands) :], strict=False):
             if name in options:
