@@ -59,6 +59,12 @@ def test_batchmean() -> None:
     assert_equal_to_torch(nn.KLDivLoss("batchmean"), torch.nn.KLDivLoss(reduction="batchmean"), [np.log(P), Q])
 
 
+@pytest.mark.parametrize("name", ["SmoothL1Loss", "HuberLoss", "L1Loss"])
+def test_infinite_differences_have_a_slope(name: str) -> None:
+    x = np.array([np.inf, -np.inf, 0.3])
+    assert_equal_to_torch(getattr(nn, name)("none"), getattr(torch.nn, name)(reduction="none"), [x, np.zeros(3)])
+
+
 def test_probabilities_of_exactly_0_and_1() -> None:
     x, y = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0])
     ours, theirs = nn.BCELoss(reduction="sum"), torch.nn.BCELoss(reduction="sum")

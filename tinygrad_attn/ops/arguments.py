@@ -27,7 +27,7 @@ def layer_input(layer: str, name: str, x: Any) -> Tensor:
     if not isinstance(x, Tensor):
         if not isinstance(x, (np.ndarray, list)):
             raise TypeError(f"{layer}: {name} must be a tensor, got {shown(x)}")
-        x = Tensor(as_array(x))
+        x = Tensor(as_array(x, name=f"{layer}: {name}"))
     if x.array.dtype.kind != "f":
         raise TypeError(f"{layer}: {name} must hold floats, it is {x.dtype}; convert it with float()")
     return x

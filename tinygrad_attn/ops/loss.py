@@ -81,8 +81,9 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
     distance = abs(difference)
     if beta == 0.0:
         return reduced(distance, reduction)
-    near = mul(square(difference), 0.5 / beta)
-    return reduced(where(lt(distance, beta), near, sub(distance, 0.5 * beta)), reduction)
+    close = lt(distance, beta)
+    near = mul(square(where(close, difference, 0.0)), 0.5 / beta)  # an infinite difference has no square here
+    return reduced(where(close, near, sub(distance, 0.5 * beta)), reduction)
 
 
 @public("F")
@@ -99,8 +100,9 @@ def huber_loss(input: Any, target: Any, *, reduction: str = "mean", delta: float
         raise ValueError("huber_loss: delta must be above 0, got 0.0")
     difference = sub(input, target)
     distance = abs(difference)
-    near = mul(square(difference), 0.5)
-    return reduced(where(le(distance, delta), near, mul(sub(distance, 0.5 * delta), delta)), reduction)
+    close = le(distance, delta)
+    near = mul(square(where(close, difference, 0.0)), 0.5)  # an infinite difference has no square here
+    return reduced(where(close, near, mul(sub(distance, 0.5 * delta), delta)), reduction)
 
 
 def _probabilities(draw: Draw) -> Sample:
