@@ -13,7 +13,7 @@ import numpy as np
 from tinygrad_attn.checked import shown
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import floating
-from tinygrad_attn.ops.comparison import eq, le, lt
+from tinygrad_attn.ops.comparison import eq, ge, gt
 from tinygrad_attn.ops.pointwise import (
     abs,
     add,
@@ -81,9 +81,9 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
     distance = abs(difference)
     if beta == 0.0:
         return reduced(distance, reduction)
-    close = lt(distance, beta)
-    near = mul(square(where(close, difference, 0.0)), 0.5 / beta)  # an infinite difference has no square here
-    return reduced(where(close, near, sub(distance, 0.5 * beta)), reduction)
+    far = ge(distance, beta)
+    near = mul(square(where(far, 0.0, difference)), 0.5 / beta)  # an infinite difference has no square here
+    return reduced(where(far, sub(distance, 0.5 * beta), near), reduction)
 
 
 @public("F")
@@ -100,9 +100,9 @@ def huber_loss(input: Any, target: Any, *, reduction: str = "mean", delta: float
         raise ValueError("huber_loss: delta must be above 0, got 0.0")
     difference = sub(input, target)
     distance = abs(difference)
-    close = le(distance, delta)
-    near = mul(square(where(close, difference, 0.0)), 0.5)  # an infinite difference has no square here
-    return reduced(where(close, near, mul(sub(distance, 0.5 * delta), delta)), reduction)
+    far = gt(distance, delta)
+    near = mul(square(where(far, 0.0, difference)), 0.5)  # an infinite difference has no square here
+    return reduced(where(far, mul(sub(distance, 0.5 * delta), delta), near), reduction)
 
 
 def _probabilities(draw: Draw) -> Sample:
