@@ -1,11 +1,11 @@
 """Random calls of all ops and layers beside PyTorch: ``python tests/fuzz/calls.py [--calls 10000] [--seed 0]``.
 
-Each call takes a sample of an op or a layer and, more often than not, spoils it: another shape or dtype, nan, a stride, a
-NumPy scalar, None or text for an operand or an option. Then it must hold that
+Each call takes a sample of an op or a layer and, more often than not, spoils it: another shape or dtype, nan, a stride,
+a NumPy scalar, None or text for an operand or an option. Then it must hold that
 
 - what both compute is equal, values and gradients;
-- an error of ours is one line that begins with the name of what was called, without the words of NumPy, numba or Python;
-- no call takes longer than a minute: the script ends with the traceback of the one that does.
+- an error of ours begins with the name of what was called, without the words of NumPy, numba or Python;
+- no call takes longer than two minutes: the script ends with the traceback of the one that does.
 
 The report counts what was compared, and lists every failure with the number that draws it again (``--only NUMBER``).
 """
@@ -313,9 +313,8 @@ NAMES = [(call_op, name) for name in OPS if OPS[name].samples] + [(call_layer, n
 
 def call_number(seed: int, number: int) -> Outcome:
     """The call of this number, always the same for a seed."""
-    draw = Draw(
-        lambda low, high, generator=np.random.default_rng([seed, number]): int(generator.integers(low, high + 1))
-    )
+    generator = np.random.default_rng([seed, number])
+    draw = Draw(lambda low, high: int(generator.integers(low, high + 1)))
     ta.manual_seed(number)
     call, name = NAMES[number % len(NAMES)]
     with warnings.catch_warnings():
@@ -348,9 +347,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int)
     given = parser.parse_args()
-    counts, failures = run(
-        given.seed, range(given.only, given.only + 1) if given.only is not None else range(given.calls)
-    )
+    first, last = (0, given.calls) if given.only is None else (given.only, given.only + 1)
+    counts, failures = run(given.seed, range(first, last))
     print("\n".join(failures))
     print(", ".join(f"{count:,} {kind}" for kind, count in counts.most_common()))
     return 1 if failures else 0
