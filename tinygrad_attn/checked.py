@@ -104,12 +104,13 @@ class Several(NamedTuple):
 
 def _float_dtype(value: Any) -> np.dtype[Any]:
     try:
-        dtype = default_dtype if value is None else np.dtype(value)
+        # NumPy's own object, in the machine's byte order: the ops recognise it.
+        dtype = default_dtype if value is None else np.dtype(np.dtype(value).type)
     except (TypeError, ValueError):
         dtype = np.dtype(object)
     if dtype not in (np.float32, np.float64):
         raise Refused(TypeError, "must be float32 or float64")
-    return np.dtype(dtype.type)  # NumPy's own object, which the ops recognise
+    return dtype
 
 
 def _flag(value: Any) -> bool:

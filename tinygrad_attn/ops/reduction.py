@@ -131,7 +131,10 @@ def sum_to(x: Array, *, shape: tuple[int, ...]) -> Array:
     """``x`` summed over the axes along which ``shape`` broadcasts to its own: the gradient of a broadcast."""
     lead = x.ndim - len(shape)
     stretched = tuple(i + lead for i, size in enumerate(shape) if size == 1 and x.shape[i + lead] != 1)
-    return sum_over(x, tuple(range(lead)) + stretched, keepdims=True).reshape(shape)
+    try:
+        return sum_over(x, tuple(range(lead)) + stretched, keepdims=True).reshape(shape)
+    except ValueError:
+        raise ValueError(f"sum_to: shape {tuple(shape)} does not broadcast to that of x, {x.shape}") from None
 
 
 sum_to.vjp("x", r"\bar z \text{, repeated}", lambda g, shapes: expand(g, shape=shapes[0]))

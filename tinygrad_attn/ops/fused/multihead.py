@@ -14,6 +14,7 @@ import numpy as np
 from tinygrad_attn.kernels.attention import tiled as kernels
 from tinygrad_attn.kernels.attention.step import single_query_attention
 from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import only_floats
 from tinygrad_attn.ops.fused.attention import (
     LEFT_BY_MASK,
     attention,
@@ -99,6 +100,7 @@ def multihead_attention(
     Raises:
         ValueError: shapes other than these.
     """
+    only_floats("multihead_attention", projected)
     size = _check_shapes(projected, memory, heads, batch_first)
     q, k, v = _queries_keys_values(projected, memory, heads, batch_first)
     if mask is not None:
