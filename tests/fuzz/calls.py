@@ -51,7 +51,7 @@ ON_PURPOSE = {
     r"scatter": r"gradient 1",  # the same index twice: the last one gets the gradient
     r"prod": r"not .*nan",  # an infinite factor: the product of the others
     r"RNN|vector_norm": r"gradient",  # of nan: 0 past a relu; nan for all whose norm is nan
-    r"std|var": r"gradient .*(dim=\(\)|correction=1099511627776)",  # PyTorch divides as if over no axis; ours equals finite differences
+    r"std|var": r"gradient .*(dim=\(\)|correction=1099511627776)",  # PyTorch divides as if over no axis
 }
 """What differs from PyTorch on purpose, by names and by what tells it, both as regular expressions."""
 
