@@ -251,6 +251,10 @@ def _unbind_samples(draw: Draw) -> Sample:
 @op(r"(z_1, z_2, \ldots) = (x_1, x_2, \ldots)", samples=_unbind_samples, outputs=None)
 def _unbind(x: Array, *, dim: int) -> tuple[Array, ...]:
     """The views of ``x`` at every index of the axis ``dim``, without that axis."""
+    if dim < 0:
+        raise IndexError(
+            f"unbind: the op counts dim from the front, got {dim}; the function unbind takes it either way"
+        )
     return tuple([x[_at(dim, position)] for position in range(x.shape[dim])])
 
 
