@@ -62,6 +62,23 @@ def test_what_is_missing_or_in_the_way_is_named(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_folder_that_takes_no_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: Path, *_: int) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(name))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError, match="takes no new file: Permission denied") as caught:
+        write(tmp_path / "page.html")
+    assert caught.value.filename == str(tmp_path / "page.html")
+    assert ".partial" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a file system without new files")
+def test_a_file_system_that_takes_no_new_file() -> None:
+    with pytest.raises(FileNotFoundError, match=r"the folder /proc takes no new file.*'/proc/x\.html'"):
+        write("/proc/x.html")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 @pytest.mark.parametrize(("umask", "expected"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_the_umask_decides_who_may_read_a_new_file(tmp_path: Path, umask: int, expected: int) -> None:

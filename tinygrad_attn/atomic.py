@@ -75,9 +75,13 @@ def _create_beside(place: Path) -> Path:
     while True:
         # A part of the name: the whole one may be as long as names can be.
         name = place.with_name(f".{place.name[:50]}.{secrets.token_hex(4)}.partial")
-        with contextlib.suppress(FileExistsError):
+        try:
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-            return name
+        except FileExistsError:
+            continue
+        except OSError as error:  # which names the hidden file
+            raise OSError(error.errno, f"the folder {place.parent} takes no new file: {error.strerror}") from error
+        return name
 
 
 def _permissions(place: Path) -> int | None:

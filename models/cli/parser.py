@@ -7,14 +7,13 @@ import importlib
 import importlib.util
 import pkgutil
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
 
 from ..console.errors import USER_ERROR
-from ..console.program import program
+from ..console.program import program, quoted
 from ..console.suggest import nearest
 from ..setting import short
 from .options import path_name
@@ -89,11 +88,11 @@ class Parser(argparse.ArgumentParser):
                 return f"; did you mean {near[0]}?"
         if message.endswith("expected one argument"):
             option = message.removeprefix("argument ").partition(":")[0].split("/")[-1]
-            return f"; a value that begins with - is written {shlex.quote(f'{option}={wrong[0]}')}"
+            return f"; a value that begins with - is written {quoted(f'{option}={wrong[0]}')}"
         texts = [action.metavar for action in self._actions if not action.option_strings]
         if not texts:
             return ""
-        return f"; what begins with - and is no option goes after --, as in: … -- {shlex.quote(wrong[0])}"
+        return f"; what begins with - and is no option goes after --, as in: … -- {quoted(wrong[0])}"
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
 
-__all__ = ["command_line", "program"]
+__all__ = ["command_line", "program", "quoted"]
 
 _INSTALLED, _CHECKOUT = "tinygrad-attn", "python -m models"
+# What the shells of Windows take as one word without quotes.
+_PLAIN = re.compile(r"[\w@+=:,./\\-]+")
 
 
 def program() -> str:
@@ -22,4 +25,13 @@ def program() -> str:
 
 def command_line(*words: str | os.PathLike[str]) -> str:
     """A command of this program with these words, quoted for a shell."""
-    return f"{program()} {shlex.join(os.fspath(word) for word in words)}"
+    return f"{program()} {' '.join(map(quoted, words))}"
+
+
+def quoted(word: str | os.PathLike[str]) -> str:
+    """A word as a shell takes it; where it needs quotes, single ones on POSIX and double ones on Windows."""
+    text = os.fspath(word)
+    if os.name != "nt":
+        return shlex.quote(text)
+    escaped = text.replace('"', r"\"")
+    return text if _PLAIN.fullmatch(text) else f'"{escaped}"'

@@ -104,7 +104,7 @@ class Run:
             raise RunError(f"the run folder {self.directory} cannot be made: {error.strerror}") from error
         if occupied:
             resumable = LAST in found
-            hint = f"continue it with --resume {self.directory}, or " if resumable else ""
+            hint = f"continue it with: {command_line('train', '--resume', self.directory)}; or " if resumable else ""
             raise RunError(f"{self.directory} is not empty; {hint}name another folder with --out")
 
     def describe(self) -> None:

@@ -45,7 +45,7 @@ def advise(config: Config, figures: Figures, history: Sequence[Mapping[str, Any]
         more = min(0.5, round(dropout + 0.1, 2))
         return Advice(
             f"The training loss is {gap:.1f} below the validation loss: the model learns its text by heart. More text "
-            "helps the most; more dropout helps, too:",
+            "helps the most; more dropout may help, too:",
             f"model.dropout={more}",
         )
     if best >= len(history) - 1 - len(history) // 10:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import shlex
 import sys
 from pathlib import Path
 
+from ..console.program import quoted
 from ..console.progress import Progress
 
 __all__ = ["Logbook"]
@@ -26,7 +26,9 @@ class Logbook:
     def __init__(self, progress: Progress, path: Path) -> None:
         self.progress = progress
         self.path = path
-        self.note(f"{datetime.datetime.now().astimezone().isoformat(' ', 'seconds')}  {shlex.join(sys.argv)}")
+        self.note(
+            f"{datetime.datetime.now().astimezone().isoformat(' ', 'seconds')}  {' '.join(map(quoted, sys.argv))}"
+        )
         self.start, self.advance, self.stop = progress.start, progress.advance, progress.stop
 
     def note(self, text: str) -> None:

@@ -5,6 +5,7 @@ import tinygrad_attn_models.cli
 import tinygrad_attn_models.training.trainer
 from commands import TINY, refused
 from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.console.program import quoted
 from tinygrad_attn_models.runs.folder import BEST
 
 
@@ -88,7 +89,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     output = capsys.readouterr().out
     assert "Stopped in epoch 1, at step 2 of 5, and saved" in output
     assert f"python -m models train --resume {run}" in output
-    refused(capsys, command, "is not empty", f"--resume {run}")
+    refused(capsys, command, "is not empty", "continue it with: ", f"train --resume {quoted(run)}; or name another")
     refused(capsys, ["translate", run, "x"], "no epoch is finished yet", f"--resume {run}")
     monkeypatch.undo()
     assert main(["train", "--resume", str(run)]) == 0
