@@ -1,4 +1,4 @@
-"""Time the training step of a model of known size."""
+"""Time the training step of a model: one of known size, or a config's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 
-from .options import add_threads, seconds, use_threads
+from .options import add_data, add_threads, overrides, path_name, seconds, use_threads
 
 NEEDS = ()
 
@@ -14,8 +14,12 @@ NEEDS = ()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See `parser.Command`."""
     parser.add_argument(
-        "workload", metavar="WORKLOAD", help="a workload, such as transformer-small; a wrong name lists them"
+        "config",
+        metavar="WORKLOAD|CONFIG",
+        type=path_name,
+        help="a workload, such as transformer-small (a wrong name lists them), or a config as for train --config",
     )
+    add_data(parser)
     parser.add_argument(
         "--seconds", metavar="S", type=seconds, default=4.0, help="how long to measure (default: 4; 5 steps at least)"
     )
@@ -28,9 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     from tinygrad_attn import get_num_threads
 
     from ..speed.bench import measure, print_measurement
+    from ..speed.profile import find_step
 
     use_threads(arguments.threads)
-    found = measure(arguments.workload, arguments.seconds)
+    found = measure(arguments.config, find_step(arguments.config, overrides(arguments)), arguments.seconds)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(found)))
     else:

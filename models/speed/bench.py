@@ -1,7 +1,7 @@
-"""Time and memory of one workload's training step: the command ``bench``.
+"""Time and memory of the training step of a workload or config: the command ``bench``.
 
-A step is: forward with teacher forcing, mean cross entropy, backward, clipping of the gradients' global norm to 1, and
-Adam with a learning rate of 1e-4, always on the same batch.
+A workload's step is: forward with teacher forcing, mean cross entropy, backward, clipping of the gradients' global norm
+to 1, and Adam with a learning rate of 1e-4, always on the same batch. A config's step is that of training.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from tinygrad_attn import random
+from tinygrad_attn import nn, random
 from tinygrad_attn.optim import Adam
 
 from .workloads import batch_loss, find_workload
 
-__all__ = ["Measurement", "TrainingStep", "measure", "measure_steps", "peak_memory", "print_measurement"]
+__all__ = ["Measurement", "Step", "TrainingStep", "measure", "measure_steps", "peak_memory", "print_measurement"]
 
 CLIP_NORM, LEARNING_RATE = 1.0, 1e-4
 FEWEST_STEPS, MOST_STEPS = 5, 200
@@ -26,7 +27,7 @@ FEWEST_STEPS, MOST_STEPS = 5, 200
 
 @dataclass(frozen=True)
 class Measurement:
-    """The results for one workload; the names are those of the JSON line that compares libraries."""
+    """The results for one workload or config; the names are those of the JSON line that compares libraries."""
 
     who: str
     workload: str
@@ -45,6 +46,21 @@ class Measurement:
     loss_last: float
 
 
+class Step(Protocol):
+    """A function that takes a training step, and what is measured beside its time."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+
+    @property
+    def target_tokens(self) -> float:
+        """The number of target tokens in a batch: their mean if batches differ."""
+
+    def __call__(self) -> float:
+        """Take one step; returns the loss before it."""
+
+
 class TrainingStep:
     """The training step of a workload; every call trains on the same batch."""
 
@@ -53,6 +69,7 @@ class TrainingStep:
         self.workload = find_workload(name)
         self.model = self.workload.make()
         self.batch = self.workload.batch()
+        self.target_tokens = self.workload.target_tokens
         self.optimizer = Adam(self.model.parameters(), LEARNING_RATE)
 
     def __call__(self) -> float:
@@ -64,17 +81,14 @@ class TrainingStep:
         return float(loss.item())
 
 
-def measure(name: str, seconds: float) -> Measurement:
-    """Make a workload's model, and time its training step.
+def measure(name: str, step: Step, seconds: float) -> Measurement:
+    """Time a training step.
 
     Args:
-        name: one of `models.speed.workloads.WORKLOADS`.
+        name: of the workload or config, for the report.
+        step: see `models.speed.profile.find_step`.
         seconds: how long to measure; at least 5 steps are taken, and at most 200.
-
-    Raises:
-        UnknownWorkload: no workload has that name.
     """
-    step = TrainingStep(name)
     first_s, times, losses = measure_steps(step, seconds)
     median = statistics.median_high(times)
     return Measurement(
@@ -84,7 +98,7 @@ def measure(name: str, seconds: float) -> Measurement:
         first_step_s=round(first_s, 2),
         step_ms=median * 1e3,
         step_ms_min=min(times) * 1e3,
-        tokens_per_s=step.workload.target_tokens / median,
+        tokens_per_s=step.target_tokens / median,
         peak_rss_mb=peak_memory(),
         loss_first=losses[0],
         loss_last=losses[-1],

@@ -17,7 +17,7 @@ from ..data import train_tokenizers
 from ..runs.config import CONFIGS, Config, ConfigError, find_config, load_config
 from ..runs.folder import Run
 from ..training.trainer import Trainer
-from .bench import TrainingStep, peak_memory
+from .bench import Step, TrainingStep, peak_memory
 from .stopwatch import BACKWARD, FORWARD, Entry, Key, Stopwatch, watched
 from .workloads import WORKLOADS
 
@@ -175,7 +175,7 @@ def _cells(row: Row, by_shape: bool) -> list[str]:
 # -- what is profiled ------------------------------------------------------------------------------------------------
 
 
-def find_step(name: str, overrides: Sequence[str] = ()) -> Callable[[], object]:
+def find_step(name: str, overrides: Sequence[str] = ()) -> Step:
     """A function that takes a training step of a workload or config, by its name.
 
     Args:
@@ -197,13 +197,28 @@ def find_step(name: str, overrides: Sequence[str] = ()) -> Callable[[], object]:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}; or name a TOML file"
         raise ProfileError(f"there is no workload or config {name!r}; {hint}") from None
-    return _step_of_config(load_config(path, overrides))
+    return _ConfigStep(load_config(path, overrides))
 
 
-def _step_of_config(config: Config) -> Callable[[], object]:
-    """A step of `models.training.trainer`, for a run that is not written to disk."""
-    text = config.data.load()
-    trainer = Trainer(Run("", config, *train_tokenizers(text, config.data)), text, PlainProgress())
-    trainer.model.train()
-    batches = itertools.chain.from_iterable(map(trainer.train_batches.epoch, itertools.count()))
-    return lambda: trainer.step(next(batches))
+class _ConfigStep:
+    """A step of `models.training.trainer`, for a run that is not written to disk; every call takes the next batch."""
+
+    def __init__(self, config: Config) -> None:
+        text = config.data.load()
+        self._trainer = Trainer(Run("", config, *train_tokenizers(text, config.data)), text, PlainProgress())
+        self.model = self._trainer.model
+        self.model.train()
+        self._batches = itertools.chain.from_iterable(map(self._trainer.train_batches.epoch, itertools.count()))
+        self._steps = self._tokens = 0
+
+    @property
+    def target_tokens(self) -> float:
+        """See `Step`."""
+        return self._tokens / self._steps
+
+    def __call__(self) -> float:
+        """See `Step`."""
+        batch = next(self._batches)
+        self._steps += 1
+        self._tokens += batch.target_tokens
+        return self._trainer.step(batch)[0]

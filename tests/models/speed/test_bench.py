@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import tinygrad_attn_models.speed.bench
+from commands import TINY
 from tiny_workloads import TINY_WORKLOADS
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.speed.bench import TrainingStep, measure, measure_steps
@@ -77,7 +78,7 @@ def test_steps_repeat():
 
 
 def test_measurement():
-    found = measure("tiny-luong", seconds=0.0)
+    found = measure("tiny-luong", TrainingStep("tiny-luong"), seconds=0.0)
     assert found.params == 925
     assert 0 < found.step_ms_min <= found.step_ms
     assert found.tokens_per_s == pytest.approx(3 * 4 / found.step_ms * 1e3)
@@ -110,6 +111,17 @@ def test_one_line_of_json(capsys):
     assert found["workload"] == "tiny-luong"
 
 
+def test_a_config(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "dates", "--json", "--seconds", "0", "--set", *TINY, "training.batch_size=16"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(found) == NAMES
+    assert found["workload"] == "dates"
+    tokens = found["tokens_per_s"] * found["step_ms"] / 1e3
+    assert tokens == pytest.approx(16 * 11, rel=0.4)  # a date as YYYY-MM-DD and the end, but one batch of five is short
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_lines_for_people_and_threads(capsys):
     before = get_num_threads()
     try:
@@ -126,7 +138,7 @@ def test_lines_for_people_and_threads(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["luong-smal"], "error: no workload is named 'luong-smal'; did you mean luong-small?"),
+        (["luong-smal"], "error: there is no workload or config 'luong-smal'; did you mean luong-small?"),
         (["luong-small", "--threads", "100000"], "--threads 100000: set_num_threads: count must be from 1 to"),
         (["luong-small", "--threads", "0"], "a whole number of at least 1, got '0'"),
         (["luong-small", "--seconds", "-1"], "a number of seconds of at least 0, got '-1'"),
