@@ -92,18 +92,20 @@ def test_transformer_layers():
     places = [(found.module.removeprefix("Transformer."), found.name) for found in marks]
     encoder, decoder = "encoder.layers.0", "decoder.layers.0"
 
-    def sublayer(layer):
-        return [(layer, "residual"), (layer, "norm")]
+    def sublayer(layer, *calls):
+        return [*((layer, name) for name in ("skip", "branch")), *calls, (layer, "residual"), (layer, "norm")]
 
     def attention(path, masked):
         return [(path, name) for name in [*CALL, "joined"] if masked or name != "mask"]
 
     assert places == [
-        *attention(f"{encoder}.self_attn", True), *sublayer(encoder), *sublayer(encoder), ("encoder.norm", "norm"),
-        *attention(f"{decoder}.self_attn", True), *sublayer(decoder),
-        *attention(f"{decoder}.multihead_attn", False), *sublayer(decoder),
+        *sublayer(encoder, *attention(f"{encoder}.self_attn", True)), *sublayer(encoder), ("encoder.norm", "norm"),
+        *sublayer(decoder, *attention(f"{decoder}.self_attn", True)),
+        *sublayer(decoder, *attention(f"{decoder}.multihead_attn", False)),
         *sublayer(decoder), ("decoder.norm", "norm"),
     ]  # fmt: skip
+    sublayers = [found.details["sublayer"] for found in marks if found.name == "branch"]
+    assert sublayers == ["self_attention", "feed_forward", "self_attention", "attention", "feed_forward"]
     roles = [found.details["role"] for found in marks if found.name == "joined"]
     assert roles == ["self", "causal", "cross"]
 
