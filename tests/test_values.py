@@ -105,7 +105,9 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
     "F.cross_entropy": [(np.array([0, 1, 2]), None, {"label_smoothing": 0.1, "ignore_index": 1})],
     "F.nll_loss": [(np.array([0, 1, 2]), None, {"ignore_index": 1})],
     "F.scaled_dot_product_attention": [(X, X, None, 0.5, True, 0.3)], "linalg.vector_norm": [(3, 0, True), (1.5,)],
-    "F.mse_loss": [], "F.kl_div": [(X, {"log_target": True})], "F.binary_cross_entropy_with_logits": [],
+    "F.mse_loss": [], "F.l1_loss": [], "F.smooth_l1_loss": [(X * 0.5, {"beta": 0.5})], "F.binary_cross_entropy": [],
+    "F.huber_loss": [(X * 0.5, {"delta": 0.5})], "F.kl_div": [(X, {"log_target": True})],
+    "F.binary_cross_entropy_with_logits": [],
 }  # fmt: skip
 
 

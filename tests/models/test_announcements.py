@@ -21,10 +21,15 @@ def announced(name):
     return tape.marks
 
 
+def of_attention(marks):
+    """Those besides the encoder's and the decoder's states, on which the paths of the gradient go."""
+    return [found for found in marks if found.name not in ("state", "encoded", "start")]
+
+
 @pytest.mark.parametrize("name", [*LUONGS, *FEEDING])
 def test_luong(name):
     _, score, attention, *feeding = name.split()
-    marks = announced(name)
+    marks = of_attention(announced(name))
     call = {"location": ["query", "parameter"]}.get(score, ["query", "key"])
     call += ["parameter"] if score in ("additive", "concat") else []
     mixing = ["gaussian", "mixed"] if attention == "local-p" else []
@@ -42,7 +47,7 @@ def test_luong(name):
 
 
 def test_bahdanau():
-    marks = announced("bahdanau")
+    marks = of_attention(announced("bahdanau"))
     assert [found.name for found in marks[-3:]] == ["joined", "attentional", "logits"]
     assert {found.module for found in marks} == {"Bahdanau"}
     assert [found.steps for found in marks if found.name == "weights"] == [(0,), (1,), (2,)]
@@ -65,4 +70,8 @@ def test_transformer():
 
 
 def test_seq2seq():
-    assert [found.name for found in announced("seq2seq")] == ["logits"]
+    marks = announced("seq2seq")
+    assert [found.name for found in of_attention(marks)] == ["logits"]
+    states = [found for found in marks if found.name == "state"]
+    assert states and {found.tensor.shape[0] for found in states} == {1}
+    assert {"encoded", "start"} <= {found.name for found in marks}

@@ -206,7 +206,7 @@ def test_conflicting_arguments() -> None:
         prod(leaf(1.0), 1)
 
 
-@pytest.mark.parametrize("option", ["axis", "keepdims", "out"])
+@pytest.mark.parametrize("option", ["axes", "keep", "out"])
 def test_unknown_options_are_named(option: str) -> None:
     for function in (sum, mean, amax, var, prod, vector_norm, any):
         with pytest.raises(TypeError, match=option):

@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 def _samples(draw: Draw) -> Sample:
     """A dividend between two multiples of the divisor, at which the quotient jumps."""
     shape = draw.shape()
-    y: Any = draw.floats(draw.broadcastable(shape), 0.5, 2.0) * draw.choice([1.0, -1.0])
+    y: Any = np.asarray(draw.floats(draw.broadcastable(shape), 0.5, 2.0) * draw.choice([1.0, -1.0]))
     if draw.integer(0, 3) == 3:
         y = float(draw.floats((), 0.5, 2.0))
     x = draw.layout(np.asarray(y * (draw.integers(shape, -3, 3) + draw.floats(shape, 0.2, 0.8))))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.checked import shown
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import floating
 from tinygrad_attn.ops.comparison import eq, ge, gt
@@ -34,6 +33,7 @@ from tinygrad_attn.ops.reduction import mean, sum
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, floats
 from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import number
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "logsigmoid",
@@ -245,11 +245,12 @@ def _pair(op: str, input: Any, target: Any, reduction: str) -> tuple[Tensor, Ten
 
 def _bound(op: str, name: str, value: Any) -> float:
     """The distance at which a loss changes its form: a number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{op}: {name} must be a number, got {shown(value)}")
-    if not 0.0 <= value < np.inf:
-        raise ValueError(f"{op}: {name} must be finite and not negative, got {value}")
-    return float(value)
+    found = number(op, name, value)
+    if isinstance(found, bool):
+        raise TypeError(f"{op}: {name} must be a number, got {found}")
+    if not 0.0 <= found < np.inf:
+        raise ValueError(f"{op}: {name} must be finite and not negative, got {found}")
+    return float(found)
 
 
 def _check_broadcast(op: str, name: str, shape: tuple[int, ...], whole: tuple[int, ...]) -> None:

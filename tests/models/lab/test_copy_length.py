@@ -39,8 +39,9 @@ def test_table_picture_and_runs(tiny, tmp_path, capsys, monkeypatch):
 
     assert main(["lab", "copy_length", "--out", str(tmp_path), "--seed", "7"]) == 2
     assert "holds a run with other settings" in capsys.readouterr().err
-    assert main(["lab", "copy_length", "--out", str(tmp_path), "--seed", "-1"]) == 2
-    assert "data.seed" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["lab", "copy_length", "--out", str(tmp_path), "--seed", "-1"])
+    assert "--seed: expected a whole number of at least 0, got '-1'" in capsys.readouterr().err
 
     monkeypatch.setitem(TINY, "model.hidden_size", 5)
     assert main(["lab", "copy_length", "--out", str(tmp_path)]) == 2

@@ -69,7 +69,7 @@ def test_others_cannot_run_the_model(server, token):
     ("body", "message"),
     [
         (b"{", "Expecting"),
-        (b"\xff", "utf-8"),
+        (b"\xff", "not UTF-8"),
         ([1], "expected an object, got list"),
         ({}, "source must be a text"),
         ({"source": ""}, "source is empty"),
