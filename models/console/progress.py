@@ -9,6 +9,7 @@ import time
 from typing import Protocol
 
 from .compilation import watch_compilation
+from .rich_console import make_console
 
 __all__ = ["INTERVAL", "LiveProgress", "PlainProgress", "Progress", "clock", "make_progress"]
 
@@ -101,7 +102,8 @@ class LiveProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        self.bar = Bar(TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}")
+        self.bar = Bar(*columns, console=make_console())
         self.compilation = contextlib.ExitStack()
         self.pace = _Pace(0, 0)
         self.task = self.bar.add_task("", total=None)

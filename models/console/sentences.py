@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .progress import INTERVAL, clock
+from .rich_console import make_console
 
 __all__ = ["SentenceProgress"]
 
@@ -54,7 +55,6 @@ class SentenceProgress:
 
 
 def _make_bar(total: int | None) -> Any:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
@@ -63,7 +63,7 @@ def _make_bar(total: int | None) -> Any:
         BarColumn(),
         TimeRemainingColumn(),
         TextColumn("left"),
-        console=Console(stderr=True),
+        console=make_console(stderr=True),
         transient=True,
         redirect_stdout=sys.stdout.isatty(),  # lines scroll by above the bar; those for a file stay away from it
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from .rich_console import make_console
+
 __all__ = ["plain_table", "print_table"]
 
 
@@ -14,7 +16,6 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print(plain_table(headers, rows))
         return
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -23,7 +24,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(Text(header), justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))  # no markup: a name may contain brackets
-    Console().print(table)
+    make_console().print(table)
 
 
 def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

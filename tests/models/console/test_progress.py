@@ -1,7 +1,11 @@
 """What training shows while it runs."""
 
+import contextlib
 import io
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from tinygrad_attn_models.console import progress
@@ -51,6 +55,38 @@ def test_the_live_bar(monkeypatch):
     assert "[a] → b ✓" in text  # brackets are no markup
     assert "2/2" in text
     assert "loss 1.500" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals of POSIX")
+@pytest.mark.parametrize(("no_color", "styled"), [("", True), ("1", False)])
+def test_without_colour_escapes_only_move_the_cursor(no_color, styled):
+    import pty
+
+    code = """
+from tinygrad_attn_models.console.progress import LiveProgress
+from tinygrad_attn_models.console.sentences import SentenceProgress
+from tinygrad_attn_models.console.tables import print_table
+shown = LiveProgress()
+shown.start(done=0, total=2)
+shown.advance(1, loss=1.5, accuracy=0.5, tokens=100)
+shown.stop()
+with SentenceProgress(5) as sentences:
+    sentences.advance(1)
+print_table(["run", "BLEU"], [["a", "1.0"]])
+"""
+    leader, follower = pty.openpty()
+    settings = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": no_color}
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=follower, stderr=follower, env=settings)
+    os.close(follower)
+    written = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+        while part := os.read(leader, 65536):
+            written += part
+    os.close(leader)
+    assert child.wait() == 0
+    assert b"BLEU" in written and b"1/2" in written
+    assert bool(re.search(rb"\x1b\[[\d;]*m", written)) == styled
+    assert re.search(rb"\x1b\[", written)  # the bars moved the cursor all the same
 
 
 @pytest.mark.parametrize(("terminal", "kind"), [(True, LiveProgress), (False, PlainProgress)])
