@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -48,8 +49,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
             for path in parsed.imports:
                 import_file(path)
-        with warnings.catch_warnings(), compilation_on_stderr():
-            warnings.showwarning = _print_note
+        quiet = getattr(parsed, "quiet", False)
+        with warnings.catch_warnings(), contextlib.nullcontext() if quiet else compilation_on_stderr():
+            warnings.showwarning = _leave_out if quiet else _print_note
             return parsed.command(parsed)
     except UserError as error:
         return _fail(str(error))
@@ -76,6 +78,10 @@ def _fail(message: str) -> int:
 def _print_note(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as one line, without the line of code that it comes from."""
     print(f"note: {message}", file=sys.stderr)
+
+
+def _leave_out(message: Warning | str, *_: object, **__: object) -> None:
+    """Print no warning."""
 
 
 def _prepare_streams() -> None:

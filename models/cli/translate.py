@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..console.errors import USER_ERROR, CommandError
 from ..console.sentences import SentenceProgress
 from ..setting import short
-from .options import add_decoding, add_run, decoding, path_name, picture_name, positive
+from .options import add_decoding, add_quiet, add_run, decoding, path_name, picture_name, positive
 
 if TYPE_CHECKING:
     from ..decoding.alignment import Alignment
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=picture_name,
         help="draw the attention weights of the first few sentences; the ending says the format: PNG, SVG, PDF, JPG",
     )
+    add_quiet(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -106,7 +107,7 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
     """
     first: list[str] = []
     number, failed = 0, 0
-    showing = nullcontext() if texts.total == 0 else SentenceProgress(texts.total)
+    showing = nullcontext() if texts.total == 0 or arguments.quiet else SentenceProgress(texts.total)
     with showing as progress, _writer(arguments.alignments) as write:
         options = {**decoding(arguments), "on_batch": progress.advance if progress else None}
         for batch in texts.batches:
@@ -116,7 +117,7 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
                     print(f"error: {texts.name} {number + position + 1} {problem}", file=sys.stderr)
                     lines[position] = ""
                     failed += 1
-                elif unknown := model.unknown(line):
+                elif not arguments.quiet and (unknown := model.unknown(line)):
                     shown = " ".join(unknown[:_NAMED]) + (" …" if len(unknown) > _NAMED else "")
                     print(f"warning: unknown to the model in {short(line)}: {shown}", file=sys.stderr)
             if arguments.alignments:
@@ -166,5 +167,5 @@ def _draw_attention(arguments: argparse.Namespace, model: TrainedModel, texts: S
     alignments = [model.align(text, **options) for text in texts]
     _refuse_without_attention(model, alignments[0], "draw in", path)
     notice = plot_attention(alignments, path)
-    if notice:
+    if notice and not arguments.quiet:
         print(f"note: {notice}", file=sys.stderr)

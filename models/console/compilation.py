@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -62,7 +63,7 @@ def watch_compilation(report: Callable[[str], None]) -> Iterator[None]:
 def compilation_on_stderr() -> Iterator[None]:
     """Inside, stderr tells of compilation: in a terminal on one line, which goes when it is over; elsewhere in a line
     every few seconds."""
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     shown = 0.0
 
     def report(text: str) -> None:

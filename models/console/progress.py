@@ -11,7 +11,7 @@ from typing import Protocol
 from .compilation import watch_compilation
 from .rich_console import make_console
 
-__all__ = ["INTERVAL", "LiveProgress", "PlainProgress", "Progress", "clock", "make_progress"]
+__all__ = ["INTERVAL", "LiveProgress", "NoProgress", "PlainProgress", "Progress", "clock", "make_progress"]
 
 INTERVAL = 5.0
 """Seconds between two plain lines."""
@@ -132,8 +132,26 @@ class LiveProgress:
         self.bar.stop()
 
 
-def make_progress() -> Progress:
-    """The bar if standard output is a terminal, else lines."""
+class NoProgress:
+    """Shows nothing."""
+
+    def start(self, done: int, total: int) -> None:
+        """See `Progress`."""
+
+    def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
+        """See `Progress`."""
+
+    def print(self, text: str) -> None:
+        """See `Progress`."""
+
+    def stop(self) -> None:
+        """See `Progress`."""
+
+
+def make_progress(quiet: bool = False) -> Progress:
+    """The bar if standard output is a terminal, else lines; nothing if ``quiet``."""
+    if quiet:
+        return NoProgress()
     return LiveProgress() if sys.stdout.isatty() else PlainProgress()
 
 

@@ -1,0 +1,65 @@
+"""-q: results and errors, and nothing else."""
+
+import shutil
+import warnings
+
+import pytest
+from tinygrad_attn_models.cli import main as cli
+from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.console import sentences
+from tinygrad_attn_models.console.progress import NoProgress, make_progress
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return str(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_translate_prints_translations_alone(run, capsys, monkeypatch):
+    monkeypatch.setattr(sentences, "INTERVAL", 0.0)
+    assert main(["translate", run, "1 May 2001", "☃"]) == 0
+    loud = capsys.readouterr()
+    assert "warning: unknown to the model" in loud.err
+    assert main(["translate", run, "-q", "1 May 2001", "☃"]) == 0
+    quiet = capsys.readouterr()
+    assert (quiet.out, quiet.err) == (loud.out, "")
+
+
+def test_evaluate_prints_its_tables_alone(run, capsys, monkeypatch):
+    monkeypatch.setattr(sentences, "INTERVAL", 0.0)
+    assert main(["evaluate", run]) == 0
+    loud = capsys.readouterr()
+    assert "translated" in loud.err
+    assert main(["evaluate", run, "--quiet"]) == 0
+    assert capsys.readouterr() == (loud.out, "")
+
+
+def test_errors_are_told(run, tmp_path, capsys):
+    assert main(["translate", run, "-q", "--file", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_no_notes(run, capsys, monkeypatch):
+    def command(arguments):
+        warnings.warn("look", stacklevel=1)
+        return 0
+
+    for options, expected in (([], "note: look\n"), (["-q"], "")):
+        parsed = cli.make_parser().parse_args(["translate", run, *options])
+        parsed.command = command
+        monkeypatch.setattr(
+            cli, "make_parser", lambda parsed=parsed: type("P", (), {"parse_args": lambda s, w: parsed})()
+        )
+        assert main([]) == 0
+        assert capsys.readouterr().err == expected
+        monkeypatch.undo()
+
+
+def test_training_shows_nothing_before_its_last_words(capsys):
+    progress = make_progress(quiet=True)
+    assert isinstance(progress, NoProgress)
+    progress.start(0, 3)
+    progress.advance(1, loss=1.0, accuracy=0.5, tokens=3)
+    progress.print("epoch 1")
+    progress.stop()
+    assert capsys.readouterr() == ("", "")
