@@ -90,6 +90,7 @@ def test_a_disk_that_is_full_or_read_only(before, reason, tmp_path):
 
 
 @compiled_only
+@pytest.mark.slow
 def test_a_user_without_a_home(tmp_path):
     before = "import os; os.path.expanduser = lambda path: path; os.access = lambda path, mode: False; os.chdir({!r})"
     hits, said = run("", before.format(str(tmp_path)), PYTHONPATH=os.getcwd())
@@ -107,6 +108,7 @@ def test_a_folder_without_permission(tmp_path):
 
 
 @compiled_only
+@pytest.mark.slow
 def test_files_of_another_kernel_or_state_are_not_taken(tmp_path):
     run(tmp_path)
     (data,) = files(tmp_path, ".nbc")

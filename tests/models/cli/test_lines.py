@@ -28,7 +28,7 @@ def faults(seed, count, made, folder):
 
 
 def test_a_few_bad_lines_and_files(made, tmp_path):
-    assert faults(11, 25, made, tmp_path) == []
+    assert faults(11, 10, made, tmp_path) == []
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def test_a_folder_in_use_is_not_written_to(run):
     with pytest.raises(RunError, match="is not empty; name another folder with --out"):
         run.create()
     run.save(LAST, {"a": np.arange(3)})
-    with pytest.raises(RunError, match=f"continue it with --resume {run.directory}"):
+    with pytest.raises(RunError, match=f"continue it with: python -m models train --resume {run.directory}"):
         run.create()
 
 
