@@ -5,10 +5,12 @@ A chain of a million float32 additions is wrong in the fourth digit.
 
 import numpy as np
 import pytest
+from bits import compiled_only
 
 import tinygrad_attn as ta
 from tinygrad_attn.nn import functional as F
 
+pytestmark = compiled_only
 EPS = float(np.finfo(np.float32).eps)
 ROWS = 1_000_000
 
