@@ -120,7 +120,7 @@ def test_it_is_built_from_its_settings():
     [
         ({"positions": "rotary"}, "positions must be one of sinusoidal, learned, got 'rotary'"),
         ({"shared_embeddings": True}, "needs one vocabulary for source and target, theirs have 8 and 7 symbols"),
-        ({"heads": 3, "d_model": 4}, "num_heads 3 does not divide embed_dim 4"),
+        ({"heads": 3, "d_model": 4}, "nhead 3 does not divide d_model 4"),
     ],
 )
 def test_refused_options(options, message):

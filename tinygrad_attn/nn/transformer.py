@@ -59,6 +59,11 @@ def _activation(value: Any) -> Any:
 Activation = Annotated[str | Callable[[Tensor], Tensor], _activation]
 
 
+def _check_heads(name: str, d_model: int, nhead: int) -> None:
+    if nhead < 1 or d_model % nhead:
+        raise ValueError(f"{name}: nhead {nhead} does not divide d_model {d_model}")
+
+
 class TransformerLayer(Module):
     """Base of both layers: self-attention, the feed-forward network, and the residual with its norm.
 
@@ -92,6 +97,7 @@ class TransformerLayer(Module):
         bias: bool = True,
         dtype: FloatDtype = default_dtype,
     ) -> None:
+        _check_heads(type(self).__name__, d_model, nhead)
         super().__init__()
         self.activation = _ACTIVATIONS[activation] if isinstance(activation, str) else activation
         self.norm_first = norm_first
@@ -388,6 +394,7 @@ class Transformer(Module):
         bias: bool = True,
         dtype: FloatDtype = default_dtype,
     ) -> None:
+        _check_heads(type(self).__name__, d_model, nhead)
         super().__init__()
         sizes = (d_model, nhead, dim_feedforward, dropout, activation)
         options = (layer_norm_eps, batch_first, norm_first, bias, dtype)
