@@ -1,7 +1,8 @@
 """The package's random number generator: manual_seed, get_state, set_state.
 
-All random numbers here (initial weights, dropout) come from `generator()`, so that a seed determines a run, and a state
-stored in a checkpoint continues it with the same bits.
+All random numbers here come from `generator()`, so that a seed determines a run, and a state stored in a checkpoint
+continues it with the same bits. Initial weights are drawn from it. Dropout draws a key, from which
+`tinygrad_attn.kernels.philox` makes the bits of a whole call.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from tinygrad_attn.public import public
 
-__all__ = ["generator", "get_state", "manual_seed", "set_state"]
+__all__ = ["generator", "get_state", "manual_seed", "new_key", "set_state"]
 
 # Seeded by the operating system, so that runs without manual_seed() differ.
 _generator = np.random.Generator(np.random.PCG64())
@@ -22,6 +23,11 @@ _generator = np.random.Generator(np.random.PCG64())
 def generator() -> np.random.Generator:
     """The generator. `manual_seed` and `set_state` change this object in place, so a reference to it stays valid."""
     return _generator
+
+
+def new_key() -> int:
+    """A key for `tinygrad_attn.kernels.philox`, drawn from the generator: 63 bits, to be given to one call of an op."""
+    return int(_generator.bit_generator.random_raw()) >> 1
 
 
 @public("ta")

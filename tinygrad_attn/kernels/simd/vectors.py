@@ -42,6 +42,7 @@ __all__ = [
     "load_mask",
     "load_mask_part",
     "load_part",
+    "mask_of",
     "maximum",
     "reduce_max",
     "reduce_sum",
@@ -85,7 +86,8 @@ def _vector_of(kind: Any) -> Vector:
     return Vector(kind.dtype, _BYTES * 8 // kind.dtype.bitwidth)
 
 
-def _mask_of(kind: types.Type) -> Vector:
+def mask_of(kind: types.Type) -> Vector:
+    """The type of a mask for an array's or a vector's type."""
     return Vector(types.boolean, _vector_of(kind).lanes)
 
 
@@ -194,7 +196,7 @@ def load_mask(mask: Any, offset: int, like: Any) -> Any:
     return mask[offset : offset + like.size].copy()
 
 
-@emits(load_mask, lambda mask, offset, like: signature(_mask_of(like), mask, types.intp, like))
+@emits(load_mask, lambda mask, offset, like: signature(mask_of(like), mask, types.intp, like))
 def _emit_load_mask(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
     mask, offset, like = arguments
     bytes_type = ir.VectorType(ir.IntType(8), like.type.count)
@@ -209,7 +211,7 @@ def load_mask_part(mask: Any, offset: int, count: int, like: Any) -> Any:
     return vector
 
 
-@emits(load_mask_part, lambda mask, offset, count, like: signature(_mask_of(like), mask, types.intp, types.intp, like))
+@emits(load_mask_part, lambda mask, offset, count, like: signature(mask_of(like), mask, types.intp, types.intp, like))
 def _emit_load_mask_part(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
     mask, offset, count, like = arguments
     bytes_type = ir.VectorType(ir.IntType(8), like.type.count)
@@ -253,7 +255,7 @@ def elementwise(*kinds: types.Type) -> Signature | None:
 
 def _comparison(left: types.Type, right: types.Type) -> Signature | None:
     vector = _numbers(left, right)
-    return signature(_mask_of(vector), vector, vector) if vector else None
+    return signature(mask_of(vector), vector, vector) if vector else None
 
 
 def _define_operators() -> None:
