@@ -8,7 +8,7 @@ from bits import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_attn.kernels.philox import ELEMENTS, kept, kept_in_numpy, philox_in_numpy, threshold_of, write_kept
+from tinygrad_attn.kernels.philox import kept, kept_in_numpy, philox_in_numpy, threshold_of, write_kept
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
 from tinygrad_attn.kernels.simd import vectors as simd
 
@@ -33,14 +33,14 @@ def test_published_answers(counter, key, block):
 
 @serial_kernel
 def _select(x, z, first, key, threshold):
-    step, at = simd.lanes(x), 0
-    for mask in kept(x, first, key, threshold):
-        simd.store(z, at, simd.select(mask, simd.load(x, at), 0.0))
-        at += step
+    low, high = kept(x, first, key, threshold)
+    simd.store(z, 0, simd.select(low, simd.load(x, 0), 0.0))
+    simd.store(z, simd.lanes(x), simd.select(high, simd.load(x, simd.lanes(x)), 0.0))
 
 
 def masks(dtype: type, first: int, key: int, threshold: int) -> np.ndarray:
-    x, z = np.ones(ELEMENTS, dtype), np.empty(ELEMENTS, dtype)
+    x = np.ones(128 // np.dtype(dtype).itemsize, dtype)
+    z = np.empty_like(x)
     _select(x, z, np.int64(first), np.int64(key), np.int64(threshold))
     return z != 0.0
 
@@ -49,8 +49,9 @@ def masks(dtype: type, first: int, key: int, threshold: int) -> np.ndarray:
 @pytest.mark.parametrize(("first", "key"), [(0, 0), (4, 1), (2**34 - 12, 0x299F31D0A4093822), (2**40 + 4, 2**63 - 1)])
 def test_the_words_of_the_kernel(dtype, first, key):
     """Every word lies between the largest threshold that keeps its element and the next."""
-    counter = np.zeros((ELEMENTS // 4, 4), np.uint32)
-    blocks = np.arange(first // 4, first // 4 + ELEMENTS // 4, dtype=np.uint64)
+    count = 128 // np.dtype(dtype).itemsize
+    counter = np.zeros((count // 4, 4), np.uint32)
+    blocks = np.arange(first // 4, first // 4 + count // 4, dtype=np.uint64)
     counter[:, 0], counter[:, 1] = blocks & np.uint64(0xFFFFFFFF), blocks >> np.uint64(32)
     expected = philox_in_numpy(counter, (key & 0xFFFFFFFF, key >> 32)).reshape(-1)
     for element, word in enumerate(expected.tolist()):

@@ -7,10 +7,11 @@ Whoever needs word n computes it, in any order, on any thread, and backward as i
     word of element e = word e mod 4 of the block whose counter is e div 4
     e is kept         = its word >= threshold,    threshold = p 2^32
 
-A kernel asks either for the 32 elements from ``first`` on, as masks for `simd.select`::
+A kernel asks either for the next two vectors of elements, as masks for `simd.select`::
 
-    low, high = kept(x, first, key, threshold)  # x float32: two masks of 16; float64: four of 8
+    low, high = kept(x, first, key, threshold)
     store(z, i, select(low, load(x, i) * scale, 0.0))
+    store(z, i + lanes(x), select(high, load(x, i + lanes(x)) * scale, 0.0))
 
 or has the booleans of any elements written to memory, with `write_kept`. `philox_in_numpy` and `kept_in_numpy` say what
 the kernels compute.
@@ -30,10 +31,7 @@ from tinygrad_attn.kernels.runtime.jit import serial_kernel
 from tinygrad_attn.kernels.simd import instructions
 from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["ELEMENTS", "kept", "kept_in_numpy", "philox_in_numpy", "threshold_of", "write_kept"]
-
-ELEMENTS = 32
-"""How many elements `kept` decides on at once."""
+__all__ = ["kept", "kept_in_numpy", "philox_in_numpy", "threshold_of", "write_kept"]
 
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -75,104 +73,108 @@ def threshold_of(p: float) -> int:
     return min(round(p * 2.0**32), _LOW)
 
 
-# --- 32 elements at once ----------------------------------------------------------------------------------------------
+# --- Two vectors of elements ------------------------------------------------------------------------------------------
 
-_LANES = ELEMENTS // 4  # counters at once; a word of each lies in the lower half of a 64-bit lane, ready to multiply
-_WIDE = ir.VectorType(ir.IntType(64), _LANES)
-_WORDS = ir.VectorType(ir.IntType(32), ELEMENTS)
+_INT32 = ir.IntType(32)
 
 
 def _all(vector: ir.VectorType, value: int) -> ir.Constant:
     return ir.Constant(vector, [value] * vector.count)
 
 
-def _emit_words(builder: ir.IRBuilder, first: ir.Value, key: ir.Value) -> ir.Value:
-    """The words of the 32 elements from ``first`` on, a multiple of 4."""
-    low, half = _all(_WIDE, _LOW), _all(_WIDE, 32)
+def _emit_words(builder: ir.IRBuilder, first: ir.Value, key: ir.Value, count: int) -> ir.Value:
+    """The words of ``count`` elements from ``first`` on, a multiple of 4."""
+    # A word of each counter lies in the lower half of a lane of 64 bits, ready to be multiplied.
+    wide = ir.VectorType(instructions.INT, count // 4)
+    low, half = _all(wide, _LOW), _all(wide, 32)
 
     def scalar(value: int) -> ir.Constant:
         return ir.Constant(instructions.INT, value)
 
-    def repeat(value: ir.Value) -> ir.Value:
-        return instructions.repeat(builder, _WIDE, value)
-
     def mix(product: ir.Value, word: ir.Value, of_key: ir.Value) -> ir.Value:
-        return builder.xor(builder.xor(builder.lshr(product, half), word), repeat(of_key))
+        mixed = builder.xor(builder.lshr(product, half), word)
+        return builder.xor(mixed, instructions.repeat(builder, wide, of_key))
 
-    counters = builder.add(repeat(builder.lshr(first, scalar(2))), ir.Constant(_WIDE, list(range(_LANES))))
-    c = [counters, builder.lshr(counters, half), _all(_WIDE, 0), _all(_WIDE, 0)]
+    start = instructions.repeat(builder, wide, builder.lshr(first, scalar(2)))
+    counters = builder.add(start, ir.Constant(wide, list(range(wide.count))))
+    c = [counters, builder.lshr(counters, half), _all(wide, 0), _all(wide, 0)]
     k = [builder.and_(key, scalar(_LOW)), builder.lshr(key, scalar(32))]
     for _ in range(_ROUNDS):
-        x, y = (builder.mul(builder.and_(c[2 * i], low), _all(_WIDE, _MULTIPLIERS[i])) for i in range(2))
+        x, y = (builder.mul(builder.and_(c[2 * i], low), _all(wide, _MULTIPLIERS[i])) for i in range(2))
         c = [mix(y, c[1], k[0]), y, mix(x, c[3], k[1]), x]
         k = [builder.add(word, scalar(step)) for word, step in zip(k, _KEY_STEPS, strict=True)]
-    # Each lane holds a word, with anything above it: join words 0 and 1, and 2 and 3, then put the pairs in turn.
+    # Above a word there may be anything. Join words 0 and 1, and 2 and 3, then put the pairs in turn.
     pairs = [builder.or_(builder.and_(c[i], low), builder.shl(c[i + 1], half)) for i in (0, 2)]
-    order = [lane // 2 + lane % 2 * _LANES for lane in range(2 * _LANES)]
-    in_turn = builder.shuffle_vector(*pairs, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
-    return builder.bitcast(in_turn, _WORDS)
+    order = [lane // 2 + lane % 2 * wide.count for lane in range(2 * wide.count)]
+    in_turn = builder.shuffle_vector(*pairs, ir.Constant(ir.VectorType(_INT32, len(order)), order))
+    return builder.bitcast(in_turn, ir.VectorType(_INT32, count))
 
 
-def _emit_kept_lanes(builder: ir.IRBuilder, first: ir.Value, key: ir.Value, threshold: ir.Value) -> ir.Value:
-    """The mask of the 32 elements."""
-    limit = instructions.repeat(builder, _WORDS, builder.trunc(threshold, ir.IntType(32)))
-    return builder.icmp_unsigned(">=", _emit_words(builder, first, key), limit)
+def _emit_mask(builder: ir.IRBuilder, arguments: Any, count: int) -> ir.Value:
+    """Which of ``count`` elements are kept; the arguments are the first's number, the key and the threshold."""
+    first, key, threshold = arguments
+    words = _emit_words(builder, first, key, count)
+    limit = instructions.repeat(builder, words.type, builder.trunc(threshold, _INT32))
+    return builder.icmp_unsigned(">=", words, limit)
 
 
 def kept(like: Any, first: int, key: int, threshold: int) -> Any:
-    """Which of the 32 elements from ``first`` on are kept, as masks of ``like``'s number of lanes, in order.
+    """Which elements from ``first`` on are kept: two masks, one after the other, of as many lanes as ``like`` has.
 
     Args:
-        like: an array or a vector: of float32 two masks of 16 are returned, of float64 four of 8.
+        like: an array or a vector.
         first: the number of the first element, a multiple of 4.
         key: 64 bits.
         threshold: see `threshold_of`.
     """
-    return tuple(kept_in_numpy(first, ELEMENTS, key, threshold).reshape(-1, simd.lanes(like)))
+    step = simd.lanes(like)
+    both = kept_in_numpy(first, 2 * step, key, threshold)
+    return both[:step], both[step:]
 
 
 def _kept_typing(like: types.Type, first: types.Type, key: types.Type, threshold: types.Type) -> Signature:
-    mask = simd.mask_of(like)
-    return signature(types.UniTuple(mask, ELEMENTS // mask.lanes), like, types.int64, types.int64, types.int64)
+    return signature(types.UniTuple(simd.mask_of(like), 2), like, types.int64, types.int64, types.int64)
 
 
 @simd.emits(kept, _kept_typing)
 def _emit_kept(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
-    lanes = _emit_kept_lanes(builder, *arguments[1:])
     step = sig.return_type.dtype.lanes
+    mask = _emit_mask(builder, arguments[1:], 2 * step)
     parts = []
-    for start in range(0, ELEMENTS, step):
-        order = ir.Constant(ir.VectorType(ir.IntType(32), step), list(range(start, start + step)))
-        parts.append(builder.shuffle_vector(lanes, ir.Constant(lanes.type, ir.Undefined), order))
+    for start in (0, step):
+        order = ir.Constant(ir.VectorType(_INT32, step), list(range(start, start + step)))
+        parts.append(builder.shuffle_vector(mask, ir.Constant(mask.type, ir.Undefined), order))
     return context.make_tuple(builder, sig.return_type, parts)
 
 
 # --- Any elements, to memory ------------------------------------------------------------------------------------------
 
+_AT_ONCE = 32
+
 
 def _store_kept(out: Any, at: int, first: int, key: int, threshold: int) -> None:
     """Write 32 booleans to ``out`` from ``at`` on."""
-    out[at : at + ELEMENTS] = kept_in_numpy(first, ELEMENTS, key, threshold)
+    out[at : at + _AT_ONCE] = kept_in_numpy(first, _AT_ONCE, key, threshold)
 
 
 @simd.emits(_store_kept, lambda out, *numbers: signature(types.none, out, *[types.int64] * 4))
 def _emit_store_kept(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
     out, at, *rest = arguments
-    bytes_type = ir.VectorType(ir.IntType(8), ELEMENTS)
+    bytes_type = ir.VectorType(ir.IntType(8), _AT_ONCE)
     data = context.make_array(sig.args[0])(context, builder, out).data
     pointer = builder.bitcast(builder.gep(data, [at]), bytes_type.as_pointer())
-    instructions.store(builder, builder.zext(_emit_kept_lanes(builder, *rest), bytes_type), pointer, 1)
+    instructions.store(builder, builder.zext(_emit_mask(builder, rest, _AT_ONCE), bytes_type), pointer, 1)
     return context.get_dummy_value()
 
 
 @serial_kernel
 def _write(out: Any, start: int, first: int, count: int, key: int, threshold: int) -> None:
-    spare = np.empty(ELEMENTS, np.bool_)
-    for i in range(-(first % 4), count, ELEMENTS):
-        inside = i >= 0 and i + ELEMENTS <= count
+    spare = np.empty(_AT_ONCE, np.bool_)
+    for i in range(-(first % 4), count, _AT_ONCE):
+        inside = i >= 0 and i + _AT_ONCE <= count
         _store_kept(out if inside else spare, start + i if inside else 0, first + i, key, threshold)
         if not inside:
-            for j in range(max(i, 0), min(i + ELEMENTS, count)):
+            for j in range(max(i, 0), min(i + _AT_ONCE, count)):
                 out[start + j] = spare[j - i]
 
 
