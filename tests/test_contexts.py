@@ -4,24 +4,26 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
-from interrupts import interrupted_everywhere
+from interrupts import contexts_of, interrupted_everywhere
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
-from tinygrad_attn.contexts import context
+from tinygrad_attn.atomic import atomic_path, leftovers
+from tinygrad_attn.contexts import _OfGenerator, context, undone_by
 from tinygrad_attn.kernels.gemm.cache import keeping
 from tinygrad_attn.modes import Observer, at_step, current_modes, in_module, observe
 from tinygrad_attn.nn.evaluating import evaluating
 from tinygrad_attn.record import record
 from tinygrad_attn.rule import _shared, rules_of_a_node
 
-# Their changes are undone by statements of a generator, which an interrupt between two instructions could keep from it.
-GENERATORS = ("evaluating", "frozen_weights", "record_attention_weights", "rules_of_a_node")
 MODEL = nn.MultiheadAttention(2, 1)
+FOLDER = tempfile.TemporaryDirectory()
 CONTEXTS = {
     "no_grad": ta.no_grad,
     "enable_grad": lambda: ta.enable_grad(),
@@ -36,18 +38,32 @@ CONTEXTS = {
     "record_attention_weights": lambda: nn.record_attention_weights(MODEL),
     "rules_of_a_node": rules_of_a_node,
     "evaluating": lambda: evaluating(MODEL),
+    "atomic_path": lambda: atomic_path(Path(FOLDER.name, "file")),
+    "undone_by": lambda: undone_by(lambda: None),
+    "_OfGenerator": lambda: _OfGenerator(lambda: (None for _ in range(1)), (), {}),
 }
 
 
 def everything():
     state = current_modes()
     modes = (state.grad, state.unfused, state.observers, state.modules, state.steps)
-    return (*modes, keeping.kept, _shared.results, MODEL.recorded_weights, MODEL.training)
+    return (
+        *modes,
+        keeping.kept,
+        _shared.results(),
+        MODEL.recorded_weights,
+        MODEL.training,
+        leftovers(Path(FOLDER.name)),
+    )
 
 
 def modes_of(engine):
     """The decorators and the question whether gradients are recorded, of ours or of PyTorch."""
     return engine.no_grad, engine.enable_grad, engine.set_grad_enabled, engine.is_grad_enabled
+
+
+def test_every_context_of_the_package_is_interrupted():
+    assert contexts_of(ta) <= set(CONTEXTS)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "record" else n for n in CONTEXTS])
@@ -60,7 +76,7 @@ def test_an_interrupt_anywhere_leaves_everything_as_it_was(name):
 
     before = everything()
     interrupts = 0
-    for interrupt in interrupted_everywhere(block, delivered=name in GENERATORS):
+    for interrupt in interrupted_everywhere(block):
         assert everything() == before, inspect.getinnerframes(interrupt.__traceback__)[-1]
         interrupts += 1
     assert interrupts > 20

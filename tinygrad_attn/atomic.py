@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tinygrad_attn.contexts import context, undone_by
+
 __all__ = ["atomic_path", "leftovers"]
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
@@ -23,7 +25,7 @@ _FULL = {
 }
 
 
-@contextlib.contextmanager
+@context
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path; if the block ends without an error, the file written there takes the place of ``path``.
 
@@ -36,31 +38,36 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     temporary: Path | None = None
-    try:
-        if _is_stream(target):
-            with tempfile.TemporaryDirectory() as folder:
-                temporary = Path(folder) / "content"
-                yield temporary
-                with temporary.open("rb") as written, target.open("ab") as stream:
-                    shutil.copyfileobj(written, stream)
-            return
-        place = Path(os.path.realpath(target))  # of what a link points to
-        permissions = _permissions(place)
-        temporary = _create_beside(place)
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        if permissions is not None:
-            temporary.chmod(permissions)
-        temporary.replace(place)
-    except OSError as error:
-        if error.filename is None or error.filename in (target, str(target), temporary, str(temporary)):
-            raise OSError(error.errno, _FULL.get(error.errno or 0, error.strerror), str(target)) from error
-        raise
-    finally:
+
+    def remove() -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+    with undone_by(remove):
+        try:
+            if _is_stream(target):
+                with tempfile.TemporaryDirectory() as folder:
+                    temporary = Path(folder) / "content"
+                    yield temporary
+                    with temporary.open("rb") as written, target.open("ab") as stream:
+                        shutil.copyfileobj(written, stream)
+                return
+            place = Path(os.path.realpath(target))  # of what a link points to
+            permissions = _permissions(place)
+            temporary = _name_beside(place)
+            while not _created(temporary):
+                temporary = _name_beside(place)
+            yield temporary
+            with temporary.open("rb+") as whole:
+                os.fsync(whole.fileno())
+            if permissions is not None:
+                temporary.chmod(permissions)
+            temporary.replace(place)
+        except OSError as error:
+            if error.filename is None or error.filename in (target, str(target), temporary, str(temporary)):
+                raise OSError(error.errno, _FULL.get(error.errno or 0, error.strerror), str(target)) from error
+            raise
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -68,20 +75,23 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name)]
 
 
-def _create_beside(place: Path) -> Path:
-    """A new, empty file in the folder of ``place``, which is hidden and known to `leftovers`."""
+def _name_beside(place: Path) -> Path:
+    """A random name of a hidden file in the folder of ``place``, which `leftovers` knows."""
     if not place.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"the folder {place.parent} does not exist")
-    while True:
-        # A part of the name: the whole one may be as long as names can be.
-        name = place.with_name(f".{place.name[:50]}.{secrets.token_hex(4)}.partial")
-        try:
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except FileExistsError:
-            continue
-        except OSError as error:  # which names the hidden file
-            raise OSError(error.errno, f"the folder {place.parent} takes no new file: {error.strerror}") from error
-        return name
+    # A part of the name: the whole one may be as long as names can be.
+    return place.with_name(f".{place.name[:50]}.{secrets.token_hex(4)}.partial")
+
+
+def _created(path: Path) -> bool:
+    """Whether there was no such file and an empty one has been made."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        return False
+    except OSError as error:  # which names the hidden file
+        raise OSError(error.errno, f"the folder {path.parent} takes no new file: {error.strerror}") from error
+    return True
 
 
 def _permissions(place: Path) -> int | None:

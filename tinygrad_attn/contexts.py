@@ -16,20 +16,20 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Context", "Entry", "context"]
+__all__ = ["Context", "Entry", "EntryRef", "context", "undone_by"]
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Entry:
-    """One block that is being entered, or runs. ``generator`` runs until it yields, and is closed with the entry."""
+    """One block that is being entered, or runs. ``held`` is what its context keeps alive with it."""
 
-    __slots__ = ("__weakref__", "entered", "generator")
+    __slots__ = ("__weakref__", "entered", "held")
 
-    def __init__(self, generator: Any = None) -> None:
+    def __init__(self, held: Any = None) -> None:
         self.entered = False
-        self.generator = generator
+        self.held = held
 
 
 EntryRef = weakref.ref[Entry]  # functions here take no entry: a traceback would keep it alive
@@ -112,12 +112,13 @@ def _leave_by_hand(context: Context, *exception: Any) -> None:
     raise RuntimeError(f"{context}: left without having been entered in this thread")
 
 
-def _generator(entry: EntryRef) -> Any:
-    return entry().generator  # type: ignore[union-attr]
+def _held(entry: EntryRef) -> Any:
+    return entry().held  # type: ignore[union-attr]
 
 
 class _OfGenerator(Context):
-    """The context of a generator function: its code before ``yield`` enters, that after it leaves."""
+    """The context of a generator function: its code before ``yield`` enters, that after it leaves. The generator is
+    closed with the entry."""
 
     def __init__(self, function: Callable[..., Iterator[Any]], arguments: Any, options: Any) -> None:
         self._function, self._arguments, self._options = function, arguments, options
@@ -127,24 +128,26 @@ class _OfGenerator(Context):
         return Entry(self._function(*self._arguments, **self._options))
 
     def enter(self, entry: EntryRef) -> Any:
-        return next(_generator(entry))
+        return next(_held(entry))
 
     def leave(self, entry: EntryRef, error: BaseException | None) -> None:
         if error is None:
-            next(_generator(entry), None)
+            next(_held(entry), None)
             return
         try:
-            _generator(entry).throw(error)
+            _held(entry).throw(error)
         except BaseException as raised:
             # A generator may not raise StopIteration; Python makes a RuntimeError of it.
-            if raised is not error and raised.__cause__ is not error:
+            stopped = isinstance(error, StopIteration) and isinstance(raised, RuntimeError)
+            if raised is not error and not (stopped and raised.__cause__ is error):
                 raise
 
 
 def context(function: Callable[P, Iterator[Any]]) -> Callable[P, Any]:
     """A decorator that makes a `Context` of a generator function, as ``contextlib.contextmanager`` does.
 
-    What follows ``yield`` belongs in a ``finally`` whose ``try`` stands before the first change.
+    A change that must not outlive the block stands inside ``with undone_by(...)``: a Ctrl-C may keep the generator
+    from reaching what follows ``yield``, also in a ``finally``.
     """
     bare = not inspect.signature(function).parameters
 
@@ -155,6 +158,33 @@ def context(function: Callable[P, Iterator[Any]]) -> Callable[P, Any]:
         return _OfGenerator(function, arguments, options)
 
     return make
+
+
+class undone_by(Context):
+    """A context for changes that ``undo`` takes back at the end of the block, also if a Ctrl-C comes amid ``undo``::
+
+        with undone_by(restore):
+            change()
+            yield
+
+    An interrupted ``undo`` is called again, when the entry dies, so calling it twice must do the same as once. It may
+    be called before the change, too.
+    """
+
+    def __init__(self, undo: Callable[[], Any]) -> None:
+        self._undo = undo
+
+    def enter(self, entry: EntryRef) -> Any:
+        undo = self._undo
+        entry().held = weakref.ref(entry(), lambda _: undo())  # type: ignore[union-attr, arg-type]
+
+    def leave(self, entry: EntryRef, error: BaseException | None) -> None:
+        try:
+            self._undo()
+        except Exception:
+            entry().held = None  # type: ignore[union-attr]
+            raise
+        entry().held = None  # type: ignore[union-attr]
 
 
 # --- Decorators -------------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import functools
 import inspect
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from tinygrad_attn.contexts import context
+from tinygrad_attn.contexts import Context, EntryRef
 
 __all__ = [
     "GRADIENT_ALONE",
@@ -179,25 +180,30 @@ class Differentiable:
         return {operand: rule.formula for operand, rule in (self.step or self).rules.items()}
 
 
-class _Shared(threading.local):
-    """The results of `once_per_node` for the node whose rules are running in this thread; None outside of rules."""
+class _Results(dict[Any, Any]):
+    """The results of `once_per_node` for one node, which live as long as its block of `rules_of_a_node`."""
 
-    results: dict[Any, Any] | None = None
+
+class _Shared(threading.local):
+    """A weak reference to the results for the node whose rules are running in this thread."""
+
+    results: Callable[[], _Results | None] = staticmethod(lambda: None)
 
 
 _shared = _Shared()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@context
-def rules_of_a_node() -> Iterator[None]:
+class rules_of_a_node(Context):
     """A context for one node: functions made by `once_per_node` are computed once for the same arguments."""
-    before = _shared.results
-    try:
-        _shared.results = {}
-        yield
-    finally:
-        _shared.results = before
+
+    def enter(self, entry: EntryRef) -> None:
+        # No variable has the results: a traceback would keep them alive.
+        entry().held = _Results(), _shared.results  # type: ignore[union-attr]
+        _shared.results = weakref.ref(entry().held[0])  # type: ignore[union-attr]
+
+    def leave(self, entry: EntryRef, error: BaseException | None) -> None:
+        _shared.results = entry().held[1]  # type: ignore[union-attr]
 
 
 def once_per_node(function: _Function) -> _Function:
@@ -205,7 +211,7 @@ def once_per_node(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def shared(*arguments: Any) -> Any:
-        results = _shared.results
+        results = _shared.results()
         if results is None:
             return function(*arguments)
         key = (function, *[tuple(map(id, a)) if type(a) is tuple else id(a) for a in arguments])

@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tinygrad_attn.contexts import context
 
 from ..console.errors import USER_ERROR, CommandError
 from ..console.sentences import SentenceProgress
@@ -138,7 +140,7 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
     return first, failed
 
 
-@contextmanager
+@context
 def _writer(path: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Writes JSON lines to a file, which is there when the block ends; without a path nothing."""
     if path is None:

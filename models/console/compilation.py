@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tinygrad_attn.contexts import context, undone_by
+
 __all__ = ["compilation_on_stderr", "watch_compilation"]
 
 _QUIET = 1.0
@@ -20,7 +22,7 @@ _INTERVAL = 5.0
 _watches: list[Any] = []  # from the outermost block to the innermost
 
 
-@contextlib.contextmanager
+@context
 def watch_compilation(report: Callable[[str], None]) -> Iterator[None]:
     """Inside, call ``report`` with one line whenever numba begins to compile a kernel or has done so.
 
@@ -51,15 +53,20 @@ def watch_compilation(report: Callable[[str], None]) -> Iterator[None]:
                 report(f"compiling kernels, once on each machine: {self.done} in {seconds:.0f} s{now}")
 
     watch = Watch()
-    _watches.append(watch)
-    try:
-        with event.install_listener("numba:compile", watch):
-            yield
-    finally:
-        _watches.remove(watch)
+
+    def remove() -> None:
+        if watch in _watches:
+            _watches.remove(watch)
+        with contextlib.suppress(ValueError):  # not registered
+            event.unregister("numba:compile", watch)
+
+    with undone_by(remove):
+        _watches.append(watch)
+        event.register("numba:compile", watch)
+        yield
 
 
-@contextlib.contextmanager
+@context
 def compilation_on_stderr() -> Iterator[None]:
     """Inside, stderr tells of compilation: in a terminal on one line, which goes when it is over; elsewhere in a line
     every few seconds."""
@@ -77,9 +84,9 @@ def compilation_on_stderr() -> Iterator[None]:
             return
         shown = now
 
-    try:
-        with watch_compilation(report):
-            yield
-    finally:
+    def clear() -> None:
         if terminal and shown:
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+    with undone_by(clear), watch_compilation(report):
+        yield

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
+
+from tinygrad_attn.contexts import context, undone_by
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -31,7 +32,7 @@ class LastingOutput:
         print(message, file=sys.stderr if self.failed else sys.stdout, flush=True)
 
 
-@contextlib.contextmanager
+@context
 def lasting_output() -> Iterator[LastingOutput]:
     """While the block runs, what cannot be printed is lost, and no error is raised.
 
@@ -40,13 +41,15 @@ def lasting_output() -> Iterator[LastingOutput]:
     """
     output = LastingOutput()
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _lasting(sys.stdout, output.lost), _lasting(sys.stderr, lambda error: None)
-    try:
-        yield output
-    finally:
+
+    def restore() -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         sys.stdout, sys.stderr = before
+
+    with undone_by(restore):
+        sys.stdout, sys.stderr = _lasting(sys.stdout, output.lost), _lasting(sys.stderr, lambda error: None)
+        yield output
 
 
 class _LastingFile(io.FileIO):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import Any, Self
+
+from tinygrad_attn.contexts import EntryRef, undone_by
 
 from .progress import INTERVAL, clock
 from .rich_console import make_console
@@ -13,7 +14,7 @@ from .rich_console import make_console
 __all__ = ["SentenceProgress"]
 
 
-class SentenceProgress:
+class SentenceProgress(undone_by):
     """A bar while stderr is a terminal, else a line every few seconds; used in a ``with`` statement.
 
     Args:
@@ -25,17 +26,14 @@ class SentenceProgress:
         self.done = 0
         self._began = self._shown = time.perf_counter()
         self._bar = _make_bar(total) if sys.stderr.isatty() else None
+        super().__init__(lambda: None if self._bar is None else self._bar.stop())
 
-    def __enter__(self) -> Self:
+    def enter(self, entry: EntryRef) -> Self:
+        """The bar appears."""
+        super().enter(entry)
         if self._bar is not None:
             self._bar.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def advance(self, sentences: int) -> None:
         """Count this many more translated sentences."""

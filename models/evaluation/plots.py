@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import os
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from tinygrad_attn.atomic import atomic_path
+from tinygrad_attn.contexts import context, undone_by
 
 from ..data.words import JOINER
 from ..decoding.alignment import Alignment
@@ -158,7 +158,7 @@ def _code_point(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
-@contextlib.contextmanager
+@context
 def _style(fonts: Sequence[str] = ("DejaVu Sans",)) -> Iterator[None]:
     """How all pictures are drawn: a dollar sign begins no formula, and equal data give equal bytes."""
     style = {
@@ -168,7 +168,9 @@ def _style(fonts: Sequence[str] = ("DejaVu Sans",)) -> Iterator[None]:
         "text.usetex": False,
         "svg.hashsalt": "tinygrad_attn",
     }
-    with matplotlib.rc_context(style):
+    before = {name: matplotlib.rcParams[name] for name in style}
+    with undone_by(lambda: matplotlib.rcParams.update(before)):
+        matplotlib.rcParams.update(style)
         yield
 
 

@@ -24,7 +24,6 @@ Every file is written atomically: a crash leaves the old file whole.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
@@ -43,6 +42,7 @@ import numpy as np
 
 from tinygrad_attn import __version__
 from tinygrad_attn.atomic import atomic_path, leftovers
+from tinygrad_attn.contexts import context, undone_by
 from tinygrad_attn.nn import count_parameters
 from tinygrad_attn.serialize import load_file, save_file
 
@@ -140,7 +140,7 @@ class Run:
             return str(error)
         return ", ".join(f"{name} ({there!r} there, {own!r} in the run)" for name, (there, own) in found.items())
 
-    @contextlib.contextmanager
+    @context
     def held(self) -> Iterator[None]:
         """Keep other processes from training in the folder while the block runs, or until this one is killed.
 
@@ -150,19 +150,21 @@ class Run:
         import filelock
 
         lock = filelock.FileLock(self.directory / _LOCK, blocking=False)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise RunError(
-                f"another process is training in {self.directory}; wait for its end, or stop it with Ctrl-C, and then "
-                f"continue with: {command_line('train', '--resume', self.directory)}"
-            ) from None
-        self._held = _identity(self.directory)
-        try:
-            yield
-        finally:
+
+        def release() -> None:
             self._held = None
             lock.release()
+
+        with undone_by(release):
+            try:
+                lock.acquire()
+            except filelock.Timeout:
+                raise RunError(
+                    f"another process is training in {self.directory}; wait for its end, or stop it with Ctrl-C, and "
+                    f"then continue with: {command_line('train', '--resume', self.directory)}"
+                ) from None
+            self._held = _identity(self.directory)
+            yield
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], checkpoint: str) -> tuple[Run, Arrays, dict[str, Any]]:

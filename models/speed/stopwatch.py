@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tinygrad_attn.contexts import context
+from tinygrad_attn.contexts import context, undone_by
 from tinygrad_attn.modes import Observer, observe
 from tinygrad_attn.op import Op
 from tinygrad_attn.tensor import Node, Tensor
@@ -159,8 +159,5 @@ def _describe_shapes(shapes: Sequence[Any]) -> str:
 @context
 def watched(watch: Stopwatch) -> Iterator[None]:
     """A context that measures the engine's work in this thread with ``watch``."""
-    try:
-        with observe(watch):
-            yield
-    finally:
-        watch.stop()
+    with undone_by(watch.stop), observe(watch):
+        yield

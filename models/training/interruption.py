@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from tinygrad_attn.contexts import context, undone_by
 
 __all__ = ["Interruption"]
 
@@ -32,7 +33,7 @@ class Interruption:
         """The exit code of a process that the signal has stopped, as shells count."""
         return 128 + self.signal
 
-    @contextlib.contextmanager
+    @context
     def awaited(self, notice: Callable[[], None]) -> Iterator[None]:
         """Handle the signals while the block runs; only in the main thread, to which Python delivers them.
 
@@ -56,15 +57,18 @@ class Interruption:
                 notice()
 
         teller = threading.Thread(target=tell, daemon=True)
-        teller.start()
         previous = {number: signal.getsignal(number) for number in _SIGNALS}
         ignored = {number for number, handler in previous.items() if handler == signal.SIG_IGN} - {signal.SIGINT}
-        try:
-            for number in previous.keys() - ignored:
-                signal.signal(number, request)
-            yield
-        finally:
+
+        def restore() -> None:
             for number in previous.keys() - ignored:
                 signal.signal(number, previous[number] or signal.SIG_DFL)
             came.put(False)
-            teller.join(timeout=1.0)
+            if teller.is_alive():
+                teller.join(timeout=1.0)
+
+        with undone_by(restore):
+            teller.start()
+            for number in previous.keys() - ignored:
+                signal.signal(number, request)
+            yield

@@ -1,14 +1,17 @@
-"""A KeyboardInterrupt at every instruction of a function and of what it calls."""
+"""A KeyboardInterrupt at every instruction of a function and of what it calls; and the contexts of a package."""
 
+import importlib
+import inspect
 import itertools
 import opcode
+import pkgutil
 import sys
 
 # After these CPython looks for signals that have come.
 _CHECKED = ("CALL", "RESUME", "JUMP_BACKWARD")
 
 
-def interrupted_everywhere(function, delivered=False):
+def interrupted_everywhere(function, delivered=False, within=""):
     """Call ``function`` again and again, interrupted at its first instruction, at its second, … until it ends.
 
     The beginning of each function counts, too.
@@ -16,13 +19,14 @@ def interrupted_everywhere(function, delivered=False):
     Args:
         function: what to call, without arguments.
         delivered: interrupt only where CPython delivers signals.
+        within: only in code whose file's name begins with this.
 
     Yields:
         After each interrupted call its KeyboardInterrupt, which still holds every frame.
     """
     for point in itertools.count():
         before = sys.gettrace()
-        sys.settrace(_Interrupt(point, delivered).trace)
+        sys.settrace(_Interrupt(point, delivered, within).trace)
         try:
             function()
         except KeyboardInterrupt as interrupt:
@@ -36,11 +40,13 @@ def interrupted_everywhere(function, delivered=False):
 class _Interrupt:
     """Comes at one of the instructions that are traced."""
 
-    def __init__(self, point, delivered):
-        self.left, self.delivered = point, delivered
+    def __init__(self, point, delivered, within):
+        self.left, self.delivered, self.within = point, delivered, within
         self.last = {}  # the last instruction of each frame; a reference to a frame would keep alive what it holds
 
     def trace(self, frame, event, argument):
+        if not frame.f_code.co_filename.startswith(self.within):
+            return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         before = "RESUME"
         if event == "opcode":
@@ -54,3 +60,29 @@ class _Interrupt:
                 raise KeyboardInterrupt
             self.left -= 1
         return self.trace
+
+
+def contexts_of(package):
+    """The names of all functions and classes of a package that make contexts for ``with``: base classes are left out.
+
+    A function makes one if ``context`` or contextlib's ``contextmanager`` decorates it.
+    """
+    found = set()
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            for thing in vars(importlib.import_module(module.name)).values():
+                if getattr(thing, "__module__", None) == module.name:
+                    found |= set(_contexts_in(thing))
+    return found
+
+
+def _contexts_in(thing):
+    code = getattr(thing, "__code__", None)
+    if code is not None and code.co_qualname in ("context.<locals>.make", "contextmanager.<locals>.helper"):
+        yield thing.__qualname__
+    elif inspect.isclass(thing):
+        enters = [base for base in thing.__mro__ if "__enter__" in vars(base)]
+        if enters and enters[0].__module__.startswith("tinygrad_attn") and not thing.__subclasses__():
+            yield thing.__qualname__
+        for part in vars(thing).values():
+            yield from _contexts_in(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tinygrad_attn.contexts import context
+from tinygrad_attn.contexts import context, undone_by
 from tinygrad_attn.nn.module import Module
 
 __all__ = ["evaluating"]
@@ -19,11 +19,6 @@ def evaluating(model: Module) -> Iterator[None]:
         for module, training in before:
             module.training = training
 
-    try:
+    with undone_by(restore):
         model.eval()
         yield
-    finally:
-        try:
-            restore()
-        finally:
-            restore()  # a Ctrl-C may have come during the first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tinygrad_attn.contexts import context
+from tinygrad_attn.contexts import context, undone_by
 from tinygrad_attn.kernels.gemm.cache import Kept, keeping
 from tinygrad_attn.nn.module import Module
 
@@ -27,12 +27,14 @@ def frozen_weights(model: Module) -> Iterator[None]:
     """
     versions = {name: parameter.version for name, parameter in model.named_parameters()}
     outside = keeping.kept
-    try:
+
+    def restore() -> None:
+        keeping.kept = outside
+
+    with undone_by(restore):
         if outside is None:  # within another block, this one changes nothing
             keeping.kept = Kept(parameter.array for parameter in model.parameters())
         yield
-    finally:
-        keeping.kept = outside
     for name, parameter in model.named_parameters():
         if parameter.version != versions.get(name):
             raise RuntimeError(

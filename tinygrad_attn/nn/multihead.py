@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinygrad_attn.checked import Count, FloatDtype, Probability, Size, checked
-from tinygrad_attn.contexts import context
+from tinygrad_attn.contexts import context, undone_by
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.attention_masks import merge_masks
@@ -331,12 +331,7 @@ def record_attention_weights(model: Module) -> Iterator[dict[str, list[Tensor]]]
         for (_, module), kept in zip(found, before, strict=True):
             module.recorded_weights = kept
 
-    try:
+    with undone_by(restore):
         for path, module in found:
             module.recorded_weights = recorded[path]
         yield recorded
-    finally:
-        try:
-            restore()
-        finally:
-            restore()  # a Ctrl-C may have come during the first

@@ -11,8 +11,7 @@ the views instead.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -135,21 +134,15 @@ def _arithmetic(name: str, op: Op, ufunc: Any, x: Tensor, other: Any) -> Tensor:
         return result if result.dtype == x.dtype else cast(result, dtype=x.dtype)
 
     def direct(array: Array) -> None:
-        with np.errstate(all="ignore"), _refused(name, x):
-            ufunc(array, other.array if isinstance(other, Tensor) else other, out=array, casting="same_kind")
+        try:
+            with np.errstate(all="ignore"):
+                ufunc(array, other.array if isinstance(other, Tensor) else other, out=array, casting="same_kind")
+        except TypeError:  # NumPy's, for a dtype without such arithmetic: True ** True is an int8 there
+            raise TypeError(f"{name}: is not defined for a tensor of {x.dtype}; convert it first") from None
 
     # Other integers are added as those of the wider dtype, and the result must fit.
     narrowing = isinstance(other, Tensor) and x.dtype.kind in "iu" and other.dtype != x.dtype
     return write(name, x, (other,), compute, None if narrowing else direct)
-
-
-@contextlib.contextmanager
-def _refused(name: str, x: Tensor) -> Iterator[None]:
-    """Replaces NumPy's words for a dtype that has no such arithmetic: True ** True is an int8 there."""
-    try:
-        yield
-    except TypeError:
-        raise TypeError(f"{name}: is not defined for a tensor of {x.dtype}; convert it first") from None
 
 
 def _check_broadcasts(name: str, x: Tensor, other: Tensor) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.contexts import Context, context
+from tinygrad_attn.contexts import Context, context, undone_by
 from tinygrad_attn.op import Op, registered_ops
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add
@@ -64,13 +64,15 @@ def _softmax_without_second_term() -> Iterator[tuple[Op, ...]]:
     """dL/de = α ⊙ dL/dα: as if each weight depended on its own score alone."""
     ops = tuple(registered_ops()[name] for name in ("softmax", "masked_softmax"))
     right = [op.rules["input"] for op in ops]
-    try:
+
+    def restore() -> None:
+        for op, rule in zip(ops, right, strict=True):
+            op.vjp("input", rule.formula, rule.function, rule.kernel)
+
+    with undone_by(restore):
         for op in ops:
             op.vjp("input", r"z \odot \bar z", lambda g, z: g * z, kernel=True)
         yield ops
-    finally:
-        for op, rule in zip(ops, right, strict=True):
-            op.vjp("input", rule.formula, rule.function, rule.kernel)
 
 
 @context
@@ -79,11 +81,9 @@ def _composed_of(name: str, reference: Callable[..., Tensor], wrong: Op) -> Iter
     op = registered_ops()[name]
     right = op.reference
     assert right is not None
-    try:
+    with undone_by(lambda: op.composed_of(right)):
         op.composed_of(reference)
         yield (wrong,)
-    finally:
-        op.composed_of(right)
 
 
 def _additive_without_tanh() -> Swapped:
