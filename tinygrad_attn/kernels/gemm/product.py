@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tinygrad_attn.kernels.gemm.blocks import block_product_for, workspaces
 from tinygrad_attn.kernels.gemm.cache import is_kept
 from tinygrad_attn.kernels.gemm.rows import multiply_rows
-from tinygrad_attn.kernels.gemm.shares import TABLE, describe_any_layout, multiply_in_parallel, multiply_share
+from tinygrad_attn.kernels.gemm.shares import multiply
 from tinygrad_attn.kernels.gemm.tile import ACTIVATIONS
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
@@ -20,9 +19,7 @@ _NUMPY_WORK = 64**3
 # Up to so many, a second thread costs more to launch than it gains.
 _SERIAL_WORK = 80**3
 
-# By the character of the element type, "f" or "d": NumPy's dtypes are slow to hash.
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_NO_BIAS = {dtype.char: np.empty(0, dtype) for dtype in (_FLOAT32, _FLOAT64)}
 _ACTIVATION_CODES = {None: -1} | {name: code for code, name in enumerate(ACTIVATIONS)}
 
 
@@ -100,22 +97,9 @@ def gemm(
         )
         return out
 
-    return _with_kernels(a, b, out, bias, _ACTIVATION_CODES[activation], accumulate)
-
-
-def _with_kernels(
-    a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None, activation: int, accumulate: bool
-) -> np.ndarray:
-    dtype, depth = a.dtype, a.shape[-1]
-    describe, operands = describe_any_layout(dtype.char), np.empty(TABLE, np.int64)
-    product = block_product_for(dtype.itemsize)
-    arguments = (product, dtype.itemsize, operands, int(accumulate), activation, workspaces.get())
-    for a4, b4, c4 in _in_four_dimensions(a, b, out):
-        describe(a4, b4, c4, _NO_BIAS[dtype.char] if bias is None else bias, operands)
-        if out.size * depth <= _SERIAL_WORK:
-            multiply_share(0, 1, *arguments)
-        else:
-            multiply_in_parallel(get_num_threads(), *arguments)
+    workers = 1 if out.size * depth <= _SERIAL_WORK else get_num_threads()
+    for a_part, b_part, c in _of_four_dimensions(a, b, out):
+        multiply(a_part, b_part, c, bias, _ACTIVATION_CODES[activation], accumulate, workers)
     return out
 
 
@@ -193,17 +177,15 @@ def _blas_reads(array: np.ndarray) -> bool:
     return row >= itemsize == column or column >= itemsize == row
 
 
-def _in_four_dimensions(
+def _of_four_dimensions(
     a: np.ndarray, b: np.ndarray, c: np.ndarray
 ) -> Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The product as products of arrays with two leading dimensions, which may be 1; all are views."""
+    """The product as products of arrays with up to two leading dimensions; all are views."""
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous and c.flags.c_contiguous:
         a, c = a.reshape(-1, a.shape[-1]), c.reshape(-1, c.shape[-1])  # one tall product packs b only once
-    if c.ndim == 2:
-        return ((a[None, None], b[None, None], c[None, None]),)
-    a, b, c = (array[(None,) * (max(c.ndim, 4) - array.ndim)] for array in (a, b, c))
-    if c.ndim == 4:
+    if c.ndim <= 4:
         return ((a, b, c),)
+    a, b = (array[(None,) * (c.ndim - array.ndim)] for array in (a, b))
     return (
         (_matrices_at(index, a), _matrices_at(index, b), _matrices_at(index, c)) for index in np.ndindex(c.shape[:-4])
     )

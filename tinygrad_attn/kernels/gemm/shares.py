@@ -1,4 +1,4 @@
-"""The matrix product of arrays of four dimensions, spread over the threads.
+"""The matrix product of arrays of up to four dimensions, spread over the threads.
 
 Every worker takes a rectangle of C of its own, and packs for itself what it needs, so workers never wait for each
 other. The bits of the result do not depend on their number: `kernels.gemm.blocks` sums an element of C in the same
@@ -7,64 +7,64 @@ order whatever rectangle it lies in.
 
 from __future__ import annotations
 
-import functools
-import threading
-from typing import Any
+from array import array
+from typing import NamedTuple
 
-import numba
 import numpy as np
-from numba import types
 
+from tinygrad_attn.kernels.gemm.blocks import block_product_for, workspaces
 from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE
-from tinygrad_attn.kernels.runtime.calls import call
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.addresses import data_address
+from tinygrad_attn.kernels.runtime.calls import address_of, call
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.structs import read_struct
+from tinygrad_attn.kernels.runtime.threads import launch_at
 
-__all__ = ["TABLE", "describe_any_layout", "multiply_in_parallel", "multiply_share"]
-
-# Rows of the table in which a kernel finds its operands, each an address and four strides in bytes, and its sizes: the
-# two leading dimensions of C, its rows and columns, and the depth.
-_A, _B, _C, _BIAS, _SIZES = range(5)
-TABLE = (5, 5)  # its shape
+__all__ = ["multiply"]
 
 
-@serial_kernel
-def _describe_array(operand: np.ndarray, array: np.ndarray) -> None:
-    operand[0] = array.ctypes.data
-    for axis in range(4):
-        operand[1 + axis] = array.strides[axis] if axis > 1 or array.shape[axis] > 1 else 0
+class _Place(NamedTuple):
+    """Where the matrices of an array of four dimensions lie; a leading dimension of length 1 is broadcast."""
+
+    address: int
+    group: int  # how far apart the elements along each axis are, in bytes
+    member: int
+    row: int
+    column: int
 
 
-@serial_kernel
-def _describe(a: np.ndarray, b: np.ndarray, c: np.ndarray, bias: np.ndarray, operands: np.ndarray) -> None:
-    """Fill the table from arrays of four dimensions; a leading dimension of length 1 is broadcast."""
-    _describe_array(operands[_A], a)
-    _describe_array(operands[_B], b)
-    _describe_array(operands[_C], c)
-    operands[_BIAS, 0] = bias.ctypes.data if bias.size > 0 else 0
-    for axis in range(4):
-        operands[_SIZES, axis] = c.shape[axis]
-    operands[_SIZES, 4] = a.shape[3]
+class _Product(NamedTuple):
+    """What the workers work on: A, B and C as `_Place` says, their sizes, and how they are multiplied."""
 
-
-_compiling = threading.Lock()
-
-
-@functools.cache
-def describe_any_layout(char: str) -> Any:
-    """`_describe`, compiled for arrays of any strides: left to itself, it would be compiled for each layout again."""
-    if not numba.config.DISABLE_JIT:
-        element = numba.from_dtype(np.dtype(char))
-        read = types.Array(element, 4, "A", readonly=True, aligned=False)
-        write = types.Array(element, 4, "A", aligned=False)
-        vector = types.Array(element, 1, "C", readonly=True, aligned=False)
-        signature = (read, read, write, vector, types.Array(types.int64, 2, "C"))
-        describe: Any = _describe
-        with _compiling:
-            describe.disable_compile(False)
-            describe.compile(signature)
-            describe.disable_compile()
-    return _describe
+    a: int
+    a_group: int
+    a_member: int
+    a_row: int
+    a_column: int
+    b: int
+    b_group: int
+    b_member: int
+    b_row: int
+    b_column: int
+    c: int
+    c_group: int
+    c_member: int
+    c_row: int
+    c_column: int
+    bias: int  # address, or 0
+    groups: int  # the leading dimensions of C
+    members: int
+    rows: int
+    columns: int
+    depth: int
+    product: int  # from `kernels.gemm.blocks.block_product_for`
+    itemsize: int
+    accumulate: int
+    activation: int
+    scratch: int  # memory of `kernels.gemm.blocks.workspaces`, with ``scratch_size`` bytes for each worker
+    scratch_size: int
+    workers: int
 
 
 @serial_kernel
@@ -83,60 +83,83 @@ def _workers_across(workers: int, rows: int, columns: int, panels: int) -> int:
 
 
 @serial_kernel
-def multiply_share(
-    worker: int,
-    workers: int,
-    product: int,
-    itemsize: int,
-    operands: np.ndarray,
-    accumulate: int,
-    activation: int,
-    workspace: np.ndarray,
-) -> None:
-    """One worker's share: a rectangle of the rows of all matrices, one matrix below the other, and of the columns.
+def _multiply_shares(arguments: int, first: int, last: int) -> None:
+    """The shares of some workers: of each a rectangle of the rows of all matrices, one below the other, and columns."""
+    s = read_struct(_Product, arguments)
+    tile_columns = SINGLE.tile_columns if s.itemsize == 4 else DOUBLE.tile_columns
+    all_rows, panels = s.groups * s.members * s.rows, -(-s.columns // tile_columns)
+    across = _workers_across(s.workers, all_rows, s.columns, panels)
+    down = s.workers // across
+    for worker in range(first, last):
+        row, last_row = all_rows * (worker // across) // down, all_rows * (worker // across + 1) // down
+        j = panels * (worker % across) // across * tile_columns
+        width = min(s.columns, panels * (worker % across + 1) // across * tile_columns) - j
+        epilogue = Epilogue(s.bias + j * s.itemsize if s.bias != 0 else 0, s.accumulate, s.activation)
+        while row < last_row:
+            matrix, i = row // s.rows, row % s.rows
+            height = min(s.rows - i, last_row - row)
+            group, member = matrix // s.members, matrix % s.members
+            call(
+                s.product,
+                s.scratch + worker * s.scratch_size,
+                Extent(height, width, s.depth),
+                Matrix(s.a + group * s.a_group + member * s.a_member + i * s.a_row, s.a_row, s.a_column),
+                Matrix(s.b + group * s.b_group + member * s.b_member + j * s.b_column, s.b_row, s.b_column),
+                Matrix(
+                    s.c + group * s.c_group + member * s.c_member + i * s.c_row + j * s.c_column, s.c_row, s.c_column
+                ),
+                epilogue,
+            )
+            row += height
 
-    ``product`` is from `kernels.gemm.blocks.block_product_for`, ``operands`` the table that `describe_any_layout`
-    fills, and ``workspace`` from `kernels.gemm.blocks.workspaces`.
+
+def _place(operand: np.ndarray) -> _Place:
+    shape, strides = operand.shape, operand.strides
+    member = strides[-3] if operand.ndim > 2 and shape[-3] > 1 else 0
+    group = strides[-4] if operand.ndim > 3 and shape[-4] > 1 else 0
+    return _Place(data_address(operand), group, member, strides[-2], strides[-1])
+
+
+def multiply(
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    bias: np.ndarray | None,
+    activation: int,
+    accumulate: bool,
+    workers: int,
+) -> None:
+    """C, or C +, = activation(A B + bias), divided among so many workers.
+
+    Args:
+        a: (..., rows, depth), float32 or float64, of two to four dimensions, any strides.
+        b: (..., depth, columns), of a's dtype. Leading dimensions of a and b of length 1, or missing, are broadcast.
+        c: (..., rows, columns); the elements of a row adjoin.
+        bias: (columns,), contiguous, or None.
+        activation: the position in `kernels.gemm.tile.ACTIVATIONS`, or -1.
+        accumulate: whether to add to what C holds.
+        workers: at most the threads of the pool, since each needs scratch memory.
     """
-    sizes = operands[_SIZES]
-    groups, members, rows, columns, depth = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-    tile_columns = SINGLE.tile_columns if itemsize == 4 else DOUBLE.tile_columns
-    all_rows, panels = groups * members * rows, -(-columns // tile_columns)
-    across = _workers_across(workers, all_rows, columns, panels)
-    down = workers // across
-    row, last_row = all_rows * (worker // across) // down, all_rows * (worker // across + 1) // down
-    j = panels * (worker % across) // across * tile_columns
-    width = min(columns, panels * (worker % across + 1) // across * tile_columns) - j
-    scratch = np.int64(workspace.ctypes.data) + worker * workspace.strides[0]
-    a, b, c, bias = operands[_A], operands[_B], operands[_C], operands[_BIAS, 0]
-    epilogue = Epilogue(bias + j * itemsize if bias != 0 else 0, accumulate, activation)
-    while row < last_row:
-        matrix, i = row // rows, row % rows
-        height = min(rows - i, last_row - row)
-        group, member = matrix // members, matrix % members
-        call(
-            product,
-            scratch,
-            Extent(height, width, depth),
-            Matrix(a[0] + group * a[1] + member * a[2] + i * a[3], a[3], a[4]),
-            Matrix(b[0] + group * b[1] + member * b[2] + j * b[4], b[3], b[4]),
-            Matrix(c[0] + group * c[1] + member * c[2] + i * c[3] + j * c[4], c[3], c[4]),
-            epilogue,
-        )
-        row += height
-
-
-@parallel_kernel
-def multiply_in_parallel(
-    workers: int,
-    product: int,
-    itemsize: int,
-    operands: np.ndarray,
-    accumulate: int,
-    activation: int,
-    workspace: np.ndarray,
-) -> None:
-    for worker in numba.prange(workers):
-        multiply_share(
-            np.int64(worker), workers, product, itemsize, operands, accumulate, activation, workspace
-        )  # fmt: skip
+    shape, itemsize, scratch = c.shape, c.itemsize, workspaces.get()
+    arguments = array(
+        "q",
+        (
+            *_place(a),
+            *_place(b),
+            *_place(c),
+            0 if bias is None else data_address(bias),
+            shape[-4] if c.ndim > 3 else 1,
+            shape[-3] if c.ndim > 2 else 1,
+            shape[-2],
+            shape[-1],
+            a.shape[-1],
+            block_product_for(itemsize),
+            itemsize,
+            accumulate,
+            activation,
+            data_address(scratch),
+            scratch.strides[0],
+            workers,
+        ),
+    )
+    launch_at(address_of(_multiply_shares), arguments.buffer_info()[0], workers, workers)

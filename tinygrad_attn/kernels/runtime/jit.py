@@ -15,7 +15,7 @@ from typing import Any
 import numba
 
 from tinygrad_attn.kernels.runtime.disk_cache import keep_on_disk
-from tinygrad_attn.kernels.runtime.threads import take_turns
+from tinygrad_attn.kernels.runtime.turns import take_turns
 from tinygrad_attn.kernels.simd.registers import registers
 
 __all__ = ["inlined_kernel", "kernel_part", "parallel_kernel", "serial_kernel"]

@@ -38,8 +38,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from tinygrad_attn.kernels.runtime.addresses import data_address
-from tinygrad_attn.kernels.runtime.calls import address_of, call
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.calls import address_of
+from tinygrad_attn.kernels.runtime.threads import launch_at
 
 __all__ = ["Address", "Struct", "kernel_for", "launch", "read_struct", "row_at"]
 
@@ -151,24 +151,9 @@ def kernel_for(make: Callable[[Any], Any], dtype: Any) -> int:
     return address_of(make(dtype))
 
 
-@serial_kernel
-def _run_alone(kernel: int, arguments: int, items: int) -> None:
-    call(kernel, arguments, 0, items)
-
-
-@parallel_kernel
-def _run_in_parallel(kernel: int, arguments: int, items: int, shares: int) -> None:
-    for i in numba.prange(shares):
-        share = np.int64(i)
-        call(kernel, arguments, items * share // shares, items * (share + 1) // shares)
-
-
 def launch(kernel: int, arguments: Struct, items: int, shares: int) -> None:
     """Call a kernel ``(arguments, first, last)`` on all of ``items``, divided into ``shares`` of about the same size.
 
-    The shares are spread over the threads; one share runs on the calling thread.
+    The shares are taken by the threads of the pool that are free; one share runs on the calling thread.
     """
-    if shares <= 1:
-        _run_alone(kernel, arguments.address, items)
-    else:
-        _run_in_parallel(kernel, arguments.address, items, shares)
+    launch_at(kernel, arguments.address, items, shares)

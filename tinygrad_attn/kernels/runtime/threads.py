@@ -1,70 +1,48 @@
-"""The one pool of threads: how parallel kernels share it.
+"""How many threads kernels use, and how their work gets to them.
 
-A parallel kernel spreads its ``prange`` over numba's pool. Each iteration owns what it writes and no sum is split by
-thread, so the bits of a result do not depend on the number of threads. Parallel kernels take turns: there is one pool,
-and numba's ``workqueue`` layer must not be entered twice at once. After a fork they run on one thread (see
-`tinygrad_attn.kernels.runtime.forks`).
+Each share of a kernel's work owns what it writes and no sum is split by thread, so the bits of a result do not depend
+on the number of threads.
 """
 
 from __future__ import annotations
 
-import functools
-import os
 import threading
-from collections.abc import Callable
-from typing import Any
 
 import numba
 
-from tinygrad_attn.kernels.runtime.forks import start_pool
+from tinygrad_attn.kernels.runtime.pool import pool, run_alone
 
-__all__ = ["get_num_threads", "set_num_threads", "take_turns"]
-
-# Idle workers of GNU's OpenMP, where numba uses it, turn in a loop for a millisecond before they sleep. On a machine
-# with other work that makes a step several times slower; this many turns, some microseconds, hardly cost an idle one.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+__all__ = ["get_num_threads", "launch_at", "set_num_threads"]
 
 
-class _Pool:
-    """Who runs a parallel kernel holds the lock."""
+class _Count(threading.local):
+    """The number of threads, of each thread that launches kernels."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.started = False
-
-    def after_fork(self) -> None:
-        """In a child: another thread, which is not there any more, may have held the lock."""
-        self.lock = threading.Lock()
+    value: int = numba.config.NUMBA_NUM_THREADS
 
 
-_pool = _Pool()
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_pool.after_fork)
+_count = _Count()
 
 
-def take_turns(compiled: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """A parallel kernel that waits until the pool is free.
+def launch_at(kernel: int, arguments: int, items: int, shares: int) -> None:
+    """Call a kernel ``(arguments, first, last)`` on all of ``items``, divided into ``shares`` of about the same size.
 
     Args:
-        compiled: the kernel.
-        function: the Python function that it was compiled from.
+        kernel: the kernel's address.
+        arguments: the address of what it takes, which stays valid until this returns.
+        items: how many it works on.
+        shares: the shares are taken by the threads that are free; one share, or one thread, is the calling thread.
     """
-
-    @functools.wraps(function)
-    def launch(*arguments: Any) -> Any:
-        with _pool.lock:
-            if not _pool.started and not numba.config.DISABLE_JIT:
-                start_pool()
-                _pool.started = True
-            return compiled(*arguments)
-
-    return launch
+    threads = _count.value
+    if shares <= 1 or threads == 1 or numba.config.DISABLE_JIT:
+        run_alone(kernel, arguments, items)
+    else:
+        pool.launch(kernel, arguments, items, shares, threads)
 
 
 def get_num_threads() -> int:
-    """The number of threads that the next parallel kernel called from this thread uses."""
-    return numba.get_num_threads()
+    """The number of threads that the next kernel called from this thread uses."""
+    return _count.value
 
 
 def set_num_threads(count: int) -> None:
@@ -76,4 +54,5 @@ def set_num_threads(count: int) -> None:
     largest = numba.config.NUMBA_NUM_THREADS
     if not 1 <= count <= largest:
         raise ValueError(f"set_num_threads: count must be from 1 to {largest} (NUMBA_NUM_THREADS), got {count}")
+    _count.value = count
     numba.set_num_threads(count)
