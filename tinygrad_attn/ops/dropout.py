@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn import random
+from tinygrad_attn.kernels.dropout import drop, drop_in_numpy
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import floating
 from tinygrad_attn.ops.pointwise import mul
@@ -21,31 +22,36 @@ Array = np.ndarray[Any, Any]
 
 
 def _samples(draw: Draw) -> Sample:
-    shape = draw.shape()
-    return Sample((draw.floats(shape), draw.mask(shape)), {"p": draw.choice([0.5, 0.0, 0.1])})
+    options = {"p": draw.choice([0.5, 0.0, 0.1]), "key": draw.integer(0, 2**63 - 1)}
+    return Sample((draw.floats(draw.shape()),), options)
 
 
-@op(r"z = x \odot m / (1 - p)", samples=_samples, symbols={"m": "keep"})
-def _dropout(input: Array, keep: Array, *, p: float) -> Array:
-    """``input`` where the bool ``keep`` of its shape holds, scaled by ``1 / (1 - p)``; 0 elsewhere."""
-    kept = np.multiply(input, keep)
-    return np.multiply(kept, 1.0 / (1.0 - p), out=kept if kept.ndim else None)
+@op(r"z = x \odot m / (1 - p)", samples=_samples, symbols={"m": ("key", "p")})
+def _dropout(input: Array, *, p: float, key: int) -> Array:
+    """``input`` times m / (1 - p), where m is 0 with probability ``p`` and else 1, made from ``key``."""
+    return drop(input, p, key)
 
 
+# The gradient's elements have the numbers of the input's, so the same key makes the same m.
 _dropout.vjp(
     "input",
     r"\bar z \odot m / (1 - p)",
-    lambda g, keep, p: _dropout(g, keep, p=p),
-    kernel=lambda g, keep, p: _dropout.forward(g, keep, p=p),
+    lambda g, p, key: _dropout(g, p=p, key=key),
+    kernel=lambda g, p, key: drop(g, p, key),
 )
+
+
+@_dropout.composed_of
+def _reference(input: Tensor, p: float, key: int) -> Tensor:
+    return mul(input, Tensor(drop_in_numpy(np.ones(input.shape, input.dtype), p, key)))
 
 
 @public("F")
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Set each element to 0 with probability ``p`` and scale the others by ``1 / (1 - p)``, so that the mean stays.
 
-    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014. Draws from
-    `tinygrad_attn.random.generator`.
+    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014. Each call
+    draws a key from `tinygrad_attn.random`; `tinygrad_attn.kernels.philox` makes the elements' random bits of it.
 
     Args:
         input: floats, of any shape.
@@ -64,6 +70,4 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
         return input
     if p == 1.0:
         return mul(input, 0.0)
-    # float32 numbers are enough for a probability, and drawn in half the time.
-    keep = random.generator().random(input.shape, dtype=np.float32) >= p
-    return _dropout(input, Tensor(np.asarray(keep)), p=p)
+    return _dropout(input, p=p, key=random.new_key())

@@ -5,9 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_attn import random
 from tinygrad_attn.autograd import grad
-from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.fused.embedding import embedding
 from tinygrad_attn.tensor import Tensor
 
@@ -38,36 +36,3 @@ def test_the_result_is_not_a_view_of_the_table():
 def test_names_what_it_does_not_support(option):
     with pytest.raises(TypeError, match=option):
         embedding(np.array([0]), np.ones((3, 2)), **{option: 2.0})
-
-
-def test_dropout_is_seeded_scaled_and_the_same_backward():
-    x = Tensor(np.ones((100, 100), np.float32), requires_grad=True)
-    random.manual_seed(0)
-    z = dropout(x, 0.25)
-    random.manual_seed(0)
-    assert np.array_equal(dropout(x, 0.25).array, z.array)
-    assert not np.array_equal(dropout(x, 0.25).array, z.array)
-    assert z.dtype == np.float32
-    assert set(np.unique(z.array)) == {np.float32(0.0), np.float32(4 / 3)}
-    # The number dropped is binomial: five standard deviations are 217.
-    assert abs(np.sum(z.array == 0.0) - 2500) < 217
-    (gradient,) = grad(z, x, np.ones(z.shape, np.float32))
-    np.testing.assert_array_equal(gradient.array, z.array)
-
-
-def test_dropout_of_nothing_and_of_everything():
-    x = Tensor(np.ones(5), requires_grad=True)
-    assert dropout(x, 0.0) is x
-    assert dropout(x, 0.5, training=False) is x
-    z = dropout(x, 1.0)
-    np.testing.assert_array_equal(z.array, np.zeros(5))
-    np.testing.assert_array_equal(grad(z, x, np.ones(5))[0].array, np.zeros(5))
-
-
-def test_dropout_errors():
-    with pytest.raises(ValueError, match=r"p must be from 0 to 1, got 1\.5"):
-        dropout(np.ones(2), 1.5)
-    with pytest.raises(TypeError, match="floats, it is int64"):
-        dropout(np.ones(2, np.int64), 0.5)
-    with pytest.raises(TypeError, match="inplace"):
-        dropout(np.ones(2), 0.5, inplace=True)
