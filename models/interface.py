@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
 
 from tinygrad_attn import nn
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .setting import ConfigError, Section, Value, constant
 
-__all__ = ["ModelSettings", "Translator", "Weights"]
+__all__ = ["Decoder", "ModelSettings", "Translator", "Weights"]
+
+Array = np.ndarray[Any, Any]
 
 Weights = dict[str, Tensor]
 """Attention weights by the path of the attention module, each (B, heads, T, S): T queries over S keys.
@@ -69,6 +73,21 @@ class ModelSettings(Section):
         They are chosen for a user who names no config; a model without advice leaves them out.
         """
         return {}
+
+
+class Decoder(Protocol):
+    """Reads tokens for R hypotheses at a time, one each, and keeps their states."""
+
+    gather_share: float
+    """A search may leave rows that have ended, until they are this share of all."""
+
+    def step(self, tokens: Array) -> Array:
+        """The logits (R, V) of the next token after R tokens; the caller may change them until the next step."""
+        ...
+
+    def choose(self, rows: Array) -> None:
+        """Go on from these rows, in this order; a row may be chosen more than once."""
+        ...
 
 
 class Translator(nn.Module):
@@ -146,3 +165,15 @@ class Translator(nn.Module):
             ``need_weights``. The old state may be continued again, by another token.
         """
         raise NotImplementedError
+
+    def fused_decoder(self, state: Any, rows: int) -> Decoder | None:
+        """A decoder that takes the steps of `step` from a state of `start` on, faster; None if there is none.
+
+        A search asks for it where nobody looks on, and takes `step` otherwise. Its logits are those of `step`, to
+        rounding.
+
+        Args:
+            state: the result of `start`, which is not changed.
+            rows: the most hypotheses that it will have at a time.
+        """
+        return None

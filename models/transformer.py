@@ -18,7 +18,7 @@ from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-from .interface import ModelSettings, Translator, Weights
+from .interface import Decoder, ModelSettings, Translator, Weights
 from .registry import register_model
 from .setting import ConfigError, Value, constant, setting
 
@@ -214,6 +214,17 @@ class Transformer(Translator):
         embedded = self._embed(tokens, self.target_embedding, self.target_positions, state.tokens_read)
         decoded, after = decoder.step(embedded, state.decoder)
         return mark("logits", self.output(decoded)).squeeze(1), State(after, state.tokens_read + 1), {}
+
+    def fused_decoder(self, state: State, rows: int) -> Decoder | None:
+        """See `Translator.fused_decoder`; the layers of this file's stacks run as one program."""
+        if self.training or not nn.can_fuse(self.transformer.decoder, state.decoder):
+            return None
+
+        def position(t: int) -> Any:
+            return self.target_positions.vectors(1, t, self.output.weight.dtype).array[0]
+
+        embed = nn.TokenVectors(self.target_embedding.weight, position, math.sqrt(self.d_model))
+        return nn.FusedDecoder(self.transformer.decoder, embed, self.output, state.decoder, rows)
 
     def _teacher_forced(self, source: Tensor, source_mask: Tensor, target_in: Tensor) -> Tensor:
         """The logits (B, T, V), all steps at once: position t attends to positions up to t only."""

@@ -6,20 +6,20 @@ a translation falls with its length, so translations are compared by log p(y | x
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tinygrad_attn import Tensor, no_grad
+from tinygrad_attn.kernels.decoder.likeliest import likeliest, log_normalisers
 
 from ..data import END, START
 from ..data.batches import BoolArray, IntArray
 from ..interface import Translator
 from ..memory import refuse_beyond_memory
 from .constraints import UNCONSTRAINED, Constraints
-from .states import Rows, state_bytes
+from .states import decoder_of, state_bytes
 
 __all__ = ["Hypothesis", "beam_search"]
 
@@ -56,8 +56,10 @@ def beam_search(
     """The best translations that a beam of ``width`` finds; of width 1, greedy decoding's.
 
     At each step a sentence's hypotheses are extended by every token. Of the best ``width`` extensions, those with
-    ``</s>`` are finished; the best ``width`` without ``</s>`` are kept for the next step. A sentence is done, and takes
-    no more time, when ``width`` hypotheses are finished, or when no other can become one of the ``n_best``.
+    ``</s>`` are finished; the best ``width`` without ``</s>`` are kept for the next step. A hypothesis is given up, and
+    takes no more time, when it can no longer become one of the ``n_best``, whatever follows: its probability only
+    falls, and no translation has a larger lp than the longest. A sentence is done when all are given up, not when
+    ``width`` hypotheses have finished: a likelier one may still go on.
 
     Args:
         model: in evaluation mode.
@@ -76,25 +78,16 @@ def beam_search(
     with no_grad():
         state = model.start(model.encode(Tensor(source), Tensor(source_mask)))
         _refuse_too_wide(state, len(source), width)
-        rows = Rows(state)
-        searches = [_Search(max_length, width, length_penalty, n_best) for _ in source]
-        active = searches
+        search = _Search(len(source), max_length, width, length_penalty, n_best)
+        decoder = decoder_of(model, state, len(source) * width)
         token = np.full(len(source), START, dtype=np.int64)
-        while active:
-            logits, state, _ = model.step(state, Tensor(token))
-            written = [tokens for search in active for tokens in search.active]
-            tokens, log_probabilities = _likeliest(logits.array, width + 1, written, constraints)
-            parents = []
-            first = 0
-            for search in active:
-                end = first + len(search.active)
-                parents += [first + row for row in search.advance(tokens[first:end], log_probabilities[first:end])]
-                first = end
-            active = [search for search in active if search.active]
-            if active:
-                state = rows.choose(state, np.array(parents))
-                token = np.array([tokens[-1] for search in active for tokens in search.active])
-    return [search.best() for search in searches]
+        while len(token):
+            tokens, log_probabilities = _likeliest(decoder.step(token), width + 1, search.written, constraints)
+            parents = search.advance(tokens, log_probabilities)
+            if len(parents):
+                decoder.choose(parents)
+            token = search.written[:, -1]
+    return search.best()
 
 
 def _refuse_too_wide(state: Any, sentences: int, width: int) -> None:
@@ -108,60 +101,86 @@ def _refuse_too_wide(state: Any, sentences: int, width: int) -> None:
 
 
 class _Search:
-    """The search for one sentence's translations."""
+    """The search for the translations of B sentences.
 
-    def __init__(self, max_length: int, width: int, length_penalty: float, n_best: int) -> None:
+    Attributes:
+        written: (R, t), the tokens of the R hypotheses that go on, those of a sentence next to each other and the
+            likeliest first.
+    """
+
+    def __init__(self, sentences: int, max_length: int, width: int, length_penalty: float, n_best: int) -> None:
         self.max_length = max_length
         self.width = width
         self.length_penalty = length_penalty
         self.n_best = n_best
-        self.active: list[tuple[int, ...]] = [()]
-        self.log_probabilities: FloatArray = np.zeros(1)
-        self.ended: list[Hypothesis] = []
-        self.cut_off: list[Hypothesis] = []
+        self.written: IntArray = np.zeros((sentences, 0), np.int64)
+        self._sentence: IntArray = np.arange(sentences)  # of each row
+        self._totals: FloatArray = np.zeros(sentences)  # the log probability of each row
+        self._ended: list[list[Hypothesis]] = [[] for _ in range(sentences)]
+        self._cut_off: list[list[Hypothesis]] = [[] for _ in range(sentences)]
+        self._least: FloatArray = np.full(sentences, -np.inf)  # the score that a sentence's hypotheses must exceed
 
-    def advance(self, tokens: IntArray, log_probabilities: FloatArray) -> list[int]:
+    def advance(self, tokens: IntArray, log_probabilities: FloatArray) -> IntArray:
         """Extend each of R hypotheses by its C candidate tokens, (R, C), and keep the best.
 
         Returns:
-            For each hypothesis now in ``active`` the row (of R) that it extends; empty if the search is over.
+            For each hypothesis that goes on the row (of R) that it extends; empty if the search is over.
         """
-        totals = self.log_probabilities[:, None] + log_probabilities
-        active: list[tuple[int, ...]] = []
-        parents: list[int] = []
-        kept: list[float] = []
-        order = np.argsort(-totals, axis=None, kind="stable").tolist()
-        for rank, index in enumerate(order):
-            parent, column = divmod(index, tokens.shape[1])
-            token, total = int(tokens[parent, column]), float(totals[parent, column])
-            if total == -np.inf or len(active) == self.width:
-                break
-            if token != END:
-                active.append((*self.active[parent], token))
-                parents.append(parent)
-                kept.append(total)
-            elif rank < self.width:
-                self.ended.append(self._hypothesis(self.active[parent], total, ended=True))
-        self.ended.sort(key=_score, reverse=True)
-        if active and len(active[0]) == self.max_length:
-            self.cut_off = [self._hypothesis(*pair, ended=False) for pair in zip(active, kept, strict=True)]
-            active = []
-        elif self._is_over(kept):
-            active = []
-        self.active, self.log_probabilities = active, np.array(kept)
-        return parents if active else []
+        rows, columns, totals = self._ranked(log_probabilities)
+        token = tokens[rows, columns]
+        going_on = (token != END) & (totals > -np.inf)
+        going_on &= np.cumsum(going_on, axis=1) <= self.width
+        ending = (token == END) & (totals > -np.inf)
+        ending[:, self.width :] = False
+        for row, total in zip(rows[ending].tolist(), totals[ending].tolist(), strict=True):
+            self._end(row, total)
+        if self.written.shape[1] + 1 == self.max_length:
+            for row, last, total in zip(rows[going_on], token[going_on].tolist(), totals[going_on], strict=True):
+                found = self._hypothesis((*self.written[row].tolist(), last), float(total), ended=False)
+                self._cut_off[self._sentence[row]].append(found)
+            going_on[...] = False
+        going_on &= totals / self._penalty(self.max_length) > self._least[self._sentence[rows[:, 0]], None]
+        parents = rows[going_on]
+        self.written = np.concatenate([self.written[parents], token[going_on][:, None]], axis=1)
+        self._totals, self._sentence = totals[going_on], self._sentence[parents]
+        return parents
 
-    def best(self) -> list[Hypothesis]:
-        """The best hypotheses found, at most ``n_best``."""
-        return [*self.ended, *sorted(self.cut_off, key=_score, reverse=True)][: self.n_best]
+    def best(self) -> list[list[Hypothesis]]:
+        """Of each sentence the best hypotheses found, at most ``n_best``."""
+        return [
+            [*ended, *sorted(cut_off, key=_score, reverse=True)][: self.n_best]
+            for ended, cut_off in zip(self._ended, self._cut_off, strict=True)
+        ]
 
-    def _is_over(self, log_probabilities: list[float]) -> bool:
-        """Whether hypotheses with these log probabilities, highest first, can no longer lead to a better result."""
-        if len(self.ended) >= self.width or not log_probabilities:
-            return True
-        # An upper bound of all extensions: log p only falls, and the longest translation has the largest lp.
-        bound = log_probabilities[0] / self._penalty(self.max_length)
-        return len(self.ended) >= self.n_best and self.ended[self.n_best - 1].score >= bound
+    def _ranked(self, log_probabilities: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
+        """For each of the sentences that go on, the best 2 * width of its extensions, the best first, equals in order.
+
+        Returns:
+            The row and the column of each, and its log probability; where there are fewer, -inf.
+        """
+        (firsts,) = np.nonzero(np.diff(self._sentence, prepend=-1))
+        counts = np.diff(firsts, append=len(self._sentence))
+        place = np.arange(len(self._sentence)) - np.repeat(firsts, counts)
+        number = np.repeat(np.arange(len(firsts)), counts)
+        candidates = log_probabilities.shape[1]
+        totals = np.full((len(firsts), int(counts.max()), candidates), -np.inf)
+        totals[number, place] = self._totals[:, None] + log_probabilities
+        totals = totals.reshape(len(firsts), -1)
+        order = np.argsort(-totals, axis=1, kind="stable")[:, : 2 * self.width]
+        parent, column = np.divmod(order, candidates)
+        # Where there is no such row, the total is -inf.
+        rows = np.minimum(firsts[:, None] + parent, len(self._sentence) - 1)
+        return rows, column, np.take_along_axis(totals, order, axis=1)
+
+    def _end(self, row: int, total: float) -> None:
+        """Note that the hypothesis of a row has ended, and how good another one of its sentence must be from now on."""
+        sentence = self._sentence[row]
+        ended = self._ended[sentence]
+        ended.append(self._hypothesis(tuple(self.written[row].tolist()), total, ended=True))
+        ended.sort(key=_score, reverse=True)
+        del ended[self.n_best :]
+        if len(ended) == self.n_best:
+            self._least[sentence] = ended[-1].score
 
     def _hypothesis(self, tokens: tuple[int, ...], log_probability: float, ended: bool) -> Hypothesis:
         score = log_probability / self._penalty(len(tokens) + ended)
@@ -177,23 +196,14 @@ def _score(hypothesis: Hypothesis) -> float:
 
 
 def _likeliest(
-    logits: np.ndarray[Any, Any], count: int, written: Sequence[Sequence[int]], constraints: Constraints
+    logits: np.ndarray[Any, Any], count: int, written: IntArray, constraints: Constraints
 ) -> tuple[IntArray, FloatArray]:
     """The ``count`` likeliest next tokens of each row of logits (R, V), and their log probabilities: both (R, count).
 
     Of equal logits the first is chosen, as argmax does. What the constraints forbid after the tokens that are written
-    comes last, with probability 0. Different logits have different log probabilities, since these are float64.
+    has probability 0; the logits are overwritten. Different logits have different log probabilities: these are float64.
     """
-    highest = logits.max(axis=-1)
-    shares = np.exp(logits - highest[:, None]).sum(axis=-1, dtype=np.float64)
-    normaliser = highest + np.log(shares)
-    remaining = logits.copy()
-    constraints.apply(remaining, written)
-    rows = np.arange(len(logits))
-    tokens, log_probabilities = [], []
-    for _ in range(min(count, logits.shape[1])):
-        token = remaining.argmax(axis=-1)
-        tokens.append(token)
-        log_probabilities.append(remaining[rows, token] - normaliser)
-        remaining[rows, token] = -np.inf
-    return np.stack(tokens, axis=1), np.stack(log_probabilities, axis=1)
+    normalisers = log_normalisers(logits)
+    constraints.apply(logits, written)
+    tokens, values = likeliest(logits, min(count, logits.shape[1]))
+    return tokens, values - normalisers[:, None]

@@ -6,7 +6,7 @@ stay what the model says, so the scores of translations are comparable with and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -34,7 +34,7 @@ class Constraints:
         """Those of the decoding settings."""
         return cls(settings.min_length, settings.no_repeat_ngram_size, settings.unknown == "forbid")
 
-    def apply(self, scores: np.ndarray[Any, Any], written: Sequence[Sequence[int]]) -> None:
+    def apply(self, scores: np.ndarray[Any, Any], written: Iterable[Sequence[int]]) -> None:
         """Set the scores of all tokens that must not come next to -∞, in place.
 
         Args:

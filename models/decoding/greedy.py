@@ -10,12 +10,9 @@ from ..data import END, START
 from ..data.batches import BoolArray, IntArray
 from ..interface import Translator
 from .constraints import UNCONSTRAINED, Constraints
-from .states import Rows
+from .states import decoder_of
 
 __all__ = ["greedy"]
-
-# When this share of a batch has ended, the rows of the unfinished sentences are gathered.
-_GATHER_SHARE = 0.25
 
 
 def greedy(
@@ -36,27 +33,24 @@ def greedy(
     Returns:
         B lists of target ids, without ``<s>`` and ``</s>``.
     """
-    translations: list[list[int]] = [[] for _ in source]
     with no_grad():
         state = model.start(model.encode(Tensor(source), Tensor(source_mask)))
-        rows = Rows(state)
+        decoder = decoder_of(model, state, len(source))
         sentences = np.arange(len(source))
+        written = np.full((len(source), max_length + 1), END)
         ended = np.zeros(len(source), dtype=bool)
         token = np.full(len(source), START, dtype=np.int64)
-        for _ in range(max_length):
-            logits, state, _ = model.step(state, Tensor(token))
-            scores = logits.array
-            constraints.apply(scores, [translations[sentence] for sentence in sentences.tolist()])
-            token = scores.argmax(axis=-1)
+        for t in range(max_length):
+            logits = decoder.step(token)
+            constraints.apply(logits, written[sentences, :t])
+            token = logits.argmax(axis=-1)
             ended |= token == END
-            for sentence, number, over in zip(sentences.tolist(), token.tolist(), ended.tolist(), strict=True):
-                if not over:
-                    translations[sentence].append(number)
-            # Gathering the state costs as much as a few steps of finished sentences.
-            if np.count_nonzero(ended) >= _GATHER_SHARE * len(ended):
+            written[sentences, t] = np.where(ended, END, token)
+            count = np.count_nonzero(ended)
+            if count and count >= decoder.gather_share * len(ended):
                 kept = np.flatnonzero(~ended)
                 if not len(kept):
                     break
-                state = rows.choose(state, kept)
+                decoder.choose(kept)
                 sentences, token, ended = sentences[kept], token[kept], ended[kept]
-    return translations
+    return [row[: row.index(END)] for row in written.tolist()]

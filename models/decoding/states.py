@@ -1,4 +1,4 @@
-"""Selects rows (sentences or hypotheses) of any model's decoder state.
+"""The decoder of a search: any model's steps, and the choice of rows (sentences or hypotheses) of its state.
 
 A state consists of tensors, each with the batch on axis 0, in tuples, named tuples, lists, dicts and dataclasses;
 numbers, such as the count of tokens read, hold for all sentences.
@@ -14,7 +14,9 @@ import numpy as np
 
 from tinygrad_attn import Tensor
 
-__all__ = ["Rows", "map_tensors", "state_bytes"]
+from ..interface import Decoder, Translator
+
+__all__ = ["PlainDecoder", "Rows", "decoder_of", "map_tensors", "state_bytes"]
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -94,3 +96,35 @@ class Rows:
         chosen = map_tensors(choose, state)
         self._sentences, self._about_source = sentences, about_source
         return chosen
+
+
+class PlainDecoder:
+    """A `Decoder` that takes the steps of a model's `Translator.step`, from a state of `Translator.start` on."""
+
+    gather_share = 0.25
+    """Gathering the state's rows costs as much as a few steps of rows that have ended."""
+
+    def __init__(self, model: Translator, state: Any) -> None:
+        self._model = model
+        self._state = state
+        self._rows = Rows(state)
+
+    def step(self, tokens: IntArray) -> np.ndarray[Any, Any]:
+        """See `Decoder.step`."""
+        logits, self._state, _ = self._model.step(self._state, Tensor(tokens))
+        return logits.array
+
+    def choose(self, rows: IntArray) -> None:
+        """See `Decoder.choose`."""
+        self._state = self._rows.choose(self._state, rows)
+
+
+def decoder_of(model: Translator, state: Any, rows: int) -> Decoder:
+    """The model's own fast decoder, if it has one, or its steps one by one.
+
+    Args:
+        model: in evaluation mode.
+        state: from `Translator.start`.
+        rows: the most hypotheses at a time.
+    """
+    return model.fused_decoder(state, rows) or PlainDecoder(model, state)

@@ -25,7 +25,13 @@ from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, l
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.sums import sum_over
 
-__all__ = ["layer_norm", "layer_norm_backward", "layer_norm_backward_in_numpy", "layer_norm_in_numpy"]
+__all__ = [
+    "layer_norm",
+    "layer_norm_backward",
+    "layer_norm_backward_in_numpy",
+    "layer_norm_call",
+    "layer_norm_in_numpy",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -160,6 +166,19 @@ def layer_norm(
     shares = 1 if x.size <= _SERIAL_SIZE else min(rows, -(-x.size // _BLOCK_SIZE))
     launch(kernel_for(_make_forward, x.dtype.type), Struct(arguments), rows, shares)
     return y, means, rstds
+
+
+def layer_norm_call(
+    x: Array, y: Array, weight: Array | None, bias: Array | None, eps: float, residual: Array | None = None
+) -> tuple[int, Struct]:
+    """The kernel of `layer_norm`, and its arguments, for rows of ``x`` and ``y`` that are filled later.
+
+    Arrays are (rows, n) and C-contiguous; ``y`` may be ``x``.
+    """
+    weight, bias = _check("layer_norm", x, weight, "weight", 1.0), _check("layer_norm", x, bias, "bias", 0.0)
+    means, rstds = np.empty((2, len(x)), x.dtype)
+    arguments = _Rows(x, residual, weight, means, rstds, len(x), weight.size, eps, bias, y)
+    return kernel_for(_make_forward, x.dtype.type), Struct(arguments)
 
 
 # --- Backward ---------------------------------------------------------------------------------------------------------

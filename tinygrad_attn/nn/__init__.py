@@ -21,6 +21,7 @@ from tinygrad_attn.nn.counting import count_parameters
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.embedding import Embedding
 from tinygrad_attn.nn.freezing import frozen_weights
+from tinygrad_attn.nn.fused_decoder import FusedDecoder, TokenVectors, can_fuse
 from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.loss import (

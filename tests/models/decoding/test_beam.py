@@ -160,7 +160,15 @@ def test_the_best_do_not_depend_on_how_many_are_asked_for(script, data):
 def plainly(log_probabilities, width, length, alpha):
     """The search as its docstring has it, for one sentence: tokens of those that have ended, then of those cut off."""
     going_on, ended = [((START,), 0.0)], []
-    while going_on and len(ended) < width and len(going_on[0][0]) <= length:
+
+    def score(pair):
+        return pair[1] / ((5 + len(pair[0]) - 1) / 6) ** alpha
+
+    def over():
+        best = sorted(map(score, ended), reverse=True)[:width]
+        return len(best) == width and best[-1] >= going_on[0][1] / ((5 + length) / 6) ** alpha
+
+    while going_on and len(going_on[0][0]) <= length and not over():
         continued = [
             ((*written, token), total + log_probabilities[len(written) - 1, written[-1], token])
             for written, total in going_on
@@ -169,11 +177,7 @@ def plainly(log_probabilities, width, length, alpha):
         continued.sort(key=lambda pair: -pair[1])
         ended += [pair for pair in continued[:width] if pair[0][-1] == END]
         going_on = [pair for pair in continued if pair[0][-1] != END][:width]
-    ranked = [
-        pair
-        for group in (ended, going_on)
-        for pair in sorted(group, key=lambda pair: -pair[1] / ((5 + len(pair[0]) - 1) / 6) ** alpha)
-    ]
+    ranked = [pair for group in (ended, going_on) for pair in sorted(group, key=score, reverse=True)]
     return [tuple(token for token in written if token not in (START, END)) for written, _ in ranked[:width]]
 
 
@@ -202,6 +206,28 @@ def test_the_length_penalty_favours_the_longer():
         (found,) = beam_search(Scripted(table), *sentences(1), 5, 3, alpha)
         assert found[0].tokens == expected
     assert found[0].score == pytest.approx(math.log(0.45) / (8 / 6))
+
+
+def test_a_likelier_hypothesis_is_waited_for():
+    """Two hypotheses end before "4 4 4 5", which was likelier all the while; a beam of two is not done with those."""
+    table = table_of(
+        [0.2, 0.0, 0.8, 0.0], [0.2, 0.0, 0.8, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0], [1, 0, 0, 0]
+    )
+    (found,) = beam_search(Scripted(table), *sentences(1), 9, 2, n_best=2)
+    assert [hypothesis.tokens for hypothesis in found] == [(4, 4, 4, 5), ()]
+    assert found[0].log_probability == pytest.approx(math.log(0.64))
+
+
+def test_a_length_penalty_bounds_what_may_still_come():
+    """ "" is finished with 0.3; with α = 1 a hypothesis of 0.2 may reach (log 0.2) / lp(12), with α = 0 it may not."""
+    endless = table_of([0.3, 0.0, 0.2, 0.5], [0.0, 0.0, 1.0, 0.0])
+    endless[0, 1:, 4:] = -np.inf
+    endless[0, 1, 5, END] = 0.0  # "5" ends, and wins
+    endless[0, 1, 4, 4] = 0.0
+    for alpha, steps in ((0.0, [1, 1]), (1.0, [1, 2] + 10 * [1])):
+        model = Scripted(endless)
+        (found,) = beam_search(model, *sentences(1), 12, 2, alpha)
+        assert (found[0].tokens, model.steps) == ((5,), steps)
 
 
 def test_greedy_decoding_can_miss_what_a_beam_finds():

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from bits import examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_attn.kernels.decoder.linear import columns_call, linear_of, rows_call
+from tinygrad_attn.kernels.decoder.program import Program
+from tinygrad_attn.kernels.decoder.rows import (
+    Append,
+    Embed,
+    append_call,
+    append_in_numpy,
+    embed_call,
+    embed_in_numpy,
+)
+from tinygrad_attn.kernels.gemm.packed import pack
+
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
+DTYPES = st.sampled_from([np.float32, np.float64])
+
+
+@examples
+@given(st.integers(0, 1000), st.integers(1, 5), st.integers(1, 20), DTYPES)
+def test_embedding_and_appending(seed, rows, size, dtype):
+    rng = np.random.default_rng(seed)
+    table, vector = rng.standard_normal((7, size)).astype(dtype), rng.standard_normal(size).astype(dtype)
+    tokens, y = rng.integers(0, 7, rows), np.empty((rows, size), dtype)
+    target = np.zeros((3, rows + 1, size), dtype)
+    append = Append(y, size, target, rows + 1, np.array([2]), size)
+    Program(
+        [embed_call(dtype, Embed(tokens, table, vector, y, size, 1.7)), append_call(dtype, append)]
+    ).run(rows)  # fmt: skip
+    np.testing.assert_allclose(y, embed_in_numpy(tokens, table, vector, 1.7), atol=TOLERANCE[dtype])
+    expected = np.zeros_like(target)
+    append_in_numpy(y, expected, 2)
+    np.testing.assert_array_equal(target, expected)
+
+
+@examples
+@given(st.integers(0, 1000), st.tuples(*[st.integers(1, n) for n in (40, 30, 130)]), st.booleans(), DTYPES)
+def test_linear_maps_divided_by_rows_and_by_columns(seed, sizes, biased, dtype):
+    rows, depth, columns = sizes
+    rng = np.random.default_rng(seed)
+    x, matrix = rng.standard_normal((rows, depth + 1)).astype(dtype), rng.standard_normal((depth, columns))
+    bias = rng.standard_normal(columns).astype(dtype) if biased else None
+    matrix = matrix.astype(dtype)
+    product = x[:, :depth] @ matrix + (0.0 if bias is None else bias)
+    packed, y, before = pack(matrix), np.full((rows, columns + 2), 5.0, dtype), np.full(2, 5.0)
+    Program([rows_call(dtype, linear_of(packed, bias, x, y, relu=True))]).run(rows)
+    np.testing.assert_allclose(y[:, :columns], np.maximum(product, 0.0), rtol=0, atol=10 * TOLERANCE[dtype])
+    by_columns = columns_call(dtype, linear_of(packed, bias, x, y, add=True, rows=np.array([rows])))
+    Program([by_columns]).run(len(packed.panels))
+    expected = product + np.maximum(product, 0.0)
+    np.testing.assert_allclose(y[:, :columns], expected, rtol=0, atol=20 * TOLERANCE[dtype])
+    np.testing.assert_array_equal(y[:, columns:], np.tile(before, (rows, 1)))
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_program_runs_its_kernels_in_order(alone):
+    """Each link of a chain reads what the link before it wrote."""
+    x = np.random.default_rng(0).standard_normal((50, 8))
+    matrices = np.random.default_rng(1).standard_normal((3, 8, 8))
+    buffers = [x, *np.empty((3, 50, 8))]
+    calls = [
+        rows_call(np.float64, linear_of(pack(matrix), None, *pair))
+        for matrix, *pair in zip(matrices, buffers, buffers[1:], strict=False)
+    ]
+    Program(calls).run(50, alone=alone)
+    np.testing.assert_allclose(buffers[-1], x @ matrices[0] @ matrices[1] @ matrices[2], rtol=1e-12, atol=1e-12)

@@ -1,0 +1,113 @@
+"""FusedDecoder beside the plain steps: the same logits, however rows are chosen; and where it stands aside."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import tinygrad_attn as ta
+from tinygrad_attn import Tensor, nn, no_grad
+from tinygrad_attn.modes import unfused
+from tinygrad_attn.record import record
+
+D, V, B, S = 24, 11, 3, 5
+PADDING = np.arange(S) >= np.array([[5], [3], [2]])
+# After these steps the rows are chosen: repeated, exchanged, left out.
+CHOICES = {1: [0, 0, 2, 1, 1], 5: [4, 1, 2], 9: [2, 0]}
+DTYPES = {np.float32: 2e-6, np.float64: 1e-13}
+
+
+def parts(dtype=np.float64, heads=2, **options):
+    ta.manual_seed(0)
+    decoder = nn.Transformer(D, heads, 1, 2, 30, dropout=0.1, dtype=dtype, **options).decoder.eval()
+    return decoder, nn.Embedding(V, D, dtype=dtype), nn.Linear(D, V, dtype=dtype)
+
+
+def memory_of(decoder, dtype):
+    memory = np.random.default_rng(0).standard_normal((B, S, D)).astype(dtype)
+    return Tensor(memory if decoder.layers[0].self_attn.batch_first else memory.swapaxes(0, 1))
+
+
+def positions(t, dtype):
+    return np.random.default_rng(t).standard_normal(D).astype(dtype)
+
+
+def plain_steps(decoder, embedding, output, state, dtype):
+    """A function of the tokens, to their logits, and of rows, to the rows' state."""
+    batch_axis = 0 if decoder.layers[0].self_attn.batch_first else 1
+    count = itertools.count()
+
+    def step(tokens):
+        nonlocal state
+        x = embedding(Tensor(tokens)).array * np.dtype(dtype).type(2.0) + positions(next(count), dtype)
+        y, state = decoder.step(Tensor(np.expand_dims(x, 1 - batch_axis)), state)
+        return output(y).array.squeeze(1 - batch_axis)
+
+    def choose(rows):
+        nonlocal state
+
+        def cache(kept):
+            return nn.KVCache(Tensor(kept.all().array[rows]), kept.length)
+
+        layers = [layer._replace(memory=cache(layer.memory), past=cache(layer.past)) for layer in state.layers]
+        mask = state.memory_mask
+        state = state._replace(layers=layers, memory_mask=None if mask is None else Tensor(mask.array[rows]))
+
+    return step, choose
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_its_logits_are_those_of_the_plain_steps(dtype, bias, norm_first, batch_first):
+    decoder, embedding, output = parts(dtype, bias=bias, norm_first=norm_first, batch_first=batch_first)
+    with no_grad():
+        state = decoder.start(memory_of(decoder, dtype), PADDING if bias else None)
+        vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, dtype), 2.0)
+        fused = nn.FusedDecoder(decoder, vectors, output, state, 6)
+        step, choose = plain_steps(decoder, embedding, output, state, dtype)
+        tokens = np.array([1, 2, 3])
+        for t in range(70):  # longer than what is reserved at first
+            expected = step(tokens)
+            np.testing.assert_allclose(fused.step(tokens), expected, rtol=0, atol=DTYPES[dtype])
+            tokens = expected.argmax(-1)
+            if t in CHOICES:
+                rows = np.array(CHOICES[t])
+                choose(rows)
+                fused.choose(rows)
+                tokens = tokens[rows]
+
+
+def test_it_stands_aside_where_somebody_looks_on():
+    decoder, *_ = parts()
+    with no_grad():
+        state = decoder.start(memory_of(decoder, np.float64), PADDING)
+        assert nn.can_fuse(decoder, state)
+        with unfused():
+            assert not nn.can_fuse(decoder, state)
+        with record():
+            assert not nn.can_fuse(decoder, state)
+        with nn.record_attention_weights(decoder):
+            assert not nn.can_fuse(decoder, state)
+        with ta.enable_grad():
+            assert not nn.can_fuse(decoder, state)
+        decoder.train()
+        assert not nn.can_fuse(decoder, state)
+
+
+def test_it_stands_aside_for_what_it_does_not_know():
+    class Own(nn.TransformerDecoderLayer):
+        pass
+
+    with no_grad():
+        for decoder in (
+            parts(activation="gelu")[0],
+            nn.TransformerDecoder(Own(D, 2, dtype=np.float64), 1).eval(),
+        ):
+            assert not nn.can_fuse(decoder, decoder.start(memory_of(decoder, np.float64)))
+        decoder, *_ = parts()
+        added = np.where(PADDING, -np.inf, 0.0)
+        assert not nn.can_fuse(decoder, decoder.start(memory_of(decoder, np.float64), added))

@@ -1,0 +1,1 @@
+"""A decoder's step for some rows: a program of kernels, run in one launch."""

@@ -1,0 +1,162 @@
+"""Attention of one query per row over keys and values that rows share: a decoder's step.
+
+A hypothesis of beam search goes on from another one, whose keys it shares up to there. Copying them at every step would
+cost more than attending to them. So keys stay where they were written, and each row has a table of *slots*: the key at
+position s of row r is ``joined[s, slots[r, s]]``. Going on from another hypothesis copies a row of that table. Keys of
+the source are the same for all hypotheses of a sentence, which is their one slot.
+
+`attend_in_numpy` says what the kernel computes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, read_struct, row_at
+from tinygrad_attn.kernels.simd import math as simd_math
+from tinygrad_attn.kernels.simd import vectors as simd
+
+__all__ = ["Attend", "attend_call", "attend_in_numpy"]
+
+
+def attend_in_numpy(
+    q: np.ndarray, joined: np.ndarray, slots: np.ndarray, mask: np.ndarray | None, heads: int, scale: float
+) -> np.ndarray:
+    """The outputs of all heads, concatenated, (R, E).
+
+    Args:
+        q: (R, E), the queries of all heads.
+        joined: (S, N, 2E), at each position the keys of all heads, then their values, in N slots.
+        slots: (R, S), the slot in which each key of a row lies.
+        mask: bool (N, S), True where the rows of a slot may attend; or None. Without any such key the output is 0.
+        heads: the number of heads, which divides E.
+        scale: of the scores.
+    """
+    rows, size = q.shape
+    count = slots.shape[1]
+    keys, values = np.split(joined[np.arange(count), slots], 2, axis=-1)  # (R, S, E)
+    by_head = (rows, count, heads, size // heads)
+    scores = np.einsum("rhd,rshd->rhs", q.reshape(rows, heads, -1), keys.reshape(by_head)) * scale
+    if mask is not None:
+        scores = np.where(mask[slots[:, 0]][:, None, :count], scores, -np.inf)
+    top = scores.max(-1, keepdims=True)
+    weights = np.exp(scores - np.where(np.isfinite(top), top, 0.0))
+    total = weights.sum(-1, keepdims=True)
+    weights /= np.where(total == 0.0, 1.0, total)
+    return np.einsum("rhs,rshd->rhd", weights, values.reshape(by_head)).reshape(rows, size)
+
+
+class Attend(NamedTuple):
+    """The arguments of `attend_call`; strides are in elements."""
+
+    q: Address  # the queries of a row, heads * width elements, lie ``q_row`` apart
+    q_row: int
+    joined: (
+        Address  # a key of all heads, followed by the value, lies at position * position_stride + slot * slot_stride
+    )
+    position_stride: int
+    slot_stride: int
+    slots: Address  # int64; the slot of a key at row * slots_row + position * slots_position
+    slots_row: int
+    slots_position: int
+    count: Address  # (1,) int64, the number of keys
+    mask: Address  # bool (mask_slots, keys), or None
+    mask_slots: int  # 0 without a mask
+    out: Address  # (rows, heads * width)
+    scratch: Address  # (rows, heads, most keys) for the scores
+    most: int
+    heads: int
+    width: int
+    scale: float
+
+
+@inlined_kernel
+def _product(q: Any, key: Any, at: int, whole: int, rest: int) -> Any:
+    """The products of two rows from ``at`` on, to be summed: ``whole`` elements in vectors, and ``rest``."""
+    total = simd.splat(q, 0.0)
+    for i in range(at, at + whole, simd.lanes(q)):
+        total = simd.fma(simd.load(q, i), simd.load(key, i), total)
+    if rest:
+        x, y = simd.load_part(q, at + whole, rest, 0.0), simd.load_part(key, at + whole, rest, 0.0)
+        total = simd.fma(x, y, total)
+    return total
+
+
+@serial_kernel
+def _weigh(scores: Any, start: int, count: int) -> None:
+    """``count`` scores from ``start`` on become weights: their softmax, or zeros if all are -inf."""
+    step = simd.lanes(scores)
+    rest = count % step
+    whole = start + count - rest
+    tail = simd.load_part(scores, whole, rest, -math.inf)
+    highest = tail
+    for i in range(start, whole, step):
+        highest = simd.maximum(highest, simd.load(scores, i))
+    top = simd.reduce_max(highest)
+    shift = simd.splat(scores, 0.0 if top == -math.inf else top)
+    tail = simd_math.exp(tail - shift)
+    total = tail
+    for i in range(start, whole, step):
+        grown = simd_math.exp(simd.load(scores, i) - shift)
+        simd.store(scores, i, grown)
+        total = total + grown
+    sum_of_all = simd.reduce_sum(total)
+    factor = simd.splat(scores, 0.0 if sum_of_all == 0.0 else 1.0 / sum_of_all)
+    for i in range(start, whole, step):
+        simd.store(scores, i, simd.load(scores, i) * factor)
+    simd.store_part(scores, whole, rest, tail * factor)
+
+
+@inlined_kernel
+def _add_times(out: Any, weight: Any, value: Any, at: int, whole: int, rest: int) -> None:
+    """out += weight * value, from ``at`` on."""
+    factor = simd.splat(out, weight)
+    for i in range(at, at + whole, simd.lanes(out)):
+        simd.store(out, i, simd.fma(factor, simd.load(value, i), simd.load(out, i)))
+    if rest:
+        i = at + whole
+        x, y = simd.load_part(value, i, rest, 0.0), simd.load_part(out, i, rest, 0.0)
+        simd.store_part(out, i, rest, simd.fma(factor, x, y))
+
+
+def _make_attend(dtype: Any) -> Any:
+    itemsize = np.dtype(dtype).itemsize
+
+    @serial_kernel
+    def attend(arguments: int, first: int, last: int) -> None:
+        s = read_struct(Attend, arguments)
+        size = s.heads * s.width
+        count = row_at(np.int64, s.count, 0, 1)[0]
+        mask = row_at(np.uint8, s.mask, 0, s.mask_slots * count)
+        rest = s.width % simd.lanes(row_at(dtype, s.scratch, 0, 0))
+        whole = s.width - rest
+        for row in range(first, last):
+            slots = row_at(np.int64, s.slots + row * s.slots_row * 8, 0, s.slots_position * (count - 1) + 1)
+            q, out = row_at(dtype, s.q + row * s.q_row * itemsize, 0, size), row_at(dtype, s.out, row, size)
+            scores = row_at(dtype, s.scratch, row, s.heads * s.most)
+            for i in range(count):
+                at = i * s.position_stride + slots[i * s.slots_position] * s.slot_stride
+                key = row_at(dtype, s.joined + at * itemsize, 0, size)
+                seen = mask.size == 0 or mask[slots[0] * count + i] != 0
+                for head in range(s.heads):
+                    product = simd.reduce_sum(_product(q, key, head * s.width, whole, rest))
+                    scores[head * s.most + i] = product * s.scale if seen else -math.inf
+            for head in range(s.heads):
+                _weigh(scores, head * s.most, count)
+            out[:] = 0.0
+            for i in range(count):
+                at = i * s.position_stride + slots[i * s.slots_position] * s.slot_stride + size
+                value = row_at(dtype, s.joined + at * itemsize, 0, size)
+                for head in range(s.heads):
+                    _add_times(out, scores[head * s.most + i], value, head * s.width, whole, rest)
+
+    return attend
+
+
+def attend_call(dtype: Any, arguments: Attend) -> tuple[int, Struct]:
+    """`attend_in_numpy` as part of a program; arrays of ``dtype``, unless said otherwise."""
+    return kernel_for(_make_attend, np.dtype(dtype).type), Struct(arguments)
