@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import tomllib
 import typing
@@ -91,7 +92,8 @@ class Section:
         return dataclasses.fields(cls)
 
     @classmethod
-    def types(cls) -> dict[str, type]:
+    @functools.cache
+    def types(cls) -> Mapping[str, type]:
         """The type of each setting."""
         hints = typing.get_type_hints(cls)
         return {field.name: hints[field.name] for field in cls.fields()}

@@ -3,6 +3,7 @@
 ``--hypothesis-profile=thorough`` (or ci, or quick, the default) decides how many examples of a property are tried.
 """
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         room = item.path.relative_to(Path(__file__).parent).parts[0]
         if room in ("parity", "browser"):
             item.add_marker(room)
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays; the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()

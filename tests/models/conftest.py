@@ -8,6 +8,7 @@ from tinygrad_attn_models.data import TASKS, TOKENIZERS, train_tokenizers
 from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import Run
+from tinygrad_attn_models.training import trainer as training
 from tinygrad_attn_models.training.trainer import Trainer
 
 from tinygrad_attn.nn import SCORES
@@ -30,6 +31,18 @@ def new_trainer(folder, config):
     run = Run(folder, config, *train_tokenizers(text, config.data))
     run.create()
     return Trainer(run, text, PlainProgress())
+
+
+@pytest.fixture
+def drawn():
+    """For a test whose training ends with its pictures; `tiny_run` has them too."""
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request, monkeypatch):
+    """Elsewhere training ends without its pictures, half a second each time."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(training, "draw", lambda *_: "")
 
 
 @pytest.fixture

@@ -159,7 +159,7 @@ def trained_with(forget, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ADDED)
-def test_one_file_adds_it(kind, trained_with, capsys):
+def test_one_file_adds_it(drawn, kind, trained_with, capsys):
     run, file = trained_with(kind)
     assert f'import = [\n    "{file}",\n]\n' in (run / "config.toml").read_text(encoding="utf-8")
     capsys.readouterr()

@@ -26,7 +26,7 @@ def test_a_folder_without_a_name(capsys, option):
     refused(capsys, ["train", option, ""], option, "variable")
 
 
-def test_train_and_translate(tmp_path, capsys):
+def test_train_and_translate(drawn, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", "--out", str(run), "--set", *TINY]) == 0
     output = capsys.readouterr().out

@@ -180,7 +180,24 @@ def test_long_sentences_give_pictures_that_fit_a_screen(tmp_path, monkeypatch, s
 
 def test_a_picture_of_a_very_long_sentence_can_be_written(tmp_path):
     plots.plot_attention([alignment(["s"] * 2400, ["t"] * 30)], tmp_path / "a.png")
-    plots.plot_attention([alignment("ab", ["t"] * 20_000)], tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(("symbols", "side"), [(20_000, "the area"), (60_000, "the height")])
+def test_a_picture_larger_than_any_can_be_is_written_smaller(tmp_path, symbols, side):
+    """The size of the picture of so many symbols, empty: to draw them takes a minute."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    columns, rows = 7, symbols / 40
+    figure = Figure(figsize=(columns * (plots._MARGIN + 0.24 * 2), rows / columns * (plots._MARGIN + 0.24 * 40)))
+    plots._save(figure, tmp_path / "a.png")
+    Image.MAX_IMAGE_PIXELS, kept = None, Image.MAX_IMAGE_PIXELS
+    try:
+        width, height = Image.open(tmp_path / "a.png").size
+    finally:
+        Image.MAX_IMAGE_PIXELS = kept
+    most = width * height / plots._MOST_PIXELS if side == "the area" else height / plots._LONGEST_SIDE
+    assert 0.99 < most < 1.001
 
 
 def test_a_box_is_no_glyph():
