@@ -13,7 +13,7 @@ from typing import Any
 from ..console.progress import clock
 from ..console.tables import print_table
 from ..data.task import SYMBOL_SETTINGS
-from ..runs.folder import RunError
+from ..runs.folder import LAST, Run, RunError
 from ..runs.jsons import read_json
 from .report import Evaluation, describe_decoding
 
@@ -132,11 +132,23 @@ def _history(directory: Path) -> list[dict[str, float]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        return [{"epoch": int(row["epoch"]), "valid_loss": float(row["valid_loss"])} for row in rows]
+        found = [{"epoch": int(row["epoch"]), "valid_loss": float(row["valid_loss"])} for row in rows]
     except FileNotFoundError:
         return []
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise RunError(f"{path} is damaged: it is no log of training with epoch and valid_loss") from error
+    for row, kept in zip(found, _kept_history(directory), strict=False):  # one may have an epoch more
+        if any(row[name] != kept.get(name) for name in row):
+            raise RunError(f"{path} is damaged: epoch {kept.get('epoch')} is another in {LAST}; remove the file")
+    return found
+
+
+def _kept_history(directory: Path) -> list[dict[str, Any]]:
+    """The same, from the last checkpoint, which has a checksum; empty if it cannot be read."""
+    try:
+        return list(Run.open(directory, LAST)[2]["history"])
+    except (RunError, KeyError, TypeError):
+        return []
 
 
 def _seconds(directory: Path) -> float | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,7 +26,7 @@ from ..decoding.unknown import Detokenizer
 from ..interface import Translator
 from ..runs.config import Config, DecodingConfig
 from ..runs.folder import Run, RunError, Side, versions
-from ..runs.jsons import read_json
+from ..runs.jsons import checked_json, read_json
 from .bleu import BleuSettings, CorpusScore, bleu, chrf
 from .metrics import TeacherForced, exact_match, teacher_forced
 
@@ -121,9 +120,8 @@ class Evaluation:
             kept = dict(read_json(directory / EVALUATION))
         except (FileNotFoundError, TypeError, ValueError):  # no file yet, or a damaged one
             kept = {}
-        content = json.dumps({**kept, self.split: self.to_dict()}, ensure_ascii=False, indent=2)
         with atomic_path(directory / EVALUATION) as path:
-            path.write_text(content + "\n", encoding="utf-8")
+            path.write_text(checked_json({**kept, self.split: self.to_dict()}), encoding="utf-8")
 
     @classmethod
     def load(cls, directory: Path, split: str) -> Self:
@@ -137,7 +135,7 @@ class Evaluation:
         path = directory / EVALUATION
         command = command_line("evaluate", directory, "--split", split)
         try:
-            stored = read_json(path)
+            stored = _stored(path, command)
             if split not in stored:
                 raise RunError(f"{directory} is not evaluated on {split} yet; do so with: {command}")
             return cls.from_dict(stored[split])
@@ -149,6 +147,13 @@ class Evaluation:
             raise RunError(
                 f"{path} is no evaluation of this version of the program; redo it with: {command}"
             ) from error
+
+
+def _stored(path: Path, command: str) -> Any:
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}; redo it with: {command}") from error
 
 
 def evaluate(

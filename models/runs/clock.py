@@ -7,6 +7,7 @@ exactly the same time.
 from __future__ import annotations
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,17 @@ class Clock:
         """Continue from the first ``epochs`` epochs of a run folder's ``clock.json``.
 
         The file is written just before the checkpoint, so it may have one epoch more. If it is missing or damaged, the
-        clock starts from 0.
+        clock starts from 0; a warning says that it is damaged.
         """
         try:
             stored = read_json(path)
             self._began = time.perf_counter() - float(stored["total"])
             self.batches = float(stored["batches"])
             self.epochs = [dict(times) for times in stored["epochs"]][:epochs]
-        except (OSError, ValueError, KeyError, TypeError):
+        except FileNotFoundError:
+            self.epochs = []
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            warnings.warn(f"{path} is damaged, so the time of training is counted from 0", stacklevel=2)
             self.epochs = []
         unknown = {"tokens_per_second": 0, "seconds": 0.0}
         self.epochs += [dict(unknown) for _ in range(epochs - len(self.epochs))]

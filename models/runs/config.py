@@ -17,6 +17,7 @@ here; the data section is defined by the task that ``data.kind`` names, the mode
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import tomllib
@@ -263,8 +264,22 @@ def load_config(
     values: dict[str, Any] = {} if path is None else _read_toml(Path(path))
     listed = _import_files(values.get("import", []), Path() if path is None else Path(path).parent)
     values["import"] = list(dict.fromkeys([*listed, *map(import_file, imports)]))
+    of_file = copy.deepcopy(values)
     _override(values, overrides)
-    return Config.from_dict(values)
+    try:
+        return Config.from_dict(values)
+    except ConfigError as error:
+        if path is None or str(error) != _problem(of_file):
+            raise
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _problem(values: Mapping[str, Any]) -> str:
+    try:
+        Config.from_dict(values)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def change(config: Config, overrides: Iterable[str] | Mapping[str, Value]) -> Config:

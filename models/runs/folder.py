@@ -55,7 +55,7 @@ from ..memory import machine_memory, readable, refuse_beyond_memory
 from ..registry import IMPORTED, MODELS, import_file
 from .clock import CLOCK
 from .config import Config, ConfigError, differences, load_config
-from .jsons import parse_json, read_json
+from .jsons import checked_json, parse_json, read_json
 
 __all__ = ["Run", "RunError", "versions"]
 
@@ -351,8 +351,8 @@ class Run:
         self.write_text("log.csv", content.getvalue())
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
-        """A JSON file in the folder."""
-        self.write_text(name, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+        """A JSON file in the folder, with a checksum."""
+        self.write_text(name, checked_json(values))
 
     def write_text(self, name: str, content: str) -> None:
         """A text file in the folder."""

@@ -1,12 +1,16 @@
-"""Reads JSON that somebody may have changed or damaged: every mistake in it is a ValueError."""
+"""JSON files with a checksum; reads those that somebody may have changed or damaged: every mistake is a ValueError."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["parse_json", "read_json"]
+__all__ = ["checked_json", "parse_json", "read_json"]
+
+_CHECKSUM = "sha256"
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -24,10 +28,22 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; see `parse_json`.
+    """The value in a JSON file, without the checksum of `checked_json`, which a file need not have.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not JSON.
+        ValueError: it is not JSON (see `parse_json`), or its values are not those of its checksum.
     """
-    return parse_json(path.read_bytes())
+    values = parse_json(path.read_bytes())
+    if isinstance(values, dict) and (written := values.pop(_CHECKSUM, None)) not in (None, _checksum(values)):
+        raise ValueError(f"its values are not those that were written, by the checksum {written!r:.80} in it")
+    return values
+
+
+def checked_json(values: Mapping[str, Any]) -> str:
+    """A JSON text of ``values``, for people to read, with a checksum of the values for `read_json`."""
+    return json.dumps({**values, _CHECKSUM: _checksum(values)}, ensure_ascii=False, indent=2) + "\n"
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(values))).encode()).hexdigest()

@@ -44,4 +44,6 @@ def test_mistakes_in_comparing(run, tmp_path, capsys, monkeypatch):
     refused(capsys, ["compare", run, "--split", "valid"], "is not evaluated on valid yet")
     (run / "log.csv").write_text("epoch,loss\n1,x\n", encoding="utf-8")
     refused(capsys, ["compare", run], "log.csv is damaged")
+    (run / "log.csv").write_text("epoch,valid_loss\n1,0.125\n", encoding="utf-8")  # not what the checkpoint has
+    refused(capsys, ["compare", run], "log.csv is damaged: epoch 1 is another in last.safetensors")
     assert not (tmp_path / "comparison.png").exists()

@@ -129,7 +129,7 @@ def test_evaluations_that_cannot_be_had(evaluated, tmp_path):
         Evaluation.load(tmp_path, "valid")
     for content in ("{", "[]", '{"test": {"scores": 1}}', '{"test": []}'):
         (tmp_path / EVALUATION).write_text(content, encoding="utf-8")
-        with pytest.raises(RunError, match=r"evaluation\.json is no evaluation|not evaluated on test"):
+        with pytest.raises(RunError, match=r"evaluation\.json is (no evaluation|damaged)|not evaluated on test"):
             Evaluation.load(tmp_path, "test")
     shutil.rmtree(tmp_path)
 

@@ -1,6 +1,7 @@
 """The clock continues where it was stopped, and a damaged file loses only the times."""
 
 import json
+import warnings
 
 import pytest
 from tinygrad_attn_models.runs.clock import Clock
@@ -37,7 +38,9 @@ def test_an_epoch_that_the_checkpoint_does_not_know_is_forgotten(path):
 def test_a_damaged_file_costs_the_times_only(path, content):
     path.unlink() if content is None else path.write_text(content, encoding="utf-8")
     clock = Clock()
-    clock.resume(path, epochs=2)
+    with warnings.catch_warnings(record=True) as noted:
+        clock.resume(path, epochs=2)
+    assert [str(note.message).partition(" is damaged")[0] for note in noted] == [str(path)] * (content is not None)
     assert clock.epochs == [{"tokens_per_second": 0, "seconds": 0.0}] * 2
     clock.finish_epoch(tokens=10)
     assert clock.epochs[2]["tokens_per_second"] == 0
