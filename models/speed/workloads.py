@@ -1,15 +1,18 @@
-"""Seven benchmark workloads: three small models, three of translation size, the base Transformer.
+"""Seven benchmark workloads, with and without dropout: three small models, three of translation size, the base
+Transformer.
 
 The models have the sizes usual in tutorials, and the architecture, parameter names and layouts of the same model in
 PyTorch, so that a ``state_dict`` of one loads into the other. The Transformer is that of `models.transformer`. The
 other two are simpler than `models.bahdanau` (one direction, no readout layer) and `models.luong` (one score, fused
-attention), and their encoders do not mask padding.
+attention), and their encoders do not mask padding. Dropped are embeddings (with positions), the input of the output
+layer of the recurrent models, and all that `nn.Transformer` drops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,11 +61,15 @@ class BahdanauWorkload(nn.Module):
         vocabulary: the number of symbols on either side, V.
         embedding_size: E.
         hidden_size: H, of the encoder, the decoder and the score.
+        dropout: of embeddings and of the output layer's input.
         dtype: of all parameters.
     """
 
-    def __init__(self, vocabulary: int, embedding_size: int, hidden_size: int, dtype: Any = default_dtype) -> None:
+    def __init__(
+        self, vocabulary: int, embedding_size: int, hidden_size: int, dropout: float = 0.0, dtype: Any = default_dtype
+    ) -> None:
         super().__init__()
+        self.drop = nn.Dropout(dropout)
         self.se = nn.Embedding(vocabulary, embedding_size, dtype=dtype)
         self.te = nn.Embedding(vocabulary, embedding_size, dtype=dtype)
         self.enc = nn.GRU(embedding_size, hidden_size, batch_first=True, dtype=dtype)
@@ -74,8 +81,9 @@ class BahdanauWorkload(nn.Module):
 
     def forward(self, source: Tensor, target_in: Tensor, source_mask: Tensor) -> Tensor:
         """Ids (B, S) and (B, T), and the mask (B, S), to logits (B, T, V)."""
-        encoded, last = self.enc(self.se(source))
-        return self.out(self.decode(encoded, last[0], self.te(target_in), source_mask))
+        encoded, last = self.enc(self.drop(self.se(source)))
+        states = self.decode(encoded, last[0], self.drop(self.te(target_in)), source_mask)
+        return self.out(self.drop(states))
 
     def decode(self, encoded: Tensor, hidden: Tensor, embedded: Tensor, source_mask: Tensor) -> Tensor:
         """The decoder's states (B, T, H), from the encoder's states (B, S, H) and the last of them, (B, H)."""
@@ -99,11 +107,15 @@ class LuongWorkload(nn.Module):
         vocabulary: the number of symbols on either side, V.
         embedding_size: E.
         hidden_size: H, of the encoder and the decoder.
+        dropout: of embeddings and of the output layer's input.
         dtype: of all parameters.
     """
 
-    def __init__(self, vocabulary: int, embedding_size: int, hidden_size: int, dtype: Any = default_dtype) -> None:
+    def __init__(
+        self, vocabulary: int, embedding_size: int, hidden_size: int, dropout: float = 0.0, dtype: Any = default_dtype
+    ) -> None:
         super().__init__()
+        self.drop = nn.Dropout(dropout)
         self.se = nn.Embedding(vocabulary, embedding_size, dtype=dtype)
         self.te = nn.Embedding(vocabulary, embedding_size, dtype=dtype)
         self.enc = nn.LSTM(embedding_size, hidden_size, batch_first=True, dtype=dtype)
@@ -114,16 +126,16 @@ class LuongWorkload(nn.Module):
 
     def forward(self, source: Tensor, target_in: Tensor, source_mask: Tensor) -> Tensor:
         """Ids (B, S) and (B, T), and the mask (B, S), to logits (B, T, V)."""
-        encoded, last = self.enc(self.se(source))
-        decoded, _ = self.dec(self.te(target_in), last)
+        encoded, last = self.enc(self.drop(self.se(source)))
+        decoded, _ = self.dec(self.drop(self.te(target_in)), last)
         context = F.scaled_dot_product_attention(
             decoded, self.wa(encoded), encoded, source_mask.unsqueeze(1), scale=1.0
         )  # fmt: skip
-        return self.out(ta.tanh(self.wc(ta.cat([decoded, context], -1))))
+        return self.out(self.drop(ta.tanh(self.wc(ta.cat([decoded, context], -1)))))
 
 
 class TransformerWorkload(nn.Module):
-    """`models.transformer.Transformer` under the names that it has in PyTorch, without dropout.
+    """`models.transformer.Transformer` under the names that it has in PyTorch.
 
     Args:
         vocabulary: the number of symbols on either side, V.
@@ -131,16 +143,24 @@ class TransformerWorkload(nn.Module):
         layers: of the encoder, and of the decoder.
         heads: of every attention.
         d_ff: of the feed-forward layers.
+        dropout: of embeddings with positions, and of all that `nn.Transformer` drops.
         dtype: of all parameters.
     """
 
     def __init__(
-        self, vocabulary: int, d_model: int, layers: int, heads: int, d_ff: int, dtype: Any = default_dtype
+        self,
+        vocabulary: int,
+        d_model: int,
+        layers: int,
+        heads: int,
+        d_ff: int,
+        dropout: float = 0.0,
+        dtype: Any = default_dtype,
     ) -> None:
         super().__init__()
-        model = Transformer(vocabulary, vocabulary, d_model, heads, layers, layers, d_ff, dropout=0.0, dtype=dtype)
+        model = Transformer(vocabulary, vocabulary, d_model, heads, layers, layers, d_ff, dropout=dropout, dtype=dtype)
         self.se, self.te = model.source_embedding, model.target_embedding
-        self.tr, self.out = model.transformer, model.output
+        self.tr, self.out, self.drop = model.transformer, model.output, model.dropout
         for embedding in (self.se, self.te):
             nn.init.normal_(embedding.weight)  # as PyTorch's embeddings are
         self._model = (model,)  # in a tuple, so that its parts are not registered twice
@@ -171,14 +191,20 @@ class Workload:
         return self.batch_size * self.target_length
 
 
+# The model for a dropout; vocabulary, batch, source and target length.
+_SIZES: dict[str, tuple[Callable[[float], nn.Module], int, int, int, int]] = {
+    "bahdanau-small": (lambda p: BahdanauWorkload(1000, 64, 128, p), 1000, 32, 12, 12),
+    "bahdanau-m30k": (lambda p: BahdanauWorkload(8000, 256, 512, p), 8000, 64, 15, 15),
+    "luong-small": (lambda p: LuongWorkload(1000, 64, 128, p), 1000, 32, 12, 12),
+    "luong-m30k": (lambda p: LuongWorkload(8000, 256, 512, p), 8000, 64, 15, 15),
+    "transformer-small": (lambda p: TransformerWorkload(1000, 64, 2, 4, 128, p), 1000, 32, 12, 12),
+    "transformer-m30k": (lambda p: TransformerWorkload(8000, 256, 3, 8, 512, p), 8000, 128, 15, 15),
+    "transformer-base": (lambda p: TransformerWorkload(8000, 512, 6, 8, 2048, p), 8000, 32, 32, 32),
+}
 WORKLOADS = {
-    "bahdanau-small": Workload(lambda: BahdanauWorkload(1000, 64, 128), 1000, 32, 12, 12),
-    "bahdanau-m30k": Workload(lambda: BahdanauWorkload(8000, 256, 512), 8000, 64, 15, 15),
-    "luong-small": Workload(lambda: LuongWorkload(1000, 64, 128), 1000, 32, 12, 12),
-    "luong-m30k": Workload(lambda: LuongWorkload(8000, 256, 512), 8000, 64, 15, 15),
-    "transformer-small": Workload(lambda: TransformerWorkload(1000, 64, 2, 4, 128), 1000, 32, 12, 12),
-    "transformer-m30k": Workload(lambda: TransformerWorkload(8000, 256, 3, 8, 512), 8000, 128, 15, 15),
-    "transformer-base": Workload(lambda: TransformerWorkload(8000, 512, 6, 8, 2048), 8000, 32, 32, 32),
+    name + ending: Workload(partial(make, dropout), *sizes)
+    for ending, dropout in (("", 0.0), ("-dropout", 0.1))
+    for name, (make, *sizes) in _SIZES.items()
 }
 
 

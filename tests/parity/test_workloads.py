@@ -13,6 +13,7 @@ from tinygrad_attn_models.speed.workloads import (
     random_batch,
 )
 
+from tinygrad_attn import random
 from tinygrad_attn.optim import Adam
 
 torch = pytest.importorskip("torch", reason="the parity extra is not installed")
@@ -22,44 +23,47 @@ BATCH_SIZE, SOURCE_LENGTH, TARGET_LENGTH = 5, 7, 6
 
 
 class TorchBahdanau(nn.Module):
-    def __init__(self):
+    def __init__(self, dropout=0.0):
         super().__init__()
+        self.drop = nn.Dropout(dropout)
         self.se, self.te = nn.Embedding(V, E), nn.Embedding(V, E)
         self.enc, self.cell = nn.GRU(E, H, batch_first=True), nn.GRUCell(E + H, H)
         self.wq, self.wk, self.v = nn.Linear(H, H, bias=False), nn.Linear(H, H), nn.Linear(H, 1, bias=False)
         self.out = nn.Linear(H, V)
 
     def forward(self, source, target, mask):
-        encoded, last = self.enc(self.se(source))
+        encoded, last = self.enc(self.drop(self.se(source)))
         keys, hidden, states = self.wk(encoded), last[0], []
-        for token in self.te(target).unbind(1):
+        for token in self.drop(self.te(target)).unbind(1):
             scores = self.v(torch.tanh(self.wq(hidden)[:, None] + keys))[..., 0].masked_fill(~mask, -1e9)
             context = (torch.softmax(scores, -1)[:, None] @ encoded)[:, 0]
             hidden = self.cell(torch.cat([token, context], -1), hidden)
             states.append(hidden)
-        return self.out(torch.stack(states, 1))
+        return self.out(self.drop(torch.stack(states, 1)))
 
 
 class TorchLuong(nn.Module):
-    def __init__(self):
+    def __init__(self, dropout=0.0):
         super().__init__()
+        self.drop = nn.Dropout(dropout)
         self.se, self.te = nn.Embedding(V, E), nn.Embedding(V, E)
         self.enc, self.dec = nn.LSTM(E, H, batch_first=True), nn.LSTM(E, H, batch_first=True)
         self.wa, self.wc, self.out = nn.Linear(H, H, bias=False), nn.Linear(2 * H, H), nn.Linear(H, V)
 
     def forward(self, source, target, mask):
-        encoded, last = self.enc(self.se(source))
-        decoded, _ = self.dec(self.te(target), last)
+        encoded, last = self.enc(self.drop(self.se(source)))
+        decoded, _ = self.dec(self.drop(self.te(target)), last)
         scores = (decoded @ self.wa(encoded).transpose(1, 2)).masked_fill(~mask[:, None], -1e9)
         context = torch.softmax(scores, -1) @ encoded
-        return self.out(torch.tanh(self.wc(torch.cat([decoded, context], -1))))
+        return self.out(self.drop(torch.tanh(self.wc(torch.cat([decoded, context], -1)))))
 
 
 class TorchTransformer(nn.Module):
-    def __init__(self):
+    def __init__(self, dropout=0.0):
         super().__init__()
+        self.drop = nn.Dropout(dropout)
         self.se, self.te = nn.Embedding(V, H), nn.Embedding(V, H)
-        self.tr = nn.Transformer(H, HEADS, LAYERS, LAYERS, FF, dropout=0.0, batch_first=True)
+        self.tr = nn.Transformer(H, HEADS, LAYERS, LAYERS, FF, dropout=dropout, batch_first=True)
         self.out = nn.Linear(H, V)
         angles = torch.arange(16)[:, None] / 10000 ** (torch.arange(0, H, 2) / H)
         self.register_buffer("pe", torch.stack([angles.sin(), angles.cos()], -1).flatten(1))
@@ -69,13 +73,16 @@ class TorchTransformer(nn.Module):
         y = self.te(target) * math.sqrt(H) + self.pe[: target.shape[1]]
         causal = torch.ones(target.shape[1], target.shape[1], dtype=torch.bool).triu(1)
         masks = {"src_key_padding_mask": ~mask, "memory_key_padding_mask": ~mask, "tgt_mask": causal}
-        return self.out(self.tr(x, y, **masks, tgt_is_causal=True))
+        return self.out(self.tr(self.drop(x), self.drop(y), **masks, tgt_is_causal=True))
 
 
 PAIRS = {
-    "bahdanau": (lambda dtype: BahdanauWorkload(V, E, H, dtype=dtype), TorchBahdanau),
-    "luong": (lambda dtype: LuongWorkload(V, E, H, dtype=dtype), TorchLuong),
-    "transformer": (lambda dtype: TransformerWorkload(V, H, LAYERS, HEADS, FF, dtype=dtype), TorchTransformer),
+    "bahdanau": (lambda dtype, dropout=0.0: BahdanauWorkload(V, E, H, dropout, dtype=dtype), TorchBahdanau),
+    "luong": (lambda dtype, dropout=0.0: LuongWorkload(V, E, H, dropout, dtype=dtype), TorchLuong),
+    "transformer": (
+        lambda dtype, dropout=0.0: TransformerWorkload(V, H, LAYERS, HEADS, FF, dropout, dtype=dtype),
+        TorchTransformer,
+    ),
 }
 
 
@@ -116,3 +123,27 @@ def test_losses_and_steps(kind, dtype, tolerance):
         losses.append(their_loss.item())
     assert min(norms) > CLIP_NORM
     assert losses[0] - losses[3] > 10 * tolerance * losses[0]  # three steps are seen in the loss
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_as_much_is_dropped(kind, monkeypatch):
+    """As many tensors as in PyTorch, attention weights among them."""
+    make, make_theirs = PAIRS[kind]
+    counts = {"ours": 0, "theirs": 0}
+
+    def count(whose, function):
+        def counted(*arguments, **options):
+            given = [value for value in (*arguments, *options.values()) if isinstance(value, float)]
+            counts[whose] += whose == "ours" or 0.3 in given
+            return function(*arguments, **options)
+
+        return counted
+
+    monkeypatch.setattr(random, "new_key", count("ours", random.new_key))
+    for name in ("dropout", "scaled_dot_product_attention"):
+        monkeypatch.setattr(nn.functional, name, count("theirs", getattr(nn.functional, name)))
+    batch = random_batch(V, BATCH_SIZE, SOURCE_LENGTH, TARGET_LENGTH, seed=1)
+    batch_loss(make(np.dtype("float32"), 0.3), batch)
+    source, target_in, _, mask = (torch.from_numpy(tensor.array) for tensor in batch)
+    make_theirs(0.3)(source, target_in, mask)
+    assert counts["ours"] == counts["theirs"] > 0

@@ -14,13 +14,14 @@ from tinygrad_attn_models.speed.workloads import (
 )
 
 import tinygrad_attn as ta
-from tinygrad_attn import Tensor
+from tinygrad_attn import Tensor, nn, random
 from tinygrad_attn.modes import unfused
 
+WITHOUT = {name: workload for name, workload in WORKLOADS.items() if not name.endswith("-dropout")}
 SMALL = {
-    "bahdanau": lambda: BahdanauWorkload(13, 3, 5, dtype=ta.float64),
-    "luong": lambda: LuongWorkload(13, 3, 5, dtype=ta.float64),
-    "transformer": lambda: TransformerWorkload(13, 8, 2, 2, 6, dtype=ta.float64),
+    "bahdanau": lambda dropout=0.0: BahdanauWorkload(13, 3, 5, dropout, dtype=ta.float64),
+    "luong": lambda dropout=0.0: LuongWorkload(13, 3, 5, dropout, dtype=ta.float64),
+    "transformer": lambda dropout=0.0: TransformerWorkload(13, 8, 2, 2, 6, dropout, dtype=ta.float64),
 }
 
 
@@ -38,11 +39,12 @@ SMALL = {
 )
 def test_number_of_parameters(name, parameters):
     model = WORKLOADS[name].make()
+    assert all(module.p == 0.0 for module in model.modules() if isinstance(module, nn.Dropout))
     assert sum(parameter.array.size for parameter in model.parameters()) == parameters
     assert {parameter.dtype for parameter in model.parameters()} == {np.dtype(np.float32)}
 
 
-@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)
+@pytest.mark.parametrize("workload", WITHOUT.values(), ids=WITHOUT)
 def test_batch(workload):
     source, target_in, target_out, mask = (tensor.array for tensor in workload.batch())
     size = (workload.batch_size, workload.source_length)
@@ -56,6 +58,17 @@ def test_batch(workload):
     assert {workload.source_length // 2, workload.source_length} <= set(lengths)
     assert workload.source_length // 2 <= lengths.min()
     np.testing.assert_array_equal(mask, np.arange(size[1]) < lengths[:, None])
+
+
+def test_every_workload_has_its_like_with_dropout():
+    assert list(WORKLOADS) == [*WITHOUT, *(f"{name}-dropout" for name in WITHOUT)]
+    for name, workload in WITHOUT.items():
+        other = WORKLOADS[f"{name}-dropout"]
+        np.testing.assert_array_equal(workload.batch().source.array, other.batch().source.array)
+        if name.endswith("small"):
+            model, plain = other.make(), workload.make()
+            assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.1}
+            assert model.state_dict().keys() == plain.state_dict().keys()
 
 
 def test_a_seed_gives_a_batch():
@@ -86,19 +99,29 @@ class TestModel:
         np.testing.assert_allclose(logits.array[:, :3], other.array[:, :3], rtol=0, atol=1e-12)
         assert np.abs(logits.array[:, 3:] - other.array[:, 3:]).max() > 1e-3
 
-    def test_fused_as_unfused(self, make):
-        model, batch = make(), random_batch(13, 4, 6, 5)
+    @pytest.mark.parametrize("dropout", [0.0, 0.4])
+    def test_fused_as_unfused(self, make, dropout):
+        model, batch = make(dropout), random_batch(13, 4, 6, 5)
+        random.manual_seed(0)
         loss = batch_loss(model, batch)
         loss.backward()
         gradients = {name: parameter.grad.array.copy() for name, parameter in model.named_parameters()}
         for parameter in model.parameters():
             parameter.grad = None
+        random.manual_seed(0)
         with unfused():
             reference = batch_loss(model, batch)
         reference.backward()
         assert loss.item() == pytest.approx(reference.item(), abs=1e-12)
         for name, parameter in model.named_parameters():
             np.testing.assert_allclose(gradients[name], parameter.grad.array, rtol=0, atol=1e-12, err_msg=name)
+
+    def test_dropout_in_training_only(self, make):
+        model, batch = make(0.4), random_batch(13, 4, 6, 5)
+        assert batch_loss(model, batch).item() != batch_loss(model, batch).item()
+        plain = make()
+        plain.load_state_dict(model.state_dict())
+        assert batch_loss(model.eval(), batch).item() == batch_loss(plain, batch).item()
 
 
 def test_names():
