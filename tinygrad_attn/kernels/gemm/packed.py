@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from tinygrad_attn.kernels.gemm.cache import packed_once
@@ -18,8 +17,10 @@ from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
 from tinygrad_attn.kernels.gemm.pack import pack_b
 from tinygrad_attn.kernels.gemm.plan import tile_shape
 from tinygrad_attn.kernels.gemm.tile import multiply_tile
+from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of, call
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct
 
 __all__ = ["Packed", "Rows", "multiply_packed", "multiply_packed_in_numpy", "pack"]
 
@@ -56,21 +57,29 @@ class Rows(NamedTuple):
 # --- Packing ----------------------------------------------------------------------------------------------------------
 
 
-@serial_kernel
-def _pack_panels(matrix: Any, columns: int, panels: Any, first: int, last: int) -> None:
-    """Write the panels from ``first`` to ``last`` of a `Matrix` of so many columns."""
-    _, depth, width = panels.shape
-    for panel in range(first, last):
-        target = panels.ctypes.data + panel * depth * width * panels.itemsize
-        source = Matrix(matrix.address + panel * width * matrix.column, matrix.column, matrix.row)
-        pack_b(panels.dtype, target, source, min(width, columns - panel * width), depth)
+class _Packing(NamedTuple):
+    address: int  # of a `Matrix`, like the next two
+    row: int
+    column: int
+    depth: int
+    columns: int
+    panels: Address  # (number of panels, depth, width)
+    width: int
 
 
-@parallel_kernel
-def _pack_parallel(matrix: Any, columns: int, panels: Any) -> None:
-    for panel in numba.prange(len(panels)):
-        first = np.int64(panel)
-        _pack_panels(matrix, columns, panels, first, first + 1)
+def _make_packing(dtype: Any) -> Any:
+    size = np.dtype(dtype).itemsize
+
+    @serial_kernel
+    def write_panels(arguments: int, first: int, last: int) -> None:
+        s = read_struct(_Packing, arguments)
+        for panel in range(first, last):
+            column = panel * s.width
+            source = Matrix(s.address + column * s.column, s.column, s.row)
+            target = s.panels + column * s.depth * size
+            pack_b(dtype, target, source, min(s.width, s.columns - column), s.depth)
+
+    return write_panels
 
 
 def pack(matrix: np.ndarray) -> Packed:
@@ -83,11 +92,11 @@ def _pack(matrix: np.ndarray) -> Packed:
     depth, columns = matrix.shape
     width = tile_shape(matrix.itemsize).columns
     panels = np.empty((-(-columns // width), depth, width), matrix.dtype)
-    source = Matrix(matrix.ctypes.data, *matrix.strides)
-    if matrix.size <= _SERIAL_SIZE:
-        _pack_panels(source, columns, panels, 0, len(panels))
-    else:
-        _pack_parallel(source, columns, panels)
+    dtype: Any = matrix.dtype.type
+    row, column = matrix.strides
+    arguments = _Packing(data_address(matrix), row, column, depth, columns, panels, width)
+    shares = 1 if matrix.size <= _SERIAL_SIZE else len(panels)
+    launch(kernel_for(_make_packing, dtype), Struct(arguments), len(panels), shares)
     return Packed(panels, columns, _product_for(matrix.itemsize))
 
 

@@ -6,14 +6,15 @@ computed is `kernels.gemm.product.gemm_in_numpy`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels.gemm.packed import Packed, Rows, multiply_packed, pack
-from tinygrad_attn.kernels.runtime.flat import flat
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
+from tinygrad_attn.kernels.gemm.packed import pack
+from tinygrad_attn.kernels.runtime.calls import call
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
 __all__ = ["multiply_rows"]
@@ -22,26 +23,46 @@ _MOST_ROWS = 256  # with more, the blocked loops of `gemm`, which pack the rows 
 _SERIAL_WORK = 60_000  # multiplications up to which waking the threads costs more than they save
 
 
-@serial_kernel
-def _multiply_share(worker: int, workers: int, rows: int, a: Any, b: Any, bias: Any, c: Any, relu: bool) -> None:
-    """One worker's share: some panels of B, which is `Packed`, for all rows."""
-    panels, depth, width = b.panels.shape
-    columns = b.columns
-    first, last = panels * worker // workers, panels * (worker + 1) // workers
-    j, end = first * width, min(last * width, columns)
-    own, own_bias = Packed(b.panels[first:last], end - j, b.product), bias[j:] if bias.size > 0 else bias
-    multiply_packed(rows, Rows(a, 0, depth), own, own_bias, Rows(c, j, columns), False, False)
-    if relu:
-        for row in range(rows):
-            for i in range(row * columns + j, row * columns + end):
-                if c[i] < 0.0:
-                    c[i] = 0.0
+class _Product(NamedTuple):
+    a: Address  # (rows, depth)
+    panels: Address  # (panels, depth, width), of a matrix that is `Packed`
+    bias: Address  # (columns,), or None
+    c: Address  # (rows, columns)
+    rows: int
+    depth: int
+    columns: int
+    width: int
+    product: int  # `Packed.product`
+    relu: int
 
 
-@parallel_kernel
-def _multiply_in_parallel(workers: int, rows: int, a: Any, b: Any, bias: Any, c: Any, relu: bool) -> None:
-    for worker in numba.prange(workers):
-        _multiply_share(np.int64(worker), workers, rows, a, b, bias, c, relu)
+def _make_shares(dtype: Any) -> Any:
+    size = np.dtype(dtype).itemsize
+
+    @serial_kernel
+    def multiply(arguments: int, first: int, last: int) -> None:
+        """All rows times some panels."""
+        s = read_struct(_Product, arguments)
+        j, end = first * s.width, min(last * s.width, s.columns)
+        call(
+            s.product,
+            Extent(s.rows, end - j, s.depth),
+            Matrix(s.a, s.depth * size, size),
+            s.panels + j * s.depth * size,
+            s.width,
+            s.bias + j * size if s.bias != 0 else 0,
+            Matrix(s.c + j * size, s.columns * size, size),
+            0,
+            0,
+        )
+        if s.relu:
+            for row in range(s.rows):
+                c = row_at(dtype, s.c, row, s.columns)
+                for i in range(j, end):
+                    if c[i] < 0.0:
+                        c[i] = 0.0
+
+    return multiply
 
 
 def multiply_rows(
@@ -64,9 +85,11 @@ def multiply_rows(
         return None
     rows = a.size // depth
     packed, out = pack(matrix), np.empty((*a.shape[:-1], columns), a.dtype)
-    arguments = (rows, flat(a), packed, flat(bias, a.dtype), out.reshape(-1), activation is not None)
-    if rows * matrix.size <= _SERIAL_WORK:
-        _multiply_share(0, 1, *arguments)
-    else:
-        _multiply_in_parallel(min(get_num_threads(), len(packed.panels)), *arguments)
+    panels, _, width = packed.panels.shape
+    arguments = _Product(
+        a, packed.panels, bias, out, rows, depth, columns, width, packed.product, int(activation is not None)
+    )
+    shares = 1 if rows * matrix.size <= _SERIAL_WORK else min(get_num_threads(), panels)
+    dtype: Any = a.dtype.type
+    launch(kernel_for(_make_shares, dtype), Struct(arguments), panels, shares)
     return out
