@@ -249,12 +249,17 @@ def checked(function: F) -> F:
         ValueError: a value that the argument cannot have.
         MemoryError: the parameters do not fit into memory.
     """
-    signature = inspect.signature(function)
-    method = next(iter(signature.parameters), None) == "self"
-    many = {p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL}
+
+    @functools.cache
+    def parameters() -> tuple[inspect.Signature, bool, frozenset[str]]:
+        # Read when first called: reading them all takes longer than most files take to import.
+        signature = inspect.signature(function)
+        many = frozenset(p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL)
+        return signature, next(iter(signature.parameters), None) == "self", many
 
     @functools.wraps(function)
     def check(*arguments: Any, **options: Any) -> Any:
+        signature, method, many = parameters()
         owner = type(arguments[0]).__name__ if method and arguments else function.__name__
         try:
             bound = signature.bind(*arguments, **options)

@@ -105,16 +105,20 @@ def in_our_words(function: str, known: Collection[str], options: dict[str, Any])
     return given
 
 
+@functools.cache
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
 def _as_called_by_users(function: Any) -> Any:
     """A plain function that takes NumPy's names too, and names itself where arguments are missing or unknown."""
     if not isinstance(function, types.FunctionType):
         return function
-    known = inspect.signature(function).parameters
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
         if options and not NUMPYS_NAMES.keys().isdisjoint(options):
-            options = in_our_words(function.__name__, known, options)
+            options = in_our_words(function.__name__, _parameters(function), options)
         try:
             return function(*arguments, **options)
         except TypeError:

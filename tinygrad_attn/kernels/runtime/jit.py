@@ -8,11 +8,14 @@ A *serial* kernel runs on the calling thread, a *parallel* one on all threads of
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.registry import CPUDispatcher
 
 from tinygrad_attn.kernels.runtime.disk_cache import keep_on_disk
 from tinygrad_attn.kernels.runtime.turns import take_turns
@@ -21,19 +24,55 @@ from tinygrad_attn.kernels.simd.registers import registers
 __all__ = ["inlined_kernel", "kernel_part", "parallel_kernel", "serial_kernel"]
 
 # Division by zero gives inf or NaN as NumPy does; no fastmath, since masks are infinities.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-_SOURCES = sorted(
-    (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in Path(__file__).parents[1].rglob("*.py")
-)
+_OPTIONS: dict[str, Any] = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
+
+
+@functools.cache
+def _stamp() -> tuple[Any, ...]:
+    """What compiled code depends on beside the file of its kernel: every file of kernels, and the kind of registers."""
+    sources = Path(__file__).parents[1].rglob("*.py")
+    return *sorted((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sources), registers()
+
+
+_making = threading.RLock()
+
+
+class _Kernel(CPUDispatcher):
+    """numba's dispatcher of a kernel, made when the kernel is first called or compiled into another one.
+
+    Making all of them takes a third of the time of importing the package. Once made, it is an object of numba's own
+    class, so its calls cost nothing more.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+        self._options: dict[str, Any] | None = options
+
+    def _made(self) -> Any:
+        with _making:
+            if type(self) is _Kernel:
+                options, self._options = self._options, None
+                super().__init__(self.__wrapped__, targetoptions=options)  # type: ignore[attr-defined]
+                keep_on_disk(self, _stamp())
+                self.__class__ = CPUDispatcher
+        return self
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._made()(*arguments)
+
+    def __getattr__(self, name: str) -> Any:  # of what only a dispatcher has that is made
+        with _making:
+            if self._options is None and type(self) is _Kernel:  # numba looks while it is being made
+                raise AttributeError(name)
+            return getattr(self._made(), name)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self._made()._numba_type_
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    dispatcher = numba.njit(**_OPTIONS, **options)(function)
-    if not numba.config.DISABLE_JIT:
-        # On disk a kernel stays until the file that holds it changes. A kernel is made of what it calls in other files,
-        # too, and of the tile's shape, so here the stamp of every file counts, and what numba compiles for.
-        keep_on_disk(dispatcher, (*_SOURCES, registers()))
-    return dispatcher
+    return function if numba.config.DISABLE_JIT else _Kernel(function, {**_OPTIONS, **options})
 
 
 def serial_kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -49,7 +49,7 @@ def registers_of(cpu: str, features: str, triple: str) -> Registers:
         features: those it has beside, or lacks, as in ``llc -mattr``: ``+avx2,-avx512f``.
         triple: the kind of machine, ``aarch64-linux-gnu`` for example.
     """
-    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=0)
     addition = llvm.parse_assembly(
         f'target triple = "{triple}"\n'
         "define <16 x float> @add(<16 x float> %x) {\n  %y = fadd <16 x float> %x, %x\n  ret <16 x float> %y\n}\n"

@@ -1,0 +1,110 @@
+"""Kernels are made when they are first used."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import pytest
+from numba.core.registry import CPUDispatcher
+
+from tinygrad_attn.kernels.runtime import jit
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, kernel_part, parallel_kernel, serial_kernel
+
+pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="kernels are plain functions")
+
+_COUNT = """
+from numba.core.dispatcher import Dispatcher
+made = []
+init = Dispatcher.__init__
+def count(self, *arguments, **options):
+    made.append(arguments or options)
+    init(self, *arguments, **options)
+Dispatcher.__init__ = count
+import tinygrad_attn as ta
+assert made == [], made
+ta.tensor([1.0, 2.0]).softmax(-1)
+assert made
+"""
+
+
+def test_importing_makes_no_kernel() -> None:
+    subprocess.run([sys.executable, "-c", _COUNT], check=True)
+
+
+def test_a_kernel_becomes_numbas_own_dispatcher_at_its_first_call() -> None:
+    @serial_kernel
+    def double(x):
+        """Twice x."""
+        return 2.0 * x
+
+    assert (double.__name__, double.__doc__, type(double)) == ("double", "Twice x.", jit._Kernel)
+    assert double(3.0) == 6.0
+    assert type(double) is CPUDispatcher
+    assert double.signatures == [(numba.float64,)]
+
+
+@pytest.mark.parametrize(
+    ("decorator", "options"),
+    [(serial_kernel, {}), (inlined_kernel, {"forceinline": True}), (kernel_part, {"inline": "always"})],
+)
+def test_a_kernel_is_compiled_as_njit_would(decorator, options) -> None:
+    def function(x):
+        return x
+
+    ours, theirs = decorator(function), numba.njit(nogil=True, error_model="numpy", **options)(function)
+    assert ours.targetoptions == theirs.targetoptions
+    assert ours.py_func is function
+
+
+def test_a_kernel_that_only_another_calls_is_made_for_it() -> None:
+    @kernel_part
+    def square(x):
+        return x * x
+
+    @inlined_kernel
+    def next_of(x):
+        return x + 1.0
+
+    @serial_kernel
+    def outer(x):
+        return next_of(square(x))
+
+    assert outer(3.0) == 10.0
+    assert type(square) is type(next_of) is CPUDispatcher
+
+
+def test_a_first_call_by_many_threads() -> None:
+    @serial_kernel
+    def total(x):
+        return x.sum()
+
+    x = np.arange(10.0)
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda _: total(x), range(64))) == [45.0] * 64
+
+
+def test_what_a_kernel_has_not_is_named_as_for_any_object() -> None:
+    @serial_kernel
+    def identity(x):
+        return x
+
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        identity.nothing_of_the_kind  # noqa: B018
+
+
+def test_a_kernel_that_was_never_used_can_be_freed() -> None:
+    for _ in range(100):
+        serial_kernel(lambda x: x)
+
+
+def test_the_bits_of_a_parallel_kernel() -> None:
+    @parallel_kernel
+    def fill(x):
+        for i in numba.prange(x.size):
+            x[i] = i
+
+    x = np.empty(1000)
+    fill(x)
+    np.testing.assert_array_equal(x, np.arange(1000.0))
