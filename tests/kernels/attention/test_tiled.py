@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from bits import assert_same_bits, compiled_only, examples
@@ -26,7 +28,7 @@ def run(q, k, v, g, mask, causal):
     out = np.empty((batch, queries, heads, v.shape[-1]), q.dtype).transpose(0, 2, 1, 3)
     tops, factors = attention(q, k, v, out, mask, causal=causal, scale=SCALE)
     gradients = tuple(np.full(x.shape, np.nan, x.dtype) for x in (q, k, v))
-    attention_backward(g, q, k, v, tops, factors, gradients, mask, causal=causal, scale=SCALE)
+    attention_backward(g, q, k, v, (out, tops, factors), gradients, mask, causal=causal, scale=SCALE)
     return out, *gradients
 
 
@@ -80,7 +82,7 @@ def test_heads_are_read_and_written_where_they_lie(dtype, causal):
     assert all(np.shares_memory(gradient, around) for gradient in gradients)
 
     tops, factors = attention(q, k, v, out, mask, causal=causal, scale=SCALE)
-    attention_backward(g, q, k, v, tops, factors, gradients, mask, causal=causal, scale=SCALE)
+    attention_backward(g, q, k, v, (out, tops, factors), gradients, mask, causal=causal, scale=SCALE)
     for found, expected in zip((out, *gradients), run(*copies, causal), strict=True):
         np.testing.assert_array_equal(found, expected)
     for found, expected in zip((out, *gradients), reference(q, k, v, g, mask, causal), strict=True):
@@ -93,8 +95,10 @@ def test_heads_are_read_and_written_where_they_lie(dtype, causal):
 
 @compiled_only
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("size", [(1, 2, 130, 70, 20, 33), (2, 1, 70, 300, 64, 16), (1, 1, 57, 57, 32, 32)])
-def test_more_queries_than_a_block(size, causal):
+@pytest.mark.parametrize(
+    "size", [(1, 2, 130, 70, 20, 33), (2, 1, 70, 300, 64, 16), (1, 1, 57, 57, 32, 32), (1, 2, 270, 290, 64, 32)]
+)
+def test_more_queries_or_keys_than_a_block(size, causal):
     for dtype in DTYPES:
         q, k, v, g = draw(0, *size, dtype)
         for ours, expected in zip(run(q, k, v, g, None, causal), reference(q, k, v, g, None, causal), strict=True):
@@ -107,6 +111,36 @@ def test_same_bits_for_any_number_of_threads(causal):
     q, k, v, g = draw(0, 3, 3, 70, 65, 16, 16, np.float32)
     mask = np.random.default_rng(1).random((3, 1, 1, 65)) < 0.7
     assert_same_bits(lambda: run(q, k, v, g, mask, causal))
+
+
+@compiled_only
+@pytest.mark.parametrize("causal", [False, True])
+def test_scores_that_grow_from_block_to_block_of_keys(causal):
+    """Or that none but the last, or no query's, may attend to."""
+    for dtype in DTYPES:
+        q, k, v, g = draw(3, 1, 2, 300, 400, 8, 24, dtype)
+        k = k * np.linspace(0.1, 20, 400, dtype=dtype)[:, None]
+        mask = np.random.default_rng(1).random((1, 2, 300, 400)) < 0.3
+        mask[:, :, 40:80, :390], mask[:, :, 290:], mask[:, :, ::7, 5:] = False, False, False
+        for seen in (None, mask):
+            for ours, exact in zip(run(q, k, v, g, seen, causal), reference(q, k, v, g, seen, causal), strict=True):
+                np.testing.assert_allclose(ours, exact, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * abs(exact).max())
+
+
+@compiled_only
+def test_memory_grows_with_the_length_and_not_with_its_square():
+    def peak(length):
+        q, k, v, g = draw(0, 1, 2, length, length, 32, 32, np.float32)
+        run(q, k, v, g, None, True)
+        tracemalloc.start()
+        run(q, k, v, g, None, True)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    short, long = peak(512), peak(4096)
+    assert long < 8 * short
+    assert long < 2 * 4096 * 4096 * 4 / 8  # an eighth of one matrix of all weights
 
 
 def test_what_is_masked_has_no_part_even_if_it_is_huge():

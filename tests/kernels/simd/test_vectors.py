@@ -33,8 +33,9 @@ def over_array(function):
     return apply
 
 
-exp, log, tanh, sigmoid = (
-    over_array(function) for function in (simd_math.exp, simd_math.log, simd_math.tanh, simd_math.sigmoid)
+exp, exp2, log, tanh, sigmoid = (
+    over_array(function)
+    for function in (simd_math.exp, simd_math.exp2, simd_math.log, simd_math.tanh, simd_math.sigmoid)
 )
 
 
@@ -66,6 +67,17 @@ def test_exp_and_log_over_the_whole_range(dtype):
     assert ulps(exp(x), np.exp(x.astype(np.longdouble))) < 2
     x = np.exp(points(math.log(limits.tiny) + 1e-3, math.log(limits.max) - 1e-3, np.float64)).astype(dtype)
     assert ulps(log(x), np.log(x.astype(np.longdouble))) < 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exp2_over_its_range(dtype):
+    limits = np.finfo(dtype)
+    x = points(limits.minexp, limits.maxexp - 1, dtype)
+    assert ulps(exp2(x), np.exp2(x.astype(np.longdouble))) < 2
+    whole = np.arange(limits.minexp, limits.maxexp)
+    np.testing.assert_array_equal(exp2(whole.astype(dtype)), np.ldexp(dtype(1), whole))
+    low = np.array([-np.inf, -1e5, limits.minexp - 1, np.nan], dtype)
+    np.testing.assert_array_equal(exp2(low), np.array([0, 0, 0, np.nan], dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from tinygrad_attn.kernels.attention.tiled import adjoining, flat_mask, weigh_row
+from tinygrad_attn.kernels.attention.tiled import adjoining, flat_mask
 from tinygrad_attn.kernels.runtime.addresses import elements_at
-from tinygrad_attn.kernels.runtime.jit import kernel_part, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, kernel_part, parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
+from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
+from tinygrad_attn.kernels.softmax import shift_of
 
 __all__ = ["single_query_attention"]
 
@@ -36,6 +38,48 @@ class _Task(NamedTuple):
     scale: float
     mask_batch: int  # elements of the mask from batch to batch
     mask_head: int
+
+
+@inlined_kernel
+def _masked(x: Any, mask: Any, at: int, scale: float) -> Any:
+    return simd.select(simd.load_mask(mask, at, x), x * scale, -math.inf)
+
+
+@inlined_kernel
+def _masked_tail(x: Any, mask: Any, at: int, rest: int, scale: float) -> Any:
+    """A row's last ``rest`` elements, and -inf behind them."""
+    return simd.select(simd.load_mask_part(mask, at, rest, x), x * scale, -math.inf)
+
+
+@serial_kernel
+def _weigh_row(
+    scratch: Any, start: int, count: int, scale: float, mask: Any, mask_at: int, tops: Any, factors: Any, row: int
+) -> None:
+    """Products of a query with ``count`` keys become weights; their largest and 1 / sum are kept at ``row``."""
+    step = simd.lanes(scratch)
+    rest = count % step
+    whole = start + count - rest
+    at = mask_at - start
+    highest = simd.splat(scratch, -math.inf)
+    for i in range(start, whole, step):
+        x = _masked(simd.load(scratch, i), mask, at + i, scale)
+        simd.store(scratch, i, x)
+        highest = simd.maximum(highest, x)
+    tail = _masked_tail(simd.load_part(scratch, whole, rest, 0.0), mask, at + whole, rest, scale)
+    top = simd.reduce_max(simd.maximum(highest, tail))
+    shift = shift_of(scratch, top)
+    tail = simd_math.exp(tail - shift)
+    total = tail
+    for i in range(start, whole, step):
+        grown = simd_math.exp(simd.load(scratch, i) - shift)
+        simd.store(scratch, i, grown)
+        total = total + grown
+    sum_of_all = simd.reduce_sum(total)
+    factor = 0.0 if sum_of_all == 0.0 else 1.0 / sum_of_all
+    tops[row], factors[row] = top, factor
+    for i in range(start, whole, step):
+        simd.store(scratch, i, simd.load(scratch, i) * factors[row])
+    simd.store_part(scratch, whole, rest, tail * factors[row])
 
 
 @kernel_part
@@ -86,7 +130,7 @@ def _attend_share(
         out = elements_at(scratch, _head_of(operands, _O, i, j, size), value_width)
         _score_keys(q, k, k_row, keys, scratch, start)
         mask_at = i * task.mask_batch + j * task.mask_head
-        weigh_row(scratch, start, keys, task.scale, mask, mask_at, tops, factors, head)
+        _weigh_row(scratch, start, keys, task.scale, mask, mask_at, tops, factors, head)
         _mix_values(scratch, start, keys, v, v_row, out)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from tinygrad_attn.kernels.gemm.cache import packed_once
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
 from tinygrad_attn.kernels.gemm.pack import pack_b
+from tinygrad_attn.kernels.gemm.panels import multiply_panel
 from tinygrad_attn.kernels.gemm.plan import tile_shape
-from tinygrad_attn.kernels.gemm.tile import multiply_tile
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of, call
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
@@ -112,23 +112,20 @@ def _make_product(dtype: Any, size: int, most_rows: int) -> Any:
     ) -> None:
         """``panels`` is the address of B's panels, each ``width`` columns wide."""
         rows, columns, depth = extent
-        strips, count = -(-rows // most_rows), -(-columns // width)
+        count = -(-columns // width)
         for i in range(count):
             panel = count - 1 - i if backwards else i
             column = panel * width
-            row = 0
-            for strip in range(strips):
-                height = rows // strips + (strip < rows % strips)
-                multiply_tile(
-                    dtype,
-                    Extent(height, min(width, columns - column), depth),
-                    Matrix(a.address + row * a.row, a.row, size),
-                    Matrix(panels + column * depth * size, width * size, size),
-                    Matrix(c.address + row * c.row + column * size, c.row, size),
-                    bias + column * size if bias != 0 else 0,
-                    accumulate,
-                )
-                row += height
+            multiply_panel(
+                dtype,
+                most_rows,
+                Extent(rows, min(width, columns - column), depth),
+                a,
+                Matrix(panels + column * depth * size, width * size, size),
+                Matrix(c.address + column * size, c.row, size),
+                bias + column * size if bias != 0 else 0,
+                accumulate,
+            )
 
     return multiply
 

@@ -155,6 +155,7 @@ def _reference(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, i
 @_scaled_dot_product_attention.kernel
 def _gradients(
     g: Array,
+    z: Array,
     query: Array,
     key: Array,
     value: Array,
@@ -170,7 +171,8 @@ def _gradients(
     dq, dk, dv = (np.empty((*leading, *array.shape[-2:]), g.dtype) for array in (query, key, value))
     g, query, key, value = (_heads(array, leading) for array in (g, query, key, value))
     written = (_heads(dq, leading), _heads(dk, leading), _heads(dv, leading))
-    kernels.attention_backward(g, query, key, value, tops, factors, written, mask, causal=is_causal, scale=scale)
+    attended = (_heads(z, leading), tops, factors)
+    kernels.attention_backward(g, query, key, value, attended, written, mask, causal=is_causal, scale=scale)
     return dq, dk, dv, None
 
 

@@ -248,6 +248,7 @@ def _reference(
 @multihead_attention.kernel
 def _gradients(
     g: Array,
+    z: Array,
     projected: Array,
     memory: Array | None,
     mask: Array | None,
@@ -261,9 +262,10 @@ def _gradients(
     for_projected = np.empty(projected.shape, g.dtype)
     for_memory = None if memory is None else np.empty(memory.shape, g.dtype)
     gradients = _queries_keys_values(for_projected, for_memory, heads, batch_first)
-    (out_gradient,) = _views(g, 1, heads, batch_first)
+    (out_gradient,), (out,) = _views(g, 1, heads, batch_first), _views(z, 1, heads, batch_first)
+    attended = (out, tops, factors)
     kernels.attention_backward(
-        out_gradient, q, k, v, tops, factors, gradients, mask, causal=is_causal, scale=_scale(q.shape[-1])
+        out_gradient, q, k, v, attended, gradients, mask, causal=is_causal, scale=_scale(q.shape[-1])
     )
     return for_projected, for_memory, None
 

@@ -1,0 +1,333 @@
+"""Blocks of queries of one head, each with one block of keys after the other: the kernels of `kernels.attention.tiled`.
+
+What all blocks of a head read is packed once for the head, what all keys of a block read once for the block. Scores and
+weights exist for one block of queries and keys at a time, in memory that stays in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_attn.kernels.attention.rows import differentiate_row, hide, scale_row, weigh_row
+from tinygrad_attn.kernels.gemm.operands import Extent, Matrix, transposed
+from tinygrad_attn.kernels.runtime.calls import call
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, read_struct, row_at
+from tinygrad_attn.kernels.runtime.subnormals import flush_subnormals, restore_subnormals
+from tinygrad_attn.kernels.simd import vectors as simd
+
+__all__ = ["OPERANDS", "Task", "make_backward", "make_forward"]
+
+# Rows of the table of operands: each is an address and the strides in bytes from batch to batch, head to head and row
+# to row. They are int64s: for a number that numba knows to be constant it compiles what is called with it anew.
+OPERANDS = ("q", "k", "v", "o", "g", "dq", "dk", "dv")
+_Q, _K, _V, _O, _G, _DQ, _DK, _DV = np.arange(len(OPERANDS))
+
+
+class Task(NamedTuple):
+    """What the kernels work on. Places are in bytes from the start of a worker's scratch memory."""
+
+    product: int  # from `kernels.gemm.panels.panel_product_for`
+    pack: int  # from `kernels.gemm.panels.packer_for`
+    itemsize: int
+    panel: int  # columns of a packed panel
+    causal: int
+    scale: float
+    batch: int
+    heads: int
+    queries: int
+    keys: int
+    width: int
+    value_width: int
+    operands: Address
+    mask: Address  # None if it is True throughout
+    mask_size: int
+    mask_batch: int  # elements from batch to batch
+    mask_head: int
+    mask_query: int
+    tops: Address  # (batch, heads, queries)
+    factors: Address
+    blocks: int  # of queries of a head
+    key_block: int  # keys at a time
+    corner: int  # the same where a causal mask cuts through
+    stride: int  # elements of a row of scores
+    workers: int
+    scratch: Address
+    scratch_size: int  # bytes of each worker
+    query: int  # place of scale Q of a block, a row after the other
+    scores: int
+    sums: int  # forward: a vector for each row
+    across: int  # Kᵀ in panels
+    values: int  # forward V in panels, backward Vᵀ
+    gradient: int = 0  # backward: as `query`, G times each row's factor
+    dscores: int = 0
+    means: int = 0  # rowsum(P dP) of each row
+    keys_down: int = 0  # K in panels
+    query_panels: int = 0  # `query` in panels
+    gradient_panels: int = 0
+
+
+# --- What both passes do ----------------------------------------------------------------------------------------------
+
+
+@inlined_kernel
+def _rows_of(operands: int, number: int, batch: int, head: int, itemsize: int) -> Any:
+    """The rows of one operand that belong to a head."""
+    entry = row_at(np.int64, operands, number, 4)
+    return Matrix(entry[0] + batch * entry[1] + head * entry[2], entry[3], itemsize)
+
+
+@inlined_kernel
+def _below(matrix: Any, rows: int) -> Any:
+    return Matrix(matrix.address + rows * matrix.row, matrix.row, matrix.column)
+
+
+@serial_kernel
+def _scale_rows(dtype: Any, source: Any, target: int, rows: int, width: int, scale: float) -> None:
+    """Rows of ``width`` elements at ``target``: those of ``source`` times ``scale``."""
+    for row in range(rows):
+        x, y = row_at(dtype, source.address + row * source.row, 0, width), row_at(dtype, target, row, width)
+        step = simd.lanes(x)
+        whole = width - width % step
+        for i in range(0, whole, step):
+            simd.store(y, i, simd.load(x, i) * scale)
+        if whole < width:
+            simd.store_part(y, whole, width - whole, simd.load_part(x, whole, width - whole, 0.0) * scale)
+
+
+@inlined_kernel
+def _keys_at_once(s: Any, first: int, j: int, seen: int) -> int:
+    """How many keys from ``j`` on to take; fewer where a causal mask cuts through, since some rows see none of them."""
+    count = min(s.key_block, seen - j)
+    if s.causal:
+        clear = (first + 1) // s.corner * s.corner - j
+        count = min(count, max(clear, s.corner))
+    return count
+
+
+@inlined_kernel
+def _seen_of_row(s: Any, query: int, j: int, count: int) -> int:
+    """How many of the ``count`` keys from ``j`` on a query may attend to."""
+    return min(count, query + 1 - j) if s.causal else count
+
+
+# --- Forward ----------------------------------------------------------------------------------------------------------
+
+
+@serial_kernel
+def _weigh_block(
+    dtype: Any, task: int, own: int, head: int, first: int, last: int, j: int, count: int, out: Any
+) -> None:
+    """Scores of the queries from ``first`` to ``last`` with ``count`` keys become weights of the rows of ``out``."""
+    s = read_struct(Task, task)
+    rows = last - first
+    scores = row_at(dtype, own + s.scores, 0, rows * s.stride)
+    sums = row_at(dtype, own + s.sums, 0, rows * simd.lanes(scores))
+    tops = row_at(dtype, s.tops, head, s.queries)
+    mask = row_at(np.bool_, s.mask, 0, s.mask_size)
+    mask_at = head // s.heads * s.mask_batch + head % s.heads * s.mask_head + j
+    for row in range(max(0, j - first) if s.causal else 0, rows):
+        query = first + row
+        seen = _seen_of_row(s, query, j, count)
+        if s.mask != 0:
+            hide(scores, row * s.stride, seen, mask, mask_at + query * s.mask_query)
+        o = row_at(dtype, out.address + row * out.row, 0, s.value_width)
+        sums_at = row * simd.lanes(scores)
+        weigh_row(scores, row * s.stride, seen, count, tops, query, sums, sums_at, o, j == 0)
+
+
+@serial_kernel
+def _normalize_block(dtype: Any, task: int, own: int, head: int, first: int, last: int, out: Any) -> None:
+    """Outputs are divided by the sums of their weights; rows without weights are zero already."""
+    s = read_struct(Task, task)
+    factors = row_at(dtype, s.factors, head, s.queries)
+    for row in range(last - first):
+        o = row_at(dtype, out.address + row * out.row, 0, s.value_width)
+        total = simd.reduce_sum(simd.load(row_at(dtype, own + s.sums, row, simd.lanes(o)), 0))
+        factor = 0.0 if total == 0.0 else 1.0 / total
+        factors[first + row] = factor
+        scale_row(o, simd.splat(o, factors[first + row]))
+
+
+@serial_kernel
+def _attend_block(dtype: Any, task: int, own: int, head: int, first: int, last: int) -> None:
+    """The outputs of the queries from ``first`` to ``last`` of a head."""
+    s = read_struct(Task, task)
+    size, rows, batch, member = s.itemsize, last - first, head // s.heads, head % s.heads
+    q = _below(_rows_of(s.operands, _Q, batch, member, size), first)
+    out = _below(_rows_of(s.operands, _O, batch, member, size), first)
+    query, scores = Matrix(own + s.query, s.width * size, size), Matrix(own + s.scores, s.stride * size, size)
+    across = Matrix(own + s.across, s.panel * size, s.panel * s.width * size)
+    values = Matrix(own + s.values, s.panel * size, s.panel * s.keys * size)
+    _scale_rows(dtype, q, query.address, rows, s.width, s.scale)
+    tops = row_at(dtype, s.tops, head, s.queries)
+    for i in range(first, last):
+        tops[i] = -math.inf
+    seen = min(s.keys, last) if s.causal else s.keys
+    j = 0
+    while j < seen:
+        count = _keys_at_once(s, first, j, seen)
+        blind = max(0, j - first) if s.causal else 0
+        panels = Matrix(across.address + j // s.panel * across.column, across.row, across.column)
+        extent = Extent(rows - blind, count, s.width)
+        call(s.product, extent, _below(query, blind), panels, _below(scores, blind), 0)
+        _weigh_block(dtype, task, own, head, first, last, j, count, out)
+        extent = Extent(rows - blind, s.value_width, count)
+        call(s.product, extent, _below(scores, blind), _below(values, j), _below(out, blind), 0 if j == 0 else 1)
+        j += count
+    _normalize_block(dtype, task, own, head, first, last, out)
+
+
+def make_forward(dtype: Any) -> Any:
+    """Attention, a kernel ``(task, first, last)`` for the shares of some workers: blocks of queries, one after the
+    other."""
+
+    @serial_kernel
+    def forward(task: int, first: int, last: int) -> None:
+        state = flush_subnormals()
+        s = read_struct(Task, task)
+        size, items = s.itemsize, s.batch * s.heads * s.blocks
+        for worker in range(first, last):
+            own, packed = s.scratch + worker * s.scratch_size, -1
+            for item in range(items * worker // s.workers, items * (worker + 1) // s.workers):
+                head, block = item // s.blocks, item % s.blocks
+                if head != packed:
+                    packed = head
+                    k = _rows_of(s.operands, _K, head // s.heads, head % s.heads, size)
+                    v = _rows_of(s.operands, _V, head // s.heads, head % s.heads, size)
+                    call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
+                    call(s.pack, Extent(s.keys, s.value_width, 0), v, own + s.values)
+                start, stop = s.queries * block // s.blocks, s.queries * (block + 1) // s.blocks
+                _attend_block(dtype, task, own, head, start, stop)
+        restore_subnormals(state)
+
+    return forward
+
+
+# --- Backward ---------------------------------------------------------------------------------------------------------
+
+
+@serial_kernel
+def _scale_gradients(dtype: Any, task: int, own: int, head: int, first: int, last: int, g: Any, out: Any) -> None:
+    """G times each row's factor, and as large the mean of dP over its weights, rowsum(G O) = rowsum(P dP)."""
+    s = read_struct(Task, task)
+    factors, width = row_at(dtype, s.factors, head, s.queries), s.value_width
+    means = row_at(dtype, own + s.means, 0, last - first)
+    for row in range(last - first):
+        x, o = row_at(dtype, g.address + row * g.row, 0, width), row_at(dtype, out.address + row * out.row, 0, width)
+        y = row_at(dtype, own + s.gradient, row, width)
+        factor, step = factors[first + row], simd.lanes(x)
+        total = simd.splat(x, 0.0)
+        for i in range(0, width, step):
+            rest = min(step, width - i)
+            scaled = simd.load_part(x, i, rest, 0.0) * factor
+            simd.store_part(y, i, rest, scaled)
+            total = simd.fma(scaled, simd.load_part(o, i, rest, 0.0), total)
+        means[row] = simd.reduce_sum(total)
+
+
+@serial_kernel
+def _differentiate_weights(
+    dtype: Any, task: int, own: int, head: int, first: int, last: int, j: int, count: int
+) -> None:
+    """Scores of the queries from ``first`` to ``last`` with ``count`` keys become weights, and dP becomes dS."""
+    s = read_struct(Task, task)
+    rows = last - first
+    scores = row_at(dtype, own + s.scores, 0, rows * s.stride)
+    gradient = row_at(dtype, own + s.dscores, 0, rows * s.stride)
+    means, tops = row_at(dtype, own + s.means, 0, rows), row_at(dtype, s.tops, head, s.queries)
+    mask = row_at(np.bool_, s.mask, 0, s.mask_size)
+    mask_at = head // s.heads * s.mask_batch + head % s.heads * s.mask_head + j
+    for row in range(max(0, j - first) if s.causal else 0, rows):
+        query = first + row
+        seen = _seen_of_row(s, query, j, count)
+        if s.mask != 0:
+            hide(scores, row * s.stride, seen, mask, mask_at + query * s.mask_query)
+        differentiate_row(scores, gradient, row * s.stride, seen, count, tops[query], means[row])
+
+
+@serial_kernel
+def _multiply_gradients(task: int, own: int, head: int, first: int, last: int, j: int, count: int) -> None:
+    """The parts that a block of queries and ``count`` keys have in dQ = dS K, dK = dSᵀ Q and dV = Pᵀ G."""
+    s = read_struct(Task, task)
+    size, rows, batch, member = s.itemsize, last - first, head // s.heads, head % s.heads
+    blind = max(0, j - first) if s.causal else 0
+    p, ds = Matrix(own + s.scores, s.stride * size, size), Matrix(own + s.dscores, s.stride * size, size)
+    p, ds = _below(p, blind), _below(ds, blind)
+    dq = _below(_rows_of(s.operands, _DQ, batch, member, size), first + blind)
+    dk = _below(_rows_of(s.operands, _DK, batch, member, size), j)
+    dv = _below(_rows_of(s.operands, _DV, batch, member, size), j)
+    k = Matrix(own + s.keys_down, s.panel * size, s.panel * s.keys * size)
+    q = Matrix(own + s.query_panels, s.panel * size, s.panel * rows * size)
+    g = Matrix(own + s.gradient_panels, s.panel * size, s.panel * rows * size)
+    # The last block of queries, which sees all keys, comes first.
+    started = 0 if last == s.queries else 1
+    call(s.product, Extent(rows - blind, s.width, count), ds, _below(k, j), dq, 0 if j == 0 else 1)
+    call(s.product, Extent(count, s.width, rows - blind), transposed(ds), _below(q, blind), dk, started)
+    call(s.product, Extent(count, s.value_width, rows - blind), transposed(p), _below(g, blind), dv, started)
+
+
+@serial_kernel
+def _differentiate_block(dtype: Any, task: int, own: int, head: int, first: int, last: int) -> None:
+    """dQ of the queries from ``first`` to ``last`` of a head, and their parts of dK and dV."""
+    s = read_struct(Task, task)
+    size, rows, batch, member = s.itemsize, last - first, head // s.heads, head % s.heads
+    q = _below(_rows_of(s.operands, _Q, batch, member, size), first)
+    g = _below(_rows_of(s.operands, _G, batch, member, size), first)
+    out = _below(_rows_of(s.operands, _O, batch, member, size), first)
+    query, gradient = (
+        Matrix(own + s.query, s.width * size, size),
+        Matrix(own + s.gradient, s.value_width * size, size),
+    )
+    scores, dscores = Matrix(own + s.scores, s.stride * size, size), Matrix(own + s.dscores, s.stride * size, size)
+    across = Matrix(own + s.across, s.panel * size, s.panel * s.width * size)
+    values = Matrix(own + s.values, s.panel * size, s.panel * s.value_width * size)
+    _scale_rows(dtype, q, query.address, rows, s.width, s.scale)
+    _scale_gradients(dtype, task, own, head, first, last, g, out)
+    call(s.pack, Extent(rows, s.width, 0), query, own + s.query_panels)
+    call(s.pack, Extent(rows, s.value_width, 0), gradient, own + s.gradient_panels)
+    seen = min(s.keys, last) if s.causal else s.keys
+    j = 0
+    while j < seen:
+        count = _keys_at_once(s, first, j, seen)
+        blind = max(0, j - first) if s.causal else 0
+        panels = Matrix(across.address + j // s.panel * across.column, across.row, across.column)
+        extent = Extent(rows - blind, count, s.width)
+        call(s.product, extent, _below(query, blind), panels, _below(scores, blind), 0)
+        panels = Matrix(values.address + j // s.panel * values.column, values.row, values.column)
+        extent = Extent(rows - blind, count, s.value_width)
+        call(s.product, extent, _below(gradient, blind), panels, _below(dscores, blind), 0)
+        _differentiate_weights(dtype, task, own, head, first, last, j, count)
+        _multiply_gradients(task, own, head, first, last, j, count)
+        j += count
+    dq = _below(_rows_of(s.operands, _DQ, batch, member, size), first)
+    for row in range(rows):
+        x = row_at(dtype, dq.address + row * dq.row, 0, s.width)
+        scale_row(x, simd.splat(x, s.scale))
+
+
+def make_backward(dtype: Any) -> Any:
+    """The gradients, a kernel ``(task, first, last)`` for the shares of some workers: heads."""
+
+    @serial_kernel
+    def backward(task: int, first: int, last: int) -> None:
+        state = flush_subnormals()
+        s = read_struct(Task, task)
+        size, heads = s.itemsize, s.batch * s.heads
+        for worker in range(first, last):
+            own = s.scratch + worker * s.scratch_size
+            for head in range(heads * worker // s.workers, heads * (worker + 1) // s.workers):
+                k = _rows_of(s.operands, _K, head // s.heads, head % s.heads, size)
+                v = _rows_of(s.operands, _V, head // s.heads, head % s.heads, size)
+                call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
+                call(s.pack, Extent(s.value_width, s.keys, 0), transposed(v), own + s.values)
+                call(s.pack, Extent(s.keys, s.width, 0), k, own + s.keys_down)
+                for block in range(s.blocks - 1, -1, -1):
+                    start, stop = s.queries * block // s.blocks, s.queries * (block + 1) // s.blocks
+                    _differentiate_block(dtype, task, own, head, start, stop)
+        restore_subnormals(state)
+
+    return backward
