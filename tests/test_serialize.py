@@ -89,6 +89,7 @@ def test_others_read_what_we_write(tmp_path: Path) -> None:
         save_file({}, tmp_path / "w.safetensors", {"sha256": "mine"})
 
 
+@pytest.mark.slow
 def test_equal_content_gives_equal_bytes_in_every_process(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np\nfrom tinygrad_attn.serialize import save_file\n"

@@ -1,7 +1,10 @@
 """Small models for the microscope, by name, each with its forward pass in plain NumPy."""
 
+import itertools
+
 import numpy as np
 import plain_models
+import pytest
 from tinygrad_attn_models.bahdanau import Bahdanau
 from tinygrad_attn_models.luong import ATTENTIONS, Luong
 from tinygrad_attn_models.microscope.record.arrays import decoded
@@ -14,7 +17,12 @@ from tinygrad_attn.nn import SCORES
 SOURCE, TARGET = [4, 6, 5, 7, 6], [5, 4, 6]
 LUONGS = [f"luong {score} {attention}" for score in SCORES for attention in ATTENTIONS]
 FEEDING = ["luong general global feeding", "luong concat local-p feeding"]
-NAMES = ["bahdanau", *LUONGS, *FEEDING, "transformer", "seq2seq"]
+# Each score and each attention once, which is quick, and then each pair of them.
+_PAIRED = {f"luong {score} {attention}" for score, attention in zip(SCORES, itertools.cycle(ATTENTIONS))}
+EACH = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in LUONGS and name not in _PAIRED else [])
+    for name in ("bahdanau", *LUONGS, *FEEDING, "transformer", "seq2seq")
+]
 HEADS, WINDOW = 4, 1
 
 

@@ -31,8 +31,9 @@ def model(request):
     return make(**request.param).eval()
 
 
-def test_gradients(model):
-    t.check_gradients(model, most=24)
+@pytest.mark.parametrize("most", [8, pytest.param(24, marks=pytest.mark.slow)])
+def test_gradients(model, most):
+    t.check_gradients(model, most)
 
 
 def test_steps_padding_and_causality(model):

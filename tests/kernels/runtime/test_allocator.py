@@ -43,6 +43,7 @@ def test_a_large_array_lies_where_the_last_one_lay():
 
 
 @glibc_only
+@pytest.mark.slow
 def test_what_the_environment_says_of_malloc_holds():
     assert run(_ASK) == "True"
     assert run(_ASK, MALLOC_TRIM_THRESHOLD_="1000000") == "False"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
+import pytest
 from bits import compiled_only
 
 from tinygrad_attn.kernels.runtime.addresses import elements_at
@@ -126,6 +127,7 @@ if __name__ == "__main__":
 
 
 @compiled_only
+@pytest.mark.slow
 def test_what_is_cached_on_disk_holds_no_address(tmp_path):
     script = tmp_path / "cached.py"
     script.write_text(CACHED)

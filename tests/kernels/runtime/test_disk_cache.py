@@ -79,7 +79,11 @@ caching.IndexDataCacheFile._open_for_write = refuse
 
 @compiled_only
 @pytest.mark.parametrize(
-    "before, reason", [(_NOWHERE, "nor the user's cache can be written to"), (_FULL, "No space left on device")]
+    "before, reason",
+    [
+        (_FULL, "No space left on device"),
+        pytest.param(_NOWHERE, "nor the user's cache can be written to", marks=pytest.mark.slow),
+    ],
 )
 def test_a_disk_that_is_full_or_read_only(before, reason, tmp_path):
     hits, said = run(tmp_path, before)

@@ -12,25 +12,35 @@ from tinygrad_attn_models.runs.folder import BEST, LAST, Run
 SIZES = ["model.hidden_size=6", "model.embedding_size=4", "training.batch_size=8", "decoding.max_length=12"]
 
 
-@pytest.fixture
-def text(tmp_path):
-    """A folder of parallel text, every line of which is another."""
-    folder = tmp_path / "text"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with parallel text, every line of which is another, and a finished run on it, of one epoch."""
+    folder = tmp_path_factory.mktemp("made")
+    text = folder / "text"
+    text.mkdir()
     for split, first, count in (("train", 0, 24), ("valid", 24, 4), ("test", 28, 4)):
         for language, digits in (("x", "ab"), ("y", "cd")):
             lines = ["".join(digits[(i >> bit) & 1] for bit in range(5)) for i in range(first, first + count)]
-            (folder / f"{split}.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            (text / f"{split}.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = ["--config", "dates", "--data", str(text), "--source", "x", "--target", "y"]
+    sizes = [*SIZES, "data.train_size=0", "data.valid_size=0", "data.test_size=0", "training.epochs=1"]
+    assert main(["train", *data, "--out", str(folder / "run"), "--set", *sizes]) == 0
+    shutil.copytree(folder, folder.with_name("kept"))
     return folder
 
 
 @pytest.fixture
-def run(text, tmp_path):
-    """A finished run on it, of one epoch."""
-    data = ["--config", "dates", "--data", str(text), "--source", "x", "--target", "y"]
-    sizes = [*SIZES, "data.train_size=0", "data.valid_size=0", "data.test_size=0", "training.epochs=1"]
-    assert main(["train", *data, "--out", str(tmp_path / "run"), "--set", *sizes]) == 0
-    return tmp_path / "run"
+def text(made):
+    """The text, as it was made: where it lies is among the settings of the run."""
+    shutil.rmtree(made)
+    shutil.copytree(made.with_name("kept"), made)
+    return made / "text"
+
+
+@pytest.fixture
+def run(text):
+    """The run."""
+    return text.with_name("run")
 
 
 def epochs(folder):

@@ -27,10 +27,6 @@ def faults(seed, count, made, folder):
     ]
 
 
-def test_a_few_bad_lines_and_files(made, tmp_path):
-    assert faults(11, 10, made, tmp_path) == []
-
-
 @pytest.mark.slow
 def test_many_bad_lines_and_files(made, tmp_path):
     assert faults(12, 150, made, tmp_path) == []

@@ -55,6 +55,7 @@ def test_a_line_through_a_pipe_is_answered_while_the_next_is_awaited(trained):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there, signals to a process group end it")
+@pytest.mark.slow
 def test_ctrl_c_while_a_line_is_awaited(trained):
     command = [sys.executable, "-m", "models", "translate", str(trained)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

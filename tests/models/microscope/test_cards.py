@@ -10,11 +10,11 @@ import re
 import numpy as np
 import pytest
 from cards import LETTERS, Numbers
-from looked_at import NAMES, SOURCE, TARGET, make
+from looked_at import EACH, SOURCE, TARGET, make
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.page.bundle import ASSETS
 
-ATTENDING = [name for name in NAMES if name != "seq2seq"]
+ATTENDING = [name for name in EACH if name.values != ("seq2seq",)]
 NO_LETTERS = {"exp", "tanh", "max", "sqrt", "left", "right", "textstyle", "sum", "quad", "frac", "partial", "ge", "le"}
 NO_LETTERS |= {"top", "dots", "infty", "text", "prime"}
 ARRIVES = {"scores", "weights", "gaussian", "mixed", "context", "joined", "attentional", "logits", "product", "masked"}

@@ -82,7 +82,9 @@ def test_sharp_energies_are_right(factor):
     assert check["ok"], check["failures"]
 
 
-@pytest.mark.parametrize("name", ["bahdanau", "luong general global", "transformer"])
+@pytest.mark.parametrize(
+    "name", ["bahdanau", "luong general global", pytest.param("transformer", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("factor", [1e-5, 1e5])
 def test_saturated_and_tiny_gradients_have_their_reason(name, factor):
     model = make(name)
@@ -104,7 +106,9 @@ def test_sides_of_kinks():
     assert side_of_kink("tanh", [x], {}) is None
 
 
-@pytest.mark.parametrize("factor", [0.999, 1.01, -1.0, 0.0])
+@pytest.mark.parametrize(
+    "factor", [0.999, *(pytest.param(factor, marks=pytest.mark.slow) for factor in (1.01, -1.0, 0.0))]
+)
 def test_a_wrong_gradient_is_red(factor):
     """Even where no other check could see it: relu's derivative, off by a factor."""
     op = ta.ops.activation.relu

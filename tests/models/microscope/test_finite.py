@@ -14,10 +14,11 @@ MODELS = ["bahdanau", "luong general local-p", "transformer", "seq2seq"]
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_weight_is_named(name, bad, capsys):
+@pytest.mark.parametrize("weights", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_weight_is_named(name, bad, weights, capsys):
     rng = np.random.default_rng(0)
     names = [path for path, _ in make(name).named_parameters()]
-    for path in rng.permutation(names)[:4]:
+    for path in rng.permutation(names)[:weights]:
         model = make(name)
         parameter = dict(model.named_parameters())[path]
         place = tuple(int(rng.integers(size)) for size in parameter.shape)
@@ -80,7 +81,7 @@ def test_scores_masked_with_infinity_are_finite_enough():
     assert check["state"] == "good" and check["not_finite"] is None, check["failures"]
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("bad", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 def test_a_wrong_derivative_is_red_beside_a_nan_that_does_not_reach(bad):
     model = make("transformer")
     model.source_embedding.weight.array[8, 0] = bad  # no symbol of the source

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import plain_models
 import pytest
-from looked_at import NAMES, SOURCE, TARGET, make, matrix, plain
+from looked_at import EACH, SOURCE, TARGET, make, matrix, plain
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.console.errors import CommandError
 from tinygrad_attn_models.microscope import microscope
@@ -14,7 +14,7 @@ from tinygrad_attn_models.microscope.record.arrays import decoded
 from tinygrad_attn_models.microscope.record.schema import SCHEMA
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=EACH)
 def name(request):
     return request.param
 

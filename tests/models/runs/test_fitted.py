@@ -92,7 +92,7 @@ def test_a_script_without_case_or_spaces(tmp_path):
     assert config.data.tokenizer == "bpe" and config.data.vocabulary_size >= 200
 
 
-@pytest.mark.parametrize("length", [150, 400, 1200])
+@pytest.mark.parametrize("length", [150, 400, pytest.param(1200, marks=pytest.mark.slow)])
 def test_long_lines(tmp_path, length):
     long = sentences(ENGLISH, 60, 1, least=length, most=length + 30)
     config, text, fitted = load_fitted_config(write(tmp_path / "t", long, long))
@@ -159,6 +159,7 @@ def test_the_settings_fit_every_model(tmp_path, name, quick):
     make_schedule(config, sum(batches.count(epoch) for epoch in range(config.training.epochs)))
 
 
+@pytest.mark.slow
 def test_a_quick_run_reads_few_symbols_of_any_text(tmp_path):
     long, short = (sentences(ENGLISH, 300, 1, least=length, most=length) for length in (150, 5))
     for lines, limited in ((long, True), (short, False)):

@@ -86,6 +86,7 @@ def test_measurement():
     assert 10 < found.peak_rss_mb < 10_000
 
 
+@pytest.mark.slow
 def test_peak_memory_sees_an_array():
     code = """
 from tinygrad_attn_models.speed.bench import peak_memory

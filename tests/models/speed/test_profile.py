@@ -206,16 +206,24 @@ def test_rows_by_shape():
     }
 
 
+@pytest.mark.slow
 def test_peak():
     assert 1e8 < matmul_peak() < 1e14
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
 
+
+@pytest.fixture
+def quick_peak(monkeypatch):
+    """The machine's peak, without the second that it takes to measure."""
+    monkeypatch.setattr(tinygrad_attn_models.speed.profile, "matmul_peak", lambda: 1e11)
+
+
 TINY = ["data.train_size=65", "data.valid_size=8", "data.test_size=8", "model.hidden_size=8", "model.embedding_size=4"]
 
 
-def test_json_of_a_workload(capsys):
+def test_json_of_a_workload(quick_peak, capsys):
     assert main(["profile", "tiny-bahdanau", "--steps", "2", "--json"]) == 0
     captured = capsys.readouterr()
     found = json.loads(captured.out)
@@ -232,7 +240,7 @@ def test_json_of_a_workload(capsys):
     assert captured.err.startswith("tiny-bahdanau: 2 steps to warm up")
 
 
-def test_table_of_a_config_and_nothing_written(capsys, tmp_path, monkeypatch):
+def test_table_of_a_config_and_nothing_written(quick_peak, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["profile", "dates", "--steps", "1", "--shapes", "--set", *TINY]) == 0
     output = capsys.readouterr().out
@@ -255,7 +263,7 @@ def test_each_step_of_a_config_takes_the_next_batch(monkeypatch):
     assert sorted(seen[:2]) == sorted(seen[2:4]) == [1, 64]  # it goes on into the next epoch
 
 
-def test_a_users_own_text_and_file(capsys, tmp_path):
+def test_a_users_own_text_and_file(quick_peak, capsys, tmp_path):
     folder = tmp_path / "text"
     folder.mkdir()
     for split in ("train", "valid", "test"):
