@@ -28,7 +28,8 @@ def disguised(value: Any, kind: int) -> Any:
         return [disguised(item, kind % 2) for item in value]
     if not isinstance(value, (int, float)):
         return value
-    scalars = {bool: np.bool_, int: (np.int64, np.int32)[kind % 2], float: (np.float64, np.float32)[kind % 2]}
+    integer = np.int32 if kind % 2 and abs(value) < 2**31 else np.int64
+    scalars = {bool: np.bool_, int: integer, float: (np.float64, np.float32)[kind % 2]}
     scalar = scalars[type(value)](value)
     if scalar.item() != value:  # a float that float32 rounds
         scalar = np.float64(value)

@@ -8,7 +8,6 @@ import importlib
 from pathlib import Path
 
 from ..console.errors import CommandError
-from ..console.output import lasting_output
 from ..console.suggest import hint
 from .options import path_name, seed
 
@@ -28,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """See `parser.Command`."""
+    from ..console.output import lasting_output
+
     experiments = _experiments()
     name = arguments.name
     if name is None:

@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from ..console.compilation import compilation_on_stderr
 from ..console.errors import INTERRUPTED, PIPE_CLOSED, USER_ERROR, UserError
 from ..setting import short
 from .parser import INSTALL, make_parser
@@ -44,6 +43,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             return _fail(f"the argument {short(word)} is not UTF-8; rename the file, or set the terminal to UTF-8")
     parsed = make_parser().parse_args(words)
     try:
+        from ..console.compilation import compilation_on_stderr
+
         if parsed.imports:
             from ..registry import import_file
 

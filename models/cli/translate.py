@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tinygrad_attn.contexts import context
+from typing import TYPE_CHECKING
 
 from ..console.errors import USER_ERROR, CommandError
-from ..console.sentences import SentenceProgress
 from ..setting import short
 from .options import add_decoding, add_quiet, add_run, decoding, path_name, picture_name, positive
 
@@ -107,10 +103,13 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
     Returns:
         The first few lines that are not empty, and the number of lines that are too long.
     """
+    from ..console.json_lines import json_lines
+    from ..console.sentences import SentenceProgress
+
     first: list[str] = []
     number, failed = 0, 0
     showing = nullcontext() if texts.total == 0 or arguments.quiet else SentenceProgress(texts.total)
-    with showing as progress, _writer(arguments.alignments) as write:
+    with showing as progress, json_lines(arguments.alignments) as write:
         options = {**decoding(arguments), "on_batch": progress.advance if progress else None}
         for batch in texts.batches:
             lines = list(batch)
@@ -138,18 +137,6 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
             sys.stdout.flush()
             first += [line for line in lines if line][: _DRAWN - len(first)]
     return first, failed
-
-
-@context
-def _writer(path: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Writes JSON lines to a file, which is there when the block ends; without a path nothing."""
-    if path is None:
-        yield lambda record: None
-        return
-    from tinygrad_attn.atomic import atomic_path
-
-    with atomic_path(Path(path)) as unfinished, unfinished.open("w", encoding="utf-8") as file:
-        yield lambda record: print(json.dumps(record, ensure_ascii=False), file=file)
 
 
 def _refuse_without_attention(model: TrainedModel, alignment: Alignment, purpose: str, path: str | Path) -> None:

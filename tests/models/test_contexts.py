@@ -16,9 +16,9 @@ import filelock
 import matplotlib
 import tinygrad_attn_models
 from numba.core import event
-from tinygrad_attn_models.cli.translate import _writer
 from tinygrad_attn_models.console import compilation, sentences
 from tinygrad_attn_models.console.compilation import compilation_on_stderr, watch_compilation
+from tinygrad_attn_models.console.json_lines import json_lines
 from tinygrad_attn_models.console.output import lasting_output
 from tinygrad_attn_models.evaluation.plots import _style
 from tinygrad_attn_models.microscope.checks.gallery import GALLERY, broken_derivative
@@ -60,7 +60,7 @@ CONTEXTS = {
     "Run.held": lambda run: run.held(),
     "SentenceProgress": sentence_progress,
     "_style": lambda run: _style(),
-    "_writer": lambda run: _writer(str(run.directory / "out")),
+    "json_lines": lambda run: json_lines(str(run.directory / "out")),
     "compilation_on_stderr": lambda run: compilation_on_stderr(),
     "lasting_output": lambda run: lasting_output(),
     "watch_compilation": lambda run: watch_compilation(print),

@@ -71,7 +71,7 @@ def test_the_size_of_batches(trained, capsys, monkeypatch):
     lines = [f"{day} Nov 2026" for day in range(1, 29)]
     assert main(["translate", str(trained), *lines]) == 0
     expected = capsys.readouterr().out
-    monkeypatch.setattr("tinygrad_attn_models.cli.translate.SentenceProgress", Noted)
+    monkeypatch.setattr("tinygrad_attn_models.console.sentences.SentenceProgress", Noted)
     assert main(["translate", str(trained), "--batch-size", "5", *lines]) == 0
     assert capsys.readouterr().out == expected
     assert (Noted.total, Noted.done, Noted.largest) == (28, 28, 5)
@@ -165,7 +165,7 @@ def test_the_n_best_with_their_scores(run, capsys):
 
 def test_the_lines_of_many_batches_are_counted_on(run, capsys, monkeypatch):
     monkeypatch.setattr("tinygrad_attn_models.cli.translate._POOL", 1)
-    monkeypatch.setattr("tinygrad_attn_models.cli.translate.SentenceProgress", Noted)
+    monkeypatch.setattr("tinygrad_attn_models.console.sentences.SentenceProgress", Noted)
     assert main(["translate", str(run), *["1/2/2020"] * 70, "--n-best", "1"]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [int(row[0]) for row in rows] == list(range(1, 71))
