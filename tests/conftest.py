@@ -3,6 +3,7 @@
 ``--hypothesis-profile=thorough`` (or ci, or quick, the default) decides how many examples of a property are tried.
 """
 
+import functools
 import gc
 from pathlib import Path
 
@@ -22,11 +23,18 @@ settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of a room that has a mark of its name."""
+    """Mark the tests of a room that has a mark of its name, and those of files that some package is optional for."""
     for item in items:
         room = item.path.relative_to(Path(__file__).parent).parts[0]
         if room in ("parity", "browser"):
             item.add_marker(room)
+        elif _has_optional_parts(item.path):
+            item.add_marker("optional")
+
+
+@functools.cache
+def _has_optional_parts(file: Path) -> bool:
+    return "importorskip(" in file.read_text(encoding="utf-8")
 
 
 def pytest_collection_finish() -> None:

@@ -66,7 +66,10 @@ def test_every_context_of_the_package_is_interrupted():
     assert contexts_of(ta) <= set(CONTEXTS)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "record" else n for n in CONTEXTS])
+LONG = ("record", "atomic_path", "frozen_weights", "set_grad_enabled")  # of so many instructions
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in CONTEXTS])
 def test_an_interrupt_anywhere_leaves_everything_as_it_was(name):
     make = CONTEXTS[name]
 

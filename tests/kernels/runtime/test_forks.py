@@ -84,6 +84,7 @@ def test_a_child_of_a_process_that_has_not():
     """)
 
 
+@pytest.mark.slow
 def test_multiprocessing_as_data_loaders_use_it():
     run("""
     if __name__ == "__main__":

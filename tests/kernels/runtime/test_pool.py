@@ -104,6 +104,7 @@ def run(body, threads):
 
 
 @compiled_only
+@pytest.mark.slow
 def test_launches_go_on_when_no_worker_helps():
     run(
         """
@@ -118,7 +119,10 @@ def test_launches_go_on_when_no_worker_helps():
 
 
 @compiled_only
-@pytest.mark.parametrize("ending", ["", "import time; time.sleep(0.05)", "raise SystemExit(0)"])
+@pytest.mark.parametrize(
+    "ending",
+    ["", *(pytest.param(e, marks=pytest.mark.slow) for e in ("import time; time.sleep(0.05)", "raise SystemExit(0)"))],
+)
 def test_a_process_ends_with_workers_that_look_for_work_or_sleep(ending):
     run(f"ta.Tensor(x) @ ta.Tensor(x)\n{ending}", threads=2)
 
