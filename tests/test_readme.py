@@ -33,5 +33,5 @@ def test_the_op_of_the_example_is_like_any_other() -> None:
 
 
 def test_two_commands() -> None:
-    commands = re.findall(r"^pip install -e '\.\[[a-z,]+\]' && python -m .*$", README, re.MULTILINE)
+    commands = re.findall(r'^pip install -e "\.\[[a-z,]+\]" && python -m .*$', README, re.MULTILINE)
     assert [command.split(" && ")[1] for command in commands] == ["python -m models train", "python -m pytest"]

@@ -114,7 +114,7 @@ def _is_stream(path: Path) -> bool:
     link = path
     while True:
         folder = Path(os.path.realpath(link.parent))
-        if folder.parts[1:2] == ("proc",):
+        if folder.parts[:2] == ("/", "proc"):
             return True
         if not link.is_symlink():
             return not stat.S_ISREG(mode)

@@ -108,6 +108,6 @@ def _safetensors() -> Any:
         import safetensors.numpy
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            "weights are stored with the safetensors package: pip install 'tinygrad-attn[models]'"
+            'weights are stored with the safetensors package: pip install "tinygrad-attn[models]"'
         ) from None
     return safetensors.numpy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import warnings
@@ -59,14 +60,20 @@ def _run(arguments: Sequence[str] | None) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"{error}; the commands need: {INSTALL}")
     except BrokenPipeError:
-        # The reader has closed the pipe. Without this, Python would report the error again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+        return _pipe_closed()
     except MemoryError as error:
         reason = f" ({error})" if str(error) else ""
         return _fail(f"there is not enough memory{reason}; use a smaller model, smaller batches or shorter sentences")
     except OSError as error:
+        if sys.platform == "win32" and error.errno == errno.EINVAL and error.filename is None:  # a closed pipe, there
+            return _pipe_closed()
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+
+
+def _pipe_closed() -> int:
+    """The reader of the output has closed the pipe; Python must not report it again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
 
 
 def _fail(message: str) -> int:
@@ -86,7 +93,8 @@ def _leave_out(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _prepare_streams() -> None:
-    """Prevent errors from closed streams, and from Korean text on a terminal that cannot encode it.
+    """Write UTF-8 into files and pipes; prevent errors from closed streams, and from Korean text on a terminal that
+    cannot encode it.
 
     Names of files that are not UTF-8 are written as they are where the stream is UTF-8 and the locale is C.
     """
@@ -95,6 +103,16 @@ def _prepare_streams() -> None:
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, open to the end
         elif mode == "w" and hasattr(stream, "reconfigure"):
+            if not (stream.isatty() or _encoding_is_chosen()):  # on Windows a code page would be taken
+                stream.reconfigure(encoding="utf-8", errors=stream.errors)
             utf8 = stream.encoding.lower().replace("-", "") == "utf8"
             if stream.errors == "strict" or (stream.errors == "surrogateescape" and not utf8):
                 stream.reconfigure(errors="backslashreplace")
+
+
+def _encoding_is_chosen() -> bool:
+    """Whether the user says which encoding output has: by Python's own variables, or by the name of the locale."""
+    if os.environ.get("PYTHONIOENCODING") or os.environ.get("PYTHONUTF8") == "0":
+        return True
+    named = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))), "").partition(".")[2]
+    return bool(named) and named.partition("@")[0].lower().replace("-", "") != "utf8"

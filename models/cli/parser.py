@@ -20,7 +20,7 @@ from .options import path_name
 
 __all__ = ["INSTALL", "Command", "find_commands", "make_parser"]
 
-INSTALL = "pip install 'tinygrad-attn[models]'"
+INSTALL = 'pip install "tinygrad-attn[models]"'
 """What brings the packages that commands need beside those of the engine."""
 
 _LONGEST_MESSAGE = 500

@@ -6,9 +6,7 @@ to 1, and Adam with a learning rate of 1e-4, always on the same batch. A config'
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +15,10 @@ from typing import Protocol
 from tinygrad_attn import nn, random
 from tinygrad_attn.optim import Adam
 
+from .memory import peak_memory
 from .workloads import batch_loss, find_workload
 
-__all__ = ["Measurement", "Step", "TrainingStep", "measure", "measure_steps", "peak_memory", "print_measurement"]
+__all__ = ["Measurement", "Step", "TrainingStep", "measure", "measure_steps", "print_measurement"]
 
 CLIP_NORM, LEARNING_RATE = 1.0, 1e-4
 FEWEST_STEPS, MOST_STEPS = 5, 200
@@ -124,12 +123,6 @@ def _timed(step: Callable[[], float]) -> tuple[float, float]:
     start = time.perf_counter()
     result = step()
     return time.perf_counter() - start, result
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held at once, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)  # macOS counts bytes, Linux KiB
 
 
 def print_measurement(found: Measurement, threads: int) -> None:

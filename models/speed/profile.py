@@ -17,7 +17,8 @@ from ..data import train_tokenizers
 from ..runs.config import CONFIGS, Config, ConfigError, find_config, load_config
 from ..runs.folder import Run
 from ..training.trainer import Trainer
-from .bench import Step, TrainingStep, peak_memory
+from .bench import Step, TrainingStep
+from .memory import peak_memory
 from .stopwatch import BACKWARD, FORWARD, Entry, Key, Stopwatch, watched
 from .workloads import WORKLOADS
 

@@ -12,8 +12,9 @@ from tinygrad_attn.contexts import context, undone_by
 
 __all__ = ["Interruption"]
 
-# SIGTERM comes from kill, SIGHUP from a terminal that is closed; Windows has no SIGHUP.
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# SIGTERM comes from kill, SIGHUP from a terminal that is closed. Windows has no SIGHUP, and SIGBREAK for Ctrl-Break.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
 class Interruption:

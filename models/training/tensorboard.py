@@ -20,7 +20,7 @@ def require() -> None:
         import tensorboardX  # noqa: F401
     except ImportError as error:
         raise UserError(
-            "training.tensorboard needs a package that is not installed; pip install 'tinygrad-attn[tensorboard]'"
+            'training.tensorboard needs a package that is not installed; pip install "tinygrad-attn[tensorboard]"'
         ) from error
 
 

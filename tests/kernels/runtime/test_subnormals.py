@@ -14,7 +14,8 @@ from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.subnormals import flush_subnormals, restore_subnormals
 
 known_machine = pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64", "aarch64", "arm64"), reason="this processor's setting is not known"
+    platform.machine() not in ("x86_64", "AMD64", "aarch64", "arm64", "ARM64"),
+    reason="this processor's setting is not known",
 )
 DTYPES = [np.float32, np.float64]
 

@@ -58,7 +58,7 @@ def test_mistakes_in_evaluating(run, tmp_path, capsys, monkeypatch):
     refused(capsys, ["evaluate", run, "--split", "tset"], "--split", "'tset'", "'test', 'valid'")
     refused(capsys, ["evaluate", run, "--bleu-tokenizer", "14a"], "--bleu-tokenizer", "'14a'")
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
-    refused(capsys, ["evaluate", run], "pip install 'tinygrad-attn[models]'")
+    refused(capsys, ["evaluate", run], 'pip install "tinygrad-attn[models]"')
 
 
 def test_data_that_has_gone(parallel_run, capsys):

@@ -113,7 +113,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
         (["--source", "ko"], ["give --data too"]),
         (["--resume", "nowhere"], ["no run folder nowhere"]),
         (["--resume", "nowhere", "--out", "x", "--quick"], ["leave out --out and --quick"]),
-        (["--out", "/dev/null/run", "--set", *TINY], ["/dev/null/run", "cannot be made"]),
+        (["--out", f"{__file__}/run", "--set", *TINY], [f"{__file__}/run", "cannot be made"]),
     ],
 )
 def test_mistakes_in_training(capsys, arguments, words):
@@ -122,7 +122,7 @@ def test_mistakes_in_training(capsys, arguments, words):
 
 def test_packages_that_are_missing_are_named_before_training(capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("matplotlib", "rich") else object())
-    refused(capsys, ["train"], "train needs matplotlib, rich: pip install 'tinygrad-attn[models]'")
+    refused(capsys, ["train"], 'train needs matplotlib, rich: pip install "tinygrad-attn[models]"')
 
 
 def break_utf8(folder):

@@ -89,7 +89,7 @@ def test_measurement():
 @pytest.mark.slow
 def test_peak_memory_sees_an_array():
     code = """
-from tinygrad_attn_models.speed.bench import peak_memory
+from tinygrad_attn_models.speed.memory import peak_memory
 before = peak_memory()
 block = b"x" * ((int(before) + 100) << 20)
 within = peak_memory()

@@ -15,18 +15,14 @@ from tinygrad_attn_models.training.interruption import Interruption
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 
-def send(number):
-    os.kill(os.getpid(), number)
-
-
 def test_the_second_ctrl_c_stops_at_once():
     interruption, before = Interruption(), signal.getsignal(signal.SIGINT)
     told = threading.Event()
     with pytest.raises(KeyboardInterrupt), interruption.awaited(told.set):
-        send(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert interruption.requested
         assert told.wait(timeout=10)
-        send(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     assert interruption.exit_code == 130
 
@@ -36,7 +32,7 @@ def test_the_handler_leaves_printing_to_another_thread():
     threads = []
     interruption = Interruption()
     with interruption.awaited(lambda: threads.append(threading.current_thread())):
-        send(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     assert threads and threads[0] is not threading.main_thread()
 
 
@@ -45,8 +41,8 @@ def test_the_handler_leaves_printing_to_another_thread():
 def test_a_terminal_that_is_closed_and_kill_ask_to_stop(number):
     interruption, before = Interruption(), signal.getsignal(number)
     with interruption.awaited(lambda: None):
-        send(number)
-        send(number)  # a shell may send its own beside the kernel's
+        signal.raise_signal(number)
+        signal.raise_signal(number)  # a shell may send its own beside the kernel's
         assert interruption.requested
     assert interruption.exit_code == 128 + number
     assert signal.getsignal(number) == before
@@ -58,7 +54,7 @@ def test_nohup_stays_in_force():
     interruption = Interruption()
     try:
         with interruption.awaited(lambda: None):
-            send(signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
     assert not interruption.requested
@@ -87,3 +83,18 @@ def test_ctrl_c_while_tee_keeps_a_log(tmp_path):
         assert process.wait() == 130
     assert "Traceback" not in errors
     assert f"and saved. Continue with:\n    python -m models train --resume {run}" in errors
+
+
+def test_a_system_without_hangups_and_with_ctrl_break():
+    """Windows: no SIGHUP, and SIGBREAK, here played by another signal."""
+    code = (
+        "import signal\n"
+        "del signal.SIGHUP\n"
+        "signal.SIGBREAK = signal.SIGABRT\n"
+        "from tinygrad_attn_models.training.interruption import Interruption\n"
+        "interruption = Interruption()\n"
+        "with interruption.awaited(lambda: None):\n"
+        "    signal.raise_signal(signal.SIGBREAK)\n"
+        "assert interruption.requested and interruption.exit_code == 128 + signal.SIGBREAK"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

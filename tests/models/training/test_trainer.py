@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -62,7 +61,7 @@ def interrupt_after(trainer, steps):
 
     def interrupted(batch):
         if trainer.position.step == steps:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return step(batch)
 
     trainer.step = interrupted
@@ -95,7 +94,7 @@ def test_a_signal_during_the_last_validation_leaves_the_rest_to_a_continuation(m
     finish = trainer._finish_epoch
 
     def interrupted():
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         finish()
 
     trainer._finish_epoch = interrupted
