@@ -160,7 +160,8 @@ def test_the_ending_says_the_format(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "layers", "heads"), [(13, 100, 1, 1), (2400, 30, 1, 1), (2400, 100, 2, 4), pytest.param(5, 3000, 1, 1, marks=pytest.mark.slow)]
+    ("source", "target", "layers", "heads"),
+    [(13, 100, 1, 1), (2400, 30, 1, 1), (2400, 100, 2, 4), pytest.param(5, 3000, 1, 1, marks=pytest.mark.slow)],
 )
 def test_long_sentences_give_pictures_that_fit_a_screen(tmp_path, monkeypatch, source, target, layers, heads):
     symbols = [f"s{number}" for number in range(source)], [f"t{number}" for number in range(target)]
