@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.flat import flat
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
+from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.sums import sum_over
@@ -127,20 +127,56 @@ def score_row_backward(operands: Any, g: Any, gradients: Any, row: int, sequence
 # --- All queries ------------------------------------------------------------------------------------------------------
 
 
-@parallel_kernel
-def _scores_parallel(batch: int, queries: int, operands: Any, no_mask: Any, scores: Any) -> None:
-    for b in numba.prange(batch):
-        sequence = np.int64(b)
-        for row in range(sequence * queries, (sequence + 1) * queries):
-            score_row(operands, no_mask, scores, row, sequence)
+class _Scores(NamedTuple):
+    """All operands and gradients of a pass; those that it does not need are None."""
+
+    query: Address  # (B, T, A)
+    keys: Address  # (B, S, A)
+    energy: Address  # (A,)
+    scores: Address  # (B, T, S), backward their gradient
+    sequences: int
+    queries: int  # of a sequence
+    length: int
+    size: int
+    dquery: Address = None
+    dkeys: Address = None
+    denergy: Address = None  # (B, A)
 
 
-@parallel_kernel
-def _scores_backward_parallel(batch: int, queries: int, operands: Any, g: Any, gradients: Any) -> None:
-    for b in numba.prange(batch):
-        sequence = np.int64(b)
-        for row in range(sequence * queries, (sequence + 1) * queries):
-            score_row_backward(operands, g, gradients, row, sequence)
+@inlined_kernel
+def _operands_of(dtype: Any, s: Any) -> Any:
+    query = row_at(dtype, s.query, 0, s.sequences * s.queries * s.size)
+    keys = row_at(dtype, s.keys, 0, s.sequences * s.length * s.size)
+    return AdditiveOperands(query, keys, row_at(dtype, s.energy, 0, s.size), s.length, s.size)
+
+
+def _make_forward(dtype: Any) -> Any:
+    @serial_kernel
+    def forward(arguments: int, first: int, last: int) -> None:
+        s = read_struct(_Scores, arguments)
+        operands = _operands_of(dtype, s)
+        scores, no_mask = row_at(dtype, s.scores, 0, last * s.queries * s.length), row_at(np.bool_, 0, 0, 0)
+        for row in range(first * s.queries, last * s.queries):
+            score_row(operands, no_mask, scores, row, row // s.queries)
+
+    return forward
+
+
+def _make_backward(dtype: Any) -> Any:
+    @serial_kernel
+    def backward(arguments: int, first: int, last: int) -> None:
+        s = read_struct(_Scores, arguments)
+        operands, rows = _operands_of(dtype, s), s.sequences * s.queries
+        gradients = AdditiveGradients(
+            row_at(dtype, s.dquery, 0, rows * s.size),
+            row_at(dtype, s.dkeys, 0, s.sequences * s.length * s.size),
+            row_at(dtype, s.denergy, 0, s.sequences * s.size),
+        )
+        g = row_at(dtype, s.scores, 0, rows * s.length)
+        for row in range(first * s.queries, last * s.queries):
+            score_row_backward(operands, g, gradients, row, row // s.queries)
+
+    return backward
 
 
 def additive_scores(query: np.ndarray, keys: np.ndarray, energy: np.ndarray) -> np.ndarray:
@@ -156,8 +192,9 @@ def additive_scores(query: np.ndarray, keys: np.ndarray, energy: np.ndarray) -> 
     """
     (batch, queries, size), length = query.shape, keys.shape[1]
     scores = np.empty((batch, queries, length), query.dtype)
-    operands = AdditiveOperands(flat(query), flat(keys), flat(energy), length, size)
-    _scores_parallel(batch, queries, operands, np.empty(0, np.bool_), scores.reshape(-1))
+    arguments = Struct(_Scores(query, keys, energy, scores, batch, queries, length, size))
+    dtype: Any = query.dtype.type
+    launch(kernel_for(_make_forward, dtype), arguments, batch, min(batch, get_num_threads()))
     return scores
 
 
@@ -168,7 +205,7 @@ def additive_scores_backward(
     (batch, queries, size), length = query.shape, keys.shape[1]
     dquery, dkeys = np.empty(query.shape, query.dtype), np.zeros(keys.shape, keys.dtype)
     denergy = np.zeros((batch, size), energy.dtype)
-    operands = AdditiveOperands(flat(query), flat(keys), flat(energy), length, size)
-    gradients = AdditiveGradients(dquery.reshape(-1), dkeys.reshape(-1), denergy.reshape(-1))
-    _scores_backward_parallel(batch, queries, operands, flat(g), gradients)
+    fields = _Scores(query, keys, energy, g, batch, queries, length, size, dquery, dkeys, denergy)
+    dtype: Any = query.dtype.type
+    launch(kernel_for(_make_backward, dtype), Struct(fields), batch, min(batch, get_num_threads()))
     return dquery, dkeys, sum_over(denergy, (0,))
