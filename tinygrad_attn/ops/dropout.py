@@ -16,7 +16,7 @@ from tinygrad_attn.samples import Draw, Sample
 from tinygrad_attn.tensor import Tensor
 from tinygrad_attn.values import number
 
-__all__ = ["dropout"]
+__all__ = ["drop_by_key", "dropout", "new_key_for", "probability"]
 
 Array = np.ndarray[Any, Any]
 
@@ -62,12 +62,26 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
         ValueError: ``p`` is not a probability.
         TypeError: ``input`` does not hold floats.
     """
-    p = number("dropout", "p", p)
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"dropout: p must be from 0 to 1, got {p}")
+    p = probability("dropout", "p", p)
     input = floating("dropout", "input", input)
-    if not training or p == 0.0:
+    return drop_by_key(input, p, new_key_for(p)) if training else input
+
+
+def probability(op: str, name: str, value: Any) -> float:
+    """The argument ``name`` of ``op``, which must be a number from 0 to 1."""
+    p: float = number(op, name, value)
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"{op}: {name} must be from 0 to 1, got {p}")
+    return p
+
+
+def new_key_for(p: float) -> int:
+    """A new key, if any is needed to drop with probability ``p``; else 0."""
+    return random.new_key() if 0.0 < p < 1.0 else 0
+
+
+def drop_by_key(input: Tensor, p: float, key: int) -> Tensor:
+    """`dropout` in training, by a key that `new_key_for` gave."""
+    if p == 0.0:
         return input
-    if p == 1.0:
-        return mul(input, 0.0)
-    return _dropout(input, p=p, key=random.new_key())
+    return mul(input, 0.0) if p == 1.0 else _dropout(input, p=p, key=key)

@@ -10,25 +10,28 @@ from bits import assert_same_bits, compiled_only, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_attn.kernels.attention.tiled import attention, attention_backward, attention_in_numpy
+from tinygrad_attn.kernels.attention.tiled import Dropout, attention, attention_backward, attention_in_numpy
+from tinygrad_attn.kernels.dropout import drop_in_numpy
 
 DTYPES = [np.float32, np.float64]
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-13}
 SCALE = 0.3
 
 
-def reference(q, k, v, g, mask, causal):
+def reference(q, k, v, g, mask, causal, kept=1.0):
     """The same by the formulas, in float64."""
-    return attention_in_numpy(*(x.astype(np.float64) for x in (q, k, v, g)), mask, causal=causal, scale=SCALE)
+    operands = (x.astype(np.float64) for x in (q, k, v, g))
+    return attention_in_numpy(*operands, mask, causal=causal, scale=SCALE, kept=kept)
 
 
-def run(q, k, v, g, mask, causal):
+def run(q, k, v, g, mask, causal, dropout=None):
     """The output and the gradients of q, k and v by the kernel, with an output that lies as heads side by side do."""
     batch, heads, queries, _ = q.shape
     out = np.empty((batch, queries, heads, v.shape[-1]), q.dtype).transpose(0, 2, 1, 3)
-    tops, factors = attention(q, k, v, out, mask, causal=causal, scale=SCALE)
+    tops, factors = attention(q, k, v, out, mask, causal=causal, scale=SCALE, dropout=dropout)
     gradients = tuple(np.full(x.shape, np.nan, x.dtype) for x in (q, k, v))
-    attention_backward(g, q, k, v, (out, tops, factors), gradients, mask, causal=causal, scale=SCALE)
+    attended, options = (out, tops, factors), {"causal": causal, "scale": SCALE, "dropout": dropout}
+    attention_backward(g, q, k, v, attended, gradients, mask, **options)
     return out, *gradients
 
 
@@ -56,6 +59,30 @@ def test_equals_its_formulas(seed, size, dtype, causal, kind):
     for ours, expected in zip(run(q, k, v, g, mask, causal), reference(q, k, v, g, mask, causal), strict=True):
         assert ours.dtype == dtype
         np.testing.assert_allclose(ours, expected, rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
+
+
+@examples
+@given(st.integers(0, 1000), sizes, st.sampled_from(DTYPES), st.booleans(), st.booleans())
+def test_drops_the_weights_that_dropout_of_all_of_them_would(seed, size, dtype, causal, masked):
+    q, k, v, g = draw(seed, *size, dtype)
+    mask = np.random.default_rng(seed).random(size[2:4]) < 0.8 if masked else None
+    dropout = Dropout(0.3, 12345678901234567 + seed)
+    kept = drop_in_numpy(np.ones(size[:4]), *dropout)
+    found, expected = run(q, k, v, g, mask, causal, dropout), reference(q, k, v, g, mask, causal, kept)
+    for ours, exact in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, exact, rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
+
+
+@compiled_only
+@pytest.mark.parametrize("causal", [False, True])
+def test_drops_weights_in_many_blocks_with_the_same_bits_for_any_number_of_threads(causal):
+    q, k, v, g = draw(0, 2, 2, 270, 290, 16, 32, np.float32)
+    dropout = Dropout(0.1, 98765432109876543)
+    kept = drop_in_numpy(np.ones((2, 2, 270, 290)), *dropout)
+    found, expected = run(q, k, v, g, None, causal, dropout), reference(q, k, v, g, None, causal, kept)
+    for ours, exact in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, exact, rtol=2e-5, atol=4e-4)
+    assert_same_bits(lambda: run(q, k, v, g, None, causal, dropout))
 
 
 def parts_of_a_projection(values, heads):

@@ -75,6 +75,25 @@ def test_dropout_drops_weights_and_returns_those_that_were_used():
     np.testing.assert_allclose(output.array, weights.array @ v.array, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_dropout_drops_the_same_weights_however_attention_is_computed(is_causal):
+    """In the kernel, in primitives, and with the weights returned; forward, backward and backward again."""
+    q, k, v = operands(0, (3, 2, 5, 4), (3, 2, 6, 4), (2, 6, 3))
+
+    def run(**options):
+        random.manual_seed(0)
+        z = attention(q, k, v, dropout_p=0.4, is_causal=is_causal, **options)
+        z = z[0] if options else z
+        first = grad((z * z).sum(), [q, k, v], create_graph=True)
+        return z, *first, *grad((first[0] * first[0]).sum(), [q, k, v])
+
+    with unfused():
+        expected = run()
+    for found in (run(), run(need_weights=True)):
+        for ours, exact in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours.array, exact.array, rtol=1e-9, atol=1e-12)
+
+
 def test_empty():
     q, k, v = operands(0, (0, 2), (4, 2), (4, 5))
     assert attention(q, k, v).shape == (0, 5)

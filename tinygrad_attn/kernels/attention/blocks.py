@@ -50,6 +50,10 @@ class Task(NamedTuple):
     mask_query: int
     tops: Address  # (batch, heads, queries)
     factors: Address
+    keep: int  # `kernels.attention.rows.keep_elements`, or 0 without dropout
+    key: int
+    threshold: int
+    kept_scale: float  # of the weights that dropout keeps
     blocks: int  # of queries of a head
     key_block: int  # keys at a time
     corner: int  # the same where a causal mask cuts through
@@ -60,6 +64,7 @@ class Task(NamedTuple):
     query: int  # place of scale Q of a block, a row after the other
     scores: int
     sums: int  # forward: a vector for each row
+    kept: int  # which weights of a row dropout keeps
     across: int  # Kᵀ in panels
     values: int  # forward V in panels, backward Vᵀ
     gradient: int = 0  # backward: as `query`, G times each row's factor
@@ -114,6 +119,13 @@ def _seen_of_row(s: Any, query: int, j: int, count: int) -> int:
     return min(count, query + 1 - j) if s.causal else count
 
 
+@inlined_kernel
+def _kept_of_row(s: Any, own: int, head: int, query: int, j: int, count: int) -> Any:
+    """Which weights of a query with ``count`` keys dropout keeps: a weight's number is its place in (B, H, L, S)."""
+    call(s.keep, own + s.kept, (head * s.queries + query) * s.keys + j, count, s.key, s.threshold)
+    return row_at(np.bool_, own + s.kept, 0, count)
+
+
 # --- Forward ----------------------------------------------------------------------------------------------------------
 
 
@@ -133,10 +145,13 @@ def _weigh_block(
         query = first + row
         seen = _seen_of_row(s, query, j, count)
         if s.mask != 0:
-            hide(scores, row * s.stride, seen, mask, mask_at + query * s.mask_query)
+            hide(scores, row * s.stride, seen, mask, mask_at + query * s.mask_query, -math.inf)
         o = row_at(dtype, out.address + row * out.row, 0, s.value_width)
         sums_at = row * simd.lanes(scores)
         weigh_row(scores, row * s.stride, seen, count, tops, query, sums, sums_at, o, j == 0)
+        if s.keep != 0:
+            kept = _kept_of_row(s, own, head, query, j, seen)
+            hide(scores, row * s.stride, seen, kept, 0, 0.0)
 
 
 @serial_kernel
@@ -149,7 +164,7 @@ def _normalize_block(dtype: Any, task: int, own: int, head: int, first: int, las
         total = simd.reduce_sum(simd.load(row_at(dtype, own + s.sums, row, simd.lanes(o)), 0))
         factor = 0.0 if total == 0.0 else 1.0 / total
         factors[first + row] = factor
-        scale_row(o, simd.splat(o, factors[first + row]))
+        scale_row(o, simd.splat(o, factors[first + row]) * s.kept_scale)
 
 
 @serial_kernel
@@ -212,7 +227,7 @@ def make_forward(dtype: Any) -> Any:
 
 @serial_kernel
 def _scale_gradients(dtype: Any, task: int, own: int, head: int, first: int, last: int, g: Any, out: Any) -> None:
-    """G times each row's factor, and as large the mean of dP over its weights, rowsum(G O) = rowsum(P dP)."""
+    """G times each row's factor, and to the same scale the mean of dP over its weights, rowsum(G O) = rowsum(P dP)."""
     s = read_struct(Task, task)
     factors, width = row_at(dtype, s.factors, head, s.queries), s.value_width
     means = row_at(dtype, own + s.means, 0, last - first)
@@ -224,7 +239,7 @@ def _scale_gradients(dtype: Any, task: int, own: int, head: int, first: int, las
         for i in range(0, width, step):
             rest = min(step, width - i)
             scaled = simd.load_part(x, i, rest, 0.0) * factor
-            simd.store_part(y, i, rest, scaled)
+            simd.store_part(y, i, rest, scaled * s.kept_scale)
             total = simd.fma(scaled, simd.load_part(o, i, rest, 0.0), total)
         means[row] = simd.reduce_sum(total)
 
@@ -245,8 +260,15 @@ def _differentiate_weights(
         query = first + row
         seen = _seen_of_row(s, query, j, count)
         if s.mask != 0:
-            hide(scores, row * s.stride, seen, mask, mask_at + query * s.mask_query)
-        differentiate_row(scores, gradient, row * s.stride, seen, count, tops[query], means[row])
+            hide(scores, row * s.stride, seen, mask, mask_at + query * s.mask_query, -math.inf)
+        at = row * s.stride
+        if s.keep != 0:
+            kept = _kept_of_row(s, own, head, query, j, seen)
+            hide(gradient, at, seen, kept, 0, 0.0)
+            differentiate_row(scores, gradient, at, seen, count, tops[query], means[row])
+            hide(scores, at, seen, kept, 0, 0.0)
+        else:
+            differentiate_row(scores, gradient, at, seen, count, tops[query], means[row])
 
 
 @serial_kernel

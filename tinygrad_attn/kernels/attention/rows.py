@@ -10,12 +10,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from tinygrad_attn.kernels.philox import write_kept
 from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.structs import row_at
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import shift_of
 
-__all__ = ["differentiate_row", "hide", "scale_row", "weigh_row"]
+__all__ = ["differentiate_row", "hide", "keep_elements", "scale_row", "weigh_row"]
 
 _LOG2_E = 1.0 / math.log(2.0)
 
@@ -33,17 +37,23 @@ def _clear(row: Any, start: int, stop: int) -> None:
 
 
 @serial_kernel
-def hide(scores: Any, at: int, count: int, mask: Any, mask_at: int) -> None:
-    """Scores become -inf where the mask, from ``mask_at`` on, is False."""
-    step = simd.lanes(scores)
+def hide(row: Any, at: int, count: int, mask: Any, mask_at: int, fill: float) -> None:
+    """Elements become ``fill`` where the mask, from ``mask_at`` on, is False, and so do those behind the last one."""
+    step = simd.lanes(row)
     rest = count % step
     whole = count - rest
     for i in range(0, whole, step):
-        x = simd.load(scores, at + i)
-        simd.store(scores, at + i, simd.select(simd.load_mask(mask, mask_at + i, x), x, -math.inf))
+        x = simd.load(row, at + i)
+        simd.store(row, at + i, simd.select(simd.load_mask(mask, mask_at + i, x), x, fill))
     if rest:
-        x = simd.load(scores, at + whole)
-        simd.store(scores, at + whole, simd.select(simd.load_mask_part(mask, mask_at + whole, rest, x), x, -math.inf))
+        x = simd.load(row, at + whole)
+        simd.store(row, at + whole, simd.select(simd.load_mask_part(mask, mask_at + whole, rest, x), x, fill))
+
+
+@serial_kernel
+def keep_elements(out: int, first: int, count: int, key: int, threshold: int) -> None:
+    """Write which of ``count`` weights from number ``first`` on dropout keeps, as booleans at an address."""
+    write_kept(row_at(np.bool_, out, 0, count), 0, first, count, key, threshold)
 
 
 @inlined_kernel

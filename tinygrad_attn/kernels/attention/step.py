@@ -126,7 +126,8 @@ def _make_attend(dtype: Any) -> Any:
     def attend(task: int, first: int, last: int) -> None:
         s = read_struct(_Task, task)
         keys, width, value_width, size = s.keys, s.width, s.value_width, s.itemsize
-        k_row, v_row = row_at(np.int64, s.operands, _K, 4)[3], row_at(np.int64, s.operands, _V, 4)[3]
+        table = row_at(np.int64, s.operands, 0, 4 * 4)
+        k_row, v_row = table[4 * _K + 3], table[4 * _V + 3]
         mask = row_at(np.bool_, s.mask, 0, s.mask_size)
         tops, factors = row_at(dtype, s.tops, 0, last), row_at(dtype, s.factors, 0, last)
         for head in range(first, last):

@@ -25,18 +25,22 @@ import functools
 import itertools
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_attn.kernels.attention.blocks import OPERANDS, Task, make_backward, make_forward
+from tinygrad_attn.kernels.attention.rows import keep_elements
 from tinygrad_attn.kernels.gemm.panels import packed_size, packer_for, panel_product_for
 from tinygrad_attn.kernels.gemm.plan import tile_shape
+from tinygrad_attn.kernels.philox import threshold_of
 from tinygrad_attn.kernels.runtime.addresses import data_address
+from tinygrad_attn.kernels.runtime.calls import address_of
 from tinygrad_attn.kernels.runtime.structs import Struct, kernel_for, launch
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
 __all__ = [
+    "Dropout",
     "adjoining",
     "attention",
     "attention_backward",
@@ -50,6 +54,15 @@ _SERIAL_WORK = 80**3  # multiplications up to which waking the threads costs mor
 _QUERIES, _KEYS, _CORNER = 128, 128, 32
 _LINE = 64  # bytes: of a vector and of a cache line
 
+
+class Dropout(NamedTuple):
+    """Weights become 0 with probability ``p``, and are divided by 1 - p if not. Which of them the key decides, and a
+    weight's place in (B, H, L, S): the same backward as forward, and by `kernels.dropout.drop` of all weights."""
+
+    p: float  # 0 <= p < 1
+    key: int
+
+
 # --- In NumPy: what the kernels are held to ---------------------------------------------------------------------------
 
 
@@ -62,8 +75,12 @@ def attention_in_numpy(
     *,
     causal: bool = False,
     scale: float,
+    kept: np.ndarray | float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """O, dQ, dK and dV of every head, with all weights in one matrix; arguments as of `attention_backward`."""
+    """O, dQ, dK and dV of every head, with all weights in one matrix; arguments as of `attention_backward`.
+
+    ``kept`` is what dropout multiplies the weights by.
+    """
     scores = scale * q @ k.swapaxes(-1, -2)
     seen = np.broadcast_to(True if mask is None else mask, scores.shape)
     if causal:
@@ -73,9 +90,9 @@ def attention_in_numpy(
     p = np.exp(scores - np.where(np.isinf(top), 0.0, top))
     total = p.sum(-1, keepdims=True)
     p /= np.where(total == 0.0, 1.0, total)  # a query that sees nothing has no weights
-    dp = g @ v.swapaxes(-1, -2)
+    dp = kept * (g @ v.swapaxes(-1, -2))
     ds = scale * p * (dp - (p * dp).sum(-1, keepdims=True))
-    return p @ v, ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g
+    return (kept * p) @ v, ds @ k, ds.swapaxes(-1, -2) @ q, (kept * p).swapaxes(-1, -2) @ g
 
 
 # --- Any shape --------------------------------------------------------------------------------------------------------
@@ -90,6 +107,7 @@ def attention(
     *,
     causal: bool = False,
     scale: float,
+    dropout: Dropout | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write softmax(scale q kᵀ) v to ``out``, for every head of every sequence.
 
@@ -102,6 +120,7 @@ def attention(
         mask: bool, broadcasts to (B, H, L, S); True where a query may attend to a key. Not expanded but along S.
         causal: let query i attend to keys 0 to i only.
         scale: of the scores.
+        dropout: of the weights.
 
     Returns:
         Of each row of scores, (B, H, L), the largest and 1 / sum of exponentials, for `attention_backward`; -inf and 0
@@ -113,7 +132,7 @@ def attention(
         tops[...], factors[...] = -math.inf, 0.0
         return tops, factors
     operands = {"q": adjoining(q), "k": adjoining(k), "v": adjoining(v), "o": out}
-    _attend(make_forward, operands, mask, causal, scale, (tops, factors))
+    _attend(make_forward, operands, mask, (tops, factors), causal=causal, scale=scale, dropout=dropout)
     return tops, factors
 
 
@@ -128,6 +147,7 @@ def attention_backward(
     *,
     causal: bool = False,
     scale: float,
+    dropout: Dropout | None = None,
 ) -> None:
     """Write the gradients of q, k and v to ``gradients``, from ``g``, that of ``out``, (B, H, L, e).
 
@@ -144,16 +164,18 @@ def attention_backward(
         dk[:, :, q.shape[2] :], dv[:, :, q.shape[2] :] = 0.0, 0.0
     operands = {name: adjoining(x) for name, x in zip(OPERANDS, (q, k, v, out, g), strict=False)}
     operands |= zip(OPERANDS[-3:], gradients, strict=True)
-    _attend(make_backward, operands, mask, causal, scale, scales)
+    _attend(make_backward, operands, mask, scales, causal=causal, scale=scale, dropout=dropout)
 
 
 def _attend(
     make: Any,
     operands: dict[str, np.ndarray],
     mask: np.ndarray | None,
+    scales: Iterable[np.ndarray],
+    *,
     causal: bool,
     scale: float,
-    scales: Iterable[np.ndarray],
+    dropout: Dropout | None,
 ) -> None:
     """Run a kernel of `kernels.attention.blocks` on the operands, by name, and ``scales``: tops and factors."""
     (batch, heads, queries, width), (keys, value_width) = operands["q"].shape, operands["v"].shape[2:]
@@ -165,6 +187,7 @@ def _attend(
     scratch = np.empty(workers * cut["scratch_size"] + _LINE, np.uint8)
     elements, mask_batch, mask_head, mask_query = (None, 0, 0, 0) if mask is None else flat_mask(mask, keys)
     tops, factors = scales
+    p, key = dropout or (0.0, 0)
     task = Task(
         product=panel_product_for(itemsize),
         pack=packer_for(itemsize),
@@ -180,6 +203,10 @@ def _attend(
         mask_query=mask_query,
         tops=tops,
         factors=factors,
+        keep=address_of(keep_elements) if p else 0,
+        key=key,
+        threshold=threshold_of(p),
+        kept_scale=1.0 / (1.0 - p),
         workers=workers,
         scratch=data_address(scratch) + -data_address(scratch) % _LINE,
         **cut,
@@ -199,6 +226,7 @@ def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int) -> dict
     blocks, stride = -(-queries // _QUERIES), -(-min(_KEYS, keys) // lanes) * lanes
     rows = -(-queries // blocks)
     parts = {"query": rows * width, "scores": rows * stride, "sums": rows * lanes}
+    parts["kept"] = -(-stride // itemsize)  # a byte for each weight
     parts["across"] = packed_size(width, keys, itemsize)
     if forward:
         parts["values"] = packed_size(keys, value_width, itemsize)

@@ -1,7 +1,7 @@
 """Scaled dot-product attention: softmax(Q Kᵀ / √d) V, with masks, and its derivative.
 
-The op runs as one kernel that never stores the weights of all queries. If the weights are to be returned, with dropout,
-or with a float mask, the primitives of `weights_and_output` run instead, which are also the reference.
+The op runs as one kernel that never stores the weights of all queries. If the weights are to be returned, or with a
+float mask, the primitives of `weights_and_output` run instead, which are also the reference.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tinygrad_attn.modes import mark
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor, floating
 from tinygrad_attn.ops.comparison import logical_and, ne
-from tinygrad_attn.ops.dropout import dropout
+from tinygrad_attn.ops.dropout import drop_by_key, new_key_for, probability
 from tinygrad_attn.ops.fused.softmax import masked_softmax, softmax
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, mul
@@ -44,8 +44,8 @@ Array = np.ndarray[Any, Any]
 _NAME = "scaled_dot_product_attention"
 
 LEFT_BY_MASK = r"\text{ over what the mask leaves}"
-_FORWARD = rf"z = P V, \quad P = \operatorname{{softmax}}(s\,Q K^\top) {LEFT_BY_MASK}"
-_SCORES = r"\bar S = s\,P \odot (\bar z V^\top - \operatorname{rowsum}(P \odot \bar z V^\top))"
+_FORWARD = rf"z = (P \odot m) V, \quad P = \operatorname{{softmax}}(s\,Q K^\top) {LEFT_BY_MASK}"
+_SCORES = r"\bar S = s\,P \odot (m \odot \bar z V^\top - \operatorname{rowsum}(P \odot m \odot \bar z V^\top))"
 
 
 def _samples(draw: Draw) -> Sample:
@@ -54,7 +54,8 @@ def _samples(draw: Draw) -> Sample:
     shapes = ((queries, width), (keys, width), (keys, value_width))
     operands = [draw.floats((*(leading if i == 0 else draw.broadcastable(leading)), *shapes[i])) for i in range(3)]
     mask = draw.mask(draw.broadcastable((*leading, queries, keys))) if draw.boolean() else None
-    return Sample((*operands, mask), {"is_causal": draw.boolean(), "scale": draw.choice([0.5, 1.0])})
+    options = {"dropout_p": 0.4, "dropout_key": draw.integer(0, 2**63 - 1)} if draw.boolean() else {}
+    return Sample((*operands, mask), {**options, "is_causal": draw.boolean(), "scale": draw.choice([0.5, 1.0])})
 
 
 @op(
@@ -68,7 +69,14 @@ def _samples(draw: Draw) -> Sample:
         ErrorSample((np.ones(3), np.ones((4, 3)), np.ones((4, 1)), None), {"scale": 1.0}, ValueError, "two axes"),
     ],
     saves=("tops", "factors"),
-    symbols={"Q": "query", "K": "key", "V": "value", "s": "scale", LEFT_BY_MASK: ("mask", "is_causal")},
+    symbols={
+        "Q": "query",
+        "K": "key",
+        "V": "value",
+        "s": "scale",
+        "m": ("dropout_p", "dropout_key"),
+        LEFT_BY_MASK: ("mask", "is_causal"),
+    },
 )
 @quiet
 def _scaled_dot_product_attention(
@@ -80,8 +88,12 @@ def _scaled_dot_product_attention(
     *,
     is_causal: bool = False,
     scale: float,
+    dropout_p: float = 0.0,
+    dropout_key: int = 0,
 ) -> tuple[Array, Array, Array]:
     """`scaled_dot_product_attention` with a bool mask or none.
+
+    Dropout multiplies the weights by m, 0 with probability p < 1 and else 1 / (1 - p), as `dropout` does by its key.
 
     Saves, for each row of scores, the maximum and the reciprocal of the sum of exponentials.
     """
@@ -93,7 +105,10 @@ def _scaled_dot_product_attention(
         if mask.ndim > 4:
             mask = _heads(mask, scores[:-2])
     query, key, value = (_heads(array, leading) for array in (query, key, value))
-    tops, factors = kernels.attention(query, key, value, _heads(z, leading), mask, causal=is_causal, scale=scale)
+    dropped = kernels.Dropout(dropout_p, dropout_key)
+    tops, factors = kernels.attention(
+        query, key, value, _heads(z, leading), mask, causal=is_causal, scale=scale, dropout=dropped
+    )
     return z, tops, factors
 
 
@@ -117,39 +132,83 @@ def _weights(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, s
 
 
 def query_gradient(
-    g: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+    g: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    is_causal: bool,
+    scale: float,
+    dropout_p: float,
+    dropout_key: int,
 ) -> Tensor:
-    return matmul(_scores_gradient(g, query, key, value, mask, is_causal, scale), key)
+    return matmul(_scores_gradient(g, query, key, value, mask, is_causal, scale, dropout_p, dropout_key), key)
 
 
 def key_gradient(
-    g: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+    g: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    is_causal: bool,
+    scale: float,
+    dropout_p: float,
+    dropout_key: int,
 ) -> Tensor:
-    return matmul(transpose(_scores_gradient(g, query, key, value, mask, is_causal, scale), -2, -1), query)
+    of_scores = _scores_gradient(g, query, key, value, mask, is_causal, scale, dropout_p, dropout_key)
+    return matmul(transpose(of_scores, -2, -1), query)
 
 
-def value_gradient(g: Tensor, query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
-    return matmul(transpose(_weights(query, key, mask, is_causal, scale), -2, -1), g)
+def value_gradient(
+    g: Tensor,
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    is_causal: bool,
+    scale: float,
+    dropout_p: float,
+    dropout_key: int,
+) -> Tensor:
+    weights = drop_by_key(_weights(query, key, mask, is_causal, scale), dropout_p, dropout_key)
+    return matmul(transpose(weights, -2, -1), g)
 
 
 @once_per_node
 def _scores_gradient(
-    g: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+    g: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    is_causal: bool,
+    scale: float,
+    dropout_p: float,
+    dropout_key: int,
 ) -> Tensor:
     """S̄, the gradient of Q Kᵀ."""
     weights = _weights(query, key, mask, is_causal, scale)
-    arrived = matmul(g, transpose(value, -2, -1))
+    arrived = drop_by_key(matmul(g, transpose(value, -2, -1)), dropout_p, dropout_key)
     return scale * weights * (arrived - sum(weights * arrived, -1, keepdim=True))
 
 
 _scaled_dot_product_attention.vjp("query", rf"\bar S K, \quad {_SCORES}", query_gradient)
 _scaled_dot_product_attention.vjp("key", rf"\bar S^\top Q, \quad {_SCORES}", key_gradient)
-_scaled_dot_product_attention.vjp("value", r"P^\top \bar z", value_gradient)
+_scaled_dot_product_attention.vjp("value", r"(P \odot m)^\top \bar z", value_gradient)
 
 
 @_scaled_dot_product_attention.composed_of
-def _reference(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
-    return weights_and_output(query, key, value, mask, is_causal, scale)[1]
+def _reference(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    is_causal: bool,
+    scale: float,
+    dropout_p: float,
+    dropout_key: int,
+) -> Tensor:
+    return weights_and_output(query, key, value, mask, is_causal, scale, dropout_p, dropout_key)[1]
 
 
 @_scaled_dot_product_attention.kernel
@@ -164,6 +223,8 @@ def _gradients(
     factors: Array,
     is_causal: bool,
     scale: float,
+    dropout_p: float,
+    dropout_key: int,
 ) -> tuple[Array, Array, Array, None]:
     leading = g.shape[:-2]
     if mask is not None and mask.ndim > 4:
@@ -172,12 +233,15 @@ def _gradients(
     g, query, key, value = (_heads(array, leading) for array in (g, query, key, value))
     written = (_heads(dq, leading), _heads(dk, leading), _heads(dv, leading))
     attended = (_heads(z, leading), tops, factors)
-    kernels.attention_backward(g, query, key, value, attended, written, mask, causal=is_causal, scale=scale)
+    dropped = kernels.Dropout(dropout_p, dropout_key)
+    kernels.attention_backward(
+        g, query, key, value, attended, written, mask, causal=is_causal, scale=scale, dropout=dropped
+    )
     return dq, dk, dv, None
 
 
 attention = _scaled_dot_product_attention
-"""The op itself: a bool mask or none, and no dropout."""
+"""The op itself: a bool mask or none."""
 
 
 @public("F")
@@ -231,10 +295,13 @@ def scaled_dot_product_attention(
     mask = None if attn_mask is None else as_tensor(attn_mask, f"{_NAME}: attn_mask")
     if mask is not None:
         check_mask(mask, scores_shape, query.dtype)
-    if need_weights or dropout_p or (mask is not None and mask.dtype != np.bool_):
-        weights, output = weights_and_output(query, key, value, mask, is_causal, scale, dropout_p)
+    dropout_p = probability(_NAME, "dropout_p", dropout_p)
+    options: dict[str, Any] = {"is_causal": is_causal, "scale": scale}
+    options |= {"dropout_p": dropout_p, "dropout_key": new_key_for(dropout_p)}
+    if need_weights or dropout_p == 1.0 or (mask is not None and mask.dtype != np.bool_):
+        weights, output = weights_and_output(query, key, value, mask, **options)
         return (output, weights) if need_weights else output
-    return _scaled_dot_product_attention(query, key, value, mask, is_causal=is_causal, scale=scale)
+    return _scaled_dot_product_attention(query, key, value, mask, **options)
 
 
 def weights_and_output(
@@ -245,6 +312,7 @@ def weights_and_output(
     is_causal: bool,
     scale: float,
     dropout_p: float = 0.0,
+    dropout_key: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Attention in primitives, and its weights; the mask is bool, or floats to add."""
     query, key, value = mark("query", query), mark("key", key), mark("value", value)
@@ -259,7 +327,7 @@ def weights_and_output(
     if mask is not None:
         mask = mark("mask", mask)
     weights = softmax(scores, -1) if mask is None else masked_softmax(scores, mask, dim=-1)
-    weights = mark("weights", dropout(weights, dropout_p))
+    weights = mark("weights", drop_by_key(weights, dropout_p, dropout_key))
     return weights, mark("context", matmul(weights, value))
 
 

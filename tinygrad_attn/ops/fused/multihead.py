@@ -15,6 +15,7 @@ from tinygrad_attn.kernels.attention import tiled as kernels
 from tinygrad_attn.kernels.attention.step import single_query_attention
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import only_floats
+from tinygrad_attn.ops.dropout import new_key_for
 from tinygrad_attn.ops.fused.attention import (
     LEFT_BY_MASK,
     attention,
@@ -46,12 +47,14 @@ def _samples(draw: Draw) -> Sample:
 
     operands = (projected(queries, 1), projected(keys, 2)) if crossed else (projected(queries, 3), None)
     mask = draw.mask((batch, 1, 1, keys if crossed else queries)) if draw.boolean() else None
-    options = {"heads": heads, "is_causal": draw.boolean(), "batch_first": batch_first}
+    options: dict[str, Any] = {"heads": heads, "is_causal": draw.boolean(), "batch_first": batch_first}
+    if draw.boolean():
+        options |= {"dropout_p": 0.4, "dropout_key": draw.integer(0, 2**63 - 1)}
     return Sample((*operands, mask), options)
 
 
 @op(
-    r"z = \operatorname{concat}_h z_h, \quad z_h = P_h V_h, "
+    r"z = \operatorname{concat}_h z_h, \quad z_h = (P_h \odot m_h) V_h, "
     rf"\quad P_h = \operatorname{{softmax}}(Q_h K_h^\top / \sqrt{{d}}) {LEFT_BY_MASK}",
     samples=_samples,
     errors=[
@@ -67,6 +70,7 @@ def _samples(draw: Draw) -> Sample:
         "V": ("projected", "memory"),
         "d": "heads",
         "h": "heads",
+        "m": ("dropout_p", "dropout_key"),
         LEFT_BY_MASK: ("mask", "is_causal"),
     },
 )
@@ -80,6 +84,8 @@ def multihead_attention(
     heads: int,
     is_causal: bool = False,
     batch_first: bool = True,
+    dropout_p: float = 0.0,
+    dropout_key: int = 0,
 ) -> tuple[Array, Array, Array]:
     """Scaled dot-product attention of all heads, each on its own channels of the projections.
 
@@ -93,6 +99,8 @@ def multihead_attention(
         heads: the number of heads.
         is_causal: query i attends only to keys 0 to i, unless the mask masks them too.
         batch_first: False if the first two axes are exchanged, in all operands and results but the mask.
+        dropout_p, dropout_key: the weights are multiplied by 0 with this probability, less than 1, and else by
+            1 / (1 - p), as the key decides.
 
     Returns:
         The concatenated outputs of the heads, ``(B, L, D)``.
@@ -108,9 +116,10 @@ def multihead_attention(
     z = np.empty((*projected.shape[:2], size), projected.dtype)
     (out,) = _views(z, 1, heads, batch_first)
     scale = _scale(size // heads)
-    if q.shape[2] == 1 and not is_causal:
+    if q.shape[2] == 1 and not is_causal and not dropout_p:
         return z, *single_query_attention(q, k, v, out, mask, scale=scale)
-    return z, *kernels.attention(q, k, v, out, mask, causal=is_causal, scale=scale)
+    dropped = kernels.Dropout(dropout_p, dropout_key)
+    return z, *kernels.attention(q, k, v, out, mask, causal=is_causal, scale=scale, dropout=dropped)
 
 
 def _check_shapes(projected: Array, memory: Array | None, heads: int, batch_first: bool) -> int:
@@ -188,15 +197,17 @@ def _into_parts(
     heads: int,
     is_causal: bool,
     batch_first: bool,
+    dropout_p: float,
+    dropout_key: int,
 ) -> list[Tensor]:
     """Q̄, K̄ and V̄ of all heads, joined."""
     q, k, v = _split_heads(projected, memory, heads, batch_first)
-    scale = _scale(q.shape[-1])
+    options = (is_causal, _scale(q.shape[-1]), dropout_p, dropout_key)
     g = permute(reshape(g, *g.shape[:2], heads, q.shape[-1]), *((0, 2, 1, 3) if batch_first else (1, 2, 0, 3)))
     parts = (
-        query_gradient(g, q, k, v, mask, is_causal, scale),
-        key_gradient(g, q, k, v, mask, is_causal, scale),
-        value_gradient(g, q, k, mask, is_causal, scale),
+        query_gradient(g, q, k, v, mask, *options),
+        key_gradient(g, q, k, v, mask, *options),
+        value_gradient(g, q, k, mask, *options),
     )
     return [_join_heads(part, batch_first) for part in parts]
 
@@ -209,8 +220,10 @@ def _projected_gradient(
     heads: int,
     is_causal: bool,
     batch_first: bool,
+    dropout_p: float,
+    dropout_key: int,
 ) -> Tensor:
-    parts = _into_parts(g, projected, memory, mask, heads, is_causal, batch_first)
+    parts = _into_parts(g, projected, memory, mask, heads, is_causal, batch_first, dropout_p, dropout_key)
     return cat(parts, -1) if memory is None else parts[0]
 
 
@@ -222,13 +235,16 @@ def _memory_gradient(
     heads: int,
     is_causal: bool,
     batch_first: bool,
+    dropout_p: float,
+    dropout_key: int,
 ) -> Tensor:
-    return cat(_into_parts(g, projected, memory, mask, heads, is_causal, batch_first)[1:], -1)
+    return cat(_into_parts(g, projected, memory, mask, heads, is_causal, batch_first, dropout_p, dropout_key)[1:], -1)
 
 
 _HEAD = (
-    r"\quad \bar Q_h = \bar S_h K_h, \quad \bar K_h = \bar S_h^\top Q_h, \quad \bar V_h = P_h^\top \bar z_h, "
-    r"\quad \bar S_h = P_h \odot (\bar z_h V_h^\top - \operatorname{rowsum}(P_h \odot \bar z_h V_h^\top)) / \sqrt{d}"
+    r"\quad \bar Q_h = \bar S_h K_h, \quad \bar K_h = \bar S_h^\top Q_h, \quad "
+    r"\bar V_h = (P_h \odot m_h)^\top \bar z_h, \quad \bar S_h = P_h \odot (m_h \odot \bar z_h V_h^\top "
+    r"- \operatorname{rowsum}(P_h \odot m_h \odot \bar z_h V_h^\top)) / \sqrt{d}"
 )
 multihead_attention.vjp(
     "projected", rf"\operatorname{{concat}}_h (\bar Q_h, \bar K_h, \bar V_h), {_HEAD}", _projected_gradient
@@ -238,11 +254,18 @@ multihead_attention.vjp("memory", rf"\operatorname{{concat}}_h (\bar K_h, \bar V
 
 @multihead_attention.composed_of
 def _reference(
-    projected: Tensor, memory: Tensor | None, mask: Tensor | None, heads: int, is_causal: bool, batch_first: bool
+    projected: Tensor,
+    memory: Tensor | None,
+    mask: Tensor | None,
+    heads: int,
+    is_causal: bool,
+    batch_first: bool,
+    dropout_p: float,
+    dropout_key: int,
 ) -> Tensor:
     q, k, v = _split_heads(projected, memory, heads, batch_first)
-    z = attention(q, k, v, mask, is_causal=is_causal, scale=_scale(q.shape[-1]))
-    return _join_heads(z, batch_first)
+    options: dict[str, Any] = {"is_causal": is_causal, "dropout_p": dropout_p, "dropout_key": dropout_key}
+    return _join_heads(attention(q, k, v, mask, scale=_scale(q.shape[-1]), **options), batch_first)
 
 
 @multihead_attention.kernel
@@ -257,6 +280,8 @@ def _gradients(
     heads: int,
     is_causal: bool,
     batch_first: bool,
+    dropout_p: float,
+    dropout_key: int,
 ) -> tuple[Array, Array | None, None]:
     q, k, v = _queries_keys_values(projected, memory, heads, batch_first)
     for_projected = np.empty(projected.shape, g.dtype)
@@ -264,9 +289,12 @@ def _gradients(
     gradients = _queries_keys_values(for_projected, for_memory, heads, batch_first)
     (out_gradient,), (out,) = _views(g, 1, heads, batch_first), _views(z, 1, heads, batch_first)
     attended = (out, tops, factors)
-    kernels.attention_backward(
-        out_gradient, q, k, v, attended, gradients, mask, causal=is_causal, scale=_scale(q.shape[-1])
-    )
+    options: dict[str, Any] = {
+        "causal": is_causal,
+        "scale": _scale(q.shape[-1]),
+        "dropout": kernels.Dropout(dropout_p, dropout_key),
+    }
+    kernels.attention_backward(out_gradient, q, k, v, attended, gradients, mask, **options)
     return for_projected, for_memory, None
 
 
@@ -286,7 +314,7 @@ def attend_heads(
 ) -> tuple[Tensor, Tensor | None]:
     """softmax(Q_h K_hᵀ / √d) V_h for every head h.
 
-    This is `multihead_attention`; the same in primitives if weights are returned or dropped, or the mask has floats.
+    This is `multihead_attention`; the same in primitives if weights are returned, or the mask has floats.
 
     Args:
         projected, memory, mask, heads, is_causal, batch_first: as in `multihead_attention`; the mask may also have
@@ -301,9 +329,10 @@ def attend_heads(
         ValueError: shapes other than these.
     """
     floats = mask is not None and mask.dtype != np.bool_
-    if not (need_weights or dropout_p > 0.0 or floats):
-        options = {"heads": heads, "is_causal": is_causal, "batch_first": batch_first}
+    drop: dict[str, Any] = {"dropout_p": dropout_p, "dropout_key": new_key_for(dropout_p)}
+    if not (need_weights or dropout_p == 1.0 or floats):
+        options = {"heads": heads, "is_causal": is_causal, "batch_first": batch_first, **drop}
         return multihead_attention(projected, memory, mask, **options), None
     q, k, v = _split_heads(projected, memory, heads, batch_first)
-    weights, output = weights_and_output(q, k, v, mask, is_causal, _scale(q.shape[-1]), dropout_p)
+    weights, output = weights_and_output(q, k, v, mask, is_causal, _scale(q.shape[-1]), **drop)
     return _join_heads(output, batch_first), weights if need_weights else None
