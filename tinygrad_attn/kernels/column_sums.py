@@ -6,12 +6,12 @@ matrix alone, and so do the bits of the result.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.sums import sum_over
 
@@ -24,37 +24,32 @@ _BLOCKS = 16  # of rows, unless they would be too long
 _LONGEST_BLOCK = 256  # rows that are added one after another
 
 
-@serial_kernel
-def _sum_rows(matrix: Any, sums: Any, columns: int, at: int, first: int, last: int) -> None:
-    """Add rows ``first`` to ``last`` to the ``columns`` sums from ``at`` on. Both arrays are flat."""
-    step = simd.lanes(matrix)
-    rest = columns % step
-    whole = columns - rest
-    for row in range(first, last):
-        start = row * columns
-        for i in range(0, whole, step):
-            simd.store(sums, at + i, simd.load(sums, at + i) + simd.load(matrix, start + i))
-        if rest:
-            total = simd.load_part(sums, at + whole, rest, 0.0) + simd.load_part(matrix, start + whole, rest, 0.0)
-            simd.store_part(sums, at + whole, rest, total)
+class _Sums(NamedTuple):
+    matrix: Address  # (rows, columns)
+    sums: Address  # (blocks, columns)
+    rows: int
+    columns: int
+    block: int  # rows in a block; the last may have fewer
 
 
-@serial_kernel
-def _sum_block(matrix: Any, sums: Any, columns: int, rows: int, block: int, number: int) -> None:
-    """The sums of block ``number``, which has ``block`` rows or, the last, fewer."""
-    _sum_rows(matrix, sums, columns, number * columns, number * block, min(rows, (number + 1) * block))
+def _make_kernel(dtype: Any) -> Any:
+    @serial_kernel
+    def add_blocks(arguments: int, first: int, last: int) -> None:
+        """Add the rows of each block from ``first`` to ``last`` to the block's sums."""
+        s = read_struct(_Sums, arguments)
+        for block in range(first, last):
+            sums = row_at(dtype, s.sums, block, s.columns)
+            rest = s.columns % simd.lanes(sums)
+            whole = s.columns - rest
+            for row in range(block * s.block, min(s.rows, (block + 1) * s.block)):
+                added = row_at(dtype, s.matrix, row, s.columns)
+                for i in range(0, whole, simd.lanes(sums)):
+                    simd.store(sums, i, simd.load(sums, i) + simd.load(added, i))
+                if rest:
+                    total = simd.load_part(sums, whole, rest, 0.0) + simd.load_part(added, whole, rest, 0.0)
+                    simd.store_part(sums, whole, rest, total)
 
-
-@serial_kernel
-def _sum_blocks(matrix: Any, sums: Any, columns: int, rows: int, block: int) -> None:
-    for number in range(sums.size // columns):
-        _sum_block(matrix, sums, columns, rows, block, number)
-
-
-@parallel_kernel
-def _sum_blocks_in_parallel(matrix: Any, sums: Any, columns: int, rows: int, block: int) -> None:
-    for number in numba.prange(sums.size // columns):
-        _sum_block(matrix, sums, columns, rows, block, np.int64(number))
+    return add_blocks
 
 
 def column_sums(matrix: Array) -> Array:
@@ -63,6 +58,7 @@ def column_sums(matrix: Array) -> Array:
     block = min(max(1, -(-rows // _BLOCKS)), _LONGEST_BLOCK)
     sums = np.zeros((-(-rows // block), columns), matrix.dtype)
     if sums.size:
-        sum_blocks = _sum_blocks if matrix.size <= _SERIAL_SIZE else _sum_blocks_in_parallel
-        sum_blocks(np.ascontiguousarray(matrix).reshape(-1), sums.reshape(-1), columns, rows, block)
+        shares = 1 if matrix.size <= _SERIAL_SIZE else len(sums)
+        arguments = Struct(_Sums(matrix, sums, rows, columns, block))
+        launch(kernel_for(_make_kernel, matrix.dtype.type), arguments, len(sums), shares)
     return sum_over(sums, (0,))

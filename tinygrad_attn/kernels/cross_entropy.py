@@ -68,8 +68,8 @@ class _Rows(NamedTuple):
 @inlined_kernel
 def _log_sum_exp(x: Any, whole: int, rest: int) -> Any:
     tail = simd.load_part(x, whole, rest, -math.inf)
-    top = row_maximum(x, 0, whole, tail)
-    total = simd.splat(x, row_total(x, 0, whole, tail, top))
+    top = row_maximum(x, whole, tail)
+    total = simd.splat(x, row_total(x, whole, tail, top))
     return simd.reduce_max(shift_of(x, top) + simd_math.log(total))
 
 

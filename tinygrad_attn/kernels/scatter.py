@@ -10,12 +10,12 @@ times is summed apart, with a small error.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.sums import LONGEST_CHAIN, sum_over
@@ -26,29 +26,37 @@ _SERIAL_SIZE = 32768  # elements up to which waking the threads costs more than 
 _LINE = 16  # columns: a whole cache line of either dtype, so that threads don't write to the same one
 
 
-@serial_kernel
-def _add_columns(table: Any, index: Any, rows: Any, width: int, first: int, last: int) -> None:
-    """Add columns ``first`` to ``last`` of every row; ``table`` and ``rows`` are flat, each row ``width`` long."""
-    step = simd.lanes(table)
-    rest = (last - first) % step
-    whole = last - rest
-    for i in range(index.size):
-        to, start = index[i] * width, i * width
-        for j in range(first, whole, step):
-            simd.store(table, to + j, simd.load(table, to + j) + simd.load(rows, start + j))
-        if rest:
-            added = simd.load_part(table, to + whole, rest, 0.0) + simd.load_part(rows, start + whole, rest, 0.0)
-            simd.store_part(table, to + whole, rest, added)
+class _Scatter(NamedTuple):
+    table: Address  # (V, width)
+    index: Address  # (count,) int64
+    rows: Address  # (count, width)
+    count: int
+    width: int
+    columns: int  # the columns that belong together
 
 
-@parallel_kernel
-def _add_rows(table: Any, index: Any, rows: Any, width: int, columns: int) -> None:
-    for i in numba.prange((width + columns - 1) // columns):
-        _add_columns(table, index, rows, width, i * columns, min(width, (i + 1) * columns))
+def _make_kernel(dtype: Any) -> Any:
+    @serial_kernel
+    def add_columns(arguments: int, first: int, last: int) -> None:
+        """Add the columns ``first * columns`` to ``last * columns`` of every row."""
+        s = read_struct(_Scatter, arguments)
+        index = row_at(np.int64, s.index, 0, s.count)
+        start, stop = first * s.columns, min(s.width, last * s.columns)
+        for i in range(s.count):
+            to, added = row_at(dtype, s.table, index[i], s.width), row_at(dtype, s.rows, i, s.width)
+            rest = (stop - start) % simd.lanes(to)
+            whole = stop - rest
+            for j in range(start, whole, simd.lanes(to)):
+                simd.store(to, j, simd.load(to, j) + simd.load(added, j))
+            if rest:
+                total = simd.load_part(to, whole, rest, 0.0) + simd.load_part(added, whole, rest, 0.0)
+                simd.store_part(to, whole, rest, total)
+
+    return add_columns
 
 
 def _add_frequent(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Add the rows of each index that occurs very often as one sum, and return the other indices and rows, flat."""
+    """Add the rows of each index that occurs very often as one sum, and return the other indices and rows."""
     if index.size > LONGEST_CHAIN:
         counts = np.bincount(index)
         for frequent in np.flatnonzero(counts > LONGEST_CHAIN):
@@ -56,7 +64,7 @@ def _add_frequent(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> tuple
         if counts.max() > LONGEST_CHAIN:
             rest = counts[index] <= LONGEST_CHAIN
             index, rows = index[rest], rows[rest]
-    return index, rows.reshape(-1)
+    return index, rows
 
 
 def scatter_add_rows(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -97,9 +105,9 @@ def scatter_add_rows(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np
         width = math.prod(out.shape[1:])
         flat_index = np.ascontiguousarray(index, np.int64).reshape(-1)
         flat_index, flat_rows = _add_frequent(out, flat_index, np.ascontiguousarray(rows).reshape(-1, width))
-        columns = -(-width // (_LINE * get_num_threads())) * _LINE
-        if rows.size <= _SERIAL_SIZE or width <= columns:
-            _add_columns(out.reshape(-1), flat_index, flat_rows, width, 0, width)
-        else:
-            _add_rows(out.reshape(-1), flat_index, flat_rows, width, columns)
+        threads = 1 if rows.size <= _SERIAL_SIZE else get_num_threads()
+        columns = -(-width // (_LINE * threads)) * _LINE
+        groups = -(-width // columns)
+        arguments = _Scatter(out, flat_index, flat_rows, flat_index.size, width, columns)
+        launch(kernel_for(_make_kernel, out.dtype.type), Struct(arguments), groups, groups)
     return out

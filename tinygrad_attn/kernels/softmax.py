@@ -8,12 +8,13 @@ what the kernels compute.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.jit import inlined_kernel, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
 
@@ -27,7 +28,7 @@ __all__ = [
     "softmax_backward_in_numpy",
     "softmax_backward_row",
     "softmax_in_numpy",
-    "softmax_rows",
+    "softmax_row",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -64,25 +65,25 @@ def log_softmax_backward_in_numpy(g: Array, z: Array) -> Array:
     return g - np.exp(z) * g.sum(-1, keepdims=True)
 
 
-# --- One row, which is x[start : whole + rest]: whole vectors from start to whole, and a rest that stays in a register
-#     as ``tail``, since reading back what a masked store has just written would stall --------------------------------
+# --- One row: whole vectors, and a rest that stays in a register as ``tail``, since reading back what a masked store
+#     has just written would stall -------------------------------------------------------------------------------------
 
 
 @inlined_kernel
-def row_maximum(x: Any, start: int, whole: int, tail: Any) -> Any:
+def row_maximum(x: Any, whole: int, tail: Any) -> Any:
     top = tail
-    for i in range(start, whole, simd.lanes(x)):
+    for i in range(0, whole, simd.lanes(x)):
         top = simd.maximum(top, simd.load(x, i))
     return simd.reduce_max(top)
 
 
 @inlined_kernel
-def _mask_row(x: Any, mask: Any, mask_start: int, y: Any, start: int, whole: int, tail: Any) -> Any:
+def _mask_row(x: Any, mask: Any, y: Any, whole: int, tail: Any) -> Any:
     """Write the row to ``y`` with -inf where ``mask`` is False, and return its maximum."""
     top = tail
-    for i in range(start, whole, simd.lanes(x)):
+    for i in range(0, whole, simd.lanes(x)):
         row = simd.load(x, i)
-        row = simd.select(simd.load_mask(mask, mask_start + i - start, row), row, -math.inf)
+        row = simd.select(simd.load_mask(mask, i, row), row, -math.inf)
         simd.store(y, i, row)
         top = simd.maximum(top, row)
     return simd.reduce_max(top)
@@ -96,11 +97,12 @@ def shift_of(x: Any, top: Any) -> Any:
 
 
 @inlined_kernel
-def _softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, tail: Any, top: Any) -> None:
-    step = simd.lanes(x)
+def _divide_row(x: Any, y: Any, whole: int, tail: Any, top: Any) -> None:
+    """Write ``exp(x - top)``, divided by its sum."""
+    step, rest = simd.lanes(x), x.size - whole
     shift = shift_of(x, top)
     total = simd.splat(x, 0.0)
-    for i in range(start, whole, step):
+    for i in range(0, whole, step):
         exponential = simd_math.exp(simd.load(x, i) - shift)
         simd.store(y, i, exponential)
         total = total + exponential
@@ -109,133 +111,169 @@ def _softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, tail: Any, t
         total = total + tail
     total = simd.splat(x, simd.reduce_sum(total))
     scale = simd.select(total == 0.0, 0.0, 1.0 / total)
-    for i in range(start, whole, step):
+    for i in range(0, whole, step):
         simd.store(y, i, simd.load(y, i) * scale)
     if rest:
         simd.store_part(y, whole, rest, tail * scale)
 
 
 @inlined_kernel
-def row_total(x: Any, start: int, whole: int, tail: Any, top: Any) -> Any:
+def softmax_row(x: Any, y: Any) -> None:
+    rest = x.size % simd.lanes(x)
+    tail = simd.load_part(x, x.size - rest, rest, -math.inf)
+    _divide_row(x, y, x.size - rest, tail, row_maximum(x, x.size - rest, tail))
+
+
+@inlined_kernel
+def _masked_softmax_row(x: Any, mask: Any, y: Any) -> None:
+    rest = x.size % simd.lanes(x)
+    tail = simd.load_part(x, x.size - rest, rest, -math.inf)
+    tail = simd.select(simd.load_mask_part(mask, x.size - rest, rest, tail), tail, -math.inf)
+    _divide_row(y, y, x.size - rest, tail, _mask_row(x, mask, y, x.size - rest, tail))
+
+
+@inlined_kernel
+def row_total(x: Any, whole: int, tail: Any, top: Any) -> Any:
     """The sum of ``exp(x - top)``."""
     shift = shift_of(x, top)
     total = simd_math.exp(tail - shift)
-    for i in range(start, whole, simd.lanes(x)):
+    for i in range(0, whole, simd.lanes(x)):
         total = total + simd_math.exp(simd.load(x, i) - shift)
     return simd.reduce_sum(total)
 
 
 @inlined_kernel
-def _log_softmax_row(x: Any, y: Any, start: int, whole: int, rest: int, top: Any, log_total: Any) -> None:
+def _log_softmax_row(x: Any, y: Any, top: Any, log_total: Any) -> None:
+    rest = x.size % simd.lanes(x)
+    whole = x.size - rest
     shift = shift_of(x, top)
-    for i in range(start, whole, simd.lanes(x)):
+    for i in range(0, whole, simd.lanes(x)):
         simd.store(y, i, simd.load(x, i) - shift - log_total)
     if rest:
         simd.store_part(y, whole, rest, simd.load_part(x, whole, rest, 0.0) - shift - log_total)
 
 
 @inlined_kernel
-def softmax_backward_row(g: Any, y: Any, dx: Any, start: int, whole: int, rest: int) -> None:
-    step = simd.lanes(g)
+def softmax_backward_row(g: Any, y: Any, dx: Any) -> None:
+    step, rest = simd.lanes(g), g.size % simd.lanes(g)
+    whole = g.size - rest
     g_tail, y_tail = simd.load_part(g, whole, rest, 0.0), simd.load_part(y, whole, rest, 0.0)
     total = g_tail * y_tail
-    for i in range(start, whole, step):
+    for i in range(0, whole, step):
         total = simd.fma(simd.load(g, i), simd.load(y, i), total)
     mean = simd.splat(g, simd.reduce_sum(total))
-    for i in range(start, whole, step):
+    for i in range(0, whole, step):
         simd.store(dx, i, simd.load(y, i) * (simd.load(g, i) - mean))
     if rest:
         simd.store_part(dx, whole, rest, y_tail * (g_tail - mean))
 
 
 @inlined_kernel
-def _log_softmax_backward_row(g: Any, z: Any, dx: Any, start: int, whole: int, rest: int) -> None:
-    step = simd.lanes(g)
+def _log_softmax_backward_row(g: Any, z: Any, dx: Any) -> None:
+    step, rest = simd.lanes(g), g.size % simd.lanes(g)
+    whole = g.size - rest
     tail = simd.load_part(g, whole, rest, 0.0)
     total = tail
-    for i in range(start, whole, step):
+    for i in range(0, whole, step):
         total = total + simd.load(g, i)
     total = simd.splat(g, simd.reduce_sum(total))
-    for i in range(start, whole, step):
+    for i in range(0, whole, step):
         simd.store(dx, i, simd.load(g, i) - simd_math.exp(simd.load(z, i)) * total)
     if rest:
         simd.store_part(dx, whole, rest, tail - simd_math.exp(simd.load_part(z, whole, rest, 0.0)) * total)
 
 
-# --- Many rows --------------------------------------------------------------------------------------------------------
+# --- Many rows: kernels (arguments, first, last) on the rows from first to last ---------------------------------------
 
 
-@serial_kernel
-def softmax_rows(x: Any, y: Any, size: int, first: int, last: int) -> None:
-    rest = size % simd.lanes(x)
-    for start in range(first * size, last * size, size):
-        whole = start + size - rest
-        tail = simd.load_part(x, whole, rest, -math.inf)
-        _softmax_row(x, y, start, whole, rest, tail, row_maximum(x, start, whole, tail))
+class _Rows(NamedTuple):
+    """What the kernels work on: of ``(rows, size)`` each, x, the gradient of the result if it is backward, y, which is
+    the result, and dx."""
+
+    rows: int
+    size: int
+    y: Address
+    x: Address = None
+    g: Address = None
+    dx: Address = None
+    mask: Address = None  # booleans, one row after another
+    mask_starts: Address = None  # (rows,) int64, where in the mask the booleans of each row start
+    tops: Address = None  # (rows,), to work with
+    totals: Address = None  # (rows,), likewise
 
 
-@serial_kernel
-def _log_softmax_rows(x: Any, tops: Any, totals: Any, y: Any, size: int, first: int, last: int) -> None:
-    """``tops`` and ``totals`` have an element per row to work with: one vector of logarithms then serves many rows."""
-    rest = size % simd.lanes(x)
-    for row in range(first, last):
-        whole = (row + 1) * size - rest
-        tail = simd.load_part(x, whole, rest, -math.inf)
-        tops[row] = row_maximum(x, row * size, whole, tail)
-        total = row_total(x, row * size, whole, tail, tops[row])
-        totals[row] = 1.0 if total == 0.0 else total
-    for row in range(first, last, simd.lanes(x)):
-        count = min(simd.lanes(x), last - row)
-        simd.store_part(totals, row, count, simd_math.log(simd.load_part(totals, row, count, 1.0)))
-    for row in range(first, last):
-        _log_softmax_row(x, y, row * size, (row + 1) * size - rest, rest, tops[row], totals[row])
+def _make_softmax(dtype: Any) -> Any:
+    @serial_kernel
+    def softmax(arguments: int, first: int, last: int) -> None:
+        s = read_struct(_Rows, arguments)
+        for row in range(first, last):
+            softmax_row(row_at(dtype, s.x, row, s.size), row_at(dtype, s.y, row, s.size))
+
+    return softmax
 
 
-@serial_kernel
-def _masked_softmax_rows(x: Any, mask: Any, mask_starts: Any, y: Any, size: int, first: int, last: int) -> None:
-    rest = size % simd.lanes(x)
-    for row in range(first, last):
-        start = row * size
-        whole = start + size - rest
-        tail = simd.load_part(x, whole, rest, -math.inf)
-        tail_mask = simd.load_mask_part(mask, mask_starts[row] + size - rest, rest, tail)
-        tail = simd.select(tail_mask, tail, -math.inf)
-        top = _mask_row(x, mask, mask_starts[row], y, start, whole, tail)
-        _softmax_row(y, y, start, whole, rest, tail, top)
+def _make_masked_softmax(dtype: Any) -> Any:
+    @serial_kernel
+    def masked_softmax(arguments: int, first: int, last: int) -> None:
+        s = read_struct(_Rows, arguments)
+        starts = row_at(np.int64, s.mask_starts, 0, s.rows)
+        for row in range(first, last):
+            mask = row_at(np.bool_, s.mask + starts[row], 0, s.size)
+            _masked_softmax_row(row_at(dtype, s.x, row, s.size), mask, row_at(dtype, s.y, row, s.size))
+
+    return masked_softmax
 
 
-@serial_kernel
-def _backward_rows(g: Any, y: Any, dx: Any, size: int, first: int, last: int, log: bool) -> None:
-    rest = size % simd.lanes(g)
-    for start in range(first * size, last * size, size):
-        if log:
-            _log_softmax_backward_row(g, y, dx, start, start + size - rest, rest)
-        else:
-            softmax_backward_row(g, y, dx, start, start + size - rest, rest)
+def _make_log_softmax(dtype: Any) -> Any:
+    @serial_kernel
+    def log_softmax(arguments: int, first: int, last: int) -> None:
+        """The maxima and totals of all rows come first: one vector of logarithms then serves many rows."""
+        s = read_struct(_Rows, arguments)
+        tops, totals = row_at(dtype, s.tops, 0, s.rows), row_at(dtype, s.totals, 0, s.rows)
+        whole = s.size - s.size % simd.lanes(tops)
+        for row in range(first, last):
+            x = row_at(dtype, s.x, row, s.size)
+            tail = simd.load_part(x, whole, s.size - whole, -math.inf)
+            tops[row] = row_maximum(x, whole, tail)
+            total = row_total(x, whole, tail, tops[row])
+            totals[row] = 1.0 if total == 0.0 else total
+        for row in range(first, last, simd.lanes(tops)):
+            count = min(simd.lanes(tops), last - row)
+            simd.store_part(totals, row, count, simd_math.log(simd.load_part(totals, row, count, 1.0)))
+        for row in range(first, last):
+            _log_softmax_row(row_at(dtype, s.x, row, s.size), row_at(dtype, s.y, row, s.size), tops[row], totals[row])
+
+    return log_softmax
 
 
-@parallel_kernel
-def _softmax_parallel(x: Any, y: Any, size: int, rows: int, block: int) -> None:
-    for i in numba.prange((rows + block - 1) // block):
-        softmax_rows(x, y, size, i * block, min(rows, (i + 1) * block))
+def _make_softmax_backward(dtype: Any) -> Any:
+    @serial_kernel
+    def softmax_backward(arguments: int, first: int, last: int) -> None:
+        s = read_struct(_Rows, arguments)
+        for row in range(first, last):
+            g, y = row_at(dtype, s.g, row, s.size), row_at(dtype, s.y, row, s.size)
+            softmax_backward_row(g, y, row_at(dtype, s.dx, row, s.size))
+
+    return softmax_backward
 
 
-@parallel_kernel
-def _log_softmax_parallel(x: Any, tops: Any, totals: Any, y: Any, size: int, rows: int, block: int) -> None:
-    for i in numba.prange((rows + block - 1) // block):
-        _log_softmax_rows(x, tops, totals, y, size, i * block, min(rows, (i + 1) * block))
+def _make_log_softmax_backward(dtype: Any) -> Any:
+    @serial_kernel
+    def log_softmax_backward(arguments: int, first: int, last: int) -> None:
+        s = read_struct(_Rows, arguments)
+        for row in range(first, last):
+            g, z = row_at(dtype, s.g, row, s.size), row_at(dtype, s.y, row, s.size)
+            _log_softmax_backward_row(g, z, row_at(dtype, s.dx, row, s.size))
+
+    return log_softmax_backward
 
 
-@parallel_kernel
-def _masked_softmax_parallel(x: Any, mask: Any, mask_starts: Any, y: Any, size: int, rows: int, block: int) -> None:
-    for i in numba.prange((rows + block - 1) // block):
-        _masked_softmax_rows(x, mask, mask_starts, y, size, i * block, min(rows, (i + 1) * block))
-
-
-@parallel_kernel
-def _backward_parallel(g: Any, y: Any, dx: Any, size: int, rows: int, block: int, log: bool) -> None:
-    for i in numba.prange((rows + block - 1) // block):
-        _backward_rows(g, y, dx, size, i * block, min(rows, (i + 1) * block), log)
+def _launch(make: Callable[[Any], Any], dtype: Any, arguments: _Rows) -> None:
+    """Run the kernel that ``make`` makes for a dtype on all rows."""
+    elements = arguments.rows * arguments.size
+    shares = 1 if elements <= _SERIAL_SIZE else min(arguments.rows, -(-elements // _BLOCK_SIZE))
+    if elements:
+        launch(kernel_for(make, dtype.type), Struct(arguments), arguments.rows, shares)
 
 
 # --- Any shape --------------------------------------------------------------------------------------------------------
@@ -254,14 +292,12 @@ def softmax(x: Array, mask: Array | None = None, out: Array | None = None) -> Ar
     Returns:
         An array of ``x``'s shape and dtype.
     """
-    x, out, size, rows = _prepare("softmax", x, out)
-    if x.size == 0:
-        return out
-    flat_x, flat_out = x.reshape(-1), out.reshape(-1)
-    if mask is None:
-        _run(softmax_rows, _softmax_parallel, (flat_x, flat_out), size, rows)
+    rows, size, out = _prepare("softmax", x, out)
+    if mask is None or x.size == 0:
+        _launch(_make_softmax, x.dtype, _Rows(rows, size, out, x))
     else:
-        _run(_masked_softmax_rows, _masked_softmax_parallel, (flat_x, *_mask_rows(mask, x.shape), flat_out), size, rows)
+        flat, starts = _mask_rows(mask, x.shape)
+        _launch(_make_masked_softmax, x.dtype, _Rows(rows, size, out, x, mask=flat, mask_starts=starts))
     return out
 
 
@@ -270,10 +306,9 @@ def log_softmax(x: Array, out: Array | None = None) -> Array:
 
     Shapes and dtypes are those of `softmax`.
     """
-    x, out, size, rows = _prepare("log_softmax", x, out)
-    if x.size:
-        tops, totals = np.empty((2, rows), x.dtype)
-        _run(_log_softmax_rows, _log_softmax_parallel, (x.reshape(-1), tops, totals, out.reshape(-1)), size, rows)
+    rows, size, out = _prepare("log_softmax", x, out)
+    tops, totals = np.empty((2, rows), x.dtype)
+    _launch(_make_log_softmax, x.dtype, _Rows(rows, size, out, x, tops=tops, totals=totals))
     return out
 
 
@@ -282,7 +317,7 @@ def softmax_backward(g: Array, y: Array, out: Array | None = None) -> Array:
 
     ``g`` and ``y`` have one shape and dtype; ``out`` may be either of them.
     """
-    return _backward("softmax_backward", g, y, out, log=False)
+    return _backward("softmax_backward", _make_softmax_backward, g, y, out)
 
 
 def log_softmax_backward(g: Array, z: Array, out: Array | None = None) -> Array:
@@ -290,23 +325,21 @@ def log_softmax_backward(g: Array, z: Array, out: Array | None = None) -> Array:
 
     ``g`` and ``z`` have one shape and dtype; ``out`` may be either of them.
     """
-    return _backward("log_softmax_backward", g, z, out, log=True)
+    return _backward("log_softmax_backward", _make_log_softmax_backward, g, z, out)
 
 
-def _backward(name: str, g: Array, y: Array, out: Array | None, log: bool) -> Array:
+def _backward(name: str, make: Callable[[Any], Any], g: Array, y: Array, out: Array | None) -> Array:
     if g.shape != y.shape or g.dtype != y.dtype:
         raise ValueError(
             f"{name}: gradient {g.shape} {g.dtype} and output {y.shape} {y.dtype} must have the same shape and dtype"
         )
-    g, out, size, rows = _prepare(name, g, out)
-    if g.size:
-        arrays = (g.reshape(-1), np.ascontiguousarray(y).reshape(-1), out.reshape(-1))
-        _run(_backward_rows, _backward_parallel, arrays, size, rows, log)
+    rows, size, out = _prepare(name, g, out)
+    _launch(make, g.dtype, _Rows(rows, size, y, g=g, dx=out))
     return out
 
 
-def _prepare(name: str, x: Array, out: Array | None) -> tuple[Array, Array, int, int]:
-    """``x`` contiguous, where the result goes, the length of a row, and how many there are."""
+def _prepare(name: str, x: Array, out: Array | None) -> tuple[int, int, Array]:
+    """How many rows ``x`` has, their length, and where the result goes."""
     if x.dtype != np.float32 and x.dtype != np.float64:
         raise TypeError(f"{name}: dtype must be float32 or float64, got {x.dtype}; convert with astype")
     if x.ndim == 0:
@@ -319,7 +352,7 @@ def _prepare(name: str, x: Array, out: Array | None) -> tuple[Array, Array, int,
             f"got {out.shape} and {out.dtype}"
         )
     size = x.shape[-1]
-    return np.ascontiguousarray(x), out, size, x.size // max(size, 1)
+    return x.size // max(size, 1), size, out
 
 
 def _mask_rows(mask: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -336,10 +369,3 @@ def _mask_rows(mask: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
     except ValueError:
         raise ValueError(f"softmax: mask {mask.shape} does not broadcast to {shape}") from None
     return np.ascontiguousarray(mask).reshape(-1), starts.reshape(-1)
-
-
-def _run(serial: Any, parallel: Any, arrays: tuple[Any, ...], size: int, rows: int, *options: Any) -> None:
-    if size * rows <= _SERIAL_SIZE:
-        serial(*arrays, size, 0, rows, *options)
-    else:
-        parallel(*arrays, size, rows, max(1, _BLOCK_SIZE // size), *options)

@@ -31,7 +31,7 @@ from tinygrad_attn.kernels.runtime.calls import call
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
-from tinygrad_attn.kernels.softmax import softmax_backward_row, softmax_rows
+from tinygrad_attn.kernels.softmax import softmax_backward_row, softmax_row
 from tinygrad_attn.kernels.sums import sum_over
 
 __all__ = ["Decoded", "DecoderGradients", "DecoderOperands", "attention_gru", "attention_gru_backward", "run"]
@@ -153,12 +153,13 @@ def _make_attend(dtype: Any) -> Any:
         for b in range(first, last):
             row = b * s.steps + t
             score_row(operands, mask, weights, row, b)
-            softmax_rows(weights, weights, s.length, row, row + 1)
+            of_row = row_at(dtype, s.weights, row, s.length)
+            softmax_row(of_row, of_row)
             values, context = (
                 row_at(dtype, s.values, b, s.length * s.value_size),
                 row_at(dtype, s.contexts, row, s.value_size),
             )
-            _mix(row_at(dtype, s.weights, row, s.length), values, context)
+            _mix(of_row, values, context)
         extent = Extent(count, 3 * s.size, s.value_size)
         call(s.product, extent, contexts, s.context_panels, s.panel_width, 0, gx, 1, t % 2)
 
@@ -181,7 +182,6 @@ def _make_attend_backward(dtype: Any) -> Any:
         call(s.product, extent, dgx, s.context_panels, s.panel_width, 0, dcontexts, 1, t % 2)
         operands, gradients = _operands(dtype, s), _gradients(dtype, s)
         dweights = row_at(dtype, s.dweights, 0, s.batch * s.steps * s.length)
-        rest = s.length % simd.lanes(dweights)
         for b in range(first, last):
             row = b * s.steps + t
             weights, of_row = row_at(dtype, s.weights, row, s.length), row_at(dtype, s.dweights, row, s.length)
@@ -190,7 +190,7 @@ def _make_attend_backward(dtype: Any) -> Any:
                 row_at(dtype, s.contexts, row, s.value_size),
             )
             _mix_backward(dcontext, weights, values, of_row)
-            softmax_backward_row(of_row, weights, of_row, 0, s.length - rest, rest)
+            softmax_backward_row(of_row, weights, of_row)
             score_row_backward(operands, dweights, gradients, row, b)
         extent = Extent(count, s.size, s.key_size)
         call(s.product, extent, dqueries, s.query_panels, s.panel_width, 0, dh, 1, t % 2)
