@@ -50,25 +50,40 @@ class _Kernel(CPUDispatcher):
 
     def _made(self) -> Any:
         with _making:
-            if type(self) is _Kernel:
+            if isinstance(self, _Kernel) and self._options is not None:
                 options, self._options = self._options, None
                 super().__init__(self.__wrapped__, targetoptions=options)  # type: ignore[attr-defined]
                 keep_on_disk(self, _stamp())
-                self.__class__ = CPUDispatcher
+                self._become()
         return self
+
+    def _become(self) -> None:
+        self.__class__ = CPUDispatcher
 
     def __call__(self, *arguments: Any) -> Any:
         return self._made()(*arguments)
 
     def __getattr__(self, name: str) -> Any:  # of what only a dispatcher has that is made
         with _making:
-            if self._options is None and type(self) is _Kernel:  # numba looks while it is being made
+            if self.__dict__.get("_options") is None and isinstance(
+                self, _Kernel
+            ):  # numba looks while it is being made
                 raise AttributeError(name)
             return getattr(self._made(), name)
 
     @property
     def _numba_type_(self) -> Any:
-        return self._made()._numba_type_
+        return CPUDispatcher._numba_type_.fget(self._made())
+
+
+class _Inlined(_Kernel):
+    """A kernel that others call. Python runs its function: what only Python's calls need is not compiled."""
+
+    def _become(self) -> None:
+        pass
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.__wrapped__(*arguments)  # type: ignore[attr-defined]
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
@@ -81,8 +96,13 @@ def serial_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def inlined_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of vectors that becomes part of each loop that calls it: a call would pass them through memory."""
-    return _compiled(function, forceinline=True)
+    """A function of vectors that becomes part of each loop that calls it: a call would pass them through memory.
+
+    Called from Python it runs as Python.
+    """
+    if numba.config.DISABLE_JIT:
+        return function
+    return _Inlined(function, {**_OPTIONS, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True})
 
 
 def kernel_part(function: Callable[..., Any]) -> Callable[..., Any]:
