@@ -28,9 +28,9 @@ _LINE = 16  # columns: a whole cache line of either dtype, so that threads don't
 
 class _Scatter(NamedTuple):
     table: Address  # (V, width)
-    index: Address  # (count,) int64
-    rows: Address  # (count, width)
-    count: int
+    index: Address  # (entries,) int64
+    rows: Address  # (entries, width)
+    entries: int  # of the index
     width: int
     columns: int  # the columns that belong together
 
@@ -40,9 +40,9 @@ def _make_kernel(dtype: Any) -> Any:
     def add_columns(arguments: int, first: int, last: int) -> None:
         """Add the columns ``first * columns`` to ``last * columns`` of every row."""
         s = read_struct(_Scatter, arguments)
-        index = row_at(np.int64, s.index, 0, s.count)
+        index = row_at(np.int64, s.index, 0, s.entries)
         start, stop = first * s.columns, min(s.width, last * s.columns)
-        for i in range(s.count):
+        for i in range(s.entries):
             to, added = row_at(dtype, s.table, index[i], s.width), row_at(dtype, s.rows, i, s.width)
             rest = (stop - start) % simd.lanes(to)
             whole = stop - rest
@@ -109,5 +109,6 @@ def scatter_add_rows(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np
         columns = -(-width // (_LINE * threads)) * _LINE
         groups = -(-width // columns)
         arguments = _Scatter(out, flat_index, flat_rows, flat_index.size, width, columns)
-        launch(kernel_for(_make_kernel, out.dtype.type), Struct(arguments), groups, groups)
+        dtype: Any = out.dtype.type
+        launch(kernel_for(_make_kernel, dtype), Struct(arguments), groups, groups)
     return out

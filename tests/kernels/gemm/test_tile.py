@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
+import numba
 import numpy as np
 import pytest
 from bits import examples
@@ -107,3 +112,30 @@ def test_the_tile_of_each_kind_fits_its_registers(kind):
 def test_this_machine_has_one_of_the_kinds():
     assert registers() in KINDS
     assert tile_shape(4).lanes == 2 * tile_shape(8).lanes == registers().bytes // 4
+
+
+_PRODUCT = """
+import numpy as np
+from numba.core import event
+from tinygrad_attn.kernels.gemm.product import gemm
+compiled = []
+class Listener(event.Listener):
+    def on_start(self, event): compiled.append(event)
+    def on_end(self, event): pass
+event.register("numba:compile", Listener())
+a, b = np.random.default_rng(0).standard_normal((2, 90, 90))
+assert abs(gemm(a, b) - a @ b).max() < 1e-12
+print(len(compiled))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_code_that_is_read_from_disk_finds_the_tiles(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    counts = [
+        int(subprocess.run([sys.executable, "-c", _PRODUCT], env=environment, check=True, capture_output=True).stdout)
+        for _ in range(2)
+    ]
+    assert counts[0] > 0
+    assert counts[1] == 0

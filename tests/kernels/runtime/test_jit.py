@@ -108,3 +108,17 @@ def test_the_bits_of_a_parallel_kernel() -> None:
     x = np.empty(1000)
     fill(x)
     np.testing.assert_array_equal(x, np.arange(1000.0))
+
+
+def test_python_runs_the_function_of_an_inlined_kernel() -> None:
+    @inlined_kernel
+    def double(x):
+        return 2.0 * x
+
+    @serial_kernel
+    def quadruple(x):
+        return double(double(x))
+
+    assert double(1.5) == 3.0
+    assert quadruple(1.5) == 6.0
+    assert double(1.5) == 3.0

@@ -12,9 +12,11 @@ ACM TOMS 41(3), 2015, with a version for every number of rows, so that no row is
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import llvmlite.binding as llvm
 import numba
 import numpy as np
 from llvmlite import ir
@@ -23,7 +25,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix, matrix_at
-from tinygrad_attn.kernels.gemm.plan import tile_shape
+from tinygrad_attn.kernels.gemm.plan import TileShape, tile_shape
+from tinygrad_attn.kernels.runtime.addresses import array_address
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
 from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define, flatten
 
 __all__ = ["ACTIVATIONS", "activate_tile", "multiply_tile"]
@@ -190,13 +194,63 @@ def _emit_write(emit: Emitter, tile: _Tile, sums: _Sums, last: ir.Value | None) 
                 emit.store(sums[position], target, masks[position[1]])
 
 
+# Several kernels multiply tiles, and to compile the versions is most of the time that each of them takes. They are
+# compiled once, in a kernel that writes their addresses to a table; the others find them as symbols of the process.
+
+
+def _symbol(shape: TileShape, rows: int, vectors: int) -> str:
+    return f"tinygrad_attn_tile_{shape.lanes}_{rows}x{vectors}"
+
+
+@intrinsic
+def _write_addresses(typingctx: Any, dtype: Any, table: Any) -> Any:
+    """Write the addresses of the micro-kernel's versions to a table in memory, (rows, vectors) int64."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        shape = tile_shape(dtype.dtype.bitwidth // 8)
+        emit, place = Emitter(builder, dtype, shape.lanes), arguments[1]
+        for rows in range(1, shape.rows + 1):
+            for vectors in range(1, shape.columns // shape.lanes + 1):
+                function = define(_emit_tile(rows, vectors), f"tile_{rows}x{vectors}", emit, len(_Tile._fields))
+                builder.store(builder.ptrtoint(function, INT), emit.pointer(place, INT))
+                place = builder.add(place, emit.integer(8))
+        return context.get_dummy_value()
+
+    return types.void(dtype, types.int64), generate
+
+
+def _make_table(dtype: Any) -> Any:
+    @serial_kernel
+    def write_tiles(table: int) -> None:
+        _write_addresses(dtype, table)
+
+    return write_tiles
+
+
+_tables = {4: _make_table(np.float32), 8: _make_table(np.float64)}
+
+
+@functools.cache
+def _provide_tiles(itemsize: int) -> None:
+    """Make the micro-kernel's versions known as symbols; before code is compiled or loaded that calls them."""
+    shape = tile_shape(itemsize)
+    table = np.empty((shape.rows, shape.columns // shape.lanes), np.int64)
+    _tables[itemsize](array_address(table))
+    for (row, vector), address in np.ndenumerate(table):
+        llvm.add_symbol(_symbol(shape, row + 1, vector + 1), int(address))
+
+
 @intrinsic
 def _multiply_tile(typingctx: Any, dtype: Any, extent: Any, a: Any, b: Any, c: Any, bias: Any, accumulate: Any) -> Any:
+    provide = functools.partial(_provide_tiles, dtype.dtype.bitwidth // 8)
+    provide()
+
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         rows, columns, depth, a, a_row, a_column, b, b_row, _, c, c_row, _, bias, accumulate = flatten(
             builder, arguments[1:]
         )
         tile = _Tile(columns, depth, a, a_row, a_column, b, b_row, c, c_row, bias, accumulate)
+        context.active_code_library._reload_init.add(provide)  # numba calls it before it loads the code from disk
         shape = tile_shape(dtype.dtype.bitwidth // 8)
         emit, max_vectors = Emitter(builder, dtype, shape.lanes), shape.columns // shape.lanes
         vectors = builder.sdiv(builder.add(columns, emit.integer(emit.lanes - 1)), emit.integer(emit.lanes))
@@ -205,8 +259,9 @@ def _multiply_tile(typingctx: Any, dtype: Any, extent: Any, a: Any, b: Any, c: A
         switch = builder.switch(which, done)
         for row_count in range(1, shape.rows + 1):
             for vector_count in range(1, max_vectors + 1):
-                name = f"gemm_tile_{emit.suffix}_{row_count}x{vector_count}"
-                function = define(_emit_tile(row_count, vector_count), name, emit, len(tile))
+                name = _symbol(shape, row_count, vector_count)
+                kind = ir.FunctionType(ir.VoidType(), [INT] * len(tile))
+                function = cgutils.get_or_insert_function(builder.module, kind, name)
                 block = builder.append_basic_block(name)
                 switch.add_case(emit.integer(row_count * (max_vectors + 1) + vector_count), block)
                 with builder.goto_block(block):
