@@ -161,3 +161,19 @@ def test_declaration_errors() -> None:
         @op(r"z = x")
         def exp(x):  # type: ignore[no-untyped-def]
             return x
+
+
+@pytest.mark.parametrize("name", sorted(registered_ops()))
+def test_operands_of_every_dtype_give_one_that_tensors_can_have(name: str) -> None:
+    op = registered_ops()[name]
+    sample = op.samples(Draw.seeded(1))
+    for dtype in (np.bool_, np.uint8, np.int32, np.int64, np.float32, np.float64):
+        operands = [
+            x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in sample.operands
+        ]
+        try:
+            results = op(*operands, **sample.options)
+        except (TypeError, ValueError):  # not defined for it
+            continue
+        for result in results if isinstance(results, tuple) else [results]:
+            assert result.dtype.name in ("bool", "uint8", "int32", "int64", "float32", "float64"), dtype

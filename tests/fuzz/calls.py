@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from comparing import DTYPES, compared
+from peers import mask_rows, peer_of
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
@@ -43,15 +45,33 @@ HOSTILE: list[Any] = [
 
 
 ON_PURPOSE = {
-    r"cross_entropy|CrossEntropyLoss|NLLLoss": r"not .*nan",  # every target ignored: 0 here
-    r"scaled_dot_product_attention|MultiheadAttention": r"not .*nan",  # every key masked: 0 here
-    r"binary_cross_entropy|BCELoss": r"gradient 1 .*not .*inf",  # linear in the target, as is the clamped loss
-    r"masked_fill": r"<- bool\(",  # a number becomes True in PyTorch; here bools become numbers
-    r"kl_div|KLDivLoss": r"gradient 1 .*not .*nan",  # a target of 0: y ln y has the gradient 0 there
-    r"scatter": r"gradient 1",  # the same index twice: the last one gets the gradient
-    r"prod": r"not .*nan",  # an infinite factor: the product of the others
-    r"RNN|vector_norm": r"gradient",  # of nan: 0 past a relu; nan for all whose norm is nan
-    r"std|var": r"gradient .*(dim=\(\)|correction=1099511627776)",  # PyTorch divides as if over no axis
+    # Every target ignored: the mean is 0.
+    r"cross_entropy|CrossEntropyLoss|NLLLoss": r"value \[finite for nan\] float64 0\.0, not float64 nan",
+    # The mask is applied with where: what it hides may be nan.
+    r"scaled_dot_product_attention|multihead_attention|rnn|gru|lstm|attention_gru(_step)?": (
+        r"\[finite for nan\] .*(is_causal=True|bool\().* with (nan|inf)"
+    ),
+    # Linear in the target, as is the clamped loss.
+    r"binary_cross_entropy|BCELoss": r"gradient \d \[finite for -?inf\].* with 0",
+    # A target of 0: y ln y has the gradient 0 there.
+    r"kl_div|KLDivLoss": r"gradient 1 \[finite for nan\].* with 0",
+    # A number that the integers do not hold makes floats.
+    r"masked_fill": r"value float32 .*, not (u?int\d+|bool) .*(0\.5|1\.5|nan)",
+    # The same index twice: the last one gets the gradient.
+    r"scatter": r"gradient 1 float.* with repeats|value float32 .*, not (u?int\d+|bool) .*(0\.5|1\.5|nan)",
+    # PyTorch's gradient divides as if over no axis.
+    r"std|var": r"gradient 0 .*dim=\(\)",
+    r"all|any": r"value bool .*, not uint8 .*<- uint8\(",
+    # Of two dtypes the larger, not the input's.
+    r"HuberLoss|BCEWithLogitsLoss|SmoothL1Loss": (
+        r"value float64 .*, not float32 .*(float32\(.*float64\(|float64\(.*float32\()"
+    ),
+    r"bmm": r"value float64 .*, not float32 .*(, 0\), float|\(0, )",
+    r"softplus": r"second gradient .*threshold=nan",
+    # At nan PyTorch's loop over single elements passes the gradient, as here, and its vectors do not.
+    r"elu|ELU": r"gradient 0 \[(finite for nan|nan for finite)\].* with nan",
+    r"RNN|rnn(_step)?": r"gradient .*'relu'.* with (nan|inf)",
+    r"pow": r"second gradient 0 \[finite for nan\].* with 0",
 }
 """What differs from PyTorch on purpose, by names and by what tells it, both as regular expressions."""
 
@@ -68,9 +88,13 @@ class Outcome(NamedTuple):
 # -- what is called ----------------------------------------------------------------------------------------------------
 
 
+PRIVATE = {"indices", "key", "widths"}
+"""Options that only the public functions of an op make, from arguments of theirs."""
+
+
 def spoil_array(draw: Draw, x: np.ndarray) -> Any:
     """An operand made another: in shape, dtype, values, layout or kind."""
-    kind = draw.integer(0, 9)
+    kind = draw.integer(0, 11)
     if kind == 0:
         return x[None]
     if kind == 1:
@@ -80,14 +104,37 @@ def spoil_array(draw: Draw, x: np.ndarray) -> Any:
     if kind == 3:
         return x[..., :0] if x.ndim else x
     if kind in (4, 5):
-        return x.astype(draw.choice([np.float32, np.int64, np.uint8, np.bool_]))
+        return x.astype(draw.choice(DTYPES))
     if kind == 6 and x.dtype.kind == "f" and x.size:
-        spoiled = x.copy()
-        spoiled.flat[0] = draw.choice([np.nan, np.inf, -np.inf, 0.0])
-        return spoiled
+        special = x.copy()
+        special.flat[draw.integer(0, x.size - 1)] = draw.choice([np.nan, np.inf, -np.inf, 0.0, -0.0])
+        return special
     if kind == 7:
         return np.asfortranarray(x)
-    return draw.choice(HOSTILE) if kind == 8 else x
+    if kind == 8:
+        return draw.choice(HOSTILE)
+    if kind == 9 and x.ndim:  # every second element of a longer array, backwards
+        return np.ascontiguousarray(np.repeat(x, 2, -1)[..., ::-1])[..., ::-2] if x.shape[-1] else x
+    if kind == 10:
+        return np.broadcast_to(x, (2, *x.shape))
+    return x[(0,) * x.ndim] if kind == 11 and x.size else x  # a NumPy scalar
+
+
+def as_numpy(draw: Draw, value: Any) -> Any:
+    """An option as NumPy's scalar or array of the same value."""
+    if isinstance(value, tuple) and value and all(type(item) is int for item in value):
+        return draw.choice([list(value), tuple(map(np.int64, value)), np.array(value)])
+    if type(value) is int and abs(value) > 255:
+        return np.int64(value) if abs(value) < 2**63 else value
+    scalars: dict[type, list[Any]] = {
+        int: [np.int64, np.int32, np.uint8],
+        float: [np.float64, np.float32],
+        bool: [np.bool_],
+    }
+    kinds = scalars.get(type(value), [])
+    if type(value) is int and value < 0:
+        kinds = kinds[:2]
+    return draw.choice([*kinds, np.array])(value) if kinds else value
 
 
 def spoiled(draw: Draw, sample: Sample) -> Sample:
@@ -95,12 +142,10 @@ def spoiled(draw: Draw, sample: Sample) -> Sample:
     operands, options = list(sample.operands), dict(sample.options)
     for _ in range(draw.choice([0, 1, 1, 2])):
         arrays = [i for i, operand in enumerate(operands) if isinstance(operand, np.ndarray)]
-        if options and draw.boolean():
-            name = draw.choice(sorted(options))
+        if options.keys() - PRIVATE and draw.boolean():
+            name = draw.choice(sorted(options.keys() - PRIVATE))
             value = options[name]
-            scalars = {int: np.int64, float: np.float64, bool: np.bool_}
-            same = scalars[type(value)](value) if type(value) in scalars else value
-            options[name] = same if draw.boolean() else draw.choice(HOSTILE)
+            options[name] = as_numpy(draw, value) if draw.boolean() else draw.choice(HOSTILE)
         elif arrays:
             i = draw.choice(arrays)
             operands[i] = spoil_array(draw, operands[i])
@@ -162,31 +207,6 @@ def in_torch(value: Any) -> Any:
     return value
 
 
-def torch_op(name: str) -> Callable[..., Any] | None:
-    """PyTorch's function of an op's name, if its arguments are the same."""
-    own = {"dropout", "cast", "linear", "gru", "rnn", "lstm", "index", "alias", "split", "masked_softmax", "topk"}
-    if name in own:
-        return None
-    if name == "binary_cross_entropy":  # of each element
-        return lambda x, y: torch.nn.functional.binary_cross_entropy(x, y, reduction="none")
-    if name in ("cat", "stack"):
-        return lambda *operands, dim=0: getattr(torch, name)(operands, dim)
-    if name == "einsum":
-        return lambda *operands, equation: torch.einsum(equation, *operands)
-    if name in ("reshape", "expand", "repeat", "permute", "flip"):
-        option = {"permute": "dims", "flip": "dims", "repeat": "repeats"}.get(name, "shape")
-        return lambda x, **options: getattr(torch.Tensor, name)(x, options[option])
-    if name == "layer_norm":
-        F = torch.nn.functional
-        return lambda x, weight, bias, normalized_shape, eps: F.layer_norm(x, normalized_shape, weight, bias, eps)
-    if name == "vector_norm":
-        return torch.linalg.vector_norm
-    for home in (torch, torch.nn.functional, torch.Tensor):
-        if hasattr(home, name):
-            return getattr(home, name)
-    return None
-
-
 def attempt(call: Callable[..., Any], operands: tuple[Any, ...], options: dict[str, Any]) -> Any:
     try:
         return call(*operands, **options)
@@ -194,52 +214,9 @@ def attempt(call: Callable[..., Any], operands: tuple[Any, ...], options: dict[s
         return error
 
 
-def leaves(value: Any) -> list[Any]:
-    """The tensors of a result, in order."""
-    if isinstance(value, (tuple, list)):
-        return [leaf for item in value for leaf in leaves(item)]
-    return [] if value is None else [value]
-
-
-def differ(found: np.ndarray, expected: np.ndarray, single: bool = False) -> bool:
-    if found.shape != expected.shape:
-        return True
-    if found.dtype.kind != "f" or expected.dtype.kind != "f":
-        return not np.array_equal(found, expected)
-    tolerance = 1e-8 if found.dtype == expected.dtype == np.float64 and not single else 2e-4
-    # After an overflow it depends on the order of operations whether infinity or nan remains.
-    found, expected = (np.where(np.isinf(x), np.nan, x) for x in (found, expected))
-    finite = expected[np.isfinite(expected)]
-    size = max(1.0, float(np.abs(finite).max())) if finite.size else 1.0
-    return not np.allclose(found, expected, rtol=tolerance, atol=tolerance * size, equal_nan=True)
-
-
-def compared(ours: Any, theirs: Any, inputs: list[tuple[Any, Any]]) -> str:
-    """What differs between two results, in words; empty if nothing does."""
-    mine, other = leaves(ours), leaves(theirs)
-    if len(mine) != len(other):
-        return f"{len(mine)} results, not {len(other)}"
-    single = any(x.dtype == np.float32 for x, _ in inputs)
-    seeds, losses, their_losses = np.random.default_rng(0), [], []
-    for x, y in zip(mine, other, strict=True):
-        if differ(x.array, y.detach().numpy(), single):
-            return f"value {x.array.tolist()!r:.150}, not {y.detach().numpy().tolist()!r:.150}"
-        if x.requires_grad and y.requires_grad:
-            seed = np.asarray(seeds.standard_normal(x.shape))
-            losses.append((x * ta.tensor(seed, dtype=x.dtype)).sum())
-            their_losses.append((y * torch.tensor(seed, dtype=y.dtype)).sum())
-    if losses:
-        sum(losses[1:], losses[0]).backward()
-        sum(their_losses[1:], their_losses[0]).backward()
-        for number, (x, y) in enumerate(inputs):
-            if (x.grad is None) != (y.grad is None):
-                continue  # None and zeros are one gradient
-            if x.grad is not None and differ(x.grad.array, y.grad.numpy(), single):
-                return f"gradient {number} {x.grad.tolist()!r:.150}, not {y.grad.tolist()!r:.150}"
-    return ""
-
-
-def judged(name: str, owners: tuple[str, ...], ours: Any, theirs: Any, inputs: list[tuple[Any, Any]]) -> Outcome:
+def judged(
+    name: str, owners: tuple[str, ...], ours: Any, theirs: Any, inputs: list[tuple[Any, Any]], second: bool = False
+) -> Outcome:
     """The outcome of a call of both."""
     if isinstance(ours, Exception):
         text = str(ours).lstrip("'\"")
@@ -249,7 +226,7 @@ def judged(name: str, owners: tuple[str, ...], ours: Any, theirs: Any, inputs: l
     if theirs is None or isinstance(theirs, Exception):
         return Outcome(name, "no peer" if theirs is None else "ours alone")
     try:
-        wrong = compared(ours, theirs, inputs)
+        wrong = compared(ours, theirs, inputs, second)
     except RuntimeError as error:
         if re.search("not implemented|does not require grad|invalid gradient|Found dtype", str(error)):
             return Outcome(name, "ours alone")
@@ -257,13 +234,13 @@ def judged(name: str, owners: tuple[str, ...], ours: Any, theirs: Any, inputs: l
     return Outcome(name, "WRONG", wrong) if wrong else Outcome(name, "equal")
 
 
-def prepared(operands: tuple[Any, ...]) -> tuple[list[Any], list[Any], list[tuple[Any, Any]]]:
+def prepared(draw: Draw, operands: tuple[Any, ...]) -> tuple[list[Any], list[Any], list[tuple[Any, Any]]]:
     """Operands as both libraries take them, and the pairs of those that require a gradient."""
     mine, other, pairs = [], [], []
     for operand in operands:
         if isinstance(operand, np.ndarray) and operand.dtype.kind in "fiub":
-            x, y = ta.Tensor(operand.copy(order="K")), in_torch(operand)
-            if operand.dtype.kind == "f":
+            x, y = ta.Tensor(operand if 0 in operand.strides else operand.copy(order="K")), in_torch(operand)
+            if operand.dtype.kind == "f" and draw.integer(0, 5):
                 x.requires_grad_()
                 y.requires_grad_()
                 pairs.append((x, y))
@@ -275,24 +252,67 @@ def prepared(operands: tuple[Any, ...]) -> tuple[list[Any], list[Any], list[tupl
     return mine, other, pairs
 
 
+def remarks(sample: Sample) -> str:
+    """What of the operands' values tells a difference that is on purpose."""
+    arrays = [np.asarray(operand) for operand in sample.operands if isinstance(operand, (np.ndarray, np.generic))]
+    floats = [x for x in arrays if x.dtype.kind == "f"]
+    found = {
+        "nan": any(np.isnan(x).any() for x in floats),
+        "inf": any(np.isinf(x).any() for x in floats),
+        "0": any((x == 0).any() for x in arrays if x.dtype.kind in "fiu"),
+        "repeats": any(len(np.unique(x)) < x.size for x in arrays if x.dtype == np.int64),
+    }
+    return "".join(f" with {name}" for name, there in found.items() if there)
+
+
 def call_op(draw: Draw, name: str) -> Outcome:
     op = OPS[name]
     assert op.samples is not None
     sample = spoiled(draw, op.samples(draw))
-    mine, other, pairs = prepared(sample.operands)
+    mine, other, pairs = prepared(draw, sample.operands)
     ours = attempt(op, tuple(mine), sample.options)
-    peer = torch_op(name)
+    peer = peer_of(name)
     options = {key: in_torch(value) for key, value in sample.options.items()}
     theirs = None if peer is None else attempt(peer, tuple(other), options)
-    outcome = judged(name, (f"{name}:", f"{name} "), ours, theirs, pairs)
-    return outcome._replace(text=f"{outcome.text}  <- {sample!s:.200}" if outcome.text else "")
+    outcome = judged(name, (f"{name}:", f"{name} "), ours, theirs, pairs, draw.integer(0, 2) == 0)
+    return outcome._replace(text=f"{outcome.text}  <- {sample!s:.200}{remarks(sample)}" if outcome.text else "")
+
+
+MASKS = {
+    "MultiheadAttention": [("attn_mask", "key_padding_mask", "is_causal", 0, 1)],
+    "TransformerEncoderLayer": [("src_mask", "src_key_padding_mask", "is_causal", 0, 0)],
+    "TransformerDecoderLayer": [("tgt_mask", "tgt_key_padding_mask", "tgt_is_causal", 0, 0),
+                                ("memory_mask", "memory_key_padding_mask", "memory_is_causal", 0, 1)],
+}  # fmt: skip
+"""The names of each attention's masks in a layer's arguments, and the positions of the queries' and keys' operands."""
+
+
+def draw_masks(draw: Draw, name: str, options: dict[str, Any], operands: tuple[Any, ...]) -> dict[str, Any]:
+    """Arguments with masks, of bools or floats, of all heads or each, that may leave a query without a key."""
+    masks: dict[str, Any] = {}
+    heads = options.get("num_heads", options.get("nhead"))
+    for attn_mask, key_padding_mask, is_causal, queries, keys in MASKS[name]:
+        shapes = [operands[i].shape[:2] for i in (queries, keys)]
+        (batch, length), (_, size) = shapes if options.get("batch_first") else [shape[::-1] for shape in shapes]
+        if draw.boolean():
+            mask = ~draw.mask(draw.choice([(length, size), (batch * heads, length, size)]))
+            masks[attn_mask] = draw.choice([mask, mask, np.where(mask, -np.inf, draw.floats(mask.shape))])
+        if draw.boolean():
+            masks[key_padding_mask] = ~draw.mask((batch, size))
+        masks[is_causal] = draw.boolean()
+    if name == "MultiheadAttention":
+        masks.update(need_weights=draw.boolean(), average_attn_weights=draw.boolean())
+    return masks
 
 
 def call_layer(draw: Draw, name: str) -> Outcome:
     choices, inputs = LAYERS[name]
     options = {option: draw.choice(values) for option, values in choices.items()}
     sample = Sample(inputs(draw))
-    if draw.boolean():
+    masks: dict[str, Any] = {}
+    if name in MASKS and draw.integer(0, 2):
+        masks = draw_masks(draw, name, options, sample.operands)
+    elif draw.boolean():
         sample = spoiled(draw, sample)
     elif options and draw.integer(0, 2) == 2:
         options[draw.choice(sorted(options))] = draw.choice(HOSTILE)
@@ -306,13 +326,20 @@ def call_layer(draw: Draw, name: str) -> Outcome:
     state = {key: torch.tensor(value.array.copy()) for key, value in layer.state_dict().items()}
     peer.load_state_dict(state)
     layer, peer = layer.to(np.float64), peer.double()
-    layer.train(), peer.train()
-    mine, other, pairs = prepared(sample.operands)
+    dropped = options.get("dropout", 0.0) != 0.0  # other elements in PyTorch
+    layer.train(not dropped), peer.train(not dropped)
+    mine, other, pairs = prepared(draw, sample.operands)
     ordered = dict(peer.named_parameters())
     pairs += [(parameter, ordered[key]) for key, parameter in layer.named_parameters()]
-    ours, theirs = attempt(layer, tuple(mine), {}), attempt(peer, tuple(other), {})
+    if masks:
+        mask_rows(peer)
+    given = {key: ta.Tensor(mask) if isinstance(mask, np.ndarray) else mask for key, mask in masks.items()}
+    ours = attempt(layer, tuple(mine), given)
+    theirs = attempt(peer, tuple(other), {key: in_torch(mask) for key, mask in masks.items()})
     outcome = judged(name, (f"{name}:", *OWNERS), ours, theirs, pairs)
-    return outcome._replace(text=f"{outcome.text}  <- {options} {sample!s:.150}" if outcome.text else "")
+    return outcome._replace(
+        text=f"{outcome.text}  <- {options} {masks or ''} {sample!s:.150}{remarks(sample)}" if outcome.text else ""
+    )
 
 
 OWNERS = tuple(f"{name}:" for name in (*OPS, "MultiheadAttention", "nll_loss", "mse_loss", "l1_loss", "huber_loss",

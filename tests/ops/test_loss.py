@@ -73,3 +73,9 @@ def test_errors_of_weights():
     for name in ("weight", "pos_weight"):
         with pytest.raises(ValueError, match=rf"{name} of shape \(2,\) does not broadcast to input \(2, 3\)"):
             binary_cross_entropy_with_logits(np.ones((2, 3)), np.ones((2, 3)), **{name: np.ones(2)})
+
+
+def test_an_infinite_target_costs_infinitely_much():
+    x, y = np.array([0.5, 0.5]), np.array([0.25, -np.inf])
+    losses = binary_cross_entropy_with_logits(x, y, reduction="none").array
+    assert losses[1] == np.inf and np.isfinite(losses[0])

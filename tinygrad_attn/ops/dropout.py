@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_attn import random
 from tinygrad_attn.kernels.dropout import drop, drop_in_numpy
 from tinygrad_attn.op import op
-from tinygrad_attn.ops.arguments import floating
+from tinygrad_attn.ops.arguments import floating, only_floats
 from tinygrad_attn.ops.pointwise import mul
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, Sample
@@ -29,6 +29,7 @@ def _samples(draw: Draw) -> Sample:
 @op(r"z = x \odot m / (1 - p)", samples=_samples, symbols={"m": ("key", "p")})
 def _dropout(input: Array, *, p: float, key: int) -> Array:
     """``input`` times m / (1 - p), where m is 0 with probability ``p`` and else 1, made from ``key``."""
+    only_floats("dropout", input)
     return drop(input, p, key)
 
 

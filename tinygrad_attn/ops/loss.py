@@ -198,9 +198,10 @@ def binary_cross_entropy_with_logits(
             factors[which] = floating(name, which, factor)
             _check_broadcast(name, which, factors[which].shape, input.shape)
     # ln(1 - σ(x)) = ln σ(x) - x
-    yes = target if pos_weight is None else mul(target, factors["pos_weight"])
-    no = sub(1.0, target)
-    losses = sub(mul(no, input), mul(add(yes, no), logsigmoid(input)))
+    no, logarithm = sub(1.0, target), logsigmoid(input)
+    if pos_weight is not None:
+        logarithm = mul(add(mul(target, factors["pos_weight"]), no), logarithm)
+    losses = sub(mul(no, input), logarithm)
     return reduced(losses if weight is None else mul(losses, factors["weight"]), reduction)
 
 

@@ -104,8 +104,15 @@ def _power_samples(draw: Draw) -> Sample:
 @op(r"z = x^y", samples=_power_samples, errors=[clash])
 @quiet
 def pow(x: Array, y: Array) -> Array:
-    """``x`` to the power ``y``, broadcast; a negative base needs a whole exponent, else the result is nan."""
-    return np.power(x, y)
+    """``x`` to the power ``y``, broadcast; a negative base needs a whole exponent, else the result is nan.
+
+    Raises:
+        TypeError: both are bools.
+    """
+    z = np.power(x, y)
+    if z.dtype == np.int8:  # NumPy's for bools
+        raise TypeError("pow: is not defined for two bools; convert one to integers or floats")
+    return z
 
 
 def _pow_base(g: Any, x: Any, y: Any) -> Any:
@@ -133,8 +140,8 @@ pow.vjp("y", r"\bar z \odot z \ln x \text{, 0 where } x = 0 \le y", _pow_exponen
 @public("ta", "Tensor")
 @op(r"z = x^2", samples=floats())
 def square(x: Array) -> Array:
-    """The square."""
-    return np.square(x)
+    """The square; of bools as integers."""
+    return np.square(x) if x.dtype.kind != "b" else x.astype(np.int64)
 
 
 square.vjp("x", r"2\,\bar z \odot x", lambda g, x: g * (2.0 * x), kernel=True)

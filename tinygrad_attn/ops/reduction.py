@@ -129,6 +129,7 @@ def _sum_to_samples(draw: Draw) -> Sample:
 @op(r"z = \textstyle\sum_{\text{broadcast axes}} x", samples=_sum_to_samples)
 def sum_to(x: Array, *, shape: tuple[int, ...]) -> Array:
     """``x`` summed over the axes along which ``shape`` broadcasts to its own: the gradient of a broadcast."""
+    x = x if x.dtype.kind == "f" else x.astype(total_dtype(x), copy=False)
     lead = x.ndim - len(shape)
     stretched = tuple(i + lead for i, size in enumerate(shape) if size == 1 and x.shape[i + lead] != 1)
     try:

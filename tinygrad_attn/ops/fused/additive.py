@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygrad_attn.kernels.attention import additive as kernels
 from tinygrad_attn.op import op
+from tinygrad_attn.ops.arguments import only_floats
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, tanh
 from tinygrad_attn.ops.reduction import sum
@@ -57,7 +58,9 @@ def additive_score(query: Array, keys: Array, energy: Array) -> Array:
 
     Raises:
         ValueError: shapes other than these.
+        TypeError: other operands than floats.
     """
+    only_floats("additive_score", query)
     _check_shapes(query, keys, energy)
     return kernels.additive_scores(query, keys, energy)
 

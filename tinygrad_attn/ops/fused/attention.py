@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_attn.kernels.attention import tiled as kernels
 from tinygrad_attn.modes import mark
 from tinygrad_attn.op import op
-from tinygrad_attn.ops.arguments import as_tensor, floating
+from tinygrad_attn.ops.arguments import as_tensor, floating, only_floats
 from tinygrad_attn.ops.comparison import logical_and, ne
 from tinygrad_attn.ops.dropout import drop_by_key, new_key_for, probability
 from tinygrad_attn.ops.fused.softmax import masked_softmax, softmax
@@ -97,6 +97,7 @@ def _scaled_dot_product_attention(
 
     Saves, for each row of scores, the maximum and the reciprocal of the sum of exponentials.
     """
+    only_floats("scaled_dot_product_attention", query)
     scores = _check_operands(query, key, value)
     leading = np.broadcast_shapes(scores[:-2], value.shape[:-2])
     z = np.empty((*leading, query.shape[-2], value.shape[-1]), query.dtype)

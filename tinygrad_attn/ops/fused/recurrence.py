@@ -37,8 +37,10 @@ def check_shapes(
 
     Raises:
         ValueError: a shape that does not agree.
-        TypeError: a mask that is not bool.
+        TypeError: a mask that is not bool, or other operands than floats.
     """
+    if gx.dtype.kind != "f":
+        raise TypeError(f"{name}: its operands must be float32 or float64, gx is {gx.dtype}")
     (first, state), *_ = initial.items()
     if state.ndim != 2:
         raise ValueError(f"{name}: {first} must have shape (B, H), it has {state.shape}")
