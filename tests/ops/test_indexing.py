@@ -296,3 +296,9 @@ def test_an_object_with_an_index_is_an_integer():
             return 2
 
     assert getitem(count(3), Two()).item() == 2.0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int32, np.uint64])
+def test_a_numpy_integer_is_an_integer(dtype: type) -> None:
+    x = Tensor(np.arange(6.0).reshape(2, 3))
+    assert x[dtype(1)].tolist() == x[1].tolist() and x[:, dtype(2)].tolist() == [2.0, 5.0]

@@ -96,6 +96,8 @@ def _item(name: str, item: Any) -> Any:
             f"{name}: an index must be an integer, a slice, None, ..., or an array of integers or bools, "
             f"got {type(item).__name__}"
         )
+    if isinstance(item, np.integer):
+        return int(item)
     if array.dtype == np.uint8 or array.dtype.kind not in "biu":
         raise IndexError(f"{name}: an index array must be bool (a mask) or int64, it is {array.dtype}")
     return int(array) if array.ndim == 0 and array.dtype != np.bool_ else array
