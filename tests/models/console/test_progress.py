@@ -58,7 +58,7 @@ def test_the_live_bar(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals of POSIX")
-@pytest.mark.parametrize(("no_color", "styled"), [("", True), ("1", False)])
+@pytest.mark.parametrize(("no_color", "styled"), [pytest.param("", True, marks=pytest.mark.slow), ("1", False)])
 def test_without_colour_escapes_only_move_the_cursor(no_color, styled):
     import pty
 
