@@ -61,14 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
         from ..microscope.page.terminal import print_microscope
 
         print_microscope(found.data)
-    check = found.data["check"]
     if arguments.out or arguments.view == "page":
+        from ..microscope.checks.verdict import verdict_of
+
         path = arguments.out or "microscope.html"
         found.save(path)
-        numbers = check["compared"] + check["recomputed"]
-        verdict = {"good": f"{numbers:,} numbers checked out", "bad": f"{check['failing']:,} checks fail"}
-        outcome = verdict.get(check["state"], "not finite")
-        print(f"{path}: {found.data['source']['text']} → {found.data['target']['text']}; {outcome}")
+        source, target, outcome = found.data["source"], found.data["target"], verdict_of(found.data["check"])
+        print(f"{path}: {source['text']} → {target['text']}; {outcome}")
         if arguments.open:
             _open(Path(path).absolute().as_uri())
     return _verdict(found, arguments.broken)
@@ -86,6 +85,7 @@ def _verdict(found: Microscope, broken: str | None) -> int:
     """The exit code; prints on stderr which check failed, or that a broken derivative was not caught."""
     from ..microscope.checks.badge import describe_worst
     from ..microscope.checks.gallery import GALLERY
+    from ..microscope.checks.verdict import failing
 
     check = found.data["check"]
     if broken:
@@ -94,7 +94,7 @@ def _verdict(found: Microscope, broken: str | None) -> int:
             print(f"note: the badge is green although {broken} was used; its error shows {shows}", file=sys.stderr)
         return 0
     if not check["ok"]:
-        what = f"{check['failing']:,} checks fail, the worst: " if check["state"] == "bad" else ""
+        what = f"{failing(check)}, the worst: " if check["state"] == "bad" else ""
         print(f"error: {what}{describe_worst(check)}", file=sys.stderr)
         return CHECK_FAILED
     return 0

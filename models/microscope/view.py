@@ -14,6 +14,7 @@ from tinygrad_attn.atomic import atomic_path
 from ..interface import Translator
 from ..runs.folder import Run
 from ..setting import short
+from .checks.verdict import verdict_of
 from .record.arrays import as_json
 from .record.build import build
 from .record.schema import LIMIT, Data
@@ -30,11 +31,8 @@ class Microscope:
 
     def __repr__(self) -> str:
         source, target = self.data["source"]["text"], self.data["target"]["text"]
-        check = self.data["check"]
-        verdict = {"good": "all checks pass", "bad": f"{check['failing']:,} checks fail"}.get(
-            check["state"], "not finite"
-        )
-        return f"<Microscope {short(source)} → {short(target)}, loss {self.data['meta']['loss']:.6g}, {verdict}>"
+        loss, verdict = self.data["meta"]["loss"], verdict_of(self.data["check"])
+        return f"<Microscope {short(source)} → {short(target)}, loss {loss:.6g}, {verdict}>"
 
     def html(self) -> str:
         """The page: one self-contained HTML document."""

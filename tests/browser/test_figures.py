@@ -123,3 +123,20 @@ def test_the_paths_as_svg(visit, seen, tmp_path):
         found = [mark for group in tree.iter(f"{SVG}g") for mark in group.iter(f"{SVG}{tag}")]
         sizes = paths["ways"].get(series)  # a Transformer's decoder starts with nothing of the encoder's
         assert len(found) == (0 if sizes is None else 1 + sum(size > 0 for size in sizes))  # one in the legend
+
+
+def test_a_transformers_layers_symbol_by_symbol(visit, tmp_path):
+    """One table for each stack; every symbol's norm past each sublayer and through it, as recorded."""
+    data = microscope(make("transformer"), SOURCE, TARGET)
+    data.save(tmp_path / "page.html")
+    page = look(visit, tmp_path / "page.html", "paths")
+    for stack in ("encoder", "decoder"):
+        layers = [layer for layer in data.data["paths"][0]["layers"] if f".{stack}." in layer["module"]]
+        rows = page.evaluate(
+            "(stack) => [...document.querySelector(`[aria-label$=': ${stack}']`).querySelectorAll('tbody tr')]"
+            ".map((row) => [...row.querySelectorAll('td.number')].map((cell) => Number(cell.title.replace('−', '-'))))",
+            stack,
+        )
+        expected = [layer[branch] for layer in layers for branch in ("skip", "branch")]
+        assert len(rows) == len(layers[0]["tokens"]) and layers
+        np.testing.assert_allclose(rows, np.transpose(expected), rtol=1e-12)

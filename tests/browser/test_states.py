@@ -100,3 +100,18 @@ def test_rows_of_logits_always_show_the_target(look):
     cards = page.evaluate("() => [...document.querySelectorAll('.strip.value .step')].map((card) => card.innerText)")
     (logits,) = (text.split() for text in cards if "12 largest of 40" in " ".join(text.split()))
     assert str(TARGET[1]) in logits
+
+
+def test_what_a_model_without_attention_does_not_have_is_not_counted(look):
+    badge = look(make("seq2seq"), "summary").inner_text("#badge")
+    assert "finite differences" in badge and "ops run again" in badge
+    assert "identit" not in badge and "plain NumPy" not in badge
+
+
+def test_one_and_several(look):
+    page = look(make("bahdanau"), "summary")
+    texts = page.evaluate(
+        """async () => { const { t } = await import("page/i18n.js");
+        return ["1", 2, "1,000"].map((count) => t("chip.bad", { count })); }"""
+    )
+    assert texts == ["1 check fails", "2 checks fail", "1,000 checks fail"]

@@ -16,14 +16,18 @@ export function setLanguage(name) {
 }
 
 // A function from a key to its text in the reader's language: from `own`, { en: { key: text }, ko: … }, or from the words
-// that all views share. A missing text is shown as its key, so that it is noticed.
+// that all views share. A missing text is shown as its key, so that it is noticed. In a text, {name} is a hole, and
+// {count|check fails|checks fail} a number followed by the words for one or for several.
 export function translator(own = {}) {
   const find = (key) => {
     const name = language.get();
     return own[name]?.[key] ?? strings[name][key] ?? own.en?.[key] ?? strings.en[key];
   };
   const t = (key, holes = {}) =>
-    (find(key) ?? key).replace(/\{(\w+)\}/g, (hole, name) => (name in holes ? holes[name] : hole));
+    (find(key) ?? key).replace(/\{(\w+)(?:\|([^|}]*)\|([^|}]*))?\}/g, (hole, name, one, many) => {
+      if (!(name in holes)) return hole;
+      return one === undefined ? holes[name] : `${holes[name]} ${String(holes[name]) === "1" ? one : many}`;
+    });
   t.has = (key) => find(key) !== undefined;
   return t;
 }

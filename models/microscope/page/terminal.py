@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...console.counts import counted
 from ...console.tables import print_table
 from ..checks.finite import describe_not_finite
+from ..checks.verdict import verdict_of
 from ..record.arrays import decoded
 from ..record.schema import Check, Data, Paths, Site, SiteTensor
 
@@ -22,7 +24,7 @@ def print_microscope(data: Data) -> None:
     """
     meta, check = data["meta"], data["check"]
     print(f"{meta['model']}: {data['source']['text']} → {data['target']['text']}")
-    print(f"loss {meta['loss']:.{_DIGITS}g}, the mean of -ln p over {len(data['tokens'])} tokens")
+    print(f"loss {meta['loss']:.{_DIGITS}g}, the mean of -ln p over {counted(len(data['tokens']), 'token')}")
     print_table(
         ["t", "input", "target", "p", "loss"],
         [
@@ -66,6 +68,15 @@ def _print_paths(paths: Paths) -> None:
                 for layer in reversed(paths["layers"])
             ],
         )
+        for layer in reversed(paths["layers"]):
+            print(f"\n{layer['module']}, {layer['sublayer']}, symbol by symbol")
+            print_table(
+                ["symbol", "past it", "through it", "total"],
+                [
+                    [token, *map(_number, norms)]
+                    for token, *norms in zip(layer["tokens"], *(layer[name] for name in _BRANCHES), strict=True)  # type: ignore[literal-required]
+                ],
+            )
 
 
 _BRANCHES = ("skip", "branch", "total")
@@ -73,24 +84,25 @@ _BRANCHES = ("skip", "branch", "total")
 
 def _print_badge(check: Check) -> None:
     """The state of the badge, what was compared, and what fails or cannot be resolved, with the reason."""
-    verdict = {"good": "✓ every number checked out", "bad": f"✗ {check['failing']:,} checks fail"}
-    print(f"{verdict.get(check['state'], '? nothing to verify')}: ", end="")
-    print(f"{check['compared']} gradients beside central differences, worst error {check['worst']:.1e};")
+    print(f"{_SIGNS.get(check['state'], '?')} {verdict_of(check)}: ", end="")
+    print(f"{counted(check['compared'], 'gradient')} beside central differences, worst error {check['worst']:.1e};")
     if check["not_finite"]:
         print(f"  {describe_not_finite(check['not_finite'])};")
     for reason, count in check["unresolved_because"].items():
         print(f"  {count} more cannot be resolved by differences: {_REASONS[reason]};")
     for kink in {str(cell["kink"]): cell["kink"] for cell in check["cells"] if cell["kink"]}.values():
         print(f"    a kink of op {kink['call']}, {kink['op']} in {kink['module']}, element {kink['cell']};")
-    print(f"  {check['recomputed']:,} numbers and {check['replayed']:,} ops again in NumPy, worst error", end=" ")
+    numbers, ops = counted(check["recomputed"], "number"), counted(check["replayed"], "op")
+    print(f"  {numbers} and {ops} again in NumPy, worst error", end=" ")
     print(f"{max(check['recomputed_worst'], check['replayed_worst']):.1e};")
     holding = sum(identity["holds"] for identity in check["identities"])
-    print(f"  {holding} of {len(check['identities'])} identities hold")
+    print(f"  {holding} of {counted(len(check['identities']), 'identity holds', 'identities hold')}")
     for failure in check["failures"]:
         where = " ".join(str(failure[key]) for key in ("site", "tensor", "cell") if key in failure)
         print(f"  ✗ {failure['kind']}: {where}, error {failure['error']:.1e}")
 
 
+_SIGNS = {"good": "✓", "bad": "✗"}
 _REASONS = {
     "rounding": "the gradient is too small beside the rounding of the loss",
     "kink": "the loss has a kink within the step",

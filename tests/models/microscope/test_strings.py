@@ -24,7 +24,7 @@ def test_both_languages_have_the_same_texts(where):
 
 @pytest.mark.parametrize(("where", "key"), [(where, key) for where, words in STRINGS.items() for key in words["en"]])
 def test_a_text_has_the_same_holes_in_both(where, key):
-    english, korean = (sorted(re.findall(r"\{\w+\}", STRINGS[where][name][key])) for name in ("en", "ko"))
+    english, korean = (sorted(re.findall(r"\{(\w+)[}|]", STRINGS[where][name][key])) for name in ("en", "ko"))
     assert english == korean and STRINGS[where]["ko"][key].strip()
 
 

@@ -91,7 +91,7 @@ function Run({ paths, range, look }) {
       <tbody>${paths.tokens.map((token, j) => html`<tr key=${j}><td>${j}</td><th scope="row"><${Token} text=${token} /></th>
         ${Object.entries(series(paths)).map(([name, sizes]) => html`<td key=${name} class="number" title=${full(sizes[j])}>${rounded(sizes[j])}</td>`)}</tr>`)}</tbody></table></div>
     <p class="muted">${t("sum", { off: rounded(paths.off) })}</p>
-    ${paths.layers.length > 0 && html`<${Layers} layers=${paths.layers} />`}
+    ${paths.layers.length > 0 && html`<${Layers} layers=${paths.layers} /><${BySymbol} layers=${paths.layers} />`}
   </section>`;
 }
 
@@ -102,8 +102,32 @@ function Layers({ layers }) {
   return html`<h3>${t("layers")}</h3><p class="muted">${t("layers_words")}</p>
     <div class="scroll" tabindex="0" role="region" aria-label=${t("layers")}><table class="plain"><thead><tr><th scope="col">${t("layer")}</th><th scope="col">${t("sublayer")}</th>
       ${["skip", "branch", "total"].map((name) => html`<th scope="col" key=${name} class="number">${t(`layer.${name}`)}</th>`)}</tr></thead>
-      <tbody>${layers.toReversed().map((layer) => html`<tr key=${layer.module + layer.sublayer}><th scope="row">${layer.module.split(".").slice(-3).join(".")}</th><td>${t.has(`sublayer.${layer.sublayer}`) ? t(`sublayer.${layer.sublayer}`) : layer.sublayer}</td>
+      <tbody>${layers.toReversed().map((layer) => html`<tr key=${layer.module + layer.sublayer}><th scope="row">${layer.module.split(".").slice(-3).join(".")}</th><td>${sublayer(layer)}</td>
         ${["skip", "branch", "total"].map((name) => html`<td key=${name} class="number measured" title=${full(norm(layer[name]))}>${rounded(norm(layer[name]))}${name !== "total" && html`<${Bar} x=${norm(layer[name])} ends=${[0, most]} />`}</td>`)}</tr>`)}</tbody></table></div>`;
+}
+
+// The same, symbol by symbol: a table for each stack of layers, the encoder's and the decoder's, a row for each symbol.
+function BySymbol({ layers }) {
+  const stacks = new Map();
+  for (const layer of layers) {
+    const stack = layer.module.split(".").slice(0, -2).pop() ?? layer.module; // encoder, of Transformer.encoder.layers.0
+    stacks.set(stack, [...(stacks.get(stack) ?? []), layer]);
+  }
+  return [...stacks].map(([stack, those]) => html`<${SymbolTable} key=${stack} stack=${stack} layers=${those} />`);
+}
+
+function SymbolTable({ stack, layers }) {
+  const label = t("by_symbol", { stack });
+  const columns = layers.flatMap((layer) => ["skip", "branch"].map((branch) => ({ layer, branch })));
+  return html`<h3>${label}</h3><div class="scroll" tabindex="0" role="region" aria-label=${label}><table class="plain ways"><thead>
+    <tr><td colspan="2"></td>${layers.map((layer) => html`<th scope="colgroup" colspan="2" key=${layer.module + layer.sublayer}>${layer.module.split(".").slice(-2).join(".")}<br />${sublayer(layer)}</th>`)}</tr>
+    <tr><th scope="col">j</th><th scope="col">${t("symbol")}</th>${columns.map(({ layer, branch }) => html`<th scope="col" class="number" key=${layer.module + layer.sublayer + branch}>${t(`layer.${branch}`)}</th>`)}</tr></thead>
+    <tbody>${layers[0].tokens.map((token, j) => html`<tr key=${j}><td>${j}</td><th scope="row"><${Token} text=${token} /></th>
+      ${columns.map(({ layer, branch }) => html`<td class="number" key=${layer.module + layer.sublayer + branch} title=${full(layer[branch][j])}>${rounded(layer[branch][j])}</td>`)}</tr>`)}</tbody></table></div>`;
+}
+
+function sublayer({ sublayer }) {
+  return t.has(`sublayer.${sublayer}`) ? t(`sublayer.${sublayer}`) : sublayer;
 }
 
 export const words = {
@@ -122,6 +146,8 @@ export const words = {
     "path.total": "total",
     "layers": "Layer by layer, from the loss down",
     "layers_words": "Every sublayer adds its output to its input. Backward, the gradient of the input is the sum of what passes the sublayer by the residual connection and what comes through it. Norms over all positions.",
+    "by_symbol": "Symbol by symbol: {stack}",
+    "symbol": "symbol",
     "layer": "layer",
     "sublayer": "sublayer",
     "layer.skip": "past it",
@@ -146,6 +172,8 @@ export const words = {
     "path.total": "전체",
     "layers": "층마다, 손실에서 아래로",
     "layers_words": "모든 부분층은 출력을 입력에 더합니다. 역전파에서 입력의 기울기는 잔차 연결로 부분층을 비켜 간 것과 부분층을 지나온 것의 합입니다. 모든 위치에 대한 노름입니다.",
+    "by_symbol": "기호마다: {stack}",
+    "symbol": "기호",
     "layer": "층",
     "sublayer": "부분층",
     "layer.skip": "비켜 감",

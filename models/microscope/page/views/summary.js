@@ -44,17 +44,17 @@ const largest = (check, reason) => Math.max(...check.cells.filter((cell) => cell
 function Badge({ check, loss }) {
   const failed = (kind) => check.failures.some((failure) => failure.kind === kind);
   const held = check.identities.filter((identity) => identity.holds).length;
-  const lines = [
-    [check.cells.every((cell) => cell.holds), t("badge.compared", { count: check.compared, worst: rounded(check.worst), tolerance: rounded(check.tolerance) })],
-    [!failed("recomputed"), t("badge.recomputed", { count: check.recomputed.toLocaleString(), worst: rounded(check.recomputed_worst), tolerance: rounded(check.recomputed_tolerance) })],
-    [!failed("replayed"), t("badge.replayed", { count: check.replayed, worst: rounded(check.replayed_worst) })],
-    [held === check.identities.length, t("badge.identities", { held, count: check.identities.length })],
-  ];
+  const lines = [ // how many, whether they hold, and the words; none of what a model without attention does not have
+    [check.compared, check.cells.every((cell) => cell.holds), t("badge.compared", { count: check.compared, worst: rounded(check.worst), tolerance: rounded(check.tolerance) })],
+    [check.recomputed, !failed("recomputed"), t("badge.recomputed", { count: check.recomputed.toLocaleString(), worst: rounded(check.recomputed_worst), tolerance: rounded(check.recomputed_tolerance) })],
+    [check.replayed, !failed("replayed"), t("badge.replayed", { count: check.replayed, worst: rounded(check.replayed_worst) })],
+    [check.identities.length, held === check.identities.length, t("badge.identities", { held, count: check.identities.length })],
+  ].filter(([count]) => count > 0);
   const kinks = [...new Set(check.cells.filter((cell) => cell.kink).map(({ kink }) => t("badge.kink", { ...kink, place: `[${kink.cell.join(", ")}]` })))];
   return html`<section class=${`card badge ${check.state}`} id="badge">
     <h2><span class="badge-mark" aria-hidden="true">${BADGE[check.state]}</span> ${t(`badge.${check.state}`)}</h2>
     ${check.not_finite && html`<p class="alert calm" role="note" id="not-finite">${source(check.not_finite)}</p>`}
-    <ul>${lines.map(([holds, words], i) => html`<li key=${i}><span class=${holds ? "good" : "bad"} aria-label=${t(holds ? "verdict.holds" : "verdict.fails")} role="img">${holds ? "✓" : "✗"}</span> ${words}</li>`)}</ul>
+    <ul>${lines.map(([, holds, words], i) => html`<li key=${i}><span class=${holds ? "good" : "bad"} aria-label=${t(holds ? "verdict.holds" : "verdict.fails")} role="img">${holds ? "✓" : "✗"}</span> ${words}</li>`)}</ul>
     ${Object.entries(check.unresolved_because).map(([reason, count]) => html`<p class="note" key=${reason}>${t(`badge.unresolved.${reason}`, { count, loss: rounded(loss), rounding: rounded(check.rounding), largest: rounded(largest(check, reason)) })}</p>`)}
     ${kinks.map((words) => html`<p class="note" key=${words}>${words}</p>`)}
     ${check.unknown_ops.length > 0 && html`<p class="note">${t("badge.unknown", { ops: check.unknown_ops.join(", ") })}</p>`}
@@ -136,15 +136,15 @@ export const words = {
     "badge.good": "Every number checked out",
     "badge.bad": "Some gradients are wrong",
     "badge.not_finite": "Not finite: nothing can be verified",
-    "badge.unresolved.rounding": "{count} more belong to gradients of at most {largest}. The loss of {loss} is itself rounded by about {rounding}, so a difference cannot see them: it says only that they are that small.",
-    "badge.unresolved.kink": "{count} more lie at a kink of the loss, where left and right derivative differ: a difference across it says nothing.",
-    "badge.unresolved.curvature": "{count} more lie where the loss bends so sharply that every step is either too large or lost in rounding.",
-    "badge.unresolved.not_finite": "{count} more are not finite, or their loss is not: there is nothing to compare.",
+    "badge.unresolved.rounding": "{count|more belongs|more belong} to gradients of at most {largest}. The loss of {loss} is itself rounded by about {rounding}, so a difference cannot see them: it says only that they are that small.",
+    "badge.unresolved.kink": "{count|more lies|more lie} at a kink of the loss, where left and right derivative differ: a difference across it says nothing.",
+    "badge.unresolved.curvature": "{count|more lies|more lie} where the loss bends so sharply that every step is either too large or lost in rounding.",
+    "badge.unresolved.not_finite": "{count|more is|more are} not finite, or their loss is not: there is nothing to compare.",
     "badge.kink": "Kink: op {call}, {op} in {module}, element {place}.",
-    "badge.compared": "{count} gradients compared with finite differences; worst error {worst}, allowed {tolerance}",
-    "badge.recomputed": "{count} numbers computed again in plain NumPy; worst error {worst}, allowed {tolerance}",
-    "badge.replayed": "{count} ops run again, forward and backward; worst error {worst}",
-    "badge.identities": "{held} of {count} identities hold",
+    "badge.compared": "{count|gradient|gradients} compared with finite differences; worst error {worst}, allowed {tolerance}",
+    "badge.recomputed": "{count|number|numbers} computed again in plain NumPy; worst error {worst}, allowed {tolerance}",
+    "badge.replayed": "{count|op|ops} run again, forward and backward; worst error {worst}",
+    "badge.identities": "{held} of {count|identity holds|identities hold}",
     "badge.unknown": "Not run again, since plain NumPy has no second version of them here: {ops}.",
     "failures.title": "What fails: {count}, the worst {shown} here",
     "failures.kind": "check",
@@ -156,7 +156,7 @@ export const words = {
     "failure.replayed": "run again",
     "failure.identity": "identity",
     "identities.none": "There is no attention here, so no identity of attention to check.",
-    "identities.where": "checked at {count} attention layer(s); worst error {worst}",
+    "identities.where": "checked at {count|attention layer|attention layers}; worst error {worst}",
     "identity.softmax_rows_sum_to_zero": "Each row of ∂L/∂scores sums to 0",
     "identity.masked_are_zero": "Masked cells are exactly 0",
     "identity.inner_products_agree": "⟨Q, ∂Q⟩ = ⟨K, ∂K⟩ = ⟨scores, ∂scores⟩",
