@@ -22,7 +22,7 @@ from ..record.replay import Replay
 from ..record.schema import Cell, Kink
 from ..record.sites import AttentionSite
 from ..record.trace import Traced
-from .ops import side_of_kink
+from .ops import bends_within, side_of_kink
 
 __all__ = ["TOLERANCE", "compare_with_differences"]
 
@@ -148,6 +148,12 @@ def _compared(traced: Traced, replay: Replay, sample: _Sample, rounding: float) 
         if abs(tried[-1].central - found) <= tolerance and largest > 0.0:
             return _cell(sample, tried[-1], tried[-1].rounding, "", None)
     best, uncertainty = _most_certain(tried)
+    if abs(best.central - found) > _SAFETY * uncertainty:
+        # Between two ends where a softmax is saturated the loss looks flat, whatever its slope in the middle.
+        near = [each for each in tried if not _bends_within(replay, sample, each.eps)]
+        if len(near) < 2:
+            return _cell(sample, best, uncertainty, "curvature", None)
+        best, uncertainty = _most_certain(near)
     difference = abs(best.central - found)
     kink = _find_kink(traced, replay, sample, best)
     if not np.isfinite(difference):
@@ -180,6 +186,15 @@ def _cell(sample: _Sample, best: _Difference, uncertainty: float, reason: Reason
         "uncertainty": uncertainty, "largest": largest, "resolved": not reason, "reason": reason, "kink": kink,
         "holds": bool(reason) or bool(error <= TOLERANCE),
     }  # fmt: skip
+
+
+def _bends_within(replay: Replay, sample: _Sample, eps: float) -> bool:
+    """Whether a step is so long that an op such as softmax is past its bend at its end."""
+    return any(
+        bends_within(call.op.name, call.arrays, there)
+        for by in (eps, -eps)
+        for call, there in replay.arrays(sample.moved(by)).items()
+    )
 
 
 def _find_kink(traced: Traced, replay: Replay, sample: _Sample, difference: _Difference) -> Kink | None:

@@ -77,6 +77,20 @@ def side_of_kink(name: str, arrays: Sequence[Any], options: Mapping[str, Any]) -
     return None if known is None else known(*arrays, **{k: v for k, v in options.items() if k != "negative_slope"})
 
 
+_BENDING = frozenset(
+    {"cross_entropy", "exp", "log_softmax", "masked_softmax", "sigmoid", "softmax", "softplus", "tanh"}
+)
+
+
+def bends_within(name: str, arrays: Sequence[Any], moved: Sequence[Any]) -> bool:
+    """Whether an op's first operand moves by more than 1 where that changes its slope by a factor of e or more."""
+    if name not in _BENDING:
+        return False
+    here, there = np.asarray(arrays[0]), np.asarray(moved[0])
+    finite = np.isfinite(here) & np.isfinite(there)
+    return bool(np.max(np.abs(there[finite] - here[finite]), initial=0.0) > 1.0)
+
+
 @dataclass
 class TapeCheck:
     """The result of recomputing the tape."""

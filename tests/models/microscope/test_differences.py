@@ -5,7 +5,7 @@ import pytest
 from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.interface import Translator
 from tinygrad_attn_models.microscope import microscope
-from tinygrad_attn_models.microscope.checks.ops import side_of_kink
+from tinygrad_attn_models.microscope.checks.ops import bends_within, side_of_kink
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
@@ -95,6 +95,21 @@ def test_saturated_and_tiny_gradients_have_their_reason(name, factor):
     assert check["ok"], check["failures"]
     assert set(check["unresolved_because"]) <= {"rounding", "kink", "curvature"}
     assert sum(check["unresolved_because"].values()) == check["unresolved"]
+
+
+def test_a_loss_that_looks_flat_between_saturated_ends_is_no_witness():
+    """Every weight times 32: scores of 10⁵, so that the longer steps end where each softmax is saturated."""
+    model = make("transformer")
+    for parameter in model.parameters():
+        parameter.array[:] *= 32.0
+    check = microscope(model, SOURCE, TARGET).data["check"]
+    assert check["ok"], check["failures"]
+
+
+def test_how_far_an_op_is_straight():
+    x = np.array([0.0, -np.inf, 2.0])
+    assert not bends_within("softmax", [x], [x + 0.9]) and bends_within("softmax", [x], [x + 1.1])
+    assert not bends_within("mul", [x], [x + 1e9])
 
 
 def test_sides_of_kinks():
