@@ -226,7 +226,7 @@ def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int) -> dict
     blocks, stride = -(-queries // _QUERIES), -(-min(_KEYS, keys) // lanes) * lanes
     rows = -(-queries // blocks)
     parts = {"query": rows * width, "scores": rows * stride, "sums": rows * lanes}
-    parts["kept"] = -(-stride // itemsize)  # a byte for each weight
+    parts["kept"] = rows * stride // itemsize + 1  # a byte for each weight
     parts["across"] = packed_size(width, keys, itemsize)
     if forward:
         parts["values"] = packed_size(keys, value_width, itemsize)
