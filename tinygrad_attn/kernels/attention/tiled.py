@@ -51,7 +51,7 @@ __all__ = [
 _SERIAL_WORK = 80**3  # multiplications up to which waking the threads costs more than they save
 # Queries and keys of a block, and keys where a causal mask cuts through: scores of 64 KB, and as much of their
 # gradients, stay in the second-level cache, and products are long enough to be worth their start.
-_QUERIES, _KEYS, _CORNER = 128, 128, 32
+_QUERIES, _KEYS, _CORNER = 64, 256, 32
 _LINE = 64  # bytes: of a vector and of a cache line
 
 
