@@ -166,7 +166,7 @@ class Translator(nn.Module):
         """
         raise NotImplementedError
 
-    def fused_decoder(self, state: Any, rows: int) -> Decoder | None:
+    def fused_decoder(self, state: Any, rows: int, *, int8: bool = False) -> Decoder | None:
         """A decoder that takes the steps of `step` from a state of `start` on, faster; None if there is none.
 
         A search asks for it where nobody looks on, and takes `step` otherwise. Its logits are those of `step`, to
@@ -175,5 +175,6 @@ class Translator(nn.Module):
         Args:
             state: the result of `start`, which is not changed.
             rows: the most hypotheses that it will have at a time.
+            int8: round the weights to 8 bits; the logits are then nearly those of `step`.
         """
         return None

@@ -215,7 +215,7 @@ class Transformer(Translator):
         decoded, after = decoder.step(embedded, state.decoder)
         return mark("logits", self.output(decoded)).squeeze(1), State(after, state.tokens_read + 1), {}
 
-    def fused_decoder(self, state: State, rows: int) -> Decoder | None:
+    def fused_decoder(self, state: State, rows: int, *, int8: bool = False) -> Decoder | None:
         """See `Translator.fused_decoder`; the layers of this file's stacks run as one program."""
         if self.training or not nn.can_fuse(self.transformer.decoder, state.decoder):
             return None
@@ -224,7 +224,7 @@ class Transformer(Translator):
             return self.target_positions.vectors(1, t, self.output.weight.dtype).array[0]
 
         embed = nn.TokenVectors(self.target_embedding.weight, position, math.sqrt(self.d_model))
-        return nn.FusedDecoder(self.transformer.decoder, embed, self.output, state.decoder, rows)
+        return nn.FusedDecoder(self.transformer.decoder, embed, self.output, state.decoder, rows, int8)
 
     def _teacher_forced(self, source: Tensor, source_mask: Tensor, target_in: Tensor) -> Tensor:
         """The logits (B, T, V), all steps at once: position t attends to positions up to t only."""

@@ -171,6 +171,7 @@ _DECODING: dict[str, dict[str, Any]] = {
         "help": "keep <unk> in translations, forbid it, or replace it by the source word that it attends to",
     },
     "batch_size": {"metavar": "N", "type": positive, "help": "sentences translated together"},
+    "int8": {"action": argparse.BooleanOptionalAction, "help": "the decoder's weights rounded to 8 bits: faster"},
 }
 
 

@@ -52,6 +52,7 @@ def beam_search(
     length_penalty: float = 0.0,
     n_best: int = 1,
     constraints: Constraints = UNCONSTRAINED,
+    int8: bool = False,
 ) -> list[list[Hypothesis]]:
     """The best translations that a beam of ``width`` finds; of width 1, greedy decoding's.
 
@@ -70,6 +71,7 @@ def beam_search(
         length_penalty: α, at least 0; with 0, hypotheses are compared by their probability.
         n_best: how many to return, at most ``width``.
         constraints: what the translations keep to.
+        int8: see `tinygrad_attn_models.decoding.states.decoder_of`.
 
     Returns:
         For each of the B sentences its best hypotheses, the best first, finished ones before those cut off. There are
@@ -79,7 +81,7 @@ def beam_search(
         state = model.start(model.encode(Tensor(source), Tensor(source_mask)))
         _refuse_too_wide(state, len(source), width)
         search = _Search(len(source), max_length, width, length_penalty, n_best)
-        decoder = decoder_of(model, state, len(source) * width)
+        decoder = decoder_of(model, state, len(source) * width, int8)
         token = np.full(len(source), START, dtype=np.int64)
         while len(token):
             tokens, log_probabilities = _likeliest(decoder.step(token), width + 1, search.written, constraints)

@@ -21,6 +21,7 @@ def greedy(
     source_mask: BoolArray,
     max_length: int,
     constraints: Constraints = UNCONSTRAINED,
+    int8: bool = False,
 ) -> list[list[int]]:
     """Greedy decoding: the likeliest next token at each step, until ``</s>``.
 
@@ -29,13 +30,14 @@ def greedy(
         source_mask: (B, S), True where ``source`` holds a token.
         max_length: the most tokens of a translation; longer ones are cut off.
         constraints: what the translations keep to.
+        int8: see `tinygrad_attn_models.decoding.states.decoder_of`.
 
     Returns:
         B lists of target ids, without ``<s>`` and ``</s>``.
     """
     with no_grad():
         state = model.start(model.encode(Tensor(source), Tensor(source_mask)))
-        decoder = decoder_of(model, state, len(source))
+        decoder = decoder_of(model, state, len(source), int8)
         sentences = np.arange(len(source))
         written = np.full((len(source), max_length + 1), END)
         ended = np.zeros(len(source), dtype=bool)

@@ -14,6 +14,7 @@ import numpy as np
 
 from tinygrad_attn import Tensor
 
+from ..console.errors import UserError
 from ..interface import Decoder, Translator
 
 __all__ = ["PlainDecoder", "Rows", "decoder_of", "map_tensors", "state_bytes"]
@@ -119,12 +120,22 @@ class PlainDecoder:
         self._state = self._rows.choose(self._state, rows)
 
 
-def decoder_of(model: Translator, state: Any, rows: int) -> Decoder:
+def decoder_of(model: Translator, state: Any, rows: int, int8: bool = False) -> Decoder:
     """The model's own fast decoder, if it has one, or its steps one by one.
 
     Args:
         model: in evaluation mode.
         state: from `Translator.start`.
         rows: the most hypotheses at a time.
+        int8: with weights of 8 bits.
+
+    Raises:
+        UserError: ``int8``, and the model has no decoder of its own.
     """
-    return model.fused_decoder(state, rows) or PlainDecoder(model, state)
+    fused = model.fused_decoder(state, rows, int8=int8)
+    if int8 and fused is None:
+        raise UserError(
+            f"decoding.int8 is for models with a decoder that packs its weights, as the Transformer has, and this "
+            f"{type(model).__name__} has none here; leave it out"
+        )
+    return fused or PlainDecoder(model, state)

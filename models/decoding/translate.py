@@ -39,12 +39,13 @@ def translate(
         A list of target ids for each sentence. An empty sentence has an empty translation.
     """
     if settings.beam > 1:
-        found = search(model, sentences, settings, on_batch=on_batch)
-        return [list(hypotheses[0].tokens) if hypotheses else [] for hypotheses in found]
+        ranked = search(model, sentences, settings, on_batch=on_batch)
+        return [list(hypotheses[0].tokens) if hypotheses else [] for hypotheses in ranked]
     translations: list[list[int]] = [[] for _ in sentences]
     constraints = Constraints.of(settings)
     for chosen, source, mask in _batches(model, sentences, settings.batch_size, on_batch):
-        for i, translation in zip(chosen, greedy(model, source, mask, settings.max_length, constraints), strict=True):
+        found = greedy(model, source, mask, settings.max_length, constraints, settings.int8)
+        for i, translation in zip(chosen, found, strict=True):
             translations[i] = translation
     return translations
 
@@ -69,8 +70,9 @@ def search(
     constraints = Constraints.of(settings)
     for chosen, source, mask in _batches(model, sentences, settings.batch_size, on_batch):
         best = beam_search(
-            model, source, mask, settings.max_length, settings.beam, settings.length_penalty, n_best, constraints
-        )
+            model, source, mask, settings.max_length, settings.beam, settings.length_penalty, n_best, constraints,
+            settings.int8,
+        )  # fmt: skip
         for i, hypotheses in zip(chosen, best, strict=True):
             found[i] = hypotheses
     return found

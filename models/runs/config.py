@@ -147,6 +147,7 @@ class DecodingConfig(Section):
         "it attends to most, in what translate and evaluate show",
         choices=("keep", "forbid", "replace"),
     )
+    int8: bool = setting(False, "translate with the decoder's weights rounded to 8 bits: faster, almost as good")
 
     def __post_init__(self) -> None:
         super().__post_init__()

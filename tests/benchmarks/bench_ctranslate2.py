@@ -2,11 +2,12 @@
 
 ``python tests/benchmarks/bench_ctranslate2.py RUN --sentences FILE``, where RUN is a folder that
 ``python -m models train --config multi30k-transformer`` has written, and FILE holds one source sentence a line. Needs
-``ctranslate2==4.8.5``.
+``ctranslate2==4.8.5``. Both sides compute in float32, and with weights of 8 bits. With ``--references FILE`` BLEU is
+told, too.
 
 Timed is from ids to ids (CTranslate2: their names), in one call for all sentences; both sides sort them by length and
 cut them into batches. Sides run in turn, each in a process of its own; the best round counts. "equal" is the share of
-translations that are ours of the same beam and batch size; the ratio is ours to theirs: above 1 we are faster.
+translations that are those of our float32 of the same beam and batch size; a ratio above 1 means that we are faster.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ Translate = Callable[[list[list[int]], int, int], list[list[int]]]
 """Sentences, the size of a batch and the width of the beam, to translations; all are ids."""
 
 
-def prepare_ours(options: argparse.Namespace) -> Translate:
+def prepare_ours(options: argparse.Namespace, compute_type: str) -> Translate:
     from tinygrad_attn_models.decoding.translate import translate
     from tinygrad_attn_models.runs.config import DecodingConfig
     from tinygrad_attn_models.runs.folder import Run
@@ -34,7 +36,10 @@ def prepare_ours(options: argparse.Namespace) -> Translate:
     _, model = Run.load(options.run)
 
     def run(sentences: list[list[int]], batch_size: int, beam: int) -> list[list[int]]:
-        settings = DecodingConfig(batch_size=batch_size, max_length=options.max_length, beam=beam, length_penalty=0.0)
+        settings = DecodingConfig(
+            batch_size=batch_size, max_length=options.max_length, beam=beam, length_penalty=0.0,
+            int8=compute_type == "int8",
+        )  # fmt: skip
         return translate(model, sentences, settings)
 
     return run
@@ -46,8 +51,8 @@ def prepare_theirs(options: argparse.Namespace, compute_type: str) -> Translate:
     translator = ctranslate2.Translator(
         str(options.converted), device="cpu", compute_type=compute_type, inter_threads=1, intra_threads=options.threads
     )
-    # 1e-9 weighs nothing. With 0 the search goes on longer than ours, which stops when as many hypotheses have ended as
-    # the beam is wide.
+    # 1e-9 weighs nothing. With it the search stops when as many hypotheses have ended as the beam is wide, which is
+    # earlier than with 0; ours waits for a likelier one.
     settings = {"length_penalty": 1e-9, "max_decoding_length": options.max_length, "min_decoding_length": 0}
 
     def run(sentences: list[list[int]], batch_size: int, beam: int) -> list[list[int]]:
@@ -62,8 +67,8 @@ def prepare_theirs(options: argparse.Namespace, compute_type: str) -> Translate:
 
 def measure(side: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """For each beam and batch size the seconds and the translations, after a small first call."""
-    theirs = side.removeprefix("ct2-")
-    translate = prepare_ours(options) if side == "ours" else prepare_theirs(options, theirs)
+    who, compute_type = side.split("-")
+    translate = (prepare_ours if who == "ours" else prepare_theirs)(options, compute_type)
     sentences = encoded(options.run, options.sentences)[: options.count]
     found = []
     for beam in options.beams:
@@ -77,7 +82,8 @@ def measure(side: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def compare_sides(options: argparse.Namespace) -> None:
     """Measure all sides in turns and print a table of their best times."""
-    sides = ["ours", *(f"ct2-{compute_type}" for compute_type in options.types)]
+    pairs = [(f"ours-{compute_type}", f"ct2-{compute_type}") for compute_type in options.types]
+    sides = [side for pair in pairs for side in pair]
     arguments = [str(options.run), "--sentences", str(options.sentences), "--converted", str(options.converted)]
     arguments += ["--count", str(options.count), "--max-length", str(options.max_length)]
     arguments += ["--threads", str(options.threads), "--beams", *map(str, options.beams)]
@@ -87,29 +93,40 @@ def compare_sides(options: argparse.Namespace) -> None:
         for side in sides:
             rounds[side].append(run_in_process(__file__, [*arguments, "--measure", side], options.threads))
     cases = [(beam, size) for beam in options.beams for size in options.batch_sizes]
-    print(
-        f"{'beam':>4} {'batch':>5}",
-        *(f"{side:>14}" for side in sides),
-        *(f"{f'ours/{s}, equal':>26}" for s in sides[1:]),
-    )
+    print(f"{'beam':>4} {'batch':>5}", *(f"{side:>14}" for side in sides), *(f"{f'{a}/{b}':>26}" for a, b in pairs))
     for number, (beam, size) in enumerate(cases):
-        best = {side: min(found[number]["seconds"] for found in rounds[side]) for side in sides}
-        ours = rounds["ours"][0][number]["translations"]
-        cells = []
-        for side in sides[1:]:
-            same = sum(a == b for a, b in zip(rounds[side][0][number]["translations"], ours, strict=True))
-            cells.append(f"{best[side] / best['ours']:18.2f} {same / len(ours):6.1%}")
-        print(f"{beam:>4} {size:>5}", *(f"{len(ours) / best[side]:12.1f}/s" for side in sides), *cells, flush=True)
+        seconds = {side: min(found[number]["seconds"] for found in rounds[side]) for side in sides}
+        found = {side: rounds[side][0][number]["translations"] for side in sides}
+        rates = [f"{len(found[side]) / seconds[side]:12.1f}/s" for side in sides]
+        ratios = [f"{seconds[theirs] / seconds[ours]:26.2f}" for ours, theirs in pairs]
+        print(f"{beam:>4} {size:>5}", *rates, *ratios, flush=True)
+        reference = found[sides[0]]
+        equal = [sum(map(eq, found[side], reference)) / len(reference) for side in sides]
+        print(f"{'equal':>10}", *(f"{share:14.1%}" for share in equal))
+        if options.references:
+            print(f"{'BLEU':>10}", *(f"{bleu(options, found[side]):14.2f}" for side in sides))
+
+
+def bleu(options: argparse.Namespace, translations: list[list[int]]) -> float:
+    """BLEU of the translations of the first sentences, without case."""
+    import sacrebleu
+    from tinygrad_attn_models.runs.folder import BEST, Run
+
+    target = Run.open(options.run, BEST)[0].target
+    references = options.references.read_text(encoding="utf-8").splitlines()[: len(translations)]
+    texts = [target.decode(ids) for ids in translations]
+    return float(sacrebleu.corpus_bleu(texts, [references], lowercase=True).score)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time translation beside CTranslate2's.")
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a trained Transformer")
     parser.add_argument("--sentences", type=Path, required=True, help="a file of source sentences, one a line")
+    parser.add_argument("--references", type=Path, help="their translations, one a line")
     parser.add_argument("--count", type=int, default=1000, help="how many of them")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 32, 128])
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--types", nargs="+", default=["float32", "int8"], help="what CTranslate2 computes in")
+    parser.add_argument("--types", nargs="+", default=["float32", "int8"], help="what both sides compute in")
     parser.add_argument("--max-length", type=int, default=60, help="the most tokens of a translation")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)

@@ -9,6 +9,7 @@ import pytest
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, nn, no_grad
+from tinygrad_attn.kernels.decoder.int8 import dequantized
 from tinygrad_attn.modes import unfused
 from tinygrad_attn.record import record
 
@@ -111,3 +112,28 @@ def test_it_stands_aside_for_what_it_does_not_know():
         decoder, *_ = parts()
         added = np.where(PADDING, -np.inf, 0.0)
         assert not nn.can_fuse(decoder, decoder.start(memory_of(decoder, np.float64), added))
+
+
+def test_with_8_bit_weights_it_is_the_decoder_of_the_rounded_weights():
+    decoder, embedding, output = parts(np.float32)
+    tokens = np.array([1, 2, 3])
+    with no_grad():
+        state = decoder.start(memory_of(decoder, np.float32), PADDING)
+        vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float32), 2.0)
+        fused = nn.FusedDecoder(decoder, vectors, output, state, B, int8=True)
+        plain = nn.FusedDecoder(decoder, vectors, output, state, B)
+        exact = [plain.step(tokens).copy() for _ in range(4)]
+        for matrix in [output.weight, *(p for p in decoder.parameters() if p.ndim == 2)]:
+            matrix.array[...] = dequantized(matrix.array.T).T
+        step, _ = plain_steps(decoder, embedding, output, state, np.float32)
+        for t in range(4):
+            logits = fused.step(tokens)
+            np.testing.assert_allclose(logits, step(tokens), rtol=0, atol=2e-3)
+            assert 0.0 < np.abs(logits - exact[t]).max() < 0.1
+
+
+def test_8_bit_weights_are_for_float32():
+    decoder, embedding, output = parts()
+    vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
+    with no_grad(), pytest.raises(ValueError, match=r"FusedDecoder: int8 is for float32 .* float64"):
+        nn.FusedDecoder(decoder, vectors, output, decoder.start(memory_of(decoder, np.float64)), B, int8=True)

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.kernels.decoder.attend import Attend, attend_call
+from tinygrad_attn.kernels.decoder.int8 import Int8, pack_int8
 from tinygrad_attn.kernels.decoder.linear import columns_call, linear_of, rows_call
 from tinygrad_attn.kernels.decoder.program import Call, Program
 from tinygrad_attn.kernels.decoder.rows import Append, Embed, append_call, embed_call
-from tinygrad_attn.kernels.gemm.packed import pack
+from tinygrad_attn.kernels.gemm.packed import Packed, pack
 from tinygrad_attn.kernels.layernorm import layer_norm_call
 from tinygrad_attn.modes import current_modes
 from tinygrad_attn.nn.linear import Linear
@@ -96,15 +97,24 @@ class FusedDecoder:
         output: the linear map to logits.
         state: the result of ``decoder.start``, for B sentences, one row each.
         rows: R, at least B.
+        int8: round the weights of all matrix products to 8 bits, a scale for each output (see
+            `tinygrad_attn.kernels.decoder.int8`).
+
+    Raises:
+        ValueError: ``int8`` with parameters that are not float32.
     """
 
     gather_share = 0.0
     """Choosing rows costs next to nothing, so that none that has ended need stay."""
 
     def __init__(
-        self, decoder: TransformerDecoder, embedding: TokenVectors, output: Linear, state: DecoderState, rows: int
-    ) -> None:
+        self, decoder: TransformerDecoder, embedding: TokenVectors, output: Linear, state: DecoderState, rows: int,
+        int8: bool = False,
+    ) -> None:  # fmt: skip
+        if int8 and embedding.weight.dtype != np.float32:
+            raise ValueError(f"FusedDecoder: int8 is for float32 parameters, these are {embedding.weight.dtype}")
         self._decoder = decoder
+        self._pack: Callable[[Array], Packed | Int8] = pack_int8 if int8 else pack
         self._layers: list[TransformerDecoderLayer] = list(decoder.layers)  # type: ignore[arg-type]
         self._embedding = embedding
         self._output = output
@@ -163,7 +173,7 @@ class FusedDecoder:
         x = self._buffers.x
         if self._decoder.norm is not None:
             x = self._buffers.branch
-        packed = pack(self._output.weight.array.T)
+        packed = self._pack(self._output.weight.array.T)
         linear = linear_of(packed, _array(self._output.bias), x, self._buffers.logits, rows=self._buffers.rows)
         self._to_logits, self._panels = Program([columns_call(self._dtype, linear)]), len(packed.panels)
 
@@ -244,7 +254,7 @@ class FusedDecoder:
         """A linear map; with ``queries`` of the first d_model rows of its weight alone."""
         assert weight is not None
         rows = slice(self._size if queries else None)
-        packed = pack(weight.array[rows].T)
+        packed = self._pack(weight.array[rows].T)
         return rows_call(
             self._dtype, linear_of(packed, None if bias is None else bias.array[rows], x, y, relu=relu, add=add)
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import llvmlite.binding as llvm
 import pytest
 from llvmlite import ir
 from numba import types
 
+from tinygrad_attn.kernels.decoder.int8 import _emit_tile as emit_int8_tile
+from tinygrad_attn.kernels.decoder.int8 import _Tile as Int8Tile
 from tinygrad_attn.kernels.gemm.plan import CUTS
 from tinygrad_attn.kernels.gemm.tile import _emit_tile, _Tile
 from tinygrad_attn.kernels.simd.instructions import Emitter, define
@@ -50,13 +53,19 @@ def test_features_that_are_switched_off_or_on_count():
 
 def inner_loop(cpu: str, dtype: types.Type) -> list[str]:
     """The instructions of the loop over the depth, of the largest tile of a processor."""
+    cut = CUTS[PROCESSORS[cpu][1]]
+    return loops_of(cpu, dtype, _emit_tile(cut.rows, cut.vectors), len(_Tile._fields), FUSED)
+
+
+def loops_of(cpu: str, dtype: types.Type, body: Callable[..., None], arguments: int, pattern: str) -> list[str]:
+    """The instructions of the shortest loop with one that matches a pattern, of a function with so many arguments."""
     triple, name = PROCESSORS[cpu]
-    cut, kind = CUTS[name], next(kind for kind in KINDS if kind.kind == name)
+    kind = next(kind for kind in KINDS if kind.kind == name)
     module = ir.Module()
     module.triple = triple
     builder = ir.IRBuilder(ir.Function(module, ir.FunctionType(ir.VoidType(), []), "unused").append_basic_block())
     emit = Emitter(builder, types.DType(dtype), kind.bytes * 8 // dtype.bitwidth)
-    define(_emit_tile(cut.rows, cut.vectors), "tile", emit, len(_Tile._fields)).linkage = "external"
+    define(body, "tile", emit, arguments).linkage = "external"
     builder.ret_void()
 
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
@@ -70,7 +79,7 @@ def inner_loop(cpu: str, dtype: types.Type) -> list[str]:
         backwards = [end for end in range(start, len(lines)) if lines[end].split()[-1:] == [line[:-1]]]
         if line.endswith(":") and backwards:
             found.append([line for line in lines[start + 1 : backwards[-1] + 1] if line and not line.startswith(".")])
-    return min((block for block in found if any(re.match(FUSED, line) for line in block)), key=len)
+    return min((block for block in found if any(re.match(pattern, line) for line in block)), key=len)
 
 
 @pytest.mark.parametrize("cpu", WITH_FUSED_MULTIPLY_ADD)
@@ -85,3 +94,16 @@ def test_the_inner_loop_is_multiply_adds_and_their_loads_alone(cpu, dtype):
     assert not [line for line in loop if re.search(r"\b(rsp|sp)\b", line)]
     # The rest moves on along the depth, and finds the rows of A.
     assert len(loop) <= len(fused) + len(memory) + cut.rows + 5, "\n".join(loop)
+
+
+PAIRS = r"(\{vex\}\s+)?(v?pmaddwd|vpdpwssd)"
+
+
+@pytest.mark.parametrize("cpu", [cpu for cpu, (triple, _) in PROCESSORS.items() if triple == X86])
+def test_the_inner_loop_of_8_bit_weights_multiplies_pairs(cpu):
+    """One instruction for two products of each sum, and nothing that widens them one by one."""
+    cut = CUTS[PROCESSORS[cpu][1]]
+    loop = loops_of(cpu, types.float32, emit_int8_tile(cut.rows, cut.vectors), len(Int8Tile._fields), PAIRS)
+    halves = 2 if cpu == "sandybridge" else 1  # its integer registers are half as wide
+    assert sum(bool(re.match(PAIRS, line)) for line in loop) == halves * cut.rows * cut.vectors
+    assert not any(re.match(r"v?pmull[dw]|v?pmulhw", line) for line in loop)

@@ -223,6 +223,7 @@ def test_constraints_and_what_they_refuse(run, capsys):
     assert len(set(out)) == len(out)
     refused(capsys, ["translate", run, text, "--min-length", "13"], "decoding.min_length", "max_length 12")
     refused(capsys, ["translate", run, text, "--min-length", "-1"], "--min-length", "at least 0")
+    refused(capsys, ["translate", run, text, "--int8"], "decoding.int8 is for models", "Transformer")
     refused(capsys, ["translate", run, text, "--unknown", "drop"], "--unknown", "keep", "forbid")
 
 

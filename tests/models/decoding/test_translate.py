@@ -1,9 +1,12 @@
 """Translating sentences of any lengths: their order, their batches, and the n-best."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import translators as t
 from tinygrad_attn_models.bahdanau import Bahdanau
+from tinygrad_attn_models.console.errors import UserError
 from tinygrad_attn_models.data import END, PAD, START
 from tinygrad_attn_models.decoding.translate import search, translate
 from tinygrad_attn_models.interface import Translator
@@ -124,3 +127,22 @@ def test_what_a_state_keeps_changes_no_translation(make, beam):
     found = translate(model, texts, settings)
     assert found == translate(Forgetful(model), texts, settings)
     assert len({len(translation) for translation in found}) > 2
+
+
+def test_8_bit_weights_translate_almost_as_well():
+    ta.manual_seed(0)
+    model = Transformer(9, 30, 32, 4, 1, 2, 40, dropout=0.0).eval()
+    texts = np.random.default_rng(0).integers(4, 9, (40, 6)).tolist()
+    for beam in (1, 3):
+        settings = DecodingConfig(max_length=8, beam=beam, length_penalty=0.0)
+        rounded = dataclasses.replace(settings, int8=True)
+        pairs = zip(translate(model, texts, settings), translate(model, texts, rounded), strict=True)
+        assert sum(a == b for a, b in pairs) >= 30
+        scores = [[row[0].score for row in search(model, texts, each)] for each in (settings, rounded)]
+        assert 0.0 < np.median(np.abs(np.subtract(*scores))) < 0.1
+
+
+def test_8_bit_weights_need_a_decoder_that_packs_them():
+    model = Bahdanau(8, 7, 4, 5)
+    with pytest.raises(UserError, match=r"decoding\.int8 is for models .* this Bahdanau has none"):
+        translate(model, [[4, 5]], DecodingConfig(int8=True))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_attn.kernels.decoder.int8 import Int8
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
 from tinygrad_attn.kernels.gemm.packed import Packed
 from tinygrad_attn.kernels.gemm.tile import activate_tile
@@ -28,7 +29,8 @@ class Linear(NamedTuple):
     """The arguments of `rows_call` and `columns_call`."""
 
     product: int  # the address of the kernel that multiplies by the matrix
-    panels: Address  # as `kernels.gemm.packed.Packed` has them
+    panels: Address  # as `kernels.gemm.packed.Packed` or `Int8` has them
+    panel_bytes: int  # of one of them
     bias: Address  # (columns,), or None
     x: Address  # (rows, at least depth)
     x_row: int  # elements from row to row
@@ -43,7 +45,7 @@ class Linear(NamedTuple):
 
 
 def linear_of(
-    matrix: Packed,
+    matrix: Packed | Int8,
     bias: np.ndarray | None,
     x: np.ndarray,
     y: np.ndarray,
@@ -56,10 +58,11 @@ def linear_of(
 
     Threads are at different places of a program, so a buffer that serves several maps has the same rows in all.
     """
-    _, depth, width = matrix.panels.shape
+    depth, width = (matrix.depth, matrix.width) if isinstance(matrix, Int8) else matrix.panels.shape[1:]
+    panels = (matrix.panels, matrix.panels[0].nbytes)
     where = (x, x.shape[1], y, y.shape[1])
     activation = RELU if relu else -1
-    return Linear(matrix.product, matrix.panels, bias, *where, depth, matrix.columns, width, activation, int(add), rows)
+    return Linear(matrix.product, *panels, bias, *where, depth, matrix.columns, width, activation, int(add), rows)
 
 
 @inlined_kernel
@@ -70,7 +73,7 @@ def _multiply(dtype: Any, size: int, s: Any, row: int, rows: int, first: int, la
     a = Matrix(s.x + row * s.x_row * size, s.x_row * size, size)
     c = Matrix(s.y + (row * s.y_row + j) * size, s.y_row * size, size)
     bias = s.bias + j * size if s.bias != 0 else 0
-    panels = s.panels + j * s.depth * size
+    panels = s.panels + first * s.panel_bytes
     call(s.product, Extent(rows, columns, s.depth), a, panels, s.width, bias, c, s.accumulate, 0)
     if s.activation >= 0:
         activate_tile(dtype, s.activation, c, rows, columns)

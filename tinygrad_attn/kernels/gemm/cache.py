@@ -46,7 +46,7 @@ def packed_once(matrix: np.ndarray[Any, Any], pack: Callable[[np.ndarray[Any, An
     kept = keeping.kept
     if kept is None or not is_kept(matrix):
         return pack(matrix)
-    key = (matrix.__array_interface__["data"][0], matrix.shape, matrix.strides)
+    key = (pack, matrix.__array_interface__["data"][0], matrix.shape, matrix.strides)
     packed = kept.packed.get(key)
     if packed is None:
         packed = kept.packed[key] = pack(matrix)
