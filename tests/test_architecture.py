@@ -21,7 +21,19 @@ ENGINE = (
     ("copying", "display", "options", "serialize", "tensor", "values", "version"),
     ("op",),
     ("ops",),
-    ("anomaly", "autograd", "check", "creation", "formula", "latex", "linalg", "pullback", "record"),
+    (
+        "anomaly",
+        "autograd",
+        "capture",
+        "check",
+        "creation",
+        "formula",
+        "latex",
+        "linalg",
+        "program",
+        "pullback",
+        "record",
+    ),
     ("nn", "optim"),
 )
 MODELS = (

@@ -13,6 +13,7 @@ from numpy import int64 as int64
 
 from tinygrad_attn import anomaly as anomaly
 from tinygrad_attn import autograd as autograd
+from tinygrad_attn import capture as capture
 from tinygrad_attn import check as check
 from tinygrad_attn import creation as creation
 from tinygrad_attn import linalg as linalg
@@ -22,6 +23,7 @@ from tinygrad_attn import optim as optim
 from tinygrad_attn.anomaly import detect_anomaly as detect_anomaly
 from tinygrad_attn.autograd import backward as backward
 from tinygrad_attn.autograd import grad as grad
+from tinygrad_attn.capture import capture as capture
 from tinygrad_attn.check import CheckError as CheckError
 from tinygrad_attn.check import OpReport as OpReport
 from tinygrad_attn.check import check_op as check_op

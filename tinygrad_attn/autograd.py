@@ -24,7 +24,7 @@ from tinygrad_attn.pullback import as_tensors, pull_back
 from tinygrad_attn.tensor import Edge, Node, Tensor, wrap
 from tinygrad_attn.values import as_array
 
-__all__ = ["backward", "grad"]
+__all__ = ["backward", "grad", "reach_leaf"]
 
 Array = np.ndarray[Any, Any]
 _accumulating = threading.Lock()  # threads may share leaves
@@ -250,7 +250,7 @@ def _walk(
                 node.release()
         for edge, gradient in pending.values.items():
             if isinstance(edge, Tensor):
-                _reach_leaf(edge, gradient, edge in pending.owned, None if subgraph is None else results)
+                reach_leaf(edge, gradient, edge in pending.owned, None if subgraph is None else results)
     return results
 
 
@@ -343,7 +343,7 @@ def _as_result(gradient: Any, owned: bool) -> Tensor:
     return wrap(gradient if owned else gradient.copy())
 
 
-def _reach_leaf(leaf: Tensor, gradient: Any, owned: bool, results: dict[Edge, Tensor] | None) -> None:
+def reach_leaf(leaf: Tensor, gradient: Any, owned: bool, results: dict[Edge, Tensor] | None) -> None:
     """Give a leaf its complete gradient, through its hooks: in ``results`` if there are any, else in ``.grad``."""
     if leaf.hooks:
         # A hook may have kept its argument or its result.

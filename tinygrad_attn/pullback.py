@@ -19,7 +19,7 @@ from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.rule import GRADIENT_ALONE, Arguments, Source, rules_of_a_node
 from tinygrad_attn.tensor import Edge, Node, Storage, Tensor, wrap
 
-__all__ = ["as_tensors", "pull_back"]
+__all__ = ["as_tensors", "fit", "pull_back", "values_of"]
 
 # Bound here since they are looked up for every operand of every node.
 GRADIENT, OPERAND, OUTPUT = Source.GRADIENT, Source.OPERAND, Source.OUTPUT
@@ -60,10 +60,10 @@ def pull_back(
             if arguments is GRADIENT_ALONE:
                 result = kernel(gradient)
             else:
-                result = kernel(*_values(node, arguments, gradient, True, position))
+                result = kernel(*values_of(node, arguments, gradient, True, position))
             shape, dtype = edge.outputs[0] if type(edge) is Node else _expected(edge)
             if type(result) is not np.ndarray or result.shape != shape or result.dtype != dtype:
-                result = _fit(node, position, result, edge)
+                result = fit(node, position, result, edge)
             results[position] = result
     return results
 
@@ -72,9 +72,9 @@ def _by_joint_kernel(node: Node, gradient: Any, edges: Sequence[Edge | None]) ->
     """The gradients from the one kernel that an op has for all its operands."""
     op = node.op
     needs = tuple([edge is not None for edge in edges])
-    found = op.joint_kernel(*_values(node, op.joint_arguments, gradient, True, needs=needs))  # type: ignore[misc]
+    found = op.joint_kernel(*values_of(node, op.joint_arguments, gradient, True, needs=needs))  # type: ignore[misc]
     return [
-        None if edge is None or found[position] is None else _fit(node, position, found[position], edge)
+        None if edge is None or found[position] is None else fit(node, position, found[position], edge)
         for position, edge in enumerate(edges)
     ]
 
@@ -92,9 +92,9 @@ def _by_rules(
                 continue
             rule = node.plan.rules[position]
             if rule is not None and rule.kernel is not None and not create_graph:
-                results[position] = rule.kernel(*_values(node, rule.kernel_arguments, gradient, True, position))
+                results[position] = rule.kernel(*values_of(node, rule.kernel_arguments, gradient, True, position))
             elif rule is not None and rule.function is not None:
-                values = _values(node, rule.arguments, tensors, False, position)
+                values = values_of(node, rule.arguments, tensors, False, position)
                 result = rule.function(*values)
                 if create_graph and result is not None:
                     result = _joined(result, values)
@@ -105,7 +105,7 @@ def _by_rules(
         through = _through_reference(node, gradient, without, create_graph, grad)
         for position, result in zip(without, through, strict=True):
             results[position] = result
-    return [None if r is None else _fit(node, p, r, edges[p]) for p, r in enumerate(results)]
+    return [None if r is None else fit(node, p, r, edges[p]) for p, r in enumerate(results)]
 
 
 def _joined(gradient: Tensor, values: Sequence[Any]) -> Tensor:
@@ -140,7 +140,7 @@ def _tensors(values: Sequence[Any]) -> list[Tensor]:
     return [value for each in several for value in each if isinstance(value, Tensor)]
 
 
-def _values(
+def values_of(
     node: Node,
     arguments: Arguments,
     gradient: Any,
@@ -239,7 +239,7 @@ def _expected(edge: Edge | None) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return edge.outputs[0]  # type: ignore[union-attr]
 
 
-def _fit(node: Node, position: int, gradient: Any, edge: Edge | None) -> Any:
+def fit(node: Node, position: int, gradient: Any, edge: Edge | None) -> Any:
     """Sum over the axes along which the operand was broadcast, and check shape and dtype."""
     shape, dtype = _expected(edge)
     if gradient.shape != shape:

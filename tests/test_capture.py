@@ -1,0 +1,222 @@
+"""A captured function has the bits of the function itself, values and gradients, for as long as it can have them."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_attn as ta
+import tinygrad_attn.nn.functional as F
+from tinygrad_attn import nn
+from tinygrad_attn.program import Program
+from tinygrad_attn.record import record
+from tinygrad_attn.samples import Draw
+
+
+def results(call, leaves, inputs):
+    for leaf in leaves:
+        leaf.grad = None
+    found = call(*inputs)
+    outputs = found if isinstance(found, tuple) else (found,)
+    if outputs[0].requires_grad:
+        outputs[0].backward()
+    gradients = [None if leaf.grad is None else leaf.grad.array.tobytes() for leaf in leaves]
+    return [output.array.tobytes() for output in outputs], gradients
+
+
+def check(function, leaves, batches, program=True):
+    """Several calls on new inputs, the leaves changed in between, have the bits of the function."""
+    captured = ta.capture(function)
+    for number, inputs in enumerate(batches):
+        state = ta.random.get_state()
+        expected = results(function, leaves, inputs)
+        after = ta.random.get_state()
+        ta.random.set_state(state)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert results(captured, leaves, inputs) == expected, number
+        assert ta.random.get_state() == after
+        for leaf in leaves:
+            leaf.array *= leaf.array.dtype.type(0.96875)
+    assert all(isinstance(each, Program) for each in captured.programs.values()) == program
+    return captured
+
+
+def batches_of(*shapes, count=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return [[ta.tensor(rng.standard_normal(shape).astype(np.float32)) for shape in shapes] for _ in range(count)]
+
+
+OPS = sorted(name for name, op in ta.registered_ops().items() if op.samples)
+
+
+@pytest.mark.parametrize("name", OPS)
+@settings(max_examples=5, deadline=None)
+@given(data=st.data())
+def test_every_op(name, data):
+    op = ta.registered_ops()[name]
+    sample = op.samples(Draw(lambda low, high: data.draw(st.integers(low, high))))
+    leaves, operands = [], []
+    for position, operand in enumerate(sample.operands):
+        array = isinstance(operand, np.ndarray)
+        needs = array and operand.dtype.kind == "f" and op.operand_name(position) in op.differentiable
+        operands.append(ta.tensor(operand, requires_grad=needs) if array else operand)
+        leaves += [operands[-1]] if needs else []
+    own = ta.tensor(np.array([0.5]), requires_grad=True)
+
+    def function(x):
+        found = op(*operands, **sample.options)
+        floats = [o for o in (found if isinstance(found, tuple) else (found,)) if o.is_floating_point()]
+        return ta.sum(ta.cat([own.to(x.dtype) * x, *[(o.to(x.dtype) * x).flatten() for o in floats]]))
+
+    inputs = [[ta.tensor(np.array([value]))] for value in (0.25, -1.5, 3.0)]
+    captured = ta.capture(function)
+    for each in inputs:
+        assert results(captured, [own, *leaves], each) == results(function, [own, *leaves], each)
+    (program,) = captured.programs.values()
+    assert isinstance(program, Program) or "has no rule for" in program
+
+
+def test_layers_with_shared_weights_masks_and_dropout():
+    ta.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.25, batch_first=True)
+    table = nn.Embedding(5, 8)
+    leaves = [*layer.parameters(), *table.parameters()]
+
+    def loss(ids, padding):
+        states = layer(table(ids), src_key_padding_mask=padding)
+        return F.cross_entropy((states @ table.weight.T).flatten(0, 1), ids.flatten()), states
+
+    rng = np.random.default_rng(1)
+    masks = [np.arange(6) >= np.array([[6], [2 + i % 3], [4]]) for i in range(5)]
+    check(loss, leaves, [[ta.tensor(rng.integers(0, 5, (3, 6))), ta.tensor(mask)] for mask in masks])
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_recurrent_layers(kind):
+    ta.manual_seed(0)
+    layer = kind(3, 4, batch_first=True)
+
+    def loss(x, y):
+        states, last = layer(x)
+        last = last[0] if isinstance(last, tuple) else last
+        return F.mse_loss(states, y) + last.sum()
+
+    check(loss, list(layer.parameters()), batches_of((2, 5, 3), (2, 5, 4)))
+
+
+def test_a_leaf_used_often_and_views_of_it():
+    w = ta.tensor(np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4), requires_grad=True)
+
+    def loss(x):
+        a, b, _ = w.unbind(0)
+        return (w.T @ w).sum() + (a * b * x).sum() + w[1:].sum() + (w + w).mean()
+
+    check(loss, [w], batches_of((4,)))
+
+
+def test_each_set_of_shapes_has_a_program_from_its_second_call_on():
+    w = ta.ones(3, requires_grad=True)
+    captured = ta.capture(lambda x: (w * x).sum())
+    x, y = ta.ones(2, 3), ta.ones(5, 3)
+    for number, each in enumerate([x, y, x, x]):
+        captured(each)
+        kinds = [isinstance(program, Program) for program in captured.programs.values()]
+        assert kinds == [[False], [False, False], [True, False], [True, False]][number]
+    assert w.grad.tolist() == [11.0] * 3  # accumulated
+
+
+def test_the_program_can_be_read():
+    w = ta.ones(3, requires_grad=True)
+    captured = ta.capture(lambda x: (w * x).sum())
+    captured(ta.ones(3))
+    captured(ta.ones(3))
+    (program,) = captured.programs.values()
+    lines = program.source.splitlines()
+    assert lines[0] == "def run(x0):" and "mul_" in lines[1] and lines[-1].startswith("    return (")
+
+
+def test_what_depends_on_values_outside_ops_runs_eagerly():
+    w = ta.ones(3, requires_grad=True)
+    captured = ta.capture(lambda x: (w * float(x.sum().item())).sum())
+    expected = [6.0, 12.0]
+    for value in (1.0, 2.0):
+        captured(ta.full((2,), value))
+    with pytest.warns(RuntimeWarning, match="runs eagerly, since run again it gives other numbers than its program"):
+        assert captured(ta.full((2,), 3.0)).item() == 18.0
+    assert captured(ta.full((2,), 4.0)).item() == 24.0
+    assert w.grad.tolist() == [2.0 + 4.0 + 6.0 + 8.0] * 3 and expected
+
+
+def test_training_and_needing_a_gradient_may_change():
+    ta.manual_seed(3)
+    layer, drop = nn.Linear(4, 4), nn.Dropout(0.5)
+    model = nn.Sequential(layer, drop)
+    leaves = list(model.parameters())
+
+    def loss(x):
+        return model(x).sum()
+
+    captured = ta.capture(loss)
+    for train, needs in [(True, True)] * 3 + [(False, True)] * 3 + [(False, False)] * 3 + [(True, True)] * 3:
+        model.train(train)
+        layer.bias.requires_grad_(needs)
+        (x,) = batches_of((2, 4), count=1)[0]
+        state = ta.random.get_state()
+        expected = results(loss, leaves, [x])
+        ta.random.set_state(state)
+        assert results(captured, leaves, [x]) == expected
+
+
+def test_observed_calls_run_the_function():
+    w = ta.ones(3, requires_grad=True)
+    captured = ta.capture(lambda x: (w * x).sum())
+    for _ in range(3):
+        captured(ta.ones(3))
+    with record() as tape:
+        captured(ta.ones(3))
+    assert [call.op.name for call in tape.calls] == ["mul", "sum"]
+    with ta.unfused():
+        captured(ta.ones(3))
+    assert w.grad.tolist() == [5.0] * 3
+
+
+def test_hooks_of_leaves_are_called_and_others_keep_the_function_eager():
+    w = ta.ones(3, requires_grad=True)
+    seen = []
+    w.register_hook(lambda gradient: seen.append(gradient.tolist()))
+    captured = ta.capture(lambda x: (w * x).sum())
+    for _ in range(3):
+        captured(ta.ones(3))
+    assert seen == [[1.0] * 3] * 4  # once more where the program is compared with the function
+
+    def hooked(x):
+        product = w * x
+        product.register_hook(lambda gradient: gradient * 2)
+        return product.sum()
+
+    captured = ta.capture(hooked)
+    for _ in range(3):
+        w.grad = None
+        captured(ta.ones(3))
+        assert w.grad.tolist() == [2.0] * 3
+    (reason,) = captured.programs.values()
+    assert "hook" in reason
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        (lambda x: x.sum(), [ta.ones(2)], "must return a scalar tensor that depends on leaves"),
+        (lambda x: 3.0, [ta.ones(2)], "must return a scalar tensor that depends on leaves"),
+        (lambda x: x.sum(), [ta.ones(2, requires_grad=True)], "argument 0 must be a tensor that requires no gradient"),
+        (lambda x: x.sum(), [np.ones(2)], "argument 0 must be a tensor that requires no gradient"),
+    ],
+)
+def test_errors(function, arguments, message):
+    with pytest.raises(TypeError, match=f"capture: .*{message}"):
+        ta.capture(function)(*arguments)

@@ -1,0 +1,340 @@
+"""Program: the ops of one call of a function, forward and backward, written down as code.
+
+`tinygrad_attn.capture` makes and runs programs. The backward pass is written as it runs, in the order of
+`tinygrad_attn.autograd`.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tinygrad_attn import random
+from tinygrad_attn.modes import Observer, current_modes, enable_grad, no_grad, observe
+from tinygrad_attn.ops.reduction import sum_to
+from tinygrad_attn.pullback import fit, values_of
+from tinygrad_attn.rule import Arguments, Source
+from tinygrad_attn.tensor import Node, Tensor, wrap
+
+__all__ = ["Gradients", "Program", "Results", "outputs_of"]
+
+Array = np.ndarray[Any, Any]
+# Of each leaf its gradient, and whether nothing else refers to the gradient's memory.
+Gradients: TypeAlias = "list[tuple[Tensor, Array, bool]]"
+Results: TypeAlias = "tuple[tuple[Array, ...], Gradients]"
+
+_NAMES = re.compile(r"\b[vsgk]\d+\b")  # of what a program makes
+
+
+def outputs_of(result: Any) -> tuple[Tensor, ...]:
+    """What a function returned as a tuple of tensors.
+
+    Raises:
+        TypeError: it is not a scalar tensor that depends on leaves, or a tuple that begins with one.
+    """
+    outputs = result if isinstance(result, tuple) else (result,)
+    if not all(isinstance(each, Tensor) for each in outputs) or outputs[0].array.size != 1 or outputs[0].node is None:
+        raise TypeError(
+            "capture: the function must return a scalar tensor that depends on leaves, or a tuple that begins with one"
+        )
+    return outputs
+
+
+@functools.cache
+def _of_arrays(rule: Any) -> Callable[..., Any]:
+    """A rule, which is an expression over tensors, as a function of arrays."""
+
+    def tensors(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple([tensors(each) for each in value])
+        return wrap(value) if isinstance(value, np.ndarray) else value
+
+    def of_arrays(*values: Any) -> Array | None:
+        result = rule(*[tensors(value) for value in values])
+        return None if result is None else result.array
+
+    return of_arrays
+
+
+def _keys_drawn(before: dict[str, Any], most: int) -> list[int]:
+    """The keys that `random.new_key` has given since the generator was in the state ``before``."""
+    after, keys = random.get_state(), list[int]()
+    random.set_state(before)
+    while random.get_state() != after:
+        keys.append(random.new_key())
+        if len(keys) > most:
+            random.set_state(after)
+            raise NotImplementedError("the function draws random numbers outside ops")
+    return keys
+
+
+class _Calls(Observer):
+    """The calls of ops in their order, and the modules in which they ran."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, tuple[Any, ...], Mapping[str, Any], tuple[Tensor, ...]]] = []
+        self.given: Mapping[str, Any] = {}
+        self.modules: dict[int, Any] = {}
+
+    def called(self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+        self.given = options
+        for module in current_modes().modules:
+            self.modules[id(module)] = module
+
+    def forward(self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Any, ...]) -> None:
+        self.calls.append((op, operands, self.given, outputs))
+
+
+class Program:
+    """The ops of one call of a function, forward and backward, as code.
+
+    Attributes:
+        source: the code, to be read.
+        run: the code as a function of the arguments' arrays; it returns the outputs and the leaves' gradients.
+        checked: whether it has been compared with the function.
+
+    Raises:
+        NotImplementedError: an op has no rule, an intermediate tensor has a hook, or random numbers are drawn outside
+            ops.
+    """
+
+    def __init__(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> None:
+        self._names: dict[str, Any] = {"add": np.add, "asarray": np.asarray, "new_key": random.new_key}
+        self._constants: dict[int, str] = {}
+        self._lines: list[tuple[list[str], str, list[str]]] = []  # the names that each writes, its code, what it reads
+        self._tensors: dict[int, Tensor] = {}  # that neither a call nor the caller has made: parameters, buffers
+        self._count = 0
+        seen, before = _Calls(), random.get_state()
+        with observe(seen), enable_grad():
+            outputs = outputs_of(function(*inputs))
+        self._drawn = dict.fromkeys(_keys_drawn(before, len(seen.calls)), "")
+        self._kept: list[Any] = [seen, inputs]  # so that no id is used again while the program is made
+        self._values = {id(each): f"x{position}" for position, each in enumerate(inputs)}
+        self._nodes: dict[Node, tuple[tuple[Any, ...], list[str], dict[str, str]]] = {}
+        for call in seen.calls:
+            self._forward(*call)
+        gradients = self._backward(outputs[0])
+        self._modules = [(module, module.training) for module in seen.modules.values()]
+        self._needs = [(tensor, tensor._requires_grad) for tensor in self._tensors.values()]
+        self._results: Results | None = tuple([output.array for output in outputs]), gradients
+        self.checked = False
+        self.source = self._code(len(inputs), [self._value(output) for output in outputs])
+        exec(compile(self.source, "<captured program>", "exec"), self._names)
+        self.run: Callable[..., Results] = self._names["run"]
+        del self._values, self._drawn, self._nodes, self._kept, self._constants, self._lines
+        del self._arrived, self._owned, self._tensors
+
+    def first(self) -> Results:
+        """The results of the call that the program was made from."""
+        assert self._results is not None
+        results, self._results = self._results, None
+        return results
+
+    def holds(self) -> bool:
+        """Whether the modules still train, or do not, and the tensors need a gradient, or do not, as at the start."""
+        return all(module.training is training for module, training in self._modules) and all(
+            tensor._requires_grad is needed for tensor, needed in self._needs
+        )
+
+    # -- writing the code ----------------------------------------------------------------------------------------------
+
+    def _name(self, kind: str) -> str:
+        self._count += 1
+        return f"{kind}{self._count}"
+
+    def _constant(self, value: Any, kind: str = "c") -> str:
+        """The name of an object that stays the same from run to run."""
+        if value is None or type(value) in (bool, int):
+            return repr(value)
+        name = self._constants.get(id(value))
+        if name is None:
+            name = self._constants[id(value)] = self._name(kind)
+            self._names[name] = value
+            self._kept.append(value)
+        return name
+
+    def _option(self, value: Any) -> str:
+        """The expression for an option. A key that the call has drawn is drawn anew in each run."""
+        if type(value) is not int or value not in self._drawn:
+            return self._constant(value)
+        if not self._drawn[value]:
+            self._drawn[value] = self._name("k")
+            self._line([self._drawn[value]], "new_key()", [])
+        return self._drawn[value]
+
+    def _value(self, operand: Any) -> str:
+        """The expression for an operand's array, or for what it is if it is no tensor."""
+        if not isinstance(operand, Tensor):
+            return self._constant(operand)
+        known = self._values.get(id(operand))
+        if known is not None:
+            return known
+        self._tensors[id(operand)] = operand
+        return f"{self._constant(operand, 'p')}.array"
+
+    def _line(self, writes: list[str], expression: str, reads: Sequence[str], several: bool = False) -> None:
+        """A line that gives names to the value of an expression, or, if it is ``several``, to its parts."""
+        targets = f"{', '.join(writes)}{',' * (several and len(writes) == 1)} = " if writes else ""
+        self._lines.append((writes, targets + expression, list(reads)))
+
+    def _forward(
+        self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Tensor, ...]
+    ) -> None:
+        values = [self._value(operand) for operand in operands]
+        arguments = ", ".join([*values, *[f"{name}={self._option(value)}" for name, value in options.items()]])
+        names = [self._name("v") for _ in outputs]
+        saved = {name: self._name("s") for name in op.saves}
+        expression = f"{self._constant(op.forward, f'{op.name}_')}({arguments})"
+        if op.outputs == 1 and not op.saves:
+            whole = f"asarray({expression})" if outputs[0].array.ndim == 0 else expression
+            self._line(names, whole, values)
+        else:
+            self._line([*names, *saved.values()], expression, values, True)
+        for name, output in zip(names, outputs, strict=True):
+            self._values[id(output)] = name
+            if output.node is not None and output.node not in self._nodes:
+                self._nodes[output.node] = (operands, names, saved)
+
+    def _argument(self, node: Node, source: Source, name: Any, gradient: str, position: int) -> str:
+        operands, outputs, saved = self._nodes[node]
+        if source is Source.GRADIENT:
+            return gradient
+        if source is Source.OPERAND:
+            return self._value(operands[name])
+        if source is Source.OUTPUT:
+            return outputs[0] if node.op.outputs == 1 else f"({', '.join(outputs)},)"
+        if source is Source.SAVED:
+            return saved[name] if name in saved else self._constant(node.saved[name])
+        if source is Source.OPTION:
+            return self._option(node.options[name])
+        if source is Source.NEEDS:
+            return str(tuple([edge is not None for edge in node.edges]))
+        if source is Source.POSITION:
+            return str(position)
+        return f"({', '.join([self._value(operand) for operand in operands])},)"
+
+    # -- the backward pass, run and written at once --------------------------------------------------------------------
+
+    def _backward(self, loss: Tensor) -> list[tuple[Tensor, Array, bool]]:
+        """The gradients of the leaves, and the lines that compute them; see `tinygrad_attn.autograd`."""
+        self._arrived: dict[Any, tuple[Any, str]] = {}
+        self._owned: set[Any] = set()
+        heap: list[tuple[int, Any]] = []
+        queued: set[Any] = set()
+        seed = np.ones_like(loss.array)
+        self._send(loss.origin, seed, self._constant(seed), False)
+        reached: list[Any] = [loss.node]
+        with no_grad(), np.errstate(all="ignore"):
+            while reached or heap:
+                for node in reached:
+                    if node not in queued:
+                        queued.add(node)
+                        heapq.heappush(heap, (-node.number, node))
+                node = heapq.heappop(heap)[1]
+                reached = []
+                arrived, name = self._complete(node)
+                for position, gradient, its_name in self._pull_back(node, arrived, name):
+                    edge = node.edges[position]
+                    fresh = gradient is not arrived and type(gradient) is np.ndarray and gradient.base is None
+                    self._send(edge, gradient, its_name, fresh)
+                    if not isinstance(edge, Tensor):
+                        reached.append(edge[0] if type(edge) is tuple else edge)
+        leaves = [(leaf, *found) for leaf, found in self._arrived.items()]
+        self._leaves = [(leaf, name, leaf in self._owned) for leaf, _, name in leaves]
+        return [(leaf, gradient, leaf in self._owned) for leaf, gradient, _ in leaves]
+
+    def _complete(self, node: Node) -> tuple[Any, str]:
+        """The gradient of a node's output, or a tuple with those of its outputs, and the expression for it."""
+        if node.watch is not None:
+            raise NotImplementedError(f"the output of {node.op.name} has a hook or retains its gradient")
+        if node.op.outputs == 1:
+            return self._arrived.pop(node)
+        found = [self._arrived.pop((node, index), (None, "None")) for index in range(len(node.outputs))]
+        return tuple([array for array, _ in found]), f"({', '.join([name for _, name in found])},)"
+
+    def _pull_back(self, node: Node, arrived: Any, name: str) -> Iterator[tuple[int, Array, str]]:
+        op, plan = node.op, node.plan
+        needs = tuple([edge is not None for edge in node.edges])
+        found: list[tuple[int, Any, str, list[str]]] = []
+        if plan.kernels is not None:
+            for position, kernel, arguments in plan.kernels:
+                if needs[position]:
+                    result = kernel(*values_of(node, arguments, arrived, True, position))
+                    found.append((position, result, *self._call(kernel, node, arguments, name, position)))
+        elif op.joint_kernel is not None:
+            results = op.joint_kernel(*values_of(node, op.joint_arguments, arrived, True, needs=needs))
+            names = [self._name("g") for _ in results]
+            self._line(names, *self._call(op.joint_kernel, node, op.joint_arguments, name), True)
+            pairs = enumerate(zip(results, names, strict=True))
+            found = [(p, result, n, [n]) for p, (result, n) in pairs if needs[p] and result is not None]
+        else:
+            for position, rule in enumerate(plan.rules):
+                if not needs[position]:
+                    continue
+                if rule is None or (rule.kernel is None and rule.function is None):
+                    raise NotImplementedError(f"{op.name} has no rule for {op.operand_name(position)}")
+                kernel = rule.kernel or _of_arrays(rule.function)
+                arguments = rule.kernel_arguments if rule.kernel else rule.arguments
+                result = kernel(*values_of(node, arguments, arrived, True, position))
+                if result is not None:
+                    found.append((position, result, *self._call(kernel, node, arguments, name, position)))
+        for position, result, expression, reads in found:
+            fitted = fit(node, position, result, node.edges[position])
+            if fitted.shape != np.shape(result):
+                expression = f"{self._constant(sum_to.forward)}({expression}, shape={self._constant(fitted.shape)})"
+            if not isinstance(result, np.ndarray) or fitted.ndim == 0:
+                expression = f"asarray({expression})"
+            gradient = self._name("g")
+            self._line([gradient], expression, reads)
+            yield position, fitted, gradient
+
+    def _call(
+        self, kernel: Callable[..., Any], node: Node, arguments: Arguments, gradient: str, position: int = 0
+    ) -> tuple[str, list[str]]:
+        """The call of a kernel, and what it reads."""
+        given = [self._argument(node, source, name, gradient, position) for source, name in arguments]
+        return f"{self._constant(kernel, f'{node.op.name}_backward_')}({', '.join(given)})", given
+
+    def _send(self, edge: Any, gradient: Array, name: str, fresh: bool) -> None:
+        """Add a gradient to the sum for an edge."""
+        before = self._arrived.get(edge)
+        if before is None:
+            self._arrived[edge] = gradient, name
+            if fresh:
+                self._owned.add(edge)
+            return
+        present, its_name = before
+        if edge in self._owned:
+            self._line([], f"add({its_name}, {name}, {its_name})", [its_name, name])
+            np.add(present, gradient, out=present)
+        elif fresh:
+            self._line([], f"add({its_name}, {name}, {name})", [its_name, name])
+            self._arrived[edge] = np.add(present, gradient, out=gradient), name
+        else:
+            total = self._name("g")
+            self._line([total], f"asarray(add({its_name}, {name}))", [its_name, name])
+            self._arrived[edge] = np.asarray(present + gradient), total
+        self._owned.add(edge)
+
+    def _code(self, count: int, outputs: Sequence[str]) -> str:
+        """The lines as a function that forgets each array after its last use."""
+        leaves = ", ".join([f"({self._constant(leaf, 'p')}, {name}, {owned})" for leaf, name, owned in self._leaves])
+        last: dict[str, int] = {}
+        for number, (writes, _, reads) in enumerate(self._lines):
+            last.update(dict.fromkeys([*writes, *_NAMES.findall(" ".join(reads))], number))
+        for name in (*outputs, *[name for _, name, _ in self._leaves]):
+            last.pop(name, None)
+        ending: dict[int, list[str]] = {}
+        for name, number in last.items():
+            ending.setdefault(number, []).append(name)
+        lines = [f"def run({', '.join([f'x{position}' for position in range(count)])}):"]
+        for number, (_, code, _) in enumerate(self._lines):
+            lines.append(f"    {code}")
+            if number in ending:
+                lines.append(f"    del {', '.join(ending[number])}")
+        return "\n".join([*lines, f"    return ({', '.join(outputs)},), [{leaves}]", ""])
