@@ -7,7 +7,8 @@ are NumPy's: ``tinygrad_attn.float32`` is ``numpy.float32``. A decorator at a fu
 
 from numpy import bool_, float32, float64, int32, int64
 
-from tinygrad_attn import anomaly, autograd, capture, check, creation, linalg, nn, ops, optim
+from tinygrad_attn import anomaly, autograd, check, creation, linalg, nn, ops, optim
+from tinygrad_attn import capture as _capture
 from tinygrad_attn import copying as _copying
 from tinygrad_attn import display as _display
 from tinygrad_attn.kernels.runtime.allocator import keep_freed_memory as _keep_freed_memory

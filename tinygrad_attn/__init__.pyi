@@ -13,7 +13,6 @@ from numpy import int64 as int64
 
 from tinygrad_attn import anomaly as anomaly
 from tinygrad_attn import autograd as autograd
-from tinygrad_attn import capture as capture
 from tinygrad_attn import check as check
 from tinygrad_attn import creation as creation
 from tinygrad_attn import linalg as linalg

@@ -25,6 +25,7 @@ __all__ = [
     "TeacherForced",
     "correct_tokens",
     "exact_match",
+    "mean_loss",
     "measure",
     "teacher_forced",
     "token_loss",
@@ -89,17 +90,21 @@ def measure(
     )
 
 
-def token_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-    """The mean cross entropy of the batch's target tokens; padding does not count.
+def mean_loss(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The mean cross entropy of target tokens; padding does not count.
 
     Args:
         logits: (B, T, V).
-        batch: its ``target_out`` is (B, T).
+        target: (B, T) ids.
         label_smoothing: the share of probability that is spread evenly over all V symbols.
     """
     flat = logits.reshape(-1, logits.shape[-1])
-    target = Tensor(batch.target_out.reshape(-1))
-    return F.cross_entropy(flat, target, ignore_index=PAD, label_smoothing=label_smoothing)
+    return F.cross_entropy(flat, target.reshape(-1), ignore_index=PAD, label_smoothing=label_smoothing)
+
+
+def token_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+    """The `mean_loss` of a batch's ``target_out``."""
+    return mean_loss(logits, Tensor(batch.target_out), label_smoothing)
 
 
 def correct_tokens(logits: Tensor, batch: Batch) -> int:

@@ -115,6 +115,9 @@ class TrainingConfig(Section):
     average: int = setting(
         0, "average the weights of this many last epochs, and keep them if better; 0 or 1 turns it off", minimum=0
     )
+    capture: bool = setting(
+        True, "run steps whose shapes recur as a program, without building the graph; the bits are the same"
+    )
     checkpoint_seconds: float = setting(
         30.0, "seconds between checkpoints within an epoch; 0 writes them between epochs only", minimum=0
     )

@@ -1,7 +1,8 @@
 """Time and memory of the training step of a workload or config: the command ``bench``.
 
 A workload's step is: forward with teacher forcing, mean cross entropy, backward, clipping of the gradients' global norm
-to 1, and Adam with a learning rate of 1e-4, always on the same batch. A config's step is that of training.
+to 1, and Adam with a learning rate of 1e-4, always on the same batch. As in training, forward and backward run as a
+program from the second step on (see `tinygrad_attn.capture`). A config's step is that of training.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import tinygrad_attn as ta
 from tinygrad_attn import nn, random
 from tinygrad_attn.optim import Adam
 
 from .memory import peak_memory
-from .workloads import batch_loss, find_workload
+from .workloads import RandomBatch, batch_loss, find_workload
 
 __all__ = ["Measurement", "Step", "TrainingStep", "measure", "measure_steps", "print_measurement"]
 
@@ -70,12 +72,12 @@ class TrainingStep:
         self.batch = self.workload.batch()
         self.target_tokens = self.workload.target_tokens
         self.optimizer = Adam(self.model.parameters(), LEARNING_RATE)
+        self._loss = ta.capture(lambda *tensors: batch_loss(self.model, RandomBatch(*tensors)))
 
     def __call__(self) -> float:
         """Take one step; returns the loss before it."""
         self.optimizer.zero_grad()
-        loss = batch_loss(self.model, self.batch)
-        loss.backward()
+        loss = self._loss(*self.batch)
         self.optimizer.step(clip_norm=CLIP_NORM)
         return float(loss.item())
 

@@ -24,7 +24,7 @@ from ..console.counts import counted
 from ..console.program import command_line
 from ..console.progress import Progress
 from ..data import Batch, Batches, ParallelText, encode_pairs
-from ..evaluation.metrics import correct_tokens, token_loss
+from ..evaluation.metrics import correct_tokens, mean_loss
 from ..runs.clock import CLOCK, Clock
 from ..runs.continued import refuse_other_text
 from ..runs.folder import BEST, LAST, Run, RunError
@@ -112,6 +112,7 @@ class Trainer:
         refuse_too_large(run, self.train_batches)
         ta.manual_seed(settings.seed)
         self.model = run.build()
+        self._captured = ta.capture(self._loss)
         self.optimizer = make_optimizer(settings, self.model)
         self.validation = Validation(run, text, "valid")
         self.test = Validation(run, text, "test")
@@ -202,13 +203,10 @@ class Trainer:
         """
         self.optimizer.lr = self.schedule(self.position.step)
         self.optimizer.zero_grad()
-        logits = self._logits(batch)
-        loss = token_loss(logits, batch, self.settings.label_smoothing)
-        value = float(loss.item())
+        logits, value = self._gradients(batch)
         if not math.isfinite(value):
             advice = advise_against_divergence(self.settings)
             raise TrainingError(f"the loss became {value} at step {self.position.step + 1}; {advice}")
-        loss.backward()
         try:
             norm = self.optimizer.step(clip_norm=self.settings.clip_norm or math.inf)  # infinity clips nothing
         except NonFiniteGradientError as error:
@@ -217,11 +215,26 @@ class Trainer:
         assert norm is not None
         return value, correct_tokens(logits, batch), norm
 
-    def _logits(self, batch: Batch) -> Tensor:
-        """Logits (B, T, V) given the reference prefix, or a mixture as ``training.teacher_forcing`` asks."""
-        if self.settings.teacher_forcing < 1.0:
-            return sampled_logits(self.model, batch, self.settings.teacher_forcing, random.generator())
-        return self.model(Tensor(batch.source), Tensor(batch.source_mask), Tensor(batch.target_in))
+    def _gradients(self, batch: Batch) -> tuple[Tensor, float]:
+        """Compute the gradients; returns the logits (B, T, V) and the loss."""
+        tensors = [Tensor(array) for array in (batch.source, batch.source_mask, batch.target_in, batch.target_out)]
+        if self.settings.capture and self.settings.teacher_forcing == 1.0:
+            loss, logits = self._captured(*tensors)
+        else:
+            if self.settings.teacher_forcing < 1.0:
+                logits = sampled_logits(self.model, batch, self.settings.teacher_forcing, random.generator())
+            else:
+                logits = self.model(*tensors[:3])
+            loss = mean_loss(logits, tensors[3], self.settings.label_smoothing)
+            loss.backward()
+        return logits, float(loss.item())
+
+    def _loss(
+        self, source: Tensor, source_mask: Tensor, target_in: Tensor, target_out: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss, given the reference prefix, and the logits."""
+        logits = self.model(source, source_mask, target_in)
+        return mean_loss(logits, target_out, self.settings.label_smoothing), logits
 
     def _finish_epoch(self) -> None:
         """Measure on the validation set, save the weights and the log, and show the examples."""
