@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.simd.math import exp, log, polynomial, tanh
@@ -103,7 +103,7 @@ _ERFC_DOUBLE = (
 )
 
 
-@serial_kernel
+@called_kernel
 def _normal_cdf(x: Any) -> Any:
     """Phi(x), the probability that a standard normal variable lies below ``x``."""
     z = simd.select(x < 0.0, -x, x) * _ROOT_HALF
@@ -112,17 +112,17 @@ def _normal_cdf(x: Any) -> Any:
     return simd.select(x < 0.0, upper, 1.0 - upper)
 
 
-@serial_kernel
+@called_kernel
 def _gelu_backward(g: Any, x: Any) -> Any:
     return g * simd.fma(x * _DENSITY_AT_ZERO, exp(-0.5 * x * x), _normal_cdf(x))
 
 
-@serial_kernel
+@called_kernel
 def _gelu_argument(x: Any) -> Any:
     return x * _ROOT_TWO_OVER_PI * (1.0 + x * x * _CUBIC)
 
 
-@serial_kernel
+@called_kernel
 def _gelu_tanh_backward(g: Any, x: Any) -> Any:
     t = tanh(_gelu_argument(x))
     slope = (1.0 - t * t) * (1.0 + x * x * (3.0 * _CUBIC)) * (0.5 * _ROOT_TWO_OVER_PI)
@@ -132,20 +132,20 @@ def _gelu_tanh_backward(g: Any, x: Any) -> Any:
 # --- The others -------------------------------------------------------------------------------------------------------
 
 
-@serial_kernel
+@called_kernel
 def _elu(x: Any, alpha: float) -> Any:
     """exp(x) - 1 by way of tanh, which is exact near 0: 2t / (1 - t) with t = tanh(x / 2)."""
     t = tanh(simd.select(x > 0.0, 0.0, x) * 0.5)
     return simd.select(x > 0.0, x, 2.0 * t / (1.0 - t) * alpha)
 
 
-@serial_kernel
+@called_kernel
 def _silu_backward(g: Any, x: Any) -> Any:
     s = 1.0 / (1.0 + exp(-x))
     return g * (s * (1.0 + x * (1.0 - s)))
 
 
-@serial_kernel
+@called_kernel
 def _softplus(x: Any, beta: float, threshold: float) -> Any:
     """max(s, 0) + log(1 + exp(-|s|)) with s = beta x; the logarithm of w = 1 + e is exact as log(w) e / (w - 1)."""
     s = x * beta

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.kernels.runtime.addresses import addresses_of
-from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import vectors as simd
@@ -122,7 +122,7 @@ def _make_norm(dtype: Any) -> Any:
     return norm
 
 
-@serial_kernel
+@called_kernel
 def _sum_of_squares(x: Any) -> Any:
     step = simd.lanes(x)
     rest = x.size % step
@@ -182,7 +182,7 @@ def _updated(param: Any, grad: Any, m: Any, v: Any, s: Any) -> Any:
     return param * s.shrink - m * s.step_size / (simd.sqrt(v) / s.root_correction + s.eps), m, v
 
 
-@serial_kernel
+@called_kernel
 def _update_block(param: Any, grad: Any, m: Any, v: Any, s: Any) -> None:
     step = simd.lanes(param)
     rest = param.size % step

@@ -8,14 +8,14 @@ import sys
 import threading
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import pytest
 from bits import compiled_only
 
 from tinygrad_attn.kernels.runtime.addresses import elements_at
 from tinygrad_attn.kernels.runtime.calls import address_of, call
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, launch, read_struct
 
 
 @serial_kernel
@@ -54,10 +54,16 @@ def call_with_a_struct(function, target, first):
     call(function, target.ctypes.data, Position(first, 3), 9)
 
 
-@parallel_kernel
-def note_all(function, target):
-    for position in numba.prange(8):
-        call(function, target.ctypes.data, position, -position - 1)
+class Noting(NamedTuple):
+    function: int
+    target: Address
+
+
+@serial_kernel
+def note_share(arguments: int, first: int, last: int) -> None:
+    s = read_struct(Noting, arguments)
+    for position in range(first, last):
+        call(s.function, s.target, position, -position - 1)
 
 
 def test_a_kernel_reaches_another_with_its_integers():
@@ -81,7 +87,7 @@ def test_the_address_decides_what_is_called():
 
 def test_from_every_thread_of_the_pool():
     target = np.zeros(8, np.int64)
-    note_all(address_of(note), target)
+    launch(address_of(note_share), Struct(Noting(address_of(note), target)), 8, 8)
     np.testing.assert_array_equal(target, -np.arange(1, 9))
 
 

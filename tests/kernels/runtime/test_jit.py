@@ -10,7 +10,7 @@ import pytest
 from numba.core.registry import CPUDispatcher
 
 from tinygrad_attn.kernels.runtime import jit
-from tinygrad_attn.kernels.runtime.jit import inlined_kernel, kernel_part, parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, kernel_part, serial_kernel
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="kernels are plain functions")
 
@@ -104,19 +104,9 @@ def test_a_kernel_that_was_never_used_can_be_freed() -> None:
         serial_kernel(lambda x: x)
 
 
-def test_the_bits_of_a_parallel_kernel() -> None:
-    @parallel_kernel
-    def fill(x):
-        for i in numba.prange(x.size):
-            x[i] = i
-
-    x = np.empty(1000)
-    fill(x)
-    np.testing.assert_array_equal(x, np.arange(1000.0))
-
-
-def test_python_runs_the_function_of_an_inlined_kernel() -> None:
-    @inlined_kernel
+@pytest.mark.parametrize("decorator", [inlined_kernel, called_kernel])
+def test_python_runs_the_function_of_a_kernel_that_others_call(decorator) -> None:
+    @decorator
     def double(x):
         return 2.0 * x
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import pytest
 from bits import compiled_only
 
 from tinygrad_attn.kernels.attention.tiled import attention, attention_backward
-from tinygrad_attn.kernels.runtime.jit import parallel_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.calls import address_of
+from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, launch, read_struct, row_at
 from tinygrad_attn.kernels.runtime.subnormals import flush_subnormals, restore_subnormals
 
 known_machine = pytest.mark.skipif(
@@ -42,11 +44,25 @@ def multiply_after_the_inner_of_two(x, y, out):
     restore_subnormals(outer)
 
 
-@parallel_kernel
+class Rows(NamedTuple):
+    x: Address
+    y: Address
+    flushed: Address
+    plain: Address
+    size: int
+
+
+@serial_kernel
+def multiply_share(arguments: int, first: int, last: int) -> None:
+    s = read_struct(Rows, arguments)
+    for row in range(first, last):
+        x, y = row_at(np.float32, s.x, row, s.size), row_at(np.float32, s.y, row, s.size)
+        multiply_flushed(x, y, row_at(np.float32, s.flushed, row, s.size))
+        multiply(x, y, row_at(np.float32, s.plain, row, s.size))
+
+
 def multiply_rows(x, y, flushed, plain):
-    for row in numba.prange(len(x)):
-        multiply_flushed(x[row], y[row], flushed[row])
-        multiply(x[row], y[row], plain[row])
+    launch(address_of(multiply_share), Struct(Rows(x, y, flushed, plain, x.shape[1])), len(x), len(x))
 
 
 def operands(dtype):

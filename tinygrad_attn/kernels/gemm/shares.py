@@ -17,7 +17,7 @@ from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of, call
-from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import read_struct
 from tinygrad_attn.kernels.runtime.threads import launch_at
 
@@ -67,7 +67,7 @@ class _Product(NamedTuple):
     workers: int
 
 
-@serial_kernel
+@called_kernel
 def _workers_across(workers: int, rows: int, columns: int, panels: int) -> int:
     """Among how many of the workers to divide the columns; the rows are divided among the others.
 

@@ -28,7 +28,7 @@ from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.kernels.recurrent import gru
 from tinygrad_attn.kernels.recurrent.sequence import Layout, launch_loop
 from tinygrad_attn.kernels.runtime.calls import call
-from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import softmax_backward_row, softmax_row
@@ -124,7 +124,7 @@ class _Attention(NamedTuple):
     denergy: Address = None  # (B, A)
 
 
-@serial_kernel
+@called_kernel
 def _operands(dtype: Any, s: Any) -> AdditiveOperands:
     query, keys = (
         row_at(dtype, s.queries, 0, s.batch * s.steps * s.key_size),
@@ -198,14 +198,14 @@ def _make_attend_backward(dtype: Any) -> Any:
     return attend_backward
 
 
-@serial_kernel
+@called_kernel
 def _gradients(dtype: Any, s: Any) -> AdditiveGradients:
     dqueries = row_at(dtype, s.dqueries, 0, s.batch * s.steps * s.key_size)
     dkeys = row_at(dtype, s.dkeys, 0, s.batch * s.length * s.key_size)
     return AdditiveGradients(dqueries, dkeys, row_at(dtype, s.denergy, 0, s.batch * s.key_size))
 
 
-@serial_kernel
+@called_kernel
 def _mix(weights: Any, values: Any, context: Any) -> None:
     """Write the sum of the values, flat, each times its weight."""
     step, size = simd.lanes(values), context.size
@@ -220,7 +220,7 @@ def _mix(weights: Any, values: Any, context: Any) -> None:
         simd.store_part(context, i, count, total)
 
 
-@serial_kernel
+@called_kernel
 def _mix_backward(dcontext: Any, weights: Any, values: Any, dweights: Any) -> None:
     """Add to ``dweights`` the products of ``dcontext`` with each value whose weight is not zero."""
     step, size = simd.lanes(values), dcontext.size

@@ -17,7 +17,7 @@ import numpy as np
 
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
 from tinygrad_attn.kernels.runtime.calls import call
-from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 
@@ -187,7 +187,7 @@ def load_sum(x: Any, y: Any, start: int, count: int) -> Any:
     return simd.load_part(x, start, count, 0.0) + simd.load_part(y, start, count, 0.0)
 
 
-@serial_kernel
+@called_kernel
 def _add_row(x: Any, y: Any) -> None:
     """x += y."""
     for i in range(0, x.size, simd.lanes(x)):
@@ -195,7 +195,7 @@ def _add_row(x: Any, y: Any) -> None:
         simd.store_part(x, i, count, load_sum(x, y, i, count))
 
 
-@serial_kernel
+@called_kernel
 def _copy_row(x: Any, y: Any) -> None:
     """y = x. A slice assigned to a slice would take a second to compile, for its error message."""
     for i in range(x.size):

@@ -1,7 +1,7 @@
 """How every kernel is compiled, and kept on disk.
 
-A *serial* kernel runs on the calling thread, a *parallel* one on all threads of the pool (see
-`tinygrad_attn.kernels.runtime.threads`).
+No kernel spreads its own work: one that works on many items does some of them, and `kernels.runtime.threads` has it
+done by all threads of the pool.
 
 ``NUMBA_DISABLE_JIT=1`` leaves every kernel a plain Python function.
 """
@@ -18,10 +18,9 @@ import numba
 from numba.core.registry import CPUDispatcher
 
 from tinygrad_attn.kernels.runtime.disk_cache import keep_on_disk
-from tinygrad_attn.kernels.runtime.turns import take_turns
 from tinygrad_attn.kernels.simd.registers import registers
 
-__all__ = ["inlined_kernel", "kernel_part", "parallel_kernel", "serial_kernel"]
+__all__ = ["called_kernel", "inlined_kernel", "kernel_part", "serial_kernel"]
 
 # Division by zero gives inf or NaN as NumPy does; no fastmath, since masks are infinities.
 _OPTIONS: dict[str, Any] = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
@@ -76,8 +75,8 @@ class _Kernel(CPUDispatcher):
         return CPUDispatcher._numba_type_.fget(self._made())
 
 
-class _Inlined(_Kernel):
-    """A kernel that others call. Python runs its function: what only Python's calls need is not compiled."""
+class _Called(_Kernel):
+    """A kernel that only others call. Python runs its function: what only its own calls need is not compiled."""
 
     def _become(self) -> None:
         pass
@@ -90,6 +89,12 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     return function if numba.config.DISABLE_JIT else _Kernel(function, {**_OPTIONS, **options})
 
 
+def _called(function: Callable[..., Any], **options: Any) -> Any:
+    if numba.config.DISABLE_JIT:
+        return function
+    return _Called(function, {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, **options})
+
+
 def serial_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` at its first call for the types it is called with; other kernels may call it too."""
     return _compiled(function)
@@ -100,9 +105,12 @@ def inlined_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Called from Python it runs as Python.
     """
-    if numba.config.DISABLE_JIT:
-        return function
-    return _Inlined(function, {**_OPTIONS, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True})
+    return _called(function, forceinline=True)
+
+
+def called_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile ``function`` for the kernels that call it by name. Called from Python it runs as Python."""
+    return _called(function)
 
 
 def kernel_part(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,11 +120,3 @@ def kernel_part(function: Callable[..., Any]) -> Callable[..., Any]:
     It must stand at the top of its file: a kernel that is a closure over it would not be found in the cache on disk.
     """
     return _compiled(function, inline="always")
-
-
-def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile ``function`` with ``numba.prange`` spread over the pool. Called from Python only, never from a kernel.
-
-    The index of a ``prange`` has no sign: what is called with it as it is gets compiled for that, beside int64.
-    """
-    return take_turns(_compiled(function, parallel=True), function)

@@ -24,7 +24,7 @@ import numba
 
 from tinygrad_attn.kernels.runtime import atomics
 from tinygrad_attn.kernels.runtime.calls import call
-from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
 
 __all__ = ["pool", "run_alone"]
 
@@ -54,7 +54,7 @@ def run_alone(kernel: int, arguments: int, items: int) -> None:
     call(kernel, arguments, 0, items)
 
 
-@serial_kernel
+@called_kernel
 def _take_shares(pool: int, worker: int) -> int:
     """Do shares of the present job until none is left; how many this thread has done."""
     done = 0
@@ -72,7 +72,7 @@ def _take_shares(pool: int, worker: int) -> int:
             done += 1
 
 
-@serial_kernel
+@called_kernel
 def _pause(pool: int, turn: int) -> None:
     """What a thread does at each turn of waiting."""
     atomics.pause()
