@@ -50,23 +50,25 @@ ON_PURPOSE = {
     # The mask is applied with where: what it hides may be nan.
     r"scaled_dot_product_attention|multihead_attention|rnn|gru|lstm|attention_gru(_step)?": (
         r"\[finite for nan\] .*(is_causal=True|bool\().* with (nan|inf)"
+        r"|second gradient .*\[nan for finite\] .*bool\(.* with (nan|inf)"
+        r"|gradient .*scale=1099511627776"  # the difference of products of 1e12
     ),
     # Linear in the target, as is the clamped loss.
     r"binary_cross_entropy|BCELoss": r"gradient \d \[finite for -?inf\].* with 0",
     # A target of 0: y ln y has the gradient 0 there.
-    r"kl_div|KLDivLoss": r"gradient 1 \[finite for nan\].* with 0",
+    r"kl_div|KLDivLoss": r"gradient \d \[finite for nan\].* with 0",
     # A number that the integers do not hold makes floats.
     r"masked_fill": r"value float32 .*, not (u?int\d+|bool) .*(0\.5|1\.5|nan)",
     # The same index twice: the last one gets the gradient.
     r"scatter": r"gradient 1 float.* with repeats|value float32 .*, not (u?int\d+|bool) .*(0\.5|1\.5|nan)",
     # PyTorch's gradient divides as if over no axis.
-    r"std|var": r"gradient 0 .*dim=\(\)",
+    r"std|var": r"gradient 0 .*(dim=\(\)|correction=1099511627776)",
     r"all|any": r"value bool .*, not uint8 .*<- uint8\(",
     # Of two dtypes the larger, not the input's.
     r"HuberLoss|BCEWithLogitsLoss|SmoothL1Loss": (
         r"value float64 .*, not float32 .*(float32\(.*float64\(|float64\(.*float32\()"
     ),
-    r"bmm": r"value float64 .*, not float32 .*(, 0\), float|\(0, )",
+    r"bmm|matmul": r"value float64 .*, not float32 .*(, 0\), float|\(0, )",
     r"softplus": r"second gradient .*threshold=nan",
     # At nan PyTorch's loop over single elements passes the gradient, as here, and its vectors do not.
     r"elu|ELU": r"gradient 0 \[(finite for nan|nan for finite)\].* with nan",

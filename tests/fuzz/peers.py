@@ -152,7 +152,7 @@ def _paired_linear(
 def _placed_embedding(
     input: Tensor, weight: Tensor, positions: Tensor, *, scale: float, padding_idx: int | None = None
 ) -> Tensor:
-    found = F.embedding(input, weight.to(torch.promote_types(weight.dtype, positions.dtype)), padding_idx) * scale
+    found = F.embedding(input, weight.to(torch.result_type(weight, positions)), padding_idx) * scale
     assert torch.broadcast_shapes(found.shape, positions.shape) == found.shape
     return found + positions
 
@@ -171,7 +171,7 @@ def _dropout(x: Tensor, *, p: float, key: int) -> Tensor:
 
 
 def _constant_in(x: Tensor, y: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, y.dtype)) + torch.where(torch.tensor(False), y, 0).sum().to(y.dtype)
+    return x.to(torch.result_type(x, y)) + torch.where(torch.tensor(False), y, 0).sum().to(torch.result_type(x, y))
 
 
 def _topk(x: Tensor, k: int, dim: int = -1, largest: bool = True) -> Tensor:
@@ -200,7 +200,7 @@ PEERS: dict[str, Callable[..., Any]] = {
     "cast": lambda x, *, dtype: x.to(_dtype(dtype)),
     "constant_in": _constant_in,
     "alias": lambda x: x.view_as(x),
-    "sum_to": lambda x, *, shape: (x.long() if x.dtype == torch.bool else x).sum_to_size(shape),
+    "sum_to": lambda x, *, shape: (x if x.is_floating_point() else x.long()).sum_to_size(shape),
     "dropout": _dropout,
     "additive_score": _additive_score,
     "masked_softmax": _masked_softmax,
