@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from ..console.errors import CommandError
 from ..runs.bleu_tokenizers import BLEU_TOKENIZERS
-from .options import add_decoding, add_files, add_quiet, add_run, add_split, decoding
+from .options import add_decoding, add_files, add_run, add_split, decoding
 
 if TYPE_CHECKING:
     from ..data import ParallelText
@@ -37,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="ignore case (default: if the model was trained without case)",
     )
-    add_quiet(parser)
     parser.add_argument("--json", action="store_true", help="print the evaluation as JSON instead of tables")
 
 
@@ -50,14 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     model, split = TrainedModel.load(arguments.run), arguments.split
     text = _other_text(arguments, model)
-    showing = nullcontext() if arguments.quiet else SentenceProgress(len(getattr(text or model.text, split)))
-    with showing as progress:
+    with SentenceProgress(len(getattr(text or model.text, split))) as progress:
         evaluation = model.evaluate(
             split,
             text=text,
             bleu_tokenizer=arguments.bleu_tokenizer,
             bleu_lowercase=arguments.bleu_lowercase,
-            on_batch=progress.advance if progress else None,
+            on_batch=progress.advance,
             **decoding(arguments),
         )
     folder, picture = model.run.directory, f"bleu_by_length_{evaluation.split}.png"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
@@ -45,15 +44,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     parsed = make_parser().parse_args(words)
     try:
         from ..console.compilation import compilation_on_stderr
+        from ..console.working import quietly
 
         if parsed.imports:
             from ..registry import import_file
 
             for path in parsed.imports:
                 import_file(path)
-        quiet = getattr(parsed, "quiet", False)
-        with warnings.catch_warnings(), contextlib.nullcontext() if quiet else compilation_on_stderr():
-            warnings.showwarning = _leave_out if quiet else _print_note
+        with warnings.catch_warnings(), quietly() if parsed.quiet else compilation_on_stderr():
+            warnings.showwarning = _leave_out if parsed.quiet else _print_note
             return parsed.command(parsed)
     except UserError as error:
         return _fail(str(error))

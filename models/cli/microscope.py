@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the page, its JSON, or tables; a failed check is an error, unless --broken was given."""
+    from ..console.working import working
     from ..trained import TrainedModel
 
     if arguments.port is not None and not arguments.serve:
@@ -56,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.open and (arguments.view == "term" or Path(arguments.out or "").suffix == ".json"):
         raise CommandError("--open opens the page; leave out --view term, and give --out a name that ends in .html")
     beside = TrainedModel.load(arguments.beside) if arguments.beside else None
-    found = model.microscope(arguments.source, arguments.target, beside=beside, broken=arguments.broken)
+    with working("recording and checking every number"):
+        found = model.microscope(arguments.source, arguments.target, beside=beside, broken=arguments.broken)
     if arguments.view == "term":
         from ..microscope.page.terminal import print_microscope
 
@@ -65,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         from ..microscope.checks.verdict import verdict_of
 
         path = arguments.out or "microscope.html"
-        found.save(path)
+        with working(f"writing {path}"):
+            found.save(path)
         source, target, outcome = found.data["source"], found.data["target"], verdict_of(found.data["check"])
         print(f"{path}: {source['text']} → {target['text']}; {outcome}")
         if arguments.open:

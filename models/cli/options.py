@@ -11,7 +11,7 @@ from ..console.errors import CommandError
 from ..setting import short
 
 __all__ = [
-    "add_data", "add_decoding", "add_files", "add_quiet", "add_run", "add_split", "add_threads", "count", "decoding",
+    "add_data", "add_decoding", "add_files", "add_run", "add_split", "add_threads", "count", "decoding",
     "name", "number", "overrides", "path_name", "picture_name", "port", "positive", "seconds", "seed", "use_threads",
 ]  # fmt: skip
 
@@ -146,11 +146,6 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 def add_split(parser: argparse.ArgumentParser) -> None:
     """Which part of the data is measured."""
     parser.add_argument("--split", metavar="SPLIT", type=_split, default="test", help="test (default) or valid")
-
-
-def add_quiet(parser: argparse.ArgumentParser) -> None:
-    """-q: `main` leaves out its notes, the command its progress."""
-    parser.add_argument("-q", "--quiet", action="store_true", help="results and errors only: no progress, no notes")
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:

@@ -29,6 +29,7 @@ _TEXT = "\0"
 # A negative number, and what contains a blank: for argparse no options either.
 _TEXT_WITH_DASH = re.compile(r"-\d+$|-\d*\.\d+$|-[^=]* ")
 
+_QUIET = "results and errors only: no progress, no notes"
 _IMPORT = "a Python file to run first, for the ops, scores, models and tasks that it registers"
 
 
@@ -167,6 +168,7 @@ def make_parser() -> Parser:
         own = subparsers.add_parser(name, **options)
         own.set_defaults(command=command.run, parser=own)
         command.add_arguments(own)
+        own.add_argument("-q", "--quiet", action="store_true", help=_QUIET)
         own.add_argument(
             "--import", metavar="FILE", type=path_name, dest="imports", action="append", default=[], help=_IMPORT
         )

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         find_step(arguments.config, overrides(arguments)),
         arguments.steps,
         by_shape=arguments.shapes,
-        report=lambda line: print(line, file=sys.stderr),
+        report=lambda line: None if arguments.quiet else print(line, file=sys.stderr),
     )
     print(json.dumps(dataclasses.asdict(found)) if arguments.json else describe_profile(found))
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..console.counts import counted
 from ..console.errors import INTERRUPTED, CommandError
-from .options import add_data, add_quiet, overrides, path_name
+from .options import add_data, overrides, path_name
 
 if TYPE_CHECKING:
     from ..console.progress import Progress
@@ -49,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a short run that shows every step, too short to learn much"
     )
-    add_quiet(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..training.logbook import Logbook
 
     with lasting_output() as output:
-        progress = make_progress(arguments.quiet)
+        progress = make_progress()
         try:
             trainer = _resume(arguments, progress) if arguments.resume else _begin(arguments, progress)
             trainer.progress = log = Logbook(progress, trainer.run.directory / PRINTED)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..console.errors import USER_ERROR, CommandError
 from ..setting import short
-from .options import add_decoding, add_quiet, add_run, decoding, path_name, picture_name, positive
+from .options import add_decoding, add_run, decoding, path_name, picture_name, positive
 
 if TYPE_CHECKING:
     from ..decoding.alignment import Alignment
@@ -50,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=picture_name,
         help="draw the attention weights of the first few sentences; the ending says the format: PNG, SVG, PDF, JPG",
     )
-    add_quiet(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -108,7 +107,7 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
 
     first: list[str] = []
     number, failed = 0, 0
-    showing = nullcontext() if texts.total == 0 or arguments.quiet else SentenceProgress(texts.total)
+    showing = nullcontext() if texts.total == 0 else SentenceProgress(texts.total)
     with showing as progress, json_lines(arguments.alignments) as write:
         options = {**decoding(arguments), "on_batch": progress.advance if progress else None}
         for batch in texts.batches:

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from tinygrad_attn.contexts import context, undone_by
 
+from .working import reporting_to, status_on_stderr, tell
+
 __all__ = ["compilation_on_stderr", "watch_compilation"]
 
 _QUIET = 1.0
 """Seconds of compilation that need no notice."""
-_INTERVAL = 5.0
-"""Seconds between two lines where there is no terminal."""
-
-
-_watches: list[Any] = []  # from the outermost block to the innermost
 
 
 @context
 def watch_compilation(report: Callable[[str], None]) -> Iterator[None]:
-    """Inside, call ``report`` with one line whenever numba begins to compile a kernel or has done so.
+    """Inside, call ``report`` with one line whenever numba begins to compile a kernel or has done so, and see
+    `reporting_to`.
 
-    Kernels that are found in the cache on disk are not compiled. Within another such block, this one takes its place.
+    Kernels that are found in the cache on disk are not compiled.
     """
+    with _listening(report), reporting_to(report):
+        yield
+
+
+@context
+def compilation_on_stderr() -> Iterator[None]:
+    """As `status_on_stderr`, also for compilation."""
+    with status_on_stderr() as report, _listening(report):
+        yield
+
+
+@context
+def _listening(report: Callable[[str], None]) -> Iterator[None]:
+    """Inside, ``report`` is told of compilation unless another is told of work."""
     from numba.core import event
 
     class Watch(event.Listener):  # type: ignore[misc]
@@ -48,45 +57,18 @@ def watch_compilation(report: Callable[[str], None]) -> Iterator[None]:
 
         def tell(self) -> None:
             seconds = time.perf_counter() - self.started
-            if seconds >= _QUIET and _watches[-1] is self:
+            if seconds >= _QUIET:
                 now = f", now {self.under_way[-1]}" if self.under_way else ""
-                report(f"compiling kernels, once on each machine: {self.done} in {seconds:.0f} s{now}")
+                tell(f"compiling kernels, once on each machine: {self.done} in {seconds:.0f} s{now}", report)
 
     watch = Watch()
 
     def remove() -> None:
-        if watch in _watches:
-            _watches.remove(watch)
-        with contextlib.suppress(ValueError):  # not registered
+        try:
             event.unregister("numba:compile", watch)
+        except ValueError:  # not registered
+            pass
 
     with undone_by(remove):
-        _watches.append(watch)
         event.register("numba:compile", watch)
-        yield
-
-
-@context
-def compilation_on_stderr() -> Iterator[None]:
-    """Inside, stderr tells of compilation: in a terminal on one line, which goes when it is over; elsewhere in a line
-    every few seconds."""
-    terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    shown = 0.0
-
-    def report(text: str) -> None:
-        nonlocal shown
-        now = time.perf_counter()
-        if terminal:
-            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
-        elif now - shown >= _INTERVAL:
-            print(text, file=sys.stderr, flush=True)
-        else:
-            return
-        shown = now
-
-    def clear() -> None:
-        if terminal and shown:
-            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
-
-    with undone_by(clear), watch_compilation(report):
         yield

@@ -9,12 +9,12 @@ import time
 from typing import Protocol
 
 from .compilation import watch_compilation
+from .counts import clock
 from .rich_console import make_console
+from .working import INTERVAL, is_quiet
 
-__all__ = ["INTERVAL", "LiveProgress", "NoProgress", "PlainProgress", "Progress", "clock", "make_progress"]
+__all__ = ["LiveProgress", "NoProgress", "PlainProgress", "Progress", "make_progress"]
 
-INTERVAL = 5.0
-"""Seconds between two plain lines."""
 _FIRST_STEP = "the first step compiles the kernels, once on each machine"
 
 
@@ -55,31 +55,32 @@ class _Pace:
 
 
 class PlainProgress:
-    """A line at the start, then one every few seconds, also while the first step compiles kernels."""
+    """A line at the start, then one every few seconds, also while kernels are compiled or the model is measured."""
 
     def __init__(self) -> None:
         self.pace = _Pace(0, 0)
         self.shown = -INTERVAL
-        self.compilation = contextlib.ExitStack()
+        self.step = 0
+        self.work = contextlib.ExitStack()
 
     def start(self, done: int, total: int) -> None:
         """See `Progress`."""
-        self.pace = _Pace(done, total)
+        self.pace, self.step = _Pace(done, total), done
         self.print(f"step {done}/{total}  {_FIRST_STEP}")
         self.shown = time.perf_counter()
-        self.compilation.enter_context(watch_compilation(self._show_compilation))
+        self.work.enter_context(watch_compilation(self._show_work))
 
-    def _show_compilation(self, text: str) -> None:
+    def _show_work(self, text: str) -> None:
         now = time.perf_counter()
-        if now - self.shown >= INTERVAL:
+        if text and now - self.shown >= INTERVAL:
             self.shown = now
-            self.print(f"step {self.pace.first - 1}/{self.pace.total}  {text}")
+            self.print(f"step {self.step}/{self.pace.total}  {text}")
 
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """See `Progress`."""
         if step == self.pace.first:
-            self.compilation.close()
             self.shown = -INTERVAL
+        self.step = step
         pace = self.pace.describe(step, tokens)
         now = time.perf_counter()
         if now - self.shown >= INTERVAL or step == self.pace.total:
@@ -92,7 +93,7 @@ class PlainProgress:
 
     def stop(self) -> None:
         """See `Progress`."""
-        self.compilation.close()
+        self.work.close()
 
 
 class LiveProgress:
@@ -104,7 +105,7 @@ class LiveProgress:
 
         columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}")
         self.bar = Bar(*columns, console=make_console())
-        self.compilation = contextlib.ExitStack()
+        self.work = contextlib.ExitStack()
         self.pace = _Pace(0, 0)
         self.task = self.bar.add_task("", total=None)
 
@@ -114,11 +115,10 @@ class LiveProgress:
         self.bar.update(self.task, completed=done, total=total, description=_FIRST_STEP)
         self.bar.start()
         show = functools.partial(self.bar.update, self.task)
-        self.compilation.enter_context(watch_compilation(lambda text: show(description=text)))
+        self.work.enter_context(watch_compilation(lambda text: show(description=text)))
 
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """See `Progress`."""
-        self.compilation.close()
         figures = f"loss {loss:.3f}  accuracy {100 * accuracy:.1f} %  {self.pace.describe(step, tokens)}"
         self.bar.update(self.task, completed=step, description=figures)
 
@@ -128,7 +128,7 @@ class LiveProgress:
 
     def stop(self) -> None:
         """See `Progress`."""
-        self.compilation.close()
+        self.work.close()
         self.bar.stop()
 
 
@@ -148,15 +148,8 @@ class NoProgress:
         """See `Progress`."""
 
 
-def make_progress(quiet: bool = False) -> Progress:
-    """The bar if standard output is a terminal, else lines; nothing if ``quiet``."""
-    if quiet:
+def make_progress() -> Progress:
+    """The bar if standard output is a terminal, else lines; nothing within `quietly`."""
+    if is_quiet():
         return NoProgress()
     return LiveProgress() if sys.stdout.isatty() else PlainProgress()
-
-
-def clock(seconds: float) -> str:
-    """Seconds as ``m:ss``, with hours if there are any."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

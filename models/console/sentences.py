@@ -8,14 +8,16 @@ from typing import Any, Self
 
 from tinygrad_attn.contexts import EntryRef, undone_by
 
-from .progress import INTERVAL, clock
+from .counts import clock
 from .rich_console import make_console
+from .working import INTERVAL, is_quiet
 
 __all__ = ["SentenceProgress"]
 
 
 class SentenceProgress(undone_by):
-    """A bar while stderr is a terminal, else a line every few seconds; used in a ``with`` statement.
+    """A bar while stderr is a terminal, else a line every few seconds; used in a ``with`` statement. Nothing within
+    `quietly`.
 
     Args:
         total: the number of sentences; None if it is not known yet.
@@ -25,7 +27,7 @@ class SentenceProgress(undone_by):
         self.total = total
         self.done = 0
         self._began = self._shown = time.perf_counter()
-        self._bar = _make_bar(total) if sys.stderr.isatty() else None
+        self._bar = _make_bar(total) if sys.stderr.isatty() and not is_quiet() else None
         super().__init__(lambda: None if self._bar is None else self._bar.stop())
 
     def enter(self, entry: EntryRef) -> Self:
@@ -41,7 +43,7 @@ class SentenceProgress(undone_by):
         now = time.perf_counter()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], advance=sentences)
-        elif now - self._shown >= INTERVAL:
+        elif now - self._shown >= INTERVAL and not is_quiet():
             self._shown = now
             print(self._describe(now - self._began), file=sys.stderr, flush=True)
 

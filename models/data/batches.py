@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..console.working import worked_off
 from .corpus import DataError, Pair
 from .tokenizer import Tokenizer
 from .vocabulary import END, PAD, START
@@ -52,7 +53,8 @@ class Batch:
 
 def encode_pairs(pairs: Sequence[Pair], source: Tokenizer, target: Tokenizer) -> list[Example]:
     """Each pair's ids, without control symbols."""
-    return [(source.encode(source_text), target.encode(target_text)) for source_text, target_text in pairs]
+    known = worked_off(pairs, "cutting pairs into symbols", len(pairs))
+    return [(source.encode(source_text), target.encode(target_text)) for source_text, target_text in known]
 
 
 def collate(examples: Sequence[Example], indices: Sequence[int] | IntArray) -> Batch:

@@ -19,6 +19,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
+from ..console.working import worked_off
 from ..setting import constant
 from .corpus import DataError, Pair, ParallelText
 from .task import GeneratedTask, register_task
@@ -150,7 +151,7 @@ def write_date(day: date, form: str) -> str:
 def _write_pairs(offsets: np.ndarray, generator: np.random.Generator) -> list[Pair]:
     languages = tuple(FORMS)
     pairs = []
-    for offset in offsets:
+    for offset in worked_off(offsets, "generating pairs", len(offsets)):
         day = FIRST_DATE + timedelta(days=int(offset))
         forms = forms_of(day, languages[generator.integers(len(languages))])
         pairs.append((write_date(day, forms[generator.integers(len(forms))]), day.isoformat()))

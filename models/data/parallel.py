@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..console.counts import counted
+from ..console.working import worked_off
 from ..setting import ConfigError, constant, setting
 from .corpus import SPLITS, DataError, Pair, ParallelText
 from .lines import file_lines
@@ -125,7 +126,7 @@ def _read_lines(path: Path) -> list[str]:
     """The stripped lines of a UTF-8 file."""
     if not path.exists():
         raise DataError(f"{path} does not exist; {_contents(path.parent)}")
-    return list(file_lines(path))
+    return list(worked_off(file_lines(path), f"reading {path}"))
 
 
 def _contents(folder: Path, shown: int = 12) -> str:

@@ -7,12 +7,13 @@ drawn uniformly and independently: a model cannot guess one from its neighbours.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ..console.working import working
 from ..setting import ConfigError, setting
 from .corpus import SPLITS, Pair, ParallelText
 from .task import GeneratedTask
@@ -74,6 +75,12 @@ class SequenceTask(GeneratedTask):
     def _draw(self, split: str, size: int, longest: int) -> list[Pair]:
         """``size`` pairs of the sequences that belong to the split."""
         generator = np.random.default_rng([self.seed, SPLITS.index(split)])
+        with working(f"generating {split} pairs", size) as advance:
+            return self._drawn(generator, split, size, longest, advance)
+
+    def _drawn(
+        self, generator: np.random.Generator, split: str, size: int, longest: int, advance: Callable[[int], None]
+    ) -> list[Pair]:
         pairs: list[Pair] = []
         while len(pairs) < size:
             length = int(generator.integers(self.shortest, longest + 1))
@@ -82,6 +89,7 @@ class SequenceTask(GeneratedTask):
             source, target = self.separator.join(symbols), self.separator.join(self.answer(symbols))
             if _split_of(source, self.seed) == split:
                 pairs.append((source, target))
+                advance(1)
         return pairs
 
 

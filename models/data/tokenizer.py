@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from tinygrad_attn.registry import Registry
 
+from ..console.working import working
 from .vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 
 __all__ = [
@@ -107,9 +108,9 @@ def train_tokenizer(
     Raises:
         ValueError: no tokenizer is registered under ``name``.
     """
-    return _tokenizer_class(name).train(
-        texts, lowercase=lowercase, min_frequency=min_frequency, vocabulary_size=vocabulary_size
-    )
+    found = _tokenizer_class(name)
+    with working(f"making the vocabulary ({name})"):
+        return found.train(texts, lowercase=lowercase, min_frequency=min_frequency, vocabulary_size=vocabulary_size)
 
 
 def tokenizer_from_dict(stored: dict[str, Any]) -> Tokenizer:

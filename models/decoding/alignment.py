@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn import Tensor, no_grad
+from tinygrad_attn import Tensor, nn, no_grad
 
+from ..console.counts import counted
 from ..data import END, START, Tokenizer
 from ..interface import Translator
+from ..memory import refuse_beyond_memory
 
 __all__ = ["Alignment", "align"]
 
@@ -62,7 +64,11 @@ def align(
         source, target: the tokenizers of the ids.
         sentence, translation: ids without control symbols, at least one in the sentence. The translation need not be
             the model's own.
+
+    Raises:
+        TooLargeError: the weights of all heads do not fit into the machine's memory.
     """
+    _refuse_beyond_memory(model, max(len(sentence), len(translation) + 1))
     ids = np.array([sentence], dtype=np.int64)
     with no_grad():
         _, weights = model(
@@ -76,4 +82,14 @@ def align(
         {layer: tensor.array[0] for layer, tensor in weights.items() if not layer.endswith("self_attn")},
         source.symbols_of(sentence),
         target.symbols_of([*translation, END]),
+    )
+
+
+def _refuse_beyond_memory(model: Translator, symbols: int) -> None:
+    """Raise if the weights between so many symbols, of every head, are more than the memory holds."""
+    heads = sum(module.num_heads for module in model.modules() if isinstance(module, nn.MultiheadAttention))
+    refuse_beyond_memory(
+        4 * heads * symbols**2,
+        f"the attention weights of {counted(heads, 'head')} between {symbols:,} symbols",
+        "split the sentence, or translate without attention weights (--attention, --alignments, decoding.unknown)",
     )

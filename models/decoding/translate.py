@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from tinygrad_attn.nn import frozen_weights
 from tinygrad_attn.nn.evaluating import evaluating
 
+from ..console.counts import counted
+from ..console.working import working
 from ..data import pad
 from ..data.batches import BoolArray, IntArray
 from ..interface import Translator
@@ -93,6 +95,8 @@ def _batches(
             # One long sentence among many is not worth that much padding.
             fitting = max(1, size * _LONGEST // len(sentences[order[0]]))
             chosen, order = order[: min(size, fitting)], order[min(size, fitting) :]
-            yield chosen, *pad([sentences[i] for i in chosen])
+            longest = len(sentences[chosen[0]])
+            with working(f"translating {counted(len(chosen), 'sentence')} of up to {counted(longest, 'symbol')}"):
+                yield chosen, *pad([sentences[i] for i in chosen])
             if on_batch is not None:
                 on_batch(len(chosen))

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ..console.counts import counted
 from ..console.errors import UserError
+from ..console.working import working
 from ..data import Tokenizer, normalise
 from ..data.corpus import Pair
 from ..runs.config import Config
@@ -109,5 +111,6 @@ def chrf(translations: Sequence[str], references: Sequence[str], settings: BleuS
 
 
 def _score(metric: Any, translations: Sequence[str], references: Sequence[str]) -> CorpusScore:
-    score = float(metric.corpus_score(list(translations), [list(references)]).score)
+    with working(f"comparing {counted(len(translations), 'translation')} with the references"):
+        score = float(metric.corpus_score(list(translations), [list(references)]).score)
     return CorpusScore(score, str(metric.get_signature()))

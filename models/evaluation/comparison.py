@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..console.progress import clock
+from ..console.counts import clock
 from ..console.tables import print_table
+from ..console.working import is_quiet
 from ..data.task import SYMBOL_SETTINGS
 from ..runs.folder import LAST, Run, RunError
 from ..runs.jsons import read_json
@@ -62,7 +63,7 @@ def compare(runs: Sequence[Compared], picture: Path) -> None:
         [_cells(run) for run in runs],
     )
     print("* teacher-forced, per symbol of the target tokenizer")
-    for remark in _remarks([run.evaluation for run in runs]):
+    for remark in () if is_quiet() else _remarks([run.evaluation for run in runs]):
         print(f"Note: {remark}")
     histories = {run.name: run.history for run in runs if run.history}
     plot_comparison(histories, {run.name: run.evaluation for run in runs}, picture)

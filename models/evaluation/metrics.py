@@ -13,6 +13,7 @@ from tinygrad_attn import Tensor, no_grad
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.nn.evaluating import evaluating
 
+from ..console.working import worked_off
 from ..data import PAD, UNKNOWN, Batch, Batches
 from ..data.batches import Example
 from ..decoding.translate import translate
@@ -120,7 +121,7 @@ def teacher_forced(model: Translator, batches: Iterable[Batch]) -> TeacherForced
     """
     loss, correct, tokens = 0.0, 0, 0
     with evaluating(model), no_grad():
-        for batch in batches:
+        for batch in worked_off(batches, "measuring batches of pairs"):
             logits = model(Tensor(batch.source), Tensor(batch.source_mask), Tensor(batch.target_in))
             loss += float(token_loss(logits, batch).item()) * batch.target_tokens
             correct += correct_tokens(logits, batch)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tinygrad_attn.atomic import atomic_path
 
-from ..console.progress import clock, make_progress
+from ..console.counts import clock
+from ..console.progress import make_progress
 from ..console.tables import plain_table
 from ..data import Copy
 from ..decoding.translate import translate

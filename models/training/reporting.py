@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..console.counts import clock
 from ..console.program import command_line
-from ..console.progress import clock
 from ..data import Task, Tokenizer
 from ..data.corpus import Pair
 from ..decoding.alignment import align

@@ -16,7 +16,7 @@ import filelock
 import matplotlib
 import tinygrad_attn_models
 from numba.core import event
-from tinygrad_attn_models.console import compilation, sentences
+from tinygrad_attn_models.console import compilation, sentences, working
 from tinygrad_attn_models.console.compilation import compilation_on_stderr, watch_compilation
 from tinygrad_attn_models.console.json_lines import json_lines
 from tinygrad_attn_models.console.output import lasting_output
@@ -60,11 +60,16 @@ CONTEXTS = {
     "Run.held": lambda run: run.held(),
     "SentenceProgress": sentence_progress,
     "_style": lambda run: _style(),
+    "_listening": lambda run: compilation._listening(print),
     "json_lines": lambda run: json_lines(str(run.directory / "out")),
     "compilation_on_stderr": lambda run: compilation_on_stderr(),
     "lasting_output": lambda run: lasting_output(),
+    "quietly": lambda run: working.quietly(),
+    "reporting_to": lambda run: working.reporting_to(print),
+    "status_on_stderr": lambda run: working.status_on_stderr(),
     "watch_compilation": lambda run: watch_compilation(print),
     "watched": lambda run: watched(Stopwatch()),
+    "working": lambda run: working.working("reading"),
     **dict(zip(BROKEN, map(broken, GALLERY), strict=True)),
 }
 
@@ -81,9 +86,9 @@ def everything(run):
     rules = [[op.reference, *((r.formula, r.function, r.kernel) for r in op.rules.values())] for op in RULES]
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     drawn = dict(matplotlib.rcParams)
-    listeners = list(event._registered["numba:compile"]), list(compilation._watches)
-    files = leftovers(run.directory)
-    return sys.stdout, sys.stderr, rules, handlers, drawn, listeners, current_modes().observers, Bar.started, files
+    listeners = list(event._registered["numba:compile"]), list(working._reports)
+    work = list(working._under_way), working.is_quiet(), leftovers(run.directory)
+    return sys.stdout, sys.stderr, rules, handlers, drawn, listeners, current_modes().observers, Bar.started, work
 
 
 def test_every_context_of_the_package_is_interrupted():

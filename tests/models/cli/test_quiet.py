@@ -6,8 +6,10 @@ import warnings
 import pytest
 from tinygrad_attn_models.cli import main as cli
 from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.cli.parser import find_commands
 from tinygrad_attn_models.console import sentences
 from tinygrad_attn_models.console.progress import NoProgress, make_progress
+from tinygrad_attn_models.console.working import quietly
 
 
 @pytest.fixture
@@ -56,10 +58,32 @@ def test_no_notes(run, capsys, monkeypatch):
 
 
 def test_training_shows_nothing_before_its_last_words(capsys):
-    progress = make_progress(quiet=True)
+    with quietly():
+        progress = make_progress()
     assert isinstance(progress, NoProgress)
     progress.start(0, 3)
     progress.advance(1, loss=1.0, accuracy=0.5, tokens=3)
     progress.print("epoch 1")
     progress.stop()
     assert capsys.readouterr() == ("", "")
+
+
+def test_compare_prints_its_table_alone(run, tmp_path, capsys):
+    other = str(shutil.copytree(run, tmp_path / "other"))
+    for folder, tokenizer in ((run, "none"), (other, "13a")):
+        assert main(["evaluate", folder, "-q", "--bleu-tokenizer", tokenizer]) == 0
+    capsys.readouterr()
+    compared = ["compare", run, other, "--out", str(tmp_path / "picture.png")]
+    assert main(compared) == 0
+    loud = capsys.readouterr().out
+    assert "\nNote: BLEU is not computed alike" in loud
+    assert main([*compared, "-q"]) == 0
+    quiet = capsys.readouterr()
+    assert quiet.out.splitlines() == [line for line in loud.splitlines() if not line.startswith("Note: ")]
+    assert quiet.err == ""
+
+
+def test_every_command_has_it():
+    needed = {"compare": 1, "evaluate": 1, "translate": 1, "bench": 1, "profile": 1, "microscope": 2}
+    for name in find_commands():
+        assert cli.make_parser().parse_args([name, *["word"] * needed.get(name, 0), "-q"]).quiet

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 from tinygrad_attn_models.console import progress
-from tinygrad_attn_models.console.progress import LiveProgress, PlainProgress, clock, make_progress
+from tinygrad_attn_models.console.counts import clock
+from tinygrad_attn_models.console.progress import LiveProgress, PlainProgress, make_progress
 
 
 @pytest.fixture

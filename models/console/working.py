@@ -1,0 +1,147 @@
+"""What a command is busy with, told once that takes seconds, so that no screen stands still; ``-q`` turns it off.
+
+Who displays something says where such lines go, by `reporting_to`; without one, as in a notebook, they go nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from tinygrad_attn.contexts import context, undone_by
+
+from .counts import clock
+
+__all__ = ["INTERVAL", "is_quiet", "quietly", "reporting_to", "status_on_stderr", "tell", "worked_off", "working"]
+
+INTERVAL = 5.0
+"""Seconds between two lines where there is no terminal."""
+_PATIENCE = 2.0
+"""Seconds of work that need no notice."""
+
+T = TypeVar("T")
+
+_reports: list[Callable[[str], None]] = []  # from the outermost block to the innermost
+_under_way: list[threading.Event] = []  # work, each within the one before
+_quiet = False
+
+
+@context
+def quietly() -> Iterator[None]:
+    """Inside, no progress is shown."""
+    global _quiet
+
+    before = _quiet
+
+    def restore() -> None:
+        global _quiet
+        _quiet = before
+
+    with undone_by(restore):
+        _quiet = True
+        yield
+
+
+def is_quiet() -> bool:
+    """Whether this is within `quietly`."""
+    return _quiet
+
+
+@context
+def reporting_to(report: Callable[[str], None]) -> Iterator[None]:
+    """Inside, lines about work go to ``report``. Within another such block, this one takes its place."""
+
+    def remove() -> None:
+        if report in _reports:
+            _reports.remove(report)
+
+    with undone_by(remove):
+        _reports.append(report)
+        yield
+
+
+def tell(text: str, reporter: Callable[[str], None] | None = None) -> None:
+    """Report one line, unless this is for another ``reporter`` than the innermost."""
+    if _reports and reporter in (None, _reports[-1]):
+        _reports[-1](text)
+
+
+@context
+def working(what: str, total: int = 0) -> Iterator[Callable[[int], None]]:
+    """While the block runs, a line every second says what is done, for how long, and how much of it; within another
+    such block, in its place.
+
+    What it gives is called with how many more of ``total`` are done. Lines come from a thread of their own: also while
+    the block waits for a single long call.
+    """
+    if not _reports:
+        yield lambda count: None
+        return
+    done, began, over = [0], time.perf_counter(), threading.Event()
+
+    def advance(count: int) -> None:
+        done[0] += count
+
+    def watch() -> None:
+        seconds = _PATIENCE
+        while not over.wait(seconds):
+            if _under_way[-1:] == [over]:
+                tell(describe())
+            seconds = 1.0
+
+    def describe() -> str:
+        count = f" {done[0]:,} of {total:,}" if total else ""
+        return f"{what}{count}, {clock(time.perf_counter() - began)}"
+
+    def end() -> None:
+        over.set()
+        if over in _under_way:
+            _under_way.remove(over)
+        if watcher.is_alive():
+            watcher.join(timeout=1.0)
+        if time.perf_counter() - began > _PATIENCE:
+            tell("")  # what was told is over
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    with undone_by(end):
+        _under_way.append(over)
+        watcher.start()
+        yield advance
+
+
+def worked_off(items: Iterable[T], what: str, total: int = 0) -> Iterator[T]:
+    """The items one after the other, counted as `working` does."""
+    with working(what, total) as advance:
+        for item in items:
+            yield item
+            advance(1)
+
+
+@context
+def status_on_stderr() -> Iterator[Callable[[str], None]]:
+    """Inside, lines about work go to stderr: in a terminal on one line, which goes when it is over; elsewhere a line
+    every few seconds."""
+    terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    shown = 0.0
+
+    def report(text: str) -> None:
+        nonlocal shown
+        now = time.perf_counter()
+        if terminal:
+            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+        elif text and now - shown >= INTERVAL:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            return
+        shown = now
+
+    def clear() -> None:
+        if terminal and shown:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+    with undone_by(clear), reporting_to(report):
+        yield report

@@ -1,0 +1,77 @@
+"""What is told of long work, and where."""
+
+import io
+import time
+
+import pytest
+from tinygrad_attn_models.console import working as module
+from tinygrad_attn_models.console.working import (
+    is_quiet,
+    quietly,
+    reporting_to,
+    status_on_stderr,
+    worked_off,
+    working,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def from_the_first_moment(monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE", 0.01)
+
+
+def told(lines, line, most=10.0):
+    end = time.monotonic() + most
+    while line not in lines and time.monotonic() < end:
+        time.sleep(0.005)
+    return line in lines
+
+
+def test_a_single_long_call_is_told_of():
+    lines = []
+    with reporting_to(lines.append), working("measuring"):
+        assert told(lines, "measuring, 0:00")
+    assert lines[-1] == ""  # it is over
+
+
+def test_items_are_counted():
+    lines, seen = [], []
+    with reporting_to(lines.append):
+        for item in worked_off("abc", "reading", 3):
+            seen.append(item)
+            if item == "c":
+                assert any(told(lines, f"reading 2 of 3, 0:0{second}", most=2.0) for second in range(5))
+    assert seen == ["a", "b", "c"]
+
+
+def test_the_inner_of_two_works_tells():
+    lines = []
+    with reporting_to(lines.append), working("outer"), working("inner"):
+        assert told(lines, "inner, 0:00") and "outer, 0:00" not in lines
+
+
+def test_nobody_is_told_without_a_display(monkeypatch):
+    monkeypatch.setattr(module, "_reports", [])
+    before = module.threading.active_count()
+    with working("measuring") as advance:
+        advance(1)
+        assert module.threading.active_count() == before
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_on_stderr(terminal, monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: terminal
+    monkeypatch.setattr("sys.stderr", screen)
+    with status_on_stderr(), working("reading"):
+        end = time.monotonic() + 5.0
+        while not screen.getvalue() and time.monotonic() < end:
+            time.sleep(0.005)
+    assert screen.getvalue() == ("\r\x1b[2Kreading, 0:00" + 2 * "\r\x1b[2K" if terminal else "reading, 0:00\n")
+
+
+def test_quietly():
+    assert not is_quiet()
+    with quietly():
+        assert is_quiet()
+    assert not is_quiet()
