@@ -55,14 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
     """See `parser.Command`."""
     from ..console.output import lasting_output
     from ..console.progress import make_progress
-    from ..runs.folder import PRINTED
     from ..training.logbook import Logbook
 
     with lasting_output() as output:
         progress = make_progress()
         try:
             trainer = _resume(arguments, progress) if arguments.resume else _begin(arguments, progress)
-            trainer.progress = log = Logbook(progress, trainer.run.directory / PRINTED)
+            trainer.progress = log = Logbook(progress, trainer.run)
             log.print(trainer.summary())
             code, closing = _train(trainer)
         finally:

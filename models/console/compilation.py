@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -64,10 +65,8 @@ def _listening(report: Callable[[str], None]) -> Iterator[None]:
     watch = Watch()
 
     def remove() -> None:
-        try:
+        with contextlib.suppress(ValueError):  # not registered
             event.unregister("numba:compile", watch)
-        except ValueError:  # not registered
-            pass
 
     with undone_by(remove):
         event.register("numba:compile", watch)

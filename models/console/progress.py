@@ -55,17 +55,16 @@ class _Pace:
 
 
 class PlainProgress:
-    """A line at the start, then one every few seconds, also while kernels are compiled or the model is measured."""
+    """A line at the start, then one every few seconds, also while the first step compiles kernels."""
 
     def __init__(self) -> None:
         self.pace = _Pace(0, 0)
         self.shown = -INTERVAL
-        self.step = 0
         self.work = contextlib.ExitStack()
 
     def start(self, done: int, total: int) -> None:
         """See `Progress`."""
-        self.pace, self.step = _Pace(done, total), done
+        self.pace = _Pace(done, total)
         self.print(f"step {done}/{total}  {_FIRST_STEP}")
         self.shown = time.perf_counter()
         self.work.enter_context(watch_compilation(self._show_work))
@@ -74,13 +73,13 @@ class PlainProgress:
         now = time.perf_counter()
         if text and now - self.shown >= INTERVAL:
             self.shown = now
-            self.print(f"step {self.step}/{self.pace.total}  {text}")
+            self.print(f"step {self.pace.first - 1}/{self.pace.total}  {text}")
 
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """See `Progress`."""
         if step == self.pace.first:
+            self.work.close()
             self.shown = -INTERVAL
-        self.step = step
         pace = self.pace.describe(step, tokens)
         now = time.perf_counter()
         if now - self.shown >= INTERVAL or step == self.pace.total:

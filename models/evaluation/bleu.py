@@ -14,7 +14,9 @@ from ..console.errors import UserError
 from ..console.working import working
 from ..data import Tokenizer, normalise
 from ..data.corpus import Pair
-from ..runs.config import Config
+from ..decoding.unknown import Detokenizer
+from ..interface import Translator
+from ..runs.config import Config, DecodingConfig
 
 __all__ = ["BleuSettings", "CorpusScore", "References", "bleu", "chrf"]
 
@@ -70,23 +72,28 @@ class References:
     """The texts that translations (ids) are compared with."""
 
     texts: Sequence[str]
+    sources: Sequence[str]
+    source: Tokenizer
     target: Tokenizer
     """Of the translations."""
     settings: BleuSettings
 
     @classmethod
-    def of(cls, pairs: Sequence[Pair], target: Tokenizer, settings: BleuSettings) -> Self:
+    def of(cls, pairs: Sequence[Pair], source: Tokenizer, target: Tokenizer, settings: BleuSettings) -> Self:
         """The targets of pairs, as tokenizers see them.
 
         Raises:
             UserError: the settings' tokenizer cannot be had; see `BleuSettings.metric`.
         """
         settings.metric()
-        return cls([normalise(reference, lowercase=False) for _, reference in pairs], target, settings)
+        texts = [normalise(reference, lowercase=False) for _, reference in pairs]
+        return cls(texts, [text for text, _ in pairs], source, target, settings)
 
-    def bleu(self, translations: Sequence[Sequence[int]]) -> CorpusScore:
-        """BLEU of the translations of all texts, in their order."""
-        return bleu([self.target.decode(ids) for ids in translations], self.texts, self.settings)
+    def bleu(self, model: Translator, translations: Sequence[Sequence[int]], decoding: DecodingConfig) -> CorpusScore:
+        """BLEU of the translations of all texts, in their order, as ``decoding.unknown`` makes texts of them."""
+        text_of = Detokenizer(model, self.source, self.target, decoding).text
+        translated = [text_of(*pair) for pair in zip(self.sources, translations, strict=True)]
+        return bleu(translated, self.texts, self.settings)
 
 
 def bleu(

@@ -83,11 +83,13 @@ def measure(
     """
     batches = Batches(examples, batch_size=settings.batch_size)
     translations = translate(model, [source for source, _ in examples], settings)
+    with evaluating(model):
+        score = references.bleu(model, translations, settings).score
     return Figures(
         pairs=len(examples),
         teacher_forced=teacher_forced(model, batches.in_order()),
         exact_match=exact_match(translations, [target for _, target in examples]),
-        bleu=references.bleu(translations).score,
+        bleu=score,
     )
 
 

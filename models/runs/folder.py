@@ -151,11 +151,7 @@ class Run:
 
         lock = filelock.FileLock(self.directory / _LOCK, blocking=False)
 
-        def release() -> None:
-            self._held = None
-            lock.release()
-
-        with undone_by(release):
+        with undone_by(lock.release):
             try:
                 lock.acquire()
             except filelock.Timeout:
@@ -376,9 +372,9 @@ class Run:
         """Add the final figures to ``run.json``.
 
         Raises:
-            RunError: the file is damaged.
+            RunError: the file is damaged, or the folder was renamed or removed.
         """
-        path = self.directory / "run.json"
+        path = self.to_write("run.json")
         try:
             about = read_json(path)
         except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..data import Parallel
 from ..evaluation.metrics import Figures
 from ..runs.config import Config
 
@@ -14,6 +15,8 @@ __all__ = ["Advice", "advise"]
 _GOOD = 0.98
 # Nats per token by which the training loss is below the validation loss when a model learns by heart.
 _BY_HEART = 0.7
+# A vocabulary of byte pair encoding that is not made smaller: little more than letters and frequent syllables.
+_SMALLEST = 400
 
 
 class Advice(NamedTuple):
@@ -21,7 +24,9 @@ class Advice(NamedTuple):
 
     reason: str
     setting: str
-    """As typed after ``--set``."""
+    """As typed after ``--set``, with the run's config."""
+    options: tuple[str, ...] = ()
+    """Of ``train``, in place of the run's config and a setting."""
 
 
 def advise(config: Config, figures: Figures, history: Sequence[Mapping[str, Any]], best: int) -> Advice:
@@ -33,21 +38,47 @@ def advise(config: Config, figures: Figures, history: Sequence[Mapping[str, Any]
         history: the lines of ``log.csv``.
         best: the index of the best epoch in ``history``.
     """
+    if isinstance(config.data, Parallel) and config.data.train_size:
+        return Advice(
+            f"This was a sample of at most {config.data.train_size:,} pairs; the whole text helps the most:",
+            "",
+            _whole_text(config, config.data),
+        )
     ended_by_steps = config.training.max_steps > 0 and len(history) < config.training.epochs
     longer = "training.max_steps=0" if ended_by_steps else f"training.epochs={2 * config.training.epochs}"
     if figures.exact_match > _GOOD and config.model.smaller():
         return Advice("The task is learnt; does a smaller model learn it, too?", config.model.smaller())
     if config.data.headline == "exact_match":
         return Advice("Longer training may find the rest:", longer)
-    dropout = getattr(config.model, "dropout", None)
     gap = history[-1]["valid_loss"] - history[-1]["train_loss"] if history else 0.0
-    if gap > _BY_HEART and dropout is not None and dropout < 0.5:
-        more = min(0.5, round(dropout + 0.1, 2))
+    if gap > _BY_HEART and (remedy := _against_learning_by_heart(config)):
         return Advice(
             f"The training loss is {gap:.1f} below the validation loss: the model learns its text by heart. More text "
-            "helps the most; more dropout may help, too:",
-            f"model.dropout={more}",
+            f"helps the most; {remedy.reason}:",
+            remedy.setting,
         )
     if best >= len(history) - 1 - len(history) // 10:
         return Advice("Epoch after epoch was better, up to the last ones; train longer:", longer)
     return Advice(f"Epoch {best + 1} was the best; the mean of the last weights is often better:", "training.average=5")
+
+
+def _against_learning_by_heart(config: Config) -> Advice | None:
+    """A smaller vocabulary, whose symbols each come more often; then more dropout, up to 0.3. None beyond these.
+
+    Sennrich and Zhang, "Revisiting Low-Resource Neural Machine Translation: A Case Study", 2019.
+    """
+    size = config.data.vocabulary_size
+    if config.data.tokenizer == "bpe" and size >= 2 * _SMALLEST:
+        return Advice(
+            "smaller pieces of words help, too, since each comes more often", f"data.vocabulary_size={size // 2}"
+        )
+    dropout = getattr(config.model, "dropout", None)
+    if dropout is not None and dropout < 0.3:
+        return Advice("more dropout may help, too", f"model.dropout={min(0.3, round(dropout + 0.1, 2))}")
+    return None
+
+
+def _whole_text(config: Config, data: Parallel) -> tuple[str, ...]:
+    """The options of ``train`` that read all of a text, and choose the settings for it."""
+    files = ("--data", data.directory, "--source", data.source, "--target", data.target)
+    return (*files, "--set", f"model.name={config.model.name}")

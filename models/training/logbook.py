@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import sys
-from pathlib import Path
 
 from ..console.program import quoted
 from ..console.progress import Progress
+from ..runs.folder import PRINTED, Run, RunError
 
 __all__ = ["Logbook"]
 
@@ -20,12 +20,12 @@ class Logbook:
 
     Args:
         progress: shows the progress.
-        path: of the file; its folder exists.
+        run: whose folder has the file.
     """
 
-    def __init__(self, progress: Progress, path: Path) -> None:
+    def __init__(self, progress: Progress, run: Run) -> None:
         self.progress = progress
-        self.path = path
+        self.run = run
         self.note(
             f"{datetime.datetime.now().astimezone().isoformat(' ', 'seconds')}  {' '.join(map(quoted, sys.argv))}"
         )
@@ -33,8 +33,10 @@ class Logbook:
 
     def note(self, text: str) -> None:
         """Append lines to the file alone."""
-        with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{text}\n")
+        with contextlib.suppress(OSError, RunError):
+            path = self.run.to_write(PRINTED)
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(f"{text}\n")
 
     def print(self, text: str) -> None:
         """See `Progress`."""

@@ -66,7 +66,7 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
     """
     from ..evaluation.plots import plot_attention, plot_learning_curve
 
-    plot_learning_curve(history, run.directory / "learning_curve.png", run.config.data.headline)
+    plot_learning_curve(history, run.to_write("learning_curve.png"), run.config.data.headline)
     sources = [run.source.encode(source) for source, _ in examples]
     model.eval()
     alignments = [
@@ -74,7 +74,7 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
         for source, translation in zip(sources, translate(model, sources, run.config.decoding), strict=True)
     ]
     has_attention = any(alignment.weights for alignment in alignments)
-    return plot_attention(alignments, run.directory / "attention.png") if has_attention else ""
+    return plot_attention(alignments, run.to_write("attention.png")) if has_attention else ""
 
 
 def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequence[Pair], advice: Advice) -> str:
@@ -91,6 +91,7 @@ def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequen
     else:
         result = f"Exact match: {exact} of {tested} ({accuracy})"
         look = command_line("gradcheck", "softmax", "tanh", "matmul")
+    changed = "--config", run.directory / "config.toml", "--set", advice.setting
     return "\n".join(
         [
             f"{result}, after {clock(seconds)} of training.",
@@ -99,6 +100,6 @@ def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequen
             f"    {command_line('translate', run.directory, *separator, example)}",
             f"    {look}",
             advice.reason,
-            f"    {command_line('train', '--config', run.directory / 'config.toml', '--set', advice.setting)}",
+            f"    {command_line('train', *(advice.options or changed))}",
         ]
     )

@@ -18,12 +18,14 @@ import numpy as np
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, random
+from tinygrad_attn.nn.evaluating import evaluating
 from tinygrad_attn.nn.utils import NonFiniteGradientError
 
 from ..console.counts import counted
 from ..console.program import command_line
 from ..console.progress import Progress
 from ..data import Batch, Batches, ParallelText, encode_pairs
+from ..decoding.unknown import Detokenizer
 from ..evaluation.metrics import correct_tokens, mean_loss
 from ..runs.clock import CLOCK, Clock
 from ..runs.continued import refuse_other_text
@@ -64,10 +66,13 @@ class Position:
     """The state of the package's generator."""
     skipped: int = 0
     """Batches of epochs that ``training.max_steps`` has ended before their end."""
+    averaged: dict[str, Any] = field(default_factory=dict)
+    """The line of ``log.csv`` that the average of the last epochs would have, if it is the best so far."""
 
     def __post_init__(self) -> None:
         counts = (self.epoch, self.batch, self.step, self.correct, self.tokens, self.skipped)
         rows = self.history if isinstance(self.history, list) else [self.history]
+        rows = [*rows, self.averaged] if self.averaged else rows
         whole = all(type(count) is int and count >= 0 for count in counts)
         numbers = all(
             isinstance(row, dict) and "valid_loss" in row and all(type(value) in (int, float) for value in row.values())
@@ -88,6 +93,7 @@ class Trainer:
     Raises:
         TrainingError: the settings do not fit the number of steps.
         RunError: the text is not the one that the run began with.
+        UserError: ``decoding.unknown`` asks for an attention that the model does not have.
         DataError: no pair can be trained on, or one of validation or test is too long for the model.
     """
 
@@ -112,6 +118,8 @@ class Trainer:
         refuse_too_large(run, self.train_batches)
         ta.manual_seed(settings.seed)
         self.model = run.build()
+        with evaluating(self.model):
+            Detokenizer(self.model, run.source, run.target, run.config.decoding)  # raises now if it cannot be had
         self._captured = ta.capture(self._loss)
         self.optimizer = make_optimizer(settings, self.model)
         self.validation = Validation(run, text, "valid")
@@ -252,7 +260,7 @@ class Trainer:
                 f"the validation loss became {row['valid_loss']} in epoch {position.epoch + 1}, its training loss was "
                 f"{row['train_loss']:.4g}; {best}{advise_against_divergence(self.settings)}"
             )
-        if self.validation.merit(row) > self.validation.best(position.history):
+        if self.validation.merit(row) > self._best():
             self.run.save(BEST, self.model.state_dict())
         self._keep_for_average()
         self.clock.finish_epoch(position.tokens)
@@ -264,10 +272,17 @@ class Trainer:
         # Last, so that a process killed earlier repeats all of this.
         left = self.train_batches.count(position.epoch) - position.batch if self._used_up else 0
         skipped = position.skipped + left
-        self.position = Position(epoch=position.epoch + 1, step=position.step, history=history, skipped=skipped)
+        self.position = Position(
+            epoch=position.epoch + 1, step=position.step, history=history, skipped=skipped, averaged=position.averaged
+        )
         self.save()
         self.progress.print(describe_epoch(log[-1], self.settings.epochs, self.run.config.data))
         self.progress.print(show_translations(self.run, self.model, self.examples))
+
+    def _best(self) -> tuple[float, float]:
+        """The merit of the weights in ``best.safetensors``: of an epoch, or of an average."""
+        averaged = [self.position.averaged] if self.position.averaged else []
+        return self.validation.best([*self.position.history, *averaged])
 
     # -- the average -----------------------------------------------------------------------------------------------
 
@@ -281,7 +296,7 @@ class Trainer:
     def _try_average(self) -> None:
         """Average the weights of the last epochs, and keep the average if it is better than the best epoch."""
         last, count = self.position.epoch, min(self.settings.average, self.position.epoch)
-        if count < 2:
+        if count < 2 or self.position.averaged.get("epoch") == last:
             return
         epochs = []
         for epoch in range(last - count, last):
@@ -292,26 +307,43 @@ class Trainer:
         if len(epochs) < 2:
             return
         self.run.restore(self.model, _mean(epochs))
-        figures = self.validation.row(self.model)
+        figures = {"epoch": last, **self.validation.row(self.model)}
         which = f"the last {count} epochs" if len(epochs) == count else f"{len(epochs)} of the last {count} epochs"
-        better = self.validation.merit(figures) > self.validation.best(self.position.history)
+        better = self.validation.merit(figures) > self._best()
         self.progress.print(
-            f"average of {which}, {'' if better else 'not '}better than the best epoch: validation "
-            f" loss {figures['valid_loss']:.4f}, {headline(self.run.config.data, figures)}"
+            f"average of {which}, {'' if better else 'not '}better than the best before: validation "
+            f"loss {figures['valid_loss']:.4f}, {headline(self.run.config.data, figures)}"
         )
         if better:
             self.run.save(BEST, self.model.state_dict())
+            _, arrays, position = Run.open(self.run.directory, LAST)
+            self.position.averaged = figures
+            self.run.save(LAST, arrays, {**position, "averaged": figures})
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write all that `resume` needs, as one file."""
+        """Write all that `resume` needs, as one file.
+
+        Raises:
+            TrainingError: the weights are no longer numbers; the file keeps those before.
+        """
+        if self.position.step:
+            self._refuse_bad_weights()
         arrays: dict[str, Any] = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()}
         self.position.random = random.get_state()
         self.records.write()
         self.run.write_json(CLOCK, self.clock.to_dict())
         self.run.save(LAST, arrays, dataclasses.asdict(self.position))
+
+    def _refuse_bad_weights(self) -> None:
+        for name, tensor in self.model.state_dict().items():
+            if not np.isfinite(tensor.array).all():
+                raise TrainingError(
+                    f"the weights {name} became nan or infinite by step {self.position.step}; {LAST} has those before, "
+                    f"from which --resume goes on; {advise_against_divergence(self.settings)}"
+                )
 
     def resume(self, arrays: dict[str, np.ndarray[Any, Any]], position: dict[str, Any]) -> None:
         """Continue from a checkpoint that `save` wrote.

@@ -36,7 +36,7 @@ class Validation:
         self.examples = encode_pairs(pairs, run.source, run.target)
         sources, targets = zip(*self.examples, strict=True)
         run.refuse_too_long(sources, targets, functools.partial(text.where, split))
-        self.references = References.of(pairs, run.target, BleuSettings.fitting(run.config))
+        self.references = References.of(pairs, run.source, run.target, BleuSettings.fitting(run.config))
         self.decoding = run.config.decoding
         self.metric = run.config.training.early_stopping_metric
 

@@ -30,7 +30,7 @@ def evaluated(trained):
 
 def test_the_figures_are_those_of_training(evaluated):
     run, model, pairs, found = evaluated
-    references = References.of(pairs, run.target, BleuSettings("char"))
+    references = References.of(pairs, run.source, run.target, BleuSettings("char"))
     expected = measure(model, encode_pairs(pairs, run.source, run.target), run.config.decoding, references)
     assert found.scores.bleu == expected.bleu
     assert found.scores.pairs == expected.pairs

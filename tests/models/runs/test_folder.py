@@ -101,6 +101,8 @@ def test_a_folder_renamed_while_it_is_held_is_not_made_anew(run, replaced):
         with pytest.raises(RunError, match=r"was renamed or removed during training; .* --resume RUN"):
             run.save(LAST, {"a": np.arange(3)})
         assert (list(run.directory.iterdir()) if replaced else run.directory.exists()) in ([], False)
+    with pytest.raises(RunError, match="was renamed or removed"):  # also what is written after training
+        run.add_results({})
     assert (moved / LAST).exists()
 
 

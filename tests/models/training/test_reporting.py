@@ -44,6 +44,7 @@ def test_every_command_that_is_suggested_works(tmp_path, name, exact_match):
     assert (changed.model != config.model) == (exact_match == 1.0)
 
 
+BPE = {"data.tokenizer": "bpe", "data.vocabulary_size": 2200}
 TEXT = {"data.kind": "parallel", "data.directory": "d", "data.source": "a", "data.target": "b"}
 
 
@@ -52,8 +53,11 @@ TEXT = {"data.kind": "parallel", "data.directory": "d", "data.source": "a", "dat
     [
         ([row(3.0 - i / 10, 3.1 - i / 20) for i in range(10)], 9, {}, "training.epochs=12"),
         ([row(3.0 - i / 10, 3.1) for i in range(20)], 12, {}, "model.dropout=0.1"),  # by heart: 2 below 1.1
-        ([row(3.0 - i / 10, 3.1) for i in range(20)], 12, {"model.dropout": 0.45}, "model.dropout=0.5"),
-        ([row(3.0 - i / 10, 3.1) for i in range(20)], 19, {"model.dropout": 0.5}, "training.epochs=12"),
+        ([row(3.0 - i / 10, 3.1) for i in range(20)], 12, {"model.dropout": 0.25}, "model.dropout=0.3"),
+        ([row(3.0 - i / 10, 3.1) for i in range(20)], 19, {"model.dropout": 0.3}, "training.epochs=12"),
+        ([row(3.0 - i / 10, 3.1) for i in range(20)], 12, {"model.dropout": 0.3}, "training.average=5"),
+        ([row(1.84, 2.98)], 0, BPE | {"model.dropout": 0.3}, "data.vocabulary_size=1100"),
+        ([row(1.84, 2.98)], 0, BPE | {"data.vocabulary_size": 700}, "model.dropout=0.1"),
         ([row(3.0, 3.1) for i in range(20)], 3, {}, "training.average=5"),
         ([row(3.0, 3.1)], 0, {}, "training.epochs=12"),
         ([row(3.0, 3.1)], 0, {"training.max_steps": 9}, "training.max_steps=0"),
@@ -86,3 +90,15 @@ def test_an_epoch_shows_what_counts_in_the_task(settings, shown):
         {"epoch": 1, "tokens_per_second": 10, **row(1.0, 2.0), **figures}, 3, load_config(None, settings).data
     )
     assert shown in line and ("BLEU" in line) == bool(settings)
+
+
+def test_after_a_sample_the_whole_text_is_suggested(tmp_path):
+    config = load_config(None, {**TEXT, "data.train_size": 2000, "training.epochs": 3, "model.name": "luong"})
+    run = Run(tmp_path / "run", config, None, None)
+    run.create()
+    figures = Figures(10, TeacherForced(3.0, 0.4, 100), 0.0, 1.0)
+    advice = advise(config, figures, [row(5.0, 5.1)], 0)
+    *_, train = suggested(closing_message(run, figures, 1.0, [("x", "y")], advice))
+    again = make_parser().parse_args(train)
+    assert (again.data, again.source, again.target, again.set) == ("d", "a", "b", ["model.name=luong"])
+    assert not again.quick and again.config is None

@@ -9,10 +9,12 @@ import time
 
 import numpy as np
 import pytest
+from tinygrad_attn_models.console.progress import NoProgress
 from tinygrad_attn_models.decoding.translate import translate
 from tinygrad_attn_models.evaluation.bleu import BleuSettings, bleu
+from tinygrad_attn_models.runs.config import change
 from tinygrad_attn_models.runs.folder import BEST, LAST, Run, RunError
-from tinygrad_attn_models.training.trainer import TrainingError
+from tinygrad_attn_models.training.trainer import Trainer, TrainingError
 from tinygrad_attn_models.training.validation import Validation
 
 from tinygrad_attn.serialize import load_file
@@ -279,6 +281,31 @@ def test_the_average_of_the_last_epochs_is_used_if_it_is_better(make_trainer, he
     assert_same(load_file(folder / BEST)[0], used)
 
 
+def test_an_average_stays_until_an_epoch_is_better_than_it(make_trainer, monkeypatch):
+    trainer = make_trainer(training__epochs=3, training__average=2, training__early_stopping_metric="bleu")
+    folder = trainer.run.directory
+    bleus = iter([50.0, 40.0, 30.0, 70.0, 60.0, 80.0])  # three epochs, their average, two more epochs
+    row = type(trainer.validation).row
+    monkeypatch.setattr(
+        type(trainer.validation), "row", lambda self, model: {**row(self, model), "valid_bleu": next(bleus)}
+    )
+    assert trainer.train()
+    trainer.finish()
+    averaged = load_file(folder / BEST)[0]
+
+    def go_on(epochs):
+        run, arrays, position = Run.open(folder, LAST)
+        run.config = change(run.config, {"training.epochs": epochs})
+        again = Trainer(run, run.config.data.load(), NoProgress())
+        again.resume(arrays, position)
+        assert again.train()
+        return load_file(folder / BEST)[0]
+
+    assert_same(go_on(4), averaged)  # better than each epoch before, and not than the average
+    after = go_on(5)
+    assert any(not np.array_equal(after[name], averaged[name]) for name in averaged)
+
+
 @pytest.mark.parametrize(
     ("settings", "advice"),
     [
@@ -306,6 +333,25 @@ def test_a_loss_that_is_no_number_in_validation_first_says_so(make_trainer):
     with pytest.raises(TrainingError, match=r"validation loss became nan in epoch 2, .*best\.safetensors has the best"):
         trainer.train()
     assert np.isfinite(load_file(trainer.run.directory / BEST)[0]["output.bias"]).all()
+
+
+def test_weights_that_are_no_numbers_are_not_saved(make_trainer):
+    trainer = make_trainer(training__epochs=3, training__checkpoint_seconds=0.0)
+    train_epoch = trainer._train_epoch
+
+    def spoil():
+        train_epoch()
+        if trainer.position.epoch == 1:
+            trainer.model.state_dict()["output.bias"].array[:] = np.nan
+
+    trainer._train_epoch = spoil
+    with pytest.raises(TrainingError, match=r"weights output.bias became nan .*--resume goes on; try training.learn"):
+        trainer.train()
+    run, arrays, position = Run.open(trainer.run.directory, LAST)
+    again = Trainer(run, run.config.data.load(), NoProgress())
+    again.resume(arrays, position)
+    assert again.position.epoch == 1
+    assert again.train() and again.position.epoch == 3
 
 
 def test_gradients_that_are_no_numbers_stop_training_also_without_clipping(make_trainer, monkeypatch):
