@@ -18,7 +18,6 @@ from tinygrad_attn.atomic import atomic_path
 
 from ..console.program import command_line
 from ..console.tables import print_table
-from ..console.working import worked_off
 from ..data import Batches, DataError, encode_pairs, normalise
 from ..data.batches import Example
 from ..data.corpus import Fingerprint, Pair
@@ -190,8 +189,7 @@ def evaluate(
     run.refuse_too_long(sources, [reference for _, reference in examples], names)
     translations = translate(model, sources, settings, on_batch)
     text_of = Detokenizer(model, run.source, run.target, settings).text
-    known = worked_off(zip(pairs, translations, strict=True), "making texts of translations", len(pairs))
-    texts = [text_of(source, translation) for (source, _), translation in known]
+    texts = [text_of(source, translation) for (source, _), translation in zip(pairs, translations, strict=True)]
     references = [normalise(reference, lowercase=False) for _, reference in pairs]  # as tokenizers see them
     translated = _Translated(examples, translations, texts, references, bleu_settings)
     forced, by_length = [], []
