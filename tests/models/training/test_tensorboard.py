@@ -38,12 +38,12 @@ def test_the_events_are_the_log(make_trainer):
 def test_without_the_package_it_is_refused_before_training(make_trainer, monkeypatch):
     load = builtins.__import__
 
-    def missing(name, *rest):
+    def missing(name, *rest, **options):
         if name == "tensorboardX":
             raise ImportError(name)
-        return load(name, *rest)
+        return load(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(UserError, match=r"training.tensorboard needs .* pip install 'tinygrad-attn\[tensorboard\]'"):
+    with pytest.raises(UserError, match=r'training.tensorboard needs .* pip install "tinygrad-attn\[tensorboard\]"'):
         make_trainer(training__tensorboard=True)
     make_trainer("without")
