@@ -192,7 +192,7 @@ def test_hooks_of_leaves_are_called_and_others_keep_the_function_eager():
     captured = ta.capture(lambda x: (w * x).sum())
     for _ in range(3):
         captured(ta.ones(3))
-    assert seen == [[1.0] * 3] * 4  # once more where the program is compared with the function
+    assert seen == [[1.0] * 3] * 3
 
     def hooked(x):
         product = w * x
@@ -208,10 +208,87 @@ def test_hooks_of_leaves_are_called_and_others_keep_the_function_eager():
     assert "hook" in reason
 
 
+def test_a_hook_of_a_leaf_that_changes_its_gradient():
+    w = ta.ones(3, requires_grad=True)
+    w.register_hook(lambda gradient: gradient * 2)
+    check(lambda x: (w * x).sum(), [w], batches_of((3,)))
+
+
+def test_an_argument_that_comes_twice_or_is_known_to_the_function():
+    w, a, b = ta.ones(3, requires_grad=True), ta.tensor([1.0, 2.0, 3.0]), ta.tensor([4.0, 5.0, 6.0])
+    check(lambda x, y: (w * x * x + w * y).sum(), [w], [(a, a)] * 3 + [(a, b), (b, a)])
+    check(lambda x: (w * x * a).sum(), [w], [(a,)] * 3 + [(b,)])
+
+
+def test_detached_tensors_are_computed_anew():
+    w = ta.ones(3, requires_grad=True)
+    check(lambda x: (w * (w * x).detach() * x.detach()).sum(), [w], batches_of((3,)))
+
+
+def in_place(w, x):
+    hidden = w * x
+    hidden.add_(1.0)
+    hidden.masked_fill_(x > 0.5, 0.0)
+    return (hidden * hidden).sum()
+
+
+def in_place_unrecorded(w, x):
+    double = x * 2
+    double.reshape(-1, 1).clamp_(min=0)
+    return (w * double).sum()
+
+
+def penalty(w, x):
+    (gradient,) = ta.grad((w * w * x).sum(), [w], create_graph=True)
+    return (gradient * gradient).sum()
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"), [(in_place, "in place"), (in_place_unrecorded, "in place"), (penalty, "computes gradients")]
+)
+def test_what_is_no_op_keeps_the_function_eager(function, reason):
+    w = ta.ones(3, requires_grad=True)
+    captured = check(lambda x: function(w, x), [w], batches_of((3,)), program=False)
+    assert [reason in each for each in captured.programs.values()] == [True]
+
+
+def test_each_call_writes_once():
+    w, count = ta.ones(3, requires_grad=True), ta.zeros(1)
+
+    @ta.capture
+    def loss(x):
+        count.add_(1)
+        return (w * x).sum()
+
+    for number in range(1, 5):
+        loss(ta.ones(3))
+        assert count.item() == number
+
+
+def test_a_captured_function_inside_another():
+    w = ta.ones(3, requires_grad=True)
+    inner = ta.capture(lambda x: (w * x).sum())
+    outer = ta.capture(lambda x: inner(x) + (w * x).sum())
+    for _ in range(4):
+        w.grad = None
+        assert outer(ta.ones(3)).item() == 6.0
+        assert w.grad.tolist() == [2.0] * 3
+
+
+def test_without_the_graph_only_the_values_are_computed():
+    w = ta.ones(3, requires_grad=True)
+    captured = ta.capture(lambda x: (w * x).sum())
+    with ta.no_grad():
+        for _ in range(3):
+            assert captured(ta.ones(3)).item() == 3.0
+    assert w.grad is None and not captured.programs
+
+
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
         (lambda x: x.sum(), [ta.ones(2)], "must return a scalar tensor that depends on leaves"),
+        (lambda x: (), [ta.ones(2)], "must return a scalar tensor that depends on leaves"),
         (lambda x: 3.0, [ta.ones(2)], "must return a scalar tensor that depends on leaves"),
         (lambda x: x.sum(), [ta.ones(2, requires_grad=True)], "argument 0 must be a tensor that requires no gradient"),
         (lambda x: x.sum(), [np.ones(2)], "argument 0 must be a tensor that requires no gradient"),

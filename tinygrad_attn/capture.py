@@ -12,7 +12,8 @@ code runs, on the arrays of the arguments::
         optimizer.step()
 
 What the function does outside ops was done once, so nothing there may depend on the arguments' values. The first run of
-a program is therefore compared with the function, bit by bit.
+a program is therefore compared with the function, bit by bit. A function that writes in place or computes gradients
+itself runs eagerly.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn import random
-from tinygrad_attn.autograd import grad, reach_leaf
-from tinygrad_attn.modes import current_modes
-from tinygrad_attn.program import Program, Results, outputs_of
+from tinygrad_attn.autograd import reach_leaf
+from tinygrad_attn.modes import current_modes, is_grad_enabled
+from tinygrad_attn.program import Program, Results, Trace, outputs_of
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Tensor, wrap
 
@@ -43,12 +44,12 @@ def capture(function: Callable[..., Any]) -> Captured:
     Args:
         function: of tensors that require no gradient. It returns a scalar tensor that depends on leaves that do, or a
             tuple of that and further tensors. What it reads besides, such as a model's parameters, may change its
-            values from call to call. Dropout draws anew in each.
+            values from call to call; another tensor in its place is not seen. Dropout draws anew in each.
 
     Returns:
         A function of the same tensors. It returns the same tensors, detached, and accumulates the gradient of the first
         in the leaves, as ``backward()`` does. It makes a program for each set of shapes and dtypes, and runs eagerly
-        while ops are observed, `unfused`, or not recorded in the graph, and where an op has no rule.
+        while ops are observed or `unfused`, and where an op has no rule. Under `no_grad` it only returns the tensors.
 
     Raises:
         TypeError: an argument is not a tensor or requires a gradient, or the function returns anything else.
@@ -95,19 +96,23 @@ class Captured:
             return self._eagerly(inputs)
         if program is not None or key not in self.programs:
             return self._eagerly(inputs)
-        state = random.get_state()
+        made, results = self._made(key, inputs)
+        if made is not None:
+            self.programs[key] = made
+        return results
+
+    def _made(self, key: Any, inputs: Sequence[Tensor]) -> tuple[Program | None, Results]:
+        """A program made from a call of the function, None if there cannot be one, and what the call gave."""
+        trace = Trace(self.function, inputs)
         try:
-            made = self.programs[key] = Program(self.function, inputs)
+            made = Program(trace)
         except NotImplementedError as reason:
-            random.set_state(state)
             self.programs[key] = str(reason)
-            return self._eagerly(inputs)
-        return made.first()
+            return None, _eager_results(trace.outputs)
+        return made, made.first()
 
     def _eagerly(self, inputs: Sequence[Tensor]) -> Results:
-        outputs = outputs_of(self.function(*inputs))
-        outputs[0].backward()
-        return tuple([output.array for output in outputs]), []
+        return _eager_results(outputs_of(self.function(*inputs)))
 
     def _run(self, program: Program, key: Any, inputs: Sequence[Tensor]) -> Results:
         arrays = [each.array for each in inputs]
@@ -118,7 +123,9 @@ class Captured:
             found = program.run(*arrays)
         after = random.get_state()
         random.set_state(state)
-        expected = _gradients_of(self.function, inputs, [leaf for leaf, _, _ in found[1]])
+        again, expected = self._made(key, inputs)
+        if again is None:
+            return expected
         if random.get_state() == after and _same(found, expected):
             program.checked = True
             return found
@@ -132,12 +139,11 @@ class Captured:
         return expected
 
 
-def _gradients_of(function: Callable[..., Any], inputs: Sequence[Tensor], leaves: Sequence[Tensor]) -> Results:
-    """What the function gives, eagerly."""
-    outputs = outputs_of(function(*inputs))
-    found = grad(outputs[0], leaves, allow_unused=True)
-    gradients = [(leaf, g.array, True) for leaf, g in zip(leaves, found, strict=True) if g is not None]
-    return tuple([output.array for output in outputs]), gradients
+def _eager_results(outputs: Sequence[Tensor]) -> Results:
+    """The outputs' arrays, after `backward`, if the graph is recorded, has accumulated the gradients."""
+    if is_grad_enabled():
+        outputs[0].backward()
+    return tuple([output.array for output in outputs]), []
 
 
 def _same(found: Results, expected: Results) -> bool:

@@ -43,6 +43,9 @@ class Observer:
     def forward(self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Any, ...]) -> None:
         """An op has run: its operands as they were given, all its options, and its outputs."""
 
+    def written(self, name: str, tensor: Any) -> None:
+        """``name`` has written to ``tensor`` in place; the ops that computed the values have run before."""
+
     def marked(self, name: str, tensor: Any, details: Mapping[str, Any]) -> Any:
         """A layer has announced ``tensor`` under ``name`` (see `mark`).
 

@@ -15,13 +15,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_attn import random
-from tinygrad_attn.modes import Observer, current_modes, enable_grad, no_grad, observe
+from tinygrad_attn.modes import Observer, current_modes, enable_grad, is_grad_enabled, no_grad, observe
 from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.pullback import fit, values_of
 from tinygrad_attn.rule import Arguments, Source
 from tinygrad_attn.tensor import Node, Tensor, wrap
 
-__all__ = ["Gradients", "Program", "Results", "outputs_of"]
+__all__ = ["Gradients", "Program", "Results", "Trace", "outputs_of"]
 
 Array = np.ndarray[Any, Any]
 # Of each leaf its gradient, and whether nothing else refers to the gradient's memory.
@@ -35,10 +35,16 @@ def outputs_of(result: Any) -> tuple[Tensor, ...]:
     """What a function returned as a tuple of tensors.
 
     Raises:
-        TypeError: it is not a scalar tensor that depends on leaves, or a tuple that begins with one.
+        TypeError: it is not a scalar tensor that depends on leaves, or a tuple that begins with one. While the graph is
+            not recorded, the scalar need not depend on leaves.
     """
     outputs = result if isinstance(result, tuple) else (result,)
-    if not all(isinstance(each, Tensor) for each in outputs) or outputs[0].array.size != 1 or outputs[0].node is None:
+    if (
+        not outputs
+        or not all(isinstance(each, Tensor) for each in outputs)
+        or outputs[0].array.size != 1
+        or (outputs[0].node is None and is_grad_enabled())
+    ):
         raise TypeError(
             "capture: the function must return a scalar tensor that depends on leaves, or a tuple that begins with one"
         )
@@ -61,37 +67,60 @@ def _of_arrays(rule: Any) -> Callable[..., Any]:
     return of_arrays
 
 
-def _keys_drawn(before: dict[str, Any], most: int) -> list[int]:
-    """The keys that `random.new_key` has given since the generator was in the state ``before``."""
-    after, keys = random.get_state(), list[int]()
-    random.set_state(before)
-    while random.get_state() != after:
-        keys.append(random.new_key())
-        if len(keys) > most:
-            random.set_state(after)
-            raise NotImplementedError("the function draws random numbers outside ops")
-    return keys
+class Trace(Observer):
+    """One call of a function: its outputs, the calls of ops in their order, and the modules in which they ran.
 
+    Attributes:
+        inputs: what the function was given: tensors and arrays made for it, so that an argument that comes twice, or
+            that the function also knows otherwise, is told apart.
+        outputs: what it returned, with the graph.
+        calls: of each op's call the op, the operands, the options that were given, and the outputs.
+        keys: those that were drawn from `tinygrad_attn.random`.
+        modules: the modules in which ops ran.
+        beyond: what the function did that is no op, so that no program does it; "" if there was nothing.
+    """
 
-class _Calls(Observer):
-    """The calls of ops in their order, and the modules in which they ran."""
-
-    def __init__(self) -> None:
+    def __init__(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> None:
         self.calls: list[tuple[Any, tuple[Any, ...], Mapping[str, Any], tuple[Tensor, ...]]] = []
-        self.given: Mapping[str, Any] = {}
-        self.modules: dict[int, Any] = {}
+        self.beyond = ""
+        self._given: Mapping[str, Any] = {}
+        self._modules: dict[int, Any] = {}
+        self.inputs = [wrap(each.array.view()) for each in inputs]
+        before = random.get_state()
+        with observe(self), enable_grad():
+            self.outputs = outputs_of(function(*self.inputs))
+        self.modules = list(self._modules.values())
+        self.keys = self._keys_drawn(before)
 
     def called(self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any]) -> None:
-        self.given = options
+        self._given = options
         for module in current_modes().modules:
-            self.modules[id(module)] = module
+            self._modules[id(module)] = module
 
     def forward(self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Any, ...]) -> None:
-        self.calls.append((op, operands, self.given, outputs))
+        self.calls.append((op, operands, self._given, outputs))
+
+    def written(self, name: str, tensor: Any) -> None:
+        self.beyond = f"the function writes to a tensor in place: {name}"
+
+    def arrived(self, node: Any, gradient: Any) -> None:
+        self.beyond = "the function computes gradients"
+
+    def _keys_drawn(self, before: dict[str, Any]) -> list[int]:
+        """The keys that `random.new_key` has given since the generator was in the state ``before``."""
+        after, keys = random.get_state(), list[int]()
+        random.set_state(before)
+        while random.get_state() != after:
+            keys.append(random.new_key())
+            if len(keys) > len(self.calls):
+                random.set_state(after)
+                self.beyond = "the function draws random numbers outside ops"
+                break
+        return keys
 
 
 class Program:
-    """The ops of one call of a function, forward and backward, as code.
+    """The ops of a trace, forward and backward, as code.
 
     Attributes:
         source: the code, to be read.
@@ -99,31 +128,35 @@ class Program:
         checked: whether it has been compared with the function.
 
     Raises:
-        NotImplementedError: an op has no rule, an intermediate tensor has a hook, or random numbers are drawn outside
-            ops.
+        NotImplementedError: an op has no rule, an intermediate tensor has a hook, or the function did what is no op.
+            The trace's outputs still have their graph.
     """
 
-    def __init__(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> None:
+    def __init__(self, trace: Trace) -> None:
+        if trace.beyond:
+            raise NotImplementedError(trace.beyond)
         self._names: dict[str, Any] = {"add": np.add, "asarray": np.asarray, "new_key": random.new_key}
         self._constants: dict[int, str] = {}
         self._lines: list[tuple[list[str], str, list[str]]] = []  # the names that each writes, its code, what it reads
         self._tensors: dict[int, Tensor] = {}  # that neither a call nor the caller has made: parameters, buffers
         self._count = 0
-        seen, before = _Calls(), random.get_state()
-        with observe(seen), enable_grad():
-            outputs = outputs_of(function(*inputs))
-        self._drawn = dict.fromkeys(_keys_drawn(before, len(seen.calls)), "")
-        self._kept: list[Any] = [seen, inputs]  # so that no id is used again while the program is made
-        self._values = {id(each): f"x{position}" for position, each in enumerate(inputs)}
+        outputs = trace.outputs
+        self._drawn = dict.fromkeys(trace.keys, "")
+        self._kept: list[Any] = [trace]  # so that no id is used again while the program is made
+        self._values: dict[
+            int, str
+        ] = {}  # by the id of a tensor, and by that of its array: detach() gives another tensor
+        for position, each in enumerate(trace.inputs):
+            self._values[id(each)] = self._values[id(each.array)] = f"x{position}"
         self._nodes: dict[Node, tuple[tuple[Any, ...], list[str], dict[str, str]]] = {}
-        for call in seen.calls:
+        for call in trace.calls:
             self._forward(*call)
         gradients = self._backward(outputs[0])
-        self._modules = [(module, module.training) for module in seen.modules.values()]
+        self._modules = [(module, module.training) for module in trace.modules]
         self._needs = [(tensor, tensor._requires_grad) for tensor in self._tensors.values()]
         self._results: Results | None = tuple([output.array for output in outputs]), gradients
         self.checked = False
-        self.source = self._code(len(inputs), [self._value(output) for output in outputs])
+        self.source = self._code(len(trace.inputs), [self._value(output) for output in outputs])
         exec(compile(self.source, "<captured program>", "exec"), self._names)
         self.run: Callable[..., Results] = self._names["run"]
         del self._values, self._drawn, self._nodes, self._kept, self._constants, self._lines
@@ -171,7 +204,7 @@ class Program:
         """The expression for an operand's array, or for what it is if it is no tensor."""
         if not isinstance(operand, Tensor):
             return self._constant(operand)
-        known = self._values.get(id(operand))
+        known = self._values.get(id(operand)) or self._values.get(id(operand.array))
         if known is not None:
             return known
         self._tensors[id(operand)] = operand
@@ -196,7 +229,7 @@ class Program:
         else:
             self._line([*names, *saved.values()], expression, values, True)
         for name, output in zip(names, outputs, strict=True):
-            self._values[id(output)] = name
+            self._values[id(output)] = self._values[id(output.array)] = name
             if output.node is not None and output.node not in self._nodes:
                 self._nodes[output.node] = (operands, names, saved)
 
