@@ -18,7 +18,7 @@ from tinygrad_attn import random
 from tinygrad_attn.modes import Observer, current_modes, enable_grad, is_grad_enabled, no_grad, observe
 from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.pullback import fit, values_of
-from tinygrad_attn.rule import Arguments, Source
+from tinygrad_attn.rule import Arguments, Rule, Source
 from tinygrad_attn.tensor import Node, Tensor, wrap
 
 __all__ = ["Gradients", "Program", "Results", "Trace", "outputs_of"]
@@ -52,8 +52,10 @@ def outputs_of(result: Any) -> tuple[Tensor, ...]:
 
 
 @functools.cache
-def _of_arrays(rule: Any) -> Callable[..., Any]:
-    """A rule, which is an expression over tensors, as a function of arrays."""
+def _of_arrays(rule: Rule) -> Callable[..., Any]:
+    """A rule's expression over tensors as a function of arrays. Options stay what they are, index arrays too."""
+    assert rule.function is not None
+    expression, options = rule.function, [source is Source.OPTION for source, _ in rule.arguments]
 
     def tensors(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -61,7 +63,7 @@ def _of_arrays(rule: Any) -> Callable[..., Any]:
         return wrap(value) if isinstance(value, np.ndarray) else value
 
     def of_arrays(*values: Any) -> Array | None:
-        result = rule(*[tensors(value) for value in values])
+        result = expression(*[v if option else tensors(v) for v, option in zip(values, options, strict=True)])
         return None if result is None else result.array
 
     return of_arrays
@@ -311,7 +313,7 @@ class Program:
                     continue
                 if rule is None or (rule.kernel is None and rule.function is None):
                     raise NotImplementedError(f"{op.name} has no rule for {op.operand_name(position)}")
-                kernel = rule.kernel or _of_arrays(rule.function)
+                kernel = rule.kernel or _of_arrays(rule)
                 arguments = rule.kernel_arguments if rule.kernel else rule.arguments
                 result = kernel(*values_of(node, arguments, arrived, True, position))
                 if result is not None:
