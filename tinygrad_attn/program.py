@@ -159,10 +159,14 @@ class Program:
         self._results: Results | None = tuple([output.array for output in outputs]), gradients
         self.checked = False
         self.source = self._code(len(trace.inputs), [self._value(output) for output in outputs])
-        exec(compile(self.source, "<captured program>", "exec"), self._names)
-        self.run: Callable[..., Results] = self._names["run"]
         del self._values, self._drawn, self._nodes, self._kept, self._constants, self._lines
         del self._arrived, self._owned, self._tensors
+
+    @functools.cached_property
+    def run(self) -> Callable[..., Results]:
+        exec(compile(self.source, "<captured program>", "exec"), self._names)
+        run: Callable[..., Results] = self._names["run"]
+        return run
 
     def first(self) -> Results:
         """The results of the call that the program was made from."""

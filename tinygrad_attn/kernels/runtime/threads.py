@@ -55,4 +55,3 @@ def set_num_threads(count: int) -> None:
     if not 1 <= count <= largest:
         raise ValueError(f"set_num_threads: count must be from 1 to {largest} (NUMBA_NUM_THREADS), got {count}")
     _count.value = count
-    numba.set_num_threads(count)
