@@ -14,7 +14,7 @@ from bits import compiled_only
 
 from tinygrad_attn.kernels.runtime.addresses import elements_at
 from tinygrad_attn.kernels.runtime.calls import address_of, call
-from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, launch, read_struct
 
 
@@ -91,6 +91,17 @@ def test_from_every_thread_of_the_pool():
     np.testing.assert_array_equal(target, -np.arange(1, 9))
 
 
+@compiled_only
+def test_what_only_kernels_call_by_name_has_no_address():
+    with pytest.raises(TypeError, match="twice has no address; make it a serial_kernel"):
+        address_of(twice)
+
+
+@called_kernel
+def twice(value: int, target: int) -> None:
+    elements_at(np.empty(0, np.int64), target, 1)[0] = 2 * value
+
+
 def test_several_python_threads_get_one_address():
     @serial_kernel
     def nothing(value):
@@ -114,7 +125,7 @@ CACHED = """
 import numpy as np
 from tinygrad_attn.kernels.runtime.addresses import elements_at
 from tinygrad_attn.kernels.runtime.calls import address_of, call
-from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
 
 @serial_kernel
 def write(target, value):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import math as simd_math
@@ -71,7 +71,7 @@ class AdditiveGradients(NamedTuple):
     energy: np.ndarray  # (sequences, size), added to; by sequence, so that no two threads add to the same
 
 
-@serial_kernel
+@called_kernel
 def score_row(operands: Any, mask: Any, scores: Any, row: int, sequence: int) -> None:
     """Score the query of a row against all keys of its sequence, into that row of ``scores``, flat (rows, length).
 
@@ -94,7 +94,7 @@ def score_row(operands: Any, mask: Any, scores: Any, row: int, sequence: int) ->
         scores[at + j] = simd.reduce_sum(total)
 
 
-@serial_kernel
+@called_kernel
 def score_row_backward(operands: Any, g: Any, gradients: Any, row: int, sequence: int) -> None:
     """The part of a row's query in `AdditiveGradients`, from ``g``, the gradient of the scores, flat (rows, length).
 

@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_attn.kernels.attention.rows import differentiate_row, hide, scale_row, weigh_row
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix, transposed
 from tinygrad_attn.kernels.runtime.calls import call
-from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, read_struct, row_at
 from tinygrad_attn.kernels.runtime.subnormals import flush_subnormals, restore_subnormals
 from tinygrad_attn.kernels.simd import vectors as simd
@@ -90,7 +90,7 @@ def _below(matrix: Any, rows: int) -> Any:
     return Matrix(matrix.address + rows * matrix.row, matrix.row, matrix.column)
 
 
-@serial_kernel
+@called_kernel
 def _scale_rows(dtype: Any, source: Any, target: int, rows: int, width: int, scale: float) -> None:
     """Rows of ``width`` elements at ``target``: those of ``source`` times ``scale``."""
     for row in range(rows):
@@ -119,7 +119,7 @@ def _seen_of_row(s: Any, query: int, j: int, count: int) -> int:
     return min(count, query + 1 - j) if s.causal else count
 
 
-@serial_kernel
+@called_kernel
 def _keep_weights(task: int, own: int, head: int, first: int, last: int, j: int, count: int) -> None:
     """Write which weights of the queries from ``first`` to ``last`` with ``count`` keys dropout keeps.
 
@@ -137,7 +137,7 @@ def _keep_weights(task: int, own: int, head: int, first: int, last: int, j: int,
 # --- Forward ----------------------------------------------------------------------------------------------------------
 
 
-@serial_kernel
+@called_kernel
 def _weigh_block(
     dtype: Any, task: int, own: int, head: int, first: int, last: int, j: int, count: int, out: Any
 ) -> None:
@@ -164,7 +164,7 @@ def _weigh_block(
             hide(scores, row * s.stride, seen, kept, row * count, 0.0)
 
 
-@serial_kernel
+@called_kernel
 def _normalize_block(dtype: Any, task: int, own: int, head: int, first: int, last: int, out: Any) -> None:
     """Outputs are divided by the sums of their weights; rows without weights are zero already."""
     s = read_struct(Task, task)
@@ -177,7 +177,7 @@ def _normalize_block(dtype: Any, task: int, own: int, head: int, first: int, las
         scale_row(o, simd.splat(o, factors[first + row]) * s.kept_scale)
 
 
-@serial_kernel
+@called_kernel
 def _attend_block(dtype: Any, task: int, own: int, head: int, first: int, last: int) -> None:
     """The outputs of the queries from ``first`` to ``last`` of a head."""
     s = read_struct(Task, task)
@@ -192,7 +192,7 @@ def _attend_block(dtype: Any, task: int, own: int, head: int, first: int, last: 
     for i in range(first, last):
         tops[i] = -math.inf
     seen = min(s.keys, last) if s.causal else s.keys
-    j = 0
+    j: Any = np.int64(0)  # the type of a bare 0 would have what it is given to compiled twice
     while j < seen:
         count = _keys_at_once(s, first, j, seen)
         blind = max(0, j - first) if s.causal else 0
@@ -235,7 +235,7 @@ def make_forward(dtype: Any) -> Any:
 # --- Backward ---------------------------------------------------------------------------------------------------------
 
 
-@serial_kernel
+@called_kernel
 def _scale_gradients(dtype: Any, task: int, own: int, head: int, first: int, last: int, g: Any, out: Any) -> None:
     """G times each row's factor, and to the same scale the mean of dP over its weights, rowsum(G O) = rowsum(P dP)."""
     s = read_struct(Task, task)
@@ -254,7 +254,7 @@ def _scale_gradients(dtype: Any, task: int, own: int, head: int, first: int, las
         means[row] = simd.reduce_sum(total)
 
 
-@serial_kernel
+@called_kernel
 def _differentiate_weights(
     dtype: Any, task: int, own: int, head: int, first: int, last: int, j: int, count: int
 ) -> None:
@@ -283,7 +283,7 @@ def _differentiate_weights(
             differentiate_row(scores, gradient, at, seen, count, tops[query], means[row])
 
 
-@serial_kernel
+@called_kernel
 def _multiply_gradients(task: int, own: int, head: int, first: int, last: int, j: int, count: int) -> None:
     """The parts that a block of queries and ``count`` keys have in dQ = dS K, dK = dSᵀ Q and dV = Pᵀ G."""
     s = read_struct(Task, task)
@@ -304,7 +304,7 @@ def _multiply_gradients(task: int, own: int, head: int, first: int, last: int, j
     call(s.product, Extent(count, s.value_width, rows - blind), transposed(p), _below(g, blind), dv, started)
 
 
-@serial_kernel
+@called_kernel
 def _differentiate_block(dtype: Any, task: int, own: int, head: int, first: int, last: int) -> None:
     """dQ of the queries from ``first`` to ``last`` of a head, and their parts of dK and dV."""
     s = read_struct(Task, task)
@@ -324,7 +324,7 @@ def _differentiate_block(dtype: Any, task: int, own: int, head: int, first: int,
     call(s.pack, Extent(rows, s.width, 0), query, own + s.query_panels)
     call(s.pack, Extent(rows, s.value_width, 0), gradient, own + s.gradient_panels)
     seen = min(s.keys, last) if s.causal else s.keys
-    j = 0
+    j: Any = np.int64(0)
     while j < seen:
         count = _keys_at_once(s, first, j, seen)
         blind = max(0, j - first) if s.causal else 0

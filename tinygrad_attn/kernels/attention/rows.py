@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.kernels.philox import write_kept
-from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import row_at
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
@@ -36,7 +36,7 @@ def _clear(row: Any, start: int, stop: int) -> None:
         simd.store(row, i, simd.splat(row, 0.0))
 
 
-@serial_kernel
+@called_kernel
 def hide(row: Any, at: int, count: int, mask: Any, mask_at: int, fill: float) -> None:
     """Elements become ``fill`` where the mask, from ``mask_at`` on, is False, and so do those behind the last one."""
     step = simd.lanes(row)
@@ -67,7 +67,7 @@ def scale_row(x: Any, factor: Any) -> None:
         simd.store_part(x, whole, width - whole, simd.load_part(x, whole, width - whole, 0.0) * factor)
 
 
-@serial_kernel
+@called_kernel
 def weigh_row(
     scores: Any, at: int, count: int, length: int, tops: Any, row: int, sums: Any, sums_at: int, out: Any, first: bool
 ) -> None:
@@ -106,7 +106,7 @@ def weigh_row(
     _clear(scores, whole, at + length)
 
 
-@serial_kernel
+@called_kernel
 def differentiate_row(scores: Any, gradient: Any, at: int, count: int, length: int, top: float, mean: float) -> None:
     """Scores become exp(score - top) again, and what is at the same place of ``gradient``, dP, becomes P (dP - mean).
 

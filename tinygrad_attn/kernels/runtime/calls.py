@@ -46,7 +46,10 @@ def address_of(kernel: Any) -> int:
     annotations = typing.get_type_hints(kernel.py_func)
     kinds = [_type_of_parameter(annotations.get(name, int)) for name in inspect.signature(kernel.py_func).parameters]
     compiled = kernel.get_compile_result(signature(types.none, *kinds))
-    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name))
+    address = int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name))
+    if not address:
+        raise TypeError(f"address_of: {kernel.py_func.__name__} has no address; make it a serial_kernel")
+    return address
 
 
 def call(address: int, *arguments: Any) -> None:
