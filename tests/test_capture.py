@@ -96,6 +96,11 @@ def test_layers_with_shared_weights_masks_and_dropout():
     check(loss, leaves, [[ta.tensor(rng.integers(0, 5, (3, 6))), ta.tensor(mask)] for mask in masks])
 
 
+def test_dropout_of_what_needs_no_gradient():
+    w = ta.ones(3, requires_grad=True)
+    check(lambda x: (w * F.dropout(x, 0.5) + F.dropout(w, 0.5)).sum(), [w], batches_of((3,)))
+
+
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
 def test_recurrent_layers(kind):
     ta.manual_seed(0)

@@ -225,15 +225,15 @@ class Program:
         self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Tensor, ...]
     ) -> None:
         values = [self._value(operand) for operand in operands]
-        arguments = ", ".join([*values, *[f"{name}={self._option(value)}" for name, value in options.items()]])
+        reads = [*values, *[f"{name}={self._option(value)}" for name, value in options.items()]]
         names = [self._name("v") for _ in outputs]
         saved = {name: self._name("s") for name in op.saves}
-        expression = f"{self._constant(op.forward, f'{op.name}_')}({arguments})"
+        expression = f"{self._constant(op.forward, f'{op.name}_')}({', '.join(reads)})"
         if op.outputs == 1 and not op.saves:
             whole = f"asarray({expression})" if outputs[0].array.ndim == 0 else expression
-            self._line(names, whole, values)
+            self._line(names, whole, reads)
         else:
-            self._line([*names, *saved.values()], expression, values, True)
+            self._line([*names, *saved.values()], expression, reads, True)
         for name, output in zip(names, outputs, strict=True):
             self._values[id(output)] = self._values[id(output.array)] = name
             if output.node is not None and output.node not in self._nodes:
