@@ -12,8 +12,8 @@ code runs, on the arrays of the arguments::
         optimizer.step()
 
 What the function does outside ops was done once, so nothing there may depend on the arguments' values. The first run of
-a program is therefore compared with the function, bit by bit. A function that writes in place or computes gradients
-itself runs eagerly.
+a program is therefore compared with the function, bit by bit; this finds nothing if the arguments are the same as when
+the program was made. A function that writes in place or computes gradients itself runs eagerly.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def capture(function: Callable[..., Any]) -> Captured:
 
     Args:
         function: of tensors that require no gradient. It returns a scalar tensor that depends on leaves that do, or a
-            tuple of that and further tensors. What it reads besides, such as a model's parameters, may change its
-            values from call to call; another tensor in its place is not seen. Dropout draws anew in each.
+            tuple of that and further tensors. What tensors it reads besides, such as a model's parameters, may change
+            their values from call to call. Other tensors in their place are not seen, nor are other numbers, such as
+            a coefficient that grows: give it as an argument. Dropout draws anew in each call.
 
     Returns:
         A function of the same tensors. It returns the same tensors, detached, and accumulates the gradient of the first
