@@ -60,7 +60,8 @@ def beam_search(
     ``</s>`` are finished; the best ``width`` without ``</s>`` are kept for the next step. A hypothesis is given up, and
     takes no more time, when it can no longer become one of the ``n_best``, whatever follows: its probability only
     falls, and no translation has a larger lp than the longest. A sentence is done when all are given up, not when
-    ``width`` hypotheses have finished: a likelier one may still go on.
+    ``width`` hypotheses have finished: a likelier one may still go on. A beam of width 1 is greedy decoding, and ends
+    with its hypothesis.
 
     Args:
         model: in evaluation mode.
@@ -134,6 +135,8 @@ class _Search:
         going_on &= np.cumsum(going_on, axis=1) <= self.width
         ending = (token == END) & (totals > -np.inf)
         ending[:, self.width :] = False
+        if self.width == 1:
+            going_on &= ~ending.any(axis=1, keepdims=True)
         for row, total in zip(rows[ending].tolist(), totals[ending].tolist(), strict=True):
             self._end(row, total)
         if self.written.shape[1] + 1 == self.max_length:

@@ -11,8 +11,8 @@ from tinygrad_attn.public import NAMESPACES  # noqa: E402
 
 PYTORCH = {"ta": torch, "F": torch.nn.functional, "linalg": torch.linalg, "Tensor": torch.Tensor}
 OURS = {
-    "ta": "CheckError OpReport backward check_op detect_anomaly expand grad gradcheck gradgradcheck fused_by op public "
-    "registered_ops repeat unfused",
+    "ta": "CheckError OpReport backward capture check_op detect_anomaly expand grad gradcheck gradgradcheck fused_by "
+    "op public registered_ops repeat unfused",
     "F": "activated_linear add_layer_norm additive_score attention_gru masked_softmax placed_embedding",
     "linalg": "",
     "Tensor": "__copy__ _repr_html_",

@@ -166,7 +166,7 @@ def plainly(log_probabilities, width, length, alpha):
 
     def over():
         best = sorted(map(score, ended), reverse=True)[:width]
-        return len(best) == width and best[-1] >= going_on[0][1] / ((5 + length) / 6) ** alpha
+        return len(best) == width and (width == 1 or best[-1] >= going_on[0][1] / ((5 + length) / 6) ** alpha)
 
     while going_on and len(going_on[0][0]) <= length and not over():
         continued = [

@@ -119,7 +119,7 @@ function BySymbol({ layers }) {
 function SymbolTable({ stack, layers }) {
   const label = t("by_symbol", { stack });
   const columns = layers.flatMap((layer) => ["skip", "branch"].map((branch) => ({ layer, branch })));
-  return html`<h3>${label}</h3><div class="scroll" tabindex="0" role="region" aria-label=${label}><table class="plain ways"><thead>
+  return html`<h3>${label}</h3><div class="scroll" tabindex="0" role="region" aria-label=${label}><table class="plain sublayers"><thead>
     <tr><td colspan="2"></td>${layers.map((layer) => html`<th scope="colgroup" colspan="2" key=${layer.module + layer.sublayer}>${layer.module.split(".").slice(-2).join(".")}<br />${sublayer(layer)}</th>`)}</tr>
     <tr><th scope="col">j</th><th scope="col">${t("symbol")}</th>${columns.map(({ layer, branch }) => html`<th scope="col" class="number" key=${layer.module + layer.sublayer + branch}>${t(`layer.${branch}`)}</th>`)}</tr></thead>
     <tbody>${layers[0].tokens.map((token, j) => html`<tr key=${j}><td>${j}</td><th scope="row"><${Token} text=${token} /></th>
