@@ -19,6 +19,7 @@ the program was made. A function that writes in place or computes gradients itse
 from __future__ import annotations
 
 import functools
+import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -121,15 +122,15 @@ class Captured:
             if program.checked:
                 return program.run(*arrays)
             state = random.get_state()
-            found = program.run(*arrays)
+            found = _digests(program.run(*arrays))
         after = random.get_state()
         random.set_state(state)
         again, expected = self._made(key, inputs)
         if again is None:
             return expected
-        if random.get_state() == after and _same(found, expected):
+        if random.get_state() == after and found == _digests(expected):
             program.checked = True
-            return found
+            return expected
         self.programs[key] = "run again, it gives other numbers than its program"
         warnings.warn(
             "capture: the function runs eagerly, since run again it gives other numbers than its program: what it does "
@@ -147,7 +148,8 @@ def _eager_results(outputs: Sequence[Tensor]) -> Results:
     return tuple([output.array for output in outputs]), []
 
 
-def _same(found: Results, expected: Results) -> bool:
-    """Whether two results have the same bits."""
-    arrays, others = ([*outputs, *[g for _, g, _ in gradients]] for outputs, gradients in (found, expected))
-    return len(arrays) == len(others) and all(a.tobytes() == b.tobytes() for a, b in zip(arrays, others, strict=True))
+def _digests(results: Results) -> list[bytes]:
+    """What tells the bits of results apart from others; the results themselves would take their memory twice."""
+    outputs, gradients = results
+    arrays = [*outputs, *[gradient for _, gradient, _ in gradients]]
+    return [hashlib.sha256(np.ascontiguousarray(array).data).digest() for array in arrays]

@@ -121,6 +121,26 @@ class Trace(Observer):
         return keys
 
 
+def _refuse(loss: Tensor) -> None:
+    """Raise if the backward pass from ``loss`` cannot be written down."""
+    seen: set[Any] = set()
+    stack: list[Any] = [loss.node]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.watch is not None:
+            raise NotImplementedError(f"the output of {node.op.name} has a hook or retains its gradient")
+        for position, (edge, rule) in enumerate(zip(node.edges, node.plan.rules, strict=True)):
+            if edge is None:
+                continue
+            if node.op.joint_kernel is None and (rule is None or not (rule.kernel or rule.function)):
+                raise NotImplementedError(f"{node.op.name} has no rule for {node.op.operand_name(position)}")
+            if not isinstance(edge, Tensor):
+                stack.append(edge[0] if type(edge) is tuple else edge)
+
+
 class Program:
     """The ops of a trace, forward and backward, as code.
 
@@ -150,9 +170,12 @@ class Program:
         ] = {}  # by the id of a tensor, and by that of its array: detach() gives another tensor
         for position, each in enumerate(trace.inputs):
             self._values[id(each)] = self._values[id(each.array)] = f"x{position}"
-        self._nodes: dict[Node, tuple[tuple[Any, ...], list[str], dict[str, str]]] = {}
+        # Of each node the expressions of its operands, outputs and saved arrays.
+        self._nodes: dict[Node, tuple[list[str], list[str], dict[str, str]]] = {}
         for call in trace.calls:
             self._forward(*call)
+        _refuse(outputs[0])
+        trace.calls.clear()  # so that arrays are freed as the pass goes on
         gradients = self._backward(outputs[0])
         self._modules = [(module, module.training) for module in trace.modules]
         self._needs = [(tensor, tensor._requires_grad) for tensor in self._tensors.values()]
@@ -237,14 +260,14 @@ class Program:
         for name, output in zip(names, outputs, strict=True):
             self._values[id(output)] = self._values[id(output.array)] = name
             if output.node is not None and output.node not in self._nodes:
-                self._nodes[output.node] = (operands, names, saved)
+                self._nodes[output.node] = (values, names, saved)
 
     def _argument(self, node: Node, source: Source, name: Any, gradient: str, position: int) -> str:
         operands, outputs, saved = self._nodes[node]
         if source is Source.GRADIENT:
             return gradient
         if source is Source.OPERAND:
-            return self._value(operands[name])
+            return operands[name]
         if source is Source.OUTPUT:
             return outputs[0] if node.op.outputs == 1 else f"({', '.join(outputs)},)"
         if source is Source.SAVED:
@@ -255,7 +278,7 @@ class Program:
             return str(tuple([edge is not None for edge in node.edges]))
         if source is Source.POSITION:
             return str(position)
-        return f"({', '.join([self._value(operand) for operand in operands])},)"
+        return f"({', '.join(operands)},)"
 
     # -- the backward pass, run and written at once --------------------------------------------------------------------
 
@@ -283,14 +306,13 @@ class Program:
                     self._send(edge, gradient, its_name, fresh)
                     if not isinstance(edge, Tensor):
                         reached.append(edge[0] if type(edge) is tuple else edge)
+                node.release()
         leaves = [(leaf, *found) for leaf, found in self._arrived.items()]
         self._leaves = [(leaf, name, leaf in self._owned) for leaf, _, name in leaves]
         return [(leaf, gradient, leaf in self._owned) for leaf, gradient, _ in leaves]
 
     def _complete(self, node: Node) -> tuple[Any, str]:
         """The gradient of a node's output, or a tuple with those of its outputs, and the expression for it."""
-        if node.watch is not None:
-            raise NotImplementedError(f"the output of {node.op.name} has a hook or retains its gradient")
         if node.op.outputs == 1:
             return self._arrived.pop(node)
         found = [self._arrived.pop((node, index), (None, "None")) for index in range(len(node.outputs))]
@@ -313,10 +335,8 @@ class Program:
             found = [(p, result, n, [n]) for p, (result, n) in pairs if needs[p] and result is not None]
         else:
             for position, rule in enumerate(plan.rules):
-                if not needs[position]:
+                if not needs[position] or rule is None:
                     continue
-                if rule is None or (rule.kernel is None and rule.function is None):
-                    raise NotImplementedError(f"{op.name} has no rule for {op.operand_name(position)}")
                 kernel = rule.kernel or _of_arrays(rule)
                 arguments = rule.kernel_arguments if rule.kernel else rule.arguments
                 result = kernel(*values_of(node, arguments, arrived, True, position))
