@@ -77,7 +77,6 @@ def _emit_low_bits_to_exponent(context: Any, builder: ir.IRBuilder, sig: Signatu
 # A sum with 1.5 * 2^(mantissa bits) has k, here plus the exponent's bias less one, as the lowest bits of its
 # representation: 2^(k-1) then takes one shift, and is the float zero where k is the smallest.
 _LOG2_E = 1.0 / math.log(2.0)
-_LOG_2 = math.log(2.0)
 _LOG_2_HIGH_SINGLE = 0.693145751953125
 _LOG_2_LOW_SINGLE = 1.4286068203094172e-06
 _LOG_2_HIGH_DOUBLE = 0.6931471803691238
