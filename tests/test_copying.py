@@ -108,6 +108,7 @@ LAYERS = {
     "LSTM": lambda: nn.LSTM(4, 3),
     "RNN": lambda: nn.RNN(4, 3),
     "LayerNorm": lambda: nn.LayerNorm(4),
+    "RMSNorm": lambda: nn.RMSNorm(4),
     "MultiheadAttention": lambda: nn.MultiheadAttention(4, 2),
     "TransformerEncoderLayer": lambda: nn.TransformerEncoderLayer(4, 2, 8),
     "TransformerDecoderLayer": lambda: nn.TransformerDecoderLayer(4, 2, 8, activation="gelu"),

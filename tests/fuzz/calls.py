@@ -157,6 +157,8 @@ def spoiled(draw: Draw, sample: Sample) -> Sample:
 LAYERS: dict[str, tuple[dict[str, list[Any]], Callable[[Draw], tuple[Any, ...]]]] = {
     "Linear": ({"in_features": [3], "out_features": [2, 0], "bias": [True, False]}, lambda d: (d.floats((2, 3)),)),
     "LayerNorm": ({"normalized_shape": [3, (2, 3)], "bias": [True, False]}, lambda d: (d.floats((4, 2, 3)),)),
+    "RMSNorm": ({"normalized_shape": [3, (2, 3)], "eps": [None, 0.1], "elementwise_affine": [True, False]},
+                lambda d: (d.floats((4, 2, 3)),)),
     "Embedding": ({"num_embeddings": [5], "embedding_dim": [3]}, lambda d: (d.integers((2, 3), 0, 4),)),
     "RNN": ({"input_size": [3], "hidden_size": [2], "num_layers": [1, 2], "nonlinearity": ["tanh", "relu"],
              "bidirectional": [False, True], "batch_first": [False, True]}, lambda d: (d.floats((4, 2, 3)),)),

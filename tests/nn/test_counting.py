@@ -12,6 +12,7 @@ LAYERS = {
     "LSTM": lambda: nn.LSTM(3, 4, num_layers=2, bidirectional=True),
     "GRUCell": lambda: nn.GRUCell(3, 4),
     "LayerNorm": lambda: nn.LayerNorm(5),
+    "RMSNorm": lambda: nn.RMSNorm((2, 5)),
     "MultiheadAttention": lambda: nn.MultiheadAttention(8, 2, kdim=3, vdim=5),
     "Transformer": lambda: nn.Transformer(8, 2, 2, 3, 16),
     "LearnedPositionalEncoding": lambda: nn.LearnedPositionalEncoding(9, 4),

@@ -69,6 +69,13 @@ def double(module):
     return module.to(np.float64)
 
 
+@pytest.mark.parametrize("options", [{}, {"eps": 0.1}, {"elementwise_affine": False}], ids=str)
+@pytest.mark.parametrize("shape", [(4,), (3, 4)])
+def test_rms_norm(shape, options):
+    theirs = torch.nn.RMSNorm(shape, **options).double()
+    hold(double(nn.RMSNorm(shape, **options)), theirs, [draw(2, 3, 4)])
+
+
 # -- recurrent ---------------------------------------------------------------------------------------------------------
 
 KINDS = {

@@ -6,7 +6,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="the parity extra is not installed")
 from against_torch import assert_equal_to_torch  # noqa: E402
 
-from tinygrad_attn.ops.fused.normalize import cosine_similarity, layer_norm, normalize, rms_norm  # noqa: E402
+from tinygrad_attn.ops.fused.normalize import cosine_similarity, layer_norm, normalize  # noqa: E402
+from tinygrad_attn.ops.fused.rms_norm import rms_norm  # noqa: E402
 
 F = torch.nn.functional
 rng = np.random.default_rng(0)

@@ -37,7 +37,7 @@ from tinygrad_attn.nn.loss import (
 )
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.nn.multihead import MultiheadAttention, record_attention_weights
-from tinygrad_attn.nn.norm import LayerNorm
+from tinygrad_attn.nn.norm import LayerNorm, RMSNorm
 from tinygrad_attn.nn.positional import LearnedPositionalEncoding, SinusoidalPositionalEncoding
 from tinygrad_attn.nn.recurrent import GRU, LSTM, RNN
 from tinygrad_attn.nn.scores import (
@@ -101,6 +101,7 @@ __all__ = [
     "MultiheadAttention",
     "NLLLoss",
     "Parameter",
+    "RMSNorm",
     "RNNCell",
     "ReLU",
     "ScaledDotScore",

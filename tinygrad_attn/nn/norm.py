@@ -1,4 +1,4 @@
-"""LayerNorm: normalisation over the last axes."""
+"""LayerNorm and RMSNorm: normalisation over the last axes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from tinygrad_attn.nn import init
 from tinygrad_attn.nn.counting import empty_parameter
 from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.fused.normalize import layer_norm
+from tinygrad_attn.ops.fused.rms_norm import rms_norm
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["LayerNorm"]
+__all__ = ["LayerNorm", "RMSNorm"]
 
 
 class LayerNorm(Module):
@@ -48,6 +49,52 @@ class LayerNorm(Module):
     def forward(self, input: Tensor) -> Tensor:
         """(…, *normalized_shape), the same shape out."""
         return mark("norm", layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps))
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}"
+
+
+class RMSNorm(Module):
+    """x / √(mean(x²) + eps) ⊙ weight, over the last axes, of shape ``normalized_shape`` (Zhang and Sennrich 2019).
+
+    The mean is not subtracted, and there is no bias.
+
+    Attributes:
+        weight: ``normalized_shape``, initially ones; None if not ``elementwise_affine``.
+
+    Args:
+        normalized_shape: the sizes of the axes that are normalised together.
+        eps: added to the mean square; the input's machine epsilon if None.
+        elementwise_affine: whether there is a weight.
+        dtype: of the weight.
+    """
+
+    @checked
+    def __init__(
+        self,
+        normalized_shape: Sizes,
+        eps: NonNegative | None = None,
+        elementwise_affine: bool = True,
+        dtype: FloatDtype = default_dtype,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape: tuple[int, ...] = normalized_shape  # type: ignore[assignment]
+        self.eps = eps
+        self.weight = empty_parameter(self.normalized_shape, dtype) if elementwise_affine else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight to ones."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, *normalized_shape), the same shape out.
+
+        Raises:
+            ValueError: a shape that does not end in ``normalized_shape``.
+        """
+        return mark("norm", rms_norm(input, self.normalized_shape, self.weight, self.eps))
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}"

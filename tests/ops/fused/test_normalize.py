@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.check import gradcheck, gradgradcheck
 from tinygrad_attn.modes import unfused
-from tinygrad_attn.ops.fused.normalize import add_layer_norm, cosine_similarity, layer_norm, normalize, rms_norm
+from tinygrad_attn.ops.fused.normalize import add_layer_norm, cosine_similarity, layer_norm, normalize
+from tinygrad_attn.ops.fused.rms_norm import rms_norm
 from tinygrad_attn.tensor import Tensor
 
 
@@ -74,10 +75,6 @@ def test_a_zero_vector_stays_zero():
 
 
 def test_errors_name_the_shapes():
-    with pytest.raises(ValueError, match=r"rms_norm: input must end in normalized_shape \(3,\), its shape is \(2, 4\)"):
-        rms_norm(np.ones((2, 4)), 3)
-    with pytest.raises(ValueError, match=r"rms_norm: weight must have normalized_shape .* \(2,\)"):
-        rms_norm(np.ones((2, 3)), 3, np.ones(2))
     with pytest.raises(ValueError, match=r"cosine_similarity: shapes do not broadcast: x1 has \(2,\), x2 \(3,\)"):
         cosine_similarity(np.ones(2), np.ones(3), dim=0)
     with pytest.raises(TypeError, match="normalize: input must hold floats, it is int64"):

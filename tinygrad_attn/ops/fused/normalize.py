@@ -1,4 +1,4 @@
-"""layer_norm, add_layer_norm (of a residual sum), rms_norm, normalize, cosine_similarity."""
+"""layer_norm, add_layer_norm (of a residual sum), normalize, cosine_similarity; for `rms_norm`, how rows are read."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["add_layer_norm", "cosine_similarity", "layer_norm", "normalize", "rms_norm"]
+__all__ = [
+    "add_layer_norm", "check_normalized", "cosine_similarity", "in_shape", "layer_norm", "normalize", "rows_of",
+    "sizes_of_rows",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
 
-def _check_normalized(op: str, shape: tuple[int, ...], normalized_shape: tuple[int, ...], **parameters: Any) -> None:
+def check_normalized(op: str, shape: tuple[int, ...], normalized_shape: tuple[int, ...], **parameters: Any) -> None:
     """Raise unless the input's shape ends in ``normalized_shape`` and each parameter has that shape."""
     if not normalized_shape:
         raise ValueError(f"{op}: normalized_shape must name at least one axis, got ()")
@@ -37,7 +40,7 @@ def _check_normalized(op: str, shape: tuple[int, ...], normalized_shape: tuple[i
             raise ValueError(f"{op}: {name} must have normalized_shape {normalized_shape}, it has {parameter.shape}")
 
 
-def _axes(op: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+def sizes_of_rows(op: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     return sizes_of(op, (normalized_shape,))
 
 
@@ -81,22 +84,22 @@ def _layer_norm(
     eps: float = 1e-5,
 ) -> tuple[Array, Array, Array]:
     """`layer_norm` with its operands first; saves each row's mean and 1 / sqrt(variance + eps)."""
-    _check_normalized("layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
+    check_normalized("layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
     if not math.prod(normalized_shape):
         nothing = np.empty(input.shape, input.dtype)
         return nothing, nothing, nothing
-    z, means, rstds = layer_norm_kernel(_rows(input, normalized_shape), _flat(weight), _flat(bias), eps)
-    return _as(z, input.shape), means, rstds
+    z, means, rstds = layer_norm_kernel(rows_of(input, normalized_shape), _flat(weight), _flat(bias), eps)
+    return in_shape(z, input.shape), means, rstds
 
 
-def _rows(array: Array, normalized_shape: tuple[int, ...]) -> Array:
+def rows_of(array: Array, normalized_shape: tuple[int, ...]) -> Array:
     """The array as a matrix: leading axes flattened, normalised axes flattened."""
     if len(normalized_shape) == 1:
         return array
     return array.reshape(*array.shape[: array.ndim - len(normalized_shape)], math.prod(normalized_shape))
 
 
-def _as(array: Array, shape: tuple[int, ...]) -> Array:
+def in_shape(array: Array, shape: tuple[int, ...]) -> Array:
     # A gradient that is no view belongs to the engine, which may then add to it in place.
     return array if array.shape == shape else array.reshape(shape)
 
@@ -142,7 +145,7 @@ _layer_norm.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z", lambda g: g)
 def _layer_norm_reference(
     input: Tensor, weight: Tensor | None, bias: Tensor | None, normalized_shape: tuple[int, ...], eps: float
 ) -> Tensor:
-    _check_normalized("layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
+    check_normalized("layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
     result, _ = _standardize(input, normalized_shape, eps)
     if weight is not None:
         result = mul(result, weight)
@@ -160,9 +163,13 @@ def _layer_norm_gradients(
 ) -> tuple[Array | None, ...]:
     if not math.prod(normalized_shape):
         return tuple(np.zeros(shape, g.dtype) for shape in (g.shape, normalized_shape, normalized_shape))
-    rows = (_rows(g, normalized_shape), _rows(input, normalized_shape))
+    rows = (rows_of(g, normalized_shape), rows_of(input, normalized_shape))
     for_input, for_weight, for_bias = layer_norm_backward(*rows, _flat(weight), means, rstds)
-    return _as(for_input, input.shape), _as(for_weight, normalized_shape), _as(for_bias, normalized_shape)
+    return (
+        in_shape(for_input, input.shape),
+        in_shape(for_weight, normalized_shape),
+        in_shape(for_bias, normalized_shape),
+    )
 
 
 @public("F")
@@ -186,7 +193,7 @@ def layer_norm(
     Raises:
         ValueError: a shape that does not fit ``normalized_shape``.
     """
-    return _layer_norm(input, weight, bias, normalized_shape=_axes("layer_norm", normalized_shape), eps=eps)
+    return _layer_norm(input, weight, bias, normalized_shape=sizes_of_rows("layer_norm", normalized_shape), eps=eps)
 
 
 # -- layer norm of a sum -----------------------------------------------------------------------------------------------
@@ -224,13 +231,13 @@ def _add_layer_norm(
 ) -> tuple[Array, Array, Array]:
     """`layer_norm` of input + residual, without storing the sum; saves each row's mean and 1 / sqrt(variance + eps)."""
     _check_residual(input, residual)
-    _check_normalized("add_layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
+    check_normalized("add_layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
     if not math.prod(normalized_shape):
         nothing = np.empty(input.shape, input.dtype)
         return nothing, nothing, nothing
-    rows = _rows(input, normalized_shape)
-    z, means, rstds = layer_norm_kernel(rows, _flat(weight), _flat(bias), eps, _rows(residual, normalized_shape))
-    return _as(z, input.shape), means, rstds
+    rows = rows_of(input, normalized_shape)
+    z, means, rstds = layer_norm_kernel(rows, _flat(weight), _flat(bias), eps, rows_of(residual, normalized_shape))
+    return in_shape(z, input.shape), means, rstds
 
 
 def _check_residual(input: Tensor | Array, residual: Tensor | Array) -> None:
@@ -286,11 +293,11 @@ def _add_layer_norm_gradients(
 ) -> tuple[Array | None, ...]:
     if not math.prod(normalized_shape):
         return tuple(np.zeros(shape, g.dtype) for shape in (g.shape, g.shape, normalized_shape, normalized_shape))
-    rows, terms, others = (_rows(array, normalized_shape) for array in (g, input, residual))
+    rows, terms, others = (rows_of(array, normalized_shape) for array in (g, input, residual))
     for_sum, for_weight, for_bias = layer_norm_backward(rows, terms, _flat(weight), means, rstds, others)
     # One array is the gradient of two operands: returned as views, so that the engine adds to neither in place.
     for_sum = for_sum.reshape(input.shape)
-    return for_sum[...], for_sum[...], _as(for_weight, normalized_shape), _as(for_bias, normalized_shape)
+    return for_sum[...], for_sum[...], in_shape(for_weight, normalized_shape), in_shape(for_bias, normalized_shape)
 
 
 @public("F")
@@ -313,39 +320,11 @@ def add_layer_norm(
         ValueError: a shape that does not fit ``normalized_shape``, or ``input``'s and ``residual``'s differ.
     """
     return _add_layer_norm(
-        input, residual, weight, bias, normalized_shape=_axes("add_layer_norm", normalized_shape), eps=eps
+        input, residual, weight, bias, normalized_shape=sizes_of_rows("add_layer_norm", normalized_shape), eps=eps
     )
 
 
 # -- made of other ops -------------------------------------------------------------------------------------------------
-
-
-@public("F")
-def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
-    r"""Normalise the last axes to root mean square 1, then multiply by ``weight``.
-
-    Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019. The result is
-    :math:`x ⊙ w / \sqrt{\operatorname{mean} x^2 + ε}`.
-
-    Args:
-        input: ``(..., *normalized_shape)``.
-        normalized_shape: the sizes of the axes that are normalised together.
-        weight: ``normalized_shape``; 1 if None.
-        eps: added to the mean square; the dtype's machine epsilon if None.
-
-    Returns:
-        The shape of ``input``.
-
-    Raises:
-        ValueError: a shape that does not fit ``normalized_shape``.
-    """
-    input = floating("rms_norm", "input", input)
-    sizes = _axes("rms_norm", normalized_shape)
-    _check_normalized("rms_norm", input.shape, sizes, weight=weight)
-    if eps is None:
-        eps = float(np.finfo(input.dtype).eps)
-    result = mul(input, rsqrt(add(mean(square(input), tuple(range(-len(sizes), 0)), keepdim=True), eps)))
-    return result if weight is None else mul(result, weight)
 
 
 @public("F")
