@@ -217,19 +217,19 @@ class Luong(RecurrentTranslator):
 
     def _within_reach(self, states: Tensor, start: int, memory: Memory) -> tuple[Tensor, Tensor | None]:
         """The mask, (B, T or 1, S) bool, and local-p's Gaussian (B, T, S)."""
-        symbols = memory.mask.array[:, None]  # (B, 1, S)
+        symbols = memory.mask.unsqueeze(1)  # (B, 1, S)
         if self.attention == "global":
-            return Tensor(symbols), None
-        positions = np.arange(symbols.shape[-1])  # j
-        lengths = symbols.sum(axis=-1, keepdims=True)  # (B, 1, 1)
+            return symbols, None
+        positions = ta.arange(symbols.shape[-1])  # j
+        lengths = symbols.sum(-1, keepdim=True)  # (B, 1, 1)
         if self.attention == "local-m":
-            steps = np.arange(start, start + states.shape[1])[:, None]
-            aligned = np.minimum(steps, lengths - 1)  # p_t: (B, T, 1)
-            return Tensor(symbols & (np.abs(positions - aligned) <= self.window)), None
-        predicted = self.position(states, Tensor(lengths.astype(states.dtype)))
-        distance = Tensor(positions.astype(states.dtype)) - predicted  # (B, T, S)
+            steps = ta.arange(start, start + states.shape[1]).unsqueeze(1)
+            aligned = ta.minimum(steps, lengths - 1)  # p_t: (B, T, 1)
+            return ta.logical_and(symbols, ta.abs(positions - aligned) <= self.window), None
+        predicted = self.position(states, lengths.to(states.dtype))
+        distance = positions.to(states.dtype) - predicted  # (B, T, S)
         gaussian = ta.exp(distance * distance * (-2.0 / self.window**2))  # exp(-(j - p)² / 2σ²) with σ = D / 2
-        return Tensor(symbols & (np.abs(distance.array) <= self.window)), gaussian
+        return ta.logical_and(symbols, ta.abs(distance.detach()) <= self.window), gaussian
 
 
 # The formulas that the microscope shows for the tensors that `Luong` announces, and for their gradients.

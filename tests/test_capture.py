@@ -145,16 +145,73 @@ def test_the_program_can_be_read():
     assert lines[0] == "def run(x0):" and "mul_" in lines[1] and lines[-1].startswith("    return (")
 
 
-def test_what_depends_on_values_outside_ops_runs_eagerly():
+TAKEN_OUT = {
+    "item": lambda x: x.sum().item(),
+    "float": lambda x: float(x.sum()),
+    "int": lambda x: int(x.sum()),
+    "bool": lambda x: 2.0 if x.sum() > 4 else 1.0,
+    "tolist": lambda x: x.tolist()[0],
+    "numpy": lambda x: ta.tensor(x.numpy() * 2),
+    "asarray": lambda x: ta.tensor(np.asarray(x) * 2),
+    "view of an argument": lambda x: ta.Tensor(x.array[::-1]),
+    "view of an op's output": lambda x: ta.Tensor((x * 2).array[::-1]),
+    "view of a view": lambda x: ta.Tensor((x * 2).reshape(2, 1).array[0]),
+}
+
+
+@pytest.mark.parametrize("take", TAKEN_OUT.values(), ids=TAKEN_OUT)
+def test_values_taken_out_of_tensors_keep_the_function_eager(take):
+    w = ta.ones(2, requires_grad=True)
+    same = [ta.tensor([3.0, 1.0])] * 4  # the same at first, so that no comparison would find it
+    check(lambda x: (w * x * take(x)).sum(), [w], [[x] for x in (*same, ta.tensor([1.0, 2.0]))], program=False)
+
+
+def depends_on_an_argument(w, x, mask):
+    return (w * x * ta.tensor(np.where(mask.array, 2.0, 1.0).astype(np.float32))).sum()
+
+
+def test_an_argument_that_is_new_late_is_compared():
     w = ta.ones(3, requires_grad=True)
-    captured = ta.capture(lambda x: (w * float(x.sum().item())).sum())
-    expected = [6.0, 12.0]
-    for value in (1.0, 2.0):
-        captured(ta.full((2,), value))
-    with pytest.warns(RuntimeWarning, match="runs eagerly, since run again it gives other numbers than its program"):
-        assert captured(ta.full((2,), 3.0)).item() == 18.0
-    assert captured(ta.full((2,), 4.0)).item() == 24.0
-    assert w.grad.tolist() == [2.0 + 4.0 + 6.0 + 8.0] * 3 and expected
+    captured = ta.capture(lambda x, mask: depends_on_an_argument(w, x, mask))
+    full, partial = ta.ones(3, dtype=bool), ta.tensor([True, False, True])
+    xs = batches_of((3,), count=6)
+    for number in range(5):  # the runs 1, 2 of the program, and the third, which is not compared
+        captured(*xs[number], full)
+    with pytest.warns(RuntimeWarning, match="from now on the function runs eagerly"):
+        found = captured(*xs[5], partial)
+    assert found.item() == depends_on_an_argument(w, *xs[5], partial).item()
+    assert captured.differs and captured(*xs[0], partial).item() == depends_on_an_argument(w, *xs[0], partial).item()
+
+
+def test_what_is_read_from_a_parameter_is_found_after_twice_as_many_runs_at_the_latest():
+    w = ta.ones(3, requires_grad=True)
+
+    @ta.capture
+    def loss(x):
+        return (w * x * float(np.sign(w.array[0]))).sum()
+
+    for _ in range(5):
+        loss(ta.ones(3))
+    w.array *= -1.0
+    with pytest.warns(RuntimeWarning, match="from now on the function runs eagerly"):
+        found = [loss(ta.ones(3)).item() for _ in range(6)]
+    assert found[-1] == 3.0
+
+
+def test_what_does_not_change_may_be_made_from_arrays():
+    w, table = ta.ones(3, requires_grad=True), np.arange(12.0, dtype=np.float32).reshape(4, 3)
+    weights = [w]
+    check(lambda x: (ta.Tensor(table)[1:] * ta.Tensor(table[:3]) * w * x).sum(), weights, batches_of((3,)))
+    check(lambda x: (ta.Tensor(w.T.array[:2]) * w[:2] * x).sum(), weights, batches_of((2,)))
+
+
+@pytest.mark.parametrize("cell", [nn.RNN, nn.GRU, nn.LSTM])
+def test_lengths_that_change(cell):
+    ta.manual_seed(0)
+    layer = cell(3, 4, batch_first=True)
+    xs = batches_of((2, 5, 3), count=4)
+    batches = [[*x, ta.tensor(lengths)] for x, lengths in zip(xs, [[5, 5], [5, 5], [5, 3], [1, 2]], strict=True)]
+    check(lambda x, lengths: layer(x, lengths=lengths)[0].sum(), list(layer.parameters()), batches)
 
 
 def test_training_and_needing_a_gradient_may_change():

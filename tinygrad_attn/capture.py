@@ -11,9 +11,11 @@ code runs, on the arrays of the arguments::
         loss = step(x, y)        # accumulates the leaves' gradients, as loss.backward() does
         optimizer.step()
 
-What the function does outside ops was done once, so nothing there may depend on the arguments' values. The first run of
-a program is therefore compared with the function, bit by bit; this finds nothing if the arguments are the same as when
-the program was made. A function that writes in place or computes gradients itself runs eagerly.
+What the function does outside ops was done once, so nothing there may depend on the values of tensors. A function that
+is seen to take values out of tensors, that writes in place or that computes gradients itself therefore runs eagerly.
+What cannot be seen is found by comparison: a program's results are held to the function's, bit by bit, whenever an
+argument is not what it has been so far, and in the 1st, 2nd, 4th, 8th … run of all programs. A function that once
+differs runs eagerly from then on, with a warning.
 """
 
 from __future__ import annotations
@@ -66,12 +68,16 @@ class Captured:
         function: the function itself.
         programs: by the arguments' shapes and dtypes the program, None after the first call, or, as a string, why there
             is none.
+        runs: of all programs together.
+        differs: whether a program has been found to give other numbers than the function, so that all calls are eager.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.programs: dict[Any, Program | str | None] = {}
+        self.runs = 0
+        self.differs = False
 
     def __call__(self, *inputs: Tensor) -> Any:
         for position, each in enumerate(inputs):
@@ -85,7 +91,7 @@ class Captured:
 
     def _results(self, inputs: Sequence[Tensor]) -> Results:
         modes = current_modes()
-        if modes.observers or modes.unfused or not modes.grad:
+        if self.differs or modes.observers or modes.unfused or not modes.grad:
             return self._eagerly(inputs)
         key = tuple([(each.array.shape, each.array.dtype.char) for each in inputs])
         program = self.programs.get(key)
@@ -118,25 +124,30 @@ class Captured:
 
     def _run(self, program: Program, key: Any, inputs: Sequence[Tensor]) -> Results:
         arrays = [each.array for each in inputs]
+        self.runs += 1
+        compared = program.has_new(arrays) or self.runs & (self.runs - 1) == 0
+        if compared:
+            return self._compared(program, arrays, key, inputs)
         with np.errstate(all="ignore"):
-            if program.checked:
-                return program.run(*arrays)
-            state = random.get_state()
+            return program.run(*arrays)
+
+    def _compared(self, program: Program, arrays: list[Any], key: Any, inputs: Sequence[Tensor]) -> Results:
+        """The function's results, and whether the program's are the same."""
+        state = random.get_state()
+        with np.errstate(all="ignore"):
             found = _digests(program.run(*arrays))
         after = random.get_state()
         random.set_state(state)
         again, expected = self._made(key, inputs)
-        if again is None:
+        if again is None or (random.get_state() == after and found == _digests(expected)):
             return expected
-        if random.get_state() == after and found == _digests(expected):
-            program.checked = True
-            return expected
-        self.programs[key] = "run again, it gives other numbers than its program"
+        self.differs = True
+        self.programs = dict.fromkeys(self.programs, "a program gave other numbers than the function")
         warnings.warn(
-            "capture: the function runs eagerly, since run again it gives other numbers than its program: what it does "
-            "outside ops depends on the values of its arguments, or on chance",
+            "capture: from now on the function runs eagerly, since its program gives other numbers, as it may have in "
+            "earlier calls: what it does outside ops depends on the values of tensors, or on chance",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return expected
 

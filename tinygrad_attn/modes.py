@@ -46,6 +46,9 @@ class Observer:
     def written(self, name: str, tensor: Any) -> None:
         """``name`` has written to ``tensor`` in place; the ops that computed the values have run before."""
 
+    def read(self, tensor: Any) -> None:
+        """The values of ``tensor`` are about to leave the graph: for NumPy, or as Python numbers."""
+
     def marked(self, name: str, tensor: Any, details: Mapping[str, Any]) -> Any:
         """A layer has announced ``tensor`` under ``name`` (see `mark`).
 

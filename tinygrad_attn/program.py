@@ -73,8 +73,8 @@ class Trace(Observer):
     """One call of a function: its outputs, the calls of ops in their order, and the modules in which they ran.
 
     Attributes:
-        inputs: what the function was given: tensors and arrays made for it, so that an argument that comes twice, or
-            that the function also knows otherwise, is told apart.
+        inputs: what the function was given: copies, so that an argument that comes twice, or that the function also
+            knows otherwise, is told apart.
         outputs: what it returned, with the graph.
         calls: of each op's call the op, the operands, the options that were given, and the outputs.
         keys: those that were drawn from `tinygrad_attn.random`.
@@ -85,9 +85,9 @@ class Trace(Observer):
     def __init__(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> None:
         self.calls: list[tuple[Any, tuple[Any, ...], Mapping[str, Any], tuple[Tensor, ...]]] = []
         self.beyond = ""
-        self._given: Mapping[str, Any] = {}
+        self._given: Mapping[str, Any] | None = None  # the options of the call that is running
         self._modules: dict[int, Any] = {}
-        self.inputs = [wrap(each.array.view()) for each in inputs]
+        self.inputs = [wrap(each.array.copy()) for each in inputs]
         before = random.get_state()
         with observe(self), enable_grad():
             self.outputs = outputs_of(function(*self.inputs))
@@ -100,7 +100,12 @@ class Trace(Observer):
             self._modules[id(module)] = module
 
     def forward(self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Any, ...]) -> None:
-        self.calls.append((op, operands, self._given, outputs))
+        self.calls.append((op, operands, self._given or {}, outputs))
+        self._given = None
+
+    def read(self, tensor: Any) -> None:
+        if self._given is None:
+            self.beyond = "the function takes values out of a tensor: item(), numpy(), bool() or the like"
 
     def written(self, name: str, tensor: Any) -> None:
         self.beyond = f"the function writes to a tensor in place: {name}"
@@ -119,6 +124,13 @@ class Trace(Observer):
                 self.beyond = "the function draws random numbers outside ops"
                 break
         return keys
+
+
+def _owner(array: Array) -> int:
+    """The id of what owns an array's memory."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return id(array)
 
 
 def _refuse(loss: Tensor) -> None:
@@ -147,7 +159,7 @@ class Program:
     Attributes:
         source: the code, to be read.
         run: the code as a function of the arguments' arrays; it returns the outputs and the leaves' gradients.
-        checked: whether it has been compared with the function.
+        alike: by their positions the arguments that have been the same in all calls so far.
 
     Raises:
         NotImplementedError: an op has no rule, an intermediate tensor has a hook, or the function did what is no op.
@@ -168,8 +180,11 @@ class Program:
         self._values: dict[
             int, str
         ] = {}  # by the id of a tensor, and by that of its array: detach() gives another tensor
+        # By `_owner`: whether the memory is of what changes from call to call, an argument or what an op has computed.
+        self._changing: dict[int, bool] = {}
         for position, each in enumerate(trace.inputs):
             self._values[id(each)] = self._values[id(each.array)] = f"x{position}"
+            self._changing[_owner(each.array)] = True
         # Of each node the expressions of its operands, outputs and saved arrays.
         self._nodes: dict[Node, tuple[list[str], list[str], dict[str, str]]] = {}
         for call in trace.calls:
@@ -180,9 +195,9 @@ class Program:
         self._modules = [(module, module.training) for module in trace.modules]
         self._needs = [(tensor, tensor._requires_grad) for tensor in self._tensors.values()]
         self._results: Results | None = tuple([output.array for output in outputs]), gradients
-        self.checked = False
+        self.alike = {position: each.array for position, each in enumerate(trace.inputs)}
         self.source = self._code(len(trace.inputs), [self._value(output) for output in outputs])
-        del self._values, self._drawn, self._nodes, self._kept, self._constants, self._lines
+        del self._values, self._changing, self._drawn, self._nodes, self._kept, self._constants, self._lines
         del self._arrived, self._owned, self._tensors
 
     @functools.cached_property
@@ -202,6 +217,13 @@ class Program:
         return all(module.training is training for module, training in self._modules) and all(
             tensor._requires_grad is needed for tensor, needed in self._needs
         )
+
+    def has_new(self, arrays: Sequence[Array]) -> bool:
+        """Whether an argument differs for the first time from the one that the program was made with."""
+        new = [p for p, known in self.alike.items() if not np.array_equal(known, arrays[p])]
+        for position in new:
+            del self.alike[position]
+        return bool(new)
 
     # -- writing the code ----------------------------------------------------------------------------------------------
 
@@ -236,6 +258,10 @@ class Program:
         known = self._values.get(id(operand)) or self._values.get(id(operand.array))
         if known is not None:
             return known
+        if self._changing.setdefault(_owner(operand.array), False):
+            raise NotImplementedError(
+                "the function makes a tensor from the array of another that changes, without an op"
+            )
         self._tensors[id(operand)] = operand
         return f"{self._constant(operand, 'p')}.array"
 
@@ -259,6 +285,7 @@ class Program:
             self._line([*names, *saved.values()], expression, reads, True)
         for name, output in zip(names, outputs, strict=True):
             self._values[id(output)] = self._values[id(output.array)] = name
+            self._changing.setdefault(_owner(output.array), True)
             if output.node is not None and output.node not in self._nodes:
                 self._nodes[output.node] = (values, names, saved)
 

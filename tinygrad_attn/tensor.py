@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 
 from tinygrad_attn.dtypes import check_array, default_dtype
+from tinygrad_attn.modes import current_modes
 from tinygrad_attn.public import NAMESPACES, as_method
 from tinygrad_attn.rule import Differentiable, Plan
 
@@ -237,6 +238,12 @@ class Tensor:
 
     # -- to and from NumPy ---------------------------------------------------------------------------------------------
 
+    def _read(self) -> np.ndarray[Any, Any]:
+        """The array, for code outside of ops; observers are told."""
+        for observer in current_modes().observers:
+            observer.read(self)
+        return self.array
+
     def numpy(self) -> np.ndarray[Any, Any]:
         """The array itself, sharing memory.
 
@@ -247,7 +254,7 @@ class Tensor:
             raise RuntimeError(
                 "numpy() of a tensor that requires a gradient would lose it; use tensor.detach().numpy()"
             )
-        return self.array
+        return self._read()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         array = self.numpy()
@@ -271,11 +278,11 @@ class Tensor:
         """
         if self.array.size != 1:
             raise ValueError(f"item() needs a tensor of one element, this one has shape {self.shape}")
-        return self.array.item()
+        return self._read().item()
 
     def tolist(self) -> Any:
         """The elements as nested Python lists."""
-        return self.array.tolist()
+        return self._read().tolist()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -291,7 +298,7 @@ class Tensor:
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use any() or all()")
-        return bool(self.array.item())
+        return bool(self._read().item())
 
     def __len__(self) -> int:
         if self.array.ndim == 0:

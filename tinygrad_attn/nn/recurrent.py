@@ -13,6 +13,7 @@ from tinygrad_attn.nn.cells import check_state, uniform_by_hidden_size
 from tinygrad_attn.nn.counting import empty_parameter
 from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.arguments import as_tensor, layer_input
+from tinygrad_attn.ops.comparison import lt
 from tinygrad_attn.ops.dropout import dropout
 from tinygrad_attn.ops.fused.gru import gru
 from tinygrad_attn.ops.fused.linear import linear
@@ -176,14 +177,15 @@ class RNNBase(Module):
             raise ValueError(f"{name}: give mask or lengths, not both")
         if lengths is not None:
             steps, batch = shape
-            lengths = as_tensor(lengths, f"{name}: lengths").array
-            if lengths.dtype.kind not in "iu":
+            lengths = as_tensor(lengths, f"{name}: lengths")
+            values = lengths.array
+            if values.dtype.kind not in "iu":
                 raise TypeError(f"{name}: lengths must be integers, they are {lengths.dtype}")
             if lengths.shape != (batch,):
                 raise ValueError(f"{name}: lengths must have shape ({batch},), it has {lengths.shape}")
-            if batch and (lengths.min() < 0 or lengths.max() > steps):
-                raise ValueError(f"{name}: lengths must lie within 0 and the {steps} steps, got {lengths.tolist()}")
-            return Tensor(np.arange(steps)[:, None] < lengths)
+            if batch and (values.min() < 0 or values.max() > steps):
+                raise ValueError(f"{name}: lengths must lie within 0 and the {steps} steps, got {values.tolist()}")
+            return lt(Tensor(np.arange(steps)[:, None]), lengths)
         if mask is None:
             return None
         mask = as_tensor(mask, f"{name}: mask")

@@ -1,0 +1,33 @@
+"""Training from captured programs: for every model the bits of eager training, whatever the batches' masks."""
+
+import pytest
+from tinygrad_attn_models.registry import MODELS
+
+from tinygrad_attn.nn import SCORES
+from tinygrad_attn.program import Program
+
+SIZES = {"embedding_size": 4, "hidden_size": 6}
+SMALL = {"transformer": {"d_model": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "d_ff": 8, "dropout": 0.1}}
+CASES = {name: {"name": name, **SMALL.get(name, SIZES)} for name in MODELS}
+CASES |= {f"luong {score}": {"name": "luong", "score": score, **SIZES} for score in SCORES}
+CASES |= {
+    f"luong {attention}": {"name": "luong", "attention": attention, "window": 1, **SIZES}
+    for attention in ("local-m", "local-p")
+}
+CASES["luong fed"] = {"name": "luong", "input_feeding": True, **SIZES}
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("model", CASES.values(), ids=CASES)
+def test_captured_training_has_the_bits_of_eager_training(model, make_trainer):
+    settings = {f"model__{key}": value for key, value in model.items()}
+    weights = []
+    for capture in (True, False):
+        trainer = make_trainer(f"captured {capture}", training__capture=capture, training__epochs=3, **settings)
+        assert trainer.train()
+        weights.append([parameter.array.tobytes() for parameter in trainer.model.parameters()])
+        programs = list(trainer._captured.programs.values())
+        assert not capture or (trainer._captured.runs > 4 and any(isinstance(each, Program) for each in programs))
+        assert not [why for why in programs if isinstance(why, str)]
+    assert weights[0] == weights[1]
+    assert not all(batch.source_mask.all() for batch in trainer.train_batches.epoch(0))
