@@ -134,7 +134,7 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: found.append((tmp_path / "pipe").read_text()))
     reader.start()
     write(tmp_path / "pipe")
-    reader.join(timeout=10)
+    reader.join(timeout=60)
     assert found == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -316,3 +318,17 @@ def test_a_context_of_a_generator_function():
         raise StopIteration
     assert noted("d")(lambda: events[-1])() == "enter d"
     assert events == ["enter a", "leave", "enter b", "error", "leave", "enter c", "leave", "enter d", "leave"]
+
+
+def test_what_is_still_entered_is_undone_before_python_takes_modules_apart():
+    code = (
+        "import atexit\n"
+        "inside = []\n"
+        "atexit.register(lambda: print(inside))\n"  # runs after what is registered later
+        "from tinygrad_attn.contexts import undone_by\n"
+        "block = undone_by(inside.clear)\n"
+        "type(block).__enter__(block)\n"
+        "inside.append('entered')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("[]\n", "")

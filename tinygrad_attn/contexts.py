@@ -8,6 +8,7 @@ for as long as the entry lives, and leaving in the usual way only does the same 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import inspect
 import threading
@@ -47,6 +48,7 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
+atexit.register(_thread.by_hand.clear)  # while what undoes the changes is whole; Python takes modules apart next
 
 
 class _Exit:

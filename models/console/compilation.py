@@ -9,12 +9,9 @@ from typing import Any
 
 from tinygrad_attn.contexts import context, undone_by
 
-from .working import reporting_to, status_on_stderr, tell
+from .working import DELAYS, reporting_to, status_on_stderr, tell
 
 __all__ = ["compilation_on_stderr", "watch_compilation"]
-
-_QUIET = 1.0
-"""Seconds of compilation that need no notice."""
 
 
 @context
@@ -58,7 +55,7 @@ def _listening(report: Callable[[str], None]) -> Iterator[None]:
 
         def tell(self) -> None:
             seconds = time.perf_counter() - self.started
-            if seconds >= _QUIET:
+            if seconds >= DELAYS.compilation:
                 now = f", now {self.under_way[-1]}" if self.under_way else ""
                 tell(f"compiling kernels, once on each machine: {self.done} in {seconds:.0f} s{now}", report)
 

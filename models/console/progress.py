@@ -11,7 +11,7 @@ from typing import Protocol
 from .compilation import watch_compilation
 from .counts import clock
 from .rich_console import make_console
-from .working import INTERVAL, is_quiet
+from .working import DELAYS, is_quiet
 
 __all__ = ["LiveProgress", "NoProgress", "PlainProgress", "Progress", "make_progress"]
 
@@ -59,7 +59,7 @@ class PlainProgress:
 
     def __init__(self) -> None:
         self.pace = _Pace(0, 0)
-        self.shown = -INTERVAL
+        self.shown = -DELAYS.lines
         self.work = contextlib.ExitStack()
 
     def start(self, done: int, total: int) -> None:
@@ -71,7 +71,7 @@ class PlainProgress:
 
     def _show_work(self, text: str) -> None:
         now = time.perf_counter()
-        if text and now - self.shown >= INTERVAL:
+        if text and now - self.shown >= DELAYS.lines:
             self.shown = now
             self.print(f"step {self.pace.first - 1}/{self.pace.total}  {text}")
 
@@ -79,10 +79,10 @@ class PlainProgress:
         """See `Progress`."""
         if step == self.pace.first:
             self.work.close()
-            self.shown = -INTERVAL
+            self.shown = -DELAYS.lines
         pace = self.pace.describe(step, tokens)
         now = time.perf_counter()
-        if now - self.shown >= INTERVAL or step == self.pace.total:
+        if now - self.shown >= DELAYS.lines or step == self.pace.total:
             self.shown = now
             self.print(f"step {step}/{self.pace.total}  loss {loss:.3f}  token accuracy {100 * accuracy:.1f} %  {pace}")
 

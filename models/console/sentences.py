@@ -10,7 +10,7 @@ from tinygrad_attn.contexts import EntryRef, undone_by
 
 from .counts import clock
 from .rich_console import make_console
-from .working import INTERVAL, is_quiet
+from .working import DELAYS, is_quiet
 
 __all__ = ["SentenceProgress"]
 
@@ -43,7 +43,7 @@ class SentenceProgress(undone_by):
         now = time.perf_counter()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], advance=sentences)
-        elif now - self._shown >= INTERVAL and not is_quiet():
+        elif now - self._shown >= DELAYS.lines and not is_quiet():
             self._shown = now
             print(self._describe(now - self._began), file=sys.stderr, flush=True)
 

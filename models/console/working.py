@@ -5,23 +5,39 @@ Who displays something says where such lines go, by `reporting_to`; without one,
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tinygrad_attn.contexts import context, undone_by
 
 from .counts import clock
 
-__all__ = ["INTERVAL", "is_quiet", "quietly", "reporting_to", "status_on_stderr", "tell", "worked_off", "working"]
+__all__ = ["DELAYS", "is_quiet", "quietly", "reporting_to", "status_on_stderr", "tell", "worked_off", "working"]
 
-INTERVAL = 5.0
-"""Seconds between two lines where there is no terminal."""
-_PATIENCE = 2.0
-"""Seconds of work that need no notice."""
+
+@dataclass
+class Delays:
+    """How many seconds pass before a line is shown, so that what a machine does at once is not told of.
+
+    Attributes:
+        work: of work that needs no notice.
+        compilation: of compilation that needs no notice.
+        lines: between two lines where there is no terminal.
+    """
+
+    work: float = 2.0
+    compilation: float = 1.0
+    lines: float = 5.0
+
+
+DELAYS = Delays()
+"""Those in force."""
 
 T = TypeVar("T")
 
@@ -87,7 +103,7 @@ def working(what: str, total: int = 0) -> Iterator[Callable[[int], None]]:
         done[0] += count
 
     def watch() -> None:
-        seconds = _PATIENCE
+        seconds = DELAYS.work
         while not over.wait(seconds):
             if _under_way[-1:] == [over]:
                 tell(describe())
@@ -103,7 +119,7 @@ def working(what: str, total: int = 0) -> Iterator[Callable[[int], None]]:
             _under_way.remove(over)
         if watcher.is_alive():
             watcher.join(timeout=1.0)
-        if time.perf_counter() - began > _PATIENCE:
+        if time.perf_counter() - began > DELAYS.work:
             tell("")  # what was told is over
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -126,21 +142,21 @@ def status_on_stderr() -> Iterator[Callable[[str], None]]:
     """Inside, lines about work go to stderr: in a terminal on one line, which goes when it is over; elsewhere a line
     every few seconds."""
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    shown = 0.0
+    shown = -math.inf
 
     def report(text: str) -> None:
         nonlocal shown
         now = time.perf_counter()
         if terminal:
             print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
-        elif text and now - shown >= INTERVAL:
+        elif text and now - shown >= DELAYS.lines:
             print(text, file=sys.stderr, flush=True)
         else:
             return
         shown = now
 
     def clear() -> None:
-        if terminal and shown:
+        if terminal and shown > -math.inf:
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
     with undone_by(clear), reporting_to(report):

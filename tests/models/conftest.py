@@ -1,9 +1,11 @@
 """A tiny trained run, made once for all tests of the models."""
 
+import dataclasses
 import shutil
 
 import pytest
 from tinygrad_attn_models.console.progress import PlainProgress
+from tinygrad_attn_models.console.working import DELAYS
 from tinygrad_attn_models.data import TASKS, TOKENIZERS, train_tokenizers
 from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import load_config
@@ -43,6 +45,13 @@ def _undrawn(request, monkeypatch):
     """Elsewhere training ends without its pictures, half a second each time."""
     if "drawn" not in request.fixturenames:
         monkeypatch.setattr(training, "draw", lambda *_: "")
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    """Nothing takes long enough to be told of, so what is printed does not depend on how fast the machine is."""
+    for delay in dataclasses.fields(DELAYS):
+        monkeypatch.setattr(DELAYS, delay.name, 3600.0)
 
 
 @pytest.fixture

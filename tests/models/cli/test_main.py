@@ -177,7 +177,7 @@ def test_help_needs_no_engine():
 @pytest.mark.slow
 def test_a_reader_who_has_enough(trained):
     """As in ``python -m models translate RUN --file F | head -1``."""
-    command = [sys.executable, "-m", "models", "translate", str(trained)]
+    command = [sys.executable, "-m", "models", "translate", "-q", str(trained)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         process.stdin.write(b"22 Nov 2026\n" * 200)

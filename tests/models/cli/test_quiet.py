@@ -7,9 +7,8 @@ import pytest
 from tinygrad_attn_models.cli import main as cli
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.cli.parser import find_commands
-from tinygrad_attn_models.console import sentences
 from tinygrad_attn_models.console.progress import NoProgress, make_progress
-from tinygrad_attn_models.console.working import quietly
+from tinygrad_attn_models.console.working import DELAYS, quietly
 
 
 @pytest.fixture
@@ -18,7 +17,7 @@ def run(trained, tmp_path):
 
 
 def test_translate_prints_translations_alone(run, capsys, monkeypatch):
-    monkeypatch.setattr(sentences, "INTERVAL", 0.0)
+    monkeypatch.setattr(DELAYS, "lines", 0.0)
     assert main(["translate", run, "1 May 2001", "☃"]) == 0
     loud = capsys.readouterr()
     assert "warning: unknown to the model" in loud.err
@@ -28,7 +27,7 @@ def test_translate_prints_translations_alone(run, capsys, monkeypatch):
 
 
 def test_evaluate_prints_its_tables_alone(run, capsys, monkeypatch):
-    monkeypatch.setattr(sentences, "INTERVAL", 0.0)
+    monkeypatch.setattr(DELAYS, "lines", 0.0)
     assert main(["evaluate", run]) == 0
     loud = capsys.readouterr()
     assert "translated" in loud.err

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from commands import refused, type_in
 from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.console.working import DELAYS
 from tinygrad_attn_models.runs.folder import BEST, LAST
 
 
@@ -57,13 +58,13 @@ def test_a_line_through_a_pipe_is_answered_while_the_next_is_awaited(trained):
 @pytest.mark.skipif(os.name == "nt", reason="there, signals to a process group end it")
 @pytest.mark.slow
 def test_ctrl_c_while_a_line_is_awaited(trained):
-    command = [sys.executable, "-m", "models", "translate", str(trained)]
+    command = [sys.executable, "-m", "models", "translate", "-q", str(trained)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(b"22 Nov 2026\n")
         process.stdin.flush()
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=300) == 130
         assert process.stderr.read() == b"interrupted\n"
 
 
@@ -118,7 +119,7 @@ def test_the_progress_of_standard_input_goes_to_stderr(trained, capsys, monkeypa
     lines = [f"{day} Nov 2026" for day in range(1, 29)] * 5
     assert main(["translate", str(trained), *lines]) == 0
     expected = capsys.readouterr().out
-    monkeypatch.setattr("tinygrad_attn_models.console.sentences.INTERVAL", 0.0)
+    monkeypatch.setattr(DELAYS, "lines", 0.0)
     type_in(monkeypatch, "\n".join(lines).encode())
     assert main(["translate", str(trained)]) == 0
     captured = capsys.readouterr()

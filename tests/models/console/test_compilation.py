@@ -5,13 +5,13 @@ import re
 
 import numba
 import pytest
-from tinygrad_attn_models.console import compilation
 from tinygrad_attn_models.console.compilation import compilation_on_stderr, watch_compilation
+from tinygrad_attn_models.console.working import DELAYS
 
 
 @pytest.fixture(autouse=True)
 def from_the_first_moment(monkeypatch):
-    monkeypatch.setattr(compilation, "_QUIET", 0.0)
+    monkeypatch.setattr(DELAYS, "compilation", 0.0)
 
 
 def compile_one():
@@ -61,7 +61,7 @@ def test_one_line_that_goes_in_a_terminal_and_few_lines_elsewhere(terminal, monk
 
 
 def test_nothing_is_told_of_what_takes_no_time(monkeypatch, capsys):
-    monkeypatch.setattr(compilation, "_QUIET", 60.0)
+    monkeypatch.setattr(DELAYS, "compilation", 3600.0)
     with compilation_on_stderr():
         compile_one()
     assert capsys.readouterr().err == ""

@@ -11,6 +11,7 @@ import pytest
 from tinygrad_attn_models.console import progress
 from tinygrad_attn_models.console.counts import clock
 from tinygrad_attn_models.console.progress import LiveProgress, PlainProgress, make_progress
+from tinygrad_attn_models.console.working import DELAYS
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def time(monkeypatch):
         now = 100.0
 
     monkeypatch.setattr(progress.time, "perf_counter", lambda: Clock.now)
+    monkeypatch.setattr(DELAYS, "lines", 5.0)
     return Clock
 
 

@@ -7,10 +7,12 @@ import pytest
 from tinygrad_attn_models.console import sentences as sentence_progress
 from tinygrad_attn_models.console.sentences import SentenceProgress
 from tinygrad_attn_models.console.tables import plain_table, print_table
+from tinygrad_attn_models.console.working import DELAYS
 
 
 def test_plain_lines_every_few_seconds(monkeypatch, capsys):
     now = [100.0]
+    monkeypatch.setattr(DELAYS, "lines", 5.0)
     monkeypatch.setattr(sentence_progress.time, "perf_counter", lambda: now[0])
     with SentenceProgress(1200) as progress:
         for seconds in (4.0, 2.0, 1.0):

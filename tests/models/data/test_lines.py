@@ -29,7 +29,7 @@ def test_a_line_is_given_while_the_next_is_awaited():
 
 
 def test_many_lines_come_in_whole_batches():
-    batches = list(batched_as_they_come(iter(map(str, range(10))), size=4, pause=10.0))
+    batches = list(batched_as_they_come(iter(map(str, range(10))), size=4, pause=60.0))
     assert batches == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9"]]
     assert list(batched_as_they_come(iter(()), size=4)) == []
 
@@ -53,6 +53,6 @@ def test_no_more_is_read_than_is_needed_soon():
             read.release()
             yield "x"
 
-    batches = batched_as_they_come(endless(), size=2, pause=10.0)
+    batches = batched_as_they_come(endless(), size=2, pause=60.0)
     assert next(batches) == ["x", "x"]
     assert sum(1 for _ in iter(lambda: read.acquire(timeout=0.2), False)) <= 8

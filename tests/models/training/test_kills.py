@@ -23,7 +23,7 @@ def kills():
 
 
 def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(kills, tmp_path):
-    done, within, _, filled = kills.run(
-        tmp_path, kills=3, writing=2, full=1, seed=random.randrange(2**32), small_disks=(), report=lambda line: None
-    )
+    seed = random.randrange(2**32)
+    print(f"to see this again: python tests/fuzz/kills.py --kills 3 --writing 2 --full 1 --seed {seed}")
+    done, within, _, filled = kills.run(tmp_path, kills=3, writing=2, full=1, seed=seed, small_disks=(), report=print)
     assert (done, within, filled) == (3, 2, 1)
