@@ -66,3 +66,13 @@ def test_float_mask_with_infinities():
         lambda q, k, v: theirs(q, k, v, torch.tensor(mask)),
         operands(rng, QUERY, KEY, VALUE),
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"scale": 0.3}], ids=str)
+@pytest.mark.parametrize("shared", [1, 2, 3, 6])
+def test_grouped_queries(shared, options):
+    assert_equal_to_torch(
+        lambda q, k, v: scaled_dot_product_attention(q, k, v, enable_gqa=True, **options),
+        lambda q, k, v: theirs(q, k, v, enable_gqa=True, **options),
+        operands(np.random.default_rng(0), (2, 6, 4, 5), (2, shared, 7, 5), (2, shared, 7, 3)),
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from tinygrad_attn.checked import Count, FloatDtype, Probability, Size, checked
 from tinygrad_attn.contexts import context, undone_by
 from tinygrad_attn.modes import mark
@@ -178,7 +180,8 @@ class MultiheadAttention(Module):
         """The concatenated outputs of the heads, and their weights (B, heads, L, S) if needed."""
         recorded = self.recorded_weights
         heads, weights = attend_heads(
-            projected, memory, mask, heads=self.num_heads, is_causal=is_causal, batch_first=batch_first,
+            projected, memory, *_bool_and_floats(mask),
+            heads=self.num_heads, is_causal=is_causal, batch_first=batch_first,
             dropout_p=self.dropout if self.training else 0.0, need_weights=need_weights or recorded is not None,
         )  # fmt: skip
         if recorded is not None and weights is not None:
@@ -305,6 +308,11 @@ class MultiheadAttention(Module):
 
     def extra_repr(self) -> str:
         return f"{self.embed_dim}, {self.num_heads}, batch_first={self.batch_first}"
+
+
+def _bool_and_floats(mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """The mask as what `attend_heads` takes: a bool mask, and a bias."""
+    return (mask, None) if mask is None or mask.dtype == np.bool_ else (None, mask)
 
 
 def _averaged(weights: Tensor | None, average: bool) -> Tensor | None:

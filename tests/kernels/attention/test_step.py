@@ -24,10 +24,10 @@ def draw(seed, batch, heads, keys, width, value_width, dtype, room=0):
     return part(1, 0, width), part(keys, room, width), part(keys, room, value_width)
 
 
-def run(function, q, k, v, mask):
+def run(function, q, k, v, mask, bias=None):
     around = np.full((q.shape[0], 3, q.shape[1], v.shape[-1]), 7.0, q.dtype)
     out = around[:, 1:2].transpose(0, 2, 1, 3)
-    tops, factors = function(q, k, v, out, mask, scale=0.3)
+    tops, factors = function(q, k, v, out, mask, bias, scale=0.3)
     assert (around[:, ::2] == 7.0).all()
     return out, tops, factors
 
@@ -45,6 +45,20 @@ def test_equals_the_attention_of_many(seed, size, dtype, kind, room):
     expected = run(attention, np.ascontiguousarray(q), np.ascontiguousarray(k), np.ascontiguousarray(v), mask)
     for ours, other in zip(run(single_query_attention, q, k, v, mask), expected, strict=True):
         assert ours.dtype == dtype
+        np.testing.assert_allclose(ours, other, rtol=10 * TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@examples
+@given(st.integers(0, 1000), sizes, st.sampled_from([np.float32, np.float64]), st.integers(1, 3), st.booleans())
+def test_heads_share_keys_and_values_and_scores_have_a_bias(seed, size, dtype, group, by_head):
+    batch, heads, keys, width, value_width = size
+    q, _, _ = draw(seed, batch, heads * group, keys, width, value_width, dtype)
+    _, k, v = draw(seed, *size, dtype)
+    shape = (heads * group, 1, keys) if by_head else (batch, 1, 1, keys)
+    bias = np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    bias[bias > 1.0] = -np.inf
+    expected = run(attention, q, k, v, None, bias)
+    for ours, other in zip(run(single_query_attention, q, k, v, None, bias), expected, strict=True):
         np.testing.assert_allclose(ours, other, rtol=10 * TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 

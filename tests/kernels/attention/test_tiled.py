@@ -18,20 +18,20 @@ TOLERANCE = {np.float32: 2e-5, np.float64: 1e-13}
 SCALE = 0.3
 
 
-def reference(q, k, v, g, mask, causal, kept=1.0):
+def reference(q, k, v, g, mask, causal, kept=1.0, bias=0.0):
     """The same by the formulas, in float64."""
     operands = (x.astype(np.float64) for x in (q, k, v, g))
-    return attention_in_numpy(*operands, mask, causal=causal, scale=SCALE, kept=kept)
+    return attention_in_numpy(*operands, mask, causal=causal, scale=SCALE, kept=kept, bias=bias)
 
 
-def run(q, k, v, g, mask, causal, dropout=None):
+def run(q, k, v, g, mask, causal, dropout=None, bias=None):
     """The output and the gradients of q, k and v by the kernel, with an output that lies as heads side by side do."""
     batch, heads, queries, _ = q.shape
     out = np.empty((batch, queries, heads, v.shape[-1]), q.dtype).transpose(0, 2, 1, 3)
-    tops, factors = attention(q, k, v, out, mask, causal=causal, scale=SCALE, dropout=dropout)
+    tops, factors = attention(q, k, v, out, mask, bias, causal=causal, scale=SCALE, dropout=dropout)
     gradients = tuple(np.full(x.shape, np.nan, x.dtype) for x in (q, k, v))
     attended, options = (out, tops, factors), {"causal": causal, "scale": SCALE, "dropout": dropout}
-    attention_backward(g, q, k, v, attended, gradients, mask, **options)
+    attention_backward(g, (q, k, v), attended, gradients, mask, bias, **options)
     return out, *gradients
 
 
@@ -73,6 +73,41 @@ def test_drops_the_weights_that_dropout_of_all_of_them_would(seed, size, dtype, 
         np.testing.assert_allclose(ours, exact, rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
 
 
+@examples
+@given(
+    st.integers(0, 1000), sizes, st.sampled_from(DTYPES), st.booleans(), st.integers(1, 3), st.integers(0, 4),
+    st.booleans(),
+)  # fmt: skip
+def test_heads_share_keys_and_values_and_scores_have_a_bias(seed, size, dtype, causal, group, kind, masked):
+    batch, heads, queries, keys = size[:4]
+    q, k, v, g = draw(seed, *size, dtype)
+    q, g = (np.repeat(x, group, axis=1) + dtype(0.1) for x in (q, g))
+    q, g = (x * np.linspace(0.5, 1.0, x.shape[1], dtype=dtype)[:, None, None] for x in (q, g))
+    rng = np.random.default_rng(seed)
+    shape = ((), (heads * group, queries, keys), (batch, 1, 1, keys), (1, heads * group, 1, keys), (queries, keys))[
+        kind
+    ]
+    bias = np.asarray(rng.standard_normal(shape)).astype(dtype)
+    bias[rng.random(shape) < 0.2] = -np.inf
+    mask = rng.random((queries, keys)) < 0.8 if masked else None
+    found = run(q, k, v, g, mask, causal, bias=bias)
+    for ours, expected in zip(found, reference(q, k, v, g, mask, causal, bias=bias), strict=True):
+        assert ours.shape == expected.shape
+        np.testing.assert_allclose(ours, expected, rtol=TOLERANCE[dtype], atol=20 * TOLERANCE[dtype])
+
+
+@compiled_only
+@pytest.mark.parametrize("causal", [False, True])
+def test_shared_keys_and_a_bias_in_many_blocks_with_the_same_bits_for_any_number_of_threads(causal):
+    q, _, _, g = draw(0, 2, 6, 150, 290, 16, 32, np.float32)
+    _, k, v, _ = draw(1, 2, 2, 150, 290, 16, 32, np.float32)
+    bias = np.random.default_rng(0).standard_normal((6, 150, 290)).astype(np.float32)
+    found, expected = run(q, k, v, g, None, causal, bias=bias), reference(q, k, v, g, None, causal, bias=bias)
+    for ours, exact in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, exact, rtol=2e-5, atol=4e-4)
+    assert_same_bits(lambda: run(q, k, v, g, None, causal, bias=bias))
+
+
 @compiled_only
 @pytest.mark.parametrize("causal", [False, True])
 def test_drops_weights_in_many_blocks_with_the_same_bits_for_any_number_of_threads(causal):
@@ -109,7 +144,7 @@ def test_heads_are_read_and_written_where_they_lie(dtype, causal):
     assert all(np.shares_memory(gradient, around) for gradient in gradients)
 
     tops, factors = attention(q, k, v, out, mask, causal=causal, scale=SCALE)
-    attention_backward(g, q, k, v, (out, tops, factors), gradients, mask, causal=causal, scale=SCALE)
+    attention_backward(g, (q, k, v), (out, tops, factors), gradients, mask, causal=causal, scale=SCALE)
     for found, expected in zip((out, *gradients), run(*copies, causal), strict=True):
         np.testing.assert_array_equal(found, expected)
     for found, expected in zip((out, *gradients), reference(q, k, v, g, mask, causal), strict=True):

@@ -110,7 +110,7 @@ def test_attention_leaves_the_setting_as_it_was(length):
     q, k, v, g = (rng.standard_normal((2, 4, length, 16)).astype(np.float32) for _ in range(4))
     out = np.empty_like(q)
     tops, factors = attention(q, k, v, out, scale=0.25)
-    attention_backward(g, q, k, v, (out, tops, factors), (q.copy(), k.copy(), v.copy()), scale=0.25)
+    attention_backward(g, (q, k, v), (out, tops, factors), (q.copy(), k.copy(), v.copy()), scale=0.25)
     x, y, _ = operands(np.float32)
     after = np.full((64, len(x)), np.nan, np.float32)
     multiply_rows(np.tile(x, (64, 1)), np.tile(y, (64, 1)), np.empty_like(after), after)

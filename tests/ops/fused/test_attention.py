@@ -94,6 +94,57 @@ def test_dropout_drops_the_same_weights_however_attention_is_computed(is_causal)
             np.testing.assert_allclose(ours.array, exact.array, rtol=1e-9, atol=1e-12)
 
 
+def repeat(x, groups):
+    """Every head as often as query heads share it."""
+    return x.unsqueeze(-3).expand(*x.shape[:-2], groups, *x.shape[-2:]).reshape(*x.shape[:-3], -1, *x.shape[-2:])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 3), st.booleans(), st.integers(0, 3))
+def test_grouped_queries_attend_as_to_repeated_keys_and_values(seed, shared, groups, causal, kind):
+    q, k, v = operands(seed, (2, shared * groups, 3, 2), (2, shared, 4, 2), (2, shared, 4, 3))
+    rng = np.random.default_rng(seed)
+    mask = [
+        None,
+        rng.random((3, 4)) < 0.7,
+        rng.standard_normal((shared * groups, 3, 4)),
+        rng.random((2, 1, 1, 4)) < 0.7,
+    ]
+    options = {"is_causal": True} if causal else {"attn_mask": mask[kind]}
+    expected = attention(q, repeat(k, groups), repeat(v, groups), **options)
+    g = rng.standard_normal(expected.shape)
+    wanted = [expected, *grad(expected, [q, k, v], g)]
+
+    def run(**more):
+        z = attention(q, k, v, enable_gqa=True, **options, **more)
+        z = z[0] if more else z
+        return [z, *grad(z, [q, k, v], g, retain_graph=True), *grad(z, [q, k, v], Tensor(g), create_graph=True)]
+
+    with unfused():
+        found = run()
+    for all_of in (found, run(), run(need_weights=True)):
+        for ours, exact in zip(all_of, [*wanted, *wanted[1:]], strict=True):
+            np.testing.assert_allclose(ours.array, exact.array, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("needs", [False, True])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 1, 4), (2, 2, 3, 4), ()])
+def test_a_bias_of_the_scores_has_the_same_gradients_whether_it_needs_one_or_not(shape, needs):
+    q, k, v = operands(0, (2, 2, 3, 2), (2, 2, 4, 2), (2, 2, 4, 3))
+    bias = Tensor(np.random.default_rng(1).standard_normal(shape), requires_grad=needs)
+    leaves = [q, k, v, bias] if needs else [q, k, v]
+
+    def attend(*leaves):
+        return attention(*leaves[:3], leaves[3] if needs else bias)
+
+    z, exact = attend(*leaves), attention(q, k, v, bias, need_weights=True)[0]
+    g = np.random.default_rng(2).standard_normal(z.shape)
+    found, expected = [z, *grad(z, leaves, g)], [exact, *grad(exact, leaves, g)]
+    for ours, one in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours.array, one.array, rtol=1e-9, atol=1e-12)
+    gradcheck(attend, leaves)
+    gradgradcheck(attend, leaves)
+
+
 def test_empty():
     q, k, v = operands(0, (0, 2), (4, 2), (4, 5))
     assert attention(q, k, v).shape == (0, 5)
@@ -119,7 +170,10 @@ def test_empty():
             "float64 as query, .*float32",
         ),
         (((3, 2), (4, 2), (4, 5)), {"attn_mask": np.ones((3, 4), bool), "is_causal": True}, ValueError, "not both"),
-        (((3, 2), (4, 2), (4, 5)), {"enable_gqa": True}, NotImplementedError, "enable_gqa"),
+        (((3, 2), (4, 2), (4, 5)), {"enable_gqa": True}, ValueError, r"enable_gqa needs an axis of heads .*\(3, 2\)"),
+        (((4, 3, 2), (3, 4, 2), (3, 4, 5)), {"enable_gqa": True}, ValueError, "3 heads of key .* divide the 4 heads"),
+        (((4, 3, 2), (2, 4, 2), (4, 4, 5)), {"enable_gqa": True}, ValueError, "as many heads, they have 2 and 4"),
+        (((4, 3, 2), (0, 4, 2), (0, 4, 5)), {"enable_gqa": True}, ValueError, "0 heads .* do not divide"),
         (((3, 2), (4, 2), (4, 5)), {"dropout_p": 2.0}, ValueError, "from 0 to 1, got 2.0"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.attention.rows import differentiate_row, hide, scale_row, weigh_row
+from tinygrad_attn.kernels.attention.rows import add_to_row, differentiate_row, hide, scale_row, weigh_row
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix, transposed
 from tinygrad_attn.kernels.runtime.calls import call
 from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
@@ -38,6 +38,7 @@ class Task(NamedTuple):
     scale: float
     batch: int
     heads: int
+    group: int  # heads that share the keys and values of one head
     queries: int
     keys: int
     width: int
@@ -48,6 +49,11 @@ class Task(NamedTuple):
     mask_batch: int  # elements from batch to batch
     mask_head: int
     mask_query: int
+    bias: Address  # added to the scores, or None
+    bias_size: int
+    bias_batch: int  # elements from batch to batch
+    bias_head: int
+    bias_query: int
     tops: Address  # (batch, heads, queries)
     factors: Address
     keep: int  # `kernels.attention.rows.keep_elements`, or 0 without dropout
@@ -83,6 +89,18 @@ def _rows_of(operands: int, number: int, batch: int, head: int, itemsize: int) -
     """The rows of one operand that belong to a head."""
     entry = row_at(np.int64, operands, number, 4)
     return Matrix(entry[0] + batch * entry[1] + head * entry[2], entry[3], itemsize)
+
+
+@called_kernel
+def _add_bias(dtype: Any, task: int, own: int, head: int, first: int, last: int, j: int, count: int) -> None:
+    """Add to the scores of the queries from ``first`` to ``last`` with ``count`` keys what they are biased by."""
+    s = read_struct(Task, task)
+    scores = row_at(dtype, own + s.scores, 0, (last - first) * s.stride)
+    bias = row_at(dtype, s.bias, 0, s.bias_size)
+    at = head // s.heads * s.bias_batch + head % s.heads * s.bias_head + j
+    for row in range(max(0, j - first) if s.causal else 0, last - first):
+        seen = _seen_of_row(s, first + row, j, count)
+        add_to_row(scores, row * s.stride, seen, bias, at + (first + row) * s.bias_query)
 
 
 @inlined_kernel
@@ -199,6 +217,8 @@ def _attend_block(dtype: Any, task: int, own: int, head: int, first: int, last: 
         panels = Matrix(across.address + j // s.panel * across.column, across.row, across.column)
         extent = Extent(rows - blind, count, s.width)
         call(s.product, extent, _below(query, blind), panels, _below(scores, blind), 0)
+        if s.bias != 0:
+            _add_bias(dtype, task, own, head, first, last, j, count)
         _weigh_block(dtype, task, own, head, first, last, j, count, out)
         extent = Extent(rows - blind, s.value_width, count)
         call(s.product, extent, _below(scores, blind), _below(values, j), _below(out, blind), 0 if j == 0 else 1)
@@ -219,10 +239,10 @@ def make_forward(dtype: Any) -> Any:
             own, packed = s.scratch + worker * s.scratch_size, -1
             for item in range(items * worker // s.workers, items * (worker + 1) // s.workers):
                 head, block = item // s.blocks, item % s.blocks
-                if head != packed:
-                    packed = head
-                    k = _rows_of(s.operands, _K, head // s.heads, head % s.heads, size)
-                    v = _rows_of(s.operands, _V, head // s.heads, head % s.heads, size)
+                if head // s.group != packed:
+                    packed = head // s.group
+                    k = _rows_of(s.operands, _K, head // s.heads, head % s.heads // s.group, size)
+                    v = _rows_of(s.operands, _V, head // s.heads, head % s.heads // s.group, size)
                     call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
                     call(s.pack, Extent(s.keys, s.value_width, 0), v, own + s.values)
                 start, stop = s.queries * block // s.blocks, s.queries * (block + 1) // s.blocks
@@ -292,13 +312,13 @@ def _multiply_gradients(task: int, own: int, head: int, first: int, last: int, j
     p, ds = Matrix(own + s.scores, s.stride * size, size), Matrix(own + s.dscores, s.stride * size, size)
     p, ds = _below(p, blind), _below(ds, blind)
     dq = _below(_rows_of(s.operands, _DQ, batch, member, size), first + blind)
-    dk = _below(_rows_of(s.operands, _DK, batch, member, size), j)
-    dv = _below(_rows_of(s.operands, _DV, batch, member, size), j)
+    dk = _below(_rows_of(s.operands, _DK, batch, member // s.group, size), j)
+    dv = _below(_rows_of(s.operands, _DV, batch, member // s.group, size), j)
     k = Matrix(own + s.keys_down, s.panel * size, s.panel * s.keys * size)
     q = Matrix(own + s.query_panels, s.panel * size, s.panel * rows * size)
     g = Matrix(own + s.gradient_panels, s.panel * size, s.panel * rows * size)
-    # The last block of queries, which sees all keys, comes first.
-    started = 0 if last == s.queries else 1
+    # The last block of queries, which sees all keys, comes first, and so does the first head that shares the keys.
+    started = 0 if last == s.queries and member % s.group == 0 else 1
     call(s.product, Extent(rows - blind, s.width, count), ds, _below(k, j), dq, 0 if j == 0 else 1)
     call(s.product, Extent(count, s.width, rows - blind), transposed(ds), _below(q, blind), dk, started)
     call(s.product, Extent(count, s.value_width, rows - blind), transposed(p), _below(g, blind), dv, started)
@@ -334,6 +354,8 @@ def _differentiate_block(dtype: Any, task: int, own: int, head: int, first: int,
         panels = Matrix(values.address + j // s.panel * values.column, values.row, values.column)
         extent = Extent(rows - blind, count, s.value_width)
         call(s.product, extent, _below(gradient, blind), panels, _below(dscores, blind), 0)
+        if s.bias != 0:
+            _add_bias(dtype, task, own, head, first, last, j, count)
         _differentiate_weights(dtype, task, own, head, first, last, j, count)
         _multiply_gradients(task, own, head, first, last, j, count)
         j += count
@@ -350,15 +372,16 @@ def make_backward(dtype: Any) -> Any:
     def backward(task: int, first: int, last: int) -> None:
         state = flush_subnormals()
         s = read_struct(Task, task)
-        size, heads = s.itemsize, s.batch * s.heads
+        size, shared = s.itemsize, s.batch * s.heads // s.group
         for worker in range(first, last):
             own = s.scratch + worker * s.scratch_size
-            for head in range(heads * worker // s.workers, heads * (worker + 1) // s.workers):
-                k = _rows_of(s.operands, _K, head // s.heads, head % s.heads, size)
-                v = _rows_of(s.operands, _V, head // s.heads, head % s.heads, size)
-                call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
-                call(s.pack, Extent(s.value_width, s.keys, 0), transposed(v), own + s.values)
-                call(s.pack, Extent(s.keys, s.width, 0), k, own + s.keys_down)
+            for head in range(shared * worker // s.workers * s.group, shared * (worker + 1) // s.workers * s.group):
+                if head % s.group == 0:
+                    k = _rows_of(s.operands, _K, head // s.heads, head % s.heads // s.group, size)
+                    v = _rows_of(s.operands, _V, head // s.heads, head % s.heads // s.group, size)
+                    call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
+                    call(s.pack, Extent(s.value_width, s.keys, 0), transposed(v), own + s.values)
+                    call(s.pack, Extent(s.keys, s.width, 0), k, own + s.keys_down)
                 for block in range(s.blocks - 1, -1, -1):
                     start, stop = s.queries * block // s.blocks, s.queries * (block + 1) // s.blocks
                     _differentiate_block(dtype, task, own, head, start, stop)

@@ -19,7 +19,7 @@ from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import shift_of
 
-__all__ = ["differentiate_row", "hide", "keep_elements", "scale_row", "weigh_row"]
+__all__ = ["add_to_row", "differentiate_row", "hide", "keep_elements", "scale_row", "weigh_row"]
 
 _LOG2_E = 1.0 / math.log(2.0)
 
@@ -48,6 +48,19 @@ def hide(row: Any, at: int, count: int, mask: Any, mask_at: int, fill: float) ->
     if rest:
         x = simd.load(row, at + whole)
         simd.store(row, at + whole, simd.select(simd.load_mask_part(mask, mask_at + whole, rest, x), x, fill))
+
+
+@called_kernel
+def add_to_row(row: Any, at: int, count: int, terms: Any, terms_at: int) -> None:
+    """Add to ``count`` elements the terms from ``terms_at`` on."""
+    step = simd.lanes(row)
+    rest = count % step
+    whole = count - rest
+    for i in range(0, whole, step):
+        simd.store(row, at + i, simd.load(row, at + i) + simd.load(terms, terms_at + i))
+    if rest:
+        part = simd.load_part(terms, terms_at + whole, rest, 0.0)
+        simd.store(row, at + whole, simd.load(row, at + whole) + part)
 
 
 @serial_kernel

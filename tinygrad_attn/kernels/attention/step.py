@@ -31,6 +31,7 @@ _Q, _K, _V, _O = np.arange(4)
 
 class _Task(NamedTuple):
     heads: int  # of a sequence
+    group: int  # heads that share the keys and values of one head
     keys: int
     width: int
     value_width: int
@@ -40,6 +41,10 @@ class _Task(NamedTuple):
     mask_size: int
     mask_batch: int  # elements of the mask from batch to batch
     mask_head: int
+    bias: Address  # added to the scores, or None
+    bias_size: int
+    bias_batch: int
+    bias_head: int
     tops: Address  # a number for each head
     factors: Address
     scratch: Address  # a row of weights for each head
@@ -88,6 +93,13 @@ def _weigh_row(scratch: Any, scale: float, mask: Any, at: int, tops: Any, factor
     simd.store_part(scratch, whole, rest, tail * factors[row])
 
 
+@kernel_part
+def _scale_and_add(scratch: Any, scale: float, bias: Any, at: int) -> None:
+    """Products of a query with the keys become scores, to which the bias from ``at`` on is added."""
+    for s in range(scratch.size):
+        scratch[s] = scratch[s] * scale + bias[at + s]
+
+
 @inlined_kernel
 def _head_of(operands: int, number: int, batch: int, head: int, itemsize: int) -> int:
     """The address of the rows of one operand that belong to a head."""
@@ -133,21 +145,28 @@ def _make_attend(dtype: Any) -> Any:
         for head in range(first, last):
             i, j = head // s.heads, head % s.heads
             q = row_at(dtype, _head_of(s.operands, _Q, i, j, size), 0, width)
-            k = row_at(dtype, _head_of(s.operands, _K, i, j, size), 0, (keys - 1) * k_row + width)
-            v = row_at(dtype, _head_of(s.operands, _V, i, j, size), 0, (keys - 1) * v_row + value_width)
+            k = row_at(dtype, _head_of(s.operands, _K, i, j // s.group, size), 0, (keys - 1) * k_row + width)
+            v = row_at(dtype, _head_of(s.operands, _V, i, j // s.group, size), 0, (keys - 1) * v_row + value_width)
             out = row_at(dtype, _head_of(s.operands, _O, i, j, size), 0, value_width)
             scratch = row_at(dtype, s.scratch, head, keys)
             _score_keys(q, k, k_row, scratch)
+            scale = s.scale
+            if s.bias != 0:
+                _scale_and_add(
+                    scratch, scale, row_at(dtype, s.bias, 0, s.bias_size), i * s.bias_batch + j * s.bias_head
+                )
+                scale = 1.0
             mask_at = i * s.mask_batch + j * s.mask_head
-            _weigh_row(scratch, s.scale, mask, mask_at, tops, factors, head)
+            _weigh_row(scratch, scale, mask, mask_at, tops, factors, head)
             _mix_values(scratch, v, v_row, out)
 
     return attend
 
 
 def single_query_attention(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, out: np.ndarray, mask: np.ndarray | None = None, *, scale: float
-) -> tuple[np.ndarray, np.ndarray]:
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, out: np.ndarray, mask: np.ndarray | None = None,
+    bias: np.ndarray | None = None, *, scale: float,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """`attention` where L is 1, with the same arguments and result, for all but a causal mask."""
     (batch, heads, _, width), (keys, value_width) = q.shape, v.shape[2:]
     tops, factors = np.empty((2, batch, heads, 1), q.dtype)
@@ -158,18 +177,24 @@ def single_query_attention(
     arrays = [adjoining(q), adjoining(k), adjoining(v), out]
     size = q.itemsize
     table = np.array([(data_address(a), *[stride // size for stride in a.strides[:3]]) for a in arrays], np.int64)
-    elements, mask_batch, mask_head, _ = flat_mask(mask, keys)
+    elements, mask_size, mask_batch, mask_head, _ = flat_mask(mask, keys)
+    terms, bias_size, bias_batch, bias_head, _ = (None, 0, 0, 0, 0) if bias is None else flat_mask(bias, keys)
     task = _Task(
         heads=heads,
+        group=heads // k.shape[1],
         keys=keys,
         width=width,
         value_width=value_width,
         scale=scale,
         operands=table,
         mask=elements,
-        mask_size=elements.size,
+        mask_size=mask_size,
         mask_batch=mask_batch,
         mask_head=mask_head,
+        bias=terms,
+        bias_size=bias_size,
+        bias_batch=bias_batch,
+        bias_head=bias_head,
         tops=tops,
         factors=factors,
         scratch=np.empty((batch * heads, keys), q.dtype),

@@ -53,6 +53,8 @@ _SERIAL_WORK = 80**3  # multiplications up to which waking the threads costs mor
 # gradients, stay in the second-level cache, and products are long enough to be worth their start.
 _QUERIES, _KEYS, _CORNER = 64, 256, 32
 _LINE = 64  # bytes: of a vector and of a cache line
+_MASK_FIELDS = ("mask", "mask_size", "mask_batch", "mask_head", "mask_query")  # of `Task`, in `flat_mask`'s order
+_BIAS_FIELDS = ("bias", "bias_size", "bias_batch", "bias_head", "bias_query")
 
 
 class Dropout(NamedTuple):
@@ -76,12 +78,15 @@ def attention_in_numpy(
     causal: bool = False,
     scale: float,
     kept: np.ndarray | float = 1.0,
+    bias: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """O, dQ, dK and dV of every head, with all weights in one matrix; arguments as of `attention_backward`.
 
-    ``kept`` is what dropout multiplies the weights by.
+    ``kept`` is what dropout multiplies the weights by. Heads that share keys and values each get a copy.
     """
-    scores = scale * q @ k.swapaxes(-1, -2)
+    batch, shared = k.shape[:2]
+    k, v = (np.repeat(x, q.shape[1] // x.shape[1], axis=1) for x in (k, v))
+    scores = scale * q @ k.swapaxes(-1, -2) + bias
     seen = np.broadcast_to(True if mask is None else mask, scores.shape)
     if causal:
         seen = seen & np.tri(*scores.shape[-2:], dtype=np.bool_)
@@ -92,7 +97,9 @@ def attention_in_numpy(
     p /= np.where(total == 0.0, 1.0, total)  # a query that sees nothing has no weights
     dp = kept * (g @ v.swapaxes(-1, -2))
     ds = scale * p * (dp - (p * dp).sum(-1, keepdims=True))
-    return (kept * p) @ v, ds @ k, ds.swapaxes(-1, -2) @ q, (kept * p).swapaxes(-1, -2) @ g
+    dk, dv = ds.swapaxes(-1, -2) @ q, (kept * p).swapaxes(-1, -2) @ g
+    dk, dv = (x.reshape(batch, shared, -1, *x.shape[2:]).sum(2) for x in (dk, dv))
+    return (kept * p) @ v, ds @ k, dk, dv
 
 
 # --- Any shape --------------------------------------------------------------------------------------------------------
@@ -104,6 +111,7 @@ def attention(
     v: np.ndarray,
     out: np.ndarray,
     mask: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
     *,
     causal: bool = False,
     scale: float,
@@ -114,10 +122,11 @@ def attention(
     Args:
         q: (B, H, L, d), float32 or float64. Any strides, as for all the others; a last axis that does not adjoin is
             copied, and in ``out`` not allowed.
-        k: (B, H, S, d).
-        v: (B, H, S, e).
+        k: (B, H / G, S, d): G heads that follow each other share keys and values.
+        v: (B, H / G, S, e).
         out: (B, H, L, e), must not overlap an input.
         mask: bool, broadcasts to (B, H, L, S); True where a query may attend to a key. Not expanded but along S.
+        bias: of q's dtype, broadcasts to (B, H, L, S), added to the scores. Not expanded but along S.
         causal: let query i attend to keys 0 to i only.
         scale: of the scores.
         dropout: of the weights.
@@ -132,18 +141,17 @@ def attention(
         tops[...], factors[...] = -math.inf, 0.0
         return tops, factors
     operands = {"q": adjoining(q), "k": adjoining(k), "v": adjoining(v), "o": out}
-    _attend(make_forward, operands, mask, (tops, factors), causal=causal, scale=scale, dropout=dropout)
+    _attend(make_forward, operands, (mask, bias), (tops, factors), causal=causal, scale=scale, dropout=dropout)
     return tops, factors
 
 
 def attention_backward(
     g: np.ndarray,
-    q: np.ndarray,
-    k: np.ndarray,
-    v: np.ndarray,
+    inputs: tuple[np.ndarray, np.ndarray, np.ndarray],
     attended: tuple[np.ndarray, np.ndarray, np.ndarray],
     gradients: tuple[np.ndarray, np.ndarray, np.ndarray],
     mask: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
     *,
     causal: bool = False,
     scale: float,
@@ -151,10 +159,12 @@ def attention_backward(
 ) -> None:
     """Write the gradients of q, k and v to ``gradients``, from ``g``, that of ``out``, (B, H, L, e).
 
-    ``attended`` is ``out`` as `attention` left it, and the two arrays that it returned; all else was given to it.
+    ``inputs`` are q, k and v. ``attended`` is ``out`` as `attention` left it, and the two arrays that it returned; all
+    else was given to it.
     ``gradients`` are arrays of the shapes of q, k and v, of any strides but with a last axis that adjoins.
     """
     out, *scales = attended
+    q, k, v = inputs
     _, dk, dv = gradients
     if g.size == 0 or k.size == 0:
         for gradient in gradients:
@@ -164,28 +174,30 @@ def attention_backward(
         dk[:, :, q.shape[2] :], dv[:, :, q.shape[2] :] = 0.0, 0.0
     operands = {name: adjoining(x) for name, x in zip(OPERANDS, (q, k, v, out, g), strict=False)}
     operands |= zip(OPERANDS[-3:], gradients, strict=True)
-    _attend(make_backward, operands, mask, scales, causal=causal, scale=scale, dropout=dropout)
+    _attend(make_backward, operands, (mask, bias), scales, causal=causal, scale=scale, dropout=dropout)
 
 
 def _attend(
     make: Any,
     operands: dict[str, np.ndarray],
-    mask: np.ndarray | None,
+    masks: tuple[np.ndarray | None, np.ndarray | None],
     scales: Iterable[np.ndarray],
     *,
     causal: bool,
     scale: float,
     dropout: Dropout | None,
 ) -> None:
-    """Run a kernel of `kernels.attention.blocks` on the operands, by name, and ``scales``: tops and factors."""
+    """Run a kernel of `kernels.attention.blocks` on the operands, by name; ``masks`` are bool and of floats, ``scales`` tops
+    and factors."""
     (batch, heads, queries, width), (keys, value_width) = operands["q"].shape, operands["v"].shape[2:]
     dtype: Any = operands["q"].dtype.type
     itemsize, forward = operands["q"].itemsize, make is make_forward
+    group = heads // operands["k"].shape[1]
     cut = _cut(forward, (queries, keys, width, value_width), itemsize)
     many = batch * heads * queries * keys * (width + value_width) > _SERIAL_WORK
-    workers = min(get_num_threads(), batch * heads * (cut["blocks"] if forward else 1)) if many else 1
+    workers = min(get_num_threads(), batch * (heads * cut["blocks"] if forward else heads // group)) if many else 1
     scratch = np.empty(workers * cut["scratch_size"] + _LINE, np.uint8)
-    elements, mask_batch, mask_head, mask_query = (None, 0, 0, 0) if mask is None else flat_mask(mask, keys)
+    mask, bias = ((None, 0, 0, 0, 0) if array is None else flat_mask(array, keys) for array in masks)
     tops, factors = scales
     p, key = dropout or (0.0, 0)
     task = Task(
@@ -195,12 +207,10 @@ def _attend(
         scale=scale,
         batch=batch,
         heads=heads,
+        group=group,
         operands=np.array([_address_and_strides(operands.get(name)) for name in OPERANDS], np.int64),
-        mask=elements,
-        mask_size=0 if elements is None else elements.size,
-        mask_batch=mask_batch,
-        mask_head=mask_head,
-        mask_query=mask_query,
+        **dict(zip(_MASK_FIELDS, mask, strict=True)),
+        **dict(zip(_BIAS_FIELDS, bias, strict=True)),
         tops=tops,
         factors=factors,
         keep=address_of(keep_elements) if p else 0,
@@ -258,16 +268,17 @@ def adjoining(array: np.ndarray) -> np.ndarray:
     return array if array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
 
 
-def flat_mask(mask: np.ndarray | None, keys: int) -> tuple[np.ndarray, int, int, int]:
-    """The elements of a mask that broadcasts to (B, H, L, S), and how many of them lie from batch to batch, head to
-    head and query to query, 0 along an axis that is broadcast; those of a row of keys adjoin."""
+def flat_mask(mask: np.ndarray | None, keys: int) -> tuple[np.ndarray, int, int, int, int]:
+    """The elements of a mask that broadcasts to (B, H, L, S), their number, and how many of them lie from batch to
+    batch, head to head and query to query, 0 along an axis that is broadcast; those of a row of keys adjoin."""
     if mask is None:
-        return _everything(keys), 0, 0, 0
+        return _everything(keys), keys, 0, 0, 0
     if mask.shape[-1:] != (keys,) or not mask.flags.c_contiguous:
         mask = np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:-1], keys)))
     mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
-    batch, head, query = (0 if n == 1 else s for n, s in zip(mask.shape[:3], mask.strides[:3], strict=True))
-    return mask.reshape(-1), batch, head, query
+    strides = (0 if n == 1 else s // mask.itemsize for n, s in zip(mask.shape[:3], mask.strides[:3], strict=True))
+    batch, head, query = strides
+    return mask.reshape(-1), mask.size, batch, head, query
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,7 +1,8 @@
 """Scaled dot-product attention: softmax(Q Kᵀ / √d) V, with masks, and its derivative.
 
-The op runs as one kernel that never stores the weights of all queries. If the weights are to be returned, or with a
-float mask, the primitives of `weights_and_output` run instead, which are also the reference.
+The op runs as one kernel that never stores the weights of all queries, for a bias of the scores too. If the weights
+are to be returned, or the bias requires a gradient, the primitives of `weights_and_output` run instead, which are also
+the reference.
 """
 
 from __future__ import annotations
@@ -17,6 +18,14 @@ from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor, floating, only_floats
 from tinygrad_attn.ops.comparison import logical_and, ne
 from tinygrad_attn.ops.dropout import drop_by_key, new_key_for, probability
+from tinygrad_attn.ops.fused.attention_operands import (
+    check_mask,
+    check_operands,
+    group_size,
+    repeated,
+    repeated_shape,
+    summed,
+)
 from tinygrad_attn.ops.fused.softmax import masked_softmax, softmax
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, mul
@@ -31,7 +40,6 @@ from tinygrad_attn.tensor import Tensor
 __all__ = [
     "LEFT_BY_MASK",
     "attention",
-    "check_mask",
     "key_gradient",
     "query_gradient",
     "scaled_dot_product_attention",
@@ -44,7 +52,7 @@ Array = np.ndarray[Any, Any]
 _NAME = "scaled_dot_product_attention"
 
 LEFT_BY_MASK = r"\text{ over what the mask leaves}"
-_FORWARD = rf"z = (P \odot m) V, \quad P = \operatorname{{softmax}}(s\,Q K^\top) {LEFT_BY_MASK}"
+_FORWARD = rf"z = (P \odot m) V, \quad P = \operatorname{{softmax}}(s\,Q K^\top + b) {LEFT_BY_MASK}"
 _SCORES = r"\bar S = s\,P \odot (m \odot \bar z V^\top - \operatorname{rowsum}(P \odot m \odot \bar z V^\top))"
 
 
@@ -52,10 +60,14 @@ def _samples(draw: Draw) -> Sample:
     queries, keys, width, value_width = (draw.integer(0, 3), *(draw.integer(1, 4) for _ in range(3)))
     leading = draw.shape((0, 3), (0, 2))
     shapes = ((queries, width), (keys, width), (keys, value_width))
-    operands = [draw.floats((*(leading if i == 0 else draw.broadcastable(leading)), *shapes[i])) for i in range(3)]
-    mask = draw.mask(draw.broadcastable((*leading, queries, keys))) if draw.boolean() else None
+    groups = draw.choice([1, 1, 2])
+    own = leading if groups == 1 else (*leading, 2 * groups)
+    shared = (lambda: draw.broadcastable(leading)) if groups == 1 else (lambda: (*leading, 2))
+    operands = [draw.floats((*(own if i == 0 else shared()), *shapes[i])) for i in range(3)]
+    mask = draw.mask(draw.broadcastable((*own, queries, keys))) if draw.boolean() else None
     options = {"dropout_p": 0.4, "dropout_key": draw.integer(0, 2**63 - 1)} if draw.boolean() else {}
-    return Sample((*operands, mask), {**options, "is_causal": draw.boolean(), "scale": draw.choice([0.5, 1.0])})
+    options |= {"is_causal": draw.boolean(), "scale": draw.choice([0.5, 1.0]), "groups": groups}
+    return Sample((*operands, mask), options)
 
 
 @op(
@@ -71,10 +83,12 @@ def _samples(draw: Draw) -> Sample:
     saves=("tops", "factors"),
     symbols={
         "Q": "query",
-        "K": "key",
-        "V": "value",
+        "K": ("key", "groups"),
+        "V": ("value", "groups"),
         "s": "scale",
         "m": ("dropout_p", "dropout_key"),
+        "b": "bias",
+        r"\text{group}": "groups",
         LEFT_BY_MASK: ("mask", "is_causal"),
     },
 )
@@ -84,31 +98,37 @@ def _scaled_dot_product_attention(
     key: Array,
     value: Array,
     mask: Array | None = None,
+    bias: Array | None = None,
     /,
     *,
     is_causal: bool = False,
     scale: float,
     dropout_p: float = 0.0,
     dropout_key: int = 0,
+    groups: int = 1,
 ) -> tuple[Array, Array, Array]:
-    """`scaled_dot_product_attention` with a bool mask or none.
+    """`scaled_dot_product_attention` with a bool mask or none, and a constant bias b of the scores or none.
+
+    Of the query's heads ``groups`` that follow each other share the head of key and value.
 
     Dropout multiplies the weights by m, 0 with probability p < 1 and else 1 / (1 - p), as `dropout` does by its key.
 
     Saves, for each row of scores, the maximum and the reciprocal of the sum of exponentials.
     """
     only_floats("scaled_dot_product_attention", query)
-    scores = _check_operands(query, key, value)
-    leading = np.broadcast_shapes(scores[:-2], value.shape[:-2])
+    scores = check_operands(query, key, value, groups)
+    leading = np.broadcast_shapes(scores[:-2], repeated_shape(value, groups)[:-2])
+    shared = leading if groups == 1 else (*leading[:-1], leading[-1] // groups)
     z = np.empty((*leading, query.shape[-2], value.shape[-1]), query.dtype)
     if mask is not None:
         check_mask(mask, scores, np.bool_)
-        if mask.ndim > 4:
-            mask = _heads(mask, scores[:-2])
-    query, key, value = (_heads(array, leading) for array in (query, key, value))
+    if bias is not None:
+        check_mask(bias, scores, query.dtype)
+    mask, bias = (_of_four_axes(array, scores[:-2]) for array in (mask, bias))
+    query, key, value = _heads(query, leading), _heads(key, shared), _heads(value, shared)
     dropped = kernels.Dropout(dropout_p, dropout_key)
     tops, factors = kernels.attention(
-        query, key, value, _heads(z, leading), mask, causal=is_causal, scale=scale, dropout=dropped
+        query, key, value, _heads(z, leading), mask, bias, causal=is_causal, scale=scale, dropout=dropped
     )
     return z, tops, factors
 
@@ -124,10 +144,18 @@ def _heads(array: Array, leading: tuple[int, ...]) -> Array:
     return array.reshape(math.prod(leading[:-1]), leading[-1], *array.shape[-2:])
 
 
+def _of_four_axes(mask: Array | None, leading: tuple[int, ...]) -> Array | None:
+    return mask if mask is None or mask.ndim <= 4 else _heads(mask, leading)
+
+
 @once_per_node
-def _weights(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
+def _weights(
+    query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None, is_causal: bool, scale: float, groups: int
+) -> Tensor:
     """P, for a bool mask or none."""
-    scores = matmul(mul(query, scale), transpose(key, -2, -1))
+    scores = matmul(mul(query, scale), transpose(repeated(key, groups), -2, -1))
+    if bias is not None:
+        scores, mask = _biased(scores, mask, bias)
     mask = _combine(mask, is_causal, scores)
     return softmax(scores, -1) if mask is None else masked_softmax(scores, mask, dim=-1)
 
@@ -138,12 +166,15 @@ def query_gradient(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
+    bias: Tensor | None,
     is_causal: bool,
     scale: float,
     dropout_p: float,
     dropout_key: int,
+    groups: int,
 ) -> Tensor:
-    return matmul(_scores_gradient(g, query, key, value, mask, is_causal, scale, dropout_p, dropout_key), key)
+    of_scores = _scores_gradient(g, query, key, value, mask, bias, is_causal, scale, dropout_p, dropout_key, groups)
+    return matmul(of_scores, repeated(key, groups))
 
 
 def key_gradient(
@@ -152,13 +183,15 @@ def key_gradient(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
+    bias: Tensor | None,
     is_causal: bool,
     scale: float,
     dropout_p: float,
     dropout_key: int,
+    groups: int,
 ) -> Tensor:
-    of_scores = _scores_gradient(g, query, key, value, mask, is_causal, scale, dropout_p, dropout_key)
-    return matmul(transpose(of_scores, -2, -1), query)
+    of_scores = _scores_gradient(g, query, key, value, mask, bias, is_causal, scale, dropout_p, dropout_key, groups)
+    return summed(matmul(transpose(of_scores, -2, -1), query), groups)
 
 
 def value_gradient(
@@ -166,13 +199,15 @@ def value_gradient(
     query: Tensor,
     key: Tensor,
     mask: Tensor | None,
+    bias: Tensor | None,
     is_causal: bool,
     scale: float,
     dropout_p: float,
     dropout_key: int,
+    groups: int,
 ) -> Tensor:
-    weights = drop_by_key(_weights(query, key, mask, is_causal, scale), dropout_p, dropout_key)
-    return matmul(transpose(weights, -2, -1), g)
+    weights = drop_by_key(_weights(query, key, mask, bias, is_causal, scale, groups), dropout_p, dropout_key)
+    return summed(matmul(transpose(weights, -2, -1), g), groups)
 
 
 @once_per_node
@@ -182,20 +217,24 @@ def _scores_gradient(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
+    bias: Tensor | None,
     is_causal: bool,
     scale: float,
     dropout_p: float,
     dropout_key: int,
+    groups: int,
 ) -> Tensor:
     """S̄, the gradient of Q Kᵀ."""
-    weights = _weights(query, key, mask, is_causal, scale)
-    arrived = drop_by_key(matmul(g, transpose(value, -2, -1)), dropout_p, dropout_key)
+    weights = _weights(query, key, mask, bias, is_causal, scale, groups)
+    arrived = drop_by_key(matmul(g, transpose(repeated(value, groups), -2, -1)), dropout_p, dropout_key)
     return scale * weights * (arrived - sum(weights * arrived, -1, keepdim=True))
 
 
 _scaled_dot_product_attention.vjp("query", rf"\bar S K, \quad {_SCORES}", query_gradient)
-_scaled_dot_product_attention.vjp("key", rf"\bar S^\top Q, \quad {_SCORES}", key_gradient)
-_scaled_dot_product_attention.vjp("value", r"(P \odot m)^\top \bar z", value_gradient)
+_scaled_dot_product_attention.vjp(
+    "key", rf"\textstyle\sum_{{\text{{group}}}} \bar S^\top Q, \quad {_SCORES}", key_gradient
+)
+_scaled_dot_product_attention.vjp("value", r"\textstyle\sum_{\text{group}} (P \odot m)^\top \bar z", value_gradient)
 
 
 @_scaled_dot_product_attention.composed_of
@@ -204,12 +243,14 @@ def _reference(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
+    bias: Tensor | None,
     is_causal: bool,
     scale: float,
     dropout_p: float,
     dropout_key: int,
+    groups: int,
 ) -> Tensor:
-    return weights_and_output(query, key, value, mask, is_causal, scale, dropout_p, dropout_key)[1]
+    return weights_and_output(query, key, value, mask, bias, is_causal, scale, dropout_p, dropout_key, groups)[1]
 
 
 @_scaled_dot_product_attention.kernel
@@ -220,29 +261,31 @@ def _gradients(
     key: Array,
     value: Array,
     mask: Array | None,
+    bias: Array | None,
     tops: Array,
     factors: Array,
     is_causal: bool,
     scale: float,
     dropout_p: float,
     dropout_key: int,
-) -> tuple[Array, Array, Array, None]:
+    groups: int,
+) -> tuple[Array, Array, Array, None, None]:
     leading = g.shape[:-2]
-    if mask is not None and mask.ndim > 4:
-        mask = _heads(mask, leading)
-    dq, dk, dv = (np.empty((*leading, *array.shape[-2:]), g.dtype) for array in (query, key, value))
-    g, query, key, value = (_heads(array, leading) for array in (g, query, key, value))
-    written = (_heads(dq, leading), _heads(dk, leading), _heads(dv, leading))
+    shared = leading if groups == 1 else (*leading[:-1], leading[-1] // groups)
+    mask, bias = (_of_four_axes(array, leading) for array in (mask, bias))
+    dq = np.empty((*leading, *query.shape[-2:]), g.dtype)
+    dk, dv = (np.empty((*shared, *array.shape[-2:]), g.dtype) for array in (key, value))
+    inputs = (_heads(query, leading), _heads(key, shared), _heads(value, shared))
+    written = (_heads(dq, leading), _heads(dk, shared), _heads(dv, shared))
     attended = (_heads(z, leading), tops, factors)
-    dropped = kernels.Dropout(dropout_p, dropout_key)
-    kernels.attention_backward(
-        g, query, key, value, attended, written, mask, causal=is_causal, scale=scale, dropout=dropped
-    )
-    return dq, dk, dv, None
+    options: dict[str, Any] = {"causal": is_causal, "scale": scale}
+    options["dropout"] = kernels.Dropout(dropout_p, dropout_key)
+    kernels.attention_backward(_heads(g, leading), inputs, attended, written, mask, bias, **options)
+    return dq, dk, dv, None, None
 
 
 attention = _scaled_dot_product_attention
-"""The op itself: a bool mask or none."""
+"""The op itself: a bool mask or none, a constant bias or none."""
 
 
 @public("F")
@@ -265,14 +308,16 @@ def scaled_dot_product_attention(
     Unlike in PyTorch, a query whose keys are all masked gets output, weights and gradients of 0, not nan.
 
     Args:
-        query: ``(..., L, E)``, float32 or float64, as are all the others.
-        key: ``(..., S, E)``.
-        value: ``(..., S, V)``.
+        query: ``(..., L, E)``, float32 or float64, as are all the others; ``(..., H, L, E)`` with ``enable_gqa``.
+        key: ``(..., S, E)``, or ``(..., H / G, S, E)``.
+        value: ``(..., S, V)``, or ``(..., H / G, S, V)``.
         attn_mask: broadcastable to ``(..., L, S)``. Bool: True where a query may attend to a key. Floats: added to the
-            scores; -inf masks a key. They may require a gradient.
+            scores; -inf masks a key. They may require a gradient, for which all weights are stored.
         dropout_p: the probability of dropping a weight; it applies in evaluation mode too.
         is_causal: query i attends only to keys 0 to i; not together with ``attn_mask``.
         scale: s; :math:`1/\sqrt{E}` if None.
+        enable_gqa: grouped-query attention (Ainslie et al., "GQA", 2023): G query heads that follow each other share a
+            head of key and value, which is not copied.
         need_weights: return the weights too.
 
     Returns:
@@ -283,12 +328,10 @@ def scaled_dot_product_attention(
         ValueError: sizes that do not fit together, a mask that does not broadcast to the scores, or both a mask and
             ``is_causal``.
         TypeError: a mask that is neither bool nor of the query's dtype.
-        NotImplementedError: ``enable_gqa``.
     """
-    if enable_gqa:
-        raise NotImplementedError(f"{_NAME}: enable_gqa is not supported; repeat the heads of key and value")
     query, key, value = floating(_NAME, "query", query), floating(_NAME, "key", key), floating(_NAME, "value", value)
-    scores_shape = _check_operands(query, key, value)
+    groups = group_size(query, key, value) if enable_gqa else 1
+    scores_shape = check_operands(query, key, value, groups)
     if scale is None:
         scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
     if is_causal and attn_mask is not None:
@@ -297,12 +340,15 @@ def scaled_dot_product_attention(
     if mask is not None:
         check_mask(mask, scores_shape, query.dtype)
     dropout_p = probability(_NAME, "dropout_p", dropout_p)
-    options: dict[str, Any] = {"is_causal": is_causal, "scale": scale}
+    options: dict[str, Any] = {"is_causal": is_causal, "scale": scale, "groups": groups}
     options |= {"dropout_p": dropout_p, "dropout_key": new_key_for(dropout_p)}
-    if need_weights or dropout_p == 1.0 or (mask is not None and mask.dtype != np.bool_):
-        weights, output = weights_and_output(query, key, value, mask, **options)
+    bias = None
+    if mask is not None and mask.dtype != np.bool_:
+        mask, bias = None, mask
+    if need_weights or dropout_p == 1.0 or (bias is not None and bias.requires_grad):
+        weights, output = weights_and_output(query, key, value, mask, bias, **options)
         return (output, weights) if need_weights else output
-    return _scaled_dot_product_attention(query, key, value, mask, **options)
+    return _scaled_dot_product_attention(query, key, value, mask, bias, **options)
 
 
 def weights_and_output(
@@ -310,20 +356,22 @@ def weights_and_output(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
+    bias: Tensor | None,
     is_causal: bool,
     scale: float,
     dropout_p: float = 0.0,
     dropout_key: int = 0,
+    groups: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Attention in primitives, and its weights; the mask is bool, or floats to add."""
-    query, key, value = mark("query", query), mark("key", key), mark("value", value)
+    """Attention in primitives, and its weights; the mask is bool, the bias is added to the scores."""
+    query, key, value = mark("query", query), repeated(key, groups), repeated(value, groups)
+    key, value = mark("key", key), mark("value", value)
     # The queries are scaled instead of the scores: they have fewer elements.
     scores = matmul(mul(query, scale), transpose(key, -2, -1))
     role = {"role": "causal"} if is_causal else {}
     scores = mark("scores", scores, score="scaled_dot", scale=scale, **role)
-    if mask is not None and mask.dtype != np.bool_:
-        scores = add(scores, mask)
-        mask = ne(mask, -math.inf)
+    if bias is not None:
+        scores, mask = _biased(scores, mask, bias)
     mask = _combine(mask, is_causal, scores)
     if mask is not None:
         mask = mark("mask", mask)
@@ -332,38 +380,15 @@ def weights_and_output(
     return weights, mark("context", matmul(weights, value))
 
 
+def _biased(scores: Tensor, mask: Tensor | None, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores with their bias, and the mask of what it does not hide by -inf."""
+    seen = ne(bias, -math.inf)
+    return add(scores, bias), seen if mask is None else logical_and(mask, seen)
+
+
 def _combine(mask: Tensor | None, is_causal: bool, scores: Tensor) -> Tensor | None:
     """The bool mask of ``scores``, combined with the causal mask."""
     if not is_causal:
         return mask
     earlier = Tensor(np.tri(*scores.shape[-2:], dtype=np.bool_))
     return earlier if mask is None else logical_and(mask, earlier)
-
-
-def _check_operands(query: Tensor | Array, key: Tensor | Array, value: Tensor | Array) -> tuple[int, ...]:
-    """The shape of the scores; raises a ValueError unless all sizes fit."""
-    for which, operand in (("query", query), ("key", key), ("value", value)):
-        if operand.ndim < 2:
-            raise ValueError(f"{_NAME}: {which} must have at least two axes, its shape is {operand.shape}")
-    if query.shape[-1] != key.shape[-1]:
-        widths = f"{query.shape[-1]} and {key.shape[-1]}"
-        raise ValueError(f"{_NAME}: query and key must have the same width, they have {widths}")
-    if key.shape[-2] != value.shape[-2]:
-        counts = f"{key.shape[-2]} keys, {value.shape[-2]} values"
-        raise ValueError(f"{_NAME}: there must be a value for each key, there are {counts}")
-    try:
-        np.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
-    except ValueError:
-        shapes = f"query {query.shape}, key {key.shape}, value {value.shape}"
-        raise ValueError(f"{_NAME}: the axes before the last two do not broadcast: {shapes}") from None
-    return (*np.broadcast_shapes(query.shape[:-2], key.shape[:-2]), query.shape[-2], key.shape[-2])
-
-
-def check_mask(mask: Tensor | Array, scores: tuple[int, ...], dtype: Any) -> None:
-    if mask.dtype not in (np.bool_, dtype):
-        raise TypeError(f"{_NAME}: attn_mask must be bool (True = may attend) or {dtype} as query, it is {mask.dtype}")
-    fits = mask.ndim <= len(scores) and all(
-        a in (1, b) for a, b in zip(reversed(mask.shape), reversed(scores), strict=False)
-    )
-    if not fits:
-        raise ValueError(f"{_NAME}: attn_mask of shape {mask.shape} does not broadcast to the scores, {scores}")
