@@ -187,8 +187,8 @@ def _attend(
     scale: float,
     dropout: Dropout | None,
 ) -> None:
-    """Run a kernel of `kernels.attention.blocks` on the operands, by name; ``masks`` are bool and of floats, ``scales`` tops
-    and factors."""
+    """Run a kernel of `kernels.attention.blocks` on the operands, by name; ``masks`` are bool and of floats,
+    ``scales`` tops and factors."""
     (batch, heads, queries, width), (keys, value_width) = operands["q"].shape, operands["v"].shape[2:]
     dtype: Any = operands["q"].dtype.type
     itemsize, forward = operands["q"].itemsize, make is make_forward

@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad_attn.kernels.rmsnorm import rms_norm as rms_norm_kernel
 from tinygrad_attn.kernels.rmsnorm import rms_norm_backward
 from tinygrad_attn.op import op
-from tinygrad_attn.ops.arguments import floating
+from tinygrad_attn.ops.arguments import floating, only_floats
 from tinygrad_attn.ops.fused.normalize import check_normalized, in_shape, rows_of, sizes_of_rows
 from tinygrad_attn.ops.pointwise import add, mul, rsqrt, square
 from tinygrad_attn.ops.reduction import mean
@@ -40,9 +40,11 @@ _square = np.ones((2, 3))
     r"z = \hat x \odot w, \quad \hat x = \rho\,x, \quad \rho = 1/\sqrt{\operatorname{mean} x^2 + \epsilon}",
     samples=_samples,
     errors=[
-        ErrorSample((_square, None), {"normalized_shape": (4,)}, ValueError, r"\(4,\).* \(2, 3\)"),
-        ErrorSample((_square, np.ones(2)), {"normalized_shape": (3,)}, ValueError, r"weight must .*\(3,\).* \(2,\)"),
-        ErrorSample((_square, None), {"normalized_shape": ()}, ValueError, "at least one axis"),
+        ErrorSample((_square, None), {"normalized_shape": (4,), "eps": 0.1}, ValueError, r"\(4,\).* \(2, 3\)"),
+        ErrorSample(
+            (_square, np.ones(2)), {"normalized_shape": (3,), "eps": 0.1}, ValueError, r"weight must .*\(3,\).* \(2,\)"
+        ),
+        ErrorSample((_square, None), {"normalized_shape": (), "eps": 0.1}, ValueError, "at least one axis"),
     ],
     saves=("factors",),
     symbols={"w": "weight", r"\epsilon": "eps"},
@@ -51,6 +53,7 @@ def _rms_norm(
     input: Array, weight: Array | None = None, /, *, normalized_shape: tuple[int, ...], eps: float
 ) -> tuple[Array, Array]:
     """`rms_norm` with its operands first; saves each row's 1 / sqrt(mean square + eps)."""
+    only_floats("rms_norm", input)
     check_normalized("rms_norm", input.shape, normalized_shape, weight=weight)
     if not math.prod(normalized_shape):
         nothing = np.empty(input.shape, input.dtype)
