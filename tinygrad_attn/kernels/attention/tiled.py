@@ -53,8 +53,11 @@ _SERIAL_WORK = 80**3  # multiplications up to which waking the threads costs mor
 # gradients, stay in the second-level cache, and products are long enough to be worth their start.
 _QUERIES, _KEYS, _CORNER = 64, 256, 32
 _LINE = 64  # bytes: of a vector and of a cache line
-_MASK_FIELDS = ("mask", "mask_size", "mask_batch", "mask_head", "mask_query")  # of `Task`, in `flat_mask`'s order
-_BIAS_FIELDS = ("bias", "bias_size", "bias_batch", "bias_head", "bias_query")
+# Fields of `Task`, in `flat_mask`'s order.
+_MASKS = (
+    ("mask", "mask_size", "mask_batch", "mask_head", "mask_query"),
+    ("bias", "bias_size", "bias_batch", "bias_head", "bias_query"),
+)
 
 
 class Dropout(NamedTuple):
@@ -197,7 +200,9 @@ def _attend(
     many = batch * heads * queries * keys * (width + value_width) > _SERIAL_WORK
     workers = min(get_num_threads(), batch * (heads * cut["blocks"] if forward else heads // group)) if many else 1
     scratch = np.empty(workers * cut["scratch_size"] + _LINE, np.uint8)
-    mask, bias = ((None, 0, 0, 0, 0) if array is None else flat_mask(array, keys) for array in masks)
+    masked: dict[str, Any] = {}
+    for names, array in zip(_MASKS, masks, strict=True):
+        masked |= zip(names, (None, 0, 0, 0, 0) if array is None else flat_mask(array, keys), strict=True)
     tops, factors = scales
     p, key = dropout or (0.0, 0)
     task = Task(
@@ -209,8 +214,7 @@ def _attend(
         heads=heads,
         group=group,
         operands=np.array([_address_and_strides(operands.get(name)) for name in OPERANDS], np.int64),
-        **dict(zip(_MASK_FIELDS, mask, strict=True)),
-        **dict(zip(_BIAS_FIELDS, bias, strict=True)),
+        **masked,
         tops=tops,
         factors=factors,
         keep=address_of(keep_elements) if p else 0,
