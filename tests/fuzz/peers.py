@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -46,19 +47,28 @@ def _attention(
 
 
 def _scaled_dot_product_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, scale: float
-) -> Tensor:
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, scale: float,
+    groups: int = 1,
+) -> Tensor:  # fmt: skip
+    assert groups >= 1 and (groups == 1 or q.shape[-3] == groups * k.shape[-3] == groups * v.shape[-3])
+    if groups > 1:
+        k, v = (x.repeat_interleave(groups, -3) for x in (k, v))
     return _attention(q, k, v, mask, is_causal, scale)[0]
 
 
 def _multihead_attention(
     projected: Tensor, memory: Tensor | None = None, mask: Tensor | None = None, *, heads: int,
-    is_causal: bool = False, batch_first: bool = True,
+    is_causal: bool = False, batch_first: bool = True, groups: int = 1,
 ) -> Tensor:  # fmt: skip
-    parts = projected.chunk(3, -1) if memory is None else (projected, *memory.chunk(2, -1))
+    assert groups >= 1 and heads % groups == 0
+    shared = heads // groups
+    width = projected.shape[-1] // (heads + (2 * shared if memory is None else 0))
+    sizes = [heads * width, shared * width, shared * width]
+    parts = projected.split(sizes, -1) if memory is None else (projected, *memory.split(sizes[1:], -1))
     if not batch_first:
         parts = [part.transpose(0, 1) for part in parts]
-    q, k, v = (part.unflatten(-1, (heads, part.shape[-1] // heads)).transpose(1, 2) for part in parts)
+    q, k, v = (part.unflatten(-1, (part.shape[-1] // width, width)).transpose(1, 2) for part in parts)
+    k, v = (x.repeat_interleave(groups, 1) for x in (k, v))
     z = _attention(q, k, v, mask, is_causal, q.shape[-1] ** -0.5)[0].transpose(1, 2).flatten(2)
     return z if batch_first else z.transpose(0, 1)
 
@@ -164,6 +174,17 @@ def _add_layer_norm(
     return F.layer_norm(input + residual, normalized_shape, weight, bias, eps)
 
 
+def _rotary(x: Tensor, *, start: int = 0, base: float = 10000.0, dim: int = -2) -> Tensor:
+    assert start >= 0 and 0.0 < base < math.inf and x.shape[-1] % 2 == 0 and dim % x.ndim != x.ndim - 1
+    x = x.movedim(dim, -2)
+    frequencies = base ** (-torch.arange(0, x.shape[-1], 2, dtype=torch.float64) / max(x.shape[-1], 1))
+    positions = torch.arange(start, start + x.shape[-2], dtype=torch.float64)
+    angles = torch.cat([positions[:, None] * frequencies] * 2, -1)
+    first, second = x.chunk(2, -1)
+    turned = x * angles.cos().to(x.dtype) + torch.cat([-second, first], -1) * angles.sin().to(x.dtype)
+    return turned.movedim(-2, dim)
+
+
 def _dropout(x: Tensor, *, p: float, key: int) -> Tensor:
     """What is kept is drawn by a generator of our own."""
     kept = ta.registered_ops()["dropout"](ta.ones(*x.shape, dtype=ta.float64), p=p, key=key).array != 0.0
@@ -228,6 +249,8 @@ PEERS: dict[str, Callable[..., Any]] = {
     "stack": lambda *operands, dim=0: torch.stack(operands, dim),
     "einsum": lambda *operands, equation: torch.einsum(equation, *operands),
     "layer_norm": lambda x, weight, bias, normalized_shape, eps: F.layer_norm(x, normalized_shape, weight, bias, eps),
+    "rms_norm": lambda x, weight=None, *, normalized_shape, eps: F.rms_norm(x, normalized_shape, weight, eps),
+    "rotary": _rotary,
     "vector_norm": torch.linalg.vector_norm,
     "permute": lambda x, *, dims: x.permute(dims),
     "flip": lambda x, *, dims: x.flip(dims),

@@ -13,7 +13,7 @@ PYTORCH = {"ta": torch, "F": torch.nn.functional, "linalg": torch.linalg, "Tenso
 OURS = {
     "ta": "CheckError OpReport backward capture check_op detect_anomaly expand grad gradcheck gradgradcheck fused_by "
     "op public registered_ops repeat unfused",
-    "F": "activated_linear add_layer_norm additive_score attention_gru masked_softmax placed_embedding",
+    "F": "activated_linear add_layer_norm additive_score attention_gru masked_softmax placed_embedding rotary",
     "linalg": "",
     "Tensor": "__copy__ _repr_html_",
 }

@@ -38,7 +38,11 @@ from tinygrad_attn.nn.loss import (
 from tinygrad_attn.nn.module import Module, Parameter
 from tinygrad_attn.nn.multihead import MultiheadAttention, record_attention_weights
 from tinygrad_attn.nn.norm import LayerNorm, RMSNorm
-from tinygrad_attn.nn.positional import LearnedPositionalEncoding, SinusoidalPositionalEncoding
+from tinygrad_attn.nn.positional import (
+    LearnedPositionalEncoding,
+    RotaryPositionalEncoding,
+    SinusoidalPositionalEncoding,
+)
 from tinygrad_attn.nn.recurrent import GRU, LSTM, RNN
 from tinygrad_attn.nn.scores import (
     SCORES,
@@ -104,6 +108,7 @@ __all__ = [
     "RMSNorm",
     "RNNCell",
     "ReLU",
+    "RotaryPositionalEncoding",
     "ScaledDotScore",
     "Score",
     "Sequential",

@@ -14,6 +14,7 @@ from tinygrad_attn.ops.fused.normalize import cosine_similarity as cosine_simila
 from tinygrad_attn.ops.fused.normalize import layer_norm as layer_norm
 from tinygrad_attn.ops.fused.normalize import normalize as normalize
 from tinygrad_attn.ops.fused.rms_norm import rms_norm as rms_norm
+from tinygrad_attn.ops.fused.rotary import rotary as rotary
 from tinygrad_attn.ops.loss import binary_cross_entropy as binary_cross_entropy
 from tinygrad_attn.ops.loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from tinygrad_attn.ops.loss import huber_loss as huber_loss

@@ -1,4 +1,4 @@
-"""Positional encodings of a Transformer, sinusoidal or learned, added to (…, T, d_model)."""
+"""Positional encodings: sinusoidal or learned, added to (…, T, d_model); or rotary, of queries and keys."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.checked import FloatDtype, Size, checked
+from tinygrad_attn.checked import FloatDtype, Positive, Size, checked
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.counting import empty_parameter
 from tinygrad_attn.nn.module import Module
 from tinygrad_attn.ops.arguments import layer_input
+from tinygrad_attn.ops.fused.rotary import rotary
 from tinygrad_attn.ops.joining import narrow
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-__all__ = ["LearnedPositionalEncoding", "SinusoidalPositionalEncoding", "sinusoids"]
+__all__ = ["LearnedPositionalEncoding", "RotaryPositionalEncoding", "SinusoidalPositionalEncoding", "sinusoids"]
 
 
 def sinusoids(length: int, d_model: int, start: int = 0) -> np.ndarray[Any, Any]:
@@ -113,6 +114,50 @@ class LearnedPositionalEncoding(Module):
 
     def extra_repr(self) -> str:
         return f"{self.max_length}, {self.d_model}"
+
+
+class RotaryPositionalEncoding(Module):
+    """Turns the vectors of queries and keys by angles that grow with the position, without parameters.
+
+    Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021. Element i < d/2 and element
+    i + d/2 of a vector at position p are turned by the angle p · base^(−2i/d), as in GPT-NeoX and Hugging Face's
+    models; the paper turns neighbours, which is the same but for the order of the axis. A score, the product of a
+    query and a key, then depends on how far apart they are, not on where.
+
+    Args:
+        dim: d, the size of a head, even.
+        base: the larger, the slower the last pairs turn.
+
+    Raises:
+        ValueError: ``dim`` is odd.
+    """
+
+    @checked
+    def __init__(self, dim: Size, base: Positive = 10000.0) -> None:
+        super().__init__()
+        if dim % 2:
+            raise ValueError(f"RotaryPositionalEncoding: dim must be even, for it is rotated in pairs; got {dim}")
+        self.dim = dim
+        self.base = float(base)
+
+    def forward(self, input: Tensor, start: int = 0, position_dim: int = -2) -> Tensor:
+        """(…, T, d), the same shape out.
+
+        Args:
+            input: queries or keys.
+            start: the position of the first vector.
+            position_dim: the axis of the positions, -3 for (B, T, heads, d).
+
+        Raises:
+            ValueError: the last axis is not of size ``dim``.
+        """
+        input = layer_input("RotaryPositionalEncoding", "input", input)
+        if input.ndim < 2 or input.shape[-1] != self.dim:
+            raise ValueError(f"RotaryPositionalEncoding: input must be (…, T, {self.dim}), it has shape {input.shape}")
+        return rotary(input, start, self.base, position_dim)
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, base={self.base}"
 
 
 def _checked(encoding: SinusoidalPositionalEncoding | LearnedPositionalEncoding, input: Any) -> Tensor:
