@@ -100,7 +100,7 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
     "ta.masked_fill": [(X > 0, 2.5)], "ta.index_put": [([np.array([0])], 2.5, True)],
     "F.dropout": [(0.5,)], "F.layer_norm": [(4, None, None, 0.01), ((4,), WEIGHTS)],
     "F.add_layer_norm": [(X, 4, None, None, 0.01)], "F.rms_norm": [(4, None, 0.01)], "F.normalize": [(3.0, 1, 0.01)],
-    "F.rotary": [(2, 100.0, 0)],
+    "F.rotary": [(2, 100.0, 0, None)],
     "F.cosine_similarity": [(X, 1, 0.01)], "F.pad": [([1, 2], "constant", 0.5)],
     "F.cross_entropy": [(np.array([0, 1, 2]), None, {"label_smoothing": 0.1, "ignore_index": 1})],
     "F.nll_loss": [(np.array([0, 1, 2]), None, {"ignore_index": 1})],

@@ -174,7 +174,11 @@ def _add_layer_norm(
     return F.layer_norm(input + residual, normalized_shape, weight, bias, eps)
 
 
-def _rotary(x: Tensor, *, start: int = 0, base: float = 10000.0, dim: int = -2) -> Tensor:
+def _rotary(x: Tensor, *, start: int = 0, base: float = 10000.0, dim: int = -2, heads: int | None = None) -> Tensor:
+    if heads is not None:
+        assert dim % x.ndim == x.ndim - 3 and 0 <= heads <= x.shape[-2]
+        turned = _rotary(x[..., :heads, :], start=start, base=base, dim=dim)
+        return torch.cat([turned, x[..., heads:, :]], -2)
     assert start >= 0 and 0.0 < base < math.inf and x.shape[-1] % 2 == 0 and dim % x.ndim != x.ndim - 1
     x = x.movedim(dim, -2)
     frequencies = base ** (-torch.arange(0, x.shape[-1], 2, dtype=torch.float64) / max(x.shape[-1], 1))

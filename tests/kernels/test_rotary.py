@@ -35,6 +35,10 @@ def test_equals_its_formula_and_turns_back(seed, sizes, dtype, layout):
     np.testing.assert_allclose(y, rotate_in_numpy(x, cos, sin), rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
     np.testing.assert_allclose(rotate(y, cos, sin, back=True), x, atol=10 * TOLERANCE[dtype])
     np.testing.assert_array_equal(x, before)
+    turned = rows // 2 if x.shape[2] >= rows // 2 else 0
+    some = rotate(x, cos, sin, turned)
+    np.testing.assert_array_equal(some[:, :, :turned], y[:, :, :turned])
+    np.testing.assert_array_equal(some[:, :, turned:], x[:, :, turned:])
 
 
 @compiled_only

@@ -44,6 +44,7 @@ class _Task(NamedTuple):
     sign: float
     positions: int
     rows: int
+    turned: int  # of these rows; the others are copied
     half: int
 
 
@@ -58,6 +59,9 @@ def _make_rotate(dtype: Any) -> Any:
             at = s.x + sequence * s.outer + position * s.step + row * s.inner
             x, y = row_at(dtype, at, 0, 2 * half), row_at(dtype, s.y, item, 2 * half)
             cosines, sines = row_at(dtype, s.cos, position, half), row_at(dtype, s.sin, position, half)
+            if row >= s.turned:
+                y[:] = x
+                continue
             for i in range(0, half, simd.lanes(x)):
                 count = min(half - i, simd.lanes(x))
                 cos, sin = simd.load_part(cosines, i, count, 0.0), simd.load_part(sines, i, count, 0.0) * s.sign
@@ -68,12 +72,13 @@ def _make_rotate(dtype: Any) -> Any:
     return turn
 
 
-def rotate(x: Array, cos: Array, sin: Array, *, back: bool = False) -> Array:
+def rotate(x: Array, cos: Array, sin: Array, turned: int | None = None, *, back: bool = False) -> Array:
     """Turn each pair by its angle, or ``back``.
 
     Args:
         x: ``(sequences, positions, rows, d)``, float32 or float64; any strides but along the last axis, else copied.
         cos, sin: ``(positions, d / 2)``, of ``x``'s dtype.
+        turned: how many rows of a position are turned, the others being copied; all if None.
     """
     y = np.empty(x.shape, x.dtype)
     if not x.size:
@@ -82,7 +87,9 @@ def rotate(x: Array, cos: Array, sin: Array, *, back: bool = False) -> Array:
         x = np.ascontiguousarray(x)
     _, positions, rows, width = x.shape
     sign, items = (-1.0 if back else 1.0), x.size // width
-    task = _Task(data_address(x), *x.strides[:3], y, cos, sin, sign, positions, rows, width // 2)
+    outer, step, inner, _ = x.strides
+    turned = rows if turned is None else turned
+    task = _Task(data_address(x), outer, step, inner, y, cos, sin, sign, positions, rows, turned, width // 2)
     shares = 1 if x.size <= _SERIAL_SIZE else min(items, -(-x.size // _BLOCK_SIZE))
     launch(kernel_for(_make_rotate, x.dtype.type), Struct(task), items, shares)
     return y
