@@ -59,26 +59,29 @@ def _tiles_of(plan: Any, rows: int) -> Any:
     return tiles, rows // tiles, rows % tiles
 
 
+# Where the elements of one step of the depth adjoin, so many steps are packed into all panels before the next ones: a
+# panel of its own would take one or two cache lines of each of many rows, which no prefetching sees, and the line that
+# two panels share would have left the cache before the second needs it.
+_CHUNK = 16
+
+
 @kernel_part
 def _pack_block_of_a(dtype: Any, plan: Any, a: Any, rows: int, depth: int, scratch: int) -> None:
     tiles, tile_rows, longer = _tiles_of(plan, rows)
-    i = 0
-    for tile in range(tiles):
-        height = tile_rows + (tile < longer)
-        pack_a(dtype, scratch + tile * plan.a_panel, Matrix(a.address + i * a.row, a.row, a.column), height, depth)
-        i += height
-
-
-_CHUNK = 16  # rows of B
+    chunk = _CHUNK if a.row == plan.itemsize else depth
+    for k in range(0, depth, chunk):
+        i = 0
+        for tile in range(tiles):
+            height = tile_rows + (tile < longer)
+            panel = scratch + tile * plan.a_panel + k * plan.a_width * plan.itemsize
+            source = Matrix(a.address + i * a.row + k * a.column, a.row, a.column)
+            pack_a(dtype, panel, source, height, min(chunk, depth - k))
+            i += height
 
 
 @kernel_part
 def _pack_block_of_b(dtype: Any, plan: Any, b: Any, columns: int, depth: int, scratch: int, read_b: bool) -> None:
-    """With ``read_b`` the panels of whole vectors are read where they lie, and not packed.
-
-    Where rows of B adjoin, some rows are packed into all panels before the next ones: a panel of its own would take one
-    or two cache lines of each of many rows, which no prefetching sees.
-    """
+    """With ``read_b`` the panels of whole vectors are read where they lie, and not packed."""
     chunk = _CHUNK if b.column == plan.itemsize else depth
     for k in range(0, depth, chunk):
         for j in range(0, columns, plan.tile_columns):
