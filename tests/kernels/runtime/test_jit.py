@@ -1,5 +1,6 @@
 """Kernels are made when they are first used."""
 
+import gc
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -7,9 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 import pytest
+from numba.core import errors
 from numba.core.registry import CPUDispatcher
+from numba.core.types.functions import BaseFunction
 
 from tinygrad_attn.kernels.runtime import jit
+from tinygrad_attn.kernels.runtime.addresses import elements_at
+from tinygrad_attn.kernels.runtime.calls import address_of
 from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, kernel_part, serial_kernel
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="kernels are plain functions")
@@ -33,7 +38,7 @@ def test_importing_makes_no_kernel() -> None:
     subprocess.run([sys.executable, "-c", _COUNT], check=True)
 
 
-def test_a_kernel_becomes_numbas_own_dispatcher_at_its_first_call() -> None:
+def test_a_kernel_is_called_as_numbas_own_dispatcher_after_its_first_call() -> None:
     @serial_kernel
     def double(x):
         """Twice x."""
@@ -41,7 +46,7 @@ def test_a_kernel_becomes_numbas_own_dispatcher_at_its_first_call() -> None:
 
     assert (double.__name__, double.__doc__, type(double)) == ("double", "Twice x.", jit._Kernel)
     assert double(3.0) == 6.0
-    assert type(double) is CPUDispatcher
+    assert isinstance(double, CPUDispatcher) and type(double).__call__ is CPUDispatcher.__call__
     assert double.signatures == [(numba.float64,)]
 
 
@@ -76,8 +81,7 @@ def test_a_kernel_that_only_another_calls_is_made_for_it() -> None:
         return next_of(square(x))
 
     assert outer(3.0) == 10.0
-    assert type(square) is CPUDispatcher
-    assert isinstance(next_of, CPUDispatcher)
+    assert all(kernel.__dict__["_options"] is None for kernel in (square, next_of))  # made
 
 
 def test_a_first_call_by_many_threads() -> None:
@@ -117,3 +121,49 @@ def test_python_runs_the_function_of_a_kernel_that_others_call(decorator) -> Non
     assert double(1.5) == 3.0
     assert quadruple(1.5) == 6.0
     assert double(1.5) == 3.0
+
+
+def test_python_may_call_what_is_called_by_address() -> None:
+    @serial_kernel
+    def fill(target: int, value: int) -> None:
+        elements_at(np.empty(0, np.int64), target, 1)[0] = value
+
+    target = np.zeros(1, np.int64)
+    assert address_of(fill)
+    assert fill.targetoptions["no_cpython_wrapper"]
+    fill(target.ctypes.data, 3)
+    assert target[0] == 3
+    assert len(fill.signatures) == 1
+
+
+def _machine_code(kernel) -> bytes:
+    (compiled,) = kernel.overloads.values()
+    return compiled.library._get_compiled_object()
+
+
+def test_what_only_kernels_call_has_no_machine_code_of_its_own() -> None:
+    @called_kernel
+    def cube(x):
+        return x * x * x
+
+    @serial_kernel
+    def outer(x):
+        return cube(x) + 1.0
+
+    assert outer(2.0) == 9.0
+    (compiled,) = cube.overloads.values()
+    assert compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name) == 0
+    assert len(_machine_code(cube)) < len(_machine_code(outer))
+
+
+def test_what_is_changed_while_a_kernel_compiles_is_put_back() -> None:
+    before = BaseFunction.get_call_type, errors._termcolor_inst, gc.isenabled()
+
+    @serial_kernel
+    def wrong(x):
+        return x.nothing_of_the_kind
+
+    for _ in range(2):
+        with pytest.raises(errors.TypingError, match="nothing_of_the_kind"):
+            wrong(1.0)
+        assert (BaseFunction.get_call_type, errors._termcolor_inst, gc.isenabled()) == before

@@ -43,6 +43,7 @@ def address_of(kernel: Any) -> int:
     if numba.config.DISABLE_JIT:
         _in_python[id(kernel)] = kernel
         return id(kernel)
+    kernel = kernel.by_address()
     annotations = typing.get_type_hints(kernel.py_func)
     kinds = [_type_of_parameter(annotations.get(name, int)) for name in inspect.signature(kernel.py_func).parameters]
     compiled = kernel.get_compile_result(signature(types.none, *kinds))

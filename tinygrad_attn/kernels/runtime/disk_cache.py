@@ -26,8 +26,8 @@ _FOLDER = Path(__file__).parents[2]
 _said: set[str] = set()
 
 
-def keep_on_disk(dispatcher: Any, stamp: tuple[Any, ...]) -> None:
-    """Keep what a kernel is compiled to on disk, until its file or the ``stamp`` changes."""
+def keep_on_disk(dispatcher: Any, stamp: tuple[Any, ...], use: str) -> None:
+    """Keep what a kernel is compiled to for a ``use`` on disk, until its file or the ``stamp`` changes."""
     try:
         if not (numba.config.CACHE_DIR or os.path.isabs(os.path.expanduser("~")) or os.access(_FOLDER, os.W_OK)):
             raise OSError("a user without a home, for whom numba would make a folder named ~ here")
@@ -40,7 +40,7 @@ def keep_on_disk(dispatcher: Any, stamp: tuple[Any, ...]) -> None:
         _say("elsewhere", f"{asked} cannot be written to, so they are kept in {given}")
     files = getattr(dispatcher._cache, "_cache_file", None)
     if isinstance(files, IndexDataCacheFile):
-        dispatcher._cache._cache_file = _Files(files, stamp)
+        dispatcher._cache._cache_file = _Files(files, stamp, use)
 
 
 def _say(kind: str, problem: str) -> None:
@@ -62,8 +62,8 @@ class _Damaged(Exception):
 class _Files(IndexDataCacheFile):
     """The files of one kernel. The pickled contents of each are followed by their checksum."""
 
-    def __init__(self, files: Any, stamp: tuple[Any, ...]) -> None:
-        name = files._index_name.removesuffix(".nbi") + ".checked"
+    def __init__(self, files: Any, stamp: tuple[Any, ...], use: str) -> None:
+        name = f"{files._index_name.removesuffix('.nbi')}.{use}"
         super().__init__(files._cache_path, name, (files._source_stamp, *stamp))
 
     def load(self, key: Any) -> Any:

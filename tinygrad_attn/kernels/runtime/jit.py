@@ -17,6 +17,7 @@ from typing import Any
 import numba
 from numba.core.registry import CPUDispatcher
 
+from tinygrad_attn.kernels.runtime.compiler import KernelCompiler, compiling
 from tinygrad_attn.kernels.runtime.disk_cache import keep_on_disk
 from tinygrad_attn.kernels.simd.registers import registers
 
@@ -36,11 +37,23 @@ def _stamp() -> tuple[Any, ...]:
 _making = threading.RLock()
 
 
-class _Kernel(CPUDispatcher):
-    """numba's dispatcher of a kernel, made when the kernel is first called or compiled into another one.
+class _Compiled(CPUDispatcher):
+    """A kernel that has been made; its calls cost what those of numba's own class cost."""
 
-    Making all of them takes a third of the time of importing the package. Once made, it is an object of numba's own
-    class, so its calls cost nothing more.
+    def by_address(self) -> Any:
+        """This kernel."""
+        return self
+
+    def compile(self, sig: Any) -> Any:
+        """See numba's; sooner done."""
+        with compiling():
+            return super().compile(sig)
+
+
+class _Kernel(_Compiled):
+    """A kernel before it is first called or compiled into another one, when numba's dispatcher of it is made.
+
+    Making all of them takes a third of the time of importing the package.
     """
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
@@ -51,13 +64,22 @@ class _Kernel(CPUDispatcher):
         with _making:
             if isinstance(self, _Kernel) and self._options is not None:
                 options, self._options = self._options, None
-                super().__init__(self.__wrapped__, targetoptions=options)  # type: ignore[attr-defined]
-                keep_on_disk(self, _stamp())
+                super().__init__(self.__wrapped__, targetoptions=options, pipeline_class=KernelCompiler)  # type: ignore[attr-defined]
+                use = "address" if options.get("no_cpython_wrapper") else "python"
+                keep_on_disk(self, _stamp(), use)
                 self._become()
         return self
 
     def _become(self) -> None:
-        self.__class__ = CPUDispatcher
+        self.__class__ = _Compiled
+
+    def by_address(self) -> Any:
+        """This kernel, made for `calls.address_of`; if it is the first use, without what only Python's calls need."""
+        with _making:
+            if isinstance(self, _Kernel) and self._options is not None:
+                self._options = {**self._options, "no_cpython_wrapper": True}
+                self._made().__class__ = _Addressed
+        return self
 
     def __call__(self, *arguments: Any) -> Any:
         return self._made()(*arguments)
@@ -73,6 +95,17 @@ class _Kernel(CPUDispatcher):
     @property
     def _numba_type_(self) -> Any:
         return CPUDispatcher._numba_type_.fget(self._made())
+
+
+class _Addressed(_Compiled):
+    """A kernel that is called by address. Python's own calls, which are rare, have another one compiled."""
+
+    @functools.cached_property
+    def _for_python(self) -> _Kernel:
+        return _Kernel(self.py_func, _OPTIONS)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._for_python(*arguments)
 
 
 class _Called(_Kernel):
