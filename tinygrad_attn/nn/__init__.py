@@ -42,6 +42,8 @@ from tinygrad_attn.nn.positional import (
     LearnedPositionalEncoding,
     RotaryPositionalEncoding,
     SinusoidalPositionalEncoding,
+    alibi_bias,
+    alibi_slopes,
 )
 from tinygrad_attn.nn.recurrent import GRU, LSTM, RNN
 from tinygrad_attn.nn.scores import (
@@ -124,6 +126,8 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "alibi_bias",
+    "alibi_slopes",
     "attend",
     "attention",
     "count_parameters",

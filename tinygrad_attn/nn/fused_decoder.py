@@ -52,9 +52,17 @@ def can_fuse(decoder: TransformerDecoder, state: DecoderState) -> bool:
         type(layer) is TransformerDecoderLayer
         and layer.activation is relu
         and layer.self_attn.in_proj_weight is not None
-        and layer.self_attn.recorded_weights is layer.multihead_attn.recorded_weights is None
+        and _is_plain(layer.self_attn)
+        and _is_plain(layer.multihead_attn)
         for layer in decoder.layers
     )
+
+
+def _is_plain(attention: MultiheadAttention) -> bool:
+    """Whether attention is the paper's, and nobody wants its weights."""
+    alone = attention.num_kv_heads == attention.num_heads
+    prepared = attention.q_norm is not None or attention.rotary is not None or attention.alibi
+    return alone and not prepared and attention.recorded_weights is None
 
 
 class _Buffers:

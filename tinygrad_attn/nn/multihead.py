@@ -16,15 +16,21 @@ from tinygrad_attn.nn.counting import empty_parameter
 from tinygrad_attn.nn.kv_cache import KVCache, part
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, Parameter
+from tinygrad_attn.nn.norm import RMSNorm
+from tinygrad_attn.nn.positional import RotaryPositionalEncoding, kept_alibi
 from tinygrad_attn.ops.arguments import as_tensor, layer_input
 from tinygrad_attn.ops.fused.linear import linear, paired_linear
 from tinygrad_attn.ops.fused.multihead import attend_heads
-from tinygrad_attn.ops.joining import cat
+from tinygrad_attn.ops.fused.rotary import rotary
+from tinygrad_attn.ops.joining import cat, split
+from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.reduction import mean
-from tinygrad_attn.ops.shape import squeeze, transpose, unsqueeze
+from tinygrad_attn.ops.shape import reshape, squeeze, transpose, unsqueeze
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 __all__ = ["MultiheadAttention", "record_attention_weights"]
+
+_QK_EPS = 1e-6  # as in Hugging Face's models
 
 
 class MultiheadAttention(Module):
@@ -39,10 +45,11 @@ class MultiheadAttention(Module):
     where PyTorch gives nan.
 
     Attributes:
-        in_proj_weight: (3E, E), the projections of queries, keys and values stacked; initially Xavier-uniform. None if
-            ``kdim`` or ``vdim`` differ from E: then there are q_proj_weight (E, E), k_proj_weight (E, kdim) and
-            v_proj_weight (E, vdim).
-        in_proj_bias: (3E,), initially zeros, or None.
+        in_proj_weight: (E + 2C, E), the projections of queries, keys and values stacked, C = E unless heads share keys;
+            initially Xavier-uniform. None if ``kdim`` or ``vdim`` differ from E: then there are q_proj_weight (E, E),
+            k_proj_weight (C, kdim) and v_proj_weight (C, vdim).
+        in_proj_bias: (E + 2C,), initially zeros, or None.
+        q_norm, k_norm: an `RMSNorm` over a head's d elements each, or None.
         out_proj: W_O, a `Linear` from E to E; its bias is initially zero.
         recorded_weights: a list to which each call appends its weights (B, heads, L, S), or None: see
             `record_attention_weights`.
@@ -55,9 +62,17 @@ class MultiheadAttention(Module):
         kdim, vdim: the sizes of the keys and values before projection; E if None.
         batch_first: tensors are (B, L, E) and not (L, B, E).
         dtype: of all parameters.
+        num_kv_heads: the number of heads of keys and values, each shared by h / num_kv_heads heads of queries that
+            follow each other (Ainslie et al., "GQA", 2023; with 1 Shazeer, "Fast Transformer Decoding", 2019); C is
+            their size together. h if None.
+        qk_norm: normalise the queries and keys of every head, so that no score grows without bound (Henry et al.,
+            "Query-Key Normalization for Transformers", 2020; by root mean square as in Qwen3).
+        rotary: turns queries and keys by their positions, after ``qk_norm``.
+        alibi: add `alibi_bias` to the scores.
 
     Raises:
-        ValueError: the heads do not divide ``embed_dim``, or ``dropout`` is not a probability.
+        ValueError: the heads do not divide ``embed_dim``, ``num_kv_heads`` does not divide ``num_heads``, or ``rotary``
+            is for heads of another size.
     """
 
     @checked
@@ -72,13 +87,19 @@ class MultiheadAttention(Module):
         vdim: Size | None = None,
         batch_first: bool = False,
         dtype: FloatDtype = default_dtype,
+        num_kv_heads: Count | None = None,
+        qk_norm: bool = False,
+        rotary: RotaryPositionalEncoding | None = None,
+        alibi: bool = False,
     ) -> None:
         super().__init__()
-        if embed_dim % num_heads:
-            raise ValueError(f"MultiheadAttention: num_heads {num_heads} does not divide embed_dim {embed_dim}")
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        _check_heads(embed_dim, num_heads, num_kv_heads, rotary)
         self.embed_dim = embed_dim
         self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
         self.head_dim = embed_dim // num_heads
+        self.kv_size = num_kv_heads * self.head_dim
         self.dropout = dropout
         self.kdim = embed_dim if kdim is None else kdim
         self.vdim = embed_dim if vdim is None else vdim
@@ -89,19 +110,26 @@ class MultiheadAttention(Module):
             return empty_parameter((rows, columns), dtype)
 
         if self.kdim == self.vdim == embed_dim:
-            self.in_proj_weight: Parameter | None = weight(3 * embed_dim, embed_dim)
+            self.in_proj_weight: Parameter | None = weight(embed_dim + 2 * self.kv_size, embed_dim)
         else:
             self.in_proj_weight = None
             self.q_proj_weight = weight(embed_dim, embed_dim)
-            self.k_proj_weight = weight(embed_dim, self.kdim)
-            self.v_proj_weight = weight(embed_dim, self.vdim)
-        self.in_proj_bias = empty_parameter(3 * embed_dim, dtype) if bias else None
+            self.k_proj_weight = weight(self.kv_size, self.kdim)
+            self.v_proj_weight = weight(self.kv_size, self.vdim)
+        self.in_proj_bias = empty_parameter(embed_dim + 2 * self.kv_size, dtype) if bias else None
+        self.q_norm = RMSNorm(self.head_dim, _QK_EPS, dtype=dtype) if qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, _QK_EPS, dtype=dtype) if qk_norm else None
+        self.rotary = rotary
+        self.alibi = alibi
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias, dtype=dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw new initial values."""
         self.out_proj.reset_parameters()
+        for norm in (self.q_norm, self.k_norm):
+            if norm is not None:
+                norm.reset_parameters()
         for weight in self._in_weights():
             init.xavier_uniform_(weight)
         if self.in_proj_bias is not None and self.out_proj.bias is not None:
@@ -154,7 +182,7 @@ class MultiheadAttention(Module):
             )
             return squeeze(output, at), None if weights is None else squeeze(weights, 0)
         self._check("query", query, self.embed_dim)
-        projected, memory = self._project(query, key, value)
+        projected, memory = self._prepared(*self._project(query, key, value))
         batch, length = (0, 1) if self.batch_first else (1, 0)
         self._check_batch(query.shape[batch], key.shape[batch])
         shape = (query.shape[batch], self.num_heads, query.shape[length], key.shape[length])
@@ -173,15 +201,54 @@ class MultiheadAttention(Module):
             return paired_linear(query, key, weight, bias, rows=self.embed_dim)
         return self._projected(query, 0, 1), self._project_keys_values(key, value)
 
+    def _prepared(self, queries: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What `_project` returns, with queries and keys normalised, and turned by their positions."""
+        if not self._prepares:
+            return queries, memory
+        if memory is None:
+            return self._prepared_heads(queries, self.num_heads, self.num_kv_heads, 0, self.batch_first), None
+        return (
+            self._prepared_heads(queries, self.num_heads, 0, 0, self.batch_first),
+            self._prepared_heads(memory, 0, self.num_kv_heads, 0, self.batch_first),
+        )
+
+    @property
+    def _prepares(self) -> bool:
+        return self.q_norm is not None or self.rotary is not None
+
+    def _prepared_heads(self, projected: Tensor, queries: int, keys: int, start: int, batch_first: bool) -> Tensor:
+        """A projection to so many heads of queries, then of keys, and then of values, with queries and keys normalised,
+        and turned by their positions from ``start`` on."""
+        heads = reshape(projected, *projected.shape[:2], projected.shape[2] // self.head_dim, self.head_dim)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k, v = split(heads, [queries, keys, heads.shape[2] - queries - keys], 2)
+            heads = cat(
+                [norm(part) if norm else part for norm, part in ((self.q_norm, q), (self.k_norm, k), (None, v))], 2
+            )
+        if self.rotary is not None:
+            heads = heads if batch_first else transpose(heads, 0, 1)
+            heads = rotary(heads, start, self.rotary.base, -3, queries + keys)
+            heads = heads if batch_first else transpose(heads, 0, 1)
+        return reshape(heads, *projected.shape)
+
     def _attend(
         self, projected: Tensor, memory: Tensor | None, mask: Tensor | None, role: str, batch_first: bool,
-        need_weights: bool, is_causal: bool = False,
+        need_weights: bool, is_causal: bool = False, start: int = 0,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """The concatenated outputs of the heads, and their weights (B, heads, L, S) if needed."""
+        """The concatenated outputs of the heads, and their weights (B, heads, L, S) if needed.
+
+        ``start`` is the position of the first query.
+        """
         recorded = self.recorded_weights
+        mask, bias = (mask, None) if mask is None or mask.dtype == np.bool_ else (None, mask)
+        if self.alibi:
+            axis = 1 if batch_first else 0
+            queries, keys = projected.shape[axis], (projected if memory is None else memory).shape[axis]
+            distances = Tensor(kept_alibi(self.num_heads, queries, keys, start, projected.dtype))
+            bias = distances if bias is None else add(bias, distances)
         heads, weights = attend_heads(
-            projected, memory, *_bool_and_floats(mask),
-            heads=self.num_heads, is_causal=is_causal, batch_first=batch_first,
+            projected, memory, mask, bias, heads=self.num_heads, groups=self.num_heads // self.num_kv_heads,
+            is_causal=is_causal, batch_first=batch_first,
             dropout_p=self.dropout if self.training else 0.0, need_weights=need_weights or recorded is not None,
         )  # fmt: skip
         if recorded is not None and weights is not None:
@@ -199,6 +266,8 @@ class MultiheadAttention(Module):
             ValueError: shapes other than these.
         """
         joined = self._exchanged(self._project_keys_values(key, value))
+        if self._prepares:
+            joined = self._prepared_heads(joined, 0, self.num_kv_heads, 0, True)
         return KVCache(joined, joined.shape[1])
 
     def _project_keys_values(self, key: Tensor, value: Tensor) -> Tensor:
@@ -221,45 +290,55 @@ class MultiheadAttention(Module):
         mask: Tensor | None = None,
         need_weights: bool = True,
         average_attn_weights: bool = True,
+        start: int = 0,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend from queries (with a batch) to a cache; arguments and results as in `forward`.
+        """Attend from queries (with a batch), the first at position ``start``, to a cache; else as `forward`.
 
         ``mask`` is the result of `tinygrad_attn.nn.attention_masks.merge_padding_mask`.
         """
         self._check("query", query, self.embed_dim)
         queries = self._exchanged(self._projected(query, 0, 1))
         self._check_batch(queries.shape[0], memory.joined.shape[0])
-        heads, weights = self._attend(queries, memory.all(), mask, "cross", True, need_weights)
+        if self._prepares:
+            queries = self._prepared_heads(queries, self.num_heads, 0, start, True)
+        heads, weights = self._attend(queries, memory.all(), mask, "cross", True, need_weights, start=start)
         return self.out_proj(self._exchanged(heads)), _averaged(weights, average_attn_weights)
 
     def attend_to_past(self, x: Tensor, past: KVCache | None) -> tuple[Tensor, KVCache]:
-        """Causal self-attention at one position, with the result of `forward` with ``is_causal`` at that position.
+        """Causal self-attention at the next positions, with the result of `forward` with ``is_causal`` at these.
 
         Args:
-            x: (1, B, E), or (B, 1, E) if ``batch_first``.
-            past: the cache that the call for the position before returned; None at the first.
+            x: (L, B, E), or (B, L, E) if ``batch_first``: one position, or several, as of a prompt.
+            past: the cache that the call for the positions before returned; None at the first.
 
         Returns:
-            The output, of the shape of ``x``, and all keys and values so far.
+            The output, of the shape of ``x``, and all keys and values so far, as they are attended to: normalised and
+            turned.
 
         Raises:
             ValueError: shapes other than these, or ``kdim`` or ``vdim`` differ from E.
         """
         self._check("x", x, self.embed_dim)
-        if self.in_proj_weight is None or x.shape[1 if self.batch_first else 0] != 1:
+        if self.in_proj_weight is None:
             raise ValueError(
-                f"MultiheadAttention: attend_to_past reads one position, whose keys and values are of size "
-                f"{self.embed_dim}; x has shape {x.shape}, kdim and vdim are {self.kdim} and {self.vdim}"
+                "MultiheadAttention: attend_to_past reads keys and values of one size with x; kdim and vdim are "
+                f"{self.kdim} and {self.vdim}"
             )
+        start = 0 if past is None else past.length
         projected = self._exchanged(self._projected(x, 0, 3))
-        queries, joined = part(projected, 2, 0, self.embed_dim), part(projected, 2, self.embed_dim, 2 * self.embed_dim)
+        if self._prepares:
+            projected = self._prepared_heads(projected, self.num_heads, self.num_kv_heads, start, True)
+        length, size = projected.shape[1], self.embed_dim
+        queries, joined = part(projected, 2, 0, size), part(projected, 2, size, 2 * self.kv_size)
         if past is None:
-            past = KVCache(joined, 1)
+            past = KVCache(joined, length)
         else:
             self._check_batch(queries.shape[0], past.joined.shape[0])
             past = past.extended(joined)
-        # The last position attends to every earlier one, so no mask is needed.
-        heads, _ = self._attend(queries, past.all(), None, "causal", True, need_weights=False)
+        # The last position attends to every earlier one, so that one alone needs no mask.
+        mask = Tensor(np.tri(length, past.length, start, dtype=np.bool_)) if start and length > 1 else None
+        causal = not start and length > 1
+        heads, _ = self._attend(queries, past.all(), mask, "causal", True, False, causal, start)
         return self.out_proj(self._exchanged(heads)), past
 
     # -- projections ---------------------------------------------------------------------------------------------------
@@ -272,7 +351,7 @@ class MultiheadAttention(Module):
     def _projected(self, x: Tensor, first: int, last: int) -> Tensor:
         """Project ``x`` by one product to queries (0), keys (1) and values (2), from ``first`` up to ``last``.
 
-        They are concatenated: the last axis is (last - first) · E.
+        They are concatenated on the last axis.
         """
         if self.in_proj_weight is not None:
             weight = self._rows(self.in_proj_weight, first, last)
@@ -284,7 +363,8 @@ class MultiheadAttention(Module):
     def _rows(self, parameter: Tensor, first: int, last: int) -> Tensor:
         if (first, last) == (0, 3):
             return parameter
-        return part(parameter, 0, first * self.embed_dim, (last - first) * self.embed_dim)
+        starts = (0, self.embed_dim, self.embed_dim + self.kv_size, self.embed_dim + 2 * self.kv_size)
+        return part(parameter, 0, starts[first], starts[last] - starts[first])
 
     def _exchanged(self, x: Tensor) -> Tensor:
         """Between the layout of inputs and outputs and (B, length, …), in either direction."""
@@ -307,12 +387,20 @@ class MultiheadAttention(Module):
             )
 
     def extra_repr(self) -> str:
-        return f"{self.embed_dim}, {self.num_heads}, batch_first={self.batch_first}"
+        shared = "" if self.num_kv_heads == self.num_heads else f", num_kv_heads={self.num_kv_heads}"
+        alibi = ", alibi=True" if self.alibi else ""
+        return f"{self.embed_dim}, {self.num_heads}{shared}, batch_first={self.batch_first}{alibi}"
 
 
-def _bool_and_floats(mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """The mask as what `attend_heads` takes: a bool mask, and a bias."""
-    return (mask, None) if mask is None or mask.dtype == np.bool_ else (None, mask)
+def _check_heads(embed_dim: int, heads: int, shared: int, rotary: RotaryPositionalEncoding | None) -> None:
+    if embed_dim % heads:
+        raise ValueError(f"MultiheadAttention: num_heads {heads} does not divide embed_dim {embed_dim}")
+    if heads % shared:
+        raise ValueError(f"MultiheadAttention: num_kv_heads {shared} does not divide num_heads {heads}")
+    if rotary is not None and rotary.dim != embed_dim // heads:
+        raise ValueError(
+            f"MultiheadAttention: rotary must be for heads of size {embed_dim // heads}, it is for {rotary.dim}"
+        )
 
 
 def _averaged(weights: Tensor | None, average: bool) -> Tensor | None:

@@ -1,4 +1,5 @@
-"""Positional encodings: sinusoidal or learned, added to (…, T, d_model); or rotary, of queries and keys."""
+"""Positional encodings: sinusoidal or learned, added to (…, T, d_model); rotary, of queries and keys; and ALiBi, of
+scores."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.checked import FloatDtype, Positive, Size, checked
+from tinygrad_attn.checked import Count, FloatDtype, Positive, Size, checked
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.counting import empty_parameter
 from tinygrad_attn.nn.module import Module
@@ -17,7 +18,10 @@ from tinygrad_attn.ops.joining import narrow
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-__all__ = ["LearnedPositionalEncoding", "RotaryPositionalEncoding", "SinusoidalPositionalEncoding", "sinusoids"]
+__all__ = [
+    "LearnedPositionalEncoding", "RotaryPositionalEncoding", "SinusoidalPositionalEncoding", "alibi_bias",
+    "alibi_slopes", "kept_alibi", "sinusoids",
+]  # fmt: skip
 
 
 def sinusoids(length: int, d_model: int, start: int = 0) -> np.ndarray[Any, Any]:
@@ -158,6 +162,53 @@ class RotaryPositionalEncoding(Module):
 
     def extra_repr(self) -> str:
         return f"{self.dim}, base={self.base}"
+
+
+@checked
+def alibi_slopes(num_heads: Count) -> np.ndarray[Any, Any]:
+    """The slopes of ALiBi, one for each head: of n heads, n a power of two, 2^(−8/n), 2^(−16/n), …, 2^(−8).
+
+    For other numbers of heads those of the power of two below, and then every second one of twice that power, as in
+    the authors' code.
+
+    Returns:
+        (num_heads,), float64.
+    """
+    below = 2 ** (num_heads.bit_length() - 1)
+    slopes = 2.0 ** (-8.0 * np.arange(1, below + 1) / below)
+    between = 2.0 ** (-4.0 * np.arange(1, 2 * below + 1, 2) / below)
+    return np.concatenate([slopes, between[: num_heads - below]])
+
+
+@checked
+def alibi_bias(
+    num_heads: Count, queries: Size, keys: Size, start: Size = 0, dtype: FloatDtype = default_dtype
+) -> Tensor:
+    """Attention with linear biases: the farther a key, the less its score, −slope · |i − j| for query i and key j.
+
+    Press, Smith and Lewis, "Train Short, Test Long", 2022. The result is added to the scores, as a mask of floats is,
+    and does not require a gradient. Which keys come later than a query is for a causal mask to hide.
+
+    Args:
+        num_heads: H, whose slopes are `alibi_slopes`.
+        queries: L.
+        keys: S.
+        start: the position of the first query; that of the first key is 0.
+        dtype: of the result.
+
+    Returns:
+        (H, L, S).
+    """
+    return Tensor(kept_alibi(num_heads, queries, keys, start, np.dtype(dtype)))
+
+
+@functools.lru_cache(maxsize=16)
+def kept_alibi(heads: int, queries: int, keys: int, start: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The elements of `alibi_bias`, not to be written to."""
+    distances = np.abs(np.arange(start, start + queries)[:, None] - np.arange(keys))
+    bias = (-alibi_slopes(heads)[:, None, None] * distances).astype(dtype)
+    bias.flags.writeable = False
+    return bias
 
 
 def _checked(encoding: SinusoidalPositionalEncoding | LearnedPositionalEncoding, input: Any) -> Tensor:
