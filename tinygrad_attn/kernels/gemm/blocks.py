@@ -155,7 +155,7 @@ def _make_product(dtype: Any, plan: Plan) -> Any:
         block_depth = -(-depth // -(-depth // plan.block_depth))
         block_rows = -(-rows // -(-rows // plan.block_rows))
         # What is used only a few times, or stays in the cache as it lies, costs less to read there than to copy.
-        read_a = columns <= (8 if a.column == size else 2) * panel_width
+        read_a = columns <= (plan.reading_columns if a.column == size else 2 * panel_width)
         fits = depth * columns * size <= plan.b_block
         read_b = b.column == size and rows <= (4 if fits else 1) * plan.tile_rows
         for k0 in range(0, depth, block_depth):

@@ -30,17 +30,19 @@ class Cut(NamedTuple):
     strips: int  # tiles' heights in a block of A
     depth_bytes: int  # of one row of A in a block
     panels: int  # of B in a block
+    reading: int  # panels of B up to which an A that is stored by rows is read where it lies
 
 
 CUTS = {  # by the kind of registers (`kernels.simd.registers.KINDS`)
     # 31 of 32 registers. Caches of 48 KB and 2 MB: panels of 32 KB each, of which B's passes by; a block of B has 1 MB.
-    "AVX-512": Cut(14, 2, 128, 2048, 16),
+    # Reading A costs less than packing it at every width, even where 14 rows lie in one set of 12 lines of the cache.
+    "AVX-512": Cut(14, 2, 128, 2048, 16, 1 << 24),
     # 15 of 16. Caches of 32 KB and 256 KB or more: panels of 8 and 16 KB, and 256 KB.
-    "AVX": Cut(6, 2, 192, 1024, 16),
+    "AVX": Cut(6, 2, 192, 1024, 16, 8),
     # 28 of 32. Caches of 32 KB and 512 KB or more: panels of 8 and 12 KB, and 192 KB.
-    "NEON": Cut(8, 3, 128, 1024, 16),
+    "NEON": Cut(8, 3, 128, 1024, 16, 8),
     # 15 of 16. As AVX: panels of 8 KB each, and 128 KB.
-    "SSE": Cut(6, 2, 192, 1024, 16),
+    "SSE": Cut(6, 2, 192, 1024, 16, 8),
 }
 
 
@@ -72,6 +74,7 @@ class Plan(NamedTuple):
     block_rows: int
     block_depth: int
     block_columns: int
+    reading_columns: int  # up to which an A that is stored by rows is read where it lies
     a_panel: int  # bytes of a packed panel of A
     b_panel: int  # bytes of a packed panel of B
     a_block: int  # bytes of a packed block of A
@@ -87,6 +90,7 @@ def _plan(itemsize: int) -> Plan:
         block_rows=cut.strips * tile.rows,
         block_depth=cut.depth_bytes // itemsize,
         block_columns=cut.panels * tile.columns,
+        reading_columns=cut.reading * tile.columns,
         a_panel=a_panel,
         b_panel=b_panel,
         a_block=cut.strips * a_panel,
