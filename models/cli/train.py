@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..console.counts import counted
 from ..console.errors import INTERRUPTED, CommandError
+from ..console.program import command_line
 from .options import add_data, overrides, path_name
 
 if TYPE_CHECKING:
@@ -58,14 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
     from ..training.logbook import Logbook
 
     with lasting_output() as output:
-        progress = make_progress()
+        log = Logbook(make_progress())
         try:
-            trainer = _resume(arguments, progress) if arguments.resume else _begin(arguments, progress)
-            trainer.progress = log = Logbook(progress, trainer.run)
+            trainer = _resume(arguments, log) if arguments.resume else _begin(arguments, log)
+            log.write_to(trainer.run)
             log.print(trainer.summary())
             code, closing = _train(trainer)
         finally:
-            progress.stop()
+            log.stop()
         log.note(closing)
         output.close(closing)
     return code
@@ -101,6 +102,7 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     else:
         path = find_config(arguments.config) if arguments.config else None
         config = (load_quick_config if arguments.quick else load_config)(path, settings, imports)
+        _print_defaults(progress, config, settings)
         text = config.data.load()
     run = Run(arguments.out or _new_folder(text.name, config.model.name), config, *train_tokenizers(text, config.data))
     progress.print(text.summary())
@@ -118,7 +120,9 @@ def _begin_from(arguments: argparse.Namespace, progress: Progress) -> Trainer:
 
     _refuse(arguments, "--from takes the settings of another run", ("config", "quick"))
     origin, arrays, _ = Run.open(arguments.origin, BEST)
-    config = change(origin.config, _changes(arguments, origin))
+    changes = _changes(arguments, origin)
+    config = change(origin.config, changes)
+    _print_defaults(progress, config, changes)
     refuse_other_symbols(origin, config)
     text = config.data.load()
     run = Run(arguments.out or _new_folder(text.name, config.model.name), config, origin.source, origin.target)
@@ -168,6 +172,19 @@ def _changes(arguments: argparse.Namespace, run: Run) -> list[str]:
         return overrides(arguments)
     languages = {name: getattr(arguments, name) or getattr(run.config.data, name) for name in ("source", "target")}
     return overrides(argparse.Namespace(**{**vars(arguments), **(languages if arguments.data else {})}))
+
+
+def _print_defaults(progress: Progress, config: Config, given: Sequence[str]) -> None:
+    """A note of the settings that a model has by default, if --set has chosen the model."""
+    names = {setting.partition("=")[0].strip() for setting in given}
+    fields = {f"model.{field.name}": field for field in config.model.fields() if field.name != "name"}
+    values = {name: getattr(config.model, field.name) for name, field in fields.items() if name not in names}
+    taken = [f"{name}={value}" for name, value in values.items() if value == fields[name].default]
+    if "model.name" in names and taken:
+        progress.print(
+            f"Note: --set model.name={config.model.name} takes that model's defaults: {' '.join(taken)}; --set changes "
+            f"them, too, and this explains them: {command_line('settings', config.model.name)}"
+        )
 
 
 def _describe(changed: Mapping[str, tuple[object, object]]) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import sys
 
-from ..console.program import quoted
+from ..console.program import command_line
 from ..console.progress import Progress
 from ..runs.folder import PRINTED, Run, RunError
 
@@ -20,19 +20,25 @@ class Logbook:
 
     Args:
         progress: shows the progress.
-        run: whose folder has the file.
     """
 
-    def __init__(self, progress: Progress, run: Run) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.run = run
-        self.note(
-            f"{datetime.datetime.now().astimezone().isoformat(' ', 'seconds')}  {' '.join(map(quoted, sys.argv))}"
-        )
+        self.run: Run | None = None
+        self._before: list[str] = []  # what is printed while there is no folder yet
+        self.note(f"{datetime.datetime.now().astimezone().isoformat(' ', 'seconds')}  {command_line(*sys.argv[1:])}")
         self.start, self.advance, self.stop = progress.start, progress.advance, progress.stop
+
+    def write_to(self, run: Run) -> None:
+        """From now on the run's folder has the file."""
+        self.run = run
+        self.note("\n".join(self._before))
 
     def note(self, text: str) -> None:
         """Append lines to the file alone."""
+        if self.run is None:
+            self._before.append(text)
+            return
         with contextlib.suppress(OSError, RunError):
             path = self.run.to_write(PRINTED)
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:

@@ -1,11 +1,13 @@
 """The command train: what it makes and shows, and one line for every mistake."""
 
+import sys
+
 import pytest
 import tinygrad_attn_models.cli
 import tinygrad_attn_models.training.trainer
 from commands import TINY, refused
 from tinygrad_attn_models.cli.main import main
-from tinygrad_attn_models.console.program import quoted
+from tinygrad_attn_models.console.program import command_line, quoted
 from tinygrad_attn_models.runs.folder import BEST
 
 
@@ -38,10 +40,24 @@ def test_train_and_translate(drawn, tmp_path, capsys):
     assert f"    python -m models translate {run}" in output
     log = (run / "train.log").read_text(encoding="utf-8")
     assert "Exact match: " in log and sum(" → " in line for line in log.splitlines()) == 4
+    steps = [line for line in lines if line.startswith("step ")]
+    assert [line for line in log.splitlines()[1:] if line.strip()] == [line for line in lines if line not in steps]
     assert main(["train", "--resume", str(run)]) == 0
     again = (run / "train.log").read_text(encoding="utf-8")
     assert again.startswith(log) and len(again) > len(log)
     assert main(["translate", str(run), "22 Nov 2026"]) == 0
+
+
+def test_a_model_that_is_chosen_alone_says_which_defaults_it_takes(tmp_path, capsys):
+    tiny = [setting for setting in TINY if not setting.startswith("model.")]
+    sizes = ["model.d_model=8", "model.heads=2", "model.encoder_layers=1"]
+    chosen = ["--set", *tiny, "training.max_steps=1", "model.name=transformer", *sizes, "model.d_ff=8"]
+    assert main(["train", "--out", str(tmp_path / "first"), *chosen, "model.decoder_layers=1"]) == 0
+    (note,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Note: "))
+    assert "model.name=transformer takes that model's defaults: model.dropout=0.0 model.positions=sinusoidal" in note
+    assert "model.heads" not in note and note.endswith("python -m models settings transformer")
+    assert main(["train", "--out", str(tmp_path / "other"), "--set", *TINY, "training.max_steps=1"]) == 0
+    assert "Note: " not in capsys.readouterr().out
 
 
 def test_train_on_parallel_text(parallel, tmp_path, capsys):
@@ -55,6 +71,9 @@ def test_train_on_parallel_text(parallel, tmp_path, capsys):
     output = capsys.readouterr().out
     assert "parallel, ko to en: train 40 (1 skipped: a side is empty)" in output
     assert (run / BEST).exists()
+    log = (run / "train.log").read_text(encoding="utf-8")
+    assert f"{command_line(*sys.argv[1:])}\n" in log.splitlines(keepends=True)[0]
+    assert "Settings chosen from the data" in log and "40 (1 skipped: a side is empty)" in log
     assert main(["translate", str(run), "가 나"]) == 0
 
 
