@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from .console.errors import UserError
 from .data import ParallelText, Tokenizer
 from .data.corpus import Fingerprint, Pair
-from .decoding.alignment import Alignment, align
+from .decoding.alignment import Alignment
 from .decoding.translate import OnBatch, search, translate
 from .decoding.unknown import Detokenizer
 from .interface import Translator
@@ -149,10 +149,10 @@ class TrainedModel:
         """The translation of each text with its attention weights, None for an empty text; see `translate`."""
         settings = self.decoding(**decoding)
         sentences = self.encode(texts)
-        text_of = Detokenizer(self.module, *self.tokenizers, settings).text
+        aligned = Detokenizer(self.module, *self.tokenizers, settings).aligned
         translations = translate(self.module, sentences, settings, on_batch)
         return [
-            (text_of(text, ids), align(self.module, *self.tokenizers, sentence, ids) if sentence else None)
+            aligned(text, ids) if sentence else ("", None)
             for text, sentence, ids in zip(texts, sentences, translations, strict=True)
         ]
 
@@ -175,7 +175,7 @@ class TrainedModel:
         return self.run.source.unknown(text)
 
     def align(self, text: str, translation: str | None = None, **decoding: Any) -> Alignment:
-        """The attention weights over a source text, for each symbol of a translation.
+        """The attention weights over a source text, for each symbol of a translation; see `Detokenizer.alignment`.
 
         Args:
             text: a source sentence, not empty.
@@ -183,12 +183,13 @@ class TrainedModel:
             decoding: how that is found; see `decoding`.
         """
         (sentence,) = self.encode([text])
+        settings = self.decoding(**decoding)
+        shown = Detokenizer(self.module, *self.tokenizers, settings)
         if translation is None:
-            settings = self.decoding(**decoding)
             (target,) = translate(self.module, [sentence], settings)
         else:
             target = list(self.run.target.encode(translation))
-        return align(self.module, self.run.source, self.run.target, sentence, target)
+        return shown.alignment(text, target)
 
     def decoding(self, *, n_best: int | None = None, **given: Any) -> DecodingConfig:
         """The run's decoding settings, changed by those given.

@@ -50,7 +50,7 @@ class Alignment:
             "source": list(self.source),
             "target": list(self.target),
             "alignment": [[place, t] for t, place in enumerate(self.attended()[:-1])] if self.weights else [],
-            "attention": {layer: np.round(heads, 6).astype(float).tolist() for layer, heads in self.weights.items()},
+            "attention": {layer: np.round(heads.astype(float), 6).tolist() for layer, heads in self.weights.items()},
         }
 
 

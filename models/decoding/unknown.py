@@ -6,13 +6,14 @@ and numbers that the model does not know are mostly the same in both languages.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from ..console.errors import UserError
 from ..data import UNKNOWN, Tokenizer
 from ..interface import Translator
 from ..runs.config import DecodingConfig
-from .alignment import align
+from .alignment import Alignment, align
 
 __all__ = ["Detokenizer"]
 
@@ -44,11 +45,26 @@ class Detokenizer:
         """The text of ``translation`` (ids without ``</s>``), which translates the text ``source``, not empty."""
         if not self.replaces or UNKNOWN not in translation:
             return self.target.decode(translation)
-        attended = align(self.model, self.source, self.target, self.source.encode(source), translation).attended()
-        pieces, symbols = self.source.pieces(source), self.target.symbols_of(translation)
-        return self.target.join(
-            [
-                pieces[place] if token == UNKNOWN else symbol
-                for token, symbol, place in zip(translation, symbols, attended[: len(symbols)], strict=True)
-            ]
-        )
+        return self._joined(self.alignment(source, translation))
+
+    def aligned(self, source: str, translation: Sequence[int]) -> tuple[str, Alignment]:
+        """The text of a translation, and its `alignment`."""
+        found = self.alignment(source, translation)
+        return (self._joined(found) if self.replaces else self.target.decode(translation)), found
+
+    def alignment(self, source: str, translation: Sequence[int]) -> Alignment:
+        """The attention weights of a translation, between the pieces of the text ``source`` and the symbols as shown.
+
+        An unknown piece of the source stands there as it was written, and one of the translation as it is replaced.
+        """
+        found = align(self.model, self.source, self.target, self.source.encode(source), translation)
+        pieces, symbols = self.source.pieces(source), list(found.target)
+        if self.replaces:
+            attended = found.attended()
+            for place, token in enumerate(translation):
+                if token == UNKNOWN:
+                    symbols[place] = pieces[attended[place]]
+        return dataclasses.replace(found, source=pieces, target=symbols)
+
+    def _joined(self, alignment: Alignment) -> str:
+        return self.target.join(list(alignment.target)[:-1])

@@ -5,6 +5,7 @@ Post, "A Call for Clarity in Reporting BLEU Scores", 2018.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -53,6 +54,7 @@ class BleuSettings:
         """
         from sacrebleu.metrics import BLEU
 
+        logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # its notes are about its own command line
         try:
             return BLEU(tokenize=self.tokenizer, lowercase=self.lowercase, effective_order=short, force=True)
         except (ImportError, RuntimeError) as error:

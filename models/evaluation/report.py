@@ -289,6 +289,8 @@ def describe_decoding(settings: DecodingConfig) -> str:
         words.append(f"no {settings.no_repeat_ngram_size} symbols in a row twice")
     if settings.unknown != "keep":
         words.append(f"<unk>: {settings.unknown}")
+    if settings.int8:
+        words.append("weights of 8 bits")
     return ", ".join(words)
 
 

@@ -240,5 +240,6 @@ def test_alignments_are_json_lines(run, tmp_path, capsys):
         (weights,) = (np.array(heads) for heads in record["attention"].values())
         assert weights.shape == (1, len(record["target"]), len(record["source"]))
         np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-4)
+        assert max(len(str(number)) for number in weights.ravel()) <= len("0.123456")
         assert record["alignment"] == [[int(row.argmax()), t] for t, row in enumerate(weights[0][:-1])]
     refused(capsys, ["translate", run, "x", "--n-best", "2", "--alignments", path], "--alignments", "--n-best")

@@ -46,7 +46,14 @@ def test_each_unknown_is_the_source_word_that_it_attends_to(source, translation)
         for place, token in enumerate(translation)
     ]
     assert text == WORDS.join(expected)
-    assert Detokenizer(model, WORDS, WORDS, KEEP).text(" ".join(source), translation) == WORDS.decode(translation)
+    kept = Detokenizer(model, WORDS, WORDS, KEEP)
+    assert kept.text(" ".join(source), translation) == WORDS.decode(translation)
+    # Attention as data names the words of both texts, as they are written there.
+    shown, alignment = Detokenizer(model, WORDS, WORDS, REPLACE).aligned(" ".join(source), translation)
+    assert (shown, alignment.source, alignment.target) == (text, source, [*expected, "</s>"])
+    shown, alignment = kept.aligned(" ".join(source), translation)
+    assert (shown, alignment.source) == (WORDS.decode(translation), source)
+    assert alignment.target == [*WORDS.symbols_of(translation), "</s>"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tinygrad_attn_models.data import Batches, DataError, encode_pairs
 from tinygrad_attn_models.evaluation.bleu import BleuSettings, References
 from tinygrad_attn_models.evaluation.metrics import TeacherForced, measure, teacher_forced
 from tinygrad_attn_models.evaluation.plots import plot_bleu_by_length
-from tinygrad_attn_models.evaluation.report import EVALUATION, Evaluation, buckets, evaluate
+from tinygrad_attn_models.evaluation.report import EVALUATION, Evaluation, buckets, describe_decoding, evaluate
 from tinygrad_attn_models.runs.config import DecodingConfig, load_config
 from tinygrad_attn_models.runs.folder import Run, RunError
 
@@ -38,6 +38,14 @@ def test_the_figures_are_those_of_training(evaluated):
     assert found.scores.token_accuracy_teacher_forced == pytest.approx(expected.teacher_forced.accuracy)
     assert found.scores.perplexity_teacher_forced == pytest.approx(expected.teacher_forced.perplexity)
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_what_changes_translations_is_told():
+    changed = {"length_penalty": 0.7, "min_length": 2, "no_repeat_ngram_size": 3, "unknown": "forbid", "int8": True}
+    silent = {"batch_size", "max_length", "beam"}  # the last has its own words
+    assert changed.keys() | silent == DecodingConfig.types().keys()
+    told = {describe_decoding(DecodingConfig(beam=4, **{name: value})) for name, value in changed.items()}
+    assert len(told | {describe_decoding(DecodingConfig(beam=4)), describe_decoding(DecodingConfig())}) == 7
 
 
 def test_every_pair_is_in_one_group_of_its_length(evaluated):
