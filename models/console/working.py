@@ -88,8 +88,8 @@ def tell(text: str, reporter: Callable[[str], None] | None = None) -> None:
 
 @context
 def working(what: str, total: int = 0) -> Iterator[Callable[[int], None]]:
-    """While the block runs, a line every second says what is done, for how long, and how much of it; within another
-    such block, in its place.
+    """While the block runs, a line every second says what is done, how much of it, for how long, and if ``total`` is
+    known, about how long it will still take; within another such block, in its place.
 
     What it gives is called with how many more of ``total`` are done. Lines come from a thread of their own: also while
     the block waits for a single long call.
@@ -110,8 +110,11 @@ def working(what: str, total: int = 0) -> Iterator[Callable[[int], None]]:
             seconds = 1.0
 
     def describe() -> str:
-        count = f" {done[0]:,} of {total:,}" if total else ""
-        return f"{what}{count}, {clock(time.perf_counter() - began)}"
+        passed, count = time.perf_counter() - began, done[0]
+        if not total:
+            return f"{what}{f': {count:,}' if count else ''}, {clock(passed)}"
+        left = f", {clock(passed / count * (total - count))} left" if 0 < count <= total else ""
+        return f"{what} {count:,} of {total:,}, {clock(passed)}{left}"
 
     def end() -> None:
         over.set()

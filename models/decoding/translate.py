@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 from tinygrad_attn.nn import frozen_weights
 from tinygrad_attn.nn.evaluating import evaluating
@@ -90,13 +91,17 @@ def _batches(
     """
     order = [i for i, sentence in enumerate(sentences) if len(sentence)]
     order.sort(key=lambda i: len(sentences[i]), reverse=True)
-    with evaluating(model), frozen_weights(model):
+    counted_here = on_batch is None and len(order) > size
+    counting = working("translating sentences", len(order)) if counted_here else nullcontext(lambda count: None)
+    with evaluating(model), frozen_weights(model), counting as advance:
         while order:
             # One long sentence among many is not worth that much padding.
             fitting = max(1, size * _LONGEST // len(sentences[order[0]]))
             chosen, order = order[: min(size, fitting)], order[min(size, fitting) :]
             longest = len(sentences[chosen[0]])
-            with working(f"translating {counted(len(chosen), 'sentence')} of up to {counted(longest, 'symbol')}"):
+            what = f"translating {counted(len(chosen), 'sentence')} of up to {counted(longest, 'symbol')}"
+            with nullcontext() if counted_here else working(what):
                 yield chosen, *pad([sentences[i] for i in chosen])
+            advance(len(chosen))
             if on_batch is not None:
                 on_batch(len(chosen))

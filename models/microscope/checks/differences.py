@@ -10,7 +10,7 @@ that; where a difference cannot tell, the cell says why.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from tinygrad_attn.record import Leaf, Output
 
+from ...console.working import worked_off
 from ..record.replay import Replay
 from ..record.schema import Cell, Kink
 from ..record.sites import AttentionSite
@@ -52,8 +53,16 @@ def compare_with_differences(
         samples: how many cells of each tensor's gradient, the largest among them.
         rng: chooses the others.
     """
+    chosen = list(_samples(traced, sites, samples, rng))
     replay = Replay(traced)
-    cells: list[Cell] = []
+    comparing = worked_off(chosen, "comparing gradients with differences of the loss", len(chosen))
+    return [_compared(traced, replay, sample, rounding) for sample in comparing]
+
+
+def _samples(
+    traced: Traced, sites: Sequence[AttentionSite], samples: int, rng: np.random.Generator
+) -> Iterator[_Sample]:
+    """The cells to compare; see `compare_with_differences`."""
     for site in sites:
         for tensor in _SAMPLED:
             quantity = site.quantities.get(tensor)
@@ -65,8 +74,7 @@ def compare_with_differences(
                 def moved(by: float, quantity: Any = quantity, cell: Any = cell) -> Change:
                     return list(quantity.perturbed(cell, by))
 
-                sample = _Sample(site.id, tensor, cell, gradient, float(quantity.value[cell]), moved)
-                cells.append(_compared(traced, replay, sample, rounding))
+                yield _Sample(site.id, tensor, cell, gradient, float(quantity.value[cell]), moved)
     gradients = {name: leaf for name, leaf in traced.parameters().items() if leaf.gradient is not None}
     for name in _spread(gradients, _PARAMETERS):
         leaf = gradients[name]
@@ -79,9 +87,7 @@ def compare_with_differences(
             array.reshape(shape)[cell] += by
             return [(leaf, array)]
 
-        sample = _Sample("", name, cell, shaped, float(leaf.value.reshape(shaped.shape)[cell]), changed)
-        cells.append(_compared(traced, replay, sample, rounding))
-    return cells
+        yield _Sample("", name, cell, shaped, float(leaf.value.reshape(shaped.shape)[cell]), changed)
 
 
 def _spread(names: Mapping[str, Any], count: int) -> list[str]:

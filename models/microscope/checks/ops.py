@@ -15,6 +15,7 @@ import numpy as np
 
 from tinygrad_attn.record import Call
 
+from ...console.working import worked_off
 from .attention import softmax
 from .rounding import Rounded, relative_error, rounded, terms_of, value_of
 
@@ -132,7 +133,7 @@ def check_tape(calls: Sequence[Call]) -> TapeCheck:
     Ops whose operands or gradients are not finite are left out: from them on nothing has a right value.
     """
     found = TapeCheck()
-    for call in calls:
+    for call in worked_off(calls, "computing ops again", len(calls)):
         if call.values[0].dtype.kind != "f" or not _finite(call):  # masks and indices
             continue
         if call.op.name in _MOVES:

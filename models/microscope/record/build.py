@@ -15,6 +15,7 @@ from ..checks.badge import check
 from ..checks.snippets import find_snippets
 from .arrays import Store, without
 from .described import described_site
+from .estimate import refuse_too_large
 from .nudge import nudged
 from .pair import LONGEST, Pair, read, sentence, symbols_of, tokens_of
 from .paths import find_paths
@@ -64,6 +65,7 @@ def build(
     longest = min(run.config.decoding.max_length, LONGEST) if run else LONGEST
     translation = sentence(greedy_translation(model, of_source["ids"], longest), run.target if run else None)
     pair = Pair(of_source, translation if target is None else read(target, "target", run), run)
+    refuse_too_large(model, pair)
     traced = _traced(model, pair, broken)
     meta = _meta(traced, run)
     meta["trained_dtype"] = trained_dtype

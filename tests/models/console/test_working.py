@@ -43,7 +43,7 @@ def test_items_are_counted():
         for item in worked_off("abc", "reading", 3):
             seen.append(item)
             if item == "c":
-                assert told(lines, "reading 2 of 3, 0:00")
+                assert told(lines, "reading 2 of 3, 0:00, 0:00 left")
     assert seen == ["a", "b", "c"]
 
 
