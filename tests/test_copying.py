@@ -113,6 +113,20 @@ LAYERS = {
     "TransformerEncoderLayer": lambda: nn.TransformerEncoderLayer(4, 2, 8),
     "TransformerDecoderLayer": lambda: nn.TransformerDecoderLayer(4, 2, 8, activation="gelu"),
     "Transformer": lambda: nn.Transformer(4, 2, 1, 1, 8),
+    "its options": lambda: nn.Transformer(
+        8,
+        4,
+        1,
+        1,
+        8,
+        activation="swiglu",
+        norm="rms",
+        num_kv_heads=2,
+        qk_norm=True,
+        alibi=True,
+        bias=False,
+        rotary=nn.RotaryPositionalEncoding(2),
+    ),
 }
 
 

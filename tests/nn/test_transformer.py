@@ -11,7 +11,7 @@ import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.ops.fused import multihead
 
-B, S, T, D, HEADS = 3, 4, 5, 6, 2
+B, S, T, D, HEADS = 3, 4, 5, 8, 2
 PADDING = np.arange(S) >= np.array([[4], [2], [1]])  # True = ignore
 
 
@@ -25,10 +25,17 @@ def transformer(**options):
     return nn.Transformer(D, HEADS, 2, 2, 7, dtype=np.float64, **options)
 
 
-@pytest.mark.parametrize("norm_first", [False, True])
+NEWER = [
+    {"norm": "rms", "norm_first": True, "activation": "swiglu", "num_kv_heads": 1, "qk_norm": True, "bias": False,
+     "rotary": nn.RotaryPositionalEncoding(4, 100.0)},
+    {"norm": "rms", "activation": "gelu", "alibi": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"norm_first": True}, *NEWER], ids=str)
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_steps_give_what_the_whole_target_gives(norm_first, batch_first):
-    decoder = transformer(norm_first=norm_first, batch_first=batch_first).decoder
+def test_steps_give_what_the_whole_target_gives(options, batch_first):
+    decoder = transformer(batch_first=batch_first, **options).decoder
     axis = 1 if batch_first else 0
     memory, target = (draw(B, length, D) if batch_first else draw(length, B, D) for length in (S, T))
     whole = decoder(target, memory, memory_key_padding_mask=PADDING, tgt_is_causal=True)
@@ -38,7 +45,7 @@ def test_steps_give_what_the_whole_target_gives(norm_first, batch_first):
             for t in range(T):
                 place, state = decoder.step(target.narrow(axis, t, 1), state)
                 np.testing.assert_allclose(place.array, whole.narrow(axis, t, 1).array, rtol=1e-10, atol=1e-12)
-        assert state.layers[0].past.all().shape == (B, T, 2 * D)
+        assert state.layers[0].past.all().shape == (B, T, 2 * decoder.layers[0].self_attn.kv_size)
 
 
 def test_a_causal_target_does_not_look_ahead():
@@ -123,9 +130,9 @@ def test_an_activation_may_be_a_function():
 
 
 def test_complaints():
-    with pytest.raises(ValueError, match=r"TransformerDecoderLayer: activation must be 'relu', 'gelu' .* got 'swish'"):
+    with pytest.raises(ValueError, match=r"Layer: activation must be 'relu', 'gelu', 'swiglu' or .* got 'swish'"):
         nn.TransformerDecoderLayer(D, HEADS, activation="swish")
-    with pytest.raises(ValueError, match=r"query must be \(B, length, 6\), it has shape \(3, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"query must be \(B, length, 8\), it has shape \(3, 4, 5\)"):
         transformer()(draw(B, S, 5), draw(B, T, D))
     with pytest.raises(ValueError, match="same batch, they have 2 and 3"):
         transformer()(draw(B, S, D), draw(2, T, D))

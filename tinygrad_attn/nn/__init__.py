@@ -20,6 +20,7 @@ from tinygrad_attn.nn.containers import Identity, ModuleDict, ModuleList, Sequen
 from tinygrad_attn.nn.counting import count_parameters
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.embedding import Embedding
+from tinygrad_attn.nn.feed_forward import SwiGLU
 from tinygrad_attn.nn.freezing import frozen_weights
 from tinygrad_attn.nn.fused_decoder import FusedDecoder, TokenVectors, can_fuse
 from tinygrad_attn.nn.kv_cache import KVCache
@@ -62,11 +63,10 @@ from tinygrad_attn.nn.transformer import (
     DecoderState,
     Transformer,
     TransformerDecoder,
-    TransformerDecoderLayer,
     TransformerEncoder,
-    TransformerEncoderLayer,
     generate_square_subsequent_mask,
 )
+from tinygrad_attn.nn.transformer_layers import TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = [
     "ELU",
@@ -120,6 +120,7 @@ __all__ = [
     "SmoothL1Loss",
     "Softmax",
     "Softplus",
+    "SwiGLU",
     "Tanh",
     "Transformer",
     "TransformerDecoder",

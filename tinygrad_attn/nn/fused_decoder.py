@@ -25,8 +25,9 @@ from tinygrad_attn.kernels.layernorm import layer_norm_call
 from tinygrad_attn.modes import current_modes
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.multihead import MultiheadAttention
-from tinygrad_attn.nn.norm import LayerNorm
-from tinygrad_attn.nn.transformer import DecoderState, TransformerDecoder, TransformerDecoderLayer
+from tinygrad_attn.nn.norm import LayerNorm, RMSNorm
+from tinygrad_attn.nn.transformer import DecoderState, TransformerDecoder
+from tinygrad_attn.nn.transformer_layers import TransformerDecoderLayer
 from tinygrad_attn.ops.activation import relu
 from tinygrad_attn.tensor import Tensor
 
@@ -51,6 +52,7 @@ def can_fuse(decoder: TransformerDecoder, state: DecoderState) -> bool:
     return (decoder.norm is None or type(decoder.norm) is LayerNorm) and all(
         type(layer) is TransformerDecoderLayer
         and layer.activation is relu
+        and type(layer.norm1) is LayerNorm
         and layer.self_attn.in_proj_weight is not None
         and _is_plain(layer.self_attn)
         and _is_plain(layer.multihead_attn)
@@ -198,12 +200,15 @@ class FusedDecoder:
             calls.append(self._norm(self._decoder.norm, b.x, b.branch))
         return calls
 
-    def _sublayer(self, norm: LayerNorm, norm_first: bool, calls: Callable[[Array, bool], list[Call]]) -> list[Call]:
+    def _sublayer(
+        self, norm: LayerNorm | RMSNorm, norm_first: bool, calls: Callable[[Array, bool], list[Call]]
+    ) -> list[Call]:
         """norm(x + sublayer(x)), or x + sublayer(norm(x)).
 
         ``calls`` are the sublayer's, given what it reads and whether it adds to x or writes to the branch.
         """
         b = self._buffers
+        assert isinstance(norm, LayerNorm)  # says can_fuse
         if norm_first:
             return [self._norm(norm, b.x, b.branch), *calls(b.branch, True)]
         return [*calls(b.x, False), self._norm(norm, b.x, b.x, b.branch)]
