@@ -2,8 +2,9 @@
 
 Embeddings, positions and the output layer are here; both stacks of layers are `tinygrad_attn.nn.Transformer`, whose
 parameters are named as those of ``torch.nn.Transformer``. As there, and unlike the paper, each stack ends in one more
-layer norm. Attention is `tinygrad_attn.nn.MultiheadAttention` in every layer; softmax(Q Kᵀ / √d) V itself is written
-out, with its derivative, in `tinygrad_attn.ops.fused.attention`.
+layer norm. By its settings it is also what became of it since: pre-norm, RMSNorm, SwiGLU, rotary positions or ALiBi,
+grouped-query attention, QK-norm. Attention is `tinygrad_attn.nn.MultiheadAttention` in every layer;
+softmax(Q Kᵀ / √d) V itself is written out, with its derivative, in `tinygrad_attn.ops.fused.attention`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import functional as F
+from tinygrad_attn.nn.transformer_layers import NormKind
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import Decoder, ModelSettings, Translator, Weights
@@ -24,7 +26,7 @@ from .setting import ConfigError, Value, constant, setting
 
 __all__ = ["POSITIONS", "Memory", "State", "Transformer", "TransformerSettings"]
 
-POSITIONS = ("sinusoidal", "learned")
+POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "none")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,21 @@ class TransformerSettings(ModelSettings):
     encoder_layers: int = setting(6, "layers of the encoder", minimum=1, most=1000)
     decoder_layers: int = setting(6, "layers of the decoder", minimum=1, most=1000)
     d_ff: int = setting(2048, "inner width of the feed-forward networks", minimum=1)
-    positions: str = setting("sinusoidal", "how positions are encoded", choices=POSITIONS)
+    positions: str = setting(
+        "sinusoidal", "how positions are encoded: added to embeddings (sinusoidal, learned), in self-attention by "
+        "turning queries and keys (rotary) or by a bias for distance (alibi), or not at all", choices=POSITIONS,
+    )  # fmt: skip
+    norm_first: bool = setting(False, "normalise what a sublayer reads (pre-norm), not its sum with the residual")
+    norm: str = setting("layer", "the norm: layer, or rms (RMSNorm, which subtracts no mean)", choices=("layer", "rms"))
+    activation: str = setting(
+        "relu", "of the feed-forward networks; swiglu has a gate, a third matrix of d_model x d_ff",
+        choices=("relu", "gelu", "swiglu"),
+    )  # fmt: skip
+    kv_heads: int = setting(
+        0, "heads of keys and values, shared by the heads (grouped-query attention); 0: as many as heads", minimum=0
+    )
+    qk_norm: bool = setting(False, "normalise the queries and keys of every head by their root mean square")
+    bias: bool = setting(True, "linear maps and layer norms of the layers have biases")
     tied_output: bool = setting(False, "the output layer's matrix is the target's embedding")
     shared_embeddings: bool = setting(False, "source and target have one embedding; they need one vocabulary")
     max_length: int = setting(
@@ -51,6 +67,16 @@ class TransformerSettings(ModelSettings):
             raise ConfigError(
                 f"model.heads is {self.heads}, which does not divide model.d_model {self.d_model}; "
                 "the heads share it evenly"
+            )
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ConfigError(
+                f"model.kv_heads is {self.kv_heads}, which does not divide model.heads {self.heads}; each is shared by "
+                "as many heads"
+            )
+        if self.positions == "rotary" and self.d_model // self.heads % 2:
+            raise ConfigError(
+                f"model.positions rotary turns pairs: model.d_model {self.d_model} / model.heads {self.heads} must be "
+                "even"
             )
 
     def longest_source(self) -> int | None:
@@ -91,7 +117,7 @@ class TransformerSettings(ModelSettings):
         return {**sizes, **layers, **rate, "training.warmup": steps // 10, "training.beta2": 0.98}
 
 
-Positions: TypeAlias = nn.SinusoidalPositionalEncoding | nn.LearnedPositionalEncoding
+Positions: TypeAlias = nn.SinusoidalPositionalEncoding | nn.LearnedPositionalEncoding | None
 
 
 class Memory(NamedTuple):
@@ -124,11 +150,15 @@ class Transformer(Translator):
         heads: h, which divides d_model.
         encoder_layers, decoder_layers: N.
         d_ff: the inner size of the feed-forward networks.
-        positions: "sinusoidal", the paper's sines and cosines, or "learned", a vector for each position.
+        positions: "sinusoidal", the paper's sines and cosines, or "learned", a vector for each position, both added to
+            embeddings; "rotary" or "alibi", which are in self-attention; or "none", with which only the decoder's
+            causal mask tells an order.
         max_length: the most symbols of a sentence, source or target with ``<s>``, with learned positions.
         tied_output: let the output layer's matrix be the target's embedding (section 3.4).
         shared_embeddings: let source and target have one embedding, for two languages with one vocabulary.
         dropout: P_drop, of embeddings with positions, and of all that `nn.Transformer` drops.
+        norm_first, norm, activation, qk_norm, bias: as in `nn.TransformerEncoderLayer`.
+        kv_heads: heads of keys and values, shared by the heads; 0 for as many as heads.
         dtype: of all parameters.
 
     Raises:
@@ -150,6 +180,12 @@ class Transformer(Translator):
         tied_output: bool = False,
         shared_embeddings: bool = False,
         dropout: float = 0.1,
+        norm_first: bool = False,
+        norm: NormKind = "layer",
+        activation: str = "relu",
+        kv_heads: int = 0,
+        qk_norm: bool = False,
+        bias: bool = True,
         dtype: Any = default_dtype,
     ) -> None:
         super().__init__()
@@ -171,8 +207,11 @@ class Transformer(Translator):
         self.target_positions = self._make_positions(positions, max_length, dtype)
         self.dropout = nn.Dropout(dropout)
         self.transformer = nn.Transformer(
-            d_model, heads, encoder_layers, decoder_layers, d_ff, dropout, batch_first=True, dtype=dtype
-        )
+            d_model, heads, encoder_layers, decoder_layers, d_ff, dropout, activation, batch_first=True,
+            norm_first=norm_first, bias=bias, dtype=dtype, norm=norm, num_kv_heads=kv_heads or None, qk_norm=qk_norm,
+            rotary=nn.RotaryPositionalEncoding(d_model // heads) if positions == "rotary" else None,
+            alibi=positions == "alibi",
+        )  # fmt: skip
         self.output = nn.Linear(d_model, target_size, dtype=dtype)
         if tied_output:
             self.output.weight = self.target_embedding.weight
@@ -221,6 +260,8 @@ class Transformer(Translator):
             return None
 
         def position(t: int) -> Any:
+            if self.target_positions is None:
+                return 0.0
             return self.target_positions.vectors(1, t, self.output.weight.dtype).array[0]
 
         embed = nn.TokenVectors(self.target_embedding.weight, position, math.sqrt(self.d_model))
@@ -236,11 +277,14 @@ class Transformer(Translator):
         return mark("logits", self.output(decoded))
 
     def _embed(self, tokens: Tensor, embedding: nn.Embedding, positions: Positions, start: int = 0) -> Tensor:
-        """√d_model E x + PE: (B, T) ids, the first of which is at position ``start``, to (B, T, d_model)."""
+        """√d_model E x + PE: (B, T) ids, the first of which is at position ``start``, to (B, T, d_model); √d_model E x
+        alone where attention knows positions, or nobody does."""
+        if positions is None:
+            return self.dropout(F.embedding(tokens, embedding.weight) * math.sqrt(self.d_model))
         vectors = positions.vectors(tokens.shape[1], start, embedding.weight.dtype)
         return self.dropout(F.placed_embedding(tokens, embedding.weight, vectors, scale=math.sqrt(self.d_model)))
 
     def _make_positions(self, kind: str, max_length: int, dtype: Any) -> Positions:
         if kind == "learned":
             return nn.LearnedPositionalEncoding(max_length, self.d_model, dtype=dtype)
-        return nn.SinusoidalPositionalEncoding(self.d_model)
+        return nn.SinusoidalPositionalEncoding(self.d_model) if kind == "sinusoidal" else None

@@ -12,7 +12,13 @@ from tinygrad_attn.nn.positional import sinusoids
 from tinygrad_attn.serialize import load_file, save_file
 
 LAYERS, HEADS = 2, 2
-OPTIONS = [{}, {"positions": "learned"}, {"tied_output": True}, {"tied_output": True, "shared_embeddings": True}]
+OPTIONS = [
+    {}, {"positions": "learned"}, {"tied_output": True}, {"tied_output": True, "shared_embeddings": True},
+    {"positions": "rotary", "norm_first": True, "norm": "rms", "activation": "swiglu", "kv_heads": 1, "qk_norm": True,
+     "bias": False, "tied_output": True},
+    {"positions": "alibi", "norm": "rms", "activation": "gelu"},
+    {"positions": "none", "norm_first": True, "kv_heads": 1},
+]  # fmt: skip
 ENCODER = [f"encoder.layers.{i}.self_attn" for i in range(LAYERS)]
 DECODER = [f"decoder.layers.{i}.self_attn" for i in range(LAYERS)]
 ACROSS = [f"decoder.layers.{i}.multihead_attn" for i in range(LAYERS)]
@@ -119,7 +125,9 @@ def test_it_is_built_from_its_settings():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"positions": "rotary"}, "positions must be one of sinusoidal, learned, got 'rotary'"),
+        ({"positions": "cosine"}, "positions must be one of sinusoidal, learned, rotary, alibi, none, got 'cosine'"),
+        ({"norm": "batch"}, "norm must be 'layer' or 'rms', got 'batch'"),
+        ({"kv_heads": 3}, "num_kv_heads 3 does not divide num_heads 8"),
         ({"shared_embeddings": True}, "needs one vocabulary for source and target, theirs have 8 and 7 symbols"),
         ({"heads": 3, "d_model": 4}, "nhead 3 does not divide d_model 4"),
     ],
