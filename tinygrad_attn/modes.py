@@ -293,7 +293,8 @@ MARKS: dict[str, str] = {
     "key": "(B, S, C): the keys, projected; not announced if scores depend on the query alone",
     "value": "(B, S, D): the values, of which the context is the weighted sum",
     "parameter": "a parameter in the formula of a score; detail symbol: its letter there, as in v or W",
-    "scores": "(B, T, S): before the mask, after scaling; details score: a name in nn.scores.SCORES, scale: of q · k",
+    "scores": "(B, T, S): before the mask, after scaling, with a bias if there is one; details score: a name in"
+    " nn.scores.SCORES, or of a score of one's own, scale: of q · k",
     "mask": "bool, broadcasts to the scores: True where a query may attend to a key; not announced if all are",
     "weights": "(B, T, S): softmax of the scores over the unmasked positions, after dropout",
     "gaussian": "(B, T, S): the factor of the weights in local attention",

@@ -7,6 +7,7 @@ separately and have a derivative. For the others (products, sums, softmax) the f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,7 @@ _MAPS: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array], Any]]]
     "relu": (lambda x: np.where(x > 0.0, x, 0.0), lambda x, z: x > 0.0),
     "rsqrt": (lambda x: 1.0 / np.sqrt(x), lambda x, z: -0.5 * z / x),
     "sigmoid": (_logistic, lambda x, z: z * (1.0 - z)),
+    "silu": (lambda x: x * _logistic(x), lambda x, z: _logistic(x) * (1.0 + x * (1.0 - _logistic(x)))),
     "sqrt": (np.sqrt, lambda x, z: 0.5 / z),
     "square": (lambda x: x * x, lambda x, z: 2.0 * x),
     "tanh": (np.tanh, lambda x, z: 1.0 - z * z),
@@ -79,7 +81,7 @@ def side_of_kink(name: str, arrays: Sequence[Any], options: Mapping[str, Any]) -
 
 
 _BENDING = frozenset(
-    {"cross_entropy", "exp", "log_softmax", "masked_softmax", "sigmoid", "softmax", "softplus", "tanh"}
+    {"cross_entropy", "exp", "gelu", "log_softmax", "masked_softmax", "sigmoid", "silu", "softmax", "softplus", "tanh"}
 )
 
 
@@ -279,6 +281,18 @@ def _log_softmax(arrays: list[Any], options: dict[str, Any]) -> tuple[Any, Back]
     return z, lambda position, g: g - np.exp(z) * g.sum(axis=dim, keepdims=True)
 
 
+def _gelu(arrays: list[Any], options: dict[str, Any]) -> tuple[Any, Back]:
+    x = value_of(arrays[0])
+    if options["approximate"] == "tanh":
+        cdf = _logistic(2.0 * math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))
+        slope = 2.0 * cdf * (1.0 - cdf) * math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * 0.044715 * x**2)
+    else:
+        cdf = 0.5 * np.vectorize(math.erfc, otypes=[float])(-x / math.sqrt(2.0))
+        slope = np.exp(-(x**2) / 2.0) / math.sqrt(2.0 * math.pi)
+    # Where x is far below 0, 1 + erf(x) or 1 + tanh(x) may have cancelled: the terms are as large as x.
+    return Rounded(x * cdf, np.abs(x)), lambda position, g: g * Rounded(cdf + x * slope, 1.0 + np.abs(x * slope))
+
+
 def _layer_norm(arrays: list[Any], options: dict[str, Any]) -> tuple[Any, Back]:
     x, weight, bias = arrays
     axes = tuple(range(-len(options["normalized_shape"]), 0))
@@ -303,6 +317,7 @@ _FORMULAS: dict[str, Callable[[list[Any], dict[str, Any]], tuple[Array, Back]]] 
     "mean": _mean,
     "softmax": _softmax,
     "masked_softmax": _softmax,
+    "gelu": _gelu,
     "log_softmax": _log_softmax,
     "layer_norm": _layer_norm,
 }

@@ -28,7 +28,7 @@ from tinygrad_attn.ops.fused.attention_operands import (
 )
 from tinygrad_attn.ops.fused.softmax import masked_softmax, softmax
 from tinygrad_attn.ops.matmul import matmul
-from tinygrad_attn.ops.pointwise import add, mul
+from tinygrad_attn.ops.pointwise import add, mul, where
 from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.ops.reduction import sum
 from tinygrad_attn.ops.shape import transpose
@@ -369,9 +369,12 @@ def weights_and_output(
     # The queries are scaled instead of the scores: they have fewer elements.
     scores = matmul(mul(query, scale), transpose(key, -2, -1))
     role = {"role": "causal"} if is_causal else {}
-    scores = mark("scores", scores, score="scaled_dot", scale=scale, **role)
+    score = "scaled_dot"
     if bias is not None:
+        before = scores
         scores, mask = _biased(scores, mask, bias)
+        score = "scaled_dot" if np.array_equal(before.array, scores.array) else "biased_dot"
+    scores = mark("scores", scores, score=score, scale=scale, **role)
     mask = _combine(mask, is_causal, scores)
     if mask is not None:
         mask = mark("mask", mask)
@@ -381,9 +384,9 @@ def weights_and_output(
 
 
 def _biased(scores: Tensor, mask: Tensor | None, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """The scores with their bias, and the mask of what it does not hide by -inf."""
+    """The scores with their bias, and the mask of what it does not hide by -inf; nothing is added there."""
     seen = ne(bias, -math.inf)
-    return add(scores, bias), seen if mask is None else logical_and(mask, seen)
+    return add(scores, where(seen, bias, 0.0)), seen if mask is None else logical_and(mask, seen)
 
 
 def _combine(mask: Tensor | None, is_causal: bool, scores: Tensor) -> Tensor | None:
