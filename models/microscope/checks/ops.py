@@ -38,6 +38,8 @@ def _logistic(x: Array) -> Array:
 
 # By op name: the function of an element, and its derivative at x with the value z.
 _MAPS: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array], Any]]] = {
+    "abs": (lambda x: np.where(x > 0.0, x, -x), lambda x, z: np.where(x > 0.0, 1.0, np.where(x < 0.0, -1.0, 0.0))),
+    "cast": (lambda x: x + 0.0, lambda x, z: 1.0),
     "exp": (np.exp, lambda x, z: z),
     "log": (np.log, lambda x, z: 1.0 / x),
     "neg": (np.negative, lambda x, z: -1.0),
