@@ -1,11 +1,14 @@
-"""Translator: the methods of every model, on which training, decoding and the microscope rely."""
+"""LanguageModel and Translator: the methods of every model, on which training, decoding and the microscope rely.
+
+A language model gives the next symbol from those before it; a translator is one with a source.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 
@@ -14,7 +17,7 @@ from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .setting import ConfigError, Section, Value, constant
 
-__all__ = ["Decoder", "ModelSettings", "Translator", "Weights"]
+__all__ = ["Decoder", "LanguageModel", "ModelSettings", "Translator", "Weights"]
 
 Array = np.ndarray[Any, Any]
 
@@ -30,9 +33,13 @@ class ModelSettings(Section):
 
     Each model's file defines a subclass. The methods answer questions about a model before it is built; a model without
     limits need not define them.
+
+    Attributes:
+        reads: what the model is trained on: "pairs" of source and target, or a "text".
     """
 
     section = "model"
+    reads: ClassVar[Literal["pairs", "text"]] = "pairs"
 
     name: str = constant("")
 
@@ -90,8 +97,102 @@ class Decoder(Protocol):
         ...
 
 
-class Translator(nn.Module):
-    """A model of p(target | source), read from left to right.
+class LanguageModel(nn.Module):
+    """A model of p(text), read from left to right: the next symbol's logits from those before it.
+
+    A model in training mode sees whole texts (teacher forcing):
+
+        logits = model(text)
+
+    and in use one token after the other:
+
+        state = model.start()
+        logits, state, _ = model.step(state, token)
+
+    Both give the same logits, and with ``need_weights`` the attention weights too. Each model defines the type of its
+    ``state``; every tensor in it must have the batch on axis 0, so that a search can reorder its rows.
+
+    What a text depends on, such as a source, comes first: ``model(*given, text)`` and
+    ``model.start(model.encode(*given))`` are right for every model. Here nothing is given.
+
+    Attributes:
+        Settings: the class of its settings, which `models.registry.register_model` sets.
+        delimited: whether a text is read after ``<s>`` and ends with ``</s>``, as a sentence; otherwise it is a part of
+            a longer one, whose first symbol is given.
+    """
+
+    Settings: ClassVar[type[ModelSettings]]
+    delimited: ClassVar[bool] = False
+
+    @classmethod
+    def from_settings(
+        cls, settings: ModelSettings, source_size: int, target_size: int, dtype: Any = default_dtype
+    ) -> Self:
+        """A new model with random parameters from the package's generator (see `tinygrad_attn.manual_seed`).
+
+        Args:
+            settings: its fields, without the name, are the arguments of the class.
+            source_size, target_size: the numbers of symbols of the two tokenizers; without a source the second counts.
+            dtype: of all parameters.
+
+        Raises:
+            ValueError: sizes that do not fit the settings, such as two vocabularies for a shared embedding.
+        """
+        return cls._make(settings, dtype, target_size)
+
+    @classmethod
+    def _make(cls, settings: ModelSettings, dtype: Any, *sizes: int) -> Self:
+        chosen = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+        del chosen["name"]
+        make: Callable[..., Self] = cls  # each model's arguments are its own
+        return make(*sizes, **chosen, dtype=dtype)
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """The logits of each token that follows a prefix of the text.
+
+        Args:
+            inputs: the text, (B, T), int64; before it what it depends on.
+            options: ``need_weights``: return the attention weights too.
+
+        Returns:
+            (B, T, V) logits; those at t depend on ``text[:, :t + 1]`` only. With ``need_weights`` a pair: logits and
+            weights.
+        """
+        raise NotImplementedError
+
+    def encode(self, *given: Any, **options: Any) -> Any:
+        """What a text depends on, computed once for all steps; None, since here it depends on nothing."""
+        return None
+
+    def start(self, *memory: Any, **options: Any) -> Any:
+        """The state before the first token, from the result of `encode` (which is not needed if that is None)."""
+        raise NotImplementedError
+
+    def step(self, state: Any, token: Tensor, *, need_weights: bool = False) -> tuple[Tensor, Any, Weights]:
+        """Read one token (B,) of each text.
+
+        Returns:
+            The logits (B, V) of the next token, the new state, and the weights (T = 1), which are empty without
+            ``need_weights``. The old state may be continued again, by another token.
+        """
+        raise NotImplementedError
+
+    def fused_decoder(self, state: Any, rows: int, *, int8: bool = False) -> Decoder | None:
+        """A decoder that takes the steps of `step` from a state of `start` on, faster; None if there is none.
+
+        A search asks for it where nobody looks on, and takes `step` otherwise. Its logits are those of `step`, to
+        rounding.
+
+        Args:
+            state: the result of `start`, which is not changed.
+            rows: the most hypotheses that it will have at a time.
+            int8: round the weights to 8 bits; the logits are then nearly those of `step`.
+        """
+        return None
+
+
+class Translator(LanguageModel):
+    """A model of p(target | source), read from left to right: a language model of targets, with a source.
 
     B sentences have at most S source and T target ids. A model in training mode sees whole targets (teacher forcing):
 
@@ -103,34 +204,17 @@ class Translator(nn.Module):
         state = model.start(memory)
         logits, state, _ = model.step(state, token)
 
-    Both give the same logits, and with ``need_weights`` the attention weights too. Each model defines the types of its
-    ``memory`` and ``state``. Every tensor in a state must have the batch on axis 0, so that beam search can reorder the
-    sentences.
-
-    Attributes:
-        Settings: the class of its settings, which `models.registry.register_model` sets.
+    Each model defines the types of its ``memory`` and ``state``. See `LanguageModel` for the rest.
     """
 
-    Settings: ClassVar[type[ModelSettings]]
+    delimited = True
 
     @classmethod
     def from_settings(
         cls, settings: ModelSettings, source_size: int, target_size: int, dtype: Any = default_dtype
     ) -> Self:
-        """A new model with random parameters from the package's generator (see `tinygrad_attn.manual_seed`).
-
-        Args:
-            settings: its fields, without the name, are the arguments of the class.
-            source_size, target_size: the numbers of symbols of the two tokenizers.
-            dtype: of all parameters.
-
-        Raises:
-            ValueError: sizes that do not fit the settings, such as two vocabularies for a shared embedding.
-        """
-        chosen = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-        del chosen["name"]
-        make: Callable[..., Self] = cls  # each model's arguments are its own
-        return make(source_size, target_size, **chosen, dtype=dtype)
+        """See `LanguageModel.from_settings`."""
+        return cls._make(settings, dtype, source_size, target_size)
 
     def forward(
         self, source: Tensor, source_mask: Tensor, target_in: Tensor, *, need_weights: bool = False
@@ -156,25 +240,3 @@ class Translator(nn.Module):
     def start(self, memory: Any) -> Any:
         """The decoder's state before the first token."""
         raise NotImplementedError
-
-    def step(self, state: Any, token: Tensor, *, need_weights: bool = False) -> tuple[Tensor, Any, Weights]:
-        """Read one token (B,) of each sentence.
-
-        Returns:
-            The logits (B, V) of the next token, the new state, and the weights (T = 1), which are empty without
-            ``need_weights``. The old state may be continued again, by another token.
-        """
-        raise NotImplementedError
-
-    def fused_decoder(self, state: Any, rows: int, *, int8: bool = False) -> Decoder | None:
-        """A decoder that takes the steps of `step` from a state of `start` on, faster; None if there is none.
-
-        A search asks for it where nobody looks on, and takes `step` otherwise. Its logits are those of `step`, to
-        rounding.
-
-        Args:
-            state: the result of `start`, which is not changed.
-            rows: the most hypotheses that it will have at a time.
-            int8: round the weights to 8 bits; the logits are then nearly those of `step`.
-        """
-        return None
