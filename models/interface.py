@@ -119,10 +119,12 @@ class LanguageModel(nn.Module):
         Settings: the class of its settings, which `models.registry.register_model` sets.
         delimited: whether a text is read after ``<s>`` and ends with ``</s>``, as a sentence; otherwise it is a part of
             a longer one, whose first symbol is given.
+        context: the most tokens that are read from one start, None for any number.
     """
 
     Settings: ClassVar[type[ModelSettings]]
     delimited: ClassVar[bool] = False
+    context: int | None = None
 
     @classmethod
     def from_settings(

@@ -30,14 +30,14 @@ from typing import TypeVar
 
 from tinygrad_attn.registry import Registry
 
-from .interface import ModelSettings, Translator
+from .interface import LanguageModel, ModelSettings
 from .setting import ConfigError
 
 __all__ = ["IMPORTED", "MODELS", "import_file", "register_model"]
 
-MODELS: Registry[type[Translator]] = Registry("model", package=__package__)
+MODELS: Registry[type[LanguageModel]] = Registry("model", package=__package__)
 
-M = TypeVar("M", bound=type[Translator])
+M = TypeVar("M", bound=type[LanguageModel])
 
 
 def register_model(settings: type[ModelSettings]) -> Callable[[M], M]:

@@ -18,12 +18,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from .console.errors import UserError
-from .data import ParallelText, Tokenizer
+from .console.program import command_line
+from .data import ParallelText, PlainText, Tokenizer
 from .data.corpus import Fingerprint, Pair
 from .decoding.alignment import Alignment
 from .decoding.translate import OnBatch, search, translate
 from .decoding.unknown import Detokenizer
-from .interface import Translator
+from .interface import LanguageModel, Translator
 from .runs.config import Config, DecodingConfig
 from .runs.folder import Run
 
@@ -50,7 +51,7 @@ class TrainedModel:
         run: its run folder.
     """
 
-    def __init__(self, run: Run, module: Translator) -> None:
+    def __init__(self, run: Run, module: LanguageModel) -> None:
         self.run = run
         self.module = module
 
@@ -78,13 +79,27 @@ class TrainedModel:
         return self.run.source, self.run.target
 
     @cached_property
-    def text(self) -> ParallelText:
-        """The pairs for training, validation and testing, read again.
+    def text(self) -> ParallelText | PlainText:
+        """The pairs for training, validation and testing, or the text, read again.
 
         Raises:
             DataError: the data can no longer be read.
         """
         return self.config.data.load()
+
+    @property
+    def translator(self) -> Translator:
+        """The module, of a run that translates.
+
+        Raises:
+            UserError: the run is a language model, which has no source.
+        """
+        if not isinstance(self.module, Translator):
+            raise UserError(
+                f"{self.run.directory} is a language model ({self.config.model.name}), which continues texts and "
+                f"translates none; use {command_line('generate', self.run.directory, 'TEXT')}"
+            )
+        return self.module
 
     # -- translation -------------------------------------------------------------------------------------------------
 
@@ -133,11 +148,11 @@ class TrainedModel:
             raise TypeError(f"translate: expected a list of texts, got one text; write translate([{texts!r}])")
         settings = self.decoding(n_best=n_best, **decoding)
         sentences = self.encode(texts)
-        text_of = Detokenizer(self.module, *self.tokenizers, settings).text
+        text_of = Detokenizer(self.translator, *self.tokenizers, settings).text
         if n_best is None:
-            translations = translate(self.module, sentences, settings, on_batch)
+            translations = translate(self.translator, sentences, settings, on_batch)
             return [text_of(*pair) for pair in zip(texts, translations, strict=True)]
-        found = search(self.module, sentences, settings, n_best, on_batch)
+        found = search(self.translator, sentences, settings, n_best, on_batch)
         return [
             [ScoredText(text_of(text, one.tokens), one.score) for one in hypotheses]
             for text, hypotheses in zip(texts, found, strict=True)
@@ -149,8 +164,8 @@ class TrainedModel:
         """The translation of each text with its attention weights, None for an empty text; see `translate`."""
         settings = self.decoding(**decoding)
         sentences = self.encode(texts)
-        aligned = Detokenizer(self.module, *self.tokenizers, settings).aligned
-        translations = translate(self.module, sentences, settings, on_batch)
+        aligned = Detokenizer(self.translator, *self.tokenizers, settings).aligned
+        translations = translate(self.translator, sentences, settings, on_batch)
         return [
             aligned(text, ids) if sentence else ("", None)
             for text, sentence, ids in zip(texts, sentences, translations, strict=True)
@@ -184,9 +199,9 @@ class TrainedModel:
         """
         (sentence,) = self.encode([text])
         settings = self.decoding(**decoding)
-        shown = Detokenizer(self.module, *self.tokenizers, settings)
+        shown = Detokenizer(self.translator, *self.tokenizers, settings)
         if translation is None:
-            (target,) = translate(self.module, [sentence], settings)
+            (target,) = translate(self.translator, [sentence], settings)
         else:
             target = list(self.run.target.encode(translation))
         return shown.alignment(text, target)
@@ -244,11 +259,13 @@ class TrainedModel:
         given: dict[str, Any] = {"tokenizer": bleu_tokenizer, "lowercase": bleu_lowercase}
         fitting = BleuSettings.fitting(self.config)
         bleu = dataclasses.replace(fitting, **{name: value for name, value in given.items() if value is not None})
-        pairs = getattr(text or self.text, split)
+        model, text_of = self.translator, text or self.text
+        assert isinstance(text_of, ParallelText)
+        pairs = getattr(text_of, split)
         settings = self.decoding(**decoding)
-        where = functools.partial((text or self.text).where, split)
+        where = functools.partial(text_of.where, split)
         name = self._name_of(split, pairs, text)
-        return evaluate(self.run, self.module, name, pairs, settings, bleu, on_batch, where)
+        return evaluate(self.run, model, name, pairs, settings, bleu, on_batch, where)
 
     def _name_of(self, split: str, pairs: list[Pair], text: ParallelText | None) -> str:
         """The name of the pairs in the results; a note if the run's own are no longer those that it began with."""
@@ -276,5 +293,5 @@ class TrainedModel:
         """
         from .microscope import microscope
 
-        other = None if beside is None else (beside.run, beside.module)
-        return microscope(self.module, source, target, run=self.run, beside=other, **options)
+        other = None if beside is None else (beside.run, beside.translator)
+        return microscope(self.translator, source, target, run=self.run, beside=other, **options)

@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..trained import TrainedModel
 
     model, split = TrainedModel.load(arguments.run), arguments.split
+    model.translator  # noqa: B018, raises for a language model
     text = _other_text(arguments, model)
     with SentenceProgress(len(getattr(text or model.text, split))) as progress:
         evaluation = model.evaluate(

@@ -112,7 +112,7 @@ def _serve(arguments: argparse.Namespace, model: TrainedModel) -> int:
     from ..microscope.page.serve import MicroscopeServer
 
     first: Rerun = {"source": arguments.source, "target": arguments.target}
-    with MicroscopeServer(model.run, model.module, first, arguments.port or 0) as server:
+    with MicroscopeServer(model.run, model.translator, first, arguments.port or 0) as server:
         print(f"The microscope is at {server.address}; Ctrl-C ends it", flush=True)
         if arguments.open:
             _open(server.address)

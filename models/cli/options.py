@@ -12,7 +12,8 @@ from ..setting import short
 
 __all__ = [
     "add_data", "add_decoding", "add_files", "add_run", "add_split", "add_threads", "count", "decoding",
-    "name", "number", "overrides", "path_name", "picture_name", "port", "positive", "seconds", "seed", "use_threads",
+    "is_text", "name", "number", "overrides", "path_name", "picture_name", "port", "positive", "seconds", "seed",
+    "use_threads",
 ]  # fmt: skip
 
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
@@ -128,12 +129,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="SECTION.KEY=VALUE", nargs="+", action="extend", default=[], help="change settings"
     )
-    add_files(parser, "parallel text: train.L, valid.L, test.L for two languages L")
+    add_files(parser, "a folder of parallel text, train.L, valid.L, test.L for two languages L; or a text file")
 
 
 def add_files(parser: argparse.ArgumentParser, meaning: str) -> None:
     """The files of parallel text."""
-    parser.add_argument("--data", metavar="FOLDER", type=path_name, help=meaning)
+    parser.add_argument("--data", metavar="DATA", type=path_name, help=meaning)
     parser.add_argument("--source", metavar="L", type=name, help="the source language, as the files' ending")
     parser.add_argument("--target", metavar="L", type=name, help="the target language")
 
@@ -178,6 +179,11 @@ def decoding(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in _DECODING}
 
 
+def is_text(data: str | None) -> bool:
+    """Whether --data names a text file, for a language model, and not a folder of parallel text."""
+    return data is not None and Path(data).is_file()
+
+
 def overrides(arguments: argparse.Namespace) -> list[str]:
     """The settings that --data, --source, --target and --set give, as ``section.key=value``."""
     languages = {"source": arguments.source, "target": arguments.target}
@@ -185,6 +191,14 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
         if any(languages.values()):
             raise CommandError("--source and --target name files in the folder that --data names; give --data too")
         return list(arguments.set)
+    if is_text(arguments.data):
+        if any(languages.values()):
+            raise CommandError(f"{arguments.data} is one text; leave out --source and --target, which name languages")
+        return ["data.kind=text", f"data.file={Path(arguments.data).absolute()}", *arguments.set]
+    if not any(languages.values()) and not Path(arguments.data).exists():
+        raise CommandError(
+            f"there is no file or folder {arguments.data}; --data names a text, or a folder of two languages"
+        )
     if not (all(languages.values()) or arguments.config):
         raise CommandError(
             "--data needs --source and --target, the endings of the files, as in --source ko --target en"

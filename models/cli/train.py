@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..console.counts import counted
 from ..console.errors import INTERRUPTED, CommandError
 from ..console.program import command_line
-from .options import add_data, overrides, path_name
+from .options import add_data, is_text, overrides, path_name
 
 if TYPE_CHECKING:
     from ..console.progress import Progress
@@ -84,7 +84,7 @@ def _train(trainer: Trainer) -> tuple[int, str]:
 
 def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     """The trainer of a new run."""
-    from ..data import train_tokenizers
+    from ..data import ParallelText, PlainText, train_tokenizers
     from ..runs.config import find_config, load_config
     from ..runs.fitted import load_fitted_config
     from ..runs.folder import Run
@@ -94,13 +94,15 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     if arguments.origin:
         return _begin_from(arguments, progress)
     settings, imports = overrides(arguments), arguments.imports
-    if arguments.data and not arguments.config:
+    text: ParallelText | PlainText
+    if arguments.data and not arguments.config and not is_text(arguments.data):
         config, text, fitted = load_fitted_config(
             settings, imports, *((QUICK, QUICK_SYMBOLS) if arguments.quick else ())
         )
         progress.print(fitted.describe())
     else:
-        path = find_config(arguments.config) if arguments.config else None
+        name = arguments.config or ("gpt" if arguments.data else "")
+        path = find_config(name) if name else None
         config = (load_quick_config if arguments.quick else load_config)(path, settings, imports)
         _print_defaults(progress, config, settings)
         text = config.data.load()
@@ -168,7 +170,7 @@ def _refuse(arguments: argparse.Namespace, reason: str, names: Sequence[str]) ->
 
 def _changes(arguments: argparse.Namespace, run: Run) -> list[str]:
     """The settings that --set and --data give for a run that is there; its languages hold if none are given."""
-    if not hasattr(run.config.data, "directory"):
+    if not hasattr(run.config.data, "directory") or is_text(arguments.data):
         return overrides(arguments)
     languages = {name: getattr(arguments, name) or getattr(run.config.data, name) for name in ("source", "target")}
     return overrides(argparse.Namespace(**{**vars(arguments), **(languages if arguments.data else {})}))

@@ -13,7 +13,7 @@ from .corpus import DataError, Pair
 from .tokenizer import Tokenizer
 from .vocabulary import END, PAD, START
 
-__all__ = ["Batch", "Batches", "Example", "collate", "encode_pairs", "pad"]
+__all__ = ["Batch", "Batches", "Example", "PairBatch", "collate", "encode_pairs", "pad"]
 
 Example = tuple[Sequence[int], Sequence[int]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -27,19 +27,15 @@ _COUNTED = 1000
 
 @dataclass(frozen=True)
 class Batch:
-    """B examples, the longest with S source ids and T - 1 target ids, teacher forced.
+    """B texts of at most T ids, teacher forced.
 
     A model that has read ``target_in[:, :t + 1]`` is to predict ``target_out[:, t]``.
     """
 
-    source: IntArray
-    """(B, S), padded with ``PAD``."""
-    source_mask: BoolArray
-    """(B, S), True where ``source`` holds a token."""
     target_in: IntArray
-    """(B, T): ``<s>``, then the target's ids."""
+    """(B, T): what is read; of a sentence ``<s>``, then its ids."""
     target_out: IntArray
-    """(B, T): the target's ids, then ``</s>``."""
+    """(B, T): what is to be said; of a sentence its ids, then ``</s>``."""
     target_mask: BoolArray
     """(B, T), True where ``target_in`` and ``target_out`` hold a token."""
     indices: IntArray
@@ -50,6 +46,26 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def given(self) -> tuple[IntArray | BoolArray, ...]:
+        """What the texts depend on: the arguments of a model before the text (see `models.interface`)."""
+        return ()
+
+
+@dataclass(frozen=True)
+class PairBatch(Batch):
+    """B pairs, the longest with S source ids and T - 1 target ids."""
+
+    source: IntArray
+    """(B, S), padded with ``PAD``."""
+    source_mask: BoolArray
+    """(B, S), True where ``source`` holds a token."""
+
+    @property
+    def given(self) -> tuple[IntArray | BoolArray, ...]:
+        """The sources."""
+        return self.source, self.source_mask
+
 
 def encode_pairs(pairs: Sequence[Pair], source: Tokenizer, target: Tokenizer) -> list[Example]:
     """Each pair's ids, without control symbols."""
@@ -57,14 +73,14 @@ def encode_pairs(pairs: Sequence[Pair], source: Tokenizer, target: Tokenizer) ->
     return [(source.encode(source_text), target.encode(target_text)) for source_text, target_text in known]
 
 
-def collate(examples: Sequence[Example], indices: Sequence[int] | IntArray) -> Batch:
+def collate(examples: Sequence[Example], indices: Sequence[int] | IntArray) -> PairBatch:
     """The batch of ``examples[i]`` for each i of ``indices``, in that order."""
     chosen = [examples[i] for i in indices]
     targets = [target for _, target in chosen]
     source, source_mask = pad([source for source, _ in chosen])
     target_in, target_mask = pad([[START, *target] for target in targets])
     target_out, _ = pad([[*target, END] for target in targets])
-    return Batch(
+    return PairBatch(
         source=source,
         source_mask=source_mask,
         target_in=target_in,
@@ -130,7 +146,7 @@ class Batches:
                 f"raise batch_size, or set max_length to at most {self.batch_size - 1}"
             )
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[PairBatch]:
         """The batches of epoch ``number`` from the batch ``start`` on."""
         return self._collated(self._shuffled(number)[start:])
 
@@ -152,11 +168,11 @@ class Batches:
         sources, targets = max((self._widths[group].max(axis=0) * len(group) for group in groups), key=sum)
         return int(sources), int(targets)
 
-    def in_order(self) -> Iterator[Batch]:
+    def in_order(self) -> Iterator[PairBatch]:
         """The batches of one pass, the shortest examples first."""
         return self._collated(self._cut(self._sorted(self._kept)))
 
-    def _collated(self, groups: list[IntArray]) -> Iterator[Batch]:
+    def _collated(self, groups: list[IntArray]) -> Iterator[PairBatch]:
         return (collate(self.examples, group) for group in groups)
 
     def _shuffled(self, number: int) -> list[IntArray]:

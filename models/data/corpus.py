@@ -1,15 +1,15 @@
-"""ParallelText: pairs of sentences in three splits, the result of every task and corpus."""
+"""ParallelText and PlainText: pairs of sentences, or one long text, in three splits; every task gives one of them."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from ..console.errors import UserError
 
-__all__ = ["SPLITS", "DataError", "Fingerprint", "Pair", "ParallelText"]
+__all__ = ["SPLITS", "DataError", "Fingerprint", "Pair", "ParallelText", "PlainText"]
 
 Pair = tuple[str, str]
 SPLITS = ("train", "valid", "test")
@@ -21,9 +21,10 @@ class DataError(UserError):
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells the pairs of a split from others, and from the same in another order."""
+    """What tells the pairs of a split from others, and from the same in another order; or its text from another."""
 
     pairs: int
+    """How many pairs, or characters of a text, there are."""
     sha256: str
 
     def __post_init__(self) -> None:
@@ -37,6 +38,11 @@ class Fingerprint:
         for source, target in pairs:
             digest.update(f"{source}\t{target}\n".encode(errors="surrogatepass"))
         return cls(len(pairs), digest.hexdigest())
+
+    @classmethod
+    def of_text(cls, text: str) -> Self:
+        """The fingerprint of a text."""
+        return cls(len(text), hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class ParallelText:
     skipped: dict[str, int] = field(default_factory=dict)
     lines: dict[str, list[int]] = field(default_factory=dict)
     directory: str = ""
+    unit: ClassVar[str] = "pair"
 
     def where(self, split: str, side: Literal["source", "target"], number: int) -> str:
         """The name of a sentence in messages: its file and line, or its number (here from 0) in a generated split."""
@@ -76,3 +83,27 @@ class ParallelText:
             note = f" ({skipped:,} skipped: a side is empty)" if skipped else ""
             counts.append(f"{split} {len(getattr(self, split)):,}{note}")
         return f"{self.name}, {self.source_language} to {self.target_language}: {', '.join(counts)}"
+
+
+@dataclass(frozen=True)
+class PlainText:
+    """One long text, cut into splits: what a language model is trained on, and what it has never seen.
+
+    ``test`` is empty if none was set aside. ``file`` is where it was read from, empty for a generated text.
+    """
+
+    name: str
+    train: str
+    valid: str
+    test: str = ""
+    file: str = ""
+    unit: ClassVar[str] = "character"
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """The fingerprint of each split."""
+        return {split: Fingerprint.of_text(getattr(self, split)) for split in SPLITS}
+
+    def summary(self) -> str:
+        """One line of text: the number of characters in each split."""
+        sizes = [f"{split} {len(getattr(self, split)):,}" for split in SPLITS if getattr(self, split)]
+        return f"{self.name}: {', '.join(sizes)} characters"

@@ -1,11 +1,11 @@
-"""train_tokenizers: makes the tokenizers of source and target from the training pairs."""
+"""train_tokenizers: makes the tokenizers of source and target from the training pairs, or that of a text."""
 
 from __future__ import annotations
 
 import warnings
 
-from .corpus import ParallelText
-from .task import Task
+from .corpus import ParallelText, PlainText
+from .task import BaseTask, Task
 from .tokenizer import Tokenizer, train_tokenizer
 from .vocabulary import CONTROL_SYMBOLS
 
@@ -14,10 +14,11 @@ __all__ = ["train_tokenizers"]
 _CONTROLS = len(CONTROL_SYMBOLS)
 
 
-def train_tokenizers(text: ParallelText, settings: Task) -> tuple[Tokenizer, Tokenizer]:
+def train_tokenizers(text: ParallelText | PlainText, settings: BaseTask) -> tuple[Tokenizer, Tokenizer]:
     """A tokenizer for the source and one for the target, from the training pairs only.
 
-    With ``data.shared_vocabulary`` both are the same object, made from both sides. Warns if a vocabulary is empty.
+    With ``data.shared_vocabulary``, and of a text without sources, both are the same object. Warns if a vocabulary is
+    empty.
     """
 
     def train(texts: list[str]) -> Tokenizer:
@@ -29,8 +30,12 @@ def train_tokenizers(text: ParallelText, settings: Task) -> tuple[Tokenizer, Tok
             vocabulary_size=settings.vocabulary_size,
         )
 
+    if isinstance(text, PlainText):
+        whole = train([text.train])
+        _warn_of_empty((whole, whole), settings)
+        return whole, whole
     sources, targets = [source for source, _ in text.train], [target for _, target in text.train]
-    if settings.shared_vocabulary:
+    if isinstance(settings, Task) and settings.shared_vocabulary:
         shared = train(sources + targets)
         made = shared, shared
     else:
@@ -39,7 +44,7 @@ def train_tokenizers(text: ParallelText, settings: Task) -> tuple[Tokenizer, Tok
     return made
 
 
-def _warn_of_empty(made: tuple[Tokenizer, Tokenizer], settings: Task) -> None:
+def _warn_of_empty(made: tuple[Tokenizer, Tokenizer], settings: BaseTask) -> None:
     empty = [side for side, tokenizer in zip(("source", "target"), made, strict=True) if len(tokenizer) <= _CONTROLS]
     if not empty:
         return

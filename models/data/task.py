@@ -1,4 +1,4 @@
-"""Task: the data section of a config, and load(), which gives the pairs of sentences.
+"""Task: the data section of a config, and load(), which gives the pairs of sentences, or for a TextTask a text.
 
     @register_task
     @dataclass(frozen=True)
@@ -22,25 +22,22 @@ from tinygrad_attn.registry import Registry
 
 from ..memory import refuse_beyond_memory
 from ..setting import ConfigError, Section, constant, setting
-from .corpus import ParallelText
+from .corpus import ParallelText, PlainText
 from .tokenizer import TOKENIZERS
 
-__all__ = ["SYMBOL_SETTINGS", "TASKS", "GeneratedTask", "Task", "register_task"]
+__all__ = ["SYMBOL_SETTINGS", "TASKS", "BaseTask", "GeneratedTask", "Task", "TextTask", "register_task"]
 
 
 @dataclass(frozen=True)
-class Task(Section):
-    """The data section of a config: the pairs, and how they are tokenized.
+class BaseTask(Section):
+    """The data section of a config: what a model is trained on, and how it is cut into symbols.
 
     Attributes:
-        bleu_tokenizer: the tokenizer of BLEU; "13a", the usual one for text.
-        headline: the figure that says how good a model of the task is: "bleu", since a text has many good translations,
-            or "exact_match", where only one answer is right.
+        gives: "pairs" for translators, or a "text" for language models.
     """
 
     section = "data"
-    bleu_tokenizer: ClassVar[str] = "13a"
-    headline: ClassVar[Literal["bleu", "exact_match"]] = "bleu"
+    gives: ClassVar[Literal["pairs", "text"]]
 
     kind: str = constant("")
     tokenizer: str = setting("characters", "how text is split into symbols", choices=TOKENIZERS, affects="symbols")
@@ -54,20 +51,14 @@ class Task(Section):
     vocabulary_size: int = setting(
         0, "the most symbols of a language; 0 sets no limit, but bpe needs one", minimum=0, affects="symbols"
     )
-    shared_vocabulary: bool = setting(
-        False, "source and target share one vocabulary, made from both", affects="symbols"
-    )
-    max_length: int = setting(
-        100, "training pairs with more symbols on a side are left out", minimum=1, affects="training"
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if TOKENIZERS[self.tokenizer].needs_size and not self.vocabulary_size:
             raise ConfigError(f"data.tokenizer is {self.tokenizer!r}, which needs data.vocabulary_size, as in 8000")
 
-    def load(self) -> ParallelText:
-        """The pairs, generated or read.
+    def load(self) -> ParallelText | PlainText:
+        """The pairs or the text, generated or read.
 
         Raises:
             DataError: they cannot be generated or read.
@@ -76,7 +67,56 @@ class Task(Section):
 
     def lengths(self) -> dict[str, int]:
         """For each setting that limits lengths, by name, its limit; a model that reads fewer symbols is refused."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Task(BaseTask):
+    """A task for translators: pairs of a source and a target.
+
+    Attributes:
+        bleu_tokenizer: the tokenizer of BLEU; "13a", the usual one for text.
+        headline: the figure that says how good a model of the task is: "bleu", since a text has many good translations,
+            or "exact_match", where only one answer is right.
+    """
+
+    gives = "pairs"
+    bleu_tokenizer: ClassVar[str] = "13a"
+    headline: ClassVar[Literal["bleu", "exact_match"]] = "bleu"
+
+    shared_vocabulary: bool = setting(
+        False, "source and target share one vocabulary, made from both", affects="symbols"
+    )
+    max_length: int = setting(
+        100, "training pairs with more symbols on a side are left out", minimum=1, affects="training"
+    )
+
+    def load(self) -> ParallelText:
+        """See `BaseTask.load`."""
+        raise NotImplementedError
+
+    def lengths(self) -> dict[str, int]:
+        """See `BaseTask.lengths`."""
         return {"data.max_length": self.max_length}
+
+
+@dataclass(frozen=True)
+class TextTask(BaseTask):
+    """A task for language models: one long text, of which random windows are read."""
+
+    gives = "text"
+
+    epoch_windows: int = setting(
+        0, "windows of an epoch, drawn by chance; 0: as many as cover the training text", minimum=0, affects="training"
+    )
+
+    def load(self) -> PlainText:
+        """See `BaseTask.load`."""
+        raise NotImplementedError
+
+    def is_right(self, line: str) -> bool | None:
+        """Whether a whole line that a model has written is one that the task may have; None if nobody can tell."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -113,9 +153,9 @@ _PAIR, _SYMBOL = 350, 18
 SYMBOL_SETTINGS = tuple(field.name for field in Task.fields() if field.metadata["affects"] == "symbols")
 """The settings by which text becomes symbols."""
 
-TASKS: Registry[type[Task]] = Registry("task", package=__package__)
+TASKS: Registry[type[BaseTask]] = Registry("task", package=__package__)
 
-T = TypeVar("T", bound=type[Task])
+T = TypeVar("T", bound=type[BaseTask])
 
 
 def register_task(task: T) -> T:

@@ -15,7 +15,7 @@ import numpy as np
 from tinygrad_attn import Tensor
 
 from ..console.errors import UserError
-from ..interface import Decoder, Translator
+from ..interface import Decoder, LanguageModel
 
 __all__ = ["PlainDecoder", "Rows", "decoder_of", "map_tensors", "state_bytes"]
 
@@ -100,12 +100,12 @@ class Rows:
 
 
 class PlainDecoder:
-    """A `Decoder` that takes the steps of a model's `Translator.step`, from a state of `Translator.start` on."""
+    """A `Decoder` that takes the steps of a model's `LanguageModel.step`, from a state of `LanguageModel.start` on."""
 
     gather_share = 0.25
     """Gathering the state's rows costs as much as a few steps of rows that have ended."""
 
-    def __init__(self, model: Translator, state: Any) -> None:
+    def __init__(self, model: LanguageModel, state: Any) -> None:
         self._model = model
         self._state = state
         self._rows = Rows(state)
@@ -120,12 +120,12 @@ class PlainDecoder:
         self._state = self._rows.choose(self._state, rows)
 
 
-def decoder_of(model: Translator, state: Any, rows: int, int8: bool = False) -> Decoder:
+def decoder_of(model: LanguageModel, state: Any, rows: int, int8: bool = False) -> Decoder:
     """The model's own fast decoder, if it has one, or its steps one by one.
 
     Args:
         model: in evaluation mode.
-        state: from `Translator.start`.
+        state: from `LanguageModel.start`.
         rows: the most hypotheses at a time.
         int8: with weights of 8 bits.
 

@@ -44,7 +44,7 @@ class BleuSettings:
     @classmethod
     def fitting(cls, config: Config) -> BleuSettings:
         """A run's: its ``training.bleu_tokenizer``, or that of its task; case as the model has it."""
-        return cls(config.training.bleu_tokenizer or config.data.bleu_tokenizer, config.data.lowercase)
+        return cls(config.training.bleu_tokenizer or config.pairs.bleu_tokenizer, config.data.lowercase)
 
     def metric(self, short: bool = False) -> Any:
         """sacrebleu's metric; see `bleu` for ``short``.

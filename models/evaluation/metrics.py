@@ -17,7 +17,7 @@ from ..console.working import worked_off
 from ..data import PAD, UNKNOWN, Batch, Batches
 from ..data.batches import Example
 from ..decoding.translate import translate
-from ..interface import Translator
+from ..interface import LanguageModel, Translator
 from ..runs.config import DecodingConfig
 from .bleu import References
 
@@ -115,7 +115,7 @@ def correct_tokens(logits: Tensor, batch: Batch) -> int:
     return int(np.count_nonzero((logits.array.argmax(axis=-1) == batch.target_out) & batch.target_mask))
 
 
-def teacher_forced(model: Translator, batches: Iterable[Batch]) -> TeacherForced:
+def teacher_forced(model: LanguageModel, batches: Iterable[Batch]) -> TeacherForced:
     """Loss and accuracy over all batches, every token with the same weight.
 
     Raises:
@@ -123,8 +123,8 @@ def teacher_forced(model: Translator, batches: Iterable[Batch]) -> TeacherForced
     """
     loss, correct, tokens = 0.0, 0, 0
     with evaluating(model), no_grad():
-        for batch in worked_off(batches, "measuring batches of pairs"):
-            logits = model(Tensor(batch.source), Tensor(batch.source_mask), Tensor(batch.target_in))
+        for batch in worked_off(batches, "measuring batches"):
+            logits = model(*map(Tensor, batch.given), Tensor(batch.target_in))
             loss += float(token_loss(logits, batch).item()) * batch.target_tokens
             correct += correct_tokens(logits, batch)
             tokens += batch.target_tokens

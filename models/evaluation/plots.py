@@ -190,7 +190,7 @@ def plot_learning_curve(
     Args:
         history: the lines of ``log.csv``.
         path: of the picture; its ending says the format.
-        headline: ``"exact_match"`` or ``"bleu"``, see `models.data.Task`.
+        headline: ``"exact_match"`` or ``"bleu"``, see `models.data.Task`; another for neither.
     """
     with _style():
         _draw_learning_curve(history, path, headline)
@@ -203,18 +203,17 @@ def _draw_learning_curve(history: Sequence[Mapping[str, Any]], path: str | os.Pa
     loss.plot(epochs, [row["train_loss"] for row in history], "o--", label="training")
     loss.plot(epochs, [row["valid_loss"] for row in history], "s-", label="validation")
     loss.set(xlabel="epoch", ylabel="cross entropy, nats per token", ylim=(0, None))
-    third = (
-        ("valid_bleu", "^-", "BLEU, validation", 1)
-        if headline == "bleu"
-        else ("valid_exact_match", "^-", "exact match, validation", 100)
-    )
+    thirds = {
+        "bleu": [("valid_bleu", "^-", "BLEU, validation", 1)],
+        "exact_match": [("valid_exact_match", "^-", "exact match, validation", 100)],
+    }
     for key, marker, label, scale in (
         ("train_accuracy", "o--", "token accuracy, training", 100),
         ("valid_accuracy", "s-", "token accuracy, validation", 100),
-        third,
+        *thirds.get(headline, []),
     ):
         shares.plot(epochs, [scale * row.get(key, math.nan) for row in history], marker, label=label)
-    shares.set(xlabel="epoch", ylabel="%" if headline == "exact_match" else "%, or BLEU", ylim=(0, 102))
+    shares.set(xlabel="epoch", ylabel="%, or BLEU" if headline == "bleu" else "%", ylim=(0, 102))
     for axes in (loss, shares):
         axes.set_xticks(_ticks(epochs))
         axes.grid(alpha=0.3)

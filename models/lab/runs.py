@@ -44,4 +44,6 @@ def trained(config: Config, folder: Path, progress: Progress) -> tuple[Run, Tran
             progress.print(trainer.stopped_message())
             raise KeyboardInterrupt
     seconds = json.loads((folder / CLOCK).read_text(encoding="utf-8"))["total"]
-    return *Run.load(folder), seconds
+    run, model = Run.load(folder)
+    assert isinstance(model, Translator)
+    return run, model, seconds

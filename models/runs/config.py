@@ -29,7 +29,7 @@ from typing import Any, Self
 from tinygrad_attn.schedule import SCHEDULES, needs_warmup
 
 from ..console.suggest import nearest
-from ..data import TASKS, Task
+from ..data import TASKS, BaseTask, Task
 from ..interface import ModelSettings
 from ..registry import MODELS, import_file
 from ..setting import ConfigError, Section, Value, parse_value, setting, short
@@ -57,6 +57,8 @@ SECTIONS = ("data", "model", "training", "decoding")
 
 CHOSEN_BY = {"data": "kind", "model": "name"}
 """By section, the setting that says which class of settings the section has."""
+
+_READ = {"pairs": "pairs of a source and a target", "text": "a text without sources"}
 
 _DEFAULT = {"data": "dates", "model": "bahdanau"}
 
@@ -168,18 +170,36 @@ class Config:
         imports: the user's files that its model or task come from, as absolute paths.
     """
 
-    data: Task = dataclasses.field(default_factory=lambda: TASKS[_DEFAULT["data"]]())
+    data: BaseTask = dataclasses.field(default_factory=lambda: TASKS[_DEFAULT["data"]]())
     model: ModelSettings = dataclasses.field(default_factory=lambda: MODELS[_DEFAULT["model"]].Settings())
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     decoding: DecodingConfig = dataclasses.field(default_factory=DecodingConfig)
     imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.model.reads != self.data.gives:
+            raise ConfigError(
+                f"model.name is {self.model.name!r}, which reads {_READ[self.model.reads]}, and data.kind "
+                f"{self.data.kind!r} gives {_READ[self.data.gives]}; choose another of the two"
+            )
+        if not isinstance(self.data, Task):
+            return
         self.model.check_vocabulary(self.data.shared_vocabulary)
         limits = self.model.longest_source(), self.model.longest_target()
         for name, length in self.data.lengths().items():
             self._check_length(name, length, min((limit for limit in limits if limit is not None), default=None))
         self._check_length("decoding.max_length", self.decoding.max_length, self.model.longest_target())
+
+    @property
+    def pairs(self) -> Task:
+        """The data section, of a translator's config.
+
+        Raises:
+            ConfigError: it gives no pairs.
+        """
+        if not isinstance(self.data, Task):
+            raise ConfigError(f"data.kind {self.data.kind!r} gives {_READ[self.data.gives]}, and no pairs")
+        return self.data
 
     def _check_length(self, name: str, length: int, most: int | None) -> None:
         """Raise if the setting ``name`` allows sentences longer than the model reads."""
@@ -299,7 +319,7 @@ def change(config: Config, overrides: Iterable[str] | Mapping[str, Value]) -> Co
     _override(values, overrides)
     for section, key in CHOSEN_BY.items():
         if values[section][key] != getattr(getattr(config, section), key):
-            base: type[Section] = Task if section == "data" else ModelSettings
+            base: type[Section] = BaseTask if section == "data" else ModelSettings
             shared = base.types()
             values[section] = {name: value for name, value in values[section].items() if name in shared}
     _override(values, overrides)  # once more: among those dropped may be some that are given

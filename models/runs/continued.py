@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..console.counts import counted
 from ..console.program import command_line
-from ..data import ParallelText
+from ..data import ParallelText, PlainText
 from ..data.task import SYMBOL_SETTINGS
 from .config import Config, change, differences
 from .folder import CONFIG, Run, RunError
@@ -15,7 +15,7 @@ __all__ = ["continued", "refuse_edited", "refuse_other_symbols", "refuse_other_t
 
 # Beside these, all settings of training and decoding may change: they matter to steps yet to be taken.
 _FIXED = ("training.seed", "training.batch_type", "training.batch_size")
-_MOVED = ("data.directory", "data.source", "data.target")
+_MOVED = ("data.file", "data.directory", "data.source", "data.target")
 
 
 def continued(run: Run, overrides: Iterable[str]) -> Config:
@@ -56,14 +56,17 @@ def refuse_other_symbols(origin: Run, config: Config) -> None:
     Raises:
         RunError: it names the settings.
     """
-    wrong = [
-        f"data.{name}" for name in SYMBOL_SETTINGS if getattr(origin.config.data, name) != getattr(config.data, name)
-    ]
+    wrong = [f"data.{name}" for name in SYMBOL_SETTINGS if _symbols(origin.config, name) != _symbols(config, name)]
     if wrong:
         raise RunError(f"the weights of {origin.directory} are for its own symbols; leave out {' and '.join(wrong)}")
 
 
-def refuse_other_text(run: Run, text: ParallelText) -> None:
+def _symbols(config: Config, name: str) -> object:
+    """A setting by which text becomes symbols; None if the task has no such setting."""
+    return getattr(config.data, name, None)
+
+
+def refuse_other_text(run: Run, text: ParallelText | PlainText) -> None:
     """Raise if the text is not the one that the run began with; a run that does not know its text yet remembers it.
 
     Raises:
@@ -74,9 +77,9 @@ def refuse_other_text(run: Run, text: ParallelText) -> None:
         run.data = found
         return
     changed = [
-        f"{split} has {counted(found[split].pairs, 'pair')}, {known.pairs:,} then"
+        f"{split} has {counted(found[split].pairs, text.unit)}, {known.pairs:,} then"
         if found[split].pairs != known.pairs
-        else f"{split} has {counted(known.pairs, 'pair')} as then, but others, or in another order"
+        else f"{split} has {counted(known.pairs, text.unit)} as then, but others, or in another order"
         for split, known in run.data.items()
         if found[split] != known
     ]

@@ -96,7 +96,7 @@ def load_fitted_config(
     fixed = [f"{name}={_typed(value)}" for name, value in (under or {}).items()]
     # `fit` chooses the size of the vocabulary, without which there is no config with the tokenizer bpe.
     base = load_config(None, ["data.vocabulary_size=8000", *fixed, *overrides], imports)
-    text = base.data.load()
+    text = base.pairs.load()
     fitted = fit(text, base, {setting.partition("=")[0].strip() for setting in [*fixed, *overrides]}, symbols)
     chosen = [f"{name}={_typed(value)}" for name, value in fitted.settings.items()]
     return load_config(None, [*chosen, *fixed, *overrides], imports), text, fitted

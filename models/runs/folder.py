@@ -50,7 +50,7 @@ from ..console.errors import UserError
 from ..console.program import command_line
 from ..data import DataError, Tokenizer, tokenizer_from_dict
 from ..data.corpus import Fingerprint
-from ..interface import Translator
+from ..interface import LanguageModel
 from ..memory import machine_memory, readable, refuse_beyond_memory
 from ..registry import IMPORTED, MODELS, import_file
 from .clock import CLOCK
@@ -198,7 +198,7 @@ class Run:
         return run, arrays, progress
 
     @classmethod
-    def load(cls, directory: str | os.PathLike[str]) -> tuple[Run, Translator]:
+    def load(cls, directory: str | os.PathLike[str]) -> tuple[Run, LanguageModel]:
         """The run in a folder, and its best model, ready for use; a note if ``config.toml`` was edited.
 
         Raises:
@@ -213,7 +213,7 @@ class Run:
         run.restore(model, arrays)
         return run, model.eval()
 
-    def build(self) -> Translator:
+    def build(self) -> LanguageModel:
         """A new model for this run's config and tokenizers.
 
         Raises:
@@ -222,7 +222,7 @@ class Run:
         self.refuse_too_large()
         return self._build()
 
-    def _build(self) -> Translator:
+    def _build(self) -> LanguageModel:
         settings = self.config.model
         return MODELS[settings.name].from_settings(settings, len(self.source), len(self.target))
 
@@ -295,7 +295,7 @@ class Run:
                 more = f" ({others:,} more {'is' if others == 1 else 'are'} too long)" if others else ""
                 raise DataError(f"{where(side, longest)} {problem}{more}")
 
-    def restore(self, model: Translator, arrays: Mapping[str, Any]) -> None:
+    def restore(self, model: LanguageModel, arrays: Mapping[str, Any]) -> None:
         """Give the model the weights of a checkpoint.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..data import GeneratedTask, Task
+from ..data import BaseTask, GeneratedTask, ParallelText, TextTask
 from .config import Config, load_config
 
 __all__ = ["QUICK", "QUICK_SYMBOLS", "load_quick_config"]
@@ -17,6 +17,9 @@ QUICK = {
     "training.epochs": 3,
 }
 """Enough to see everything work, not enough to learn much."""
+
+QUICK_WINDOWS = 600
+"""Of a text, in each of the epochs."""
 
 QUICK_SYMBOLS = 200_000
 """About as many symbols as the small models read in a minute."""
@@ -31,6 +34,8 @@ def load_quick_config(
     shorter one would mean a larger learning rate.
     """
     whole = load_config(path, overrides, imports)
+    if isinstance(whole.data, TextTask):
+        return _quick_text(path, overrides, imports)
     sized = "train_size" in type(whole.data).types()  # a task of the user's own need not be
     quick = [f"{name}={value}" for name, value in QUICK.items() if sized or not name.startswith("data.")]
     config = load_config(path, [*quick, *overrides], imports)
@@ -44,6 +49,18 @@ def load_quick_config(
     return load_config(path, [*quick, f"training.warmup={max(1, int(warmup * share))}", *overrides], imports)
 
 
-def _pairs(data: Task) -> int:
+def _quick_text(path: str | os.PathLike[str] | None, overrides: Sequence[str], imports: Sequence[str]) -> Config:
+    quick = [f"data.epoch_windows={QUICK_WINDOWS}", f"training.epochs={QUICK['training.epochs']}"]
+    config = load_config(path, [*quick, *overrides], imports)
+    steps = config.training.epochs * QUICK_WINDOWS // config.training.batch_size
+    warmup = min(config.training.warmup, max(1, steps // 10))
+    return load_config(path, [*quick, f"training.warmup={warmup}", *overrides], imports)
+
+
+def _pairs(data: BaseTask) -> int:
     """How many training pairs there are."""
-    return data.train_size if isinstance(data, GeneratedTask) else len(data.load().train)
+    if isinstance(data, GeneratedTask):
+        return data.train_size
+    text = data.load()
+    assert isinstance(text, ParallelText)
+    return len(text.train)

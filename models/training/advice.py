@@ -48,7 +48,7 @@ def advise(config: Config, figures: Figures, history: Sequence[Mapping[str, Any]
     longer = "training.max_steps=0" if ended_by_steps else f"training.epochs={2 * config.training.epochs}"
     if figures.exact_match > _GOOD and config.model.smaller():
         return Advice("The task is learnt; does a smaller model learn it, too?", config.model.smaller())
-    if config.data.headline == "exact_match":
+    if config.pairs.headline == "exact_match":
         return Advice("Longer training may find the rest:", longer)
     gap = history[-1]["valid_loss"] - history[-1]["train_loss"] if history else 0.0
     if gap > _BY_HEART and (remedy := _against_learning_by_heart(config)):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..data import Batches
 from ..runs.folder import Run
+from .goal import EpochBatches
 
 __all__ = ["refuse_too_large"]
 
@@ -12,7 +12,7 @@ _COPIES = 4
 _BYTES = 4
 
 
-def refuse_too_large(run: Run, batches: Batches) -> None:
+def refuse_too_large(run: Run, batches: EpochBatches) -> None:
     """Raise if the weights with all that training keeps of them, and the largest batch, exceed the machine's memory.
 
     Of a batch count the activations that the model's settings tell (see `ModelSettings.activations`), and the logits

@@ -7,13 +7,13 @@ import warnings
 from tinygrad_attn import optim, schedule
 
 from ..console.counts import counted
-from ..interface import Translator
+from ..interface import LanguageModel
 from ..runs.config import Config, TrainingConfig
 
 __all__ = ["describe_schedule", "make_optimizer", "make_schedule"]
 
 
-def make_optimizer(settings: TrainingConfig, model: Translator) -> optim.Adam:
+def make_optimizer(settings: TrainingConfig, model: LanguageModel) -> optim.Adam:
     """Adam for all parameters of a model, with the settings' betas and eps."""
     betas = (settings.beta1, settings.beta2)
     return optim.Adam(model.parameters(), lr=settings.learning_rate, betas=betas, eps=settings.eps)

@@ -1,4 +1,4 @@
-"""The output of training: a line for each epoch, example translations, plots, a closing message."""
+"""The output of training a translator: its headline, example translations, plots, a closing message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..interface import Translator
 from ..runs.folder import Run
 from .advice import Advice
 
-__all__ = ["choose_examples", "closing_message", "describe_epoch", "draw", "headline", "show_translations"]
+__all__ = ["choose_examples", "closing_message", "draw", "headline", "show_translations"]
 
 _EXAMPLES = 4
 # Longer sentences make a heatmap too small to read.
@@ -36,16 +36,6 @@ def headline(data: Task, row: Mapping[str, Any]) -> str:
     """How good the model is, from a line of ``log.csv``: exact match, and for a text BLEU before it."""
     exact = f"exact match {100 * row['valid_exact_match']:.2f} %"
     return f"BLEU {row['valid_bleu']:.2f}, {exact}" if data.headline == "bleu" else exact
-
-
-def describe_epoch(row: Mapping[str, Any], epochs: int, data: Task) -> str:
-    """A line of ``log.csv`` as a sentence."""
-    return (
-        f"epoch {row['epoch']}/{epochs}, {clock(row['seconds'])}: "
-        f"training loss {row['train_loss']:.4f}, validation loss {row['valid_loss']:.4f}, "
-        f"token accuracy {100 * row['valid_accuracy']:.2f} %, {headline(data, row)}, "
-        f"{row['tokens_per_second']:,} tokens/s"
-    )
 
 
 def show_translations(run: Run, model: Translator, examples: Sequence[Pair]) -> str:
@@ -66,7 +56,7 @@ def draw(run: Run, model: Translator, history: Sequence[Mapping[str, Any]], exam
     """
     from ..evaluation.plots import plot_attention, plot_learning_curve
 
-    plot_learning_curve(history, run.to_write("learning_curve.png"), run.config.data.headline)
+    plot_learning_curve(history, run.to_write("learning_curve.png"), run.config.pairs.headline)
     sources = [run.source.encode(source) for source, _ in examples]
     model.eval()
     alignments = [
@@ -85,7 +75,7 @@ def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequen
     exact = f"{100 * figures.exact_match:.2f} %"
     accuracy = f"token accuracy {100 * figures.teacher_forced.accuracy:.2f} %"
     tested = f"{figures.pairs:,} unseen test pairs"
-    if run.config.data.headline == "bleu":
+    if run.config.pairs.headline == "bleu":
         result = f"BLEU: {figures.bleu:.2f} on {tested} (exact match {exact}, {accuracy})"
         look = command_line("evaluate", run.directory)
     else:

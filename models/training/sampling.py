@@ -13,23 +13,23 @@ import tinygrad_attn as ta
 from tinygrad_attn import Tensor
 
 from ..data import PAD, START, Batch
-from ..interface import Translator
+from ..interface import LanguageModel
 
 __all__ = ["sampled_logits"]
 
 
-def sampled_logits(model: Translator, batch: Batch, ratio: float, generator: np.random.Generator) -> Tensor:
+def sampled_logits(model: LanguageModel, batch: Batch, ratio: float, generator: np.random.Generator) -> Tensor:
     """The logits (B, T, V) of a decoder that reads a mixture of the target and its own predictions, step by step.
 
     Args:
-        model: any; with ``ratio`` 1 it gives the logits of ``model(source, source_mask, target_in)``.
-        batch: of B pairs, with T target tokens at most.
+        model: any; with ``ratio`` 1 it gives the logits of ``model(*given, target_in)``.
+        batch: of B texts, with T tokens at most.
         ratio: the probability of a reference token.
         generator: draws the choices.
     """
-    state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
+    state = model.start(model.encode(*map(Tensor, batch.given)))
     true = np.less(generator.random(batch.target_in.shape), ratio)
-    true[:, 0] = True  # <s>
+    true[:, 0] = True  # <s>, or the first of a text without
     own = np.full(len(batch), START)
     steps = []
     for t in range(batch.target_in.shape[1]):

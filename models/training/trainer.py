@@ -18,28 +18,26 @@ import numpy as np
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, random
-from tinygrad_attn.nn.evaluating import evaluating
 from tinygrad_attn.nn.utils import NonFiniteGradientError
 
 from ..console.counts import counted
 from ..console.program import command_line
 from ..console.progress import Progress
-from ..data import Batch, Batches, ParallelText, encode_pairs
-from ..decoding.unknown import Detokenizer
+from ..data import Batch, ParallelText, PlainText
 from ..evaluation.metrics import correct_tokens, mean_loss
 from ..runs.clock import CLOCK, Clock
 from ..runs.continued import refuse_other_text
 from ..runs.folder import BEST, LAST, Run, RunError
 from . import tensorboard
-from .advice import advise
+from .continuation import Continuation
 from .divergence import TrainingError, advise_against_divergence
 from .estimate import refuse_too_large
+from .goal import Goal
 from .interruption import Interruption
 from .optimizer import describe_schedule, make_optimizer, make_schedule
 from .records import StepRecords
-from .reporting import choose_examples, closing_message, describe_epoch, draw, headline, show_translations
 from .sampling import sampled_logits
-from .validation import Validation
+from .translation import Translation
 
 __all__ = ["Position", "Trainer", "TrainingError"]
 
@@ -83,21 +81,21 @@ class Position:
 
 
 class Trainer:
-    """Trains the model of a run on parallel text, from the beginning or, after ``resume``, from a checkpoint.
+    """Trains the model of a run on pairs or on a text, from the beginning or, after ``resume``, from a checkpoint.
 
     Args:
         run: its folder, config and tokenizers.
-        text: the pairs of the config's task.
+        text: the pairs of the config's task, or its text.
         progress: displays the progress.
 
     Raises:
         TrainingError: the settings do not fit the number of steps.
         RunError: the text is not the one that the run began with.
-        UserError: ``decoding.unknown`` asks for an attention that the model does not have.
-        DataError: no pair can be trained on, or one of validation or test is too long for the model.
+        UserError: the settings ask for what the model does not have.
+        DataError: there is nothing to train on, or a sentence of validation or test is too long for the model.
     """
 
-    def __init__(self, run: Run, text: ParallelText, progress: Progress) -> None:
+    def __init__(self, run: Run, text: ParallelText | PlainText, progress: Progress) -> None:
         refuse_other_text(run, text)
         settings = run.config.training
         if settings.tensorboard:
@@ -108,23 +106,14 @@ class Trainer:
         self.interruption = Interruption()
         self.position = Position()
         self.clock = Clock()
-        self.train_batches = Batches(
-            encode_pairs(text.train, run.source, run.target),
-            batch_size=settings.batch_size,
-            batch_type=settings.batch_type,
-            max_length=run.config.data.max_length,
-            seed=settings.seed,
-        )
+        self.goal: Goal = Translation(run, text) if isinstance(text, ParallelText) else Continuation(run, text)
+        self.train_batches, self.validation = self.goal.batches, self.goal.validation
         refuse_too_large(run, self.train_batches)
         ta.manual_seed(settings.seed)
         self.model = run.build()
-        with evaluating(self.model):
-            Detokenizer(self.model, run.source, run.target, run.config.decoding)  # raises now if it cannot be had
+        self.goal.check(self.model)
         self._captured = ta.capture(self._loss)
         self.optimizer = make_optimizer(settings, self.model)
-        self.validation = Validation(run, text, "valid")
-        self.test = Validation(run, text, "test")
-        self.examples = choose_examples(text.test, run.source, settings.seed)
         self.records = StepRecords(run)
         self._plan()
 
@@ -225,24 +214,22 @@ class Trainer:
 
     def _gradients(self, batch: Batch) -> tuple[Tensor, float]:
         """Compute the gradients; returns the logits (B, T, V) and the loss."""
-        tensors = [Tensor(array) for array in (batch.source, batch.source_mask, batch.target_in, batch.target_out)]
+        tensors = [Tensor(array) for array in (*batch.given, batch.target_in, batch.target_out)]
         if self.settings.capture and self.settings.teacher_forcing == 1.0:
             loss, logits = self._captured(*tensors)
         else:
             if self.settings.teacher_forcing < 1.0:
                 logits = sampled_logits(self.model, batch, self.settings.teacher_forcing, random.generator())
             else:
-                logits = self.model(*tensors[:3])
-            loss = mean_loss(logits, tensors[3], self.settings.label_smoothing)
+                logits = self.model(*tensors[:-1])
+            loss = mean_loss(logits, tensors[-1], self.settings.label_smoothing)
             loss.backward()
         return logits, float(loss.item())
 
-    def _loss(
-        self, source: Tensor, source_mask: Tensor, target_in: Tensor, target_out: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The loss, given the reference prefix, and the logits."""
-        logits = self.model(source, source_mask, target_in)
-        return mean_loss(logits, target_out, self.settings.label_smoothing), logits
+    def _loss(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, given the reference prefix, and the logits; the last tensor is what is to be said."""
+        logits = self.model(*tensors[:-1])
+        return mean_loss(logits, tensors[-1], self.settings.label_smoothing), logits
 
     def _finish_epoch(self) -> None:
         """Measure on the validation set, save the weights and the log, and show the examples."""
@@ -276,8 +263,8 @@ class Trainer:
             epoch=position.epoch + 1, step=position.step, history=history, skipped=skipped, averaged=position.averaged
         )
         self.save()
-        self.progress.print(describe_epoch(log[-1], self.settings.epochs, self.run.config.data))
-        self.progress.print(show_translations(self.run, self.model, self.examples))
+        self.progress.print(self.goal.describe_epoch(log[-1]))
+        self.progress.print(self.goal.show(self.model))
 
     def _best(self) -> tuple[float, float]:
         """The merit of the weights in ``best.safetensors``: of an epoch, or of an average."""
@@ -312,7 +299,7 @@ class Trainer:
         better = self.validation.merit(figures) > self._best()
         self.progress.print(
             f"average of {which}, {'' if better else 'not '}better than the best before: validation "
-            f"loss {figures['valid_loss']:.4f}, {headline(self.run.config.data, figures)}"
+            f"loss {figures['valid_loss']:.4f}, {self.goal.headline(figures)}"
         )
         if better:
             self.run.save(BEST, self.model.state_dict())
@@ -377,8 +364,7 @@ class Trainer:
         left_out = f" ({dropped:,} longer than data.max_length left out)" if dropped else ""
         done = f", continuing at step {self.position.step}" if self.position.step else ""
         return (
-            f"{self.run.config.model.name}, {count:,} parameters, {len(self.run.source)} source and "
-            f"{len(self.run.target)} target symbols; "
+            f"{self.run.config.model.name}, {count:,} parameters, {self.goal.symbols()}; "
             f"{counted(self.settings.epochs, 'epoch')}, {counted(self.steps, 'step')}{left_out}{done}"
         )
 
@@ -406,15 +392,11 @@ class Trainer:
         seconds = self.clock.total
         self._try_average()
         self.restore_best()
-        figures = self.test.measure(self.model)
-        self.run.add_results({**dataclasses.asdict(figures), "training_seconds": round(seconds, 1)})
-        notice = draw(self.run, self.model, self.position.history, self.examples)
-        if notice:
-            self.progress.print(f"Note: {notice}")
-        history = self.position.history
-        best = len(history) - 1 - self.validation.epochs_since_best(history)
-        advice = advise(self.run.config, figures, history, best)
-        return closing_message(self.run, figures, seconds, self.examples, advice)
+        ending = self.goal.finish(self.model, self.position.history, seconds)
+        self.run.add_results({**ending.results, "training_seconds": round(seconds, 1)})
+        if ending.notice:
+            self.progress.print(f"Note: {ending.notice}")
+        return ending.message
 
 
 def _under(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:

@@ -3,28 +3,30 @@
 import numpy as np
 from tinygrad_attn_models.data import collate
 from tinygrad_attn_models.evaluation.metrics import token_loss
+from tinygrad_attn_models.registry import MODELS
 
 from tinygrad_attn import Tensor, no_grad, optim, set_grad_enabled
 from tinygrad_attn.check import gradcheck
 from tinygrad_attn.serialize import load_file, save_file
 
+TRANSLATORS = [name for name in sorted(MODELS) if MODELS[name].Settings.reads == "pairs"]
 SOURCE_SIZE, TARGET_SIZE = 8, 7
 EXAMPLES = [([5, 6, 7, 4], [6, 4, 5]), ([4, 7], [5]), ([6, 6, 5], [4, 4, 6, 6])]
 EXACT = {"rtol": 0, "atol": 1e-12}
 
 
 def run(model, batch, **options):
-    return model(Tensor(batch.source), Tensor(batch.source_mask), Tensor(batch.target_in), **options)
+    return model(*map(Tensor, batch.given), Tensor(batch.target_in), **options)
 
 
 def whole_batch():
     return collate(EXAMPLES, [0, 1, 2])
 
 
-def check_gradients(model, most=None):
+def check_gradients(model, most=None, batch=None):
     """The gradient of the loss with respect to the parameters, or to ``most`` of them drawn by chance, against finite
     differences; and that each has one."""
-    batch = collate([([5, 6, 4], [6, 4]), ([7], [5])], [0, 1])
+    batch = collate([([5, 6, 4], [6, 4]), ([7], [5])], [0, 1]) if batch is None else batch
     owners = {}  # all of them, so that a tied parameter moves everywhere
     for module in model.modules():
         for name, value in vars(module).items():

@@ -10,7 +10,7 @@ from tinygrad_attn_models.data import TASKS, TOKENIZERS, train_tokenizers
 from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import Run
-from tinygrad_attn_models.training import trainer as training
+from tinygrad_attn_models.training import continuation, translation
 from tinygrad_attn_models.training.trainer import Trainer
 
 from tinygrad_attn.nn import SCORES
@@ -44,7 +44,8 @@ def drawn():
 def _undrawn(request, monkeypatch):
     """Elsewhere training ends without its pictures, half a second each time."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr(training, "draw", lambda *_: "")
+        monkeypatch.setattr(translation, "draw", lambda *_: "")
+        monkeypatch.setattr(continuation, "draw", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tinygrad_attn_models.data import Batches, encode_pairs, train_tokenizers
-from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.fitted import load_fitted_config
 from tinygrad_attn_models.runs.quick import QUICK
 from tinygrad_attn_models.training.optimizer import make_schedule
+from translators import TRANSLATORS
 
 ENGLISH = "the a dog cat runs sleeps in to garden house big small red old sees likes with man woman tree".split()
 KOREAN = "개가 고양이가 정원에서 집에서 잔다 달린다 큰 작은 빨간 늙은 본다 좋아한다 남자와 여자와 나무가".split()
@@ -150,7 +150,7 @@ def test_the_config_of_the_run_says_it_all(korean, tmp_path):
 
 
 @pytest.mark.parametrize("quick", [False, True])
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", TRANSLATORS)
 def test_the_settings_fit_every_model(tmp_path, name, quick):
     settings = write(tmp_path / "t", sentences(KOREAN, 50, 1), sentences(ENGLISH, 50, 2))
     config, text, _ = load_fitted_config([*settings, f"model.name={name}"], under=QUICK if quick else {})

@@ -6,7 +6,7 @@ from tinygrad_attn_models.console.progress import NoProgress
 from tinygrad_attn_models.runs.config import change
 from tinygrad_attn_models.runs.folder import BEST, LAST, Run
 from tinygrad_attn_models.training.trainer import Trainer
-from tinygrad_attn_models.training.validation import Validation
+from tinygrad_attn_models.training.translation import PairValidation as Validation
 from weights import assert_same, weights
 
 from tinygrad_attn.serialize import load_file

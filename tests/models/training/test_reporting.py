@@ -6,11 +6,12 @@ import shlex
 import pytest
 from tinygrad_attn_models.cli.parser import make_parser
 from tinygrad_attn_models.evaluation.metrics import Figures, TeacherForced
-from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import Run
 from tinygrad_attn_models.training.advice import advise
-from tinygrad_attn_models.training.reporting import closing_message, describe_epoch
+from tinygrad_attn_models.training.goal import describe_epoch
+from tinygrad_attn_models.training.reporting import closing_message, headline
+from translators import TRANSLATORS
 
 
 def suggested(message):
@@ -25,7 +26,7 @@ def row(train, valid):
 
 
 @pytest.mark.parametrize("exact_match", [0.5, 1.0])
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", TRANSLATORS)
 def test_every_command_that_is_suggested_works(tmp_path, name, exact_match):
     config = load_config(None, {"model.name": name})
     run = Run(tmp_path / "it's my run", config, None, None)
@@ -63,7 +64,7 @@ TEXT = {"data.kind": "parallel", "data.directory": "d", "data.source": "a", "dat
         ([row(3.0, 3.1)], 0, {"training.max_steps": 9}, "training.max_steps=0"),
     ],
 )
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", TRANSLATORS)
 def test_the_next_step_for_text(tmp_path, name, history, best, settings, suggestion):
     config = load_config(None, {**TEXT, "model.name": name, **settings})
     run = Run(tmp_path / "run", config, None, None)
@@ -86,9 +87,8 @@ def test_the_next_step_for_text(tmp_path, name, history, best, settings, suggest
 )
 def test_an_epoch_shows_what_counts_in_the_task(settings, shown):
     figures = {"valid_accuracy": 0.5, "valid_exact_match": 0.25, "valid_bleu": 12.5, "seconds": 61.0}
-    line = describe_epoch(
-        {"epoch": 1, "tokens_per_second": 10, **row(1.0, 2.0), **figures}, 3, load_config(None, settings).data
-    )
+    found = {"epoch": 1, "tokens_per_second": 10, **row(1.0, 2.0), **figures}
+    line = describe_epoch(found, 3, headline(load_config(None, settings).pairs, found))
     assert shown in line and ("BLEU" in line) == bool(settings)
 
 

@@ -1,0 +1,201 @@
+"""Continuation: the goal of a language model, to say of a text what comes next."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..console.counts import clock
+from ..console.errors import UserError
+from ..console.program import command_line
+from ..console.working import working
+from ..data import PlainText, TextTask, Tokenizer, Windows
+from ..decoding.generate import Sampling, generate
+from ..evaluation.metrics import TeacherForced, teacher_forced
+from ..interface import LanguageModel, Translator
+from ..runs.folder import Run
+from .goal import Ending, Goal, Row, Validation
+
+__all__ = ["Continuation", "TextValidation"]
+
+_SHOWN = 240  # symbols of a sample
+_WINDOW = 64  # of a model that reads any length
+
+
+class TextValidation(Validation):
+    """Measures a model on a text: all windows one after the other.
+
+    Args:
+        run: its tokenizer and settings.
+        text: what is measured.
+        length: of a window.
+        name: of the text, in messages.
+
+    Raises:
+        DataError: there is too little text.
+    """
+
+    metric = "loss"
+
+    def __init__(self, run: Run, text: str, length: int, name: str) -> None:
+        self.tokenizer = run.target
+        ids = _encode(run.target, text, name)
+        self.windows = Windows(ids, length=length, batch_size=run.config.decoding.batch_size, name=name)
+        self.symbols_per_character = (len(ids) - 1) / max(1, len(text) - 1)
+
+    def measure(self, model: LanguageModel) -> TeacherForced:
+        """Loss and accuracy."""
+        return teacher_forced(model, self.windows.in_order())
+
+    def bits_per_character(self, loss: float) -> float:
+        """A loss in nats per symbol, in bits per character: comparable between tokenizers."""
+        return loss / math.log(2) * self.symbols_per_character
+
+    def row(self, model: LanguageModel) -> dict[str, Any]:
+        """See `Validation.row`."""
+        figures = self.measure(model)
+        return {
+            "valid_loss": figures.loss,
+            "valid_bits_per_character": self.bits_per_character(figures.loss),
+            "valid_perplexity_teacher_forced": figures.perplexity,
+            "valid_accuracy": figures.accuracy,
+        }
+
+
+class Continuation(Goal):
+    """To continue a text.
+
+    Args:
+        run: its tokenizer and settings.
+        text: the text.
+
+    Raises:
+        DataError: there is too little text for a window.
+        UserError: a setting of training that is about pairs.
+    """
+
+    def __init__(self, run: Run, text: PlainText) -> None:
+        super().__init__(run)
+        settings, data = run.config.training, run.config.data
+        assert isinstance(data, TextTask)
+        if settings.early_stopping_metric != "loss":
+            raise UserError(
+                f"training.early_stopping_metric is {settings.early_stopping_metric!r}, which is of translations; a "
+                "text has 'loss'"
+            )
+        self.data = data
+        length = run.config.model.longest_target() or _WINDOW
+        size = settings.batch_size
+        self.batches = Windows(
+            _encode(run.target, text.train, "the training text"),
+            length=length,
+            batch_size=size if settings.batch_type == "sentences" else max(1, size // length),
+            count=data.epoch_windows,
+            seed=settings.seed,
+            name="the training text",
+        )
+        self.validation: TextValidation = TextValidation(run, text.valid, length, "the validation text")
+        self.test = TextValidation(run, text.test, length, "the test text") if text.test else None
+        lines = text.valid.splitlines() or [text.valid]
+        self.prompt = " ".join(lines[len(lines) // 2].split()[:3])
+
+    def check(self, model: LanguageModel) -> None:
+        """See `Goal.check`: a text has no sources."""
+        if isinstance(model, Translator):
+            raise UserError(f"{type(model).__name__} is a Translator, which needs pairs and not a text")
+
+    def symbols(self) -> str:
+        """See `Goal.symbols`."""
+        return f"{len(self.run.target)} symbols"
+
+    def headline(self, row: Row) -> str:
+        """See `Goal.headline`."""
+        return f"{row['valid_bits_per_character']:.3f} bits per character"
+
+    def show(self, model: LanguageModel) -> str:
+        """A sample; whether each whole line is right, if the task can tell."""
+        written = self._sample(model)
+        return "\n".join(f"    {line}{mark}" for line, mark in self._judged(written))
+
+    def finish(self, model: LanguageModel, history: Sequence[Row], seconds: float) -> Ending:
+        """See `Goal.finish`."""
+        measured = self.test or self.validation
+        figures = measured.measure(model)
+        bits = measured.bits_per_character(figures.loss)
+        draw(self.run, history)
+        results = {**dataclasses.asdict(figures), "bits_per_character": bits}
+        what = "unseen test text" if self.test else "validation text"
+        lines = [
+            f"Loss: {figures.loss:.4f} nats per symbol ({bits:.3f} bits per character) on {figures.tokens:,} symbols "
+            f"of {what}, after {clock(seconds)} of training."
+        ]
+        if (right := self._share_right(model)) is not None:
+            share, count = right
+            results["right"] = share
+            lines.append(f"Of {count} lines that it wrote, {100 * share:.0f} % are right. A sample:")
+        else:
+            lines.append("A sample:")
+        lines.append(self.show(model))
+        return Ending(results, "\n".join([*lines, *self._next_steps(history)]))
+
+    def _next_steps(self, history: Sequence[Row]) -> list[str]:
+        run, epochs = self.run, self.run.config.training.epochs
+        separator = ["--"] if self.prompt.startswith("-") else []
+        gap = history[-1]["valid_loss"] - history[-1]["train_loss"] if history else 0.0
+        dropout = getattr(run.config.model, "dropout", None)
+        if gap > 0.1 and dropout is not None and dropout < 0.3:
+            reason = f"The training loss is {gap:.2f} below the validation loss; dropout may help:"
+            changed = f"model.dropout={min(0.3, round(dropout + 0.1, 2))}"
+        else:
+            reason, changed = "Longer training gets further:", f"training.epochs={2 * epochs}"
+            if run.config.training.max_steps:
+                changed = f"training.max_steps={2 * run.config.training.max_steps}"
+        return [
+            f"In {run.directory}: learning_curve.png, log.csv, best.safetensors",
+            "Try next:",
+            f"    {command_line('generate', run.directory, *separator, self.prompt)}",
+            f"    {command_line('microscope', run.directory, *separator, self.prompt)}",
+            reason,
+            f"    {command_line('train', '--config', run.directory / 'config.toml', '--set', changed)}",
+        ]
+
+    # -- samples -------------------------------------------------------------------------------------------------------
+
+    def _sample(self, model: LanguageModel, length: int = _SHOWN) -> str:
+        """The same random numbers each time, so that samples of epochs can be compared."""
+        prompt = "" if self._knows_lines else self.prompt
+        sampling = Sampling(length=length, seed=self.run.config.training.seed)
+        return "".join(generate(model, self.run.target, prompt, sampling))
+
+    @property
+    def _knows_lines(self) -> bool:
+        return not self.run.target.unknown("\n") and bool(self.run.target.encode("\n"))
+
+    def _judged(self, written: str) -> list[tuple[str, str]]:
+        """The lines of a sample, each with its verdict; the last, which is cut off, has none."""
+        lines = written.split("\n")
+        verdicts = [*(self.data.is_right(line) for line in lines[:-1]), None]
+        marks = {True: " ✓", False: " ✗", None: ""}
+        return [(line, marks[verdict]) for line, verdict in zip(lines, verdicts, strict=True) if line]
+
+    def _share_right(self, model: LanguageModel) -> tuple[float, int] | None:
+        """The share of lines that are right, and how many were looked at; None if nobody can tell."""
+        if not self._knows_lines or self.data.is_right("") is None:
+            return None
+        with working("writing lines to be judged"):
+            lines = self._sample(model, 16 * _SHOWN).split("\n")[:-1]
+        return (sum(map(bool, map(self.data.is_right, lines))) / len(lines), len(lines)) if lines else (0.0, 0)
+
+
+def draw(run: Run, history: Sequence[Row]) -> None:
+    """Draw ``learning_curve.png``."""
+    from ..evaluation.plots import plot_learning_curve
+
+    plot_learning_curve(history, run.to_write("learning_curve.png"), "")
+
+
+def _encode(tokenizer: Tokenizer, text: str, name: str) -> list[int]:
+    with working(f"cutting {name} into symbols"):
+        return tokenizer.encode(text)

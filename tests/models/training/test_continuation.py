@@ -1,0 +1,133 @@
+"""Training on a text: figures, samples and last words."""
+
+import math
+import shlex
+
+import numpy as np
+import pytest
+from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.cli.parser import make_parser
+from tinygrad_attn_models.console.errors import UserError
+from tinygrad_attn_models.console.progress import PlainProgress
+from tinygrad_attn_models.data import train_tokenizers
+from tinygrad_attn_models.runs.config import load_config
+from tinygrad_attn_models.runs.folder import Run
+from tinygrad_attn_models.training.trainer import Trainer
+
+from tinygrad_attn import Tensor
+from tinygrad_attn.nn import functional as F
+
+TINY = {
+    "model.name": "gpt", "model.layers": 1, "model.heads": 2, "model.d_model": 8, "model.context": 16,
+    "data.kind": "stories", "data.train_size": 60, "data.valid_size": 4, "data.test_size": 4, "data.epoch_windows": 8,
+    "training.epochs": 2, "training.batch_size": 4, "training.learning_rate": 0.01,
+    "training.warmup": 0,
+}  # fmt: skip
+
+
+def make(folder, **changes):
+    config = load_config(None, {**TINY, **{name.replace("__", "."): value for name, value in changes.items()}})
+    text = config.data.load()
+    run = Run(folder, config, *train_tokenizers(text, config.data))
+    run.create()
+    return Trainer(run, text, PlainProgress()), text
+
+
+def test_the_validation_loss_is_that_of_every_symbol(tmp_path):
+    trainer, text = make(tmp_path / "run")
+    row = trainer.validation.row(trainer.model)
+    ids = np.array(trainer.run.target.encode(text.valid))
+    losses = []
+    for first in range(0, len(ids) - 1, 16):
+        window = ids[first : first + 17]
+        losses.append(
+            F.cross_entropy(trainer.model(Tensor(window[None, :-1]))[0], Tensor(window[1:]), reduction="none").array
+        )
+    every = np.concatenate(losses)
+    assert len(every) == len(ids) - 1
+    assert row["valid_loss"] == pytest.approx(every.mean(), rel=1e-5)
+    assert row["valid_bits_per_character"] == pytest.approx(every.mean() / math.log(2), rel=1e-5)
+    assert row["valid_perplexity_teacher_forced"] == pytest.approx(math.exp(every.mean()), rel=1e-5)
+
+
+def test_bits_are_of_characters_whatever_the_symbols(tmp_path):
+    trainer, text = make(tmp_path / "run", data__tokenizer="words")
+    ids = trainer.run.target.encode(text.valid)
+    bits = trainer.validation.bits_per_character(1.0)
+    assert bits == pytest.approx(1 / math.log(2) * (len(ids) - 1) / (len(text.valid) - 1))
+
+
+def test_training_continues_with_the_same_bits(tmp_path):
+    whole, _ = make(tmp_path / "whole")
+    assert whole.train()
+    stopped, _ = make(tmp_path / "stopped")
+    step = stopped.step
+
+    def stop_after_three(batch):
+        stopped.interruption.requested = stopped.position.step == 2
+        return step(batch)
+
+    stopped.step = stop_after_three
+    assert not stopped.train()
+    run, arrays, position = Run.open(tmp_path / "stopped", "last.safetensors")
+    again = Trainer(run, run.config.data.load(), PlainProgress())
+    again.resume(arrays, position)
+    assert again.train()
+    for name, tensor in whole.model.state_dict().items():
+        np.testing.assert_array_equal(tensor.array, again.model.state_dict()[name].array, err_msg=name)
+
+
+def test_the_command(tmp_path, capsys, drawn):
+    folder = tmp_path / "it's my run"
+    settings = [f"{name}={value}" for name, value in TINY.items()]
+    assert main(["train", "--config", "gpt", "--out", str(folder), "--set", *settings]) == 0
+    out = capsys.readouterr().out
+    assert "bits per character" in out and "\n    " in out
+    _, closing = out.rsplit("Loss: ", 1)
+    assert "of unseen test text" in closing and "lines that it wrote" in closing
+    suggested = [shlex.split(line) for line in closing.splitlines() if line.startswith("    python")]
+    assert [words[3] for words in suggested] == ["generate", "microscope", "train"]
+    assert load_config(suggested[-1][5], suggested[-1][7:]).training.epochs == 4
+    assert make_parser().parse_args(suggested[-1][3:]).set == ["training.epochs=4"]
+    assert {"best.safetensors", "learning_curve.png", "log.csv"} <= {path.name for path in folder.iterdir()}
+
+
+def test_a_file_without_a_config_is_for_a_gpt(tmp_path, capsys):
+    path = tmp_path / "poem.txt"
+    path.write_text("a rose is a rose is a rose\n" * 40, encoding="utf-8")
+    small = [f"{name}={value}" for name, value in TINY.items() if name.startswith(("model", "training"))]
+    assert main(["train", "--data", str(path), "--out", str(tmp_path / "run"), "--set", *small]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("poem: train 972, valid 108 characters\ngpt, ") and "of validation text" in out
+    assert "right" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "missing.txt"], "there is no file or folder missing.txt"),
+        (["--data", __file__, "--source", "ko"], "is one text; leave out --source and --target"),
+        (["--config", "gpt", "--set", "training.early_stopping_metric=bleu"], "a text has 'loss'"),
+        (["--config", "gpt", "--set", "model.context=90000", "data.train_size=9"], "the training text has"),
+    ],
+)
+def test_what_cannot_be(tmp_path, capsys, words, message):
+    assert main(["train", *words, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.strip().count("\n") == 0
+
+
+def test_pairs_are_not_for_language_models(tmp_path, capsys):
+    trainer, _ = make(tmp_path / "run")
+    assert trainer.train()
+    for words in (["translate", "RUN", "a"], ["evaluate", "RUN"]):
+        assert main([str(tmp_path / "run") if word == "RUN" else word for word in words]) == 2
+        assert "is a language model (gpt), which continues texts and translates none" in capsys.readouterr().err
+    with pytest.raises(UserError, match="continues texts"):
+        main_model(tmp_path / "run").translate(["a"])
+
+
+def main_model(folder):
+    from tinygrad_attn_models import load
+
+    return load(folder)
