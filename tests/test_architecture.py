@@ -32,6 +32,7 @@ ENGINE = (
         "linalg",
         "program",
         "pullback",
+        "random_tensors",
         "record",
     ),
     ("nn", "optim"),

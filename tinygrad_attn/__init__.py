@@ -5,9 +5,34 @@ are NumPy's: ``tinygrad_attn.float32`` is ``numpy.float32``. A decorator at a fu
 `tinygrad_attn.public`).
 """
 
-from numpy import bool_, float32, float64, int32, int64
+from numpy import (
+    bool_,
+    e,
+    finfo,
+    float32,
+    float64,
+    iinfo,
+    inf,
+    int8,
+    int16,
+    int32,
+    int64,
+    nan,
+    newaxis,
+    pi,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from numpy import bool_ as bool
+from numpy import float32 as float
+from numpy import float64 as double
+from numpy import int16 as short
+from numpy import int32 as int
+from numpy import int64 as long
 
-from tinygrad_attn import anomaly, autograd, check, creation, linalg, nn, ops, optim
+from tinygrad_attn import anomaly, autograd, check, creation, linalg, nn, ops, optim, random_tensors
 from tinygrad_attn import capture as _capture
 from tinygrad_attn import copying as _copying
 from tinygrad_attn import display as _display

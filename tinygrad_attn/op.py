@@ -314,6 +314,11 @@ class Op(Differentiable):
         if unknown:
             takes = ", ".join([*self.operands, *self.defaults])
             return TypeError(f"{self.name}: there is no argument {unknown[0]!r}; it takes ({takes})")
+        for position, operand in enumerate(operands):
+            if operand is None and self.operand_name(position) not in self.optional:
+                return TypeError(
+                    f"{self.name}: {self.operand_name(position)} must be a tensor, an array or a number, got None"
+                )
         if str(error).startswith(f"{self.name}:"):
             return error
         names = [f"{self.operands[0]}[{i}]" for i in range(len(operands))] if self.variadic else self.operands

@@ -12,7 +12,7 @@ from tinygrad_attn.checked import shown
 from tinygrad_attn.dtypes import check_dtype, check_fits, converted, default_dtype
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["as_array", "as_number", "flag", "number", "whole_number"]
+__all__ = ["as_array", "as_number", "check_device", "flag", "number", "real_number", "whole_number"]
 
 Array = np.ndarray[Any, Any]
 
@@ -109,6 +109,20 @@ def number(op: str, name: str, value: Any) -> Any:
     return found
 
 
+def real_number(op: str, name: str, value: Any) -> float:
+    """`number` as a float.
+
+    Raises:
+        TypeError: it is none.
+        OverflowError: an integer that is too large for a float.
+    """
+    found = number(op, name, value)
+    try:
+        return float(found)
+    except OverflowError:
+        raise OverflowError(f"{op}: {name} is too large for a float") from None
+
+
 def flag(op: str, name: str, value: Any) -> bool:
     """``value`` as True or False; 1 and 0 stand for them.
 
@@ -133,3 +147,9 @@ def whole_number(op: str, name: str, value: Any) -> int:
             raise TypeError(f"{op}: {name} must be an integer, got {shown(value)}")
         found = operator.index(found)
     return found
+
+
+def check_device(name: str, device: Any) -> None:
+    """Raise a TypeError unless ``device`` is "cpu" or None: that is where all tensors are."""
+    if device is not None and not (isinstance(device, str) and device == "cpu"):
+        raise TypeError(f"{name}: there is no device {shown(device)}; all tensors are in the CPU's memory")

@@ -27,15 +27,17 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("its values are nested too deep") from error
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file, without the checksum of `checked_json`, which a file need not have.
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, without the checksum of `checked_json`, which a file need not have.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not JSON (see `parse_json`), or its values are not those of its checksum.
+        ValueError: it is not JSON (see `parse_json`) or no object, or its values are not those of its checksum.
     """
     values = parse_json(path.read_bytes())
-    if isinstance(values, dict) and (written := values.pop(_CHECKSUM, None)) not in (None, _checksum(values)):
+    if not isinstance(values, dict):
+        raise ValueError(f"it must hold an object in braces, it holds {json.dumps(values):.80}")
+    if (written := values.pop(_CHECKSUM, None)) not in (None, _checksum(values)):
         raise ValueError(f"its values are not those that were written, by the checksum {written!r:.80} in it")
     return values
 

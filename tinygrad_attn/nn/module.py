@@ -170,6 +170,44 @@ class Module:
         """Each buffer with its path."""
         return self._named("buffers")
 
+    def buffers(self) -> Iterator[Tensor]:
+        """Each buffer."""
+        return (value for _, value in self.named_buffers())
+
+    def get_submodule(self, target: str) -> Module:
+        """The module inside at this path, such as ``"encoder.layers.0"``; "" for this one.
+
+        Raises:
+            AttributeError: there is none.
+        """
+        found = dict(self.named_modules()).get(target)
+        if found is None:
+            raise AttributeError(f"{type(self).__name__}: there is no module {target!r} inside")
+        return found
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at this path.
+
+        Raises:
+            AttributeError: there is none.
+        """
+        found = dict(self._named("parameters")).get(target)
+        if found is None:
+            raise AttributeError(f"{type(self).__name__}: there is no parameter {target!r} inside")
+        return found  # type: ignore[return-value]
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Assign a parameter, or None, to the attribute ``name``."""
+        if param is not None and not isinstance(param, Parameter):
+            raise TypeError(f"register_parameter: param must be a Parameter or None, got {shown(param)}")
+        setattr(self, name, param)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Assign a module, or None, to the attribute ``name``."""
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"add_module: module must be a Module or None, got {shown(module)}")
+        setattr(self, name, module)
+
     def register_buffer(self, name: str, value: Tensor | None) -> None:
         """Add ``value`` to the state under ``name`` without making it a parameter; None is not saved."""
         setattr(self, name, value)
@@ -242,15 +280,27 @@ class Module:
         function(self)
         return self
 
-    def to(self: M, dtype: Any) -> M:
+    def float(self: M) -> M:
+        """Convert all floating-point parameters and buffers to float32 (see `to`)."""
+        return self.to(np.float32)
+
+    def double(self: M) -> M:
+        """Convert all floating-point parameters and buffers to float64 (see `to`)."""
+        return self.to(np.float64)
+
+    def cpu(self: M) -> M:
+        """The module itself: all tensors are in the CPU's memory."""
+        return self
+
+    def to(self: M, *targets: Any, dtype: Any = None, device: Any = None) -> M:
         """Convert all floating-point parameters and buffers, in place, to float32 or float64.
 
-        Their gradients are dropped. "cpu", where all tensors are, changes nothing.
+        Their gradients are dropped. "cpu", where all tensors are, changes nothing. Arguments as of `Tensor.to`.
 
         Raises:
             TypeError: another dtype, or another device.
         """
-        wanted = target_dtype("to", dtype)
+        wanted = target_dtype("to", targets, dtype, device)
         if wanted is None:
             return self
         if wanted.kind != "f":

@@ -9,13 +9,16 @@ import numpy as np
 
 from tinygrad_attn.kernels.activation import activate, activate_backward
 from tinygrad_attn.op import op
-from tinygrad_attn.ops.arguments import only_floats
+from tinygrad_attn.ops.arguments import floating, only_floats
+from tinygrad_attn.ops.dims import one_dim
+from tinygrad_attn.ops.joining import chunk
 from tinygrad_attn.ops.pointwise import erf, exp, sigmoid, tanh, where
 from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples, floats
+from tinygrad_attn.tensor import Tensor
 
-__all__ = ["elu", "gelu", "leaky_relu", "relu", "silu", "softplus"]
+__all__ = ["elu", "gelu", "glu", "leaky_relu", "relu", "silu", "softplus"]
 
 Array = np.ndarray[Any, Any]
 
@@ -118,7 +121,7 @@ def elu(input: Array, alpha: float = 1.0) -> Array:
 
 def _elu_rule(g: Any, input: Any, alpha: float) -> Any:
     # Positive elements must not reach exp: inf where one is large, times the zero gradient sent there, would be nan.
-    slope = alpha * exp(where(input > 0.0, 0.0, input))
+    slope = alpha * exp(where(input < 0.0, input, 0.0))
     return where(input <= 0.0, g * slope, g)
 
 
@@ -244,3 +247,22 @@ softplus.vjp(
     lambda g, input, beta, threshold: where(input * beta > threshold, g, g * sigmoid(input * beta)),
     lambda g, input, beta, threshold: activate_backward("softplus", g, input, beta, threshold),
 )
+
+
+@public("F")
+def glu(input: Any, dim: int = -1) -> Tensor:
+    """The gated linear unit: the first half of ``input`` along ``dim``, times the `sigmoid` of the second.
+
+    Dauphin, Fan, Auli and Grangier, "Language Modeling with Gated Convolutional Networks", 2017.
+
+    Raises:
+        ValueError: the axis has an odd size.
+        IndexError: no such axis.
+        TypeError: the input is not float32 or float64.
+    """
+    x = floating("glu", "input", input)
+    axis = one_dim("glu", dim, x.ndim)
+    if x.ndim == 0 or x.shape[axis] % 2:
+        raise ValueError(f"glu: axis {dim} must have an even size, the shape is {x.shape}")
+    values, gates = chunk(x, 2, axis)
+    return values * sigmoid(gates)

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.dtypes import converted, promote
 from tinygrad_attn.op import op
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, Sample, broadcast_pairs, floats
+from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import as_array, flag, real_number
 
 __all__ = [
-    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "eq", "ge", "gt", "isfinite", "isinf", "isnan", "le",
-    "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne",
+    "allclose", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "eq", "equal", "ge", "gt", "isclose",
+    "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -23,46 +26,56 @@ def _masks(draw: Draw) -> Sample:
     return Sample((draw.mask(shape), draw.mask(draw.broadcastable(shape))))
 
 
+def _alike(name: str, x: Any, y: Any) -> tuple[Any, Any]:
+    """Two arrays in their common dtype, as `promote` has it; numbers, and integers to be compared, as they are."""
+    if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)) or x.dtype == y.dtype:
+        return x, y
+    common = promote([x, y])
+    if common is None or (common.kind != "f" and not name.startswith("bitwise")):
+        return x, y  # NumPy compares integers of any two dtypes exactly
+    return converted(name, x, common), converted(name, y, common)
+
+
 @public("ta", "Tensor", "Tensor.__eq__")
 @op(r"z = [x = y]", samples=broadcast_pairs)
 def eq(x: Array, y: Array) -> Array:
     """Whether elements are equal."""
-    return np.equal(x, y)
+    return np.equal(*_alike("eq", x, y))
 
 
-@public("ta", "Tensor", "Tensor.__ne__")
+@public("ta", "ta.not_equal", "Tensor", "Tensor.not_equal", "Tensor.__ne__")
 @op(r"z = [x \ne y]", samples=broadcast_pairs)
 def ne(x: Array, y: Array) -> Array:
     """Whether elements differ."""
-    return np.not_equal(x, y)
+    return np.not_equal(*_alike("ne", x, y))
 
 
-@public("ta", "Tensor", "Tensor.__lt__")
+@public("ta", "ta.less", "Tensor", "Tensor.less", "Tensor.__lt__")
 @op(r"z = [x < y]", samples=broadcast_pairs)
 def lt(x: Array, y: Array) -> Array:
     """Whether ``x`` is less."""
-    return np.less(x, y)
+    return np.less(*_alike("lt", x, y))
 
 
-@public("ta", "Tensor", "Tensor.__le__")
+@public("ta", "ta.less_equal", "Tensor", "Tensor.less_equal", "Tensor.__le__")
 @op(r"z = [x \le y]", samples=broadcast_pairs)
 def le(x: Array, y: Array) -> Array:
     """Whether ``x`` is less or equal."""
-    return np.less_equal(x, y)
+    return np.less_equal(*_alike("le", x, y))
 
 
-@public("ta", "Tensor", "Tensor.__gt__")
+@public("ta", "ta.greater", "Tensor", "Tensor.greater", "Tensor.__gt__")
 @op(r"z = [x > y]", samples=broadcast_pairs)
 def gt(x: Array, y: Array) -> Array:
     """Whether ``x`` is greater."""
-    return np.greater(x, y)
+    return np.greater(*_alike("gt", x, y))
 
 
-@public("ta", "Tensor", "Tensor.__ge__")
+@public("ta", "ta.greater_equal", "Tensor", "Tensor.greater_equal", "Tensor.__ge__")
 @op(r"z = [x \ge y]", samples=broadcast_pairs)
 def ge(x: Array, y: Array) -> Array:
     """Whether ``x`` is greater or equal."""
-    return np.greater_equal(x, y)
+    return np.greater_equal(*_alike("ge", x, y))
 
 
 @public("ta", "Tensor")
@@ -122,33 +135,67 @@ def _bits(name: str, *operands: Any) -> None:
             raise TypeError(f"{name}: operands must be bool or integers, got {kind}")
 
 
-@public("Tensor.__and__", "Tensor.__rand__")
+@public("ta", "Tensor", "Tensor.__and__", "Tensor.__rand__")
 @op(r"z = x \mathbin{\&} y", samples=_masks)
 def bitwise_and(x: Array, y: Array) -> Array:
     """Bit by bit whether both are set; of bools whether both are true."""
     _bits("bitwise_and", x, y)
-    return np.bitwise_and(x, y)
+    return np.bitwise_and(*_alike("bitwise_and", x, y))
 
 
-@public("Tensor.__or__", "Tensor.__ror__")
+@public("ta", "Tensor", "Tensor.__or__", "Tensor.__ror__")
 @op(r"z = x \mathbin{|} y", samples=_masks)
 def bitwise_or(x: Array, y: Array) -> Array:
     """Bit by bit whether either is set; of bools whether either is true."""
     _bits("bitwise_or", x, y)
-    return np.bitwise_or(x, y)
+    return np.bitwise_or(*_alike("bitwise_or", x, y))
 
 
-@public("Tensor.__xor__", "Tensor.__rxor__")
+@public("ta", "Tensor", "Tensor.__xor__", "Tensor.__rxor__")
 @op(r"z = x \oplus y", samples=_masks)
 def bitwise_xor(x: Array, y: Array) -> Array:
     """Bit by bit whether exactly one is set; of bools whether exactly one is true."""
     _bits("bitwise_xor", x, y)
-    return np.bitwise_xor(x, y)
+    return np.bitwise_xor(*_alike("bitwise_xor", x, y))
 
 
-@public("Tensor.__invert__")
+@public("ta", "Tensor", "Tensor.__invert__")
 @op(r"z = \mathord{\sim} x", samples=lambda draw: Sample((draw.mask(draw.shape()),)))
 def bitwise_not(x: Array) -> Array:
     """Every bit inverted; of bools whether false."""
     _bits("bitwise_not", x)
     return np.invert(x)
+
+
+# -- nearly equal, and as a whole --------------------------------------------------------------------------------------
+
+
+@public("ta", "Tensor")
+def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    """Whether |input - other| ≤ atol + rtol·|other|, element by element, broadcast.
+
+    Raises:
+        ValueError: shapes that do not broadcast.
+    """
+    first, second = (
+        x.detach() if isinstance(x, Tensor) else Tensor(as_array(x, name="isclose")) for x in (input, other)
+    )
+    relative, absolute = real_number("isclose", "rtol", rtol), real_number("isclose", "atol", atol)
+    try:
+        close = np.isclose(first.array, second.array, relative, absolute, flag("isclose", "equal_nan", equal_nan))
+    except ValueError:
+        raise ValueError(f"isclose: shapes {first.shape} and {second.shape} do not broadcast") from None
+    return Tensor(np.asarray(close))
+
+
+@public("ta", "Tensor")
+def allclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether `isclose` holds for all elements."""
+    return bool(isclose(input, other, rtol, atol, equal_nan).array.all())
+
+
+@public("ta", "Tensor")
+def equal(input: Any, other: Any) -> bool:
+    """Whether two tensors have one shape and equal elements."""
+    first, second = (x.detach() if isinstance(x, Tensor) else Tensor(as_array(x, name="equal")) for x in (input, other))
+    return first.shape == second.shape and bool(eq(first, second).array.all())

@@ -1,4 +1,4 @@
-"""Division with a remainder: floor_divide, remainder."""
+"""Division with a remainder: floor_divide, remainder; and div, which rounds as asked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.checked import shown
 from tinygrad_attn.op import op
-from tinygrad_attn.ops.pointwise import clash, quiet
+from tinygrad_attn.ops.arguments import as_tensor
+from tinygrad_attn.ops.pointwise import clash, quiet, true_divide
+from tinygrad_attn.ops.rounding import trunc
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
+from tinygrad_attn.tensor import Tensor
 
-__all__ = ["floor_divide", "remainder"]
+__all__ = ["div", "floor_divide", "remainder"]
 
 Array = np.ndarray[Any, Any]
 
@@ -72,3 +76,30 @@ def remainder(x: Array, y: Array) -> Array:
 
 remainder.vjp("x", r"\bar z", lambda g: g, kernel=True)
 remainder.vjp("y", r"-\bar z \odot \lfloor x / y \rfloor", lambda g, x, y: -g * floor_divide(x, y))
+
+
+@public("ta", "ta.divide", "Tensor", "Tensor.divide")
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """The quotient, broadcast: `true_divide`, or rounded to a whole number.
+
+    Args:
+        input: the dividend.
+        other: the divisor.
+        rounding_mode: None; "floor" for `floor_divide`; "trunc" to round towards 0, as integers are divided in C.
+
+    Raises:
+        ValueError: another mode.
+        ZeroDivisionError: an integer is divided by zero and rounded.
+    """
+    if rounding_mode is None:
+        return true_divide(input, other)
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode != "trunc":
+        raise ValueError(f"div: rounding_mode must be None, 'floor' or 'trunc', got {shown(rounding_mode)}")
+    quotient = floor_divide(input, other)
+    if quotient.is_floating_point():
+        return trunc(true_divide(input, other))
+    # Of integers the quotient rounded down is one too small where it is negative and something is left.
+    left = as_tensor(remainder(input, other))
+    return quotient + ((quotient < 0) & (left != 0))

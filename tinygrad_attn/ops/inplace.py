@@ -19,16 +19,18 @@ import numpy as np
 from tinygrad_attn.dtypes import category, check_fits, promote
 from tinygrad_attn.modes import current_modes, is_grad_enabled, no_grad
 from tinygrad_attn.op import Op, cast
-from tinygrad_attn.ops.indexing import index_add, masked_fill, scatter_add
+from tinygrad_attn.ops.finding import index_fill
+from tinygrad_attn.ops.indexing import index_add, masked_fill, scatter, scatter_add
 from tinygrad_attn.ops.pointwise import add, clamp, mul, pow, sub, true_divide
 from tinygrad_attn.ops.subscript import assignable, with_item, write_item
 from tinygrad_attn.public import public
+from tinygrad_attn.random import generator
 from tinygrad_attn.tensor import Tensor
-from tinygrad_attn.values import as_array, as_number
+from tinygrad_attn.values import as_array, as_number, real_number
 
 __all__ = [
-    "add_", "clamp_", "copy_", "div_", "fill_", "index_add_", "masked_fill_", "mul_", "pow_", "scatter_add_", "setitem",
-    "sub_", "zero_",
+    "add_", "clamp_", "copy_", "div_", "fill_", "index_add_", "index_fill_", "masked_fill_", "mul_", "normal_", "pow_",
+    "scatter_", "scatter_add_", "setitem", "sub_", "uniform_", "zero_",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -192,7 +194,7 @@ def pow_(x: Tensor, other: Any) -> Tensor:
     return _arithmetic("pow_", pow, np.power, x, other)
 
 
-@public("Tensor")
+@public("Tensor", "Tensor.clip_")
 def clamp_(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """Keep the elements of ``x`` between the numbers ``min`` and ``max``.
 
@@ -310,7 +312,76 @@ def scatter_add_(x: Tensor, dim: int, index: Any, src: Any) -> Tensor:
     return write("scatter_add_", x, (src,), lambda before: scatter_add(before, dim, index, src))
 
 
+@public("Tensor")
+def scatter_(x: Tensor, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Tensor:
+    """Write the elements of ``src``, or one number, to ``x``: each to its line along ``dim``, where ``index`` says.
+
+    Raises:
+        RuntimeError: as for `write`.
+        IndexError, ValueError, TypeError: as for `scatter`; TypeError also for a ``src`` of another dtype, or without
+            any.
+    """
+    src = as_number("scatter_: value", value) if src is None else src
+    if src is None:
+        raise TypeError("scatter_: expected src, a tensor or a number")
+    if not isinstance(src, (int, float)):
+        _check_dtype("scatter_", x, "src", src)
+    else:
+        check_fits("scatter_", src, x.dtype)
+    return write("scatter_", x, (src,), lambda before: cast(scatter(before, dim, index, src), dtype=x.dtype))
+
+
+@public("Tensor")
+def index_fill_(x: Tensor, dim: int, index: Any, value: Any) -> Tensor:
+    """Set the slices of ``x`` along ``dim`` at the positions ``index`` to a number or 0-d tensor.
+
+    Raises:
+        RuntimeError: as for `write`.
+        IndexError, ValueError, TypeError: as for `index_fill`.
+    """
+    return write("index_fill_", x, (value,), lambda before: index_fill(before, dim, index, value))
+
+
 def _check_dtype(name: str, x: Tensor, operand: str, values: Any) -> None:
     dtype = values.dtype if isinstance(values, Tensor) else as_array(values, name=f"{name}: {operand}").dtype
     if dtype != x.dtype:
         raise TypeError(f"{name}: {operand} must have the tensor's dtype {x.dtype}, it is {dtype}")
+
+
+# -- random numbers ----------------------------------------------------------------------------------------------------
+
+
+@public("Tensor")
+def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Fill ``x`` with normal numbers of this mean and standard deviation, from the package's generator.
+
+    Raises:
+        RuntimeError: as for `write`.
+        TypeError: ``x`` does not hold floats, or a number is none.
+        ValueError: a negative ``std``.
+    """
+    centre, spread = real_number("normal_", "mean", mean), real_number("normal_", "std", std)
+    if not spread >= 0.0:
+        raise ValueError(f"normal_: std must be at least 0, got {spread}")
+    return _filled("normal_", x, lambda: generator().standard_normal(x.shape, x.dtype) * spread + centre)  # type: ignore[arg-type]
+
+
+@public("Tensor")
+def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    """Fill ``x`` with uniform numbers in [a, b), from the package's generator.
+
+    Raises:
+        RuntimeError: as for `write`.
+        TypeError: ``x`` does not hold floats, or a bound is no number.
+        ValueError: ``b`` is less than ``a``.
+    """
+    low, high = real_number("uniform_", "a", a), real_number("uniform_", "b", b)
+    if not low <= high:
+        raise ValueError(f"uniform_: a must not be above b, got {low} and {high}")
+    return _filled("uniform_", x, lambda: generator().random(x.shape, x.dtype) * (high - low) + low)  # type: ignore[arg-type]
+
+
+def _filled(name: str, x: Tensor, draw: Callable[[], Array]) -> Tensor:
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: the tensor must hold floats, it is {x.dtype}")
+    return write(name, x, (), lambda before: Tensor(np.asarray(draw(), x.dtype)))

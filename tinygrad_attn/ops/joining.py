@@ -11,7 +11,7 @@ from tinygrad_attn.checked import shown
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
-from tinygrad_attn.ops.shape import sizes_of
+from tinygrad_attn.ops.shape import reshape, sizes_of
 from tinygrad_attn.ops.subscript import slice_view
 from tinygrad_attn.ops.subscript_parts import ALL
 from tinygrad_attn.public import public
@@ -19,7 +19,7 @@ from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 from tinygrad_attn.values import whole_number
 
-__all__ = ["cat", "chunk", "narrow", "select", "split", "stack", "unbind"]
+__all__ = ["cat", "chunk", "hstack", "narrow", "select", "split", "stack", "unbind", "vstack"]
 
 Array = np.ndarray[Any, Any]
 
@@ -101,7 +101,7 @@ _cat.vjp(
 )
 
 
-@public("ta")
+@public("ta", "ta.concat", "ta.concatenate")
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """The tensors one after another along the axis ``dim``; their other sizes must be equal.
 
@@ -110,6 +110,29 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
         IndexError: there is no axis ``dim``.
     """
     return _cat(*_several("cat", tensors), dim=dim)
+
+
+@public("ta")
+def hstack(tensors: Sequence[Any]) -> Tensor:
+    """`cat` along the second axis, of tensors with fewer axes along the only one.
+
+    Raises:
+        ValueError: as for `cat`.
+    """
+    several = [as_tensor(x, "hstack") for x in _several("hstack", tensors)]
+    lines = [reshape(x, 1) if x.ndim == 0 else x for x in several]
+    return _cat(*lines, dim=min(1, lines[0].ndim - 1))
+
+
+@public("ta", "ta.row_stack")
+def vstack(tensors: Sequence[Any]) -> Tensor:
+    """`cat` along the first axis; a tensor with fewer than two axes is a row.
+
+    Raises:
+        ValueError: as for `cat`.
+    """
+    several = [as_tensor(x, "vstack") for x in _several("vstack", tensors)]
+    return _cat(*[reshape(x, (1, -1)) if x.ndim < 2 else x for x in several], dim=0)
 
 
 def _several(name: str, tensors: Any) -> tuple[Any, ...]:

@@ -14,12 +14,16 @@ import numpy as np
 
 from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.op import broadcast_clash, op
+from tinygrad_attn.ops.arguments import as_tensor
+from tinygrad_attn.ops.pointwise import add, mul
 from tinygrad_attn.ops.quiet import quiet
 from tinygrad_attn.ops.shape import reshape, squeeze, transpose, unsqueeze
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples, shape_error
+from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import number
 
-__all__ = ["bmm", "dot", "matmul", "mm", "mv", "outer", "product"]
+__all__ = ["addmm", "baddbmm", "bmm", "dot", "matmul", "mm", "mv", "outer", "product"]
 
 Array = np.ndarray[Any, Any]
 
@@ -292,3 +296,39 @@ def outer(x: Array, y: Array) -> Array:
 
 outer.vjp("x", r"\bar z\,y", lambda g, y: mv(g, y), lambda g, y: product(g, y))
 outer.vjp("y", r"\bar z^\top x", lambda g, x: mv(transpose(g, 0, 1), x), lambda g, x: product(g.T, x))
+
+
+# -- a product added to something --------------------------------------------------------------------------------------
+
+
+@public("ta", "Tensor")
+def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """``beta * input + alpha * (mat1 @ mat2)`` of matrices; ``input`` broadcasts to the product.
+
+    Raises:
+        ValueError: shapes that do not fit, or an operand that is no matrix.
+    """
+    return _added("addmm", input, mm(mat1, mat2), beta, alpha)
+
+
+@public("ta", "Tensor")
+def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """``beta * input + alpha * (batch1 @ batch2)`` of batches of matrices; ``input`` broadcasts to the product.
+
+    Raises:
+        ValueError: shapes that do not fit, or an operand that is no batch of matrices.
+    """
+    return _added("baddbmm", input, bmm(batch1, batch2), beta, alpha)
+
+
+def _added(name: str, input: Any, product: Tensor, beta: Any, alpha: Any) -> Tensor:
+    scale, x, share = number(name, "alpha", alpha), as_tensor(input, f"{name}: input"), number(name, "beta", beta)
+    if any(isinstance(factor, float) for factor in (scale, share)) and not product.is_floating_point():
+        raise TypeError(f"{name}: beta and alpha must be integers for a product of {product.dtype}")
+    lead = product.ndim - x.ndim
+    if lead < 0 or any(mine not in (1, size) for mine, size in zip(x.shape, product.shape[lead:], strict=True)):
+        raise ValueError(f"{name}: input of shape {x.shape} does not broadcast to the product's {product.shape}")
+    scaled = product if scale == 1 else mul(product, scale)
+    if share == 0:
+        return scaled  # whatever input holds, nan too, as in PyTorch
+    return add(x if share == 1 else mul(x, share), scaled)

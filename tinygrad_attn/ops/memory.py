@@ -1,4 +1,4 @@
-"""A tensor's memory seen from outside the graph: data, stride; and unary plus, which leaves it as it is."""
+"""A tensor's memory seen from outside the graph: data, stride, sizes in bytes; and unary plus, which keeps it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["data", "positive", "stride"]
+__all__ = [
+    "data", "element_size", "is_contiguous", "is_floating_point", "is_tensor", "ndimension", "numel", "positive",
+    "stride",
+]  # fmt: skip
 
 
 def _data(x: Tensor) -> Tensor:
@@ -65,3 +68,54 @@ def positive(input: Any) -> Tensor:
     if input.dtype == np.bool_:
         raise TypeError("positive: input must hold numbers, it is bool")
     return input
+
+
+@public("ta")
+def is_tensor(obj: Any) -> bool:
+    """Whether it is a `Tensor`."""
+    return isinstance(obj, Tensor)
+
+
+@public("ta")
+def is_floating_point(input: Any) -> bool:
+    """Whether the elements are float32 or float64."""
+    return as_tensor(input, "is_floating_point").is_floating_point()
+
+
+@public("ta", "Tensor.nelement")
+def numel(input: Any) -> int:
+    """The number of elements."""
+    return as_tensor(input, "numel").numel()
+
+
+@public("Tensor")
+def ndimension(x: Tensor) -> int:
+    """The number of axes."""
+    return x.ndim
+
+
+@public("Tensor")
+def is_contiguous(x: Tensor) -> bool:
+    """Whether the elements are in row-major order in memory, without gaps."""
+    return x.array.flags.c_contiguous
+
+
+@public("Tensor")
+def element_size(x: Tensor) -> int:
+    """The bytes of one element."""
+    return x.array.itemsize
+
+
+def _bytes(x: Tensor) -> int:
+    """The bytes of all elements."""
+    return x.array.nbytes
+
+
+def _device(x: Tensor) -> str:
+    """ "cpu": where all tensors are."""
+    return "cpu"
+
+
+public("Tensor.nbytes")(property(_bytes))
+public("Tensor.itemsize")(property(element_size))
+public("Tensor.device")(property(_device))

@@ -19,8 +19,8 @@ from tinygrad_attn.samples import Draw, ErrorSample, Sample, broadcast_pairs, fl
 from tinygrad_attn.tensor import Tensor
 
 __all__ = [
-    "abs", "add", "atan", "clamp", "cos", "erf", "exp", "exp2", "expm1", "log", "log1p", "log2", "maximum", "minimum",
-    "mul", "neg", "pow", "reciprocal", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh",
+    "abs", "add", "clamp", "erf", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "maximum", "minimum",
+    "mul", "neg", "pow", "reciprocal", "rsqrt", "sigmoid", "sign", "sqrt", "square", "sub", "tanh",
     "true_divide", "where",
 ]  # fmt: skip
 
@@ -29,6 +29,7 @@ positive = floats(0.1, 2.0)
 clash = ErrorSample((np.ones((2, 3)), np.ones((2, 4))), {}, ValueError, "axis -1 has size 3 in x and 4 in y")
 
 LN2 = math.log(2.0)
+LN10 = math.log(10.0)
 TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 
 
@@ -46,7 +47,7 @@ add.vjp("x", r"\bar z", lambda g: g, kernel=True)
 add.vjp("y", r"\bar z", lambda g: g, kernel=True)
 
 
-@public("ta", "Tensor", "Tensor.__sub__", "Tensor.__rsub__")
+@public("ta", "ta.subtract", "Tensor", "Tensor.subtract", "Tensor.__sub__", "Tensor.__rsub__")
 @op(r"z = x - y", samples=broadcast_pairs, errors=[clash])
 def sub(x: Array, y: Array) -> Array:
     """The difference, broadcast."""
@@ -57,7 +58,7 @@ sub.vjp("x", r"\bar z", lambda g: g, kernel=True)
 sub.vjp("y", r"-\bar z", lambda g: -g, kernel=True)
 
 
-@public("ta", "Tensor", "Tensor.__mul__", "Tensor.__rmul__")
+@public("ta", "ta.multiply", "Tensor", "Tensor.multiply", "Tensor.__mul__", "Tensor.__rmul__")
 @op(r"z = x \odot y", samples=broadcast_pairs, errors=[clash])
 def mul(x: Array, y: Array) -> Array:
     """The product of elements, broadcast."""
@@ -72,7 +73,7 @@ def _quotient_samples(draw: Draw) -> Sample:
     return broadcast_pairs(draw, 0.5, 2.0)
 
 
-@public("ta", "Tensor", "Tensor.div", "Tensor.__truediv__", "Tensor.__rtruediv__")
+@public("ta", "Tensor", "Tensor.__truediv__", "Tensor.__rtruediv__")
 @op(r"z = x / y", samples=_quotient_samples, errors=[clash], floating=True)
 @quiet
 def true_divide(x: Array, y: Array) -> Array:
@@ -84,7 +85,7 @@ true_divide.vjp("x", r"\bar z / y", lambda g, y: g / y, kernel=True)
 true_divide.vjp("y", r"-\bar z \odot z / y", lambda g, z, y: -g * z / y, kernel=True)
 
 
-@public("ta", "Tensor", "Tensor.__neg__")
+@public("ta", "ta.negative", "Tensor", "Tensor.negative", "Tensor.__neg__")
 @op(r"z = -x", samples=floats())
 def neg(x: Array) -> Array:
     """The negative."""
@@ -180,7 +181,7 @@ def reciprocal(x: Array) -> Array:
 reciprocal.vjp("x", r"-\bar z \odot z^2", lambda g, z: -g * z * z, kernel=True)
 
 
-@public("ta", "Tensor", "Tensor.__abs__")
+@public("ta", "ta.absolute", "Tensor", "Tensor.absolute", "Tensor.__abs__")
 @op(r"z = |x|", samples=floats())
 def abs(x: Array) -> Array:
     """The absolute value; its gradient at 0 is 0."""
@@ -258,6 +259,17 @@ log2.vjp("x", r"\bar z / (x \ln 2)", lambda g, x: g / (x * LN2), kernel=True)
 
 
 @public("ta", "Tensor")
+@op(r"z = \log_{10} x", samples=positive, floating=True)
+@quiet
+def log10(x: Array) -> Array:
+    """The logarithm to base 10."""
+    return np.log10(x)
+
+
+log10.vjp("x", r"\bar z / (x \ln 10)", lambda g, x: g / (x * LN10), kernel=True)
+
+
+@public("ta", "Tensor")
 @op(r"z = \ln(1 + x)", samples=floats(-0.8, 2.0), floating=True)
 @quiet
 def log1p(x: Array) -> Array:
@@ -268,47 +280,6 @@ def log1p(x: Array) -> Array:
 log1p.vjp("x", r"\bar z / (1 + x)", lambda g, x: g / (1.0 + x), kernel=True)
 
 # -- curves ------------------------------------------------------------------------------------------------------------
-
-
-@public("ta", "Tensor")
-@op(r"z = \sin x", samples=floats(), floating=True)
-@quiet
-def sin(x: Array) -> Array:
-    """The sine of an angle in radians."""
-    return np.sin(x)
-
-
-@public("ta", "Tensor")
-@op(r"z = \cos x", samples=floats(), floating=True)
-@quiet
-def cos(x: Array) -> Array:
-    """The cosine of an angle in radians."""
-    return np.cos(x)
-
-
-sin.vjp("x", r"\bar z \odot \cos x", lambda g, x: g * cos(x), kernel=lambda g, x: g * np.cos(x))
-cos.vjp("x", r"-\bar z \odot \sin x", lambda g, x: -g * sin(x), kernel=lambda g, x: -g * np.sin(x))
-
-
-@public("ta", "Tensor")
-@op(r"z = \tan x", samples=floats(-1.0, 1.0), floating=True)
-@quiet
-def tan(x: Array) -> Array:
-    """The tangent of an angle in radians."""
-    return np.tan(x)
-
-
-tan.vjp("x", r"\bar z \odot (1 + z^2)", lambda g, z: g * (1.0 + z * z), kernel=True)
-
-
-@public("ta", "Tensor")
-@op(r"z = \arctan x", samples=floats(), floating=True)
-def atan(x: Array) -> Array:
-    """The angle in radians whose tangent is ``x``."""
-    return np.arctan(x)
-
-
-atan.vjp("x", r"\bar z / (1 + x^2)", lambda g, x: g / (1.0 + x * x), kernel=True)
 
 
 @public("ta", "F", "Tensor")
@@ -408,7 +379,7 @@ def _clamp_samples(draw: Draw) -> Sample:
     return Sample((draw.floats(draw.shape()),), dict(zip(("min", "max"), bounds, strict=True)))
 
 
-@public("ta", "Tensor")
+@public("ta", "ta.clip", "Tensor", "Tensor.clip")
 @op(
     r"z = \min(\max(x, a), b)",
     samples=_clamp_samples,

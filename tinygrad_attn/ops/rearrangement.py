@@ -1,7 +1,8 @@
-"""Elements in another arrangement: diagonal, tril, triu, repeat, roll and pad."""
+"""Elements in another arrangement: diagonals and triangles, repeat, tile, roll and pad."""
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +14,15 @@ from tinygrad_attn.kernels.sums import sum_over
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor
 from tinygrad_attn.ops.dims import one_dim
+from tinygrad_attn.ops.indexing import index_select
 from tinygrad_attn.ops.reduction import sum_to
-from tinygrad_attn.ops.shape import reshape, sizes_of
+from tinygrad_attn.ops.shape import clone, expand, reshape, sizes_of, unsqueeze
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import whole_number
 
-__all__ = ["diagonal", "pad", "repeat", "roll", "tril", "triu"]
+__all__ = ["diag", "diagonal", "pad", "repeat", "repeat_interleave", "roll", "tile", "trace", "tril", "triu"]
 
 Array = np.ndarray[Any, Any]
 Widths = tuple[tuple[int, int], ...]
@@ -98,7 +101,41 @@ diagonal.vjp(
     lambda g, shapes, offset, dim1, dim2: _diagonal_scatter(g, shape=shapes[0], offset=offset, dim1=dim1, dim2=dim2),
     kernel=lambda g, shapes, offset, dim1, dim2: _on_diagonal(g, shapes[0], offset, dim1, dim2),
 )
+_diagonal = diagonal  # tril and triu have an option of this name
 _diagonal_scatter.vjp("x", r"\bar z_{\ldots k, k + o}", lambda g, offset, dim1, dim2: diagonal(g, offset, dim1, dim2))
+
+
+@public("ta", "Tensor")
+def diag(input: Any, diagonal: int = 0) -> Tensor:
+    """The diagonal of a matrix, or, of ``(n,)``, the matrix of zeros with these elements on its diagonal.
+
+    Args:
+        input: ``(n,)`` or ``(n, m)``.
+        diagonal: how far above the main diagonal; below it if negative.
+
+    Raises:
+        ValueError: another number of axes.
+    """
+    x, offset = as_tensor(input, "diag"), whole_number("diag", "diagonal", diagonal)
+    if x.ndim == 2:
+        return clone(_diagonal(x, offset))
+    if x.ndim != 1:
+        raise ValueError(f"diag: input must have one axis or two, its shape is {x.shape}")
+    size = x.shape[0] + builtins.abs(offset)
+    return _diagonal_scatter(x, shape=(size, size), offset=offset, dim1=0, dim2=1)
+
+
+@public("ta", "Tensor")
+def trace(input: Any) -> Tensor:
+    """The sum of the diagonal of a matrix.
+
+    Raises:
+        ValueError: not two axes.
+    """
+    x = as_tensor(input, "trace")
+    if x.ndim != 2:
+        raise ValueError(f"trace: input must have two axes, its shape is {x.shape}")
+    return _diagonal(x).sum()
 
 
 def _triangle_samples(draw: Draw) -> Sample:
@@ -205,6 +242,61 @@ def repeat(x: Any, *repeats: Any) -> Tensor:
         ValueError: fewer repeats than axes, or negative ones.
     """
     return _repeat(x, repeats=sizes_of("repeat", repeats))
+
+
+@public("ta", "Tensor")
+def tile(input: Any, *dims: Any) -> Tensor:
+    """`repeat` as NumPy has it: with fewer numbers than axes they are those of the last axes.
+
+    Args:
+        input: a tensor.
+        dims: how many copies along each axis, integers or one tuple.
+
+    Raises:
+        ValueError: a negative number.
+    """
+    x, repeats = as_tensor(input, "tile"), sizes_of("tile", dims)
+    if min(repeats, default=0) < 0:
+        raise ValueError(f"tile: negative repeats in {repeats}")
+    return _repeat(x, repeats=(*[1] * (x.ndim - len(repeats)), *repeats))
+
+
+@public("ta", "Tensor")
+def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
+    """Each slice along ``dim`` several times, the copies side by side: [a, b] becomes [a, a, b, b].
+
+    Args:
+        input: a tensor.
+        repeats: how often, an integer, or ``(n,)`` integers for the ``n`` slices.
+        dim: the axis; None flattens ``input`` first.
+        output_size: the length of the result along ``dim``, which is known anyway.
+
+    Raises:
+        ValueError: a negative number, not one for each slice, or another ``output_size``.
+        TypeError: ``repeats`` are not integers.
+        IndexError: an axis that is not there.
+    """
+    x = as_tensor(input, "repeat_interleave")
+    if dim is None:
+        x, dim = reshape(x, -1), 0
+    axis = one_dim("repeat_interleave", dim, x.ndim)
+    x = x if x.ndim else reshape(x, 1)
+    counts = as_tensor(repeats, "repeat_interleave: repeats").array
+    if counts.dtype.kind not in "iu" or counts.ndim > 1:
+        raise TypeError(f"repeat_interleave: repeats must be an integer or (n,) integers, got {shown(repeats)}")
+    if counts.size and counts.min() < 0:
+        raise ValueError(f"repeat_interleave: repeats must not be negative, the least is {counts.min()}")
+    size = x.shape[axis]
+    if counts.size not in (1, size):
+        raise ValueError(f"repeat_interleave: {counts.size} repeats for the {size} slices of axis {axis}")
+    total = int(counts.item()) * size if counts.size == 1 else int(counts.sum())
+    if output_size is not None and output_size != total:
+        raise ValueError(f"repeat_interleave: output_size is {output_size}, the result has {total} slices")
+    if counts.size != 1:
+        return index_select(x, axis, Tensor(np.repeat(np.arange(size), counts)))
+    before, after, times = x.shape[:axis], x.shape[axis + 1 :], int(counts.item())
+    copies = expand(unsqueeze(x, axis + 1), shape=(*before, size, times, *after))
+    return reshape(copies, (*before, size * times, *after))
 
 
 def _roll_samples(draw: Draw) -> Sample:

@@ -26,7 +26,7 @@ from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["all", "amax", "amin", "any", "logsumexp", "mean", "sum", "sum_to", "vector_norm"]
+__all__ = ["all", "amax", "amin", "any", "logsumexp", "mean", "norm", "sum", "sum_to", "vector_norm"]
 
 Array = np.ndarray[Any, Any]
 Dim = int | Sequence[int] | None
@@ -347,6 +347,8 @@ def _norm_samples(draw: Draw) -> Sample:
 def _vector_norm(input: Array, /, ord: float = 2, dim: Dim = None, keepdim: bool = False) -> Array:
     """`vector_norm` in the dtype of ``input``."""
     only_floats("vector_norm", input, "pass dtype=, or convert it")
+    if ord != ord:
+        raise ValueError("vector_norm: ord is nan")
     dims = several_dims("vector_norm", dim, input.ndim)
     if ord < 0 or ord == math.inf:
         not_empty("vector_norm", input, dims)
@@ -404,3 +406,16 @@ def vector_norm(x: Any, ord: float = 2, dim: Dim = None, keepdim: bool = False, 
         ValueError: an axis named twice, or one without elements and an ``ord`` that is negative or inf.
     """
     return _vector_norm(converted(x, dtype), ord=ord, dim=dim, keepdim=keepdim)
+
+
+@public("ta", "Tensor")
+def norm(input: Any, p: Any = "fro", dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """`vector_norm` under its older name; ``p`` may be "fro", for 2. The other errors are those of `vector_norm`.
+
+    Raises:
+        NotImplementedError: the nuclear norm.
+    """
+    if isinstance(p, str) and p == "nuc":
+        raise NotImplementedError("norm: the nuclear norm, of singular values, is not supported")
+    ord = 2 if p is None or (isinstance(p, str) and p == "fro") else p
+    return vector_norm(input, ord, dim, keepdim, dtype=dtype)

@@ -297,7 +297,7 @@ def _transpose_samples(draw: Draw) -> Sample:
     )
 
 
-@public("ta", "ta.swapaxes", "Tensor", "Tensor.swapaxes")
+@public("ta", "ta.swapaxes", "ta.swapdims", "Tensor", "Tensor.swapaxes", "Tensor.swapdims")
 @op(
     r"z = x \text{ with two axes swapped}",
     samples=_transpose_samples,
@@ -366,7 +366,7 @@ def permute(x: Any, *dims: Any) -> Tensor:
     return _permute(x, dims=sizes_of("permute", dims))
 
 
-@public("ta", "Tensor")
+@public("ta", "ta.moveaxis", "Tensor", "Tensor.moveaxis")
 def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """A view of ``input`` with the axes ``source`` moved to the positions ``destination``, the others left in order.
 

@@ -14,6 +14,14 @@ def test_every_mistake_is_a_value_error(tmp_path, text):
         read_json(path)
 
 
+@pytest.mark.parametrize("text", ["null", "3", "[1]", '"text"'])
+def test_a_file_holds_an_object(tmp_path, text):
+    path = tmp_path / "file.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="must hold an object"):
+        read_json(path)
+
+
 def test_what_is_right_is_read(tmp_path):
     path = tmp_path / "file.json"
     path.write_text('{"a": ["가"]}', encoding="utf-8")
