@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
-from tinygrad_attn.kernels.runtime.structs import Address, Struct, launch, read_struct, row_at
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, Template, launch, read_struct, row_at
 
 
 class Inner(NamedTuple):
@@ -41,6 +42,15 @@ def test_a_kernel_reads_the_fields_and_writes_the_rows(shares):
     struct = Struct(Scaling(x, 3, -0.5, Struct(Inner(0.25))))
     launch(address_of(scale), struct, items=5, shares=shares)
     np.testing.assert_array_equal(x, expected)
+
+
+def test_a_template_is_filled_with_the_first_fields():
+    template = Template(Scaling, {"width": 3, "factor": -0.5, "inner": Struct(Inner(0.25))})
+    for start in (0.0, 7.0):
+        x = start + np.arange(15, dtype=np.float32).reshape(5, 3)
+        expected = -0.5 * x + 0.25
+        launch(address_of(scale), template.fill(data_address(x)), items=5, shares=1)
+        np.testing.assert_array_equal(x, expected)
 
 
 def test_what_is_read_only_or_not_contiguous_is_copied_and_kept():

@@ -19,17 +19,34 @@ from tinygrad_attn.kernels.runtime.structs import Address, read_struct, row_at
 from tinygrad_attn.kernels.runtime.subnormals import flush_subnormals, restore_subnormals
 from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["OPERANDS", "Task", "make_backward", "make_forward"]
+__all__ = ["Task", "make_backward", "make_forward"]
 
-# Rows of the table of operands: each is an address and the strides in bytes from batch to batch, head to head and row
-# to row. They are int64s: for a number that numba knows to be constant it compiles what is called with it anew.
-OPERANDS = ("q", "k", "v", "o", "g", "dq", "dk", "dv")
-_Q, _K, _V, _O, _G, _DQ, _DK, _DV = np.arange(len(OPERANDS))
+# The numbers of the operands, whose addresses are the first fields of a task. They are int64s: for a number that numba
+# knows to be constant it compiles what is called with it anew.
+_Q, _K, _V, _O, _G, _DQ, _DK, _DV = np.arange(8)
 
 
 class Task(NamedTuple):
-    """What the kernels work on. Places are in bytes from the start of a worker's scratch memory."""
+    """What the kernels work on. Places are in bytes from the start of a worker's scratch memory.
 
+    The first fields are other ones at each call, the others go with the sizes.
+    """
+
+    q: Address
+    k: Address
+    v: Address
+    o: Address
+    g: Address
+    dq: Address
+    dk: Address
+    dv: Address
+    mask: Address  # None if it is True throughout
+    bias: Address  # added to the scores, or None
+    tops: Address  # (batch, heads, queries)
+    factors: Address
+    scratch: Address
+    key: int
+    strides: Address  # (operands, 3), in bytes from batch to batch, head to head and row to row
     product: int  # from `kernels.gemm.panels.panel_product_for`
     pack: int  # from `kernels.gemm.panels.packer_for`
     itemsize: int
@@ -43,29 +60,22 @@ class Task(NamedTuple):
     keys: int
     width: int
     value_width: int
-    operands: Address
-    mask: Address  # None if it is True throughout
     mask_size: int
     mask_batch: int  # elements from batch to batch
     mask_head: int
     mask_query: int
-    bias: Address  # added to the scores, or None
     bias_size: int
     bias_batch: int  # elements from batch to batch
     bias_head: int
     bias_query: int
-    tops: Address  # (batch, heads, queries)
-    factors: Address
     keep: int  # `kernels.attention.rows.keep_elements`, or 0 without dropout
-    key: int
     threshold: int
     kept_scale: float  # of the weights that dropout keeps
+    workers: int
     blocks: int  # of queries of a head
     key_block: int  # keys at a time
     corner: int  # the same where a causal mask cuts through
     stride: int  # elements of a row of scores
-    workers: int
-    scratch: Address
     scratch_size: int  # bytes of each worker
     query: int  # place of scale Q of a block, a row after the other
     scores: int
@@ -85,10 +95,10 @@ class Task(NamedTuple):
 
 
 @inlined_kernel
-def _rows_of(operands: int, number: int, batch: int, head: int, itemsize: int) -> Any:
+def _rows_of(task: int, strides: int, number: int, batch: int, head: int, itemsize: int) -> Any:
     """The rows of one operand that belong to a head."""
-    entry = row_at(np.int64, operands, number, 4)
-    return Matrix(entry[0] + batch * entry[1] + head * entry[2], entry[3], itemsize)
+    address, steps = row_at(np.int64, task, number, 1), row_at(np.int64, strides, number, 3)
+    return Matrix(address[0] + batch * steps[0] + head * steps[1], steps[2], itemsize)
 
 
 @called_kernel
@@ -200,8 +210,8 @@ def _attend_block(dtype: Any, task: int, own: int, head: int, first: int, last: 
     """The outputs of the queries from ``first`` to ``last`` of a head."""
     s = read_struct(Task, task)
     size, rows, batch, member = s.itemsize, last - first, head // s.heads, head % s.heads
-    q = _below(_rows_of(s.operands, _Q, batch, member, size), first)
-    out = _below(_rows_of(s.operands, _O, batch, member, size), first)
+    q = _below(_rows_of(task, s.strides, _Q, batch, member, size), first)
+    out = _below(_rows_of(task, s.strides, _O, batch, member, size), first)
     query, scores = Matrix(own + s.query, s.width * size, size), Matrix(own + s.scores, s.stride * size, size)
     across = Matrix(own + s.across, s.panel * size, s.panel * s.width * size)
     values = Matrix(own + s.values, s.panel * size, s.panel * s.keys * size)
@@ -241,8 +251,8 @@ def make_forward(dtype: Any) -> Any:
                 head, block = item // s.blocks, item % s.blocks
                 if head // s.group != packed:
                     packed = head // s.group
-                    k = _rows_of(s.operands, _K, head // s.heads, head % s.heads // s.group, size)
-                    v = _rows_of(s.operands, _V, head // s.heads, head % s.heads // s.group, size)
+                    k = _rows_of(task, s.strides, _K, head // s.heads, head % s.heads // s.group, size)
+                    v = _rows_of(task, s.strides, _V, head // s.heads, head % s.heads // s.group, size)
                     call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
                     call(s.pack, Extent(s.keys, s.value_width, 0), v, own + s.values)
                 start, stop = s.queries * block // s.blocks, s.queries * (block + 1) // s.blocks
@@ -311,9 +321,9 @@ def _multiply_gradients(task: int, own: int, head: int, first: int, last: int, j
     blind = max(0, j - first) if s.causal else 0
     p, ds = Matrix(own + s.scores, s.stride * size, size), Matrix(own + s.dscores, s.stride * size, size)
     p, ds = _below(p, blind), _below(ds, blind)
-    dq = _below(_rows_of(s.operands, _DQ, batch, member, size), first + blind)
-    dk = _below(_rows_of(s.operands, _DK, batch, member // s.group, size), j)
-    dv = _below(_rows_of(s.operands, _DV, batch, member // s.group, size), j)
+    dq = _below(_rows_of(task, s.strides, _DQ, batch, member, size), first + blind)
+    dk = _below(_rows_of(task, s.strides, _DK, batch, member // s.group, size), j)
+    dv = _below(_rows_of(task, s.strides, _DV, batch, member // s.group, size), j)
     k = Matrix(own + s.keys_down, s.panel * size, s.panel * s.keys * size)
     q = Matrix(own + s.query_panels, s.panel * size, s.panel * rows * size)
     g = Matrix(own + s.gradient_panels, s.panel * size, s.panel * rows * size)
@@ -329,9 +339,9 @@ def _differentiate_block(dtype: Any, task: int, own: int, head: int, first: int,
     """dQ of the queries from ``first`` to ``last`` of a head, and their parts of dK and dV."""
     s = read_struct(Task, task)
     size, rows, batch, member = s.itemsize, last - first, head // s.heads, head % s.heads
-    q = _below(_rows_of(s.operands, _Q, batch, member, size), first)
-    g = _below(_rows_of(s.operands, _G, batch, member, size), first)
-    out = _below(_rows_of(s.operands, _O, batch, member, size), first)
+    q = _below(_rows_of(task, s.strides, _Q, batch, member, size), first)
+    g = _below(_rows_of(task, s.strides, _G, batch, member, size), first)
+    out = _below(_rows_of(task, s.strides, _O, batch, member, size), first)
     query, gradient = (
         Matrix(own + s.query, s.width * size, size),
         Matrix(own + s.gradient, s.value_width * size, size),
@@ -359,7 +369,7 @@ def _differentiate_block(dtype: Any, task: int, own: int, head: int, first: int,
         _differentiate_weights(dtype, task, own, head, first, last, j, count)
         _multiply_gradients(task, own, head, first, last, j, count)
         j += count
-    dq = _below(_rows_of(s.operands, _DQ, batch, member, size), first)
+    dq = _below(_rows_of(task, s.strides, _DQ, batch, member, size), first)
     for row in range(rows):
         x = row_at(dtype, dq.address + row * dq.row, 0, s.width)
         scale_row(x, simd.splat(x, s.scale))
@@ -377,8 +387,8 @@ def make_backward(dtype: Any) -> Any:
             own = s.scratch + worker * s.scratch_size
             for head in range(shared * worker // s.workers * s.group, shared * (worker + 1) // s.workers * s.group):
                 if head % s.group == 0:
-                    k = _rows_of(s.operands, _K, head // s.heads, head % s.heads // s.group, size)
-                    v = _rows_of(s.operands, _V, head // s.heads, head % s.heads // s.group, size)
+                    k = _rows_of(task, s.strides, _K, head // s.heads, head % s.heads // s.group, size)
+                    v = _rows_of(task, s.strides, _V, head // s.heads, head % s.heads // s.group, size)
                     call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
                     call(s.pack, Extent(s.value_width, s.keys, 0), transposed(v), own + s.values)
                     call(s.pack, Extent(s.keys, s.width, 0), k, own + s.keys_down)

@@ -29,14 +29,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.attention.blocks import OPERANDS, Task, make_backward, make_forward
+from tinygrad_attn.kernels.attention.blocks import Task, make_backward, make_forward
 from tinygrad_attn.kernels.attention.rows import keep_elements
 from tinygrad_attn.kernels.gemm.panels import packed_size, packer_for, panel_product_for
 from tinygrad_attn.kernels.gemm.plan import tile_shape
 from tinygrad_attn.kernels.philox import threshold_of
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of
-from tinygrad_attn.kernels.runtime.structs import Struct, kernel_for, launch
+from tinygrad_attn.kernels.runtime.structs import Template, kernel_for, launch
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
 __all__ = [
@@ -53,10 +53,10 @@ _SERIAL_WORK = 80**3  # multiplications up to which waking the threads costs mor
 # gradients, stay in the second-level cache, and products are long enough to be worth their start.
 _QUERIES, _KEYS, _CORNER = 64, 256, 32
 _LINE = 64  # bytes: of a vector and of a cache line
-# Fields of `Task`, in `flat_mask`'s order.
+# Fields of `Task`, in the order of what `flat_mask` returns after the elements.
 _MASKS = (
-    ("mask", "mask_size", "mask_batch", "mask_head", "mask_query"),
-    ("bias", "bias_size", "bias_batch", "bias_head", "bias_query"),
+    ("mask_size", "mask_batch", "mask_head", "mask_query"),
+    ("bias_size", "bias_batch", "bias_head", "bias_query"),
 )
 
 
@@ -143,7 +143,7 @@ def attention(
         out[...] = 0.0
         tops[...], factors[...] = -math.inf, 0.0
         return tops, factors
-    operands = {"q": adjoining(q), "k": adjoining(k), "v": adjoining(v), "o": out}
+    operands = (adjoining(q), adjoining(k), adjoining(v), out, None, None, None, None)
     _attend(make_forward, operands, (mask, bias), (tops, factors), causal=causal, scale=scale, dropout=dropout)
     return tops, factors
 
@@ -175,14 +175,13 @@ def attention_backward(
         return
     if causal and k.shape[2] > q.shape[2]:  # keys that no query may attend to
         dk[:, :, q.shape[2] :], dv[:, :, q.shape[2] :] = 0.0, 0.0
-    operands = {name: adjoining(x) for name, x in zip(OPERANDS, (q, k, v, out, g), strict=False)}
-    operands |= zip(OPERANDS[-3:], gradients, strict=True)
+    operands = (*map(adjoining, (q, k, v, out, g)), *gradients)
     _attend(make_backward, operands, (mask, bias), scales, causal=causal, scale=scale, dropout=dropout)
 
 
 def _attend(
     make: Any,
-    operands: dict[str, np.ndarray],
+    operands: tuple[np.ndarray | None, ...],
     masks: tuple[np.ndarray | None, np.ndarray | None],
     scales: Iterable[np.ndarray],
     *,
@@ -190,49 +189,87 @@ def _attend(
     scale: float,
     dropout: Dropout | None,
 ) -> None:
-    """Run a kernel of `kernels.attention.blocks` on the operands, by name; ``masks`` are bool and of floats,
+    """Run a kernel of `kernels.attention.blocks` on the first fields of its `Task`; ``masks`` are bool and of floats,
     ``scales`` tops and factors."""
-    (batch, heads, queries, width), (keys, value_width) = operands["q"].shape, operands["v"].shape[2:]
-    dtype: Any = operands["q"].dtype.type
-    itemsize, forward = operands["q"].itemsize, make is make_forward
-    group = heads // operands["k"].shape[1]
+    q, k, v, *_ = operands
+    assert q is not None and k is not None and v is not None
+    elements: list[np.ndarray | None] = [None, None]
+    places: list[tuple[int, ...]] = [(0, 0, 0, 0), (0, 0, 0, 0)]
+    for number, mask in enumerate(masks):
+        if mask is not None:
+            elements[number], *place = flat_mask(mask, v.shape[2])
+            places[number] = tuple(place)
+    p, key = dropout or (0.0, 0)
+    strides = tuple([(0, 0, 0) if array is None else array.strides[:3] for array in operands])
+    sizes = (*q.shape, k.shape[1], *v.shape[2:])
+    prepared = _prepare(make, q.dtype, sizes, strides, tuple(places), (causal, scale, p), get_num_threads())
+    scratch = np.empty(prepared.scratch_bytes, np.uint8)
+    start = data_address(scratch)
+    addresses = [0 if array is None else data_address(array) for array in (*operands, *elements, *scales)]
+    task = prepared.template.fill(*addresses, start + -start % _LINE, key)
+    launch(prepared.kernel, task, prepared.workers, prepared.workers)
+
+
+class _Prepared(NamedTuple):
+    """What a call needs that others of the same sizes need, too."""
+
+    kernel: int  # its address
+    template: Template  # of a `Task`
+    workers: int
+    scratch_bytes: int
+
+
+@functools.lru_cache(maxsize=1024)
+def _prepare(
+    make: Any,
+    dtype: np.dtype[Any],
+    sizes: tuple[int, ...],
+    strides: tuple[tuple[int, ...], ...],
+    masks: tuple[tuple[int, ...], ...],
+    options: tuple[bool, float, float],
+    threads: int,
+) -> _Prepared:
+    """Everything but addresses and dropout's key.
+
+    Args:
+        make: of `kernels.attention.blocks`.
+        dtype: of all operands.
+        sizes: B, H, L, d, H / G, S and e.
+        strides: of each operand, in bytes from batch to batch, head to head and row to row.
+        masks: of the bool and the float mask, how many elements it has, and how many lie from batch to batch, head to
+            head and query to query.
+        options: causal, the scale, and the probability of dropout.
+        threads: how many there are.
+    """
+    (batch, heads, queries, width, shared, keys, value_width), (causal, scale, p) = sizes, options
+    itemsize, forward, group = dtype.itemsize, make is make_forward, heads // shared
     cut = _cut(forward, (queries, keys, width, value_width), itemsize)
     many = batch * heads * queries * keys * (width + value_width) > _SERIAL_WORK
-    workers = min(get_num_threads(), batch * (heads * cut["blocks"] if forward else heads // group)) if many else 1
-    scratch = np.empty(workers * cut["scratch_size"] + _LINE, np.uint8)
-    masked: dict[str, Any] = {}
-    for names, array in zip(_MASKS, masks, strict=True):
-        masked |= zip(names, (None, 0, 0, 0, 0) if array is None else flat_mask(array, keys), strict=True)
-    tops, factors = scales
-    p, key = dropout or (0.0, 0)
-    task = Task(
-        product=panel_product_for(itemsize),
-        pack=packer_for(itemsize),
-        causal=causal,
-        scale=scale,
-        batch=batch,
-        heads=heads,
-        group=group,
-        operands=np.array([_address_and_strides(operands.get(name)) for name in OPERANDS], np.int64),
+    workers = min(threads, batch * (heads * cut["blocks"] if forward else shared)) if many else 1
+    masked: dict[str, int] = {}
+    for names, places in zip(_MASKS, masks, strict=True):
+        masked |= zip(names, places, strict=True)
+    constants = {
+        "strides": np.array(strides, np.int64),
+        "product": panel_product_for(itemsize),
+        "pack": packer_for(itemsize),
+        "causal": causal,
+        "scale": scale,
+        "batch": batch,
+        "heads": heads,
+        "group": group,
         **masked,
-        tops=tops,
-        factors=factors,
-        keep=address_of(keep_elements) if p else 0,
-        key=key,
-        threshold=threshold_of(p),
-        kept_scale=1.0 / (1.0 - p),
-        workers=workers,
-        scratch=data_address(scratch) + -data_address(scratch) % _LINE,
+        "keep": address_of(keep_elements) if p else 0,
+        "threshold": threshold_of(p),
+        "kept_scale": 1.0 / (1.0 - p),
+        "workers": workers,
         **cut,
-    )
-    launch(kernel_for(make, dtype), Struct(task), workers, workers)
+    }
+    kind: Any = dtype.type
+    scratch_bytes = workers * cut["scratch_size"] + _LINE
+    return _Prepared(kernel_for(make, kind), Template(Task, constants), workers, scratch_bytes)
 
 
-def _address_and_strides(array: np.ndarray | None) -> tuple[int, ...]:
-    return (0, 0, 0, 0) if array is None else (data_address(array), *array.strides[:3])
-
-
-@functools.lru_cache(maxsize=256)
 def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int) -> dict[str, int]:
     """The fields of `Task` that say how a head is cut into blocks, and where the parts of scratch memory begin."""
     queries, keys, width, value_width = sizes

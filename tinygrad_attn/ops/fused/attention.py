@@ -117,7 +117,9 @@ def _scaled_dot_product_attention(
     """
     only_floats("scaled_dot_product_attention", query)
     scores = check_operands(query, key, value, groups)
-    leading = np.broadcast_shapes(scores[:-2], repeated_shape(value, groups)[:-2])
+    leading, of_values = scores[:-2], repeated_shape(value, groups)[:-2]
+    if of_values != leading:
+        leading = np.broadcast_shapes(leading, of_values)
     shared = leading if groups == 1 else (*leading[:-1], leading[-1] // groups)
     z = np.empty((*leading, query.shape[-2], value.shape[-1]), query.dtype)
     if mask is not None:

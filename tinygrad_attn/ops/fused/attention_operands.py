@@ -36,6 +36,9 @@ def check_operands(
     query: Tensor | Array, key: Tensor | Array, value: Tensor | Array, groups: int = 1
 ) -> tuple[int, ...]:
     """The shape of the scores; raises a ValueError unless all sizes fit."""
+    q, k, v = query.shape, key.shape, value.shape
+    if groups == 1 and len(q) > 1 and q[-1:] == k[-1:] and k[:-1] == v[:-1] and q[:-2] == k[:-2]:
+        return (*q[:-1], k[-2])  # what is usual, soon seen
     for which, operand in (("query", query), ("key", key), ("value", value)):
         if operand.ndim < 2:
             raise ValueError(f"{_NAME}: {which} must have at least two axes, its shape is {operand.shape}")
