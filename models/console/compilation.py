@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from tinygrad_attn.contexts import context, undone_by
+from tinygrad_attn.kernels.runtime.locks import WAIT
 
 from .working import DELAYS, reporting_to, status_on_stderr, tell
 
 __all__ = ["compilation_on_stderr", "watch_compilation"]
+
+_TICK = 1.0
+"""Seconds between two lines about one kernel."""
 
 
 @context
@@ -19,7 +24,8 @@ def watch_compilation(report: Callable[[str], None]) -> Iterator[None]:
     """Inside, call ``report`` with one line whenever numba begins to compile a kernel or has done so, and see
     `reporting_to`.
 
-    Kernels that are found in the cache on disk are not compiled.
+    A kernel that takes long is told of every second. Kernels that are found in the cache on disk are not compiled; one
+    that another process is compiling counts as compiled.
     """
     with _listening(report), reporting_to(report):
         yield
@@ -42,11 +48,22 @@ def _listening(report: Callable[[str], None]) -> Iterator[None]:
             self.started = 0.0
             self.under_way: list[str] = []  # kernels, each called by the one before
             self.done = 0
+            self.over = threading.Event()
+            self.ticker = threading.Thread(target=self.tick, daemon=True)
 
         def on_start(self, event: Any) -> None:
             self.started = self.started or time.perf_counter()
             self.under_way.append(event.data["dispatcher"].py_func.__name__.lstrip("_"))
             self.tell()
+            if not self.ticker.is_alive() and not self.over.is_set():
+                with contextlib.suppress(RuntimeError):  # the interpreter ends
+                    self.ticker.start()
+
+        def tick(self) -> None:
+            """Tell of a kernel that takes long, every second."""
+            while not self.over.wait(_TICK):
+                if self.under_way:
+                    self.tell()
 
         def on_end(self, event: Any) -> None:
             self.under_way.pop()
@@ -63,8 +80,12 @@ def _listening(report: Callable[[str], None]) -> Iterator[None]:
 
     def remove() -> None:
         with contextlib.suppress(ValueError):  # not registered
-            event.unregister("numba:compile", watch)
+            for kind in kinds:
+                event.unregister(kind, watch)
+        watch.over.set()
 
+    kinds = ("numba:compile", WAIT)
     with undone_by(remove):
-        event.register("numba:compile", watch)
+        for kind in kinds:
+            event.register(kind, watch)
         yield

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinygrad_attn.kernels.runtime.ahead import first_run
+
 from ..console.errors import UserError
 from ..console.progress import PlainProgress
 from ..console.tables import plain_table
@@ -88,7 +90,8 @@ def profile(
         report: called with a line about the next phase.
     """
     report(f"{name}: {WARM_UP} steps to warm up; the first compiles the kernels that are not cached")
-    for _ in range(WARM_UP):
+    first_run(step)
+    for _ in range(WARM_UP - 1):
         step()
     report(f"{name}: {steps} plain steps")
     plain = min(_seconds(step) for _ in range(steps))

@@ -18,6 +18,7 @@ import numpy as np
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, random
+from tinygrad_attn.kernels.runtime.ahead import first_run
 from tinygrad_attn.nn.utils import NonFiniteGradientError
 
 from ..console.counts import counted
@@ -115,6 +116,7 @@ class Trainer:
         self._captured = ta.capture(self._loss)
         self.optimizer = make_optimizer(settings, self.model)
         self.records = StepRecords(run)
+        self._compiles = True  # the first step does
         self._plan()
 
     def _plan(self) -> None:
@@ -174,7 +176,7 @@ class Trainer:
         self.model.train()
         for batch in self.train_batches.epoch(position.epoch, start=position.batch):
             began = time.perf_counter()
-            loss, correct, norm = self.step(batch)
+            loss, correct, norm = self._first_step(batch) if self._compiles else self.step(batch)
             position.batch += 1
             position.step += 1
             self.records.add(position.step, position.epoch + 1, loss, self.optimizer.lr, norm, batch.target_tokens)
@@ -191,6 +193,10 @@ class Trainer:
             if 0.0 < self.settings.checkpoint_seconds <= ended - saved:
                 self.save()
                 saved = time.perf_counter()
+
+    def _first_step(self, batch: Batch) -> tuple[float, int, float]:
+        self._compiles = False
+        return first_run(lambda: self.step(batch))
 
     def step(self, batch: Batch) -> tuple[float, int, float]:
         """Take a training step on one batch.

@@ -2,11 +2,16 @@
 
 import io
 import re
+import threading
 
 import numba
 import pytest
+from numba.core import event
+from tinygrad_attn_models.console import compilation
 from tinygrad_attn_models.console.compilation import compilation_on_stderr, watch_compilation
 from tinygrad_attn_models.console.working import DELAYS
+
+from tinygrad_attn.kernels.runtime.locks import WAIT
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +70,18 @@ def test_nothing_is_told_of_what_takes_no_time(monkeypatch, capsys):
     with compilation_on_stderr():
         compile_one()
     assert capsys.readouterr().err == ""
+
+
+def test_a_kernel_that_takes_long_is_told_of_every_second(monkeypatch):
+    monkeypatch.setattr(compilation, "_TICK", 0.01)
+    lines, ticked = [], threading.Event()
+
+    def note(line):
+        lines.append(line)
+        if len(lines) == 5:
+            ticked.set()
+
+    with watch_compilation(note), event.trigger_event(WAIT, data={"dispatcher": numba.njit(compile_one)}):
+        assert ticked.wait(20.0)
+    assert all("0 in 0 s, now compile_one" in line for line in lines[:5])
+    assert "1 in" in lines[-1]

@@ -21,7 +21,7 @@ from numba.core.typing.templates import Signature, signature
 
 from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["address_of", "call"]
+__all__ = ["address_of", "call", "compiled_address"]
 
 _in_python: dict[int, Callable[..., None]] = {}  # under NUMBA_DISABLE_JIT=1
 
@@ -43,6 +43,11 @@ def address_of(kernel: Any) -> int:
     if numba.config.DISABLE_JIT:
         _in_python[id(kernel)] = kernel
         return id(kernel)
+    return address_for(kernel)
+
+
+def compiled_address(kernel: Any) -> int:
+    """See `address_of`; found or compiled at every call."""
     kernel = kernel.by_address()
     annotations = typing.get_type_hints(kernel.py_func)
     kinds = [_type_of_parameter(annotations.get(name, int)) for name in inspect.signature(kernel.py_func).parameters]
@@ -51,6 +56,10 @@ def address_of(kernel: Any) -> int:
     if not address:
         raise TypeError(f"address_of: {kernel.py_func.__name__} has no address; make it a serial_kernel")
     return address
+
+
+# What `address_of` calls; `runtime.ahead` puts another in its place, in processes that do not compute.
+address_for = compiled_address
 
 
 def call(address: int, *arguments: Any) -> None:

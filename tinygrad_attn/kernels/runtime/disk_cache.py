@@ -18,7 +18,7 @@ from typing import Any
 import numba
 from numba.core.caching import IndexDataCacheFile
 
-__all__ = ["keep_on_disk"]
+__all__ = ["keep_on_disk", "place_on_disk"]
 
 _CHECKSUM_SIZE = 16  # bytes
 
@@ -41,6 +41,12 @@ def keep_on_disk(dispatcher: Any, stamp: tuple[Any, ...], use: str) -> None:
     files = getattr(dispatcher._cache, "_cache_file", None)
     if isinstance(files, IndexDataCacheFile):
         dispatcher._cache._cache_file = _Files(files, stamp, use)
+
+
+def place_on_disk(dispatcher: Any) -> tuple[str, str]:
+    """The folder where a kernel is kept, and its name there; empty if it is not kept."""
+    files = getattr(dispatcher._cache, "_cache_file", None)
+    return (files._cache_path, files._index_name) if isinstance(files, _Files) else ("", "")
 
 
 def _say(kind: str, problem: str) -> None:

@@ -18,10 +18,11 @@ import numba
 from numba.core.registry import CPUDispatcher
 
 from tinygrad_attn.kernels.runtime.compiler import KernelCompiler, compiling
-from tinygrad_attn.kernels.runtime.disk_cache import keep_on_disk
+from tinygrad_attn.kernels.runtime.disk_cache import keep_on_disk, place_on_disk
+from tinygrad_attn.kernels.runtime.locks import is_locked, locked
 from tinygrad_attn.kernels.simd.registers import registers
 
-__all__ = ["called_kernel", "inlined_kernel", "kernel_part", "serial_kernel"]
+__all__ = ["called_kernel", "inlined_kernel", "is_being_compiled", "kernel_part", "serial_kernel"]
 
 # Division by zero gives inf or NaN as NumPy does; no fastmath, since masks are infinities.
 _OPTIONS: dict[str, Any] = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
@@ -45,8 +46,8 @@ class _Compiled(CPUDispatcher):
         return self
 
     def compile(self, sig: Any) -> Any:
-        """See numba's; sooner done."""
-        with compiling():
+        """See numba's; sooner done, and found on disk if another process is at it."""
+        with compiling(), locked(*place_on_disk(self), self):
             return super().compile(sig)
 
 
@@ -116,6 +117,11 @@ class _Called(_Kernel):
 
     def __call__(self, *arguments: Any) -> Any:
         return self.__wrapped__(*arguments)  # type: ignore[attr-defined]
+
+
+def is_being_compiled(kernel: Any) -> bool:
+    """Whether another process is compiling a kernel that is called by address."""
+    return is_locked(*place_on_disk(kernel.by_address()))
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:

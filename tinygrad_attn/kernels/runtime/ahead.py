@@ -1,0 +1,145 @@
+"""Kernels compiled by other cores, before this process asks for them.
+
+numba compiles on one thread of a process. So a child is forked before a first training step. It goes through the same
+step with kernels that do nothing, which takes a moment and tells which kernels the step needs; then it compiles them,
+the last one first, into the cache on disk. This process, which begins with the first kernel, finds there what the child
+has done, waits for the kernel that the child is at, and is done in little more than half the time. The child starts to
+work only when this process has found a kernel that is not on disk, and is gone when the step is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numba.core import event
+
+from tinygrad_attn.kernels.runtime import calls, threads
+from tinygrad_attn.kernels.runtime.jit import is_being_compiled
+
+__all__ = ["first_run"]
+
+T = TypeVar("T")
+
+_MOST = 3  # children: the kernels of a step are few, and the longest takes a tenth of the time
+
+
+def first_run(step: Callable[[], T]) -> T:
+    """Take a ``step`` for the first time, while other cores compile the kernels that it will need.
+
+    Only on Linux; elsewhere, or on a single core, the step is taken as it is. What it does in a child has no effect
+    here; it must not talk to other processes.
+    """
+    children = [] if numba.config.DISABLE_JIT else _fork(step)
+    missed = _Missed(children)
+    event.register("numba:compile", missed)
+    try:
+        return step()
+    finally:
+        event.unregister("numba:compile", missed)
+        for child in children:
+            child.end()
+
+
+class _Missed(event.Listener):  # type: ignore[misc]
+    """Lets the children begin when a kernel is not on disk."""
+
+    def __init__(self, children: list[_Child]) -> None:
+        self.children = children
+
+    def on_start(self, event: Any) -> None:
+        for child in self.children:
+            child.begin()
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+class _Child:
+    """A forked process that waits for a word, and then compiles."""
+
+    def __init__(self, step: Callable[[], object], number: int, count: int) -> None:
+        listens, self._speaks = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: what they hold is not used
+            self._process = os.fork()
+        if self._process == 0:
+            try:
+                os.close(self._speaks)
+                if os.read(listens, 1):  # nothing, if the parent has ended its step
+                    _work(step, number, count)
+            finally:
+                os._exit(0)
+        os.close(listens)
+
+    def begin(self) -> None:
+        """Let it compile."""
+        with contextlib.suppress(OSError):
+            os.write(self._speaks, b"1")
+
+    def end(self) -> None:
+        """End it."""
+        os.close(self._speaks)
+        with contextlib.suppress(OSError):
+            os.kill(self._process, signal.SIGKILL)
+            os.waitpid(self._process, 0)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+
+
+def _fork(step: Callable[[], object]) -> list[_Child]:
+    count = min(_cores() - 1, _MOST)
+    try:
+        return [_Child(step, number, count) for number in range(count)]
+    except OSError:  # no process or memory left
+        return []
+
+
+# --- In a child -------------------------------------------------------------------------------------------------------
+
+
+def _work(step: Callable[[], object], number: int, count: int) -> None:
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, signal.SIG_DFL)
+    silence = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(silence, stream)
+    gc.disable()
+    parent = os.getppid()
+    asked = _asked_for(step)
+    for kernel in asked[::-1][number:] + asked[::-1][:number]:
+        if os.getppid() != parent:
+            return
+        if not is_being_compiled(kernel):
+            calls.compiled_address(kernel)
+
+
+def _asked_for(step: Callable[[], object]) -> list[Any]:
+    """The kernels that a step calls by address, in the order in which it asks for them; none of them runs.
+
+    Arrays that nothing is computed in hold zeros, since a loss that is no number would end the step. This is for a
+    process that computes nothing any more.
+    """
+    asked: list[Any] = []
+
+    def note(kernel: Any) -> int:
+        asked.append(kernel)
+        return 0
+
+    calls.address_for = note
+    threads.run_alone = threads.pool.launch = lambda *arguments: None  # type: ignore[method-assign]
+    for name in ("empty", "empty_like"):
+        setattr(np, name, getattr(np, name.replace("empty", "zeros")))
+    with contextlib.suppress(Exception), np.errstate(all="ignore"):
+        step()
+    return asked
