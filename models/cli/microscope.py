@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the page, its JSON, or tables; a failed check is an error, unless --broken was given."""
+    from tinygrad_attn.kernels.runtime.ahead import first_run
+
     from ..console.working import working
     from ..trained import TrainedModel
 
@@ -58,7 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError("--open opens the page; leave out --view term, and give --out a name that ends in .html")
     beside = TrainedModel.load(arguments.beside) if arguments.beside else None
     with working("recording and checking every number"):
-        found = model.microscope(arguments.source, arguments.target, beside=beside, broken=arguments.broken)
+        found = first_run(
+            lambda: model.microscope(arguments.source, arguments.target, beside=beside, broken=arguments.broken)
+        )
     if arguments.view == "term":
         from ..microscope.page.terminal import print_microscope
 
