@@ -1,10 +1,11 @@
 """Kernels compiled by other cores, before this process asks for them.
 
 numba compiles on one thread of a process. So a child is forked before a first training step, or whatever else is slow
-the first time. It goes through the same step with kernels that do nothing, which takes a moment and tells which kernels the step needs; then it compiles them,
-the last one first, into the cache on disk. This process, which begins with the first kernel, finds there what the child
-has done, waits for the kernel that the child is at, and is done in little more than half the time. The child starts to
-work only when this process has found a kernel that is not on disk, and is gone when the step is over.
+the first time. It goes through the same step with kernels that do nothing, which takes a moment and tells which kernels
+the step needs; then it compiles them, the last one first, into the cache on disk. This process, which begins with the
+first kernel, finds there what the child has done, waits for the kernel that the child is at, and is done in little more
+than half the time. The child starts to work only when this process has found a kernel that is not on disk, and is gone
+when the step is over.
 """
 
 from __future__ import annotations
