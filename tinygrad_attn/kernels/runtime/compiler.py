@@ -43,10 +43,22 @@ _UNNEEDED = {
 }
 
 
-class _CodeForOthers(JITCodeLibrary):
-    """The code of a kernel that only others call: they link it, and it is never run by itself."""
+class _Code(JITCodeLibrary):
+    """The code of a kernel. Functions that it only declares are not optimised: there is nothing, and it takes time."""
 
     _final_module: Any
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+        for function in ll_module.functions:
+            if not function.is_declaration:
+                passes, builder = self._codegen._function_pass_manager()
+                with self._recorded_timings.record(f"Function passes on {function.name!r}", builder):
+                    passes.run(function, builder)
+
+
+class _CodeForOthers(_Code):
+    """The code of a kernel that only others call: they link it, and it is never run by itself."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
@@ -64,8 +76,10 @@ class _Lowering(NativeLowering):
     _name = "kernel_lowering"
 
     def run_pass(self, state: Any) -> bool:
-        if state.library is None and state.flags.no_cpython_wrapper and state.flags.no_cfunc_wrapper:
-            state.library = _CodeForOthers(state.targetctx.codegen(), state.func_id.func_qualname)
+        if state.library is None:
+            called = state.flags.no_cpython_wrapper and state.flags.no_cfunc_wrapper
+            code = _CodeForOthers if called else _Code
+            state.library = code(state.targetctx.codegen(), state.func_id.func_qualname)
             state.library.enable_object_caching()
         return super().run_pass(state)  # type: ignore[no-any-return]
 
