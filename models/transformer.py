@@ -102,7 +102,8 @@ class TransformerSettings(ModelSettings):
 
     def activations(self) -> int:
         """See `ModelSettings.activations`; measured: 14 times d_model in a layer whose d_ff is twice that."""
-        return (self.encoder_layers + self.decoder_layers) // 2 * (8 * self.d_model + 2 * self.d_ff)
+        inner = 4 if self.activation == "swiglu" else 2  # the gate, before and after silu, what it gates, the product
+        return (self.encoder_layers + self.decoder_layers) // 2 * (8 * self.d_model + inner * self.d_ff)
 
     def smaller(self) -> str:
         """See `ModelSettings.smaller`; the result is a multiple of ``heads``."""

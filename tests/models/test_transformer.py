@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import translators as t
+from tinygrad_attn_models.console.errors import UserError
+from tinygrad_attn_models.data import END, START
+from tinygrad_attn_models.decoding.greedy import greedy
 from tinygrad_attn_models.evaluation.metrics import token_loss
 from tinygrad_attn_models.transformer import Transformer, TransformerSettings
 
@@ -56,6 +59,35 @@ def test_weights_of_every_layer_and_head(model):
         assert weights[place].shape == (3, HEADS, steps, steps)
         np.testing.assert_allclose(weights[place].sum(axis=-1), 1.0, **t.EXACT)
         assert not np.triu(weights[place], 1).any()
+
+
+def test_translations_do_not_depend_on_the_cache(model):
+    """Token by token with kept keys and values, or the fused decoder where it can, or everything anew at each step."""
+    batch, most = t.whole_batch(), 6
+    found = greedy(model, batch.source, batch.source_mask, most)
+    written = [[START] for _ in found]
+    for _ in range(most):
+        for row, tokens in enumerate(written):
+            if END not in tokens:
+                source = batch.source[row : row + 1, : batch.source_mask[row].sum()]
+                logits = model(Tensor(source), Tensor(source >= 0), Tensor(np.array([tokens])))
+                tokens.append(END + int(logits.array[0, -1, END:].argmax()))  # neither padding nor <s>
+    assert found == [tokens[1:-1] if tokens[-1] == END else tokens[1:] for tokens in written]
+
+
+@pytest.mark.parametrize(
+    ("options", "fused"),
+    [
+        ({}, True), ({"norm_first": True, "positions": "none", "bias": False}, True), ({"norm": "rms"}, False),
+        ({"activation": "gelu"}, False), ({"activation": "swiglu"}, False), ({"kv_heads": 1}, False),
+        ({"qk_norm": True}, False), ({"positions": "rotary"}, False), ({"positions": "alibi"}, False),
+    ],
+)  # fmt: skip
+def test_the_fused_decoder_is_for_what_it_computes(options, fused):
+    model, batch = make(**options).eval(), t.whole_batch()
+    with ta.no_grad():
+        state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
+        assert (model.fused_decoder(state, 3) is not None) == fused
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -135,6 +167,24 @@ def test_it_is_built_from_its_settings():
 def test_refused_options(options, message):
     with pytest.raises(ValueError, match=message):
         Transformer(8, 7, **{"encoder_layers": 1, "decoder_layers": 1, "d_model": 8, "d_ff": 2, **options})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kv_heads": 3}, "model.kv_heads is 3, which does not divide model.heads 8"),
+        (
+            {"positions": "rotary", "d_model": 24},
+            "model.positions rotary turns pairs: model.d_model 24 / model.heads 8",
+        ),
+        ({"positions": "rope"}, "model.positions: expected one of sinusoidal, learned, rotary, alibi, none"),
+        ({"norm": "batch"}, "model.norm: expected one of layer, rms"),
+        ({"kv_heads": -1}, "model.kv_heads"),
+    ],
+)
+def test_refused_settings(settings, message):
+    with pytest.raises(UserError, match=message):
+        TransformerSettings(**settings)
 
 
 def test_a_sentence_longer_than_the_learned_positions():
