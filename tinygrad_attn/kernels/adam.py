@@ -7,6 +7,7 @@ Regularization", 2019; operation for operation as ``torch.optim.Adam`` and ``Ada
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -77,9 +78,14 @@ def norm_in_numpy(arrays: Sequence[Array]) -> float:
 
 def _blocks(arrays: Sequence[Array]) -> Array:
     """All arrays cut into blocks, which end where an array ends: of each its array, first element and size, int64."""
-    sizes = np.array([array.size for array in arrays], np.int64)
+    return _blocks_of(tuple([array.size for array in arrays]))
+
+
+@functools.lru_cache(maxsize=8)  # of the same arrays in every training step
+def _blocks_of(array_sizes: tuple[int, ...]) -> Array:
+    sizes = np.array(array_sizes, np.int64)
     counts = -(-sizes // _BLOCK_SIZE)
-    array = np.repeat(np.arange(len(arrays)), counts)
+    array = np.repeat(np.arange(len(sizes)), counts)
     first = (np.arange(len(array)) - np.repeat(np.cumsum(counts) - counts, counts)) * _BLOCK_SIZE
     return np.stack([array, first, np.minimum(sizes[array] - first, _BLOCK_SIZE)], axis=1)
 

@@ -72,9 +72,11 @@ def gemm(
         found = multiply_rows(a, b, bias, activation)
         if found is not None:
             return found
-    if out is None and bias is None and activation is None and not accumulate and _numpy_is_best(a, b):
+    tiny = _numpy_is_best(a, b)
+    if tiny and out is None and bias is None and activation is None and not accumulate:
         return np.matmul(a, b)
-    _check_operands(a, b)
+    if not tiny:
+        _check_operands(a, b)
     dtype = a.dtype
     rows, depth, columns = a.shape[-2], a.shape[-1], b.shape[-1]
     shape = (*_broadcast_batch(a, b), rows, columns)
@@ -89,7 +91,7 @@ def gemm(
     else:
         out = np.empty(shape, dtype)
 
-    if out.size * depth == 0 or _numpy_is_best(a, b):
+    if tiny or out.size * depth == 0:
         return gemm_in_numpy(a, b, out, bias, activation, accumulate)
     if columns > 1 and out.strides[-1] != dtype.itemsize:
         out[...] = gemm(
@@ -121,6 +123,10 @@ def _numpy_is_best(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _check_operands(a: np.ndarray, b: np.ndarray) -> None:
+    if type(a) is type(b) is np.ndarray and a.ndim > 1 and b.ndim > 1 and a.shape[-1] == b.shape[-2]:
+        dtype = a.dtype
+        if b.dtype is dtype and (dtype is _FLOAT32 or dtype is _FLOAT64):
+            return  # as in nearly every call, without asking for each thing that may be wrong
     for name, array in (("a", a), ("b", b)):
         if not isinstance(array, np.ndarray):
             raise TypeError(f"gemm: {name} must be a numpy.ndarray, got {type(array).__name__}")
@@ -181,6 +187,8 @@ def _of_four_dimensions(
     a: np.ndarray, b: np.ndarray, c: np.ndarray
 ) -> Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The product as products of arrays with up to two leading dimensions; all are views."""
+    if c.ndim == 2:
+        return ((a, b, c),)
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous and c.flags.c_contiguous:
         a, c = a.reshape(-1, a.shape[-1]), c.reshape(-1, c.shape[-1])  # one tall product packs b only once
     if c.ndim <= 4:

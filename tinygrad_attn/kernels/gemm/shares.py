@@ -7,7 +7,8 @@ order whatever rectangle it lies in.
 
 from __future__ import annotations
 
-from array import array
+import ctypes
+import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -24,18 +25,8 @@ from tinygrad_attn.kernels.runtime.threads import launch_at
 __all__ = ["multiply"]
 
 
-class _Place(NamedTuple):
-    """Where the matrices of an array of four dimensions lie; a leading dimension of length 1 is broadcast."""
-
-    address: int
-    group: int  # how far apart the elements along each axis are, in bytes
-    member: int
-    row: int
-    column: int
-
-
 class _Product(NamedTuple):
-    """What the workers work on: A, B and C as `_Place` says, their sizes, and how they are multiplied."""
+    """What the workers work on: where A, B and C lie (see `_place`), their sizes, and how they are multiplied."""
 
     a: int
     a_group: int
@@ -113,11 +104,19 @@ def _multiply_shares(arguments: int, first: int, last: int) -> None:
             row += height
 
 
-def _place(operand: np.ndarray) -> _Place:
+_LAYOUT = struct.Struct(f"{len(_Product._fields)}q")
+_MEMORY = ctypes.c_char * _LAYOUT.size
+
+
+def _place(operand: np.ndarray) -> tuple[int, int, int, int, int]:
+    """The address of an array of up to four dimensions, and how many bytes lie between its groups, members, rows and
+    columns. For a leading axis of length 1, which is broadcast, these are 0."""
+    if operand.ndim == 2:
+        return data_address(operand), 0, 0, *operand.strides
     shape, strides = operand.shape, operand.strides
-    member = strides[-3] if operand.ndim > 2 and shape[-3] > 1 else 0
+    member = strides[-3] if shape[-3] > 1 else 0
     group = strides[-4] if operand.ndim > 3 and shape[-4] > 1 else 0
-    return _Place(data_address(operand), group, member, strides[-2], strides[-1])
+    return data_address(operand), group, member, strides[-2], strides[-1]
 
 
 def multiply(
@@ -141,25 +140,23 @@ def multiply(
         workers: at most the threads of the pool, since each needs scratch memory.
     """
     shape, itemsize, scratch = c.shape, c.itemsize, workspaces.get()
-    arguments = array(
-        "q",
-        (
-            *_place(a),
-            *_place(b),
-            *_place(c),
-            0 if bias is None else data_address(bias),
-            shape[-4] if c.ndim > 3 else 1,
-            shape[-3] if c.ndim > 2 else 1,
-            shape[-2],
-            shape[-1],
-            a.shape[-1],
-            block_product_for(itemsize),
-            itemsize,
-            accumulate,
-            activation,
-            data_address(scratch),
-            scratch.strides[0],
-            workers,
-        ),
+    numbers = _LAYOUT.pack(
+        *_place(a),
+        *_place(b),
+        *_place(c),
+        0 if bias is None else data_address(bias),
+        shape[-4] if c.ndim > 3 else 1,
+        shape[-3] if c.ndim > 2 else 1,
+        shape[-2],
+        shape[-1],
+        a.shape[-1],
+        block_product_for(itemsize),
+        itemsize,
+        accumulate,
+        activation,
+        data_address(scratch),
+        scratch.strides[0],
+        workers,
     )
-    launch_at(address_of(_multiply_shares), arguments.buffer_info()[0], workers, workers)
+    arguments = _MEMORY.from_buffer_copy(numbers)
+    launch_at(address_of(_multiply_shares), ctypes.addressof(arguments), workers, workers)

@@ -58,23 +58,22 @@ class Struct:
 
     def __init__(self, fields: Any) -> None:
         # A training step makes dozens of these, so this is written for speed.
+        layout, memory, addresses = _layout(fields.__class__)
         kept = [fields]  # whatever must live for its address to stay valid
-        numbers = []
-        for field in fields:
-            if field is None:
-                numbers.append(0)
-            elif isinstance(field, np.ndarray):
+        numbers = list(fields)
+        for position in addresses:
+            field = numbers[position]
+            if isinstance(field, np.ndarray):
                 if not field.flags.c_contiguous:
                     field = np.ascontiguousarray(field)
                     kept.append(field)
-                numbers.append(data_address(field))
+                numbers[position] = data_address(field)
+            elif field is None:
+                numbers[position] = 0
             elif isinstance(field, Struct):
-                numbers.append(field.address)
-            else:
-                numbers.append(field)
-        layout = _format(fields.__class__)
+                numbers[position] = field.address
         self._kept = kept
-        self._memory = (ctypes.c_char * layout.size).from_buffer_copy(layout.pack(*numbers))
+        self._memory = memory.from_buffer_copy(layout.pack(*numbers))
         self.address: int = ctypes.addressof(self._memory)
 
 
@@ -111,6 +110,14 @@ def _format(kind: Any) -> struct.Struct:
     """How the fields of a NamedTuple lie in memory: 8 bytes each."""
     codes = ("d" if annotation is float else "q" for annotation in typing.get_type_hints(kind).values())
     return struct.Struct("".join(codes))
+
+
+@functools.cache
+def _layout(kind: Any) -> tuple[struct.Struct, Any, list[int]]:
+    """`_format`, the type of so much memory, and the positions of the fields that are addresses."""
+    layout, annotations = _format(kind), typing.get_type_hints(kind).values()
+    places = [position for position, annotation in enumerate(annotations) if annotation is Address]
+    return layout, ctypes.c_char * layout.size, places
 
 
 # --- In kernels -------------------------------------------------------------------------------------------------------
