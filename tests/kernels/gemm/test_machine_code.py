@@ -54,7 +54,7 @@ def test_features_that_are_switched_off_or_on_count():
 def inner_loop(cpu: str, dtype: types.Type) -> list[str]:
     """The instructions of the loop over the depth, of the largest tile of a processor."""
     cut = CUTS[PROCESSORS[cpu][1]]
-    return loops_of(cpu, dtype, _emit_tile(cut.rows, cut.vectors), len(_Tile._fields), FUSED)
+    return loops_of(cpu, dtype, _emit_tile(cut.rows, cut.vectors, cut.ahead), len(_Tile._fields), FUSED)
 
 
 def loops_of(cpu: str, dtype: types.Type, body: Callable[..., None], arguments: int, pattern: str) -> list[str]:
@@ -88,12 +88,14 @@ def test_the_inner_loop_is_multiply_adds_and_their_loads_alone(cpu, dtype):
     loop = inner_loop(cpu, dtype)
     cut = CUTS[PROCESSORS[cpu][1]]
     fused = [line for line in loop if re.match(FUSED, line)]
-    memory = [line for line in loop if re.search(r"^(?!lea).*(\(%|\[(x|sp))", line)]
+    fetched = [line for line in loop if re.match("prefetch|prfm", line)]
+    memory = [line for line in loop if line not in fetched and re.search(r"^(?!lea).*(\(%|\[(x|sp))", line)]
     assert len(fused) == cut.rows * cut.vectors
+    assert len(fetched) == (cut.vectors if cut.ahead else 0)
     assert len(memory) <= cut.rows + cut.vectors  # each element of A and each vector of B once: no sum is spilled
     assert not [line for line in loop if re.search(r"\b(rsp|sp)\b", line)]
     # The rest moves on along the depth, and finds the rows of A.
-    assert len(loop) <= len(fused) + len(memory) + cut.rows + 5, "\n".join(loop)
+    assert len(loop) <= len(fused) + len(memory) + len(fetched) + cut.rows + 5, "\n".join(loop)
 
 
 PAIRS = r"(\{vex\}\s+)?(v?pmaddwd|vpdpwssd)"

@@ -30,19 +30,21 @@ class Cut(NamedTuple):
     strips: int  # tiles' heights in a block of A
     depth_bytes: int  # of one row of A in a block
     panels: int  # of B in a block
+    ahead: int  # bytes of B that are fetched ahead of the step of the depth, or 0: its panels come from distant caches
     reading: int  # panels of B up to which an A that is stored by rows is read where it lies
 
 
 CUTS = {  # by the kind of registers (`kernels.simd.registers.KINDS`)
     # 31 of 32 registers. Caches of 48 KB and 2 MB: panels of 32 KB each, of which B's passes by; a block of B has 1 MB.
+    # 16 steps of the depth ahead are 200 cycles; the caches' own prefetching ends with every page of 4 KB.
     # Reading A costs less than packing it at every width, even where 14 rows lie in one set of 12 lines of the cache.
-    "AVX-512": Cut(14, 2, 128, 2048, 16, 1 << 24),
+    "AVX-512": Cut(14, 2, 128, 2048, 16, 2048, 1 << 24),
     # 15 of 16. Caches of 32 KB and 256 KB or more: panels of 8 and 16 KB, and 256 KB.
-    "AVX": Cut(6, 2, 192, 1024, 16, 8),
+    "AVX": Cut(6, 2, 192, 1024, 16, 0, 8),
     # 28 of 32. Caches of 32 KB and 512 KB or more: panels of 8 and 12 KB, and 192 KB.
-    "NEON": Cut(8, 3, 128, 1024, 16, 8),
+    "NEON": Cut(8, 3, 128, 1024, 16, 0, 8),
     # 15 of 16. As AVX: panels of 8 KB each, and 128 KB.
-    "SSE": Cut(6, 2, 192, 1024, 16, 8),
+    "SSE": Cut(6, 2, 192, 1024, 16, 0, 8),
 }
 
 

@@ -112,7 +112,8 @@ def _place(operand: np.ndarray) -> tuple[int, int, int, int, int]:
     """The address of an array of up to four dimensions, and how many bytes lie between its groups, members, rows and
     columns. For a leading axis of length 1, which is broadcast, these are 0."""
     if operand.ndim == 2:
-        return data_address(operand), 0, 0, *operand.strides
+        row, column = operand.strides
+        return data_address(operand), 0, 0, row, column
     shape, strides = operand.shape, operand.strides
     member = strides[-3] if shape[-3] > 1 else 0
     group = strides[-4] if operand.ndim > 3 and shape[-4] > 1 else 0

@@ -25,10 +25,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix, matrix_at
-from tinygrad_attn.kernels.gemm.plan import TileShape, tile_shape
+from tinygrad_attn.kernels.gemm.plan import CUTS, TileShape, tile_shape
 from tinygrad_attn.kernels.runtime.addresses import array_address
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
 from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define, flatten
+from tinygrad_attn.kernels.simd.registers import registers
 
 __all__ = ["ACTIVATIONS", "activate_tile", "multiply_tile"]
 
@@ -99,14 +100,17 @@ class _Tile(NamedTuple):
 _Sums = dict[tuple[int, int], ir.Value]  # a vector for each row and each vector of columns of the tile
 
 
-def _emit_tile(rows: int, vectors: int) -> Callable[..., None]:
-    """The micro-kernel for ``rows`` rows and ``vectors`` vectors of columns, of which the last may be partial."""
+def _emit_tile(rows: int, vectors: int, ahead: int) -> Callable[..., None]:
+    """The micro-kernel for ``rows`` rows and ``vectors`` vectors of columns, of which the last may be partial.
+
+    ``ahead`` is `kernels.gemm.plan.Cut.ahead`.
+    """
 
     def body(emit: Emitter, *arguments: ir.Value) -> None:
         tile = _Tile(*arguments)
         _emit_prefetch(emit, tile, rows, vectors)
         start = _emit_bias(emit, tile, vectors)
-        sums = _emit_sums(emit, tile, {(r, v): start[v] for r in range(rows) for v in range(vectors)})
+        sums = _emit_sums(emit, tile, {(r, v): start[v] for r in range(rows) for v in range(vectors)}, ahead)
         whole = emit.builder.icmp_signed("==", tile.columns, emit.integer(vectors * emit.lanes))
         # Masks cost time even where they hide nothing, and lane by lane where there are no masked instructions.
         with emit.builder.if_else(whole) as (without_mask, with_mask):
@@ -122,8 +126,8 @@ def _emit_prefetch(emit: Emitter, tile: _Tile, rows: int, vectors: int) -> None:
     """Fetch the tile's rows of C, which lie far apart, into the cache while the sums are computed."""
     for r in range(rows):
         row = emit.offset(tile.c, r, tile.c_row)
-        emit.prefetch(row)
-        emit.prefetch(emit.offset(row, vectors * emit.lanes - 1, emit.itemsize))
+        emit.prefetch(row, to_write=True)
+        emit.prefetch(emit.offset(row, vectors * emit.lanes - 1, emit.itemsize), to_write=True)
 
 
 def _last_lanes(emit: Emitter, tile: _Tile, vectors: int) -> ir.Value:
@@ -146,7 +150,7 @@ def _emit_bias(emit: Emitter, tile: _Tile, vectors: int) -> list[ir.Value]:
     return start
 
 
-def _emit_sums(emit: Emitter, tile: _Tile, start: _Sums) -> _Sums:
+def _emit_sums(emit: Emitter, tile: _Tile, start: _Sums, ahead: int) -> _Sums:
     """The loop over the depth, from the sums that it starts with to those it ends with."""
     builder = emit.builder
     rows, vectors = (1 + max(position[axis] for position in start) for axis in (0, 1))
@@ -157,6 +161,8 @@ def _emit_sums(emit: Emitter, tile: _Tile, start: _Sums) -> _Sums:
     builder.position_at_end(loop)
     k, a_k, b_k = (builder.phi(INT) for _ in range(3))
     sums = {position: builder.phi(emit.vector) for position in start}
+    for v in range(vectors if ahead else 0):
+        emit.prefetch(emit.offset(emit.vector_offset(b_k, v), ahead, 1), to_write=False)
     b_vectors = [emit.load(emit.vector_offset(b_k, v)) for v in range(vectors)]
     next_sums = {}
     for r in range(rows):
@@ -209,9 +215,10 @@ def _write_addresses(typingctx: Any, dtype: Any, table: Any) -> Any:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         shape = tile_shape(dtype.dtype.bitwidth // 8)
         emit, place = Emitter(builder, dtype, shape.lanes), arguments[1]
+        ahead = CUTS[registers().kind].ahead
         for rows in range(1, shape.rows + 1):
             for vectors in range(1, shape.columns // shape.lanes + 1):
-                function = define(_emit_tile(rows, vectors), f"tile_{rows}x{vectors}", emit, len(_Tile._fields))
+                function = define(_emit_tile(rows, vectors, ahead), f"tile_{rows}x{vectors}", emit, len(_Tile._fields))
                 builder.store(builder.ptrtoint(function, INT), emit.pointer(place, INT))
                 place = builder.add(place, emit.integer(8))
         return context.get_dummy_value()

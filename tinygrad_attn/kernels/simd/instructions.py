@@ -143,10 +143,10 @@ class Emitter:
     def store(self, value: ir.Value, address: Address, mask: ir.Value | None = None) -> None:
         store(self.builder, value, self.pointer(address, self.vector), 1, mask)
 
-    def prefetch(self, address: Address) -> None:
-        """Ask for the cache line of an address, which need not be valid, to be written soon."""
+    def prefetch(self, address: Address, to_write: bool) -> None:
+        """Ask for the cache line of an address, which need not be valid, to be written or only read soon."""
         pointer = self.pointer(address, ir.IntType(8))
-        arguments = [pointer, *(ir.Constant(_INDEX, value) for value in (1, 3, 1))]  # to write, keep it, data
+        arguments = [pointer, *(ir.Constant(_INDEX, value) for value in (int(to_write), 3, 1))]  # keep it, data
         _call(self.builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
 
     def load_broadcast(self, address: Address) -> ir.Value:
