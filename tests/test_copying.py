@@ -4,14 +4,16 @@ import copy
 import multiprocessing
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import tinygrad_attn as ta
-from tinygrad_attn import nn
+from tinygrad_attn import nn, optim
+from tinygrad_attn.kernels.runtime.structs import Struct
 from tinygrad_attn.op import registered_ops
+from tinygrad_attn.public import NAMESPACES
 
 PICKLES = [lambda x, p=p: pickle.loads(pickle.dumps(x, p)) for p in range(pickle.HIGHEST_PROTOCOL + 1)]
 COPIES = [*PICKLES, copy.deepcopy]
@@ -182,3 +184,45 @@ def test_another_process() -> None:
     x = ta.tensor([1.0, 2.0], requires_grad=True)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(_doubled, (x,)).tolist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW, optim.SGD])
+@pytest.mark.parametrize("duplicate", COPIES)
+def test_a_copied_optimizer_trains_the_copied_model(duplicate: Callable[[Any], Any], kind: Any) -> None:
+    """After steps were taken, too: nothing of the copy leads to the memory of the original."""
+
+    def step(model: nn.Module, optimizer: optim.Optimizer) -> list[Any]:
+        optimizer.zero_grad()
+        model(ta.ones(1, 3)).sum().backward()
+        optimizer.step()
+        return model.weight.tolist()
+
+    model = nn.Linear(3, 2)
+    optimizer = kind(model.parameters(), lr=0.5)
+    before = step(model, optimizer)
+    twins = duplicate((model, optimizer))
+    after = step(*twins)
+    assert model.weight.tolist() == before != after
+    assert step(model, optimizer) == after and step(*twins) == step(model, optimizer)
+
+
+class Numbers(NamedTuple):
+    """What a kernel would take."""
+
+    values: Any
+    count: int
+
+
+def test_what_holds_addresses_is_not_copied() -> None:
+    for duplicate in COPIES:
+        with pytest.raises(TypeError, match=r"holds the addresses of arrays .* cannot be copied"):
+            duplicate(Struct(Numbers(np.ones(2), 2)))
+
+
+def test_public_functions_are_pickled_by_name() -> None:
+    """So that a module may keep one as its activation, and be sent to another process."""
+    for name in ("ta", "F", "linalg"):
+        for key, function in NAMESPACES[name].items():
+            if getattr(function, "__module__", "").startswith("tinygrad_attn.ops"):
+                for duplicate in COPIES[2:]:
+                    assert duplicate(function) is function, key

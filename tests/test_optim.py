@@ -362,3 +362,25 @@ def test_a_state_of_another_kind() -> None:
         ValueError, match=r"(?s)exp_avg\.0 is int64, expected float64.*steps is float64.*counts is \(2,\), expected"
     ):
         optimiser.load_state_dict(state)
+
+
+def test_gradients_in_read_only_memory_are_clipped_and_cleared() -> None:
+    for change in (
+        lambda w: nn.utils.clip_grad_norm_([w], 0.1),
+        lambda w: nn.utils.clip_grad_value_([w], 0.1),
+        lambda w: optim.SGD([w], lr=0.1).zero_grad(set_to_none=False),
+    ):
+        weight, shared = ta.zeros(2, requires_grad=True), ta.ones(1)
+        weight.grad = shared.expand(2)
+        change(weight)
+        assert weight.grad.amax().item() < 0.11 and shared.item() == 1.0
+
+
+def test_a_group_that_lost_an_option_and_a_state_that_is_none() -> None:
+    optimizer = optim.Adam([ta.zeros(2, requires_grad=True)])
+    for state in (None, []):
+        with pytest.raises(TypeError, match="load_state_dict of Adam: state must be a dict"):
+            optimizer.load_state_dict(state)
+    del optimizer.param_groups[0]["lr"]
+    with pytest.raises(ValueError, match="Adam: group 0 has lost its option 'lr'"):
+        optimizer.step()

@@ -183,6 +183,21 @@ def test_an_option_is_of_its_type() -> None:
     assert x.sum(0, keepdim=1).shape == (1, 2)
 
 
+def test_sizes_as_arrays_and_long_doubles() -> None:
+    """Sizes computed by NumPy, and its widest float, are numbers like others."""
+    x, sizes = ta.ones(2, 3), np.array([3, 2])
+    for found in (
+        x.reshape(sizes),
+        x.view(ta.tensor(sizes)),
+        ta.zeros(sizes),
+        ta.randn(ta.tensor(sizes)),
+        x.repeat([1, 1]).T,
+    ):
+        assert found.shape == (3, 2)
+    assert x.permute(np.array([1, 0])).shape == (3, 2) and ta.ones(1, 3).expand(np.array([2, 3])).shape == (2, 3)
+    assert (x * np.longdouble(2)).dtype == x.clamp(min=np.longdouble(0.5)).dtype == np.float32
+
+
 def test_a_tensor_in_a_slice_is_not_kept() -> None:
     x, start = ta.ones(3, requires_grad=True), ta.tensor(1)
     y = x[start:]

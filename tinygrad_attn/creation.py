@@ -26,7 +26,8 @@ __all__ = [
 
 def shape_of(sizes: tuple[Any, ...], name: str) -> tuple[int, ...]:
     """The shape given as several integers or as one sequence."""
-    given = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
+    one = len(sizes) == 1 and (isinstance(sizes[0], Sequence) or getattr(sizes[0], "ndim", 0) == 1)
+    given = tuple(sizes[0]) if one else sizes
     try:
         found = tuple([whole_number(name, "size", size) for size in given])
     except TypeError:

@@ -125,6 +125,8 @@ def _as_called_by_users(function: Any) -> Any:
             check_call(function.__name__, function, arguments, options)
             raise
 
+    function.for_users = call  # type: ignore[attr-defined]  # where pickle finds it, by its qualified name
+    call.__qualname__ += ".for_users"
     return call
 
 
@@ -136,11 +138,11 @@ def public(*names: str) -> Callable[[T], T]:
     """
 
     def offer(function: T) -> T:
+        offered = _as_called_by_users(function)
         for full in names:
             namespace, _, name = full.partition(".")
             if namespace not in NAMESPACES:
                 raise ValueError(f"public: {full!r} is in no namespace; there are {', '.join(NAMESPACES)}")
-            offered = _as_called_by_users(function)
             NAMESPACES[namespace].add(name or function.__name__, offered)  # type: ignore[attr-defined]
         return function
 

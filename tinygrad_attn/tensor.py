@@ -153,8 +153,8 @@ class Tensor:
         self.origin: Node | tuple[Node, int] | None = None
         self.hooks: list[HookHandle] | None = None
         self._storage: Storage | None = None
-        if requires_grad:
-            self.requires_grad = True
+        if requires_grad is not False:
+            self.requires_grad = requires_grad
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 

@@ -94,7 +94,8 @@ def as_number(name: str, value: Any) -> Any:
         raise TypeError(
             f"{name} takes a number, through which no gradient flows, but this tensor requires one; detach() it"
         )
-    return value.item()
+    found = value.item()
+    return float(found) if isinstance(found, np.longdouble) else found
 
 
 def number(op: str, name: str, value: Any) -> Any:

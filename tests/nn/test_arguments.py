@@ -175,3 +175,29 @@ def test_a_state_is_a_dict_and_is_converted_among_floats() -> None:
 def test_a_dtype_is_numpys_own_object_by_which_ops_recognise_the_usual_case() -> None:
     for dtype in (None, "float32", "<f4", ">f4", np.float32, np.dtype(np.float32).newbyteorder("=")):
         assert nn.Linear(2, 3, dtype=dtype).weight.array.dtype is np.dtype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: nn.init.normal_(ta.tensor([1])), "normal_: tensor must be a tensor of floats, got one of int64"),
+        (lambda: nn.init.zeros_(None), "constant_: tensor must be a tensor of floats, got None"),
+        (lambda: nn.init.normal_(ta.ones(2), std="a"), "normal_: std must be a number, got 'a'"),
+        (lambda: nn.init.uniform_(ta.ones(2), b=None), "uniform_: b must be a number, got None"),
+        (lambda: nn.init.ones_(ta.ones(1).expand(3)), "constant_: the memory of this tensor .* is read-only"),
+        (lambda: nn.init.constant_(ta.zeros(2).byte(), 300), "constant_: 300 does not fit uint8"),
+        (lambda: nn.init.xavier_uniform_(3), "two axes, this one 3"),
+        (lambda: nn.Linear(2, 2).apply(3), "apply: expected a function of a module, got 3"),
+        (lambda: nn.Linear(2, 2).train("a"), "train: mode must be True or False, got 'a'"),
+        (
+            lambda: nn.Linear(2, 2).register_buffer("b", 3),
+            "register_buffer: expected a name and a tensor, got 'b' and 3",
+        ),
+        (lambda: nn.Linear(2, 2).register_buffer(3, None), "register_buffer: expected a name and a tensor, got 3"),
+        (lambda: nn.count_parameters(3), "count_parameters: expected a function that makes a module, got 3"),
+        (lambda: nn.Linear(2, 3)(None), "linear: input must be a tensor, an array or a number, got None"),
+    ],
+)
+def test_functions_of_modules_name_what_they_cannot_take(call, message):
+    with pytest.raises((TypeError, ValueError, OverflowError), match=message):
+        call()

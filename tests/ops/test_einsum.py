@@ -103,7 +103,7 @@ def test_operands_may_come_as_a_list():
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float32])
 def test_dtype_is_kept(dtype):
     x = np.arange(6).reshape(2, 3).astype(dtype)
-    for equation, operands in [("ij->i", [x]), ("ij,kj->ik", [x, x]), ("ij,ij->ij", [x, x])]:
+    for equation, operands in [("ij->ji", [x]), ("ij,kj->ik", [x, x]), ("ij,ij->ij", [x, x])]:
         assert einsum(equation, *operands).dtype == dtype
 
 
@@ -119,3 +119,9 @@ def test_errors():
         einsum("ij->i", x > 0)
     with pytest.raises(ValueError, match="'j' in 'ij,jk' has size 3 in operand 0 and 2 in operand 1"):
         einsum("ij,jk", x, x)
+
+
+def test_a_sum_of_integers_alone_is_int64():
+    x = Tensor(np.array([[200, 200]], np.uint8))
+    assert einsum("ij->i", x).tolist() == [400] and einsum("ij->i", x).dtype == np.int64
+    assert einsum("ij->ji", x).dtype == np.uint8

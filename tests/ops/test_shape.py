@@ -219,3 +219,10 @@ def test_pad_keeps_an_integer_dtype():
 def test_arrangement_errors_name_the_op_and_the_sizes(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["split", "unbind"])
+def test_ops_that_count_from_the_front_say_so(name):
+    options = {"split": {"sizes": (1, 2)}, "unbind": {}}[name]
+    with pytest.raises(IndexError, match=f"{name}: the op counts dim from the front, got -1"):
+        registered_ops()[name](tensor(np.ones((2, 3))), dim=-1, **options)

@@ -254,6 +254,10 @@ class AdamUpdate:
             of_group = [[arrays[i] for i in positions] for arrays in self._arrays]
             self._groups.append((positions, _blocks(of_group[0]), [addresses_of(arrays) for arrays in of_group]))
 
+    def __reduce__(self) -> Any:
+        # A copy is of the copied arrays, whose addresses are others.
+        return AdamUpdate, tuple(self._arrays)
+
     def is_for(self, params: Sequence[Array], m: Sequence[Array], v: Sequence[Array]) -> bool:
         """Whether these very arrays are the ones that it updates."""
         given = (params, m, v)

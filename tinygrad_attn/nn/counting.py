@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.checked import shown
 from tinygrad_attn.nn.module import Module, Parameter
 
 __all__ = ["count_parameters", "empty_parameter"]
@@ -57,6 +58,8 @@ def count_parameters(make: Callable[[], Module]) -> int:
     A shared parameter counts once. Parameters that are made otherwise than by the package's layers, in a module of a
     user's own, take their memory, and count as well.
     """
+    if not callable(make):
+        raise TypeError(f"count_parameters: expected a function that makes a module, got {shown(make)}")
     before = _counting.active
     try:
         _counting.active = True

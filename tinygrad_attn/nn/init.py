@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.checked import shown
+from tinygrad_attn.dtypes import check_fits
 from tinygrad_attn.random import generator
 from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.values import number, real_number
 
 __all__ = [
     "calculate_fan",
@@ -21,24 +25,44 @@ __all__ = [
 ]
 
 
+def _to_fill(name: str, tensor: Any, floats: bool = True) -> np.ndarray[Any, Any]:
+    """The array of a tensor, to be written to.
+
+    Raises:
+        TypeError: no tensor, or one of integers or bools where floats are needed.
+        ValueError: its memory is read-only.
+    """
+    if not isinstance(tensor, Tensor) or (floats and not tensor.is_floating_point()):
+        found = f"one of {tensor.dtype}" if isinstance(tensor, Tensor) else shown(tensor)
+        raise TypeError(f"{name}: tensor must be a tensor of floats, got {found}")
+    if not tensor.array.flags.writeable:
+        raise ValueError(f"{name}: the memory of this tensor of shape {tensor.shape} is read-only; clone() it first")
+    return tensor.array
+
+
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Uniform in [a, b)."""
+    array, low, high = _to_fill("uniform_", tensor), real_number("uniform_", "a", a), real_number("uniform_", "b", b)
     # Drawn in the tensor's dtype: float32 numbers take half the time of float64.
-    tensor.array[...] = generator().random(tensor.shape, tensor.dtype) * (b - a) + a  # type: ignore[arg-type]
+    array[...] = generator().random(array.shape, array.dtype) * (high - low) + low  # type: ignore[arg-type]
     tensor.storage.written_by("uniform_()")
     return tensor
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normal with the given mean and standard deviation."""
-    tensor.array[...] = generator().standard_normal(tensor.shape, tensor.dtype) * std + mean  # type: ignore[arg-type]
+    array = _to_fill("normal_", tensor)
+    centre, spread = real_number("normal_", "mean", mean), real_number("normal_", "std", std)
+    array[...] = generator().standard_normal(array.shape, array.dtype) * spread + centre  # type: ignore[arg-type]
     tensor.storage.written_by("normal_()")
     return tensor
 
 
 def constant_(tensor: Tensor, value: float) -> Tensor:
     """``value`` everywhere."""
-    tensor.array[...] = value
+    array, filling = _to_fill("constant_", tensor, floats=False), number("constant_", "value", value)
+    check_fits("constant_", filling, array.dtype)
+    array[...] = filling
     tensor.storage.written_by("constant_()")
     return tensor
 
@@ -59,8 +83,10 @@ def calculate_fan(tensor: Tensor) -> tuple[int, int]:
     Raises:
         ValueError: the tensor has fewer than two axes.
     """
-    if tensor.ndim < 2:
-        raise ValueError(f"fan-in and fan-out need a weight of at least two axes, this one has shape {tensor.shape}")
+    if not isinstance(tensor, Tensor) or tensor.ndim < 2:
+        raise ValueError(
+            f"fan-in and fan-out need a weight of at least two axes, this one {getattr(tensor, 'shape', tensor)!r}"
+        )
     field = int(np.prod(tensor.shape[2:]))
     return tensor.shape[1] * field, tensor.shape[0] * field
 

@@ -11,7 +11,7 @@ from tinygrad_attn.checked import check_call, checked, shown
 from tinygrad_attn.modes import current_modes, in_module
 from tinygrad_attn.ops.conversion import target_dtype
 from tinygrad_attn.tensor import Tensor
-from tinygrad_attn.values import as_array
+from tinygrad_attn.values import as_array, flag
 
 __all__ = [
     "Module", "NamedIterator", "Parameter", "clear_gradient", "named",
@@ -41,8 +41,15 @@ def clear_gradient(parameter: Tensor, set_to_none: bool = True) -> None:
     if set_to_none or parameter.grad is None:
         parameter.grad = None
     else:
-        parameter.grad.array[...] = 0.0
+        writable(parameter.grad)[...] = 0.0
         parameter.grad.storage.written_by("zero_grad()")
+
+
+def writable(gradient: Tensor) -> np.ndarray[Any, Any]:
+    """The array of a gradient; of one in read-only memory, as an expanded tensor has, a copy that replaces it."""
+    if not gradient.array.flags.writeable:
+        gradient.array = gradient.array.copy()
+    return gradient.array
 
 
 class NamedIterator(Iterator[Parameter]):
@@ -210,6 +217,8 @@ class Module:
 
     def register_buffer(self, name: str, value: Tensor | None) -> None:
         """Add ``value`` to the state under ``name`` without making it a parameter; None is not saved."""
+        if not isinstance(name, str) or not isinstance(value, (Tensor, type(None))):
+            raise TypeError(f"register_buffer: expected a name and a tensor, got {shown(name)} and {shown(value)}")
         setattr(self, name, value)
         self._buffers.add(name)
 
@@ -254,6 +263,7 @@ class Module:
 
     def train(self: M, mode: bool = True) -> M:
         """Set training mode (dropout drops), or with False evaluation mode, for this module and all inside it."""
+        mode = flag("train", "mode", mode)
         for module in self.modules():
             module.training = mode
         return self
@@ -275,6 +285,8 @@ class Module:
 
     def apply(self: M, function: Callable[[Module], Any]) -> M:
         """Call ``function`` on every module inside, then on this one."""
+        if not callable(function):
+            raise TypeError(f"apply: expected a function of a module, got {shown(function)}")
         for child in self.children():
             child.apply(function)
         function(self)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_attn.checked import Number, checked
 from tinygrad_attn.kernels.adam import global_norm
-from tinygrad_attn.nn.module import Parameter, named
+from tinygrad_attn.nn.module import Parameter, named, writable
 from tinygrad_attn.tensor import Tensor
 
 __all__ = ["AboveZero", "NonFiniteGradientError", "clip_factor", "clip_grad_norm_", "clip_grad_value_", "finite_norm"]
@@ -101,7 +101,7 @@ def clip_grad_norm_(
     factor = clip_factor(norm, max_norm)
     if factor < 1.0:
         for gradient in gradients:
-            gradient.array *= factor
+            np.multiply(array := writable(gradient), factor, out=array)
             gradient.storage.written_by("clip_grad_norm_()")
     return norm
 
@@ -126,5 +126,5 @@ def clip_grad_value_(parameters: Parameter | Iterable[Parameter], clip_value: Ab
                 f"clip_grad_value_: the gradient of {name} has nan, which cannot be clipped; {_ADVICE}"
             )
     for _, gradient in given:
-        np.clip(gradient.array, -clip_value, clip_value, out=gradient.array)
+        np.clip(array := writable(gradient), -clip_value, clip_value, out=array)
         gradient.storage.written_by("clip_grad_value_()")

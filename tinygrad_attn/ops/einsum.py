@@ -23,6 +23,7 @@ from tinygrad_attn.kernels.sums import sum_over
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.matmul import product
 from tinygrad_attn.ops.quiet import quiet
+from tinygrad_attn.ops.reduction import total_dtype
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
@@ -222,6 +223,8 @@ def _einsum(*operands: Array, equation: str) -> Array:
         if operand.dtype == np.bool_:
             raise TypeError(f"einsum: operand {number} is bool; convert it to a float or integer dtype")
     inputs, output, sizes = _parse(equation, tuple(operand.shape for operand in operands))
+    if len(operands) == 1 and not set(inputs[0]) <= set(output):  # a sum alone, and so in the dtype of sums
+        operands = (operands[0].astype(total_dtype(operands[0]), copy=False),)
     terms = [_term(letters, operand, sizes) for letters, operand in zip(inputs, operands, strict=True)]
     while len(terms) > 1:
         first, second = _cheapest(terms, sizes)

@@ -166,7 +166,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
         raise TypeError(f"one_hot: tensor must hold integers, it is {x.dtype}")
     if count < -1 or count == 0 or (count == -1 and not x.size):
         raise ValueError(f"one_hot: num_classes must be above 0, or -1 for a tensor with elements, got {count}")
-    count = int(x.max()) + 1 if count == -1 else count
+    count = max(int(x.max()) + 1, 1) if count == -1 else count
     if x.size and not (x.min() >= 0 and x.max() < count):
         raise ValueError(f"one_hot: classes must be from 0 to {count - 1}, they are from {x.min()} to {x.max()}")
     found = np.zeros((*x.shape, count), np.int64)

@@ -238,6 +238,13 @@ def _existing_dim(name: str, dim: int, x: Tensor) -> int:
     return one_dim(name, dim, x.ndim)
 
 
+def _counted_from_front(name: str, dim: int) -> None:
+    if dim < 0:
+        raise IndexError(
+            f"{name}: the op counts dim from the front, got {dim}; the function {name} takes it either way"
+        )
+
+
 def _split_samples(draw: Draw) -> Sample:
     shape = (*draw.shape((0, 1)), draw.integer(0, 4), *draw.shape((0, 1)))
     axis = draw.integer(0, len(shape) - 1)
@@ -248,6 +255,7 @@ def _split_samples(draw: Draw) -> Sample:
 @op(r"(z_1, z_2, \ldots) = x", samples=_split_samples, outputs=None)
 def _split(x: Array, *, sizes: tuple[int, ...], dim: int) -> tuple[Array, ...]:
     """Views of consecutive parts of the given sizes along the axis ``dim``."""
+    _counted_from_front("split", dim)
     ends = np.cumsum(sizes).tolist()
     return tuple([x[_at(dim, slice(end - size, end))] for size, end in zip(sizes, ends, strict=True)])
 
@@ -274,10 +282,7 @@ def _unbind_samples(draw: Draw) -> Sample:
 @op(r"(z_1, z_2, \ldots) = (x_1, x_2, \ldots)", samples=_unbind_samples, outputs=None)
 def _unbind(x: Array, *, dim: int) -> tuple[Array, ...]:
     """The views of ``x`` at every index of the axis ``dim``, without that axis."""
-    if dim < 0:
-        raise IndexError(
-            f"unbind: the op counts dim from the front, got {dim}; the function unbind takes it either way"
-        )
+    _counted_from_front("unbind", dim)
     return tuple([x[_at(dim, position)] for position in range(x.shape[dim])])
 
 

@@ -31,8 +31,8 @@ def sizes_of(name: str, sizes: Sequence[Any]) -> tuple[int, ...]:
     Raises:
         TypeError: something that is not an integer.
     """
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list, range)):
-        sizes = sizes[0]
+    if len(sizes) == 1 and (isinstance(sizes[0], (tuple, list, range)) or getattr(sizes[0], "ndim", 0) == 1):
+        sizes = tuple(sizes[0])
     if set(map(type, sizes)) <= {int}:
         return tuple(sizes)
     try:

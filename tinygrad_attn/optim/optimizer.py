@@ -180,7 +180,10 @@ class Optimizer:
     def _prepare(self) -> None:
         """Check the options that were assigned since the last step, and make the state that they need."""
         for number, group in enumerate(self.param_groups):
-            values = tuple([group[name] for name in self.defaults])
+            try:
+                values = tuple([group[name] for name in self.defaults])
+            except KeyError as error:
+                raise ValueError(f"{type(self).__name__}: group {number} has lost its option {error}") from None
             if values != self._checked[number]:
                 self._check_options(group)
                 self._checked[number] = tuple([group[name] for name in self.defaults])
@@ -221,7 +224,10 @@ class Optimizer:
         Raises:
             ValueError: arrays missing, not expected, or of another shape or kind, all of them listed; nothing is loaded
                 then.
+            TypeError: not a dict.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict of {type(self).__name__}: state must be a dict, got {shown(state)}")
         given = {name: np.asarray(array) for name, array in state.items()}
         own = self.state_dict()
         wrong = [f"missing: {name}" for name in own if name not in given]

@@ -76,6 +76,9 @@ class Struct:
         self._memory = memory.from_buffer_copy(layout.pack(*numbers))
         self.address: int = ctypes.addressof(self._memory)
 
+    def __reduce__(self) -> Any:
+        raise TypeError("what holds the addresses of arrays for a kernel cannot be copied; make it anew")
+
 
 class Template:
     """Structs that differ in their first fields alone, all of them integers: the others are packed once.
