@@ -30,6 +30,7 @@ import numpy as np
 
 from tinygrad_attn import random
 from tinygrad_attn.autograd import reach_leaf
+from tinygrad_attn.checked import shown
 from tinygrad_attn.modes import current_modes, is_grad_enabled
 from tinygrad_attn.program import Program, Results, Trace, outputs_of
 from tinygrad_attn.public import public
@@ -58,6 +59,8 @@ def capture(function: Callable[..., Any]) -> Captured:
     Raises:
         TypeError: an argument is not a tensor or requires a gradient, or the function returns anything else.
     """
+    if not callable(function):
+        raise TypeError(f"capture: expected a function of tensors, got {shown(function)}")
     return Captured(function)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.autograd import grad
+from tinygrad_attn.checked import shown
 from tinygrad_attn.formula import FormulaError, check_formulas, stands_for_gradient
 from tinygrad_attn.latex import Unsupported, evaluate_rule
 from tinygrad_attn.modes import no_grad, unfused
@@ -83,6 +84,8 @@ def gradcheck(function: Function, inputs: Sequence[Tensor], tolerance: float = T
         CheckError: an error above the tolerance; it names the input, the element and both values.
         TypeError: an input that requires a gradient is not float64.
     """
+    if not callable(function):
+        raise TypeError(f"gradcheck: expected a function of tensors, got {shown(function)}")
     for position, tensor in enumerate(inputs):
         if isinstance(tensor, Tensor) and tensor.requires_grad and tensor.dtype != np.float64:
             raise TypeError(f"gradcheck: input {position} is {tensor.dtype}; finite differences need float64")
@@ -199,6 +202,8 @@ def check_op(op: Op, samples: int = 25, seed: int = 0) -> OpReport:
     Raises:
         CheckError: a check failed; the message names the op, the sample, and both values.
     """
+    if not isinstance(op, Op):
+        raise TypeError(f"check_op: expected an op, as @op makes it, got {shown(op)}")
     if op.samples is None:
         raise CheckError(f"{op.name}: no samples; give @op(..., samples=...) a sampler of its operands")
     if not op.formula.strip() or not all(formula.strip() for formula in op.derivatives().values()):

@@ -102,6 +102,10 @@ def in_our_words(function: str, known: Collection[str], options: dict[str, Any])
             if ours in given:
                 raise TypeError(f"{function}: {ours} is given twice, as {ours} and as {theirs}")
             given[ours] = given.pop(theirs)
+    if (
+        "out" not in known and given.get("out", known) is None
+    ):  # np.sum(x) asks for x.sum(axis=None, dtype=None, out=None)
+        del given["out"]
     return given
 
 

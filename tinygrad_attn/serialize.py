@@ -35,9 +35,12 @@ def save_file(
     Raises:
         OSError: the file cannot be written.
         ValueError: the metadata has an entry with the name of the checksum's, "checksum" or "sha256".
+        TypeError: not a dict of tensors by name.
         ModuleNotFoundError: the safetensors package (extra "models") is not installed.
     """
     numpy_io = _safetensors()
+    if not isinstance(tensors, Mapping) or not all(isinstance(name, str) for name in tensors):
+        raise TypeError("save_file: expected a dict of tensors by name, as state_dict() gives it")
     about = dict(metadata or {})
     if reserved := {_KIND, _SUM} & about.keys():
         raise ValueError(f"save_file: the metadata entry {min(reserved)!r} is the checksum's; choose another name")

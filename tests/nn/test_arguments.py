@@ -201,3 +201,22 @@ def test_a_dtype_is_numpys_own_object_by_which_ops_recognise_the_usual_case() ->
 def test_functions_of_modules_name_what_they_cannot_take(call, message):
     with pytest.raises((TypeError, ValueError, OverflowError), match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ta.set_num_threads("a"), "set_num_threads: count must be an integer, got 'a'"),
+        (lambda: ta.capture(3), "capture: expected a function of tensors, got 3"),
+        (lambda: ta.gradcheck(3, []), "gradcheck: expected a function of tensors, got 3"),
+        (lambda: ta.check_op(len), "check_op: expected an op, as @op makes it, got a builtin_function_or_method"),
+        (lambda: nn.Linear(2, 2)([[1.0], [1.0, 2.0]]), "nested lists must have equal lengths"),
+        (
+            lambda: ta.optim.lr_scheduler.LambdaLR(ta.optim.SGD([ta.zeros(1)], lr=0.1), lambda step: None),
+            "LambdaLR: what lr_lambda returns must be a number, got None",
+        ),
+    ],
+)
+def test_what_takes_functions_names_what_is_none(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()

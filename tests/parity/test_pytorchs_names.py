@@ -133,3 +133,9 @@ def test_axis_where_it_is_not_known_or_given_twice() -> None:
 def test_randint_without_a_least_number() -> None:
     for found in (ta.randint(3, (200,)), ta.randint(high=3, size=(200,)), ta.randint(0, 3, (200,))):
         assert set(found.tolist()) == {0, 1, 2}
+
+
+def test_numpys_functions_of_a_tensor() -> None:
+    """They ask for the method, with NumPy's names and ``out=None``."""
+    x: Any = ta.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert np.sum(x).item() == 10.0 and np.mean(x, axis=0).tolist() == [2.0, 3.0]

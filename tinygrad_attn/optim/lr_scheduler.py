@@ -23,6 +23,7 @@ import numpy as np
 
 from tinygrad_attn.checked import Count, Number, Positive, Probability, Real, Several, Whole, checked, shown
 from tinygrad_attn.optim.optimizer import Optimizer
+from tinygrad_attn.values import real_number
 
 __all__ = [
     "ConstantLR", "CosineAnnealingLR", "ExponentialLR", "LRScheduler", "LambdaLR", "LinearLR", "MultiStepLR",
@@ -108,7 +109,7 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer)
 
     def _rate(self, base: float, step: int, group: int) -> float:
-        return base * self.lr_lambdas[group](step)
+        return base * real_number("LambdaLR", "what lr_lambda returns", self.lr_lambdas[group](step))
 
 
 class StepLR(LRScheduler):

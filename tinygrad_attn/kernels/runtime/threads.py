@@ -51,6 +51,8 @@ def set_num_threads(count: int) -> None:
     Raises:
         ValueError: ``count`` is less than 1 or more than the pool holds (``NUMBA_NUM_THREADS``, by default the cores).
     """
+    if isinstance(count, bool) or not hasattr(count, "__index__"):
+        raise TypeError(f"set_num_threads: count must be an integer, got {count!r}")
     largest = numba.config.NUMBA_NUM_THREADS
     if not 1 <= count <= largest:
         raise ValueError(f"set_num_threads: count must be from 1 to {largest} (NUMBA_NUM_THREADS), got {count}")
