@@ -1,4 +1,4 @@
-"""TrainedModel: a trained run in Python, with translate, align, evaluate and microscope.
+"""TrainedModel: a trained run in Python, with translate or generate, align, score, evaluate and microscope.
 
 ::
 
@@ -13,17 +13,19 @@ import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from .console.errors import UserError
 from .console.program import command_line
-from .data import ParallelText, PlainText, Tokenizer
+from .data import END, ParallelText, PlainText, Tokenizer
 from .data.corpus import Fingerprint, Pair
 from .decoding.alignment import Alignment
+from .decoding.generate import Sampling, generate
 from .decoding.translate import OnBatch, search, translate
 from .decoding.unknown import Detokenizer
+from .evaluation.scoring import Score, score
 from .interface import LanguageModel, Translator
 from .runs.config import Config, DecodingConfig
 from .runs.folder import Run
@@ -227,6 +229,54 @@ class TrainedModel:
                 raise UserError(f"n_best is {n_best}; it must be from 1 to the width of the beam, so raise beam")
             given.setdefault("beam", max(n_best, settings.beam))
         return dataclasses.replace(settings, **given)
+
+    # -- language ------------------------------------------------------------------------------------------------------
+
+    def generate(self, prompt: str = "", **options: Any) -> Iterator[str]:
+        """The continuation of a text, piece by piece, as it is written.
+
+        Args:
+            prompt: the beginning, which is not repeated; an empty one stands for a line's end.
+            options: ``temperature``, ``top_k``, ``top_p``, ``length``, ``stop``, ``seed``: see
+                `models.decoding.generate.Sampling`.
+
+        Raises:
+            TypeError: an option that does not exist.
+            UserError: the run is a translator, or an option is out of its range.
+        """
+        if isinstance(self.module, Translator):
+            raise UserError(
+                f"{self.run.directory} is a translator ({self.config.model.name}), which needs a source; use "
+                f"{command_line('translate', self.run.directory, 'TEXT')}"
+            )
+        known = [field.name for field in dataclasses.fields(Sampling)]
+        for name in options:
+            if name not in known:
+                raise TypeError(f"there is no option of generate {name!r}; there are {', '.join(known)}")
+        return generate(self.module, self.run.target, prompt, Sampling(**options))
+
+    def score(self, text: str, source: str | None = None) -> Score:
+        """The log-probability of each token of a text, or of a translation of ``source``.
+
+        Raises:
+            UserError: no text, no source where the model needs one or one where it has none, or a sentence that is too
+                long for the model.
+        """
+        translates = isinstance(self.module, Translator)
+        if translates != (source is not None):
+            needs = "needs a source" if translates else "has no source"
+            raise UserError(f"score: {self.run.directory} is a {self.config.model.name}, which {needs}")
+        ids, sources = list(self.run.target.encode(text)), None
+        if source is not None:
+            (sources,) = self.encode([source])
+            self.run.refuse_too_long([], [ids], lambda side, number: "the translation")
+            if not sources:
+                raise UserError("score: the source is empty; give at least one symbol")
+        elif len(ids) < 2:
+            problem = "a text of one symbol, which is given, has nothing to score" if ids else "the text is empty"
+            raise UserError(f"score: {problem}; give more")
+        symbols = self.run.target.symbols_of([*ids, END] if translates else ids)
+        return score(self.module, ids, symbols, sources)
 
     # -- a closer look -----------------------------------------------------------------------------------------------
 

@@ -156,7 +156,7 @@ class Continuation(Goal):
             f"In {run.directory}: learning_curve.png, log.csv, best.safetensors",
             "Try next:",
             f"    {command_line('generate', run.directory, *separator, self.prompt)}",
-            f"    {command_line('microscope', run.directory, *separator, self.prompt)}",
+            f"    {command_line('score', run.directory, *separator, self.prompt)}",
             reason,
             f"    {command_line('train', '--config', run.directory / 'config.toml', '--set', changed)}",
         ]

@@ -86,8 +86,10 @@ def test_the_command(tmp_path, capsys, drawn):
     _, closing = out.rsplit("Loss: ", 1)
     assert "of unseen test text" in closing and "lines that it wrote" in closing
     suggested = [shlex.split(line) for line in closing.splitlines() if line.startswith("    python")]
-    assert [words[3] for words in suggested] == ["generate", "microscope", "train"]
+    assert [words[3] for words in suggested] == ["generate", "score", "train"]
     assert load_config(suggested[-1][5], suggested[-1][7:]).training.epochs == 4
+    for words in suggested[:2]:
+        assert main(words[3:]) == 0
     assert make_parser().parse_args(suggested[-1][3:]).set == ["training.epochs=4"]
     assert {"best.safetensors", "learning_curve.png", "log.csv"} <= {path.name for path in folder.iterdir()}
 
