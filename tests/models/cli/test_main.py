@@ -155,7 +155,7 @@ def test_a_file_is_imported_before_any_command(capsys, tmp_path):
     )
     try:
         assert main(["settings", "shout", "--import", str(file)]) == 0
-        assert "data.loudness      int  3      how loud; at least 1" in capsys.readouterr().out
+        assert "data.loudness int 3 how loud; at least 1" in " ".join(capsys.readouterr().out.split())
     finally:
         TASKS._found.pop("shout", None)
     file.write_text("\n1 / 0\n", encoding="utf-8")
