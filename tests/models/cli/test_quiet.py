@@ -83,6 +83,7 @@ def test_compare_prints_its_table_alone(run, tmp_path, capsys):
 
 
 def test_every_command_has_it():
-    needed = {"compare": 1, "evaluate": 1, "translate": 1, "bench": 1, "profile": 1, "microscope": 2}
+    needed = {"compare": 1, "evaluate": 1, "translate": 1, "bench": 1, "profile": 1, "microscope": 2,
+              "generate": 1, "score": 2}  # fmt: skip
     for name in find_commands():
         assert cli.make_parser().parse_args([name, *["word"] * needed.get(name, 0), "-q"]).quiet
