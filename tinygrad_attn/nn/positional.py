@@ -202,9 +202,9 @@ def alibi_bias(
     return Tensor(kept_alibi(num_heads, queries, keys, start, np.dtype(dtype)))
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=2)
 def kept_alibi(heads: int, queries: int, keys: int, start: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """The elements of `alibi_bias`, not to be written to."""
+    """The elements of `alibi_bias`, not to be written to; an encoder's and a decoder's are kept for their layers."""
     distances = np.abs(np.arange(start, start + queries)[:, None] - np.arange(keys))
     bias = (-alibi_slopes(heads)[:, None, None] * distances).astype(dtype)
     bias.flags.writeable = False
