@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tinygrad_attn.contexts import context, undone_by
 
@@ -50,7 +51,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
                 with tempfile.TemporaryDirectory() as folder:
                     temporary = Path(folder) / "content"
                     yield temporary
-                    with temporary.open("rb") as written, target.open("ab") as stream:
+                    with temporary.open("rb") as written, _opened(target) as stream:
                         shutil.copyfileobj(written, stream)
                 return
             place = Path(os.path.realpath(target))  # of what a link points to
@@ -111,11 +112,27 @@ def _is_stream(path: Path) -> bool:
         return False
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "a folder has this name")
+    return _in_proc(path) is not None or not stat.S_ISREG(mode)
+
+
+def _in_proc(path: Path) -> Path | None:
+    """The name below ``/proc`` that a path leads to, by links; None for other paths."""
     link = path
     while True:
         folder = Path(os.path.realpath(link.parent))
         if folder.parts[:2] == ("/", "proc"):
-            return True
+            return folder / link.name
         if not link.is_symlink():
-            return not stat.S_ISREG(mode)
+            return None
         link = folder / os.readlink(link)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A stream that is written to, at its end.
+
+    One that this process has open itself is written where it stands, and moved on: what others write to it follows.
+    """
+    inside = _in_proc(path)
+    if inside is not None and inside.parent == Path(f"/proc/{os.getpid()}/fd"):
+        return os.fdopen(os.dup(int(inside.name)), "wb")
+    return path.open("ab")
