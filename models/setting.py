@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from .console.errors import UserError
+from .console.suggest import nearest
 
-__all__ = ["ConfigError", "Description", "Section", "Value", "constant", "parse_value", "setting", "short"]
+__all__ = ["ConfigError", "Description", "Section", "Value", "constant", "parse_value", "setting", "short", "suggested"]
 
 Value = str | bool | int | float
 
@@ -83,7 +84,8 @@ class Section:
         limits = field.metadata
         problem = _wrong_text(checked, limits) if isinstance(checked, str) else _wrong_number(checked, limits)
         if problem:
-            raise ConfigError(f"{key}: {problem}, got {short(value)}")
+            suggestion = suggested(checked, limits["choices"]) if isinstance(checked, str) else ""
+            raise ConfigError(f"{key}: {problem}, got {short(value)}{suggestion}")
         return checked
 
     @classmethod
@@ -134,6 +136,12 @@ def parse_value(text: str, expected: type) -> object:
     return value
 
 
+def suggested(value: str, choices: Collection[str]) -> str:
+    """The choice that a mistyped value is most like, as the end of a message; empty if it is like none."""
+    near = nearest(value, choices)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def short(value: object) -> str:
     """A value for a message, cut if it is long."""
     try:
@@ -153,7 +161,7 @@ def _as_float(value: int) -> float:
 def _wrong_text(value: str, limits: Mapping[str, Any]) -> str:
     """What a text should have been; empty if it is right."""
     if limits["choices"] and value not in limits["choices"]:
-        return f"expected one of {', '.join(limits['choices'])}"
+        return f"expected one of {', '.join(choice or 'nothing' for choice in limits['choices'])}"
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         return "expected text that can be written as UTF-8, without zero bytes"
     return ""

@@ -31,11 +31,14 @@ def run(arguments: argparse.Namespace) -> int:
     """See `parser.Command`."""
     from tinygrad_attn import get_num_threads
 
+    from ..console.working import working
     from ..speed.bench import measure, print_measurement
     from ..speed.profile import find_step
 
     use_threads(arguments.threads)
-    found = measure(arguments.config, find_step(arguments.config, overrides(arguments)), arguments.seconds)
+    step = find_step(arguments.config, overrides(arguments))
+    with working(f"taking steps for {arguments.seconds:g} seconds, 5 to 200 of them"):
+        found = measure(arguments.config, step, arguments.seconds)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(found)))
     else:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..console.counts import counted
 from ..console.errors import CHECK_FAILED, CommandError
 from ..console.suggest import hint
 from .options import positive, seed
@@ -51,12 +52,15 @@ def _print_reports(ops: Sequence[Op], samples: int, seed: int) -> bool:
     """
     from tinygrad_attn.check import CheckError, check_op
 
+    from ..console.working import working
+
     width = max(len(op.name) for op in ops)
     print(f"{'op':<{width}}  {'gradient':>8}  {'double':>8}  {'kernel':>8}  formula")
     failures = []
     for op in ops:
         try:
-            report = check_op(op, samples, seed)
+            with working(f"checking {op.name} with {counted(samples, 'sample')}"):
+                report = check_op(op, samples, seed)
         except CheckError as error:
             failures.append(str(error))
             print(f"{op.name:<{width}}  {'FAILED':>8}  {'':>8}  {'':>8}  {_formula(op)}", flush=True)

@@ -117,7 +117,7 @@ def _begin_from(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     """The trainer of a new run that begins with the weights of another."""
     from ..runs.config import change
     from ..runs.continued import refuse_other_symbols
-    from ..runs.folder import BEST, Run
+    from ..runs.folder import BEST, Run, RunError
     from ..training.trainer import Trainer
 
     _refuse(arguments, "--from takes the settings of another run", ("config", "quick"))
@@ -130,7 +130,16 @@ def _begin_from(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     run = Run(arguments.out or _new_folder(text.name, config.model.name), config, origin.source, origin.target)
     progress.print(text.summary())
     trainer = Trainer(run, text, progress)
-    origin.restore(trainer.model, arrays)
+    try:
+        origin.restore(trainer.model, arrays)
+    except RunError as error:
+        names = [setting.partition("=")[0].strip() for setting in changes]
+        if other := [name for name in names if name.startswith("model.")]:
+            raise CommandError(
+                f"the weights of {origin.directory} do not fit a model with {' and '.join(other)} as given; leave that "
+                "out, or train without --from"
+            ) from error
+        raise
     progress.print(f"begins with the weights of {origin.directory}; {trainer.describe_schedule()}")
     run.create()
     return trainer

@@ -137,13 +137,20 @@ class Batches:
 
     def _check_kept(self, max_length: int | None) -> None:
         if not len(self._kept):
-            reason = f"all {self.dropped} are longer than max_length={max_length}" if self.dropped else "none was given"
+            shortest = int((self._widths - np.array([0, 1])).max(axis=1).min()) if self.dropped else 0
+            reason = (
+                f"all {self.dropped} are longer than max_length={max_length}; raise it (data.max_length) to at "
+                f"least {shortest}"
+                if self.dropped
+                else "none was given"
+            )
             raise DataError(f"Batches: no examples: {reason}")
         widest = int(self._widths[self._kept].max())
         if self.batch_type == "tokens" and widest > self.batch_size:
             raise DataError(
                 f"Batches: an example of {widest} tokens does not fit into batch_size={self.batch_size} tokens; "
-                f"raise batch_size, or set max_length to at most {self.batch_size - 1}"
+                f"raise batch_size (training.batch_size) to at least {widest}"
+                + (f", or set max_length to at most {self.batch_size - 1}" if self.batch_size > 1 else "")
             )
 
     def epoch(self, number: int, start: int = 0) -> Iterator[PairBatch]:

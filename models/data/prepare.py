@@ -48,9 +48,10 @@ def _warn_of_empty(made: tuple[Tokenizer, Tokenizer], settings: BaseTask) -> Non
     empty = [side for side, tokenizer in zip(("source", "target"), made, strict=True) if len(tokenizer) <= _CONTROLS]
     if not empty:
         return
-    limit = f" or raise data.vocabulary_size {settings.vocabulary_size}" if settings.vocabulary_size else ""
+    fixes = [f"lower data.min_frequency {settings.min_frequency}"] if settings.min_frequency > 1 else []
+    fixes += [f"raise data.vocabulary_size {settings.vocabulary_size}"] if settings.vocabulary_size else []
     warnings.warn(
-        f"the vocabulary of {' and '.join(empty)} is empty: every symbol is <unk>, so there is nothing to learn; lower "
-        f"data.min_frequency {settings.min_frequency}{limit}",
+        f"the vocabulary of {' and '.join(empty)} is empty: every symbol is <unk>, so there is nothing to learn; "
+        f"{' or '.join(fixes)}",
         stacklevel=3,
     )

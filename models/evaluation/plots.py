@@ -20,6 +20,7 @@ from matplotlib.image import AxesImage
 from tinygrad_attn.atomic import atomic_path
 from tinygrad_attn.contexts import context, undone_by
 
+from ..console.working import working
 from ..data.words import JOINER
 from ..decoding.alignment import Alignment
 from .fonts import find_fonts, font_advice
@@ -288,5 +289,5 @@ def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
     dpi = min(120.0, math.sqrt(_MOST_PIXELS / (width * height)), _LONGEST_SIDE / max(width, height))
     kind = Path(path).suffix[1:].lower() or "png"
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    with atomic_path(Path(path)) as temporary:
+    with working(f"drawing {path}"), atomic_path(Path(path)) as temporary:
         figure.savefig(temporary, format=kind, dpi=dpi, metadata=undated)

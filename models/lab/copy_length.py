@@ -18,6 +18,7 @@ from tinygrad_attn.atomic import atomic_path
 from ..console.counts import clock
 from ..console.progress import make_progress
 from ..console.tables import plain_table
+from ..console.working import worked_off
 from ..data import Copy
 from ..decoding.translate import translate
 from ..interface import Translator
@@ -49,7 +50,7 @@ def accuracy(
     shares = {}
     assert isinstance(run.config.data, Copy)
     seed = run.config.data.seed
-    for length in lengths:
+    for length in worked_off(lengths, "copying strings, by length", len(lengths)):
         strings = Copy(
             train_size=1,
             valid_size=1,

@@ -32,7 +32,7 @@ from ..console.suggest import nearest
 from ..data import TASKS, BaseTask, Task
 from ..interface import ModelSettings
 from ..registry import MODELS, import_file
-from ..setting import ConfigError, Section, Value, parse_value, setting, short
+from ..setting import ConfigError, Section, Value, parse_value, setting, short, suggested
 from .bleu_tokenizers import BLEU_TOKENIZERS
 
 __all__ = [
@@ -413,7 +413,8 @@ def _class_for(section: str, values: Mapping[str, Any]) -> type[Section]:
         return classes[""]
     choice = values.get(key, _DEFAULT[section])
     if not isinstance(choice, str) or choice not in classes:
-        raise ConfigError(f"{section}.{key}: expected one of {', '.join(classes)}, got {short(choice)}")
+        suggestion = suggested(choice, classes) if isinstance(choice, str) else ""
+        raise ConfigError(f"{section}.{key}: expected one of {', '.join(classes)}, got {short(choice)}{suggestion}")
     return classes[choice]
 
 

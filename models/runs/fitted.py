@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..console.working import working
 from ..data import ParallelText, Tokenizer, train_tokenizers
 from ..data.corpus import Pair
 from ..registry import MODELS
@@ -97,7 +98,8 @@ def load_fitted_config(
     # `fit` chooses the size of the vocabulary, without which there is no config with the tokenizer bpe.
     base = load_config(None, ["data.vocabulary_size=8000", *fixed, *overrides], imports)
     text = base.pairs.load()
-    fitted = fit(text, base, {setting.partition("=")[0].strip() for setting in [*fixed, *overrides]}, symbols)
+    with working("choosing settings from the text"):
+        fitted = fit(text, base, {setting.partition("=")[0].strip() for setting in [*fixed, *overrides]}, symbols)
     chosen = [f"{name}={_typed(value)}" for name, value in fitted.settings.items()]
     return load_config(None, [*chosen, *fixed, *overrides], imports), text, fitted
 

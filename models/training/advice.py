@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..data import Parallel
+from ..data import UNKNOWN, Parallel, Task
+from ..data.batches import Example
+from ..data.vocabulary import CONTROL_SYMBOLS
 from ..evaluation.metrics import Figures
 from ..runs.config import Config
+from ..runs.folder import Run
 
-__all__ = ["Advice", "advise"]
+__all__ = ["Advice", "advise", "note_of_unknown"]
+
+# The share of symbols that are unknown from which on a note says so.
+_MANY_UNKNOWN = 0.2
 
 # From this exact match on, a task is learnt.
 _GOOD = 0.98
@@ -60,6 +66,29 @@ def advise(config: Config, figures: Figures, history: Sequence[Mapping[str, Any]
     if best >= len(history) - 1 - len(history) // 10:
         return Advice("Epoch after epoch was better, up to the last ones; train longer:", longer)
     return Advice(f"Epoch {best + 1} was the best; the mean of the last weights is often better:", "training.average=5")
+
+
+def note_of_unknown(run: Run, examples: Sequence[Example]) -> str:
+    """A note if many symbols of the training text are ``<unk>``, which a model learns to write; else empty.
+
+    Empty vocabularies have a note of their own.
+    """
+    notes = []
+    for side, (name, tokenizer) in enumerate((("source", run.source), ("target", run.target))):
+        symbols = sum(len(example[side]) for example in examples)
+        unknown = sum(list(example[side]).count(UNKNOWN) for example in examples)
+        if unknown > _MANY_UNKNOWN * symbols and len(tokenizer) > len(CONTROL_SYMBOLS):
+            notes.append(f"{100 * unknown / symbols:.0f} % of the {name}'s")
+    data = run.config.data
+    if not notes or not isinstance(data, Task):
+        return ""
+    fixes = ["raise data.vocabulary_size"] if data.vocabulary_size else []
+    fixes += ["lower data.min_frequency"] if data.min_frequency > 1 else []
+    fixes += ["choose data.tokenizer=bpe with data.vocabulary_size=8000"] if data.tokenizer != "bpe" else []
+    return (
+        f"{' and '.join(notes)} symbols are unknown to its vocabulary (<unk>), and the model learns no more of them; "
+        f"{' or '.join(fixes) or 'is the text of the vocabulary in another language?'}"
+    )
 
 
 def _against_learning_by_heart(config: Config) -> Advice | None:

@@ -16,7 +16,7 @@ from ..decoding.generate import Sampling, generate
 from ..evaluation.metrics import TeacherForced, teacher_forced
 from ..interface import LanguageModel, Translator
 from ..runs.folder import Run
-from .goal import Ending, Goal, Row, Validation
+from .goal import Ending, Goal, Row, Validation, closing
 
 __all__ = ["Continuation", "TextValidation"]
 
@@ -138,7 +138,8 @@ class Continuation(Goal):
         else:
             lines.append("A sample:")
         lines.append(self.show(model))
-        return Ending(results, "\n".join([*lines, *self._next_steps(history)]))
+        lines.append(f"In {self.run.directory}: learning_curve.png, log.csv, best.safetensors")
+        return Ending(results, closing(lines, self._next_steps(history)))
 
     def _next_steps(self, history: Sequence[Row]) -> list[str]:
         run, epochs = self.run, self.run.config.training.epochs
@@ -153,8 +154,6 @@ class Continuation(Goal):
             if run.config.training.max_steps:
                 changed = f"training.max_steps={2 * run.config.training.max_steps}"
         return [
-            f"In {run.directory}: learning_curve.png, log.csv, best.safetensors",
-            "Try next:",
             f"    {command_line('generate', run.directory, *separator, self.prompt)}",
             f"    {command_line('score', run.directory, *separator, self.prompt)}",
             reason,

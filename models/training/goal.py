@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..console.counts import clock
+from ..console.working import is_quiet
 from ..data import Batch
 from ..interface import LanguageModel
 from ..runs.folder import Run
 
-__all__ = ["Ending", "EpochBatches", "Goal", "Row", "Validation", "describe_epoch"]
+__all__ = ["Ending", "EpochBatches", "Goal", "Row", "Validation", "closing", "describe_epoch"]
 
 Row = Mapping[str, Any]
 """A line of ``log.csv``."""
@@ -85,6 +86,11 @@ class Ending:
     """The last words."""
     notice: str = ""
     """What to say before; of characters that no font has."""
+
+
+def closing(results: Sequence[str], next_steps: Sequence[str]) -> str:
+    """The closing message of training: its results, and what to try next, which is left out within `quietly`."""
+    return "\n".join(results if is_quiet() else [*results, "Try next:", *next_steps])
 
 
 def describe_epoch(row: Row, epochs: int, headline: str) -> str:

@@ -17,6 +17,7 @@ from ..evaluation.metrics import Figures, exact_match
 from ..interface import Translator
 from ..runs.folder import Run
 from .advice import Advice
+from .goal import closing
 
 __all__ = ["choose_examples", "closing_message", "draw", "headline", "show_translations"]
 
@@ -82,14 +83,16 @@ def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequen
         result = f"Exact match: {exact} of {tested} ({accuracy})"
         look = command_line("gradcheck", "softmax", "tanh", "matmul")
     changed = "--config", run.directory / "config.toml", "--set", advice.setting
-    return "\n".join(
+    found = [
+        f"{result}, after {clock(seconds)} of training.",
+        f"In {run.directory}: {pictures}, log.csv, best.safetensors",
+    ]
+    return closing(
+        found,
         [
-            f"{result}, after {clock(seconds)} of training.",
-            f"In {run.directory}: {pictures}, log.csv, best.safetensors",
-            "Try next:",
             f"    {command_line('translate', run.directory, *separator, example)}",
             f"    {look}",
             advice.reason,
             f"    {command_line('train', *(advice.options or changed))}",
-        ]
+        ],
     )

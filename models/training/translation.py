@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..evaluation.bleu import BleuSettings, References
 from ..evaluation.metrics import Figures, measure
 from ..interface import LanguageModel, Translator
 from ..runs.folder import Run
-from .advice import advise
+from .advice import advise, note_of_unknown
 from .goal import Ending, Goal, Row, Validation
 from .reporting import choose_examples, closing_message, draw, headline, show_translations
 
@@ -83,6 +84,8 @@ class Translation(Goal):
             max_length=data.max_length,
             seed=settings.seed,
         )
+        if note := note_of_unknown(run, self.batches.examples):
+            warnings.warn(note, stacklevel=2)
         self.validation = PairValidation(run, text, "valid")
         self.test = PairValidation(run, text, "test")
         self.examples = choose_examples(text.test, run.source, settings.seed)

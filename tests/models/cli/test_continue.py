@@ -186,7 +186,10 @@ def test_a_new_run_from_the_weights_of_another(run, text, tmp_path, capsys):
     refused(capsys, ["train", "--from", run, "--config", "dates"], "--from takes the settings", "leave out --config")
     refused(capsys, ["train", "--from", run, "--out", new, "--set", "data.lowercase=true"], "leave out data.lowercase")
     refused(
-        capsys, ["train", "--from", run, "--out", new, "--set", "model.hidden_size=5"], "do not fit the model", "more"
+        capsys,
+        ["train", "--from", run, "--out", new, "--set", "model.hidden_size=5"],
+        "do not fit a model with model.hidden_size",
+        "--from",
     )
     assert not new.exists()
     options = ["--data", str(other), "--out", str(new), "--set", "training.epochs=1", "training.learning_rate=1e-9"]

@@ -4,6 +4,7 @@ import shutil
 import warnings
 
 import pytest
+from commands import TINY
 from tinygrad_attn_models.cli import main as cli
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.cli.parser import find_commands
@@ -65,6 +66,12 @@ def test_training_shows_nothing_before_its_last_words(capsys):
     progress.print("epoch 1")
     progress.stop()
     assert capsys.readouterr() == ("", "")
+
+
+def test_training_tells_its_results_alone(tmp_path, capsys):
+    assert main(["train", "-q", "--out", str(tmp_path / "run"), "--set", *TINY]) == 0
+    result, files = capsys.readouterr().out.splitlines()
+    assert result.startswith("Exact match: ") and files.startswith(f"In {tmp_path / 'run'}: ")
 
 
 def test_compare_prints_its_table_alone(run, tmp_path, capsys):

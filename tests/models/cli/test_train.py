@@ -60,6 +60,17 @@ def test_a_model_that_is_chosen_alone_says_which_defaults_it_takes(tmp_path, cap
     assert "Note: " not in capsys.readouterr().out
 
 
+def test_symbols_that_are_mostly_unknown_are_noted(parallel, tmp_path, capsys):
+    first = ["train", "--data", str(parallel), "--source", "ko", "--target", "en", "--out", str(tmp_path / "first")]
+    assert main([*first, "--set", "training.epochs=1", "data.tokenizer=words"]) == 0
+    assert "unknown" not in capsys.readouterr().err
+    reversed_languages = ["--data", str(parallel), "--source", "en", "--target", "ko", "--out", str(tmp_path / "other")]
+    assert main(["train", "--from", str(tmp_path / "first"), *reversed_languages]) == 0
+    error = capsys.readouterr().err
+    assert "note: 100 % of the source's and 100 % of the target's symbols are unknown to its vocabulary" in error
+    assert "data.tokenizer=bpe" in error
+
+
 def test_train_on_parallel_text(parallel, tmp_path, capsys):
     with (parallel / "train.ko").open("a", encoding="utf-8") as file:
         file.write("\n")
@@ -127,8 +138,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
         (["--data", "nowhere", "--source", "ko", "--target", "en"], ["nowhere", "does not exist"]),
         (["--config", "date"], ["there is no config 'date'", "did you mean dates?", "copy-bahdanau"]),
         (["--config", "tatoeba-bahdanau"], ["needs data.directory too", "give the folder with --data"]),
-        (["--config", "dates", "--data", "nowhere"], ["needs data.source and data.target too"]),
-        (["--data", "nowhere"], ["--data needs --source and --target"]),
+        (["--config", "dates", "--data", "nowhere"], ["there is no file or folder nowhere"]),
+        (["--data", "nowhere"], ["there is no file or folder nowhere"]),
         (["--source", "ko"], ["give --data too"]),
         (["--resume", "nowhere"], ["no run folder nowhere"]),
         (["--resume", "nowhere", "--out", "x", "--quick"], ["leave out --out and --quick"]),

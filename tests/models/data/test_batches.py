@@ -134,7 +134,10 @@ def test_what_cannot_be_batched():
         Batches([([4] * 3, [4])], batch_size=4, max_length=2)
     with pytest.raises(DataError, match=r"no examples: none was given"):
         Batches([], batch_size=4, max_length=2)
-    with pytest.raises(DataError, match=r"6 tokens does not fit into batch_size=5 tokens; .* max_length to at most 4"):
+    with pytest.raises(
+        DataError,
+        match=r"6 tokens does not fit into batch_size=5 tokens; .* to at least 6, or set max_length to at most 4",
+    ):
         Batches([([4], [4] * 5)], batch_size=5, batch_type="tokens")
     with pytest.raises(ValueError, match=r"batch_type must be 'sentences' or 'tokens', got 'words'"):
         Batches([([4], [4])], batch_size=5, batch_type="words")

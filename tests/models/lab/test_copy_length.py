@@ -36,6 +36,10 @@ def test_table_picture_and_runs(tiny, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(Trainer, "train", lambda self: pytest.fail("trained again"))
     assert main(["lab", "copy_length", "--out", str(tmp_path)]) == 0
+    results = capsys.readouterr().out
+    assert results in output  # the table and the files
+    assert main(["lab", "copy_length", "--out", str(tmp_path), "-q"]) == 0
+    assert capsys.readouterr() == (results, "")
 
     assert main(["lab", "copy_length", "--out", str(tmp_path), "--seed", "7"]) == 2
     assert "holds a run with other settings" in capsys.readouterr().err
@@ -46,6 +50,13 @@ def test_table_picture_and_runs(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(TINY, "model.hidden_size", 5)
     assert main(["lab", "copy_length", "--out", str(tmp_path)]) == 2
     assert "holds a run with other settings" in capsys.readouterr().err
+
+
+def test_quietly_only_the_results_are_printed(tiny, tmp_path, capsys):
+    assert main(["lab", "copy_length", "--out", str(tmp_path), "-q"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Strings copied without a mistake") and printed.err == ""
+    assert (tmp_path / "copy_length.txt").read_text(encoding="utf-8") in printed.out
 
 
 def test_accuracy_counts_whole_strings(tmp_path, monkeypatch):

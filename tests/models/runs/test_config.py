@@ -194,12 +194,17 @@ def test_a_missing_file(tmp_path):
             ["data.kind=copy", "data.shortest=16"],
             "data.shortest is 16, more than data.longest 15 or data.longest_test 15",
         ),
-        ("data.kind=copies", "expected one of copy, dates, parallel, reverse, got 'copies'"),
+        ("data.kind=copies", "data.kind: expected one of copy, dates, "),
         ("training.schedule=noam", "training.schedule is 'noam', which needs training.warmup, as in 4000"),
         ("training.teacher_forcing=1.5", "training.teacher_forcing: expected at most 1, got 1.5"),
         ("data.source=ko", "data.source is a setting of parallel; data.kind is 'dates'"),
-        (["model.name=luong", "model.heads=8"], "model.heads is a setting of transformer; model.name is 'luong'"),
-        ("model.name=lstm", "model.name: expected one of bahdanau, luong, seq2seq, transformer, got 'lstm'"),
+        (["model.name=luong", "model.heads=8"], "model.heads is a setting of gpt, transformer; model.name is 'luong'"),
+        ("model.name=Transformer", "got 'Transformer'; did you mean transformer?"),
+        ("data.kind=date", "got 'date'; did you mean dates?"),
+        ("training.bleu_tokenizer=ko_mecab", "one of nothing, 13a, intl, zh, char, none, ko-mecab"),
+        ("training.bleu_tokenizer=ko_mecab", "got 'ko_mecab'; did you mean ko-mecab?"),
+        ("training.early_stopping_metric=BLEU", "got 'BLEU'; did you mean bleu?"),
+        ("model.name=lstm", "model.name: expected one of bahdanau, "),
     ],
 )
 def test_a_value_that_cannot_be(override, message):
@@ -312,12 +317,17 @@ def settings_of_all(section):
 
 
 def test_a_file_with_the_settings_of_all_models_and_tasks_is_read(tmp_path):
-    model = {**settings_of_all("model"), "name": "luong", "score": "concat"}
-    data = {**settings_of_all("data"), "kind": "copy", "longest": 12}
+    model = {
+        **settings_of_all("model"),
+        **{f.name: f.default for f in MODELS["luong"].Settings.fields()},
+        "score": "concat",
+    }
+    own = {field.name: field.default for field in TASKS["copy"].fields()}
+    data = {**settings_of_all("data"), **own, "longest": 12}
     config = Config.from_dict({"data": data, "model": model})
     assert config == load_config(None, ["model.name=luong", "model.score=concat", "data.kind=copy", "data.longest=12"])
-    with pytest.raises(ConfigError, match=r"model.heads is a setting of transformer; model.name is 'luong'"):
-        Config.from_dict({"model": {**model, "heads": 4}})
+    with pytest.raises(ConfigError, match=r"model.heads is a setting of gpt, transformer; model.name is 'luong'"):
+        Config.from_dict({"model": {**model, "heads": 7}})
 
 
 def test_the_description_of_a_setting():
