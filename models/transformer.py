@@ -17,6 +17,7 @@ import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import functional as F
+from tinygrad_attn.nn.fused_encoder import encode_at_once
 from tinygrad_attn.nn.transformer_layers import NormKind
 from tinygrad_attn.tensor import Tensor, default_dtype
 
@@ -234,9 +235,7 @@ class Transformer(Translator):
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """The encoder's output."""
-        padding = ta.logical_not(source_mask)
-        embedded = self._embed(source, self.source_embedding, self.source_positions)
-        return Memory(mark("encoded", self.transformer.encoder(embedded, src_key_padding_mask=padding)), padding)
+        return self._encode(source, source_mask, at_once=True)
 
     def start(self, memory: Memory) -> State:
         """Every layer's keys and values of the source."""
@@ -270,12 +269,21 @@ class Transformer(Translator):
 
     def _teacher_forced(self, source: Tensor, source_mask: Tensor, target_in: Tensor) -> Tensor:
         """The logits (B, T, V), all steps at once: position t attends to positions up to t only."""
-        memory = self.encode(source, source_mask)
+        memory = self._encode(source, source_mask)
         embedded = self._embed(target_in, self.target_embedding, self.target_positions)
         decoded = self.transformer.decoder(
             embedded, memory.encoded, memory_key_padding_mask=memory.padding, tgt_is_causal=True
         )
         return mark("logits", self.output(decoded))
+
+    def _encode(self, source: Tensor, source_mask: Tensor, at_once: bool = False) -> Memory:
+        """The encoder's output, ``at_once`` where that can be; a loss has the same bits with gradients and without."""
+        padding = ta.logical_not(source_mask)
+        embedded = self._embed(source, self.source_embedding, self.source_positions)
+        encoded = encode_at_once(self.transformer.encoder, embedded, padding) if at_once else None
+        if encoded is None:
+            encoded = self.transformer.encoder(embedded, src_key_padding_mask=padding)
+        return Memory(mark("encoded", encoded), padding)
 
     def _embed(self, tokens: Tensor, embedding: nn.Embedding, positions: Positions, start: int = 0) -> Tensor:
         """√d_model E x + PE: (B, T) ids, the first of which is at position ``start``, to (B, T, d_model); √d_model E x

@@ -31,7 +31,7 @@ from tinygrad_attn.nn.transformer_layers import TransformerDecoderLayer
 from tinygrad_attn.ops.activation import relu
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["FusedDecoder", "TokenVectors", "can_fuse"]
+__all__ = ["FusedDecoder", "TokenVectors", "can_fuse", "is_plain"]
 
 Array = np.ndarray[Any, Any]
 
@@ -54,13 +54,13 @@ def can_fuse(decoder: TransformerDecoder, state: DecoderState) -> bool:
         and layer.activation is relu
         and type(layer.norm1) is LayerNorm
         and layer.self_attn.in_proj_weight is not None
-        and _is_plain(layer.self_attn)
-        and _is_plain(layer.multihead_attn)
+        and is_plain(layer.self_attn)
+        and is_plain(layer.multihead_attn)
         for layer in decoder.layers
     )
 
 
-def _is_plain(attention: MultiheadAttention) -> bool:
+def is_plain(attention: MultiheadAttention) -> bool:
     """Whether attention is the paper's, and nobody wants its weights."""
     alone = attention.num_kv_heads == attention.num_heads
     prepared = attention.q_norm is not None or attention.rotary is not None or attention.alibi

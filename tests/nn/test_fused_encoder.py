@@ -1,0 +1,70 @@
+"""An encoder as programs of kernels, held to the encoder itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinygrad_attn import no_grad, unfused
+from tinygrad_attn.nn import LayerNorm, TransformerEncoder, TransformerEncoderLayer, record_attention_weights
+from tinygrad_attn.nn.fused_encoder import encode_at_once
+from tinygrad_attn.random import manual_seed
+from tinygrad_attn.tensor import Tensor
+
+DTYPES = [np.float32, np.float64]
+
+
+def encoder_of(dtype=np.float64, layers=3, last=False, **options):
+    manual_seed(0)
+    layer = TransformerEncoderLayer(12, 3, 20, batch_first=True, dtype=dtype, **options)
+    encoder = TransformerEncoder(layer, layers, LayerNorm(12, dtype=dtype) if last else None)
+    random = np.random.default_rng(0)
+    for parameter in encoder.parameters():  # no two layers alike, and biases other than 0
+        parameter.array[...] = 0.3 * random.standard_normal(parameter.shape)
+    return encoder.eval()
+
+
+def sentences(dtype=np.float64, batch=4, length=7):
+    random = np.random.default_rng(1)
+    padding = np.arange(length) >= random.integers(1, length + 1, (batch, 1))
+    return Tensor(random.standard_normal((batch, length, 12)).astype(dtype)), Tensor(padding)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_it_is_the_encoder(dtype, bias, norm_first, last):
+    encoder = encoder_of(dtype, last=last, bias=bias, norm_first=norm_first)
+    src, padding = sentences(dtype)
+    before = src.array.copy()
+    with no_grad():
+        found, expected = encode_at_once(encoder, src, padding), encoder(src, src_key_padding_mask=padding)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(src.array, before)
+    np.testing.assert_allclose(found.array, expected.array, rtol=0, atol=1e-5 if dtype is np.float32 else 1e-13)
+
+
+def test_it_stands_aside_where_somebody_looks_on():
+    encoder, (src, padding) = encoder_of(), sentences()
+    assert encode_at_once(encoder, src, padding) is None  # gradients may be wanted
+    with no_grad():
+        assert encode_at_once(encoder, src, padding) is not None
+        with unfused():
+            assert encode_at_once(encoder, src, padding) is None
+        with record_attention_weights(encoder):
+            assert encode_at_once(encoder, src, padding) is None
+        encoder.train()
+        assert encode_at_once(encoder, src, padding) is None
+
+
+@pytest.mark.parametrize("options", [{"activation": "gelu"}, {"norm": "rms"}, {"qk_norm": True}, {"num_kv_heads": 1}])
+def test_it_stands_aside_for_what_it_does_not_know(options):
+    with no_grad():
+        assert encode_at_once(encoder_of(**options), *sentences()) is None
+
+
+def test_it_is_for_few_positions():
+    with no_grad():
+        assert encode_at_once(encoder_of(layers=1), *sentences(batch=2, length=256)) is not None
+        assert encode_at_once(encoder_of(layers=1), *sentences(batch=1, length=513)) is None

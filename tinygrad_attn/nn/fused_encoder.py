@@ -1,0 +1,152 @@
+"""encode_at_once: a `TransformerEncoder` on a few short sentences, as programs of kernels.
+
+Called from Python one by one, the ops of an encoder take longer than what they compute for a sentence. Here a thread
+takes its share of the rows, positions of all sentences, through everything between two attentions: a launch for each
+layer, and one before. What is computed is what `TransformerEncoder` computes, to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.kernels.decoder.attend import Attend, attend_call
+from tinygrad_attn.kernels.decoder.linear import linear_of, rows_call
+from tinygrad_attn.kernels.decoder.program import Call, Program
+from tinygrad_attn.kernels.gemm.packed import pack
+from tinygrad_attn.kernels.layernorm import layer_norm_call
+from tinygrad_attn.modes import current_modes
+from tinygrad_attn.nn.fused_decoder import is_plain
+from tinygrad_attn.nn.linear import Linear
+from tinygrad_attn.nn.norm import LayerNorm
+from tinygrad_attn.nn.transformer import TransformerEncoder
+from tinygrad_attn.nn.transformer_layers import TransformerEncoderLayer
+from tinygrad_attn.ops.activation import relu
+from tinygrad_attn.tensor import Tensor
+
+__all__ = ["encode_at_once"]
+
+Array = np.ndarray[Any, Any]
+
+_MOST_ROWS = 512  # with more, their vectors leave the cache between two products; ops that block them are as fast
+
+
+def encode_at_once(encoder: TransformerEncoder, src: Tensor, padding: Tensor) -> Tensor | None:
+    """``encoder(src, src_key_padding_mask=padding)``, or None where that is for the encoder itself to do.
+
+    It is for what `tinygrad_attn.nn.can_fuse` says of decoders, and for up to 512 positions.
+
+    Args:
+        encoder: with ``batch_first``.
+        src: (B, S, d_model).
+        padding: bool (B, S), True where there is padding.
+    """
+    if not _can_fuse(encoder, src, padding):
+        return None
+    batch, length, size = src.shape
+    steps = _Steps(src.array.reshape(-1, size), np.logical_not(padding.array), encoder)
+    for program in steps.programs:
+        program.run(batch * length)
+    return Tensor(steps.result.reshape(batch, length, size))
+
+
+def _can_fuse(encoder: TransformerEncoder, src: Tensor, padding: Tensor) -> bool:
+    modes = current_modes()
+    if encoder.training or modes.grad or modes.observers or modes.unfused:
+        return False
+    if padding.dtype != np.bool_ or not 0 < src.shape[0] * src.shape[1] <= _MOST_ROWS:
+        return False
+    return (encoder.norm is None or type(encoder.norm) is LayerNorm) and all(
+        type(layer) is TransformerEncoderLayer
+        and layer.activation is relu
+        and type(layer.norm1) is LayerNorm
+        and layer.self_attn.in_proj_weight is not None
+        and layer.self_attn.in_proj_weight.dtype == src.dtype
+        and layer.self_attn.batch_first
+        and is_plain(layer.self_attn)
+        for layer in encoder.layers
+    )
+
+
+class _Steps:
+    """The programs of an encoder, and the arrays that they work on.
+
+    Attributes:
+        programs: to be run one after the other on all rows.
+        result: (rows, d_model), written by the last one.
+    """
+
+    def __init__(self, x: Array, mask: Array, encoder: TransformerEncoder) -> None:
+        (rows, size), (batch, length) = x.shape, mask.shape
+        self._x, self._branch, self._heads = np.empty((3, rows, size), x.dtype)
+        self._x[...] = x
+        # Where a layer's queries, keys and values are read, the next one's are written beside them.
+        self._projected = np.empty((2, rows, 3 * size), x.dtype)
+        self._sentences = np.repeat(np.arange(batch), length)
+        self._mask, self._length = mask, np.array([length])
+        layers: list[TransformerEncoderLayer] = list(encoder.layers)  # type: ignore[arg-type]
+        calls: list[Call] = []
+        self.programs = []
+        for number, layer in enumerate(layers):
+            calls += self._project(layer, self._projected[number % 2])
+            self.programs.append(Program(calls))
+            calls = self._attend(layer, self._projected[number % 2]) + self._feed_forward(layer)
+        self.result = self._x
+        if isinstance(encoder.norm, LayerNorm):
+            calls.append(_norm(encoder.norm, self._x, self._branch))
+            self.result = self._branch
+        self.programs.append(Program(calls))
+
+    def _project(self, layer: TransformerEncoderLayer, projected: Array) -> list[Call]:
+        attention = layer.self_attn
+        calls, x = self._before(layer, layer.norm1)
+        packed = pack(attention.in_proj_weight.array.T)  # type: ignore[union-attr]  # says _can_fuse
+        bias = None if attention.in_proj_bias is None else attention.in_proj_bias.array
+        return [*calls, rows_call(x.dtype, linear_of(packed, bias, x, projected))]
+
+    def _attend(self, layer: TransformerEncoderLayer, projected: Array) -> list[Call]:
+        attention, (length,) = layer.self_attn, self._length
+        heads, width, wide = attention.num_heads, attention.head_dim, projected.shape[1]
+        keys = projected.reshape(-1)[heads * width :]
+        where = (keys, wide, int(length) * wide, self._sentences, 1, 0, self._length, self._mask, len(self._mask))
+        scores = np.empty((len(projected), heads * int(length)), projected.dtype)
+        arguments = Attend(
+            projected, wide, *where, self._heads, scores, int(length), heads, width, 1.0 / math.sqrt(width)
+        )
+        return [
+            attend_call(projected.dtype, arguments),
+            *self._after(layer, attention.out_proj, self._heads, layer.norm1),
+        ]
+
+    def _feed_forward(self, layer: TransformerEncoderLayer) -> list[Call]:
+        inner = np.empty((len(self._x), layer.linear1.weight.shape[0]), self._x.dtype)
+        calls, x = self._before(layer, layer.norm2)
+        return [
+            *calls,
+            _linear(layer.linear1, x, inner, relu=True),
+            *self._after(layer, layer.linear2, inner, layer.norm2),
+        ]
+
+    def _before(self, layer: TransformerEncoderLayer, norm: Any) -> tuple[list[Call], Array]:
+        """What comes before a sublayer, and what it reads."""
+        if layer.norm_first:
+            return [_norm(norm, self._x, self._branch)], self._branch
+        return [], self._x
+
+    def _after(self, layer: TransformerEncoderLayer, last: Linear, inner: Array, norm: Any) -> list[Call]:
+        """The last map of a sublayer, and what comes after it."""
+        if layer.norm_first:
+            return [_linear(last, inner, self._x, add=True)]
+        return [_linear(last, inner, self._branch), _norm(norm, self._x, self._x, self._branch)]
+
+
+def _linear(linear: Linear, x: Array, y: Array, *, relu: bool = False, add: bool = False) -> Call:
+    bias = None if linear.bias is None else linear.bias.array
+    return rows_call(x.dtype, linear_of(pack(linear.weight.array.T), bias, x, y, relu=relu, add=add))
+
+
+def _norm(norm: LayerNorm, x: Array, y: Array, residual: Array | None = None) -> Call:
+    weight, bias = (None if tensor is None else tensor.array for tensor in (norm.weight, norm.bias))
+    return layer_norm_call(x, y, weight, bias, norm.eps, residual)
