@@ -41,9 +41,8 @@ class Constraints:
             scores: (R, V), logits or log probabilities of the next token.
             written: for each of the R rows, the tokens so far.
         """
-        scores[:, [PAD, START]] = -np.inf
-        if self.forbid_unknown:
-            scores[:, UNKNOWN] = -np.inf
+        for token in (PAD, START, UNKNOWN) if self.forbid_unknown else (PAD, START):
+            scores[:, token] = -np.inf
         if not self.min_length and not self.no_repeat_ngram_size:
             return
         for row, tokens in zip(scores, written, strict=True):

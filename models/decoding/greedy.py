@@ -44,11 +44,11 @@ def greedy(
         token = np.full(len(source), START, dtype=np.int64)
         for t in range(max_length):
             logits = decoder.step(token)
-            constraints.apply(logits, written[sentences, :t])
+            constraints.apply(logits, (written[sentence, :t].tolist() for sentence in sentences))
             token = logits.argmax(axis=-1)
             ended |= token == END
-            written[sentences, t] = np.where(ended, END, token)
             count = np.count_nonzero(ended)
+            written[sentences, t] = np.where(ended, END, token) if count else token
             if count and count >= decoder.gather_share * len(ended):
                 kept = np.flatnonzero(~ended)
                 if not len(kept):
