@@ -76,7 +76,7 @@ ON_PURPOSE = {
     # The same index twice: the last one gets the gradient.
     r"scatter": r"gradient \d float.* with repeats|value float32 .*, not (u?int\d+|bool) ",
     # PyTorch's gradient divides as if over no axis.
-    r"std|var": r"gradient 0 .*(dim=\(\)|correction=(7|1099511627776))|value .*correction=nan",
+    r"std|var": (r"gradient 0 .*(dim=\(\)|correction=(7|1099511627776)|for inf\] .* with nan)|value .*correction=nan"),
     r"all|any": r"value bool .*, not uint8 .*<- uint8\(",
     # Of two dtypes the larger, not the input's.
     r"HuberLoss|BCEWithLogitsLoss|SmoothL1Loss": (
