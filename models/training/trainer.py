@@ -107,6 +107,7 @@ class Trainer:
         self.interruption = Interruption()
         self.position = Position()
         self.clock = Clock()
+        refuse_too_large(run)
         self.goal: Goal = Translation(run, text) if isinstance(text, ParallelText) else Continuation(run, text)
         self.train_batches, self.validation = self.goal.batches, self.goal.validation
         refuse_too_large(run, self.train_batches)
