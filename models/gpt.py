@@ -32,10 +32,9 @@ from .setting import ConfigError, constant, setting
 
 __all__ = ["GPT", "Block", "GPTSettings", "State"]
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),  # as GPT-2 was trained
-}
+ACTIVATIONS = ("gelu", "gelu_tanh", "swiglu")
+NORMS = ("layer", "rms")
+POSITIONS = ("learned", "rotary", "alibi")
 _STD = 0.02  # of initial weights
 
 
@@ -50,7 +49,13 @@ class GPTSettings(ModelSettings):
     heads: int = setting(4, "heads of every attention", minimum=1)
     d_model: int = setting(128, "width of embeddings and blocks", minimum=1)
     context: int = setting(64, "the most symbols that are read at a time", minimum=1)
-    activation: str = setting("gelu", "of the feed-forward network", choices=tuple(ACTIVATIONS))
+    activation: str = setting(
+        "gelu", "of the feed-forward network; gelu_tanh is GPT-2's approximation", choices=ACTIVATIONS
+    )
+    norm: str = setting("layer", "what normalises the input of each sublayer", choices=NORMS)
+    positions: str = setting("learned", "how positions are told apart", choices=POSITIONS)
+    kv_heads: int = setting(0, "heads of keys and values, shared by groups of queries; 0: one for each", minimum=0)
+    qk_norm: bool = setting(False, "normalise queries and keys of every head")
     bias: bool = setting(False, "whether linear maps and norms have biases")
     dropout: float = setting(0.0, "probability of dropping an activation in training", minimum=0, below=1)
 
@@ -60,6 +65,16 @@ class GPTSettings(ModelSettings):
             raise ConfigError(
                 f"model.heads is {self.heads}, which does not divide model.d_model {self.d_model}; "
                 "the heads share it evenly"
+            )
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ConfigError(
+                f"model.kv_heads is {self.kv_heads}, which does not divide model.heads {self.heads}; each serves as "
+                "many heads of queries"
+            )
+        if self.positions == "rotary" and self.d_model // self.heads % 2:
+            raise ConfigError(
+                f"model.positions is 'rotary', which turns pairs of numbers, and a head has "
+                f"{self.d_model // self.heads}; choose other model.heads"
             )
 
     def longest_target(self) -> int | None:
@@ -91,20 +106,41 @@ class State(NamedTuple):
     tokens_read: int
 
 
+class FeedForward(nn.Module):
+    """W_2 gelu(W_1 x): at each position by itself, in a space four times as wide."""
+
+    def __init__(self, d_model: int, activation: str, bias: bool, dtype: Any = default_dtype) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, 4 * d_model, bias, dtype)
+        self.linear2 = nn.Linear(4 * d_model, d_model, bias, dtype)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, d_model), the same shape out."""
+        if self.activation == "gelu":
+            return self.linear2(F.activated_linear(x, self.linear1.weight, self.linear1.bias, activation="gelu"))
+        return self.linear2(F.gelu(self.linear1(x), approximate="tanh"))
+
+
 class Block(nn.Module):
     """h + attention(norm(h)), then h + feed_forward(norm(h))."""
 
-    def __init__(
-        self, d_model: int, heads: int, activation: str, bias: bool, dropout: float, dtype: Any = default_dtype
-    ) -> None:
+    def __init__(self, settings: GPTSettings, dtype: Any = default_dtype) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(d_model, bias=bias, dtype=dtype)
-        self.self_attn = nn.MultiheadAttention(d_model, heads, dropout, bias, batch_first=True, dtype=dtype)
-        self.norm2 = nn.LayerNorm(d_model, bias=bias, dtype=dtype)
-        self.linear1 = nn.Linear(d_model, 4 * d_model, bias, dtype)
-        self.linear2 = nn.Linear(4 * d_model, d_model, bias, dtype)
-        self.dropout = nn.Dropout(dropout)
-        self.activation = activation
+        d_model, bias = settings.d_model, settings.bias
+        self.norm1 = _norm(settings, dtype)
+        self.self_attn = nn.MultiheadAttention(
+            d_model, settings.heads, settings.dropout, bias, batch_first=True, dtype=dtype,
+            num_kv_heads=settings.kv_heads or None, qk_norm=settings.qk_norm, alibi=settings.positions == "alibi",
+            rotary=nn.RotaryPositionalEncoding(d_model // settings.heads) if settings.positions == "rotary" else None,
+        )  # fmt: skip
+        self.norm2 = _norm(settings, dtype)
+        self.feed_forward: nn.Module = (
+            nn.SwiGLU(d_model, _swiglu_width(d_model), bias, dtype=dtype)
+            if settings.activation == "swiglu"
+            else FeedForward(d_model, settings.activation, bias, dtype)
+        )
+        self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, d_model), the same shape out: position t reads positions 0 to t."""
@@ -113,7 +149,7 @@ class Block(nn.Module):
             return self.self_attn(x, x, x, need_weights=False, is_causal=True)[0]
 
         x = self._add(x, "self_attention", attend, self.norm1)
-        return self._add(x, "feed_forward", self._feed_forward, self.norm2)
+        return self._add(x, "feed_forward", self.feed_forward, self.norm2)
 
     def step(self, x: Tensor, past: KVCache | None) -> tuple[Tensor, KVCache | None]:
         """`forward` at the next position, (B, 1, d_model), given the keys and values of those before it."""
@@ -124,14 +160,22 @@ class Block(nn.Module):
             return attended
 
         x = self._add(x, "self_attention", attend, self.norm1)
-        return self._add(x, "feed_forward", self._feed_forward, self.norm2), past
+        return self._add(x, "feed_forward", self.feed_forward, self.norm2), past
 
-    def _add(self, x: Tensor, name: str, sublayer: Callable[[Tensor], Tensor], norm: nn.LayerNorm) -> Tensor:
+    def _add(self, x: Tensor, name: str, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
         skip, x = mark("skip", x), mark("branch", x, sublayer=name)
         return mark("residual", skip + self.dropout(sublayer(norm(x))))
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.linear2(ACTIVATIONS[self.activation](self.linear1(x)))
+
+def _norm(settings: GPTSettings, dtype: Any) -> nn.Module:
+    if settings.norm == "rms":
+        return nn.RMSNorm(settings.d_model, dtype=dtype)
+    return nn.LayerNorm(settings.d_model, bias=settings.bias, dtype=dtype)
+
+
+def _swiglu_width(d_model: int) -> int:
+    """Two thirds of 4 d_model, since there are three matrices and not two; a multiple of 8."""
+    return max(8, 8 * round(4 * d_model * 2 / 3 / 8))
 
 
 @register_model(GPTSettings)
@@ -141,43 +185,31 @@ class GPT(LanguageModel):
     All weights are drawn from N(0, 0.02²); those that write to the residual stream, of which there are 2N, from
     N(0, 0.02² / 2N), so that the stream does not grow with depth (section 2.3 of the paper).
 
+    By its settings it is also what became of it since: RMSNorm (Zhang and Sennrich 2019), SwiGLU (Shazeer 2020),
+    rotary positions (Su et al. 2021) or ALiBi (Press et al. 2022), keys and values shared by groups of heads (Ainslie
+    et al. 2023), normalised queries and keys (Henry et al. 2020).
+
     Args:
         symbols: V, the number of symbols.
-        layers: N.
-        heads: of every attention; they divide d_model.
-        d_model: the size of embeddings and of every block's output.
-        context: the most symbols that are read at a time.
-        activation: "gelu", or "gelu_tanh", GPT-2's approximation of it.
-        bias: let linear maps and norms have biases.
-        dropout: of embeddings, of attention weights, and of what each sublayer adds.
+        sizes: the settings of `GPTSettings`, such as ``layers`` and ``d_model``.
         dtype: of all parameters.
 
     Raises:
-        ValueError: heads that do not divide d_model, or no such activation.
+        ConfigError: settings that do not fit together, such as heads that do not divide d_model.
     """
 
-    def __init__(
-        self,
-        symbols: int,
-        layers: int = 4,
-        heads: int = 4,
-        d_model: int = 128,
-        context: int = 64,
-        activation: str = "gelu",
-        bias: bool = False,
-        dropout: float = 0.0,
-        dtype: Any = default_dtype,
-    ) -> None:
+    def __init__(self, symbols: int, *, dtype: Any = default_dtype, **sizes: Any) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"GPT: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-        self.context = context
-        self.embedding = nn.Embedding(symbols, d_model, dtype=dtype)
-        self.positions = nn.LearnedPositionalEncoding(context, d_model, dtype=dtype)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(d_model, heads, activation, bias, dropout, dtype) for _ in range(layers))
-        self.norm = nn.LayerNorm(d_model, bias=bias, dtype=dtype)
-        self._draw_weights(layers)
+        settings = GPTSettings(**sizes)
+        self.context: int = settings.context
+        self.embedding = nn.Embedding(symbols, settings.d_model, dtype=dtype)
+        self.positions: nn.LearnedPositionalEncoding | None = None
+        if settings.positions == "learned":
+            self.positions = nn.LearnedPositionalEncoding(settings.context, settings.d_model, dtype=dtype)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.blocks = nn.ModuleList(Block(settings, dtype) for _ in range(settings.layers))
+        self.norm = _norm(settings, dtype)
+        self._draw_weights(settings.layers)
 
     def _draw_weights(self, layers: int) -> None:
         for name, parameter in self.named_parameters():
@@ -223,10 +255,12 @@ class GPT(LanguageModel):
 
     def _embed(self, tokens: Tensor, start: int = 0) -> Tensor:
         """E[x] + P: (B, T) ids, the first of which is at position ``start``, to (B, T, d_model)."""
-        if start + tokens.shape[1] > self.positions.max_length:
+        if start + tokens.shape[1] > self.context:
             raise ValueError(
                 f"GPT: a text of {start + tokens.shape[1]} symbols is longer than its context of {self.context}"
             )
+        if self.positions is None:  # attention tells positions apart
+            return self.dropout(self.embedding(tokens))
         positions = self.positions.vectors(tokens.shape[1], start)
         return self.dropout(F.placed_embedding(tokens, self.embedding.weight, positions, scale=1.0))
 

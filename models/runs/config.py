@@ -88,6 +88,9 @@ class TrainingConfig(Section):
     beta1: float = setting(0.9, "Adam's β₁, the decay rate of the mean of gradients", minimum=0, below=1)
     beta2: float = setting(0.999, "Adam's β₂, the decay rate of the mean of squared gradients", minimum=0, below=1)
     eps: float = setting(1e-8, "Adam's ε, added to the denominator", above=0)
+    weight_decay: float = setting(
+        0.0, "decoupled weight decay (AdamW) of matrices; vectors, such as biases and norms, have none", minimum=0
+    )
     clip_norm: float = setting(
         1.0, "the global norm to which larger gradients are scaled down; 0 does not clip", minimum=0
     )

@@ -14,9 +14,25 @@ __all__ = ["describe_schedule", "make_optimizer", "make_schedule"]
 
 
 def make_optimizer(settings: TrainingConfig, model: LanguageModel) -> optim.Adam:
-    """Adam for all parameters of a model, with the settings' betas and eps."""
+    """Adam for all parameters of a model; with a weight decay AdamW, which decays matrices alone.
+
+    Biases and the weights of norms are few, and to pull them to zero is no simpler model; so only parameters of two or
+    more axes are decayed, embeddings among them.
+    """
     betas = (settings.beta1, settings.beta2)
-    return optim.Adam(model.parameters(), lr=settings.learning_rate, betas=betas, eps=settings.eps)
+    parameters = list(model.parameters())
+    if not settings.weight_decay:
+        return optim.Adam(parameters, lr=settings.learning_rate, betas=betas, eps=settings.eps)
+    decayed = {
+        True: [parameter for parameter in parameters if parameter.ndim > 1],
+        False: [parameter for parameter in parameters if parameter.ndim < 2],
+    }
+    groups = [
+        {"params": some, "weight_decay": settings.weight_decay if matrices else 0.0}
+        for matrices, some in decayed.items()
+        if some
+    ]
+    return optim.AdamW(groups, lr=settings.learning_rate, betas=betas, eps=settings.eps)
 
 
 def make_schedule(config: Config, steps: int) -> schedule.Schedule:

@@ -15,12 +15,14 @@ from tinygrad_attn import Tensor, set_grad_enabled
 FORMS = {
     "plain": {},
     "gpt-2": {"bias": True, "activation": "gelu_tanh"},
+    "modern": {"norm": "rms", "activation": "swiglu", "positions": "rotary", "kv_heads": 1, "qk_norm": True},
+    "alibi": {"positions": "alibi"},
 }
 
 
 def make(symbols=7, context=6, dtype=np.float64, **options):
     ta.manual_seed(0)
-    return GPT(symbols, layers=2, heads=2, d_model=8, context=context, dtype=dtype, **options)
+    return GPT(symbols, **{"layers": 2, "heads": 2, "d_model": 8, "context": context, **options}, dtype=dtype)
 
 
 def text(rows=3, length=5, symbols=7):
@@ -91,8 +93,13 @@ def test_dropout_is_of_training_alone():
 def test_what_cannot_be():
     with pytest.raises(ValueError, match="a text of 7 symbols is longer than its context of 6"):
         make()(Tensor(text(length=7)))
-    with pytest.raises(ValueError, match="activation must be one of gelu, gelu_tanh, got 'relu'"):
-        make(activation="relu")
+    for options, message in (
+        ({"activation": "relu"}, r"model\.activation: .*gelu, gelu_tanh, swiglu.* got 'relu'"),
+        ({"kv_heads": 3}, r"model\.kv_heads is 3, which does not divide model\.heads 2"),
+        ({"heads": 8, "positions": "rotary"}, "turns pairs of numbers, and a head has 1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make(**options)
     with pytest.raises(ConfigError, match=r"model\.heads is 3, which does not divide model\.d_model 128"):
         load_config(None, ["model.name=gpt", "data.kind=stories", "model.heads=3"])
     with pytest.raises(ConfigError, match=r"'gpt', which reads a text .* and data\.kind 'dates' gives pairs"):

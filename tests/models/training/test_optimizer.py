@@ -1,11 +1,12 @@
 """The optimiser and the schedule are those that the config names."""
 
+import numpy as np
 import pytest
 from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.training.optimizer import make_optimizer, make_schedule
 
-from tinygrad_attn import schedule
+from tinygrad_attn import Tensor, optim, schedule
 
 
 def test_adam_has_the_settings():
@@ -49,3 +50,20 @@ def test_warmup_that_is_not_shorter_than_training_is_told_once():
         with pytest.warns(UserWarning, match="training.warmup is 10, but training has 10 steps") as told:
             make_schedule(config, 10)
         assert len(told) == 1
+
+
+def test_matrices_alone_decay():
+    config = load_config(None, {"model.name": "gpt", "data.kind": "stories", "training.weight_decay": 0.5,
+                                "training.beta1": 0.8, "model.bias": True})  # fmt: skip
+    model = MODELS["gpt"].from_settings(config.model, 9, 9)
+    optimizer = make_optimizer(config.training, model)
+    assert isinstance(optimizer, optim.AdamW) and optimizer.betas == (0.8, 0.999)
+    before = {name: parameter.array.copy() for name, parameter in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.array[...] += 1  # nothing is zero
+        parameter.grad = Tensor(np.zeros_like(parameter.array))
+    optimizer.lr = 0.1
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        factor = 0.95 if parameter.ndim > 1 else 1.0
+        np.testing.assert_allclose(parameter.array, factor * (before[name] + 1), rtol=1e-6, err_msg=name)
