@@ -197,7 +197,8 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
         return ["data.kind=text", f"data.file={Path(arguments.data).absolute()}", *arguments.set]
     if not (all(languages.values()) or arguments.config):
         raise CommandError(
-            "--data needs --source and --target, the endings of the files, as in --source ko --target en; or name a text file"
+            "--data needs --source and --target, the endings of the files, as in --source ko --target en; or name a "
+            "text file"
         )
     # Absolute, so that --resume finds it from anywhere.
     settings = {"kind": "parallel", "directory": Path(arguments.data).absolute(), **languages}
