@@ -14,8 +14,8 @@ code runs, on the arrays of the arguments::
 What the function does outside ops was done once, so nothing there may depend on the values of tensors. A function that
 is seen to take values out of tensors, that writes in place or that computes gradients itself therefore runs eagerly.
 What cannot be seen is found by comparison: a program's results are held to the function's, bit by bit, whenever an
-argument is not what it has been so far, and in the 1st, 2nd, 4th, 8th … run of all programs. A function that once
-differs runs eagerly from then on, with a warning.
+argument is not what it has been so far, and in the 1st, 10th, 100th … run of all programs. A function that once differs
+runs eagerly from then on, with a warning.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Captured:
         self.programs: dict[Any, Program | str | None] = {}
         self.runs = 0
         self.differs = False
+        self._next_compared = 1
 
     def __call__(self, *inputs: Tensor) -> Any:
         for position, each in enumerate(inputs):
@@ -128,8 +129,10 @@ class Captured:
     def _run(self, program: Program, key: Any, inputs: Sequence[Tensor]) -> Results:
         arrays = [each.array for each in inputs]
         self.runs += 1
-        compared = program.has_new(arrays) or self.runs & (self.runs - 1) == 0
-        if compared:
+        due = self.runs == self._next_compared
+        if due:
+            self._next_compared *= 10
+        if program.has_new(arrays) or due:
             return self._compared(program, arrays, key, inputs)
         with np.errstate(all="ignore"):
             return program.run(*arrays)
