@@ -195,6 +195,9 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
         if any(languages.values()):
             raise CommandError(f"{arguments.data} is one text; leave out --source and --target, which name languages")
         return ["data.kind=text", f"data.file={Path(arguments.data).absolute()}", *arguments.set]
+    if not (any(languages.values()) or Path(arguments.data).exists()):
+        missing = f"there is no file or folder {arguments.data}"
+        raise CommandError(f"{missing}; --data names a text, or a folder of two languages")
     if not (all(languages.values()) or arguments.config):
         raise CommandError(
             "--data needs --source and --target, the endings of the files, as in --source ko --target en; or name a "

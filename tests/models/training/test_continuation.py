@@ -107,7 +107,7 @@ def test_a_file_without_a_config_is_for_a_gpt(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--data", "missing.txt"], "--data needs --source and --target"),
+        (["--data", "missing.txt"], "there is no file or folder missing.txt"),
         (["--data", __file__, "--source", "ko"], "is one text; leave out --source and --target"),
         (["--config", "gpt", "--set", "training.early_stopping_metric=bleu"], "a text has 'loss'"),
         (["--config", "gpt", "--set", "model.context=90000", "data.train_size=9"], "the training text has"),
