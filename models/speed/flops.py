@@ -60,13 +60,11 @@ def _paired_linear(x: Shape, y: Shape, weight: Shape, bias: Shape | None = None,
     return 2 * (math.prod(x) * rows + math.prod(y) * (weight[0] - rows))
 
 
-def _attention(query: Shape, key: Shape, value: Shape, mask: Shape | None = None) -> int:
+def _attention(query: Shape, key: Shape, value: Shape, *_: object) -> int:
     return 2 * math.prod(query[:-1]) * key[-2] * (key[-1] + value[-1])
 
 
-def _multihead_attention(
-    projected: Shape, memory: Shape | None = None, mask: Shape | None = None, *, batch_first: bool = True
-) -> int:
+def _multihead_attention(projected: Shape, memory: Shape | None = None, *_: object, batch_first: bool = True) -> int:
     keys = (projected if memory is None else memory)[1 if batch_first else 0]
     size = projected[-1] // (3 if memory is None else 1)
     return 4 * projected[0] * projected[1] * keys * size
