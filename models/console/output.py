@@ -28,8 +28,11 @@ class LastingOutput:
             print(f"note: standard output cannot be written ({error.strerror}); going on without it", file=sys.stderr)
 
     def close(self, message: str) -> None:
-        """Print the last words, to standard error if standard output has failed."""
-        print(message, file=sys.stderr if self.failed else sys.stdout, flush=True)
+        """Print the last words, to standard error if standard output has failed or fails now."""
+        if not self.failed:
+            print(message, flush=True)
+        if self.failed:
+            print(message, file=sys.stderr, flush=True)
 
 
 @context

@@ -50,6 +50,13 @@ def test_what_cannot_be_printed_is_lost_and_noted_once(kind, reason, request, mo
     assert reason in errors and errors.endswith("the last words\n")
 
 
+def test_last_words_that_are_the_first_to_fail_are_not_lost(closed_pipe, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", closed_pipe)
+    with lasting_output() as output:
+        output.close("the last words")
+    assert capsys.readouterr().err.endswith("going on without it\nthe last words\n")
+
+
 def test_standard_error_may_be_lost_too(closed_pipe, monkeypatch):
     monkeypatch.setattr(sys, "stdout", closed_pipe)
     monkeypatch.setattr(sys, "stderr", closed_pipe)
