@@ -19,7 +19,7 @@ from tinygrad_attn.kernels.runtime.ahead import first_run
 from tinygrad_attn.optim import Adam
 
 from .memory import peak_memory
-from .workloads import RandomBatch, batch_loss, find_workload
+from .workloads import batch_loss, find_workload
 
 __all__ = ["Measurement", "Step", "TrainingStep", "measure", "measure_steps", "print_measurement"]
 
@@ -73,7 +73,8 @@ class TrainingStep:
         self.batch = self.workload.batch()
         self.target_tokens = self.workload.target_tokens
         self.optimizer = Adam(self.model.parameters(), LEARNING_RATE)
-        self._loss = ta.capture(lambda *tensors: batch_loss(self.model, RandomBatch(*tensors)))
+        kind = type(self.batch)
+        self._loss = ta.capture(lambda *tensors: batch_loss(self.model, kind(*tensors)))
 
     def __call__(self) -> float:
         """Take one step; returns the loss before it."""

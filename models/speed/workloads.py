@@ -1,11 +1,12 @@
-"""Seven benchmark workloads, with and without dropout: three small models, three of translation size, the base
-Transformer.
+"""Benchmark workloads, with and without dropout: three small models, three of translation size, the base Transformer, and
+two GPTs on characters.
 
 The models have the sizes usual in tutorials, and the architecture, parameter names and layouts of the same model in
 PyTorch, so that a ``state_dict`` of one loads into the other. The Transformer is that of `models.transformer`. The
 other two are simpler than `models.bahdanau` (one direction, no readout layer) and `models.luong` (one score, fused
 attention), and their encoders do not mask padding. Dropped are embeddings (with positions), the input of the output
-layer of the recurrent models, and all that `nn.Transformer` drops.
+layer of the recurrent models, and all that `nn.Transformer` drops. The GPTs are `models.gpt.GPT` itself, in the sizes
+of nanoGPT's configurations for characters: that for a laptop, and that for an accelerator with a smaller batch.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from tinygrad_attn.tensor import Tensor
 
 from ..console.errors import UserError
 from ..console.suggest import hint
+from ..gpt import GPT
 from ..transformer import Transformer
 
 __all__ = [
-    "WORKLOADS", "BahdanauWorkload", "LuongWorkload", "RandomBatch", "TransformerWorkload", "UnknownWorkload",
-    "Workload", "batch_loss", "find_workload", "random_batch",
+    "WORKLOADS", "BahdanauWorkload", "LuongWorkload", "RandomBatch", "RandomText", "TransformerWorkload",
+    "UnknownWorkload", "Workload", "batch_loss", "find_workload", "random_batch", "random_text",
 ]  # fmt: skip
 
 FIRST_WORD = 4  # the ids below are those of padding, unknown words, and a sentence's start and end
@@ -50,6 +52,25 @@ class RandomBatch(NamedTuple):
     """(B, T) ids to predict: each is the next of ``target_in``."""
     source_mask: Tensor
     """(B, S) bool, True where there is a token."""
+
+    @property
+    def operands(self) -> tuple[Tensor, ...]:
+        """What the model is called with."""
+        return self.source, self.target_in, self.source_mask
+
+
+class RandomText(NamedTuple):
+    """B texts of T symbols, for a language model."""
+
+    target_in: Tensor
+    """(B, T) ids that the model reads."""
+    target_out: Tensor
+    """(B, T) ids to predict: each is the next of ``target_in``."""
+
+    @property
+    def operands(self) -> tuple[Tensor, ...]:
+        """What the model is called with."""
+        return (self.target_in,)
 
 
 class BahdanauWorkload(nn.Module):
@@ -178,11 +199,14 @@ class Workload:
     make: Callable[[], nn.Module]
     vocabulary: int
     batch_size: int
-    source_length: int
+    source_length: int | None
+    """None for a language model, which has no source."""
     target_length: int
 
-    def batch(self, seed: int = 0) -> RandomBatch:
-        """Random pairs of this size."""
+    def batch(self, seed: int = 0) -> RandomBatch | RandomText:
+        """Random pairs, or texts, of this size."""
+        if self.source_length is None:
+            return random_text(self.vocabulary, self.batch_size, self.target_length, seed)
         return random_batch(self.vocabulary, self.batch_size, self.source_length, self.target_length, seed)
 
     @property
@@ -191,8 +215,13 @@ class Workload:
         return self.batch_size * self.target_length
 
 
+def _gpt(vocabulary: int, layers: int, heads: int, d_model: int, context: int) -> Callable[[float], nn.Module]:
+    sizes = {"layers": layers, "heads": heads, "d_model": d_model, "context": context}
+    return lambda dropout: GPT(vocabulary, dropout=dropout, **sizes)
+
+
 # The model for a dropout; vocabulary, batch, source and target length.
-_SIZES: dict[str, tuple[Callable[[float], nn.Module], int, int, int, int]] = {
+_SIZES: dict[str, tuple[Callable[[float], nn.Module], int, int, int | None, int]] = {
     "bahdanau-small": (lambda p: BahdanauWorkload(1000, 64, 128, p), 1000, 32, 12, 12),
     "bahdanau-m30k": (lambda p: BahdanauWorkload(8000, 256, 512, p), 8000, 64, 15, 15),
     "luong-small": (lambda p: LuongWorkload(1000, 64, 128, p), 1000, 32, 12, 12),
@@ -200,6 +229,8 @@ _SIZES: dict[str, tuple[Callable[[float], nn.Module], int, int, int, int]] = {
     "transformer-small": (lambda p: TransformerWorkload(1000, 64, 2, 4, 128, p), 1000, 32, 12, 12),
     "transformer-m30k": (lambda p: TransformerWorkload(8000, 256, 3, 8, 512, p), 8000, 128, 15, 15),
     "transformer-base": (lambda p: TransformerWorkload(8000, 512, 6, 8, 2048, p), 8000, 32, 32, 32),
+    "gpt-char": (_gpt(65, 4, 4, 128, 64), 65, 12, None, 64),
+    "gpt-char-large": (_gpt(65, 6, 6, 384, 256), 65, 16, None, 256),
 }
 WORKLOADS = {
     name + ending: Workload(partial(make, dropout), *sizes)
@@ -231,7 +262,13 @@ def random_batch(
     return RandomBatch(Tensor(source), Tensor(target[:, :-1].copy()), Tensor(target[:, 1:].copy()), Tensor(mask))
 
 
-def batch_loss(model: nn.Module, batch: RandomBatch) -> Tensor:
+def random_text(vocabulary: int, batch_size: int, length: int, seed: int = 0) -> RandomText:
+    """Texts of random symbols, all of ``length``."""
+    ids = np.random.default_rng(seed).integers(vocabulary, size=(batch_size, length + 1))
+    return RandomText(Tensor(ids[:, :-1].copy()), Tensor(ids[:, 1:].copy()))
+
+
+def batch_loss(model: nn.Module, batch: RandomBatch | RandomText) -> Tensor:
     """The mean cross entropy of a batch's target tokens."""
-    logits = model(batch.source, batch.target_in, batch.source_mask)
+    logits = model(*batch.operands)
     return F.cross_entropy(logits.flatten(0, 1), batch.target_out.flatten())

@@ -63,8 +63,9 @@ def test_how_many_steps(clock, duration, seconds, expected):
     assert len(losses) == expected + 2
 
 
-def test_a_step_learns():
-    step = TrainingStep("tiny-luong")
+@pytest.mark.parametrize("name", ["tiny-luong", "tiny-gpt"])
+def test_a_step_learns(name):
+    step = TrainingStep(name)
     before = {name: parameter.array.copy() for name, parameter in step.model.named_parameters()}
     losses = [step() for _ in range(3)]
     assert losses[2] < losses[1] < losses[0]
@@ -103,13 +104,14 @@ print(before, within, peak_memory())
     assert after >= within
 
 
-def test_one_line_of_json(capsys):
-    assert main(["bench", "tiny-luong", "--json", "--seconds", "0"]) == 0
+@pytest.mark.parametrize("name", ["tiny-luong", "tiny-gpt"])
+def test_one_line_of_json(name, capsys):
+    assert main(["bench", name, "--json", "--seconds", "0"]) == 0
     captured = capsys.readouterr()
     found = json.loads(captured.out.splitlines()[-1])
     assert list(found) == NAMES
     assert found["who"] == "tinygrad_attn"
-    assert found["workload"] == "tiny-luong"
+    assert found["workload"] == name
 
 
 def test_a_config(capsys, tmp_path, monkeypatch):

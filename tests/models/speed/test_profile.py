@@ -156,16 +156,28 @@ def flops_of_step(kind):
         "bahdanau": (e + h) * 3 * h + (e + 2 * h) * 3 * h + 2 * h * h + 2 * t * h + h * v,
         "luong": 2 * (e + h) * 4 * h + h * h + 2 * t * h + 2 * h * h + h * v,
         "transformer": LAYERS * (encoder + decoder) + d * v,
+        "gpt": LAYERS * (12 * d * d + 2 * t * d) + d * v,
     }
     return 6 * BATCH_SIZE * t * of_a_token[kind]
 
 
-@pytest.mark.parametrize("kind", ["bahdanau", "luong", "transformer"])
+@pytest.mark.parametrize("kind", ["bahdanau", "luong", "transformer", "gpt"])
 def test_operations_of_a_step(kind):
     step, watch = TrainingStep(f"tiny-{kind}"), Stopwatch()
     with watched(watch):
         step()
     assert sum(entry.flops for entry in watch.entries.values()) == flops_of_step(kind)
+
+
+def test_operations_of_gpt_char():
+    """nanoGPT's count (`estimate_mfu`): 6 for each weight but the positions', 12 for each layer, position and width."""
+    step, watch = TrainingStep("tiny-gpt"), Stopwatch()
+    with watched(watch):
+        step()
+    model = step.model
+    weights = sum(p.array.size for p in model.parameters() if p.ndim > 1) - model.positions.weight.array.size
+    of_a_token = 6 * weights + 12 * LAYERS * D_MODEL * LENGTH
+    assert sum(entry.flops for entry in watch.entries.values()) == BATCH_SIZE * LENGTH * of_a_token
 
 
 @pytest.mark.parametrize(

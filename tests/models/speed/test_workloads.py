@@ -2,15 +2,18 @@
 
 import numpy as np
 import pytest
+from tinygrad_attn_models.gpt import GPT
 from tinygrad_attn_models.speed.workloads import (
     WORKLOADS,
     BahdanauWorkload,
     LuongWorkload,
+    RandomText,
     TransformerWorkload,
     UnknownWorkload,
     batch_loss,
     find_workload,
     random_batch,
+    random_text,
 )
 
 import tinygrad_attn as ta
@@ -35,6 +38,8 @@ SMALL = {
         ("transformer-small", 360_680),
         ("transformer-m30k", 10_106_688),
         ("transformer-base", 56_436_544),
+        ("gpt-char", 804_096),
+        ("gpt-char-large", 10_745_088),
     ],
 )
 def test_number_of_parameters(name, parameters):
@@ -44,7 +49,31 @@ def test_number_of_parameters(name, parameters):
     assert {parameter.dtype for parameter in model.parameters()} == {np.dtype(np.float32)}
 
 
-@pytest.mark.parametrize("workload", WITHOUT.values(), ids=WITHOUT)
+PAIRS = {name: workload for name, workload in WITHOUT.items() if workload.source_length is not None}
+TEXTS = {name: workload for name, workload in WITHOUT.items() if workload.source_length is None}
+
+
+@pytest.mark.parametrize("workload", TEXTS.values(), ids=TEXTS)
+def test_batch_of_texts(workload):
+    batch = workload.batch()
+    assert isinstance(batch, RandomText)
+    target_in, target_out = (tensor.array for tensor in batch)
+    assert target_in.shape == target_out.shape == (workload.batch_size, workload.target_length)
+    assert workload.target_tokens == target_in.size
+    np.testing.assert_array_equal(target_in[:, 1:], target_out[:, :-1])
+    assert {0, workload.vocabulary - 1} <= set(target_in.flat) <= set(range(workload.vocabulary))
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("gpt-char", (4, 4, 128, 64)), ("gpt-char-large", (6, 6, 384, 256))])
+def test_the_gpts_are_the_models_own(name, sizes):
+    model = WORKLOADS[name].make()
+    assert type(model) is GPT
+    attention = model.blocks[0].self_attn
+    assert (len(model.blocks), attention.num_heads, attention.embed_dim, model.context) == sizes
+    assert WORKLOADS[name].target_length == model.context
+
+
+@pytest.mark.parametrize("workload", PAIRS.values(), ids=PAIRS)
 def test_batch(workload):
     source, target_in, target_out, mask = (tensor.array for tensor in workload.batch())
     size = (workload.batch_size, workload.source_length)
@@ -64,17 +93,19 @@ def test_every_workload_has_its_like_with_dropout():
     assert list(WORKLOADS) == [*WITHOUT, *(f"{name}-dropout" for name in WITHOUT)]
     for name, workload in WITHOUT.items():
         other = WORKLOADS[f"{name}-dropout"]
-        np.testing.assert_array_equal(workload.batch().source.array, other.batch().source.array)
-        if name.endswith("small"):
+        for tensor, same in zip(workload.batch(), other.batch(), strict=True):
+            np.testing.assert_array_equal(tensor.array, same.array)
+        if name.endswith(("small", "char")):
             model, plain = other.make(), workload.make()
             assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.1}
             assert model.state_dict().keys() == plain.state_dict().keys()
 
 
 def test_a_seed_gives_a_batch():
-    first, again, other = (random_batch(20, 3, 6, 5, seed).source.array for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
+    for make in (lambda seed: random_batch(20, 3, 6, 5, seed), lambda seed: random_text(20, 3, 6, seed)):
+        first, again, other = (make(seed).target_in.array for seed in (1, 1, 2))
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize("make", SMALL.values(), ids=SMALL)
@@ -128,5 +159,5 @@ def test_names():
     assert find_workload("luong-m30k") is WORKLOADS["luong-m30k"]
     with pytest.raises(UnknownWorkload, match=r"'luong-m40k'; did you mean luong-m30k\?"):
         find_workload("luong-m40k")
-    with pytest.raises(UnknownWorkload, match=r"'xyz'; there are bahdanau-small, .*, transformer-base"):
+    with pytest.raises(UnknownWorkload, match=r"'xyz'; there are bahdanau-small, .*, transformer-base, .*gpt-char"):
         find_workload("xyz")
