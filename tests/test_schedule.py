@@ -32,6 +32,19 @@ def test_values():
     assert halves == pytest.approx([2.0, 1.0 + math.sqrt(0.5), 1.0, 1.0 - math.sqrt(0.5), 0.0, 0.0])
 
 
+def test_decay_to_a_least_rate():
+    assert [schedule.linear(1.0, 6, 2, min_lr=0.5)(step) for step in range(8)] == [
+        0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.5,
+    ]  # fmt: skip
+    found = [schedule.cosine(2.0, 4, min_lr=1.0)(step) for step in range(6)]
+    assert found == pytest.approx([2.0, 1.5 + math.sqrt(0.125), 1.5, 1.5 - math.sqrt(0.125), 1.0, 1.0])
+    for falling in (schedule.linear, schedule.cosine):
+        assert {falling(0.1, 10, min_lr=0.1)(step) for step in range(12)} == {0.1}
+        for wrong in (0.2, -0.1, math.nan):
+            with pytest.raises(ValueError, match=f"min_lr must be from 0 to lr, 0.1, got {wrong}"):
+                falling(0.1, 10, min_lr=wrong)
+
+
 @given(st.sampled_from(["constant", "linear", "cosine", "inverse_sqrt"]), st.integers(1, 50), st.integers(1, 50))
 def test_rises_to_lr_at_the_end_of_warmup_and_never_rises_again(name, warmup, more):
     arguments = (warmup + more, warmup) if name in ("linear", "cosine") else (warmup,)

@@ -10,7 +10,7 @@ A schedule has no state of its own, so training that is resumed at a step has th
 `noam` rise linearly to ``lr`` in the first ``warmup`` steps, the first of which has lr / warmup.
 
 A function registered in `SCHEDULES` is a choice of the setting training.schedule. It takes what it names among ``lr``,
-``steps`` (in all), ``warmup``, ``d_model`` (the model's width) and ``factor``.
+``steps`` (in all), ``warmup``, ``min_lr`` (to which it decays), ``d_model`` (the model's width) and ``factor``.
 """
 
 from __future__ import annotations
@@ -39,27 +39,29 @@ def constant(lr: float, warmup: int = 0) -> Schedule:
 
 
 @SCHEDULES.register("linear")
-def linear(lr: float, steps: int, warmup: int = 0) -> Schedule:
-    """Linear decay from ``lr`` to 0, which is reached after ``steps``.
+def linear(lr: float, steps: int, warmup: int = 0, min_lr: float = 0.0) -> Schedule:
+    """Linear decay from ``lr`` to ``min_lr``, which is reached after ``steps``.
 
     Raises:
-        ValueError: ``warmup`` leaves none of the ``steps``.
+        ValueError: ``warmup`` leaves none of the ``steps``, or ``min_lr`` is negative or above ``lr``.
     """
     decay = _decay_steps("linear", steps, warmup)
-    return _after_warmup(lr, warmup, lambda step: max(0.0, 1.0 - step / decay))
+    _check_min_lr("linear", lr, min_lr)
+    return _after_warmup(lr, warmup, lambda step: max(0.0, 1.0 - step / decay), min_lr)
 
 
 @SCHEDULES.register("cosine")
-def cosine(lr: float, steps: int, warmup: int = 0) -> Schedule:
-    """Cosine decay from ``lr`` to 0, which is reached after ``steps``.
+def cosine(lr: float, steps: int, warmup: int = 0, min_lr: float = 0.0) -> Schedule:
+    """Cosine decay from ``lr`` to ``min_lr``, which is reached after ``steps``.
 
     Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, eq. 5 without restarts.
 
     Raises:
-        ValueError: ``warmup`` leaves none of the ``steps``.
+        ValueError: ``warmup`` leaves none of the ``steps``, or ``min_lr`` is negative or above ``lr``.
     """
     decay = _decay_steps("cosine", steps, warmup)
-    return _after_warmup(lr, warmup, lambda step: 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / decay))))
+    _check_min_lr("cosine", lr, min_lr)
+    return _after_warmup(lr, warmup, lambda step: 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / decay))), min_lr)
 
 
 @SCHEDULES.register("inverse_sqrt")
@@ -87,13 +89,14 @@ def noam(d_model: int, warmup: int, factor: float = 1.0) -> Schedule:
 
 
 def scheduled(name: str, **known: float) -> Schedule:
-    """The schedule of that name, made with those of the ``known`` values that it takes.
+    """The schedule of that name, made with those of the ``known`` values that it takes; the others have its defaults.
 
     Raises:
-        KeyError: no schedule has this name.
-        ValueError: the warmup does not suit it.
+        KeyError: no schedule has this name, or it has no default for what is not known.
+        ValueError: the warmup or the least rate does not suit it.
     """
-    return SCHEDULES[name](**{parameter: known[parameter] for parameter in parameters(name)})
+    taken = [key for key, value in parameters(name).items() if key in known or value.default is inspect.Parameter.empty]
+    return SCHEDULES[name](**{key: known[key] for key in taken})
 
 
 def parameters(name: str) -> Mapping[str, inspect.Parameter]:
@@ -107,9 +110,15 @@ def needs_warmup(name: str) -> bool:
     return warmup is not None and warmup.default is inspect.Parameter.empty
 
 
-def _after_warmup(lr: float, warmup: int, factor: Callable[[int], float]) -> Schedule:
-    """Linear warmup to ``lr``, then ``lr`` times ``factor`` of the number of steps since."""
-    return lambda step: lr * ((step + 1) / warmup if step < warmup else factor(step - warmup))
+def _after_warmup(lr: float, warmup: int, factor: Callable[[int], float], min_lr: float = 0.0) -> Schedule:
+    """Linear warmup to ``lr``, then as far from ``min_lr`` to ``lr`` as ``factor`` of the number of steps since."""
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return lr * ((step + 1) / warmup)
+        return min_lr + (lr - min_lr) * factor(step - warmup)
+
+    return rate
 
 
 def _decay_steps(name: str, steps: int, warmup: int) -> int:
@@ -117,6 +126,11 @@ def _decay_steps(name: str, steps: int, warmup: int) -> int:
     if not 0 <= warmup < steps:
         raise ValueError(f"{name}: warmup must be less than the number of steps, {steps}, got {warmup}")
     return steps - warmup
+
+
+def _check_min_lr(name: str, lr: float, min_lr: float) -> None:
+    if not 0 <= min_lr <= lr:
+        raise ValueError(f"{name}: min_lr must be from 0 to lr, {lr}, got {min_lr}")
 
 
 def _check_warmup(name: str, warmup: int) -> None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tinygrad_attn.schedule import SCHEDULES, needs_warmup
+from tinygrad_attn.schedule import SCHEDULES, needs_warmup, parameters
 
 from ..console.suggest import nearest
 from ..data import TASKS, BaseTask, Task
@@ -84,6 +84,11 @@ class TrainingConfig(Section):
         choices=SCHEDULES,
     )
     warmup: int = setting(0, "steps of linear warmup from 0; at least 1 for inverse_sqrt and noam", minimum=0)
+    min_learning_rate: float = setting(
+        0.0,
+        "the learning rate to which the schedules linear and cosine decay, such as a tenth of learning_rate",
+        minimum=0,
+    )
     noam_factor: float = setting(1.0, "a factor of noam's learning rate", above=0)
     beta1: float = setting(0.9, "Adam's β₁, the decay rate of the mean of gradients", minimum=0, below=1)
     beta2: float = setting(0.999, "Adam's β₂, the decay rate of the mean of squared gradients", minimum=0, below=1)
@@ -131,6 +136,21 @@ class TrainingConfig(Section):
         super().__post_init__()
         if needs_warmup(self.schedule) and not self.warmup:
             raise ConfigError(f"training.schedule is {self.schedule!r}, which needs training.warmup, as in 4000")
+        self._check_min_learning_rate()
+
+    def _check_min_learning_rate(self) -> None:
+        least = self.min_learning_rate
+        if least and "min_lr" not in parameters(self.schedule):
+            decaying = " or ".join(repr(name) for name in SCHEDULES if "min_lr" in parameters(name))
+            raise ConfigError(
+                f"training.min_learning_rate is {least:g}, and training.schedule {self.schedule!r} does not decay to a "
+                f"least rate; set it to 0, or choose the schedule {decaying}"
+            )
+        if least > self.learning_rate:
+            raise ConfigError(
+                f"training.min_learning_rate is {least:g}, above training.learning_rate {self.learning_rate:g}; lower "
+                "the first, or raise the second"
+            )
 
 
 @dataclass(frozen=True)

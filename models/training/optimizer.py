@@ -46,6 +46,7 @@ def make_schedule(config: Config, steps: int) -> schedule.Schedule:
         "lr": settings.learning_rate,
         "steps": steps,
         "warmup": settings.warmup,
+        "min_lr": settings.min_learning_rate,
         "factor": settings.noam_factor,
     }
     if "d_model" in schedule.parameters(settings.schedule):  # not every model of a user's own says its width

@@ -196,6 +196,12 @@ def test_a_missing_file(tmp_path):
         ),
         ("data.kind=copies", "data.kind: expected one of copy, dates, "),
         ("training.schedule=noam", "training.schedule is 'noam', which needs training.warmup, as in 4000"),
+        ("training.min_learning_rate=1", "training.min_learning_rate is 1, above training.learning_rate 0.004; lower"),
+        (
+            {"training.min_learning_rate": 0.001, "training.schedule": "constant"},
+            "training.schedule 'constant' does not decay to a least rate; set it to 0, or choose the schedule 'linear' "
+            "or 'cosine'",
+        ),
         ("training.teacher_forcing=1.5", "training.teacher_forcing: expected at most 1, got 1.5"),
         ("data.source=ko", "data.source is a setting of parallel; data.kind is 'dates'"),
         (["model.name=luong", "model.heads=8"], "model.heads is a setting of gpt, transformer; model.name is 'luong'"),

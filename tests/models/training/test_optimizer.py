@@ -22,6 +22,8 @@ def test_adam_has_the_settings():
         ({"schedule": "linear"}, schedule.linear(0.004, 50)),
         ({"schedule": "linear", "warmup": 5}, schedule.linear(0.004, 50, 5)),
         ({"schedule": "cosine", "warmup": 5}, schedule.cosine(0.004, 50, 5)),
+        ({"schedule": "cosine", "min_learning_rate": 0.001}, schedule.cosine(0.004, 50, min_lr=0.001)),
+        ({"schedule": "linear", "min_learning_rate": 0.001}, schedule.linear(0.004, 50, min_lr=0.001)),
         ({"schedule": "inverse_sqrt", "warmup": 5}, schedule.inverse_sqrt(0.004, 5)),
         ({"schedule": "noam", "warmup": 5, "noam_factor": 2.0}, schedule.noam(64, 5, 2.0)),
     ],
