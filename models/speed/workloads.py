@@ -1,4 +1,4 @@
-"""Benchmark workloads, with and without dropout: three small models, three of translation size, the base Transformer, and
+"""Benchmark workloads, with and without dropout: three small models, three of translation size, the base Transformer,
 two GPTs on characters.
 
 The models have the sizes usual in tutorials, and the architecture, parameter names and layouts of the same model in

@@ -14,6 +14,9 @@ TINY_WORKLOADS = {
     "tiny-transformer": Workload(lambda: TransformerWorkload(VOCABULARY, D_MODEL, LAYERS, HEADS, D_FF), *_SIZES),
     "tiny-gpt": Workload(
         lambda: GPT(VOCABULARY, layers=LAYERS, heads=HEADS, d_model=D_MODEL, context=LENGTH),
-        VOCABULARY, BATCH_SIZE, None, LENGTH,
-    )  # fmt: skip,
+        VOCABULARY,
+        BATCH_SIZE,
+        None,
+        LENGTH,
+    ),  # fmt: skip,
 }

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from tinygrad_attn_models.gpt import GPT
 from tinygrad_attn_models.speed.bench import CLIP_NORM, LEARNING_RATE
 from tinygrad_attn_models.speed.workloads import (
     BahdanauWorkload,
@@ -11,6 +12,7 @@ from tinygrad_attn_models.speed.workloads import (
     TransformerWorkload,
     batch_loss,
     random_batch,
+    random_text,
 )
 
 from tinygrad_attn import random
@@ -76,6 +78,55 @@ class TorchTransformer(nn.Module):
         return self.out(self.tr(self.drop(x), self.drop(y), **masks, tgt_is_causal=True))
 
 
+class TorchGPT(nn.Module):
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        self.embedding, self.positions = nn.Embedding(V, H), nn.Embedding(TARGET_LENGTH, H)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(TorchBlock(dropout) for _ in range(LAYERS))
+        self.norm = nn.LayerNorm(H, bias=False)
+
+    def forward(self, text):
+        x = self.dropout(self.embedding(text) + self.positions.weight)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x) @ self.embedding.weight.T
+
+
+class TorchBlock(nn.Module):
+    def __init__(self, dropout):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(H, bias=False), nn.LayerNorm(H, bias=False)
+        self.self_attn = nn.MultiheadAttention(H, HEADS, dropout, bias=False, batch_first=True)
+        self.feed_forward = nn.Module()
+        self.feed_forward.linear1 = nn.Linear(H, 4 * H, bias=False)
+        self.feed_forward.linear2 = nn.Linear(4 * H, H, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        y, causal = self.norm1(x), nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=x.dtype)
+        x = x + self.dropout(self.self_attn(y, y, y, attn_mask=causal, is_causal=True, need_weights=False)[0])
+        hidden = nn.functional.gelu(self.feed_forward.linear1(self.norm2(x)))
+        return x + self.dropout(self.feed_forward.linear2(hidden))
+
+
+def make_gpt(dtype, dropout=0.0):
+    sizes = {"layers": LAYERS, "heads": HEADS, "d_model": H, "context": TARGET_LENGTH}
+    return GPT(V, dtype=dtype, dropout=dropout, **sizes)
+
+
+def make_batch(kind):
+    if kind == "gpt":
+        return random_text(V, BATCH_SIZE, TARGET_LENGTH, seed=1)
+    batch = random_batch(V, BATCH_SIZE, SOURCE_LENGTH, TARGET_LENGTH, seed=1)
+    assert not batch.source_mask.array.all()
+    return batch
+
+
+def in_torch(tensors):
+    return [torch.from_numpy(tensor.array) for tensor in tensors]
+
+
 PAIRS = {
     "bahdanau": (lambda dtype, dropout=0.0: BahdanauWorkload(V, E, H, dropout, dtype=dtype), TorchBahdanau),
     "luong": (lambda dtype, dropout=0.0: LuongWorkload(V, E, H, dropout, dtype=dtype), TorchLuong),
@@ -83,6 +134,7 @@ PAIRS = {
         lambda dtype, dropout=0.0: TransformerWorkload(V, H, LAYERS, HEADS, FF, dropout, dtype=dtype),
         TorchTransformer,
     ),
+    "gpt": (make_gpt, TorchGPT),
 }
 
 
@@ -92,15 +144,15 @@ def test_losses_and_steps(kind, dtype, tolerance):
     make, make_theirs = PAIRS[kind]
     torch.manual_seed(0)
     theirs = make_theirs().to(getattr(torch, dtype))
-    with torch.no_grad():
-        theirs.out.weight *= 8.0  # models as small as these have gradients too small to be clipped
+    if kind != "gpt":
+        with torch.no_grad():
+            theirs.out.weight *= 8.0  # models as small as these have gradients too small to be clipped
     ours = make(np.dtype(dtype))
     # The table of positions is a buffer there, and computed here.
     ours.load_state_dict({name: value.numpy() for name, value in theirs.state_dict().items() if name != "pe"})
     assert {name for name, _ in ours.named_parameters()} == {name for name, _ in theirs.named_parameters()}
-    batch = random_batch(V, BATCH_SIZE, SOURCE_LENGTH, TARGET_LENGTH, seed=1)
-    assert not batch.source_mask.array.all()
-    source, target_in, target_out, mask = (torch.from_numpy(tensor.array) for tensor in batch)
+    batch = make_batch(kind)
+    operands, target_out = in_torch(batch.operands), torch.from_numpy(batch.target_out.array)
     optimizer = Adam(ours.parameters(), LEARNING_RATE)
     their_optimizer = torch.optim.Adam(theirs.parameters(), LEARNING_RATE)
     losses, norms = [], []
@@ -111,7 +163,7 @@ def test_losses_and_steps(kind, dtype, tolerance):
         norm = optimizer.step(clip_norm=CLIP_NORM)
 
         their_optimizer.zero_grad()
-        logits = theirs(source, target_in, mask)
+        logits = theirs(*operands)
         their_loss = nn.functional.cross_entropy(logits.flatten(0, 1), target_out.flatten())
         their_loss.backward()
         their_norm = nn.utils.clip_grad_norm_(theirs.parameters(), CLIP_NORM)
@@ -142,8 +194,7 @@ def test_as_much_is_dropped(kind, monkeypatch):
     monkeypatch.setattr(random, "new_key", count("ours", random.new_key))
     for name in ("dropout", "scaled_dot_product_attention"):
         monkeypatch.setattr(nn.functional, name, count("theirs", getattr(nn.functional, name)))
-    batch = random_batch(V, BATCH_SIZE, SOURCE_LENGTH, TARGET_LENGTH, seed=1)
+    batch = make_batch(kind)
     batch_loss(make(np.dtype("float32"), 0.3), batch)
-    source, target_in, _, mask = (torch.from_numpy(tensor.array) for tensor in batch)
-    make_theirs(0.3)(source, target_in, mask)
+    make_theirs(0.3)(*in_torch(batch.operands))
     assert counts["ours"] == counts["theirs"] > 0
