@@ -233,9 +233,9 @@ _SIZES: dict[str, tuple[Callable[[float], nn.Module], int, int, int | None, int]
     "gpt-char-large": (_gpt(65, 6, 6, 384, 256), 65, 16, None, 256),
 }
 WORKLOADS = {
-    name + ending: Workload(partial(make, dropout), *sizes)
+    name + ending: Workload(partial(make, dropout), vocabulary, size, source, target)
     for ending, dropout in (("", 0.0), ("-dropout", 0.1))
-    for name, (make, *sizes) in _SIZES.items()
+    for name, (make, vocabulary, size, source, target) in _SIZES.items()
 }
 
 
