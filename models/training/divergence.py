@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinygrad_attn import schedule
 
 from ..console.errors import UserError
-from ..runs.config import TrainingConfig
+from ..runs.training import TrainingConfig
 
 __all__ = ["TrainingError", "advise_against_divergence"]
 

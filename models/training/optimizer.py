@@ -8,7 +8,8 @@ from tinygrad_attn import optim, schedule
 
 from ..console.counts import counted
 from ..interface import LanguageModel
-from ..runs.config import Config, TrainingConfig
+from ..runs.config import Config
+from ..runs.training import TrainingConfig
 
 __all__ = ["describe_schedule", "make_optimizer", "make_schedule"]
 

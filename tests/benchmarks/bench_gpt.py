@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 from tinygrad_attn_models.gpt import GPT
-from tinygrad_attn_models.runs.config import TrainingConfig
+from tinygrad_attn_models.runs.training import TrainingConfig
 from tinygrad_attn_models.speed.workloads import WORKLOADS, RandomText, Workload, batch_loss
 from tinygrad_attn_models.training.optimizer import make_optimizer
 
