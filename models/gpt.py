@@ -201,6 +201,7 @@ class GPT(LanguageModel):
     def __init__(self, symbols: int, *, dtype: Any = default_dtype, **sizes: Any) -> None:
         super().__init__()
         settings = GPTSettings(**sizes)
+        self.settings = settings
         self.context: int = settings.context
         self.embedding = nn.Embedding(symbols, settings.d_model, dtype=dtype)
         self.positions: nn.LearnedPositionalEncoding | None = None

@@ -46,7 +46,7 @@ MODELS = (
     ("evaluation",),
     ("training",),
     ("lab", "microscope", "speed"),
-    ("trained",),
+    ("gpt2_weights", "trained"),
     ("", "__main__", "cli"),
 )
 FLOORS = [

@@ -83,7 +83,9 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, A
                 _verify(Path(path))
             metadata = {name: text for name, text in metadata.items() if name not in (_KIND, _SUM)}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError, AttributeError, OSError) as error:
+    except TypeError as error:
+        raise ValueError(f"{path} has a dtype that NumPy lacks ({error}); save it again in float32") from None
+    except (SafetensorError, ValueError, AttributeError, OSError) as error:
         raise ValueError(f"{path} is damaged or not a safetensors file ({error}); use another checkpoint") from None
 
 
