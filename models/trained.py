@@ -330,18 +330,20 @@ class TrainedModel:
     def microscope(
         self, source: str, target: str | None = None, *, beside: TrainedModel | None = None, **options: Any
     ) -> Microscope:
-        """Every number of the forward and backward pass over one pair; Jupyter displays the result as the page.
+        """Every number of the forward and backward pass over one pair, or over one text of a language model.
+
+        Jupyter displays the result as the page.
 
         Args:
-            source: a source sentence.
-            target: its translation; the model's own if None.
-            beside: another model, to compare the paths of its gradient.
+            source: a source sentence; of a language model the text.
+            target: its translation; the model's own if None. A language model has none.
+            beside: another model of the same kind, to compare the paths of its gradient.
             options: ``nudge``, ``broken``, ``limit``: see `models.microscope.microscope`.
 
         Raises:
-            UserError: a sentence that is empty or too long.
+            UserError: a sentence that is empty or too long, or a target of a language model.
         """
         from .microscope import microscope
 
-        other = None if beside is None else (beside.run, beside.translator)
-        return microscope(self.translator, source, target, run=self.run, beside=other, **options)
+        other = None if beside is None else (beside.run, beside.module)
+        return microscope(self.module, source, target, run=self.run, beside=other, **options)

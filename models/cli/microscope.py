@@ -1,4 +1,4 @@
-"""A page with every number of the forward and backward pass over one sentence."""
+"""A page with every number of the forward and backward pass over one sentence or text."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ NEEDS = ("latex2mathml", "rich", "safetensors")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See `parser.Command`."""
     add_run(parser)
-    parser.add_argument("source", metavar="SOURCE", help="a source sentence")
-    parser.add_argument("--target", metavar="TEXT", help="the target (default: the model's own translation)")
+    parser.add_argument("source", metavar="SOURCE", help="a source sentence; of a language model, the text")
+    parser.add_argument(
+        "--target", metavar="TEXT", help="the target (default: the model's own translation); a language model has none"
+    )
     parser.add_argument(
         "--out", metavar="FILE", type=path_name, help="the page, or with .json its data (default: microscope.html)"
     )
@@ -69,12 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
         print_microscope(found.data)
     if arguments.out or arguments.view == "page":
         from ..microscope.checks.verdict import verdict_of
+        from ..microscope.record.example import headline
 
         path = arguments.out or "microscope.html"
         with working(f"writing {path}"):
             found.save(path)
-        source, target, outcome = found.data["source"], found.data["target"], verdict_of(found.data["check"])
-        print(f"{path}: {source['text']} → {target['text']}; {outcome}")
+        print(f"{path}: {headline(found.data)}; {verdict_of(found.data['check'])}")
         if arguments.open:
             _open(Path(path).absolute().as_uri())
     return _verdict(found, arguments.broken)
@@ -116,7 +118,7 @@ def _serve(arguments: argparse.Namespace, model: TrainedModel) -> int:
     from ..microscope.page.serve import MicroscopeServer
 
     first: Rerun = {"source": arguments.source, "target": arguments.target}
-    with MicroscopeServer(model.run, model.translator, first, arguments.port or 0) as server:
+    with MicroscopeServer(model.run, model.module, first, arguments.port or 0) as server:
         print(f"The microscope is at {server.address}; Ctrl-C ends it", flush=True)
         if arguments.open:
             _open(server.address)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..console.errors import CommandError
+from ..console.symbols import visible
 from ..setting import short
 from .options import add_run
 
@@ -59,13 +60,7 @@ def _as_json(found: Score) -> Iterator[str]:
 
 def _as_text(found: Score) -> Iterator[str]:
     for token in found.tokens:
-        yield f"{token.log_probability:10.4f}  {_visible(token.symbol)}"
+        yield f"{token.log_probability:10.4f}  {visible(token.symbol)}"
     count = len(found.tokens)
     yield f"{found.log_probability:10.4f}  log-probability of {count:,} token{'s' * (count != 1)}, in nats"
     yield f"{found.perplexity:10.4f}  perplexity, a token"
-
-
-def _visible(symbol: str) -> str:
-    """A symbol on one line: a blank as ␣, a line's end as ↵, other control characters by their code."""
-    shown = {" ": "␣", "\n": "↵"}
-    return "".join(shown.get(char, char if char.isprintable() else f"U+{ord(char):04X}") for char in symbol)

@@ -14,7 +14,7 @@ from tinygrad_attn.nn.evaluating import evaluating
 from ..data import END, START
 from ..interface import LanguageModel
 
-__all__ = ["Score", "TokenScore", "score"]
+__all__ = ["Score", "TokenScore", "read_and_said", "score"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,16 @@ class Score:
         return math.exp(mean) if mean < 700 else math.inf
 
 
+def read_and_said(model: LanguageModel, ids: Sequence[int]) -> tuple[list[int], list[int]]:
+    """What a model reads of a text, teacher-forced, and what it is to say after each symbol.
+
+    Args:
+        model: which says by ``delimited`` whether a text begins with ``<s>`` and ends with ``</s>``.
+        ids: of the text, without these.
+    """
+    return ([START, *ids], [*ids, END]) if model.delimited else (list(ids[:-1]), list(ids[1:]))
+
+
 def score(
     model: LanguageModel, ids: Sequence[int], symbols: Sequence[str], source: Sequence[int] | None = None
 ) -> Score:
@@ -58,7 +68,7 @@ def score(
         symbols: a name for each id, and of a sentence one for ``</s>``.
         source: of a translator: the ids of the source.
     """
-    read, said = ([START, *ids], [*ids, END]) if model.delimited else (list(ids[:-1]), list(ids[1:]))
+    read, said = read_and_said(model, ids)
     names = symbols if model.delimited else symbols[1:]
     given = []
     if source is not None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from tinygrad_attn.atomic import atomic_path
 
-from ..interface import Translator
+from ..interface import LanguageModel
 from ..runs.folder import Run
 from ..setting import short
 from .checks.verdict import verdict_of
 from .record.arrays import as_json
 from .record.build import build
+from .record.example import headline
 from .record.schema import LIMIT, Data
 
 __all__ = ["Microscope", "microscope"]
@@ -24,15 +25,14 @@ __all__ = ["Microscope", "microscope"]
 
 @dataclass(frozen=True, repr=False)
 class Microscope:
-    """The recorded pass of a model over one pair of sentences. Jupyter displays it as the page."""
+    """The recorded pass of a model over one pair of sentences or one text. Jupyter displays it as the page."""
 
     data: Data
     """The data; `models.microscope.record.schema` documents it."""
 
     def __repr__(self) -> str:
-        source, target = self.data["source"]["text"], self.data["target"]["text"]
         loss, verdict = self.data["meta"]["loss"], verdict_of(self.data["check"])
-        return f"<Microscope {short(source)} → {short(target)}, loss {loss:.6g}, {verdict}>"
+        return f"<Microscope {headline(self.data, short)}, loss {loss:.6g}, {verdict}>"
 
     def html(self) -> str:
         """The page: one self-contained HTML document."""
@@ -57,32 +57,32 @@ class Microscope:
 
 
 def microscope(
-    model: Translator,
+    model: LanguageModel,
     source: str | Sequence[int],
     target: str | Sequence[int] | None = None,
     *,
     run: Run | None = None,
-    beside: tuple[Run, Translator] | None = None,
+    beside: tuple[Run, LanguageModel] | None = None,
     nudge: dict[str, Any] | None = None,
     broken: str | None = None,
     limit: int = LIMIT,
 ) -> Microscope:
-    """Record and verify every number of a model's forward and backward pass over one pair.
+    """Record and verify every number of a model's forward and backward pass over one pair or one text.
 
-    The loss is the mean cross entropy of the target's tokens, teacher-forced. The model is not changed.
+    The loss is the mean cross entropy of the target's or the text's tokens, teacher-forced. The model is not changed.
 
     Args:
-        model: any translator, trained or not.
-        source: ids, or a text if ``run`` is given.
-        target: likewise; the model's own greedy translation if None.
+        model: any translator or language model, trained or not.
+        source: ids, or a text if ``run`` is given; of a language model the text.
+        target: likewise; the model's own greedy translation if None. A language model has none.
         run: the run that the model is from; its tokenizers encode the texts.
-        beside: another run and its model, say one without attention, for the paths of the gradient through time.
+        beside: another run and its model of the same kind, say one without attention, for the paths of the gradient.
         nudge: ``{"parameter": name, "index": [i, …], "by": number}``: change one weight first.
         broken: compute with a wrong derivative, one of `models.microscope.checks.gallery.GALLERY`.
         limit: the most bytes of arrays to keep.
 
     Raises:
-        UserError: no translator, or one that lacks a method or returns other than logits.
+        UserError: no such model, or one that lacks a method or returns other than logits.
         CommandError: a sentence that is empty or too long, a text without a run, or a nudge of no such weight.
         DataError: a sentence that is too long for the model.
     """

@@ -9,10 +9,11 @@ from tinygrad_attn_models.console.working import DELAYS
 from tinygrad_attn_models.data import TASKS, TOKENIZERS, train_tokenizers
 from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import load_config
-from tinygrad_attn_models.runs.folder import Run
+from tinygrad_attn_models.runs.folder import BEST, Run
 from tinygrad_attn_models.training import continuation, translation
 from tinygrad_attn_models.training.trainer import Trainer
 
+import tinygrad_attn as ta
 from tinygrad_attn.nn import SCORES
 
 TINY = {
@@ -26,6 +27,10 @@ TINY = {
     "training.learning_rate": 0.01,
     "decoding.max_length": 12,
 }
+TINY_TEXT = {
+    "model.name": "gpt", "model.layers": 1, "model.heads": 2, "model.d_model": 8, "model.context": 16,
+    "data.kind": "stories", "data.train_size": 60, "data.valid_size": 4, "data.test_size": 4,
+}  # fmt: skip
 
 
 def new_trainer(folder, config):
@@ -61,6 +66,17 @@ def own_registries(monkeypatch):
     for registry in (MODELS, SCORES, TASKS, TOKENIZERS):
         assert len(registry)
         monkeypatch.setattr(registry, "_found", dict(registry._found))
+
+
+@pytest.fixture(scope="session")
+def storyteller(tmp_path_factory):
+    """The folder of a language model's run that was never trained."""
+    config = load_config(None, TINY_TEXT)
+    run = Run(tmp_path_factory.mktemp("runs") / "gpt", config, *train_tokenizers(config.data.load(), config.data))
+    run.create()
+    ta.manual_seed(0)
+    run.save(BEST, run.build().state_dict())
+    return str(run.directory)
 
 
 @pytest.fixture

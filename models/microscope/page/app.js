@@ -45,7 +45,7 @@ function App() {
     };
   }, [views.length]);
   const { name, View } = named(views, chosen.view);
-  document.title = `${t("title")} — ${all.source.text}`;
+  document.title = `${t("title")} — ${(all.source ?? all.target).text}`;
   return html`
     <a class="skip" href="#panel" onClick=${(event) => { event.preventDefault(); document.getElementById("panel").focus(); }}>${t("skip")}</a>
     <${Header} all=${all} openHelp=${() => help.current.showModal()} />
@@ -66,7 +66,7 @@ function Header({ all, openHelp }) {
   const { check } = all;
   return html`<header>
     <div class="brand"><h1>${t("title")}</h1>
-      <p class="pair-line"><bdi class="source-text">${all.source.text}</bdi> <span aria-hidden="true">→</span> <bdi>${all.target.text}</bdi></p></div>
+      <p class="pair-line">${all.source && html`<bdi class="source-text">${all.source.text}</bdi> <span aria-hidden="true">→</span> `}<bdi>${all.target.text}</bdi></p></div>
     <div class="header-right">
       ${all.meta.served && html`<${RunState} />`}
       <${Chip} check=${check} />

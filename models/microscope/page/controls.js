@@ -3,13 +3,13 @@
 import { html } from "page/core.js";
 import { data } from "page/data.js";
 import { t } from "page/i18n.js";
-import { Token } from "page/parts.js";
+import { Token, withoutSites } from "page/parts.js";
 import { select } from "page/selection.js";
 
 export function Controls({ chosen }) {
   const all = data.get();
   const site = all.site(chosen.site);
-  if (!site) return html`<p class="note">${t("site.none")}</p>`;
+  if (!site) return html`<p class="note">${withoutSites(all)}</p>`;
   const last = site.queries.length - 1;
   return html`<div class="controls" role="group" aria-label=${t("controls.label")}>
     <label>${t("controls.site")}

@@ -51,6 +51,7 @@ _WORDS = {
     "; accumulating: ": "; 누적하면 ",
     " over what the mask leaves": " (마스크가 남긴 것에서)",
     "batch": "배치",
+    "group": "그룹",
     "padding": "패딩",
     "output": "출력",
     "other letters": "다른 문자",

@@ -30,8 +30,8 @@ export function RunState() {
 
 export function Live() {
   const { meta, source, target } = data.get();
-  const [sentence, setSentence] = useState(source.text);
-  const [wanted, setWanted] = useState(meta.target_from === "given" ? target.text : "");
+  const [sentence, setSentence] = useState((source ?? target).text);
+  const [wanted, setWanted] = useState(source && meta.target_from === "given" ? target.text : ""); // a language model has no target
   const [parameter, setParameter] = useState(meta.nudge?.parameter ?? "");
   const [index, setIndex] = useState(meta.nudge?.index.join(", ") ?? "");
   const [by, setBy] = useState(String(meta.nudge?.by ?? "0.01"));
@@ -45,8 +45,8 @@ export function Live() {
   return html`<form class="card live" onSubmit=${submit} aria-label=${t("live.title")}>
     <h2>${t("live.title")}</h2>
     <div class="fields">
-      <label class="wide">${t("live.source")}<input dir="auto" required value=${sentence} onInput=${(event) => setSentence(event.target.value)} /></label>
-      <label class="wide">${t("live.target")}<input dir="auto" value=${wanted} placeholder=${t("live.target_hint")} onInput=${(event) => setWanted(event.target.value)} /></label>
+      <label class="wide">${t(source ? "live.source" : "live.text")}<input dir="auto" required value=${sentence} onInput=${(event) => setSentence(event.target.value)} /></label>
+      ${source && html`<label class="wide">${t("live.target")}<input dir="auto" value=${wanted} placeholder=${t("live.target_hint")} onInput=${(event) => setWanted(event.target.value)} /></label>`}
       <label>${t("live.parameter")}<select value=${parameter} onChange=${(event) => { setParameter(event.target.value); setIndex(""); }}>
         <option value="">${t("live.no_nudge")}</option>
         ${meta.nudgeable.map(({ name, shape: size }) => html`<option key=${name} value=${name}>${name} (${size.join("×")})</option>`)}

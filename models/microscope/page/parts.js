@@ -7,8 +7,8 @@ import { colour } from "page/colours.js";
 import { savePng, saveSvg } from "page/svg.js";
 import { theme } from "page/theme.js";
 
-// A symbol as text, whatever its script; one of spaces alone would not be seen.
-export const visible = (text) => (/^\s+$/.test(text) ? text.replaceAll(/\s/g, "␣") : text);
+// A symbol as text, whatever its script; one of spaces or line ends alone would not be seen.
+export const visible = (text) => (/^\s+$/.test(text) ? text.replaceAll("\n", "↵").replaceAll(/\s/g, "␣") : text);
 
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
 
@@ -56,6 +56,9 @@ export function Bar({ x, ends: [low, high] }) {
   style.left = oneSided ? "0" : `${x < 0 ? 50 - 50 * share : 50}%`;
   return html`<span class=${oneSided ? "bar one-sided" : "bar"} aria-hidden="true"><span style=${style}></span></span>`;
 }
+
+// What to say of a model that announces no attention.
+export const withoutSites = (all) => t(all.source ? "site.none" : "site.none_of_text");
 
 // The result of a check as a sign and a word, not as a colour alone.
 export function Verdict({ holds }) {

@@ -58,7 +58,7 @@ def render(data: Mapping[str, Any], views: Sequence[Path] = (VIEWS,)) -> str:
             '<meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(map(" ".join, policy.items()))}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(data['source']['text'])}</title>",
+            f"<title>{escape((data['source'] or data['target'])['text'])}</title>",
             f'<link rel="icon" href="{_ICON}">',
             f"<style>{style}</style>",
             "</head>",

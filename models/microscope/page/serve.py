@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ...console.errors import CommandError, UserError
-from ...interface import Translator
+from ...interface import LanguageModel
 from ...runs.folder import Run
 from ...runs.jsons import parse_json
 from ..record.arrays import as_json
@@ -57,7 +57,7 @@ class MicroscopeServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, run: Run, model: Translator, first: Rerun, port: int = 0) -> None:
+    def __init__(self, run: Run, model: LanguageModel, first: Rerun, port: int = 0) -> None:
         self.run, self.model = run, model
         self.token = secrets.token_urlsafe(24)
         self._turn = threading.Lock()  # one pass at a time: each takes all cores

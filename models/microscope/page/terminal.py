@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ...console.counts import counted
+from ...console.symbols import visible
 from ...console.tables import print_table
 from ..checks.finite import describe_not_finite
 from ..checks.verdict import verdict_of
 from ..record.arrays import decoded
+from ..record.example import headline
 from ..record.schema import Check, Data, Paths, Site, SiteTensor
 
 __all__ = ["print_microscope"]
@@ -18,17 +20,23 @@ _DIGITS = 6
 
 
 def print_microscope(data: Data) -> None:
-    """Print the summary, the badge, every attention site, and the paths to the encoder.
+    """Print the summary, the badge, every attention site, and the paths of the gradient.
 
     A site is printed with the norms of all its tensors, and the scores and weights of each head with their gradients.
     """
     meta, check = data["meta"], data["check"]
-    print(f"{meta['model']}: {data['source']['text']} → {data['target']['text']}")
+    print(f"{meta['model']}: {headline(data)}")
     print(f"loss {meta['loss']:.{_DIGITS}g}, the mean of -ln p over {counted(len(data['tokens']), 'token')}")
     print_table(
         ["t", "input", "target", "p", "loss"],
         [
-            [str(t), token["read"], token["expected"], _number(token["probability"]), _number(token["loss"])]
+            [
+                str(t),
+                visible(token["read"]),
+                visible(token["expected"]),
+                _number(token["probability"]),
+                _number(token["loss"]),
+            ]
             for t, token in enumerate(data["tokens"])
         ],
     )
@@ -52,15 +60,16 @@ def print_microscope(data: Data) -> None:
 
 
 def _print_paths(paths: Paths) -> None:
-    """The gradient that reaches each symbol, by way, and that of each layer, by branch."""
-    print(f"\nGradient that reaches the encoder's states, {paths['model']} {paths['run']}")
-    columns = [*paths["ways"].values(), paths["total"]]
-    print_table(
-        ["symbol", *paths["ways"], "total"],
-        [[symbol, *map(_number, norms)] for symbol, *norms in zip(paths["tokens"], *columns, strict=True)],
-    )
+    """The gradient that reaches each symbol of a source, by way, and that of each layer, by branch."""
+    if paths["tokens"]:
+        print(f"\nGradient that reaches the encoder's states, {paths['model']} {paths['run']}")
+        columns = [*paths["ways"].values(), paths["total"]]
+        print_table(
+            ["symbol", *paths["ways"], "total"],
+            [[visible(symbol), *map(_number, norms)] for symbol, *norms in zip(paths["tokens"], *columns, strict=True)],
+        )
     if paths["layers"]:
-        print("\nGradient at the input of each sublayer, by branch")
+        print(f"\nGradient at the input of each sublayer, by branch, {paths['model']} {paths['run']}")
         print_table(
             ["layer", "sublayer", "past it", "through it", "total"],
             [
@@ -73,7 +82,7 @@ def _print_paths(paths: Paths) -> None:
             print_table(
                 ["symbol", "past it", "through it", "total"],
                 [
-                    [token, *map(_number, norms)]
+                    [visible(token), *map(_number, norms)]
                     for token, *norms in zip(layer["tokens"], *(layer[name] for name in _BRANCHES), strict=True)  # type: ignore[literal-required]
                 ],
             )
@@ -127,9 +136,8 @@ def _print_tensor(data: Data, site: Site, tensor: str, head: int) -> None:
             print("not there" if part == "value" else f"none: {stored['state']}")
             continue
         rows = decoded(data["arrays"][number])[head]
-        print_table(
-            ["", *site["keys"]], [[query, *map(_number, row)] for query, row in zip(site["queries"], rows, strict=True)]
-        )
+        queries, keys = map(visible, site["queries"]), map(visible, site["keys"])
+        print_table(["", *keys], [[query, *map(_number, row)] for query, row in zip(queries, rows, strict=True)])
 
 
 def _number(x: float | np.floating) -> str:

@@ -1,4 +1,4 @@
-"""build: runs a model on a pair of sentences, checks the numbers, and makes the microscope's data."""
+"""build: runs a model on a pair of sentences or a text, checks the numbers, and makes the microscope's data."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ...interface import Translator
+from ...console.errors import CommandError
+from ...interface import LanguageModel, Translator
 from ...runs.folder import Run
 from ..checks.badge import check
 from ..checks.snippets import find_snippets
 from .arrays import Store, without
 from .described import described_site
 from .estimate import refuse_too_large
+from .example import LONGEST, Example, name_of, read, read_text, sentence, symbols_of, tokens_of
 from .nudge import nudged
-from .pair import LONGEST, Pair, read, sentence, symbols_of, tokens_of
 from .paths import find_paths
-from .schema import LIMIT, SCHEMA, Data, Meta, Paths
+from .schema import LIMIT, SCHEMA, Data, Meta, Paths, Sentence
 from .sites import find_sites
 from .tape import ops_of, tape_of
 from .trace import Traced, dtype_of, greedy_translation, in_float64, trace, trace_broken
@@ -29,23 +30,24 @@ __all__ = ["build"]
 
 @np.errstate(all="ignore")  # a model that has diverged is shown, not warned of
 def build(
-    model: Translator,
+    model: LanguageModel,
     source: str | Sequence[int],
     target: str | Sequence[int] | None = None,
     *,
     run: Run | None = None,
-    beside: tuple[Run, Translator] | None = None,
+    beside: tuple[Run, LanguageModel] | None = None,
     nudge: dict[str, Any] | None = None,
     broken: str | None = None,
     limit: int = LIMIT,
     served: dict[str, str] | None = None,
 ) -> Data:
-    """Run the model on a pair, verify the numbers, and return them as one dict that JSON can store.
+    """Run the model on a pair or a text, verify the numbers, and return them as one dict that JSON can store.
 
     Args:
-        model: any translator; a copy of it runs in float64.
+        model: any translator or language model; a copy of it runs in float64.
         source, target: texts, if there is a run with its tokenizers, or ids without <s> and </s>. A target of None
-            is the model's own greedy translation.
+            is the model's own greedy translation. Of a model without a source the first is the text, and there is no
+            target.
         run: the run that the model is from.
         beside: a second run, to compare the paths of its gradient.
         nudge: a change of one weight, see `models.microscope.record.schema.Rerun`.
@@ -54,49 +56,70 @@ def build(
         served: the page's connection to the live server.
 
     Raises:
-        CommandError: a sentence that is empty or too long, a text without a run, a nudge of no such weight, or a broken
-            derivative that the gallery or the model does not have.
+        CommandError: a sentence that is empty or too long, a text without a run, a target or a run beside it of another
+            kind than the model's, a nudge of no such weight, or a broken derivative that the gallery or the model does
+            not have.
         DataError: a sentence that is too long for the model.
     """
     trained_dtype = dtype_of(model)
     model = in_float64(model)
     change = None if nudge is None else nudged(model, nudge)
-    of_source = read(source, "source", run)
-    longest = min(run.config.decoding.max_length, LONGEST) if run else LONGEST
-    translation = sentence(greedy_translation(model, of_source["ids"], longest), run.target if run else None)
-    pair = Pair(of_source, translation if target is None else read(target, "target", run), run)
-    refuse_too_large(model, pair)
-    traced = _traced(model, pair, broken)
+    if beside is not None:
+        _check_alike(model, beside[1])
+    example, translation = _example(model, source, target, run)
+    refuse_too_large(model, example)
+    traced = _traced(model, example, broken)
     meta = _meta(traced, run)
     meta["trained_dtype"] = trained_dtype
-    meta["target_from"] = "greedy" if target is None else "given"
+    meta["target_from"] = "greedy" if example.target is translation else "given"
     meta["broken"], meta["nudge"], meta["served"] = broken, change, served
     found: Any = {
         "schema": SCHEMA,
         "meta": meta,
         "translation": translation,
-        **_found(traced, pair, beside, limit),
+        **_found(traced, example, beside, limit),
     }
     return found
 
 
-def _found(traced: Traced, pair: Pair, beside: tuple[Run, Translator] | None, limit: int) -> dict[str, Any]:
+def _check_alike(model: LanguageModel, other: LanguageModel) -> None:
+    if isinstance(model, Translator) != isinstance(other, Translator):
+        raise CommandError(
+            f"{type(model).__name__} and {type(other).__name__} cannot be shown side by side: one has a source, the "
+            "other has none"
+        )
+
+
+def _example(
+    model: LanguageModel, source: str | Sequence[int], target: str | Sequence[int] | None, run: Run | None
+) -> tuple[Example, Sentence | None]:
+    """What the model reads, and a translator's own translation."""
+    if not isinstance(model, Translator):
+        if target is not None:
+            raise CommandError(f"{type(model).__name__} is a language model, which has no target; give it one text")
+        return Example(None, read_text(source, model, run), run), None
+    of_source = read(source, "source", run)
+    longest = min(run.config.decoding.max_length, LONGEST) if run else LONGEST
+    translation = sentence(greedy_translation(model, of_source["ids"], longest), run.target if run else None)
+    return Example(of_source, translation if target is None else read(target, "target", run), run), translation
+
+
+def _found(traced: Traced, example: Example, beside: tuple[Run, LanguageModel] | None, limit: int) -> dict[str, Any]:
     """The data of a traced pass."""
-    source, target = pair.source, pair.target
     sites = find_sites(traced)
-    tokens = tokens_of(traced, pair)
-    paths = [find_paths(traced, _name(pair.run), source["tokens"], tokens)]
+    tokens = tokens_of(traced, example)
+    paths = [find_paths(traced, example, tokens)]
     if beside is not None:
-        paths.append(_paths_beside(beside, source["text"], target["text"]))
+        paths.append(_paths_beside(beside, example))
     store = Store(limit)
-    described = [described_site(traced, site, store, source["tokens"], tokens) for site in sites]
+    described = [described_site(traced, site, store, example, tokens) for site in sites]
     modules, lines, tape = tape_of(traced, sites)
     arrays, kept, dropped = store.kept()
     return {
-        "source": source,
-        "target": target,
+        "source": example.source,
+        "target": example.target,
         "tokens": tokens,
-        "symbols": symbols_of(range(traced.logits.shape[-1]), pair.run.target if pair.run else None),
+        "symbols": symbols_of(range(traced.logits.shape[-1]), example.run.target if example.run else None),
         "check": check(traced, sites),
         "sites": without(dropped, described),
         "paths": [each for each in paths if each is not None],
@@ -116,7 +139,7 @@ def _meta(traced: Traced, run: Run | None) -> Meta:
     return {
         "model": type(model).__name__,
         "config": dataclasses.asdict(run.config.model) if run else {},
-        "run": _name(run),
+        "run": name_of(run),
         "seed": run.config.training.seed if run else None,
         "commit": _commit(run),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -131,10 +154,6 @@ def _meta(traced: Traced, run: Run | None) -> Meta:
     }
 
 
-def _name(run: Run | None) -> str:
-    return run.directory.resolve().name if run else ""
-
-
 def _commit(run: Run | None) -> str:
     try:
         about = json.loads((run.directory / "run.json").read_text(encoding="utf-8")) if run else {}
@@ -143,13 +162,17 @@ def _commit(run: Run | None) -> str:
     return str(about.get("versions", {}).get("commit", ""))
 
 
-def _paths_beside(beside: tuple[Run, Translator], source: str, target: str) -> Paths | None:
+def _paths_beside(beside: tuple[Run, LanguageModel], example: Example) -> Paths | None:
     run, model = beside
-    pair = Pair(read(source, "source", run), read(target, "target", run), run)
-    traced = _traced(in_float64(model), pair, None)
-    return find_paths(traced, _name(run), pair.source["tokens"], tokens_of(traced, pair))
+    if example.source is None:
+        same = Example(None, read_text(example.target["text"], model, run), run)
+    else:
+        source, target = read(example.source["text"], "source", run), read(example.target["text"], "target", run)
+        same = Example(source, target, run)
+    traced = _traced(in_float64(model), same, None)
+    return find_paths(traced, same, tokens_of(traced, same))
 
 
-def _traced(model: Translator, pair: Pair, broken: str | None) -> Traced:
-    ids = pair.source["ids"], pair.target["ids"]
+def _traced(model: LanguageModel, example: Example, broken: str | None) -> Traced:
+    ids = None if example.source is None else example.source["ids"], example.target["ids"]
     return trace_broken(model, *ids, broken) if broken else trace(model, *ids)

@@ -11,6 +11,7 @@ from tinygrad_attn.nn import SCORES, Score
 from tinygrad_attn.record import gradient_state
 
 from .arrays import Store
+from .example import Example
 from .formulas import Shown, step_formulas, tensor_formulas
 from .schema import Site, SiteTensor, Step, Token
 from .sites import AttentionSite, Quantity
@@ -31,7 +32,7 @@ _PRIORITIES = {"joined": "decoder", "attentional": "decoder", "logits": "logits"
 
 
 def described_site(
-    traced: Traced, site: AttentionSite, store: Store, source: Sequence[str], tokens: Sequence[Token]
+    traced: Traced, site: AttentionSite, store: Store, example: Example, tokens: Sequence[Token]
 ) -> Site:
     """The site's JSON; its arrays go into ``store``.
 
@@ -39,10 +40,11 @@ def described_site(
         traced: the pass.
         site: the site.
         store: the store of arrays.
-        source: the source's symbols.
-        tokens: the prediction at each position of the target.
+        example: what the model read.
+        tokens: the prediction after each symbol.
     """
     read = [token["read"] for token in tokens]
+    source = read if example.source is None else example.source["tokens"]
     queries, keys = {"self": (source, source), "causal": (read, read), "cross": (read, source)}[site.role]
     _, rows, columns = site.quantities["scores"].value.shape
     shown = _shown(site)

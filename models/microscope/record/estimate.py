@@ -1,17 +1,18 @@
-"""The memory that the microscope needs for a pair of sentences, estimated from passes over a few symbols."""
+"""The memory that the microscope needs for an example, estimated from passes over a few symbols."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...console.counts import counted
 from ...data import UNKNOWN
-from ...interface import Translator
+from ...interface import LanguageModel
 from ...memory import readable, refuse_beyond_memory
-from .pair import Pair
+from .example import Example
 from .trace import Traced, trace
 
 __all__ = ["needed_memory", "refuse_too_large"]
@@ -23,42 +24,47 @@ _MUCH = 10**9
 _SHORT = np.arange(1, 4)
 
 
-def refuse_too_large(model: Translator, pair: Pair) -> None:
-    """Raise if the microscope needs more memory for a pair than there is; a note if it needs much.
+def refuse_too_large(model: LanguageModel, example: Example) -> None:
+    """Raise if the microscope needs more memory for an example than there is; a note if it needs much.
 
     Args:
         model: in float64.
-        pair: the sentences.
+        example: what it reads.
 
     Raises:
         TooLargeError: it does.
     """
-    lengths = len(pair.source["ids"]), len(pair.target["ids"])
+    lengths = [len(text["ids"]) for text in (example.source, example.target) if text is not None]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     most = 8 * parameters * (sum(lengths) + 16)  # if each symbol has a gradient for each weight
     if most < _MUCH or max(lengths) <= max(_SHORT):
         return
-    needed = needed_memory(model, *lengths)
-    what = f"every number of a model of {parameters:,} parameters over {lengths[0]} and {counted(lengths[1], 'symbol')}"
-    smaller = pair.run.config.model.smaller() if pair.run else ""
-    fix = f"choose a shorter sentence, or train a smaller model{f', as with --set {smaller}' if smaller else ''}"
+    needed = needed_memory(model, lengths)
+    over = " and ".join([*map(str, lengths[:-1]), counted(lengths[-1], "symbol")])
+    what = f"every number of a model of {parameters:,} parameters over {over}"
+    smaller = example.run.config.model.smaller() if example.run else ""
+    fix = (
+        f"choose a shorter sentence or text, or train a smaller model{f', as with --set {smaller}' if smaller else ''}"
+    )
     refuse_beyond_memory(needed, what, fix)
     if needed > _MUCH:
         warnings.warn(f"{what} takes about {readable(needed)} of memory; for less, {fix}", stacklevel=4)
 
 
-def needed_memory(model: Translator, source: int, target: int) -> int:
-    """About how many bytes the record and its checks take for a pair of so many symbols.
+def needed_memory(model: LanguageModel, lengths: Sequence[int]) -> int:
+    """About how many bytes the record and its checks take for an example of so many symbols.
 
     A pass keeps a number of arrays for each symbol, in recurrent models as large as the weights, and for each pair of
     symbols: a polynomial of the second degree in their number, which three short passes determine.
 
     Args:
         model: in float64.
-        source, target: the symbols, without control symbols.
+        lengths: the symbols of the source and of the target, or of the text alone, without control symbols.
     """
-    sizes = [_size(trace(model, [UNKNOWN] * count, [UNKNOWN] * count)) for count in _SHORT.tolist()]
-    return int(_SHARE * np.polyval(np.polyfit(_SHORT, sizes, 2), (source + target) / 2))
+    short = _SHORT + (not model.delimited)  # of a part of a text the first symbol is given
+    texts = [[UNKNOWN] * count for count in short.tolist()]
+    sizes = [_size(trace(model, text if len(lengths) > 1 else None, text)) for text in texts]
+    return int(_SHARE * np.polyval(np.polyfit(short, sizes, 2), sum(lengths) / len(lengths)))
 
 
 def _size(traced: Traced) -> int:

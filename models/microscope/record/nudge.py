@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from ...console.errors import CommandError
-from ...interface import Translator
+from ...interface import LanguageModel
 from ...setting import short
 
 __all__ = ["nudged"]
 
 
-def nudged(model: Translator, nudge: dict[str, Any]) -> dict[str, Any]:
+def nudged(model: LanguageModel, nudge: dict[str, Any]) -> dict[str, Any]:
     """Change one weight, and return the nudge with the values before and after.
 
     Args:

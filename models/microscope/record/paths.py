@@ -1,4 +1,5 @@
-"""The paths of the gradient: by which way it enters the encoder, and which branch of each layer it takes."""
+"""The paths of the gradient: by which way it enters the encoder, if there is one, and which branch of each layer it
+takes."""
 
 from __future__ import annotations
 
@@ -9,41 +10,52 @@ import numpy as np
 
 from tinygrad_attn.record import Mark
 
+from .example import Example, name_of
 from .schema import LayerPaths, Paths, Token
 from .trace import Traced
+from .ways import Ways
 
 __all__ = ["find_paths"]
 
 Array = np.ndarray[Any, Any]
 
 
-def find_paths(traced: Traced, run: str, source: Sequence[str], tokens: Sequence[Token]) -> Paths | None:
-    """The norms of the gradient of each encoder state, by the way it came; None if no states are announced.
+def find_paths(traced: Traced, example: Example, tokens: Sequence[Token]) -> Paths | None:
+    """The norms of the gradient of each encoder state by the way it came, and of each sublayer's input by its branch.
+
+    None if the model announces neither.
 
     Args:
         traced: the pass.
-        run: the name of the run.
-        source: the source's symbols.
-        tokens: the prediction at each position of the target.
+        example: what the model read.
+        tokens: the prediction after each symbol.
     """
-    ways = traced.ways
-    if ways is None or len(ways.total) != len(source):
+    source = example.source["tokens"] if example.source else []
+    layers = _layers(traced, source, [token["read"] for token in tokens])
+    ways = traced.ways if traced.ways is not None and len(traced.ways.total) == len(source) else None
+    if ways is None and not layers:
         return None
+    parts, off = _norms_of_ways(ways) if ways is not None else ({}, 0.0)
+    return {
+        "run": name_of(example.run),
+        "model": type(traced.model).__name__,
+        "tokens": source if ways is not None else [],
+        "ways": parts,
+        "total": _norms(ways.total) if ways is not None else [],
+        "off": off,
+        "layers": layers,
+        "loss": float(traced.loss.values[0]),
+    }
+
+
+def _norms_of_ways(ways: Ways) -> tuple[dict[str, list[float]], float]:
+    """The norms of each way, and how far the ways added up are off the whole."""
     parts = dict(ways.parts)
     rest = ways.total - sum(parts.values(), np.zeros_like(ways.total))
     off = float(np.abs(rest).max(initial=0.0)) / max(float(np.abs(ways.total).max(initial=0.0)), np.finfo(float).tiny)
     if off > _ROUNDING:
         parts["other"], off = rest, 0.0
-    return {
-        "run": run,
-        "model": type(traced.model).__name__,
-        "tokens": list(source),
-        "ways": {name: _norms(rows) for name, rows in parts.items()},
-        "total": _norms(ways.total),
-        "off": off,
-        "layers": _layers(traced, source, [token["read"] for token in tokens]),
-        "loss": float(traced.loss.values[0]),
-    }
+    return {name: _norms(rows) for name, rows in parts.items()}, off
 
 
 _ROUNDING = 1e-9

@@ -56,10 +56,10 @@ class Sentence(TypedDict):
 
 
 class Token(TypedDict):
-    """The model's prediction at one position of the target."""
+    """The model's prediction at one position of the target, or of a text."""
 
     read: str
-    """The symbol that the decoder reads, ``<s>`` at first."""
+    """The symbol that the decoder reads, ``<s>`` at first; of a language model, the text's first symbol at first."""
     expected: str
     """The symbol to predict."""
     expected_id: int
@@ -93,7 +93,7 @@ class Meta(TypedDict):
     loss: float
     """The mean of the tokens' losses, which is differentiated."""
     target_from: Literal["given", "greedy"]
-    """Whether the reader gave the target or the model translated greedily."""
+    """Whether the reader gave the target, or the text, or the model translated greedily."""
     broken: str | None
     """The name of the gallery's broken derivative, if one is shown."""
     nudge: dict[str, Any] | None
@@ -341,7 +341,7 @@ class TapeOp(TypedDict):
 
 
 class LayerPaths(TypedDict):
-    """The gradient at the input x of one sublayer of a Transformer, by branch: for every symbol its norm.
+    """The gradient at the input x of one sublayer with a residual connection, by branch: for every symbol its norm.
 
     As vectors skip + branch = total.
     """
@@ -362,7 +362,8 @@ class Paths(TypedDict):
     """For every symbol of the source the norm of the gradient of its encoder state, by the way it entered the encoder.
 
     The gradient enters one way at a time, at every symbol, and flows on through the encoder's own steps. The norms are
-    those of vectors whose sum is the gradient, with the norm ``total``.
+    those of vectors whose sum is the gradient, with the norm ``total``. Of a model that announces no encoder states, as
+    a language model, which has none, ``tokens``, ``ways`` and ``total`` are empty, and there are ``layers`` alone.
     """
 
     run: str
@@ -375,7 +376,7 @@ class Paths(TypedDict):
     off: float
     """The largest element of the sum of the parts minus the gradient, divided by the gradient's largest."""
     layers: list[LayerPaths]
-    """The Transformer's sublayers, in the order of the forward pass; empty for other models."""
+    """The sublayers with a residual connection, in the order of the forward pass; empty for models without."""
     loss: float
 
 
@@ -408,13 +409,14 @@ class Data(TypedDict):
 
     schema: Literal["tinygrad_attn.microscope/2"]
     meta: Meta
-    source: Sentence
+    source: Sentence | None
+    """None of a language model, which has none."""
     target: Sentence
-    """Without <s> and </s>."""
-    translation: Sentence
-    """The model's own greedy translation."""
+    """Without <s> and </s>. Of a language model, the text."""
+    translation: Sentence | None
+    """The model's own greedy translation; None of a language model."""
     tokens: list[Token]
-    """One for each place of the target, </s> included."""
+    """One for each place of the target, </s> included; of a text, for each symbol but the first, which is given."""
     symbols: list[str]
     """The target's symbols by id: the names of the logits' columns."""
     check: Check
@@ -440,8 +442,9 @@ class Rerun(TypedDict):
     """
 
     source: str
+    """The source; of a language model, the text."""
     target: NotRequired[str | None]
-    """None for the model's own greedy translation."""
+    """None for the model's own greedy translation, and of a language model."""
     nudge: NotRequired[dict[str, Any] | None]
     """``{"parameter": name, "index": [i, …], "by": number}``, added to one weight of the trained model for this run
     alone."""

@@ -161,7 +161,8 @@ def find_sites(traced: Traced) -> list[AttentionSite]:
         else:
             latest = {}
     names = _names([attending[0].module for attending, _ in groups.values()])
-    return [_site(name, *group) for name, group in zip(names, groups.values(), strict=True)]
+    role: Role = "causal" if traced.source is None else "cross"
+    return [_site(name, role, *group) for name, group in zip(names, groups.values(), strict=True)]
 
 
 def _announced(marks: Sequence[Mark]) -> Iterator[_Attending | Mark]:
@@ -195,12 +196,13 @@ def _check_complete(attending: _Attending) -> None:
 
 
 def _names(modules: Sequence[str]) -> list[str]:
-    """The names of the sites: the paths of their modules, without the model's class and a first part common to all.
+    """The names of the sites: the paths of their modules, without the model's class and a first part common to all,
+    unless that is the list whose numbers follow it.
 
     The name is "attention" for the model itself. Of equal names, the later ones are numbered.
     """
     paths = [module.partition(".")[2].split(".") for module in modules]
-    if len({path[0] for path in paths}) == 1 and all(len(path) > 1 for path in paths):
+    if len({path[0] for path in paths}) == 1 and all(len(path) > 1 and not path[1].isdecimal() for path in paths):
         paths = [path[1:] for path in paths]
     found: list[str] = []
     for path in paths:
@@ -210,7 +212,8 @@ def _names(modules: Sequence[str]) -> list[str]:
     return found
 
 
-def _site(name: str, attending: list[_Attending], outcomes: Mapping[str, list[Mark]]) -> AttentionSite:
+def _site(name: str, role: Role, attending: list[_Attending], outcomes: Mapping[str, list[Mark]]) -> AttentionSite:
+    """The site of these calls, whose role is ``role`` if they announce none."""
     first, several = attending[0], len(attending) > 1
     quantities = {
         tensor: Quantity([each.marks[mark].source for each in attending], shared=several and mark in _SHARED)
@@ -222,7 +225,7 @@ def _site(name: str, attending: list[_Attending], outcomes: Mapping[str, list[Ma
         if mark in outcomes and (mark != "logits" or "attentional" in outcomes):
             batch_second = not outcomes[mark][0].details.get("batch_first", True)
             quantities[mark] = Quantity([each.source for each in outcomes[mark]], batch_second=batch_second)
-    role = next((mark.details["role"] for mark in joined if "role" in mark.details), "cross")
+    role = next((mark.details["role"] for mark in joined if "role" in mark.details), role)
     site = AttentionSite(
         id=name,
         role=first.detail("role", role),

@@ -1,4 +1,4 @@
-"""Runs a model forward and backward over one pair, in float64 and in primitives, and records it."""
+"""Runs a model forward and backward over one example, in float64 and in primitives, and records it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn import unfused
+from tinygrad_attn.nn import RMSNorm
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.nn.module import Module
 from tinygrad_attn.op import Op
@@ -18,9 +19,9 @@ from tinygrad_attn.record import Call, Leaf, Output, Record, record
 from tinygrad_attn.tensor import Tensor
 
 from ...console.errors import CommandError, UserError
-from ...data import END, START
 from ...decoding.greedy import greedy
-from ...interface import Translator
+from ...evaluation.scoring import read_and_said
+from ...interface import LanguageModel, Translator
 from ..checks.gallery import GALLERY, broken_derivative
 from .ways import Ways, find_ways
 
@@ -33,19 +34,19 @@ _METHODS = ("forward", "encode", "start", "step")
 
 @dataclass
 class Traced:
-    """One forward and backward pass over one pair."""
+    """One forward and backward pass over one example."""
 
-    model: Translator
+    model: LanguageModel
     """The model, in float64 and in evaluation mode."""
     record: Record
     loss: Call
     """The last op: the mean of the tokens' cross entropies."""
     logits: Array
     """(T, V)."""
-    source: Sequence[int]
-    """S ids."""
-    target: Sequence[int]
-    """T - 1 ids, without <s> and </s>."""
+    source: Sequence[int] | None
+    """S ids; None of a model that has no source."""
+    expected: Sequence[int]
+    """T ids: what is to be predicted from the symbols read so far."""
     derivatives: Mapping[Op, Mapping[str, str]]
     """The formulas of each op's derivatives, by operand, as they were when it ran."""
     ways: Ways | None
@@ -86,24 +87,32 @@ class Traced:
         return {name: leaves[name] for name in names.values() if name in leaves}
 
 
-def in_float64(model: Translator) -> Translator:
+def in_float64(model: LanguageModel) -> LanguageModel:
     """A copy of the model in float64 and in evaluation mode.
 
     Raises:
-        UserError: it is no `Translator`, or lacks one of its methods.
+        UserError: it is no `LanguageModel` (of which a `Translator` is one), or lacks one of the methods needed.
     """
-    if not isinstance(model, Translator):
+    if not isinstance(model, LanguageModel):
         raise UserError(
-            f"the microscope looks into a Translator (models.interface), which says how a source is read and a target "
-            f"follows; {type(model).__name__} is none: derive it from Translator and define {', '.join(_METHODS)}"
+            f"the microscope looks into a LanguageModel or a Translator (models.interface), which say how a text, or a "
+            f"source and its target, are read; {type(model).__name__} is none: derive it from Translator and define "
+            f"{', '.join(_METHODS)}, or from LanguageModel and define forward"
         )
     kind = type(model)
-    missing = [name for name in _METHODS if getattr(kind, name) is getattr(Translator, name)]
+    base, methods = (Translator, _METHODS) if isinstance(model, Translator) else (LanguageModel, _METHODS[:1])
+    missing = [name for name in methods if getattr(kind, name) is getattr(base, name)]
     if missing:
         raise UserError(f"the microscope needs {kind.__name__} to define {', '.join(missing)}: see models.interface")
-    same: Module = copy.deepcopy(model).to(np.float64).eval()
+    same: Module = copy.deepcopy(model)
+    for module in same.modules():
+        if (
+            isinstance(module, RMSNorm) and module.eps is None
+        ):  # which stands for the dtype's own, and so for another one
+            module.eps = float(np.finfo(dtype_of(module if module.weight is not None else model)).eps)
+    same = same.to(np.float64).eval()
     same.zero_grad()
-    assert isinstance(same, Translator)
+    assert isinstance(same, LanguageModel)
     return same
 
 
@@ -121,22 +130,20 @@ def greedy_translation(model: Translator, source: Sequence[int], max_length: int
     return greedy(model, ids, np.ones_like(ids, dtype=bool), max_length)[0]
 
 
-def trace(model: Translator, source: Sequence[int], target: Sequence[int]) -> Traced:
-    """Run the model teacher-forced on ``target`` and differentiate the mean cross entropy of its tokens and </s>.
+def trace(model: LanguageModel, source: Sequence[int] | None, target: Sequence[int]) -> Traced:
+    """Run the model teacher-forced on ``target`` and differentiate the mean cross entropy of its tokens.
 
     Args:
         model: in float64 (see `in_float64`).
-        source: at least one id.
+        source: at least one id; None if the model has no source.
         target: ids without <s> and </s>.
     """
-    ids = np.array([source], dtype=np.int64)
-    expected = np.array([*target, END], dtype=np.int64)
+    read, expected = read_and_said(model, target)
+    given = [] if source is None else [np.array([source], np.int64), np.ones((1, len(source)), bool)]
     with record() as recorded, unfused():
-        logits = model(
-            Tensor(ids), Tensor(np.ones_like(ids, dtype=bool)), Tensor(np.array([[START, *target]], dtype=np.int64))
-        )
+        logits = model(*map(Tensor, given), Tensor(np.array([read], np.int64)))
         _check_logits(model, logits, len(expected))
-        loss = F.cross_entropy(logits.squeeze(0), Tensor(expected))
+        loss = F.cross_entropy(logits.squeeze(0), Tensor(np.array(expected, np.int64)))
         loss.backward(retain_graph=True)
     with unfused():
         ways = find_ways(recorded)
@@ -144,10 +151,10 @@ def trace(model: Translator, source: Sequence[int], target: Sequence[int]) -> Tr
     assert made_by is not None and not isinstance(made_by, Leaf)
     ops = {call.op for call in recorded.calls if not call.during_backward}
     derivatives = {op: op.derivatives() for op in ops}
-    return Traced(model, recorded, made_by.call, logits.array[0], source, target, derivatives, ways)
+    return Traced(model, recorded, made_by.call, logits.array[0], source, expected, derivatives, ways)
 
 
-def _check_logits(model: Translator, logits: Any, length: int) -> None:
+def _check_logits(model: LanguageModel, logits: Any, length: int) -> None:
     """Refuse what is no (1, T, V) tensor with a gradient."""
     name = f"{type(model).__name__}.forward"
     if not isinstance(logits, Tensor):
@@ -158,7 +165,7 @@ def _check_logits(model: Translator, logits: Any, length: int) -> None:
         raise UserError(f"{name} returned logits without a gradient: there is nothing to look into")
 
 
-def trace_broken(model: Translator, source: Sequence[int], target: Sequence[int], name: str) -> Traced:
+def trace_broken(model: LanguageModel, source: Sequence[int] | None, target: Sequence[int], name: str) -> Traced:
     """`trace` with a wrong derivative of `models.microscope.checks.gallery.GALLERY`.
 
     Raises:

@@ -9,30 +9,9 @@ import numpy as np
 import pytest
 from tinygrad_attn_models import load
 from tinygrad_attn_models.cli.main import main
-from tinygrad_attn_models.data import train_tokenizers
-from tinygrad_attn_models.runs.config import load_config
-from tinygrad_attn_models.runs.folder import BEST, Run
 
-import tinygrad_attn as ta
 from tinygrad_attn import Tensor
 from tinygrad_attn.nn import functional as F
-
-TINY = {
-    "model.name": "gpt", "model.layers": 1, "model.heads": 2, "model.d_model": 8, "model.context": 16,
-    "data.kind": "stories", "data.train_size": 60, "data.valid_size": 4, "data.test_size": 4,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def storyteller(tmp_path_factory):
-    """The folder of a run that was never trained."""
-    config = load_config(None, TINY)
-    run = Run(tmp_path_factory.mktemp("runs") / "gpt", config, *train_tokenizers(config.data.load(), config.data))
-    run.create()
-    ta.manual_seed(0)
-    run.save(BEST, run.build().state_dict())
-    return str(run.directory)
-
 
 # -- generate ----------------------------------------------------------------------------------------------------------
 

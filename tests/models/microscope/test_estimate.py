@@ -22,7 +22,7 @@ MODELS = {
 def test_three_short_passes_tell_the_size_of_a_long_one(name):
     model = in_float64(MODELS[name]())
     found = estimate._size(trace(model, [4] * 9, [5] * 9))
-    assert estimate.needed_memory(model, 9, 9) / estimate._SHARE == pytest.approx(found, rel=0.05)
+    assert estimate.needed_memory(model, [9, 9]) / estimate._SHARE == pytest.approx(found, rel=0.05)
 
 
 def test_much_memory_is_told_and_too_much_refused(monkeypatch):

@@ -1,4 +1,5 @@
-// How the gradient comes back to each symbol of the source: the way it enters the encoder, and its branch in every layer.
+// How the gradient comes back to each symbol of the source or text: the way it enters the encoder, if there is one, and its
+// branch in every layer.
 
 import { html, useStore } from "page/core.js";
 import { data } from "page/data.js";
@@ -67,22 +68,34 @@ function chart(paths, [low, high], look, label, titled) {
 
 export const order = 5;
 
+// Of translators, and of language models that announce residual connections.
+export const shows = (all) => all.source !== null || all.paths.length > 0;
+
 export function View() {
   const look = useStore(theme);
   useLanguage();
-  const all = data.get().paths;
-  if (!all.length) return html`<p class="note">${t("none")}</p>`;
+  const { paths: all, source } = data.get();
+  const encoded = all.some(hasWays);
   const range = decades(all);
-  return html`<p class="lead">${t("lead")}</p>
+  return html`${encoded ? html`<p class="lead">${t("lead")}</p>` : html`<p class="note">${t(source ? "none" : "no_encoder")}</p>`}
     <div class="runs">${all.map((paths, i) => html`<${Run} key=${i} ...${{ paths, range, look }} />`)}</div>
-    ${all.length === 1 && html`<p class="note">${t("beside")}</p>`}`;
+    ${encoded && all.length === 1 && html`<p class="note">${t("beside")}</p>`}`;
 }
 
+// Whether a model announces encoder states.
+const hasWays = (paths) => paths.tokens.length > 0;
+
 function Run({ paths, range, look }) {
+  return html`<section class="card">
+    ${hasWays(paths) ? html`<${ByWay} ...${{ paths, range, look }} />` : html`<h2>${paths.model}${paths.run ? ` (${paths.run})` : ""} <span class="muted">${t("loss")} ${rounded(paths.loss)}</span></h2>`}
+    ${paths.layers.length > 0 && html`<${Layers} layers=${paths.layers} /><${BySymbol} layers=${paths.layers} />`}
+  </section>`;
+}
+
+function ByWay({ paths, range, look }) {
   const label = t("figure", { model: paths.model, run: paths.run ? ` (${paths.run})` : "" });
   const svg = chart(paths, range, look, label);
-  return html`<section class="card">
-    <figure class="figure">
+  return html`<figure class="figure">
       <figcaption><span class="figure-title">${label}</span><span class="muted">${t("loss")} ${rounded(paths.loss)}</span><${Saving} name=${`paths-${paths.model}`} svg=${() => chart(paths, range, look, label, true)} /></figcaption>
       <div class="scroll" tabindex="0" role="region" aria-label=${label} dangerouslySetInnerHTML=${{ __html: svg }}></div>
     </figure>
@@ -90,12 +103,10 @@ function Run({ paths, range, look }) {
       ${Object.keys(series(paths)).map((name) => html`<th scope="col" key=${name} class="number">${t(`path.${name}`)}</th>`)}</tr></thead>
       <tbody>${paths.tokens.map((token, j) => html`<tr key=${j}><td>${j}</td><th scope="row"><${Token} text=${token} /></th>
         ${Object.entries(series(paths)).map(([name, sizes]) => html`<td key=${name} class="number" title=${full(sizes[j])}>${rounded(sizes[j])}</td>`)}</tr>`)}</tbody></table></div>
-    <p class="muted">${t("sum", { off: rounded(paths.off) })}</p>
-    ${paths.layers.length > 0 && html`<${Layers} layers=${paths.layers} /><${BySymbol} layers=${paths.layers} />`}
-  </section>`;
+    <p class="muted">${t("sum", { off: rounded(paths.off) })}</p>`;
 }
 
-// The Transformer's sublayers, from the loss down: what passes each by its residual connection, and what goes through it.
+// The sublayers with a residual connection, from the loss down: what passes each by its residual connection, and what goes through it.
 function Layers({ layers }) {
   const norm = (sizes) => Math.hypot(...sizes);
   const most = Math.max(...layers.flatMap((layer) => [norm(layer.skip), norm(layer.branch)]));
@@ -106,7 +117,7 @@ function Layers({ layers }) {
         ${["skip", "branch", "total"].map((name) => html`<td key=${name} class="number measured" title=${full(norm(layer[name]))}>${rounded(norm(layer[name]))}${name !== "total" && html`<${Bar} x=${norm(layer[name])} ends=${[0, most]} />`}</td>`)}</tr>`)}</tbody></table></div>`;
 }
 
-// The same, symbol by symbol: a table for each stack of layers, the encoder's and the decoder's, a row for each symbol.
+// The same, symbol by symbol: a table for each stack of layers, such as the encoder's, a row for each symbol.
 function BySymbol({ layers }) {
   const stacks = new Map();
   for (const layer of layers) {
@@ -135,6 +146,7 @@ export const words = {
     "title": "Paths through time",
     "lead": "How large is the gradient that reaches each symbol's encoder state, and by which way did it enter the encoder: through the weighted sums (the state as a value), through the scores (as a key), or through the state that the decoder starts with? Each way is followed alone, on through the encoder's own steps. The vectors add up to the total, their norms do not.",
     "none": "This model announces no encoder states, so that no path can be told: see \"encoded\" in tinygrad_attn.modes.MARKS.",
+    "no_encoder": "A language model has no encoder, so that there is no way into one to tell apart. The gradient of each symbol flows through the blocks alone: past each sublayer, or through it.",
     "beside": "To see a model with and without attention side by side, make the page of two runs.",
     "figure": "Gradient that reaches the encoder's states: {model}{run}",
     "table": "Norms of the gradients, by symbol",
@@ -161,6 +173,7 @@ export const words = {
     "title": "시간을 거치는 경로",
     "lead": "각 기호의 인코더 상태에 닿는 기울기는 얼마나 크고, 어느 길로 인코더에 들어왔을까요? 가중합을 지나(값으로서), 스코어를 지나(키로서), 또는 디코더의 시작 상태를 지나 들어옵니다. 길을 하나씩만 열고, 들어온 뒤 인코더의 스텝을 거치는 것까지 따라갑니다. 벡터는 더하면 전체가 되지만, 노름은 그렇지 않습니다.",
     "none": "이 모델은 인코더 상태를 알리지 않아 경로를 나눌 수 없습니다. tinygrad_attn.modes.MARKS의 \"encoded\"를 보세요.",
+    "no_encoder": "언어 모델에는 인코더가 없으므로 그리로 들어가는 길을 나눌 것도 없습니다. 각 기호의 기울기는 블록만 지나옵니다. 부분층을 비켜 가거나 지나갑니다.",
     "beside": "어텐션이 있는 모델과 없는 모델을 나란히 보려면 두 학습 결과로 페이지를 만드세요.",
     "figure": "인코더 상태에 닿는 기울기: {model}{run}",
     "table": "기호별 기울기의 노름",

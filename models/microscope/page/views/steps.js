@@ -1,4 +1,4 @@
-// The six steps of attention as a strip: forward above, backward below, for one decoder step.
+// The six steps of attention as a strip: forward above, backward below, for one step.
 
 import { html, useState } from "page/core.js";
 import { Controls } from "page/controls.js";
@@ -15,7 +15,7 @@ const MOST = 12;
 // Of a row over keys, all can be seen; at first as many as the card shows.
 const FIRST = 16;
 
-// The walk runs forward through the decoder's steps, then backward through them, as the computation did.
+// The walk runs forward through the steps, then backward through them, as the computation did.
 function walk(chosen, site, by) {
   const last = site.queries.length - 1;
   const place = chosen.part === "value" ? chosen.step : 2 * last + 1 - chosen.step;
@@ -132,7 +132,7 @@ export const words = {
   "en": {
     "title": "Six steps",
     "target": "target",
-    "walk": "Walk through the decoder's steps, forward and then backward",
+    "walk": "Walk through the steps, forward and then backward",
     "earlier": "Earlier",
     "later": "Later",
     "keys": "← → walk, ↑ ↓ change between forward and backward",
@@ -159,7 +159,7 @@ export const words = {
   "ko": {
     "title": "여섯 단계",
     "target": "타깃",
-    "walk": "디코더 스텝을 순전파로, 이어서 역전파로 따라가기",
+    "walk": "스텝을 순전파로, 이어서 역전파로 따라가기",
     "earlier": "이전",
     "later": "다음",
     "keys": "← → 따라가기, ↑ ↓ 순전파와 역전파 바꾸기",

@@ -1,4 +1,4 @@
-// The sentence and the model, the prediction for each token, and the result of all checks.
+// The sentence or text and the model, the prediction for each token, and the result of all checks.
 
 import { html } from "page/core.js";
 import { data } from "page/data.js";
@@ -6,7 +6,7 @@ import { Formula } from "page/formula.js";
 import { translator } from "page/i18n.js";
 import { Live } from "page/live.js";
 import { full, percent, rounded } from "page/numbers.js";
-import { BADGE, Bar, direction, source, Token, Verdict } from "page/parts.js";
+import { BADGE, Bar, direction, source, Token, Verdict, withoutSites } from "page/parts.js";
 import { hash } from "page/selection.js";
 
 export const order = 1;
@@ -15,27 +15,33 @@ export function View() {
   const all = data.get();
   return html`
     <div class="columns">
-      <section class="card pair"><h2>${t("pair")}</h2><${Pair} all=${all} /></section>
+      <section class="card pair"><h2>${t(all.source ? "pair" : "text")}</h2><${Pair} all=${all} /></section>
       <${Badge} check=${all.check} loss=${all.meta.loss} />
     </div>
-    ${!all.sites.length && html`<p class="note">${t("site.none")}</p>`}
+    ${!all.sites.length && html`<p class="note">${withoutSites(all)}</p>`}
     ${all.meta.served && html`<${Live} />`}
-    <section class="card"><h2>${t("tokens")}</h2><${Tokens} all=${all} /></section>
+    <section class="card"><h2>${t("tokens")}</h2>${!all.source && html`<p class="muted">${t("tokens.of_text")}</p>`}<${Tokens} all=${all} /></section>
     <div class="columns">
       <section class="card"><h2>${t("identities")}</h2><${Identities} identities=${all.check.identities} /></section>
       <section class="card"><h2>${t("model")}</h2><${Model} all=${all} /></section>
     </div>`;
 }
 
+const line = (sentence) => sentence.tokens.map((token, i) => html`<${Token} key=${i} text=${token} />`);
+
+// A source with its target and the model's own translation, or the text of a language model.
 function Pair({ all }) {
-  const wrong = all.translation.tokens.join("\n") !== all.target.tokens.join("\n");
-  const line = (sentence) => sentence.tokens.map((token, i) => html`<${Token} key=${i} text=${token} />`);
   return html`<dl class="pair-list">
-    <dt>${t("source")}</dt><dd dir=${direction(all.source.text)} class="sentence">${line(all.source)}</dd>
-    <dt>${t(all.meta.target_from === "given" ? "target" : "target_greedy")}</dt><dd dir=${direction(all.target.text)} class="sentence">${line(all.target)}</dd>
-    <dt>${t("translation")}</dt><dd dir=${direction(all.translation.text)} class="sentence">${line(all.translation)} ${all.meta.target_from === "given" && html`<span class=${wrong ? "verdict bad" : "verdict good"}>${wrong ? `✗ ${t("differs")}` : `✓ ${t("same")}`}</span>`}</dd>
+    ${all.source ? html`<${Translated} all=${all} />` : html`<dt>${t("read")}</dt><dd dir=${direction(all.target.text)} class="sentence">${line(all.target)}</dd>`}
     <dt>${t("loss")}</dt><dd class="number big">${rounded(all.meta.loss)} <span class="muted">${t("loss_words")}</span></dd>
   </dl>`;
+}
+
+function Translated({ all }) {
+  const wrong = all.translation.tokens.join("\n") !== all.target.tokens.join("\n");
+  return html`<dt>${t("source")}</dt><dd dir=${direction(all.source.text)} class="sentence">${line(all.source)}</dd>
+    <dt>${t(all.meta.target_from === "given" ? "target" : "target_greedy")}</dt><dd dir=${direction(all.target.text)} class="sentence">${line(all.target)}</dd>
+    <dt>${t("translation")}</dt><dd dir=${direction(all.translation.text)} class="sentence">${line(all.translation)} ${all.meta.target_from === "given" && html`<span class=${wrong ? "verdict bad" : "verdict good"}>${wrong ? `✗ ${t("differs")}` : `✓ ${t("same")}`}</span>`}</dd>`;
 }
 
 // The largest gradient that could not be resolved for this reason.
@@ -118,6 +124,8 @@ export const words = {
   "en": {
     "title": "Summary",
     "pair": "The sentence",
+    "text": "The text",
+    "read": "Text",
     "source": "Source",
     "target": "Target, given",
     "target_greedy": "Target: the model's own translation",
@@ -126,6 +134,7 @@ export const words = {
     "differs": "not the target",
     "loss_words": "mean of −ln p over the tokens; this number is what all gradients differentiate",
     "tokens": "Loss, token by token",
+    "tokens.of_text": "A language model predicts each symbol from those before it. There is no source, and so neither an encoder nor attention to one: every attention is self-attention over this text.",
     "identities": "Identities that hold for every correct derivative",
     "model": "The model",
     "tokens.read": "input",
@@ -174,6 +183,8 @@ export const words = {
   "ko": {
     "title": "요약",
     "pair": "문장",
+    "text": "텍스트",
+    "read": "텍스트",
     "source": "소스",
     "target": "타깃(직접 준 것)",
     "target_greedy": "타깃: 모델의 번역",
@@ -182,6 +193,7 @@ export const words = {
     "differs": "타깃과 다름",
     "loss_words": "토큰별 −ln p의 평균이며, 모든 기울기는 이 수를 미분한 것입니다",
     "tokens": "토큰별 손실",
+    "tokens.of_text": "언어 모델은 앞의 기호들로 다음 기호를 예측합니다. 소스가 없으므로 인코더도, 소스를 보는 어텐션도 없습니다. 모든 어텐션은 이 텍스트에 대한 셀프 어텐션입니다.",
     "identities": "올바른 미분이라면 지켜지는 항등식",
     "model": "모델",
     "tokens.read": "입력",

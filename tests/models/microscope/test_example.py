@@ -1,4 +1,4 @@
-"""The pair of sentences on the page: names of symbols, unknown ones too, and predictions that are not finite."""
+"""The sentences on the page: names of symbols, unknown ones too, and predictions that are not finite."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,10 @@ class Whole(Half):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Linear(2, 3), "looks into a Translator .* Linear is none: derive it from Translator and define forward"),
+        (
+            nn.Linear(2, 3),
+            "looks into a LanguageModel or a Translator .* Linear is none: derive it from Translator and define",
+        ),
         (object(), "object is none"),
         (Half(), "needs Half to define encode, start, step"),
         (Whole(None), r"Whole.forward must return the logits, a tensor \(B, T, V\); it returned NoneType"),
