@@ -17,6 +17,7 @@ _ORDERED = [
     (r"\\text\{part \} (.+?) \\text\{ of \} (.+)$", r"\2 \\text{의 } \1 \\text{번째 부분}"),
     (r"\\text\{the first part of \} (.+)$", r"\1 \\text{의 첫 부분}"),
     (r"\\text\{the last part of \} (.+)$", r"\1 \\text{의 마지막 부분}"),
+    (r"\\text\{the whole number nearest to \} (.+)$", r"\1 \\text{에 가장 가까운 정수}"),
     (r"\\text\{letters not in \} (\w+)", r"\1 \\text{에 없는 문자}"),
     (
         r"\\text\{the \} (.+?) \\text\{ of the \} (.+?) \\text\{ largest \} (.+)$",
