@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import itertools
 import subprocess
@@ -13,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from interrupts import contexts_of, interrupted_everywhere
+from numba.core.compiler_lock import global_compiler_lock
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.atomic import atomic_path, leftovers
 from tinygrad_attn.contexts import _OfGenerator, context, undone_by
 from tinygrad_attn.kernels.gemm.cache import keeping
+from tinygrad_attn.kernels.runtime import compiler, locks
 from tinygrad_attn.modes import Observer, at_step, current_modes, in_module, observe
 from tinygrad_attn.nn.evaluating import evaluating
 from tinygrad_attn.record import record
@@ -42,6 +45,8 @@ CONTEXTS = {
     "evaluating": lambda: evaluating(MODEL),
     "atomic_path": lambda: atomic_path(Path(FOLDER.name, "file")),
     "undone_by": lambda: undone_by(lambda: None),
+    "compiling": compiler.compiling,
+    "locked": lambda: locks.locked(FOLDER.name, "kernel", None),
     "_OfGenerator": lambda: _OfGenerator(lambda: (None for _ in range(1)), (), {}),
 }
 
@@ -56,6 +61,11 @@ def everything():
         MODEL.recorded_weights,
         MODEL.training,
         leftovers(Path(FOLDER.name)),
+        gc.isenabled(),
+        compiler._functions.get_call_type,
+        set(locks._held),
+        locks._acquire(FOLDER.name, "kernel"),
+        global_compiler_lock.is_locked(),
     )
 
 

@@ -103,7 +103,7 @@ def test_only_floats_require_a_gradient() -> None:
 
 def test_conversion_that_would_lose_a_gradient() -> None:
     x = ta.tensor([1.0, 2.0], requires_grad=True)
-    for convert in (np.asarray, lambda t: t.numpy(), np.from_dlpack, np.sum):
+    for convert in (np.asarray, lambda t: t.numpy(), np.from_dlpack):
         with pytest.raises((RuntimeError, TypeError)):
             convert(x)
     with ta.no_grad():

@@ -85,4 +85,5 @@ def _contexts_in(thing):
         if enters and enters[0].__module__.startswith("tinygrad_attn") and not thing.__subclasses__():
             yield thing.__qualname__
         for part in vars(thing).values():
-            yield from _contexts_in(part)
+            if getattr(part, "__qualname__", "").startswith(f"{thing.__qualname__}."):  # defined in the class
+                yield from _contexts_in(part)

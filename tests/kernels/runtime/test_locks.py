@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from numba.core import event
@@ -12,6 +13,9 @@ from tinygrad_attn.kernels.runtime import locks
 from tinygrad_attn.kernels.runtime.locks import WAIT, is_locked, locked
 
 pytestmark = pytest.mark.skipif(locks.fcntl is None, reason="the system has no locks of bytes")
+
+KERNEL = SimpleNamespace(py_func=os.getpid)
+"""What whoever tells of compilation is given: something with a function that has a name."""
 
 _HOLD = """
 import importlib.util, sys
@@ -43,7 +47,7 @@ def test_one_process_at_a_time(other, tmp_path, monkeypatch):
     other.stdin.flush()
     assert other.stdout.readline() == "free\n"
     assert not is_locked(folder, "kernel")
-    with locked(folder, "kernel", None), locked(folder, "kernel", None):
+    with locked(folder, "kernel", KERNEL), locked(folder, "kernel", KERNEL):
         assert (os.getpid(), folder, locks._byte("kernel")) in locks._held
     assert not locks._held
 
@@ -51,20 +55,20 @@ def test_one_process_at_a_time(other, tmp_path, monkeypatch):
 def test_a_lock_is_waited_for_which_is_told(other, tmp_path, monkeypatch):
     class Kill(event.Listener):
         def on_start(self, event):
-            assert event.data["dispatcher"] == "kernel"
+            assert event.data["dispatcher"] is KERNEL
             other.send_signal(signal.SIGKILL)
 
         def on_end(self, event):
             pass
 
-    with event.install_listener(WAIT, Kill()), locked(str(tmp_path), "kernel", "kernel"):
+    with event.install_listener(WAIT, Kill()), locked(str(tmp_path), "kernel", KERNEL):
         assert other.wait() == -signal.SIGKILL
         assert len(locks._held) == 1
 
 
 def test_a_process_that_has_stopped_is_not_waited_for(other, tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "_PATIENCE", 0.05)
-    with locked(str(tmp_path), "kernel", None):
+    with locked(str(tmp_path), "kernel", KERNEL):
         assert not locks._held
 
 
@@ -73,5 +77,5 @@ def test_without_a_folder_there_is_no_lock(tmp_path):
     file.touch()
     for folder in ("", str(file / "below")):
         assert not is_locked(folder, "kernel")
-        with locked(folder, "kernel", None):
+        with locked(folder, "kernel", KERNEL):
             assert not locks._held

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +28,8 @@ from numba.core.untyped_passes import (
     MakeFunctionToJitFunction,
     WithLifting,
 )
+
+from tinygrad_attn.contexts import context, undone_by
 
 __all__ = ["KernelCompiler", "compiling"]
 
@@ -104,10 +105,14 @@ class _Plain:
         return str
 
 
-# numba's own function, and where it stands; `compiling` exchanges both.
+# What global_compiler_lock consists of. Its own methods may be interrupted when they have taken it.
+_numbas_lock: Any = global_compiler_lock._lock
+
+# numba's own, and where they stand; `compiling` exchanges them.
 _functions: Any = BaseFunction
 _messages: Any = errors
 _get_call_type: Any = BaseFunction.get_call_type
+_colours: Any = errors._termcolor_inst
 
 _call_types: dict[Any, Any] = {}
 
@@ -123,19 +128,28 @@ def _remembered_call_type(function: Any, context: Any, arguments: Any, keywords:
     return found
 
 
-@contextlib.contextmanager
+@context
 def compiling() -> Iterator[None]:
     """Inside, this thread alone compiles, and numba neither collects garbage nor formats what it does not show."""
-    with global_compiler_lock:
-        if _functions.get_call_type is _remembered_call_type:  # a kernel that another calls
-            yield
+    owned = _numbas_lock._is_owned()
+    if owned and _functions.get_call_type is _remembered_call_type:  # a kernel that another calls
+        yield
+        return
+    collecting: list[bool] = []
+
+    def restore() -> None:
+        if not (owned or _numbas_lock._is_owned()):
             return
-        collecting, colours = gc.isenabled(), _messages._termcolor_inst
+        _functions.get_call_type, _messages._termcolor_inst = _get_call_type, _colours
+        if any(collecting):
+            gc.enable()
+        if not owned:
+            _numbas_lock.release()
+
+    with undone_by(restore):
+        if not owned:
+            _numbas_lock.acquire()
+        collecting.append(gc.isenabled())
         gc.disable()
         _functions.get_call_type, _messages._termcolor_inst = _remembered_call_type, _Plain()
-        try:
-            yield
-        finally:
-            _functions.get_call_type, _messages._termcolor_inst = _get_call_type, colours
-            if collecting:
-                gc.enable()
+        yield

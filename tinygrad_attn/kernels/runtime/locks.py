@@ -5,7 +5,6 @@ They are one byte each of a file in the cache's folder. The system frees them wh
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import zlib
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from numba.core import event
+
+from tinygrad_attn.contexts import context, undone_by
 
 try:
     import fcntl
@@ -32,22 +33,25 @@ _files: dict[tuple[int, str], int] = {}  # the descriptors, by process and folde
 _held: set[tuple[int, str, int]] = set()
 
 
-@contextlib.contextmanager
+@context
 def locked(folder: str, name: str, dispatcher: Any) -> Iterator[None]:
     """Inside, no other process holds the lock of this name; at most a minute's wait, an event `WAIT` of numba's.
 
     Without it where there are no such locks, no folder, or it cannot be written to. Only one thread at a time may call.
     """
     key = os.getpid(), folder, _byte(name)
-    if not folder or key in _held or not (_acquire(folder, name) or _wait(folder, name, dispatcher)):
+    if not folder or key in _held:
         yield
         return
-    _held.add(key)
-    try:
-        yield
-    finally:
+
+    def release() -> None:
         _held.discard(key)
         _release(folder, name)
+
+    with undone_by(release):
+        if _acquire(folder, name) or _wait(folder, name, dispatcher):
+            _held.add(key)
+        yield
 
 
 def is_locked(folder: str, name: str) -> bool:
@@ -77,6 +81,8 @@ def _descriptor(folder: str) -> int:
 
 
 def _wait(folder: str, name: str, dispatcher: Any) -> bool:
+    if fcntl is None or _descriptor(folder) < 0:
+        return False
     with event.trigger_event(WAIT, data={"dispatcher": dispatcher}):
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end:
@@ -97,4 +103,5 @@ def _acquire(folder: str, name: str) -> bool:
 
 
 def _release(folder: str, name: str) -> None:
-    fcntl.lockf(_descriptor(folder), fcntl.LOCK_UN, 1, _byte(name))
+    if fcntl is not None and (descriptor := _descriptor(folder)) >= 0:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _byte(name))
