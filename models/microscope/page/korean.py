@@ -15,7 +15,6 @@ _ORDERED = [
     (r"\\text\{ for \} (.+)$", r"\\text{ (} \1 \\text{일 때)}"),
     (r"\\text\{, with \} (0) \\text\{ at \} (.+?)(?= \\text|$)", r"\\text{, 단 } \2 \\text{ 자리는 } \1"),
     (r"\\text\{part \} (.+?) \\text\{ of \} (.+)$", r"\2 \\text{의 } \1 \\text{번째 부분}"),
-    (r"\\text\{the whole number nearest to \} (\w+)", r"\1 \\text{에 가장 가까운 정수}"),
     (r"\\text\{the first part of \} (.+)$", r"\1 \\text{의 첫 부분}"),
     (r"\\text\{the last part of \} (.+)$", r"\1 \\text{의 마지막 부분}"),
     (r"\\text\{the whole number nearest to \} (.+)$", r"\1 \\text{에 가장 가까운 정수}"),
@@ -34,7 +33,6 @@ _ORDERED = [
 ]  # fmt: skip
 
 _WORDS = {
-    "group": "묶음",
     ", else ": ", 그 외 ",
     ", with ": ", 단 ",
     " is nan": "는 nan",
