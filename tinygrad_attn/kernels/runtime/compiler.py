@@ -112,7 +112,7 @@ _numbas_lock: Any = global_compiler_lock._lock
 _functions: Any = BaseFunction
 _messages: Any = errors
 _get_call_type: Any = BaseFunction.get_call_type
-_colours: Any = errors._termcolor_inst
+_colours: Any = _messages._termcolor_inst
 
 _call_types: dict[Any, Any] = {}
 
