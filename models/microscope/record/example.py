@@ -45,7 +45,8 @@ def read(given: str | Sequence[int], which: Literal["source", "target"], run: Ru
     """A text, which needs a run with its tokenizers, or ids, as a sentence.
 
     Raises:
-        CommandError: a sentence that is empty or too long, or a text without a run.
+        CommandError: a sentence that is empty or too long, a text without a run, or an id that the vocabulary does not
+            have.
         DataError: a sentence that is too long for the model.
     """
     tokenizer = None if run is None else run.source if which == "source" else run.target
@@ -62,8 +63,8 @@ def read_text(given: str | Sequence[int], model: LanguageModel, run: Run | None)
     """A text for a model without a source, with its blanks at both ends, or ids.
 
     Raises:
-        CommandError: a text with nothing to predict, one that is longer than the model reads from one start, or a text
-            without a run.
+        CommandError: a text with nothing to predict, one that is longer than the model reads from one start, a text
+            without a run, or an id that the vocabulary does not have.
     """
     found = _read(given, "the text", run.target if run else None)
     ids, (reads, _) = found["ids"], read_and_said(model, found["ids"])
@@ -82,7 +83,11 @@ def read_text(given: str | Sequence[int], model: LanguageModel, run: Run | None)
 
 def _read(given: str | Sequence[int], name: str, tokenizer: Tokenizer | None) -> Sentence:
     if not isinstance(given, str):
-        found = sentence([int(number) for number in given], tokenizer)
+        ids = [int(number) for number in given]
+        unknown = [] if tokenizer is None else [number for number in ids if not 0 <= number < len(tokenizer)]
+        if tokenizer is not None and unknown:
+            raise CommandError(f"{name} has the id {unknown[0]}; those of the vocabulary are 0 to {len(tokenizer) - 1}")
+        found = sentence(ids, tokenizer)
     elif tokenizer is None:
         raise CommandError(f"{name} is a string, but there is no run with a tokenizer; give ids")
     else:

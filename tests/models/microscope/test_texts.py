@@ -237,6 +237,13 @@ def test_a_target_is_refused(storyteller, capsys):
     refused(capsys, ["microscope", storyteller, "Mina has a " * 9], "by model.context 16")
 
 
+@pytest.mark.parametrize("wrong", [-1, 999])
+def test_an_id_that_the_vocabulary_does_not_have(storyteller, trained, wrong):
+    for run in (storyteller, trained):
+        with pytest.raises(UserError, match=rf"has the id {wrong}; those of the vocabulary are 0 to \d+"):
+            load(run).microscope([4, wrong])
+
+
 def test_two_runs_side_by_side(storyteller, trained):
     model = load(storyteller)
     paths = model.microscope("Mina", beside=model).data["paths"]
