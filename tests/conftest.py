@@ -5,6 +5,7 @@
 
 import functools
 import gc
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ _common = {
 for _name, _examples in {"coverage": 5, "quick": 10, "ci": 25, "thorough": 300}.items():
     settings.register_profile(_name, max_examples=_examples, **_common)
 settings.load_profile("quick")
+
+
+def pytest_configure() -> None:
+    """What shells start in the background ignores Ctrl-C, and so would the processes that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
