@@ -97,6 +97,15 @@ def test_the_losses_are_those_of_score(data, model):
     assert data["meta"]["loss"] == pytest.approx(np.mean([token["loss"] for token in tokens]), rel=1e-12)
 
 
+def test_a_norm_keeps_the_eps_of_the_trained_dtype():
+    model = make("gpt-modern")
+    model.embedding.weight.array *= 2e-3  # so small that RMSNorm's eps, float32's own, counts
+    found = score(model, TEXT, [str(number) for number in TEXT])
+    losses = [-token["loss"] for token in microscope(model, TEXT).data["tokens"]]
+    np.testing.assert_allclose(losses, [token.log_probability for token in found.tokens], atol=1e-6)
+    assert model.norm.eps is None  # and the model is as it was
+
+
 def test_nothing_of_a_translator_is_there(data):
     assert data["source"] is None and data["translation"] is None
     assert data["target"]["ids"] == TEXT and data["meta"]["target_from"] == "given"
