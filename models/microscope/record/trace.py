@@ -106,9 +106,7 @@ def in_float64(model: LanguageModel) -> LanguageModel:
         raise UserError(f"the microscope needs {kind.__name__} to define {', '.join(missing)}: see models.interface")
     same: Module = copy.deepcopy(model)
     for module in same.modules():
-        if (
-            isinstance(module, RMSNorm) and module.eps is None
-        ):  # which stands for the dtype's own, and so for another one
+        if isinstance(module, RMSNorm) and module.eps is None:  # the eps of the trained dtype, not float64's
             module.eps = float(np.finfo(dtype_of(module if module.weight is not None else model)).eps)
     same = same.to(np.float64).eval()
     same.zero_grad()
