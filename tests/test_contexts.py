@@ -97,6 +97,28 @@ def test_an_interrupt_anywhere_leaves_everything_as_it_was(name):
     assert interrupts > 20
 
 
+@pytest.mark.parametrize("make", [ta.no_grad, lambda: evaluating(MODEL), lambda: nn.frozen_weights(MODEL)])
+def test_a_suspended_generator_that_the_collector_finds_undoes_its_changes(make, monkeypatch):
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    before = everything()
+
+    def body():
+        with make():
+            yield
+
+    class Holder:
+        pass
+
+    holder = Holder()
+    holder.generator, holder.itself = body(), holder
+    next(holder.generator)
+    assert everything() != before
+    del holder
+    gc.collect()
+    assert everything() == before and not complaints
+
+
 def test_an_interrupted_backward_leaves_gradients_on():
     w = ta.ones(2, requires_grad=True)
     for _ in interrupted_everywhere(lambda: w.sum().backward(), delivered=True):

@@ -83,6 +83,9 @@ class Context:
         """End the block."""
         raise NotImplementedError
 
+    def abandon(self) -> None:
+        """End a block whose entry has died. Only what does not end with the entry is left to do."""
+
     def __enter__(self) -> Any:
         prepared, _thread.prepared = _thread.prepared, None
         if prepared is None or prepared[0] is not self or prepared[1]() is None:
@@ -99,7 +102,9 @@ class Context:
 
 
 def _leave_block(context: Context, entry: EntryRef, *exception: Any) -> None:
-    if getattr(entry(), "entered", False):
+    if entry() is None:  # taken apart by the collector, with a generator that was left suspended in the block
+        context.abandon()
+    elif getattr(entry(), "entered", False):
         context.leave(entry, exception[1] if len(exception) > 1 else None)
     else:
         _leave_by_hand(context, *exception)
@@ -175,6 +180,9 @@ class undone_by(Context):
 
     def __init__(self, undo: Callable[[], Any]) -> None:
         self._undo = undo
+
+    def abandon(self) -> None:
+        self._undo()  # whoever waits for an entry's death is not told if the collector takes both
 
     def enter(self, entry: EntryRef) -> Any:
         undo = self._undo
