@@ -185,7 +185,7 @@ def test_it_is_built_from_its_settings():
     ("settings", "message"),
     [
         ({"score": "dot"}, "model.score is a setting of luong; model.name is 'bahdanau'"),
-        ({"name": "luong", "heads": 4}, "model.heads is a setting of transformer; model.name is 'luong'"),
+        ({"name": "luong", "heads": 4}, "model.heads is a setting of gpt, transformer; model.name is 'luong'"),
         ({"name": "transformer", "hidden_size": 8}, "is a setting of bahdanau, luong, seq2seq; model"),
         ({"name": "transformer", "d_model": 30}, "model.heads is 8, which does not divide model.d_model 30"),
     ],
