@@ -27,13 +27,13 @@ from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import LanguageModel, ModelSettings, Weights
+from .multihead import NORMS, check_heads, rotary_of
 from .registry import register_model
-from .setting import ConfigError, constant, setting
+from .setting import constant, setting
 
 __all__ = ["GPT", "Block", "GPTSettings", "State"]
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "swiglu")
-NORMS = ("layer", "rms")
 POSITIONS = ("learned", "rotary", "alibi")
 _STD = 0.02  # of initial weights
 
@@ -61,21 +61,7 @@ class GPTSettings(ModelSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.d_model % self.heads:
-            raise ConfigError(
-                f"model.heads is {self.heads}, which does not divide model.d_model {self.d_model}; "
-                "the heads share it evenly"
-            )
-        if self.kv_heads and self.heads % self.kv_heads:
-            raise ConfigError(
-                f"model.kv_heads is {self.kv_heads}, which does not divide model.heads {self.heads}; each serves as "
-                "many heads of queries"
-            )
-        if self.positions == "rotary" and self.d_model // self.heads % 2:
-            raise ConfigError(
-                f"model.positions is 'rotary', which turns pairs of numbers, and a head has "
-                f"{self.d_model // self.heads}; choose other model.heads"
-            )
+        check_heads(self)
 
     def longest_target(self) -> int | None:
         """``context``."""
@@ -132,7 +118,7 @@ class Block(nn.Module):
         self.self_attn = nn.MultiheadAttention(
             d_model, settings.heads, settings.dropout, bias, batch_first=True, dtype=dtype,
             num_kv_heads=settings.kv_heads or None, qk_norm=settings.qk_norm, alibi=settings.positions == "alibi",
-            rotary=nn.RotaryPositionalEncoding(d_model // settings.heads) if settings.positions == "rotary" else None,
+            rotary=rotary_of(d_model, settings.heads, settings.positions),
         )  # fmt: skip
         self.norm2 = _norm(settings, dtype)
         self.feed_forward: nn.Module = (

@@ -22,6 +22,7 @@ from tinygrad_attn.nn.transformer_layers import NormKind
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import Decoder, ModelSettings, Translator, Weights
+from .multihead import NORMS, check_heads, rotary_of
 from .registry import register_model
 from .setting import ConfigError, Value, constant, setting
 
@@ -46,7 +47,7 @@ class TransformerSettings(ModelSettings):
         "turning queries and keys (rotary) or by a bias for distance (alibi), or not at all", choices=POSITIONS,
     )  # fmt: skip
     norm_first: bool = setting(False, "normalise what a sublayer reads (pre-norm), not its sum with the residual")
-    norm: str = setting("layer", "the norm: layer, or rms (RMSNorm, which subtracts no mean)", choices=("layer", "rms"))
+    norm: str = setting("layer", "the norm: layer, or rms (RMSNorm, which subtracts no mean)", choices=NORMS)
     activation: str = setting(
         "relu", "of the feed-forward networks; swiglu has a gate, a third matrix of d_model x d_ff",
         choices=("relu", "gelu", "swiglu"),
@@ -64,21 +65,7 @@ class TransformerSettings(ModelSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.d_model % self.heads:
-            raise ConfigError(
-                f"model.heads is {self.heads}, which does not divide model.d_model {self.d_model}; "
-                "the heads share it evenly"
-            )
-        if self.kv_heads and self.heads % self.kv_heads:
-            raise ConfigError(
-                f"model.kv_heads is {self.kv_heads}, which does not divide model.heads {self.heads}; each is shared by "
-                "as many heads"
-            )
-        if self.positions == "rotary" and self.d_model // self.heads % 2:
-            raise ConfigError(
-                f"model.positions rotary turns pairs: model.d_model {self.d_model} / model.heads {self.heads} must be "
-                "even"
-            )
+        check_heads(self)
 
     def longest_source(self) -> int | None:
         """``max_length`` with learned positions, which have a vector for each position; else None."""
@@ -211,7 +198,7 @@ class Transformer(Translator):
         self.transformer = nn.Transformer(
             d_model, heads, encoder_layers, decoder_layers, d_ff, dropout, activation, batch_first=True,
             norm_first=norm_first, bias=bias, dtype=dtype, norm=norm, num_kv_heads=kv_heads or None, qk_norm=qk_norm,
-            rotary=nn.RotaryPositionalEncoding(d_model // heads) if positions == "rotary" else None,
+            rotary=rotary_of(d_model, heads, positions),
             alibi=positions == "alibi",
         )  # fmt: skip
         self.output = nn.Linear(d_model, target_size, dtype=dtype)

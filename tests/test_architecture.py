@@ -39,7 +39,7 @@ ENGINE = (
 )
 MODELS = (
     ("console", "memory", "setting", "version"),
-    ("interface", "recurrence", "registry", "*"),  # and the systems, one a file
+    ("interface", "multihead", "recurrence", "registry", "*"),  # and the systems, one a file
     ("data",),
     ("runs",),
     ("decoding",),

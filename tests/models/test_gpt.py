@@ -96,7 +96,7 @@ def test_what_cannot_be():
     for options, message in (
         ({"activation": "relu"}, r"model\.activation: .*gelu, gelu_tanh, swiglu.* got 'relu'"),
         ({"kv_heads": 3}, r"model\.kv_heads is 3, which does not divide model\.heads 2"),
-        ({"heads": 8, "positions": "rotary"}, "turns pairs of numbers, and a head has 1"),
+        ({"heads": 8, "positions": "rotary"}, r"turns pairs: model\.d_model 8 / model\.heads 8 must be even"),
     ):
         with pytest.raises(ConfigError, match=message):
             make(**options)

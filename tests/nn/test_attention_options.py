@@ -174,3 +174,21 @@ def test_the_bias_is_the_distance_times_the_slope():
     assert bias.shape == (3, 2, 4) and bias.dtype == np.float32 and not bias.requires_grad
     distances = np.abs(np.array([[1], [2]]) - np.arange(4))
     np.testing.assert_allclose(bias.array, -nn.alibi_slopes(3)[:, None, None] * distances, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "heads"),
+    [
+        (nn.MultiheadAttention, "num_heads"),
+        (nn.TransformerEncoderLayer, "nhead"),
+        (nn.TransformerDecoderLayer, "nhead"),
+        (nn.Transformer, "nhead"),
+    ],
+)
+def test_errors_name_the_layer_that_was_given_the_heads(kind, heads):
+    with pytest.raises(ValueError, match=f"^{kind.__name__}: num_kv_heads 3 does not divide {heads} 4"):
+        kind(8, 4, num_kv_heads=3)
+    with pytest.raises(ValueError, match=f"^{kind.__name__}: {heads} 3 does not divide "):
+        kind(8, 3)
+    with pytest.raises(ValueError, match=f"^{kind.__name__}: rotary must be for heads of size 2, it is for 4"):
+        kind(8, 4, rotary=nn.RotaryPositionalEncoding(4))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from tinygrad_attn.ops.reduction import mean
 from tinygrad_attn.ops.shape import reshape, squeeze, transpose, unsqueeze
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-__all__ = ["MultiheadAttention", "record_attention_weights"]
+__all__ = ["MultiheadAttention", "check_heads", "record_attention_weights"]
 
 _QK_EPS = 1e-6  # as in Hugging Face's models
 
@@ -93,8 +93,8 @@ class MultiheadAttention(Module):
         alibi: bool = False,
     ) -> None:
         super().__init__()
+        check_heads(type(self).__name__, {"embed_dim": embed_dim, "num_heads": num_heads}, num_kv_heads, rotary)
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        _check_heads(embed_dim, num_heads, num_kv_heads, rotary)
         self.embed_dim = embed_dim
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
@@ -392,15 +392,26 @@ class MultiheadAttention(Module):
         return f"{self.embed_dim}, {self.num_heads}{shared}, batch_first={self.batch_first}{alibi}"
 
 
-def _check_heads(embed_dim: int, heads: int, shared: int, rotary: RotaryPositionalEncoding | None) -> None:
-    if embed_dim % heads:
-        raise ValueError(f"MultiheadAttention: num_heads {heads} does not divide embed_dim {embed_dim}")
-    if heads % shared:
-        raise ValueError(f"MultiheadAttention: num_kv_heads {shared} does not divide num_heads {heads}")
-    if rotary is not None and rotary.dim != embed_dim // heads:
-        raise ValueError(
-            f"MultiheadAttention: rotary must be for heads of size {embed_dim // heads}, it is for {rotary.dim}"
-        )
+def check_heads(
+    name: str, sizes: Mapping[str, int], num_kv_heads: int | None, rotary: RotaryPositionalEncoding | None
+) -> None:
+    """Check that heads share the width evenly, queries the heads of keys, and that ``rotary`` is for such heads.
+
+    Args:
+        name: of the layer that was given these arguments.
+        sizes: the width and the number of heads, by the names of the layer's arguments.
+        num_kv_heads, rotary: as in `MultiheadAttention`.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    (width_name, width), (heads_name, heads) = sizes.items()
+    if width % heads:
+        raise ValueError(f"{name}: {heads_name} {heads} does not divide {width_name} {width}")
+    if num_kv_heads is not None and heads % num_kv_heads:
+        raise ValueError(f"{name}: num_kv_heads {num_kv_heads} does not divide {heads_name} {heads}")
+    if rotary is not None and rotary.dim != width // heads:
+        raise ValueError(f"{name}: rotary must be for heads of size {width // heads}, it is for {rotary.dim}")
 
 
 def _averaged(weights: Tensor | None, average: bool) -> Tensor | None:

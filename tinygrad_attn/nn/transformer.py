@@ -25,6 +25,7 @@ from tinygrad_attn.nn import init
 from tinygrad_attn.nn.attention_masks import merge_padding_mask
 from tinygrad_attn.nn.containers import ModuleList
 from tinygrad_attn.nn.module import Module
+from tinygrad_attn.nn.multihead import check_heads
 from tinygrad_attn.nn.positional import RotaryPositionalEncoding
 from tinygrad_attn.nn.transformer_layers import (
     Activation,
@@ -32,7 +33,6 @@ from tinygrad_attn.nn.transformer_layers import (
     NormKind,
     TransformerDecoderLayer,
     TransformerEncoderLayer,
-    check_heads,
     make_norm,
 )
 from tinygrad_attn.tensor import Tensor, default_dtype
@@ -174,7 +174,7 @@ class Transformer(Module):
         rotary: RotaryPositionalEncoding | None = None,
         alibi: bool = False,
     ) -> None:
-        check_heads(type(self).__name__, d_model, nhead)
+        check_heads(type(self).__name__, {"d_model": d_model, "nhead": nhead}, num_kv_heads, rotary)
         super().__init__()
         sizes = (d_model, nhead, dim_feedforward, dropout, activation)
         options = (layer_norm_eps, batch_first, norm_first, bias, dtype)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from tinygrad_attn.checked import Count, FloatDtype, NonNegative, Probability, Refused, Size, checked
 from tinygrad_attn.modes import mark
@@ -15,7 +15,7 @@ from tinygrad_attn.nn.feed_forward import SwiGLU
 from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module
-from tinygrad_attn.nn.multihead import MultiheadAttention
+from tinygrad_attn.nn.multihead import MultiheadAttention, check_heads
 from tinygrad_attn.nn.norm import LayerNorm, RMSNorm
 from tinygrad_attn.nn.positional import RotaryPositionalEncoding
 from tinygrad_attn.ops.activation import gelu, relu
@@ -27,7 +27,7 @@ from tinygrad_attn.tensor import Tensor, default_dtype
 
 __all__ = [
     "Activation", "DecoderLayerState", "NormKind", "TransformerDecoderLayer", "TransformerEncoderLayer",
-    "TransformerLayer", "check_heads", "make_norm",
+    "TransformerLayer", "make_norm",
 ]  # fmt: skip
 
 
@@ -53,11 +53,6 @@ def make_norm(kind: str, d_model: int, eps: float, bias: bool, dtype: Any) -> La
     return RMSNorm(d_model, eps, dtype=dtype) if kind == "rms" else LayerNorm(d_model, eps, bias=bias, dtype=dtype)
 
 
-def check_heads(name: str, d_model: int, nhead: int) -> None:
-    if nhead < 1 or d_model % nhead:
-        raise ValueError(f"{name}: nhead {nhead} does not divide d_model {d_model}")
-
-
 class TransformerLayer(Module):
     """Base of both layers: self-attention, the feed-forward network, and the residual with its norm.
 
@@ -80,6 +75,9 @@ class TransformerLayer(Module):
         ValueError: the heads do not divide ``d_model``, or an unknown activation.
     """
 
+    attends_to_memory: ClassVar[bool] = False
+    """Whether there is a further attention, to the encoder's output, between the two sublayers."""
+
     @checked
     def __init__(
         self,
@@ -100,7 +98,7 @@ class TransformerLayer(Module):
         rotary: RotaryPositionalEncoding | None = None,
         alibi: bool = False,
     ) -> None:
-        check_heads(type(self).__name__, d_model, nhead)
+        check_heads(type(self).__name__, {"d_model": d_model, "nhead": nhead}, num_kv_heads, rotary)
         super().__init__()
         self.activation = _ACTIVATIONS.get(activation) if isinstance(activation, str) else activation
         self.norm_first = norm_first
@@ -118,6 +116,13 @@ class TransformerLayer(Module):
         self.norm2 = make_norm(norm, d_model, layer_norm_eps, bias, dtype)
         self.dropout1 = Dropout(dropout)
         self.dropout2 = Dropout(dropout)
+        if self.attends_to_memory:
+            self.multihead_attn = MultiheadAttention(
+                d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype, num_kv_heads=num_kv_heads,
+                qk_norm=qk_norm,
+            )  # fmt: skip
+            self.norm3 = make_norm(norm, d_model, layer_norm_eps, bias, dtype)
+            self.dropout3 = Dropout(dropout)
 
     def _wrapped(
         self, x: Tensor, name: str, sublayer: Callable[[Tensor], Tensor], norm: LayerNorm | RMSNorm, dropout: Dropout
@@ -183,36 +188,7 @@ class TransformerDecoderLayer(TransformerLayer):
     """Self-attention, attention to the encoder's output, and a feed-forward network; arguments as in
     `TransformerLayer`."""
 
-    @checked
-    def __init__(
-        self,
-        d_model: Count,
-        nhead: Count,
-        dim_feedforward: Size = 2048,
-        dropout: Probability = 0.1,
-        activation: Activation = "relu",
-        layer_norm_eps: NonNegative = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        dtype: FloatDtype = default_dtype,
-        *,
-        norm: NormKind = "layer",
-        num_kv_heads: Count | None = None,
-        qk_norm: bool = False,
-        rotary: RotaryPositionalEncoding | None = None,
-        alibi: bool = False,
-    ) -> None:
-        super().__init__(
-            d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias, dtype,
-            norm=norm, num_kv_heads=num_kv_heads, qk_norm=qk_norm, rotary=rotary, alibi=alibi,
-        )  # fmt: skip
-        self.multihead_attn = MultiheadAttention(
-            d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype, num_kv_heads=num_kv_heads,
-            qk_norm=qk_norm,
-        )  # fmt: skip
-        self.norm3 = make_norm(norm, d_model, layer_norm_eps, bias, dtype)
-        self.dropout3 = Dropout(dropout)
+    attends_to_memory = True
 
     def forward(
         self,
