@@ -159,7 +159,7 @@ def test_it_is_built_from_its_settings():
     [
         ({"positions": "cosine"}, "positions must be one of sinusoidal, learned, rotary, alibi, none, got 'cosine'"),
         ({"norm": "batch"}, "norm must be 'layer' or 'rms', got 'batch'"),
-        ({"kv_heads": 3}, "num_kv_heads 3 does not divide num_heads 8"),
+        ({"kv_heads": 3}, "num_kv_heads 3 does not divide nhead 8"),
         ({"shared_embeddings": True}, "needs one vocabulary for source and target, theirs have 8 and 7 symbols"),
         ({"heads": 3, "d_model": 4}, "nhead 3 does not divide d_model 4"),
     ],
