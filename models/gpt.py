@@ -24,6 +24,7 @@ from tinygrad_attn import nn
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.nn.kv_cache import KVCache
+from tinygrad_attn.nn.module import is_plain
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import LanguageModel, ModelSettings, Weights
@@ -103,9 +104,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, d_model), the same shape out."""
-        if self.activation == "gelu":
+        if self.activation != "gelu":
+            return self.linear2(F.gelu(self.linear1(x), approximate="tanh"))
+        if is_plain(self.linear1, nn.Linear):
             return self.linear2(F.activated_linear(x, self.linear1.weight, self.linear1.bias, activation="gelu"))
-        return self.linear2(F.gelu(self.linear1(x), approximate="tanh"))
+        return self.linear2(F.gelu(self.linear1(x)))
 
 
 class Block(nn.Module):

@@ -243,7 +243,7 @@ class Transformer(Translator):
 
     def fused_decoder(self, state: State, rows: int, *, int8: bool = False) -> Decoder | None:
         """See `Translator.fused_decoder`; the layers of this file's stacks run as one program."""
-        if self.training or not nn.can_fuse(self.transformer.decoder, state.decoder):
+        if self.training or not nn.can_fuse(self.transformer.decoder, state.decoder, self.output):
             return None
 
         def position(t: int) -> Any:

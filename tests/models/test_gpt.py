@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from own_forward import doubled
 from tinygrad_attn_models.data import Windows
 from tinygrad_attn_models.gpt import GPT
 from tinygrad_attn_models.interface import LanguageModel, Translator
@@ -38,6 +39,15 @@ def test_gradients(options):
     model = make(**options)
     (batch,) = Windows(text().ravel(), length=4, batch_size=2, count=2).epoch(0)
     check_gradients(model, most=8, batch=batch)
+
+
+@pytest.mark.parametrize("way", ["subclass", "assigned"])
+def test_a_block_calls_the_linear_map_that_a_user_put_into_it(way):
+    ours, theirs = make(), make()
+    doubled(theirs.blocks[0].feed_forward.linear1, way)
+    with ta.no_grad():
+        ours.blocks[0].feed_forward.linear1.weight.mul_(2.0)
+    np.testing.assert_allclose(theirs(Tensor(text()))[0].array, ours(Tensor(text()))[0].array, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("recorded", [True, False])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import translators as t
+from own_forward import doubled
 from tinygrad_attn_models.console.errors import UserError
 from tinygrad_attn_models.data import END, START
 from tinygrad_attn_models.decoding.greedy import greedy
@@ -88,6 +89,8 @@ def test_the_fused_decoder_is_for_what_it_computes(options, fused):
     with ta.no_grad():
         state = model.start(model.encode(Tensor(batch.source), Tensor(batch.source_mask)))
         assert (model.fused_decoder(state, 3) is not None) == fused
+        doubled(model.output, "subclass")
+        assert model.fused_decoder(state, 3) is None
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from own_forward import doubled
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, nn, no_grad
@@ -112,6 +113,65 @@ def test_it_stands_aside_for_what_it_does_not_know():
         decoder, *_ = parts()
         added = np.where(PADDING, -np.inf, 0.0)
         assert not nn.can_fuse(decoder, decoder.start(memory_of(decoder, np.float64), added))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "self_attn", "self_attn.out_proj", "multihead_attn", "multihead_attn.out_proj", "linear1", "linear2", "norm1",
+        "norm2", "norm3", "dropout", "dropout1", "dropout2", "dropout3", "",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("way", ["subclass", "assigned"])
+def test_it_stands_aside_for_a_forward_of_the_users_own(path, way):
+    decoder, *_ = parts()
+    with no_grad():
+        state = decoder.start(memory_of(decoder, np.float64))
+        assert nn.can_fuse(decoder, state)
+        doubled(decoder.layers[1].get_submodule(path), way)
+        assert not nn.can_fuse(decoder, state)
+
+
+@pytest.mark.parametrize("way", ["subclass", "assigned"])
+def test_it_stands_aside_for_a_decoder_a_last_norm_or_an_output_of_the_users_own(way):
+    for which in range(3):
+        decoder, _, output = parts()
+        with no_grad():
+            state = decoder.start(memory_of(decoder, np.float64))
+            assert nn.can_fuse(decoder, state, output)
+            doubled((decoder, decoder.norm, output)[which], way)
+            assert not nn.can_fuse(decoder, state, output)
+
+
+def test_it_stands_aside_for_dropout_that_still_drops_and_parameters_that_do_not_fit():
+    for change in ("dropout", "attention", "wide", "double"):
+        decoder, *_ = parts()
+        layer = decoder.layers[1]
+        with no_grad():
+            state = decoder.start(memory_of(decoder, np.float64))
+            if change in ("dropout", "attention"):
+                (layer.dropout1 if change == "dropout" else layer.self_attn).train()
+            elif change == "wide":
+                layer.linear2 = nn.Linear(50, D, dtype=np.float64).eval()
+            else:
+                layer.norm2.float()
+            assert not nn.can_fuse(decoder, state)
+
+
+def test_an_embedding_and_an_output_for_another_decoder():
+    decoder, embedding, output = parts()
+    other = nn.Linear(V, V + 2, dtype=np.float64)
+    single = nn.Embedding(V, D)
+    with no_grad():
+        state = decoder.start(memory_of(decoder, np.float64))
+        for weight, last, message in (
+            (nn.Embedding(V, 8, dtype=np.float64).weight, output, r"size 24 .*embedding is \(11, 8\)"),
+            (single.weight, output, "float64, .*embedding .*float32"),
+            (embedding.weight, other, r"output is \(13, 11\)"),
+        ):
+            vectors = nn.TokenVectors(weight, lambda t: positions(t, np.float64), 2.0)
+            with pytest.raises(ValueError, match=f"FusedDecoder: .*{message}"):
+                nn.FusedDecoder(decoder, vectors, last, state, 6)
 
 
 def test_with_8_bit_weights_it_is_the_decoder_of_the_rounded_weights():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from own_forward import doubled
 
 from tinygrad_attn import no_grad, unfused
-from tinygrad_attn.nn import LayerNorm, TransformerEncoder, TransformerEncoderLayer, record_attention_weights
+from tinygrad_attn.nn import LayerNorm, Linear, TransformerEncoder, TransformerEncoderLayer, record_attention_weights
 from tinygrad_attn.nn.fused_encoder import encode_at_once
 from tinygrad_attn.random import manual_seed
 from tinygrad_attn.tensor import Tensor
@@ -68,3 +69,65 @@ def test_it_is_for_few_positions():
     with no_grad():
         assert encode_at_once(encoder_of(layers=1), *sentences(batch=2, length=256)) is not None
         assert encode_at_once(encoder_of(layers=1), *sentences(batch=1, length=513)) is None
+
+
+@pytest.mark.parametrize(
+    ("src", "padding"),
+    [((2, 4, 12), (1, 4)), ((2, 4, 12), (2, 5)), ((2, 4, 12), (4,)), ((2, 4, 8), (2, 4)), ((4, 12), (4, 12))],
+)
+def test_sizes_that_do_not_fit_are_for_the_encoder_to_name(src, padding):
+    source, mask = Tensor(np.ones(src)), Tensor(np.zeros(padding, bool))
+    with no_grad():
+        assert encode_at_once(encoder_of(), source, mask) is None
+
+
+def test_padding_whose_axes_were_exchanged():
+    encoder, (src, padding) = encoder_of(), sentences()
+    exchanged = Tensor(np.ascontiguousarray(padding.array.T).T)
+    with no_grad():
+        expected = encode_at_once(encoder, src, padding)
+        np.testing.assert_array_equal(encode_at_once(encoder, src, exchanged).array, expected.array)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "self_attn", "self_attn.out_proj", "linear1", "linear2", "norm1", "norm2", "dropout", "dropout1", "dropout2",
+        "",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("way", ["subclass", "assigned"])
+def test_it_stands_aside_for_a_forward_of_the_users_own(path, way):
+    encoder = encoder_of()
+    layer = encoder.layers[1]
+    with no_grad():
+        assert encode_at_once(encoder, *sentences()) is not None
+        doubled(layer.get_submodule(path), way)
+        assert encode_at_once(encoder, *sentences()) is None
+
+
+@pytest.mark.parametrize("way", ["subclass", "assigned"])
+@pytest.mark.parametrize("last", [True, False])
+def test_it_stands_aside_for_an_encoder_or_a_last_norm_of_the_users_own(last, way):
+    encoder = encoder_of(last=True)
+    doubled(encoder.norm if last else encoder, way)
+    with no_grad():
+        assert encode_at_once(encoder, *sentences()) is None
+
+
+def test_it_stands_aside_for_dropout_that_still_drops():
+    encoder = encoder_of()
+    encoder.layers[1].dropout1.train()  # as for samples of what the model might say
+    with no_grad():
+        assert encode_at_once(encoder, *sentences()) is None
+
+
+@pytest.mark.parametrize("change", ["double", "wide"])
+def test_it_stands_aside_for_parameters_that_do_not_fit(change):
+    encoder = encoder_of(np.float32)
+    with no_grad():
+        if change == "double":
+            encoder.layers[1].linear2.double()
+        else:
+            encoder.layers[1].linear2 = Linear(50, 12)
+        assert encode_at_once(encoder.eval(), *sentences(np.float32)) is None

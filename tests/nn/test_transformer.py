@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from own_forward import doubled
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
@@ -127,6 +128,21 @@ def test_an_activation_may_be_a_function():
     named.load_state_dict(layer.state_dict())
     x = draw(S, B, D)
     assert not np.allclose(layer(x).array, named(x).array)
+
+
+@pytest.mark.parametrize("way", ["subclass", "assigned"])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_a_layer_calls_the_modules_that_users_put_into_it(activation, way):
+    encoder, x = transformer(activation=activation).encoder, draw(B, S, D)
+    plain, changed = encoder.layers
+    changed.load_state_dict(plain.state_dict())
+    doubled(changed.norm2, way)
+    np.testing.assert_allclose(changed(x).array, 2.0 * plain(x).array, rtol=1e-12)
+    doubled(changed.linear1, way)
+    with ta.no_grad():
+        for parameter in plain.linear1.parameters():
+            parameter.mul_(2.0)
+    np.testing.assert_allclose(changed(x).array, 2.0 * plain(x).array, rtol=1e-12)
 
 
 def test_complaints():

@@ -22,49 +22,47 @@ from tinygrad_attn.kernels.decoder.program import Call, Program
 from tinygrad_attn.kernels.decoder.rows import Append, Embed, append_call, embed_call
 from tinygrad_attn.kernels.gemm.packed import Packed, pack
 from tinygrad_attn.kernels.layernorm import layer_norm_call
-from tinygrad_attn.modes import current_modes
+from tinygrad_attn.nn.fusing import is_plain_linear, is_plain_stack
 from tinygrad_attn.nn.linear import Linear
+from tinygrad_attn.nn.module import Module, is_plain
 from tinygrad_attn.nn.multihead import MultiheadAttention
 from tinygrad_attn.nn.norm import LayerNorm, RMSNorm
 from tinygrad_attn.nn.transformer import DecoderState, TransformerDecoder
 from tinygrad_attn.nn.transformer_layers import TransformerDecoderLayer
-from tinygrad_attn.ops.activation import relu
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["FusedDecoder", "TokenVectors", "can_fuse", "is_plain"]
+__all__ = ["FusedDecoder", "TokenVectors", "can_fuse"]
 
 Array = np.ndarray[Any, Any]
 
 _FIRST_CAPACITY = 64  # positions
 
 
-def can_fuse(decoder: TransformerDecoder, state: DecoderState) -> bool:
+def can_fuse(decoder: TransformerDecoder, state: DecoderState, output: Module | None = None) -> bool:
     """Whether `FusedDecoder` computes what this decoder does, and nobody wants to see how.
 
     It is for `nn.TransformerDecoderLayer` itself with relu, in evaluation mode, without gradients, recordings or
-    `unfused()`, and for masks that are bool.
+    `unfused()`, and for masks that are bool. Subclasses, and modules whose ``forward`` was assigned, may compute
+    something else, inside a layer too.
+
+    Args:
+        decoder: of any layers.
+        state: the result of ``decoder.start``.
+        output: the map to logits, if it is to be asked about too.
     """
-    modes = current_modes()
-    if decoder.training or modes.grad or modes.observers or modes.unfused:
-        return False
     if state.memory_mask is not None and state.memory_mask.dtype != np.bool_:
         return False
-    return (decoder.norm is None or type(decoder.norm) is LayerNorm) and all(
-        type(layer) is TransformerDecoderLayer
-        and layer.activation is relu
-        and type(layer.norm1) is LayerNorm
-        and layer.self_attn.in_proj_weight is not None
-        and is_plain(layer.self_attn)
-        and is_plain(layer.multihead_attn)
-        for layer in decoder.layers
-    )
-
-
-def is_plain(attention: MultiheadAttention) -> bool:
-    """Whether attention is the paper's, and nobody wants its weights."""
-    alone = attention.num_kv_heads == attention.num_heads
-    prepared = attention.q_norm is not None or attention.rotary is not None or attention.alibi
-    return alone and not prepared and attention.recorded_weights is None
+    if not is_plain(decoder, TransformerDecoder) or len(state.layers) != len(decoder.layers):
+        return False
+    if not all(is_plain(layer, TransformerDecoderLayer) for layer in decoder.layers):
+        return False
+    memory = state.layers[0].memory.joined
+    width = memory.shape[2] // 2
+    if output is not None and not (
+        is_plain(output, Linear) and is_plain_linear(output, output.weight.shape[0], width, memory.dtype)
+    ):
+        return False
+    return is_plain_stack(decoder, TransformerDecoderLayer, width, memory.dtype)
 
 
 class _Buffers:
@@ -111,7 +109,8 @@ class FusedDecoder:
             `tinygrad_attn.kernels.decoder.int8`).
 
     Raises:
-        ValueError: ``int8`` with parameters that are not float32.
+        ValueError: ``int8`` with parameters that are not float32; or an embedding or output of another size or dtype
+            than the decoder.
     """
 
     gather_share = 0.0
@@ -132,6 +131,7 @@ class FusedDecoder:
         inner = max(layer.linear1.weight.shape[0] for layer in self._layers)
         self._buffers = _Buffers(rows, self._size, inner, output.weight.shape[0], self._dtype)
         self._joined = [np.ascontiguousarray(layer.memory.all().array) for layer in state.layers]
+        self._check()
         sentences, length = self._joined[0].shape[:2]
         mask = None if state.memory_mask is None else np.ascontiguousarray(state.memory_mask.array).reshape(-1, length)
         self._memory = _Memory(np.zeros(rows, np.int64), mask, np.array([length]))
@@ -141,6 +141,16 @@ class FusedDecoder:
         self._past: list[Array] = []
         self._slots = np.empty((rows, 0), np.int64)
         self._reserve(_FIRST_CAPACITY)
+
+    def _check(self) -> None:
+        """Raise unless embedding and output are for the decoder: kernels see only where their arrays begin."""
+        size, dtype = self._joined[0].shape[2] // 2, self._joined[0].dtype
+        for name, weight in (("embedding", self._embedding.weight), ("output", self._output.weight)):
+            if weight.shape[1:] != (size,) or weight.dtype != dtype:
+                raise ValueError(
+                    f"FusedDecoder: the decoder is for vectors of size {size} of {dtype}, the weight of the {name} is "
+                    f"{weight.shape} of {weight.dtype}"
+                )
 
     def step(self, tokens: Array) -> Array:
         """The logits (R, V) of the next token after R tokens at the next position.

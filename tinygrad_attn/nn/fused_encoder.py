@@ -17,13 +17,12 @@ from tinygrad_attn.kernels.decoder.linear import linear_of, rows_call
 from tinygrad_attn.kernels.decoder.program import Call, Program
 from tinygrad_attn.kernels.gemm.packed import pack
 from tinygrad_attn.kernels.layernorm import layer_norm_call
-from tinygrad_attn.modes import current_modes
-from tinygrad_attn.nn.fused_decoder import is_plain
+from tinygrad_attn.nn.fusing import is_plain_stack
 from tinygrad_attn.nn.linear import Linear
+from tinygrad_attn.nn.module import is_plain
 from tinygrad_attn.nn.norm import LayerNorm
 from tinygrad_attn.nn.transformer import TransformerEncoder
 from tinygrad_attn.nn.transformer_layers import TransformerEncoderLayer
-from tinygrad_attn.ops.activation import relu
 from tinygrad_attn.tensor import Tensor
 
 __all__ = ["encode_at_once"]
@@ -53,19 +52,12 @@ def encode_at_once(encoder: TransformerEncoder, src: Tensor, padding: Tensor) ->
 
 
 def _can_fuse(encoder: TransformerEncoder, src: Tensor, padding: Tensor) -> bool:
-    modes = current_modes()
-    if encoder.training or modes.grad or modes.observers or modes.unfused:
+    if src.ndim != 3 or not 0 < src.shape[0] * src.shape[1] <= _MOST_ROWS:
         return False
-    if padding.dtype != np.bool_ or not 0 < src.shape[0] * src.shape[1] <= _MOST_ROWS:
+    if padding.dtype != np.bool_ or padding.shape != src.shape[:2] or not is_plain(encoder, TransformerEncoder):
         return False
-    return (encoder.norm is None or type(encoder.norm) is LayerNorm) and all(
-        type(layer) is TransformerEncoderLayer
-        and layer.activation is relu
-        and type(layer.norm1) is LayerNorm
-        and layer.self_attn.in_proj_weight is not None
-        and layer.self_attn.in_proj_weight.dtype == src.dtype
-        and layer.self_attn.batch_first
-        and is_plain(layer.self_attn)
+    return is_plain_stack(encoder, TransformerEncoderLayer, src.shape[2], src.dtype) and all(
+        layer.self_attn.batch_first  # type: ignore[attr-defined]  # says is_plain_stack
         for layer in encoder.layers
     )
 

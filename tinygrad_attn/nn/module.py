@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from tinygrad_attn.tensor import Tensor
 from tinygrad_attn.values import as_array, flag
 
 __all__ = [
-    "Module", "NamedIterator", "Parameter", "clear_gradient", "named",
+    "Module", "NamedIterator", "Parameter", "clear_gradient", "is_plain", "named",
 ]  # fmt: skip
 
 M = TypeVar("M", bound="Module")
@@ -343,6 +343,14 @@ class Module:
         rows.append(("total", "", total))
         widths = [max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)]
         return "\n".join(f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {count:>12,}" for name, shape, count in rows)
+
+
+def is_plain(module: object, kind: type[M]) -> TypeGuard[M]:
+    """Whether ``module`` computes what ``kind`` does: it is no subclass, and no ``forward`` was assigned to it.
+
+    What computes with the parameters of a module and does not call it is for such modules alone.
+    """
+    return type(module) is kind and "forward" not in vars(module)
 
 
 def _as_numbers(value: Any) -> np.ndarray[Any, Any]:

@@ -14,7 +14,7 @@ from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.feed_forward import SwiGLU
 from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.linear import Linear
-from tinygrad_attn.nn.module import Module
+from tinygrad_attn.nn.module import Module, is_plain
 from tinygrad_attn.nn.multihead import MultiheadAttention, check_heads
 from tinygrad_attn.nn.norm import LayerNorm, RMSNorm
 from tinygrad_attn.nn.positional import RotaryPositionalEncoding
@@ -131,7 +131,7 @@ class TransformerLayer(Module):
         past, x = mark("skip", x), mark("branch", x, sublayer=name)
         if self.norm_first:
             return mark("residual", add(past, dropout(sublayer(norm(x)))))
-        if isinstance(norm, RMSNorm):
+        if not is_plain(norm, LayerNorm):
             return norm(mark("residual", add(dropout(sublayer(x)), past)))
         normed = add_layer_norm(dropout(sublayer(x)), past, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         return mark("norm", normed)
@@ -140,7 +140,7 @@ class TransformerLayer(Module):
         """W_2 activation(W_1 x + b_1) + b_2, at each position separately; or a `SwiGLU`."""
         if self.activation is None:
             return self.feed_forward(x)
-        if self.activation in _NAMES:
+        if self.activation in _NAMES and is_plain(self.linear1, Linear):
             name = _NAMES[self.activation]
             inner = activated_linear(x, self.linear1.weight, self.linear1.bias, activation=name)
         else:
