@@ -9,8 +9,10 @@ from tinygrad_attn import random
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.check import gradcheck, gradgradcheck
 from tinygrad_attn.modes import unfused
+from tinygrad_attn.ops.fused.attention import attention as scores_op
 from tinygrad_attn.ops.fused.attention import scaled_dot_product_attention as attention
 from tinygrad_attn.ops.fused.multihead import multihead_attention
+from tinygrad_attn.record import record
 from tinygrad_attn.tensor import Tensor
 
 
@@ -209,3 +211,37 @@ def test_multihead_attention_is_its_reference(batch_first, crossed, causal):
     g = np.random.default_rng(2).standard_normal(z.shape)
     for ours, one in zip(grad(z, inputs, g), grad(expected, inputs, g), strict=True):
         np.testing.assert_allclose(ours.array, one.array, rtol=1e-12, atol=1e-13)
+
+
+def test_a_mask_and_a_bias_of_the_ops_have_their_own_dtypes():
+    q, k, v = operands(0, (1, 1, 3, 4), (1, 1, 3, 4), (1, 1, 3, 4))
+    (projected,) = operands(1, (1, 3, 12))
+    seen, added = np.ones((3, 3), bool), np.zeros((3, 3))
+    for call, name in (
+        (lambda *masks: scores_op(q, k, v, *masks, scale=1.0), "scaled_dot_product_attention"),
+        (lambda *masks: multihead_attention(projected, None, *masks, heads=1), "multihead_attention"),
+    ):
+        assert np.isfinite(call(seen, added).array).all()
+        for masks, message in (
+            ((None, seen), "bias must be float64 as query, it is bool"),
+            ((None, added.astype(np.float32)), "bias must be float64 as query, it is float32"),
+            ((added, None), r"mask must be bool \(True = may attend\), it is float64"),
+            ((added > 0, np.zeros((2, 3))), r"bias of shape \(2, 3\) does not broadcast"),
+            ((np.ones((2, 3), bool), None), r"mask of shape \(2, 3\) does not broadcast"),
+        ):
+            with pytest.raises((TypeError, ValueError), match=f"^{name}: {message}"):
+                call(*masks)
+    with pytest.raises(TypeError, match=r"attn_mask must be bool \(True = may attend\) or float64 as query, it is int"):
+        attention(q, k, v, np.ones((3, 3), int))
+
+
+def test_scores_are_compared_only_for_those_who_look_on(monkeypatch):
+    q, k, v = operands(0, (3, 4), (3, 4), (3, 4))
+    compared = []
+    monkeypatch.setattr(np, "array_equal", lambda *arrays: compared.append(arrays) or False)
+    _, weights = attention(q, k, v, np.eye(3), need_weights=True)
+    assert not compared
+    with record() as tape:
+        _, seen = attention(q, k, v, np.eye(3), need_weights=True)
+    assert len(compared) == 1 and tape is not None
+    np.testing.assert_allclose(seen.array, weights.array, rtol=0, atol=0)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.kernels.attention import tiled as kernels
-from tinygrad_attn.modes import mark
+from tinygrad_attn.modes import current_modes, mark
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import as_tensor, floating, only_floats
 from tinygrad_attn.ops.comparison import logical_and, ne
@@ -123,9 +123,9 @@ def _scaled_dot_product_attention(
     shared = leading if groups == 1 else (*leading[:-1], leading[-1] // groups)
     z = np.empty((*leading, query.shape[-2], value.shape[-1]), query.dtype)
     if mask is not None:
-        check_mask(mask, scores, np.bool_)
+        check_mask(mask, scores, (np.bool_,), f"{_NAME}: mask")
     if bias is not None:
-        check_mask(bias, scores, query.dtype)
+        check_mask(bias, scores, (query.dtype,), f"{_NAME}: bias")
     mask, bias = (_of_four_axes(array, scores[:-2]) for array in (mask, bias))
     query, key, value = _heads(query, leading), _heads(key, shared), _heads(value, shared)
     dropped = kernels.Dropout(dropout_p, dropout_key)
@@ -340,7 +340,7 @@ def scaled_dot_product_attention(
         raise ValueError(f"{_NAME}: give attn_mask or is_causal, not both; combine the masks with &")
     mask = None if attn_mask is None else as_tensor(attn_mask, f"{_NAME}: attn_mask")
     if mask is not None:
-        check_mask(mask, scores_shape, query.dtype)
+        check_mask(mask, scores_shape, (np.bool_, query.dtype), f"{_NAME}: attn_mask")
     dropout_p = probability(_NAME, "dropout_p", dropout_p)
     options: dict[str, Any] = {"is_causal": is_causal, "scale": scale, "groups": groups}
     options |= {"dropout_p": dropout_p, "dropout_key": new_key_for(dropout_p)}
@@ -375,7 +375,8 @@ def weights_and_output(
     if bias is not None:
         before = scores
         scores, mask = _biased(scores, mask, bias)
-        score = "scaled_dot" if np.array_equal(before.array, scores.array) else "biased_dot"
+        if current_modes().observers and not np.array_equal(before.array, scores.array):
+            score = "biased_dot"
     scores = mark("scores", scores, score=score, scale=scale, **role)
     mask = _combine(mask, is_causal, scores)
     if mask is not None:

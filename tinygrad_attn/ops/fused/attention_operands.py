@@ -57,14 +57,29 @@ def check_operands(
     return (*np.broadcast_shapes(query.shape[:-2], of_keys), query.shape[-2], key.shape[-2])
 
 
-def check_mask(mask: Tensor | Array, scores: tuple[int, ...], dtype: Any) -> None:
-    if mask.dtype not in (np.bool_, dtype):
-        raise TypeError(f"{_NAME}: attn_mask must be bool (True = may attend) or {dtype} as query, it is {mask.dtype}")
+def check_mask(mask: Tensor | Array, scores: tuple[int, ...], dtypes: tuple[Any, ...], name: str) -> None:
+    """Raise unless a mask or bias broadcasts to the scores and has one of these dtypes.
+
+    Args:
+        mask: True where a query may attend to a key, or floats to add to the scores.
+        scores: their shape.
+        dtypes: bool, that of the query, or both.
+        name: of the op, and of its operand.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: it does not broadcast.
+    """
+    if mask.dtype not in dtypes:
+        meanings = [
+            "bool (True = may attend)" if dtype == np.bool_ else f"{np.dtype(dtype)} as query" for dtype in dtypes
+        ]
+        raise TypeError(f"{name} must be {' or '.join(meanings)}, it is {mask.dtype}")
     fits = mask.ndim <= len(scores) and all(
         a in (1, b) for a, b in zip(reversed(mask.shape), reversed(scores), strict=False)
     )
     if not fits:
-        raise ValueError(f"{_NAME}: attn_mask of shape {mask.shape} does not broadcast to the scores, {scores}")
+        raise ValueError(f"{name} of shape {mask.shape} does not broadcast to the scores, {scores}")
 
 
 def repeated_shape(array: Tensor | Array, groups: int) -> tuple[int, ...]:

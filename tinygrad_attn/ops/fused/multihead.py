@@ -125,9 +125,9 @@ def multihead_attention(
     size = _check_shapes(projected, memory, heads, groups, batch_first)
     q, k, v = _queries_keys_values(projected, memory, heads, groups, batch_first)
     if mask is not None:
-        check_mask(mask, (*q.shape[:3], k.shape[2]), np.bool_)
+        check_mask(mask, (*q.shape[:3], k.shape[2]), (np.bool_,), "multihead_attention: mask")
     if bias is not None:
-        check_mask(bias, (*q.shape[:3], k.shape[2]), q.dtype)
+        check_mask(bias, (*q.shape[:3], k.shape[2]), (q.dtype,), "multihead_attention: bias")
     z = np.empty((*projected.shape[:2], size), projected.dtype)
     out = _heads_of(z, heads, batch_first)
     scale = _scale(size // heads)
