@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn.dtypes import converted, promote
+from tinygrad_attn.dtypes import converted, default_dtype, promote
 from tinygrad_attn.op import op
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, Sample, broadcast_pairs, floats
 from tinygrad_attn.tensor import Tensor
-from tinygrad_attn.values import as_array, flag, real_number
+from tinygrad_attn.values import as_array, as_number, flag, real_number
 
 __all__ = [
     "allclose", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "eq", "equal", "ge", "gt", "isclose",
@@ -170,6 +170,20 @@ def bitwise_not(x: Array) -> Array:
 # -- nearly equal, and as a whole --------------------------------------------------------------------------------------
 
 
+def _pair(name: str, x: Any, y: Any) -> tuple[Array, Array]:
+    """Both as arrays in the dtype in which the operators compare them: a number never changes that of a tensor."""
+    given = [
+        v.detach() if isinstance(v, Tensor) else as_number(name, v) if isinstance(v, np.generic) else v for v in (x, y)
+    ]
+    arrays = []
+    for value, beside in (given, given[::-1]):
+        dtype = getattr(beside, "dtype", default_dtype)
+        floats = default_dtype if dtype == default_dtype else np.dtype(np.float64)
+        with np.errstate(over="ignore"):  # a number beyond float32 is infinite there
+            arrays.append(as_array(value, name=name, floats=floats))
+    return _alike(name, *arrays)
+
+
 @public("ta", "Tensor")
 def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """Whether |input - other| ≤ atol + rtol·|other|, element by element, broadcast.
@@ -177,12 +191,10 @@ def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equa
     Raises:
         ValueError: shapes that do not broadcast.
     """
-    first, second = (
-        x.detach() if isinstance(x, Tensor) else Tensor(as_array(x, name="isclose")) for x in (input, other)
-    )
+    first, second = _pair("isclose", input, other)
     relative, absolute = real_number("isclose", "rtol", rtol), real_number("isclose", "atol", atol)
     try:
-        close = np.isclose(first.array, second.array, relative, absolute, flag("isclose", "equal_nan", equal_nan))
+        close = np.isclose(first, second, relative, absolute, flag("isclose", "equal_nan", equal_nan))
     except ValueError:
         raise ValueError(f"isclose: shapes {first.shape} and {second.shape} do not broadcast") from None
     return Tensor(np.asarray(close))
@@ -197,5 +209,5 @@ def allclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equ
 @public("ta", "Tensor")
 def equal(input: Any, other: Any) -> bool:
     """Whether two tensors have one shape and equal elements."""
-    first, second = (x.detach() if isinstance(x, Tensor) else Tensor(as_array(x, name="equal")) for x in (input, other))
-    return first.shape == second.shape and bool(eq(first, second).array.all())
+    first, second = _pair("equal", input, other)
+    return first.shape == second.shape and bool(np.equal(first, second).all())
