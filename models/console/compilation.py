@@ -73,7 +73,8 @@ def _listening(report: Callable[[str], None]) -> Iterator[None]:
         def tell(self) -> None:
             seconds = time.perf_counter() - self.started
             if seconds >= DELAYS.compilation:
-                now = f", now {self.under_way[-1]}" if self.under_way else ""
+                under_way = self.under_way[-1:]  # a copy: another thread may end a kernel meanwhile
+                now = f", now {under_way[0]}" if under_way else ""
                 tell(f"compiling kernels, once on each machine: {self.done} in {seconds:.0f} s{now}", report)
 
     watch = Watch()

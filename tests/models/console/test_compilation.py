@@ -85,3 +85,23 @@ def test_a_kernel_that_takes_long_is_told_of_every_second(monkeypatch):
         assert ticked.wait(20.0)
     assert all("0 in 0 s, now compile_one" in line for line in lines[:5])
     assert "1 in" in lines[-1]
+
+
+def test_a_kernel_that_ends_while_it_is_told_of(monkeypatch):
+    class Ending(list):
+        """Is empty as soon as it was looked at."""
+
+        def __bool__(self):
+            found = len(self) > 0
+            self.clear()
+            return found
+
+    watches, register = [], event.register
+    monkeypatch.setattr(event, "register", lambda kind, watch: (watches.append(watch), register(kind, watch)))
+    lines = []
+    with watch_compilation(lines.append):
+        watches[0].under_way = Ending(["halved"])
+        watches[0].tell()
+    assert [re.sub(r"in \d+ s", "in 0 s", line) for line in lines] == [
+        "compiling kernels, once on each machine: 0 in 0 s, now halved"
+    ]
