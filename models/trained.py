@@ -272,10 +272,11 @@ class TrainedModel:
             self.run.refuse_too_long([], [ids], lambda side, number: "the translation")
             if not sources:
                 raise UserError("score: the source is empty; give at least one symbol")
-        elif len(ids) < 2:
-            problem = "a text of one symbol, which is given, has nothing to score" if ids else "the text is empty"
-            raise UserError(f"score: {problem}; give more")
-        symbols = self.run.target.symbols_of([*ids, END] if translates else ids)
+        elif not ids:
+            raise UserError("score: the text is empty; give more")
+        elif not self.module.delimited and len(ids) < 2:
+            raise UserError("score: a text of one symbol, which is given, has nothing to score; give more")
+        symbols = self.run.target.symbols_of([*ids, END] if self.module.delimited else ids)
         return score(self.module, ids, symbols, sources)
 
     # -- a closer look -----------------------------------------------------------------------------------------------

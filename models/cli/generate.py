@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import dataclasses
 
-from ..setting import short
-from .options import add_run, count, number, seed
+from ..decoding.sampling import Sampling
+from .options import add_run, count, number, seed, warn_of_unknown
 
 NEEDS = ("rich", "safetensors")
 
@@ -16,13 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("prompt", metavar="TEXT", nargs="?", default="", help="the beginning (default: that of a line)")
     parser.add_argument(
-        "--temperature", metavar="T", type=number, help="1: as the model expects; 0: the likeliest (default: 0.8)"
+        "--temperature",
+        metavar="T",
+        type=number,
+        help="1: as the model expects; 0: the likeliest (default: %(default)s)",
     )
     parser.add_argument("--top-k", metavar="K", type=count, help="draw from the K likeliest symbols; 0: from all")
     parser.add_argument("--top-p", metavar="P", type=number, help="draw from the likeliest symbols of probability P")
-    parser.add_argument("--length", metavar="N", type=count, help="the most symbols to write (default: 500)")
+    parser.add_argument("--length", metavar="N", type=count, help="the most symbols to write (default: %(default)s)")
     parser.add_argument("--stop", metavar="TEXT", action="append", help="end before this text; may be given again")
     parser.add_argument("--seed", metavar="N", type=seed, help="the same seed writes the same text")
+    parser.set_defaults(**{**dataclasses.asdict(Sampling()), "stop": []})  # a list, to which argparse appends
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,13 +34,11 @@ def run(arguments: argparse.Namespace) -> int:
     from ..trained import TrainedModel
 
     model = TrainedModel.load(arguments.run)
-    names = ("temperature", "top_k", "top_p", "length", "seed")
-    options = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    pieces = model.generate(arguments.prompt, stop=tuple(arguments.stop or ()), **options)
-    unknown = model.unknown(arguments.prompt)
-    if unknown and not arguments.quiet:
-        print(f"warning: unknown to the model in {short(arguments.prompt)}: {' '.join(unknown)}", file=sys.stderr)
-    print(arguments.prompt, end="", flush=True)
+    options = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Sampling)}
+    pieces = model.generate(arguments.prompt, **options)
+    warn_of_unknown(arguments, arguments.prompt, model.unknown(arguments.prompt))
+    first = next(pieces, "")  # before the prompt: its line ends with no error then
+    print(arguments.prompt, first, sep="", end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()

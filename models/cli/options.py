@@ -1,19 +1,21 @@
-"""Command line arguments that several commands share: run, data, threads, split, decoding."""
+"""Command line arguments that several commands share: run, data, threads, split, decoding; and what they warn of."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..console.errors import CommandError
-from ..setting import short
+from ..setting import short, suggested
 
 __all__ = [
     "add_data", "add_decoding", "add_files", "add_run", "add_split", "add_threads", "count", "decoding",
     "is_text", "name", "number", "overrides", "path_name", "picture_name", "port", "positive", "seconds", "seed",
-    "use_threads",
+    "use_threads", "warn_of_unknown",
 ]  # fmt: skip
 
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
@@ -21,6 +23,8 @@ PICTURES = (".png", ".svg", ".pdf", ".jpg")
 _MOST = 1_000_000
 # More digits than any of these numbers has; Python refuses to read thousands of them.
 _DIGITS = 30
+# The largest number of unknown symbols that a warning names.
+_NAMED = 20
 
 
 # -- types -----------------------------------------------------------------------------------------------------------
@@ -104,15 +108,14 @@ def picture_name(text: str) -> str:
 
 def _split(text: str) -> str:
     """A split that is measured."""
-    from ..console.suggest import nearest
     from ..data.corpus import SPLITS  # brings NumPy, which --help does without
 
     _, *measured = SPLITS
     if text not in measured:
-        near = nearest(text, measured)
-        suggestion = f"; did you mean {near[0]}?" if near else ""
         choices = ", ".join(map(repr, reversed(measured)))
-        raise argparse.ArgumentTypeError(f"invalid choice: {short(text)} (choose from {choices}){suggestion}")
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {short(text)} (choose from {choices}){suggested(text, measured)}"
+        )
     return text
 
 
@@ -217,3 +220,10 @@ def use_threads(count: int | None) -> None:
             set_num_threads(count)
         except ValueError as error:
             raise CommandError(f"--threads {count}: {error}") from error
+
+
+def warn_of_unknown(arguments: argparse.Namespace, text: str, unknown: Sequence[str]) -> None:
+    """Name on stderr what of a text the model does not know, unless --quiet."""
+    if unknown and not arguments.quiet:
+        shown = " ".join(unknown[:_NAMED]) + (" …" if len(unknown) > _NAMED else "")
+        print(f"warning: unknown to the model in {short(text)}: {shown}", file=sys.stderr)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..console.counts import counted
 from ..console.errors import CommandError
 from ..console.symbols import visible
-from ..setting import short
-from .options import add_run
+from .options import add_run, warn_of_unknown
 
 if TYPE_CHECKING:
     from ..evaluation.scoring import Score
@@ -42,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"{len(arguments.texts)} texts"
         )
     *source, text = arguments.texts
-    if not arguments.quiet and (unknown := model.run.target.unknown(text)):
-        print(f"warning: unknown to the model in {short(text)}: {' '.join(unknown[:20])}", file=sys.stderr)
+    for known_by, given in zip(model.tokenizers[-len(arguments.texts) :], arguments.texts, strict=True):
+        warn_of_unknown(arguments, given, known_by.unknown(given))
     found = model.score(text, *source)
     for line in _as_json(found) if arguments.json else _as_text(found):
         print(line)
@@ -61,6 +60,5 @@ def _as_json(found: Score) -> Iterator[str]:
 def _as_text(found: Score) -> Iterator[str]:
     for token in found.tokens:
         yield f"{token.log_probability:10.4f}  {visible(token.symbol)}"
-    count = len(found.tokens)
-    yield f"{found.log_probability:10.4f}  log-probability of {count:,} token{'s' * (count != 1)}, in nats"
-    yield f"{found.perplexity:10.4f}  perplexity, a token"
+    yield f"{found.log_probability:10.4f}  log-probability of {counted(len(found.tokens), 'token')}, in nats"
+    yield f"{found.perplexity:10.4f}  perplexity per token"

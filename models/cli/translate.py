@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..console.errors import USER_ERROR, CommandError
-from ..setting import short
-from .options import add_decoding, add_run, decoding, path_name, picture_name, positive
+from .options import add_decoding, add_run, decoding, path_name, picture_name, positive, warn_of_unknown
 
 if TYPE_CHECKING:
     from ..decoding.alignment import Alignment
@@ -21,8 +20,6 @@ NEEDS = ("rich", "safetensors")
 
 # The number of batches whose sentences are sorted by length together.
 _POOL = 16
-# The largest number of unknown symbols that a warning names.
-_NAMED = 20
 # The largest number of sentences in the picture.
 _DRAWN = 8
 
@@ -117,9 +114,8 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
                     print(f"error: {texts.name} {number + position + 1} {problem}", file=sys.stderr)
                     lines[position] = ""
                     failed += 1
-                elif not arguments.quiet and (unknown := model.unknown(line)):
-                    shown = " ".join(unknown[:_NAMED]) + (" …" if len(unknown) > _NAMED else "")
-                    print(f"warning: unknown to the model in {short(line)}: {shown}", file=sys.stderr)
+                elif not arguments.quiet:
+                    warn_of_unknown(arguments, line, model.unknown(line))
             if arguments.alignments:
                 for position, (text, alignment) in enumerate(model.translate_aligned(lines, **options)):
                     print(text)

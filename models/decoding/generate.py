@@ -14,7 +14,6 @@ slides: it goes on from the later half of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from tinygrad_attn.nn.evaluating import evaluating
 from ..console.errors import UserError
 from ..data import END, PAD, START, UNKNOWN, Tokenizer
 from ..interface import Decoder, LanguageModel
+from .sampling import Sampling
 from .states import decoder_of
 
 __all__ = ["Sampling", "distribution", "first_symbols", "generate", "generate_ids"]
@@ -32,45 +32,11 @@ __all__ = ["Sampling", "distribution", "first_symbols", "generate", "generate_id
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How symbols are drawn.
-
-    Raises:
-        UserError: a value that cannot be; the message names it.
-    """
-
-    temperature: float = 0.8
-    """By which logits are divided: 1 keeps the distribution, less prefers likely symbols, 0 takes the likeliest."""
-    top_k: int = 0
-    """Draw from so many of the likeliest symbols; 0 from all."""
-    top_p: float = 1.0
-    """Draw from the fewest symbols that together have this probability."""
-    length: int = 500
-    """The most symbols to write."""
-    stop: tuple[str, ...] = ()
-    """Texts at which to end; they are not written."""
-    seed: int | None = None
-    """The same seed writes the same text; None takes another each time."""
-
-    def __post_init__(self) -> None:
-        wrong = {
-            "temperature": (not 0 <= self.temperature < np.inf, "at least 0"),
-            "top_k": (self.top_k < 0, "at least 0"),
-            "top_p": (not 0 < self.top_p <= 1, "more than 0 and at most 1"),
-            "length": (self.length < 0, "at least 0"),
-            "stop": (isinstance(self.stop, str) or not all(self.stop), "texts that are not empty"),
-            "seed": (self.seed is not None and self.seed < 0, "at least 0"),
-        }
-        for name, (is_wrong, right) in wrong.items():
-            if is_wrong:
-                raise UserError(f"generate: {name} must be {right}, got {getattr(self, name)!r}")
-
-
 def generate(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[str]:
     """The continuation of ``prompt``, piece by piece, as it is written; the pieces joined are the whole.
 
-    An empty prompt stands for a line's end, after which a new line begins.
+    An empty prompt stands for a line's end, after which a new line begins; a model of sentences (``delimited``) begins
+    one.
 
     Args:
         model: in evaluation mode or not; nothing is dropped.
@@ -79,9 +45,10 @@ def generate(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: 
         sampling: how to draw, where to end.
 
     Raises:
-        UserError: a prompt without symbols, where the vocabulary has no line's end.
+        UserError: a prompt without symbols, where the vocabulary has no line's end; later, logits of which none can be
+            drawn.
     """
-    read = first_symbols(tokenizer, prompt)
+    read = [] if model.delimited and not prompt else first_symbols(tokenizer, prompt)
     return _pieces(generate_ids(model, read, sampling, (PAD, START, UNKNOWN), END), tokenizer, read, sampling.stop)
 
 
@@ -95,22 +62,22 @@ def first_symbols(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 def _pieces(ids: Iterator[int], tokenizer: Tokenizer, read: Sequence[int], stop: Sequence[str]) -> Iterator[str]:
     """The text of ids that are not there yet; what may become a text of ``stop`` is held back."""
-    known = [*read[-1:]]  # the symbol before, since it may say whether a blank is between
-    shown = len(tokenizer.decode(known))
+    context = [*read[-1:]]  # from the last symbol with text on: they say whether a blank is before the next
+    held = ""
     for number in ids:
-        known.append(number)
-        text = tokenizer.decode(known)
-        ends = [at for end in stop if (at := text.find(end, max(0, shown - len(end) + 1))) >= shown]
+        before = tokenizer.decode(context)
+        held += tokenizer.decode([*context, number])[len(before) :]
+        context = [number] if tokenizer.decode([number]) else [*context, number]
+        ends = [at for end in stop if (at := held.find(end)) >= 0]
         if ends:
-            yield text[shown : min(ends)]
-            return
-        safe = len(text) - max((_overlap(text[shown:], end) for end in stop), default=0)
-        if safe > shown:
-            yield text[shown:safe]
-            shown = safe
-    text = tokenizer.decode(known)
-    if text[shown:]:
-        yield text[shown:]
+            held = held[: min(ends)]
+            break
+        safe = len(held) - max((_overlap(held, end) for end in stop), default=0)
+        if safe:
+            yield held[:safe]
+            held = held[safe:]
+    if held:
+        yield held
 
 
 def _overlap(text: str, end: str) -> int:
@@ -122,29 +89,32 @@ def _overlap(text: str, end: str) -> int:
 def generate_ids(
     model: LanguageModel, read: Sequence[int], sampling: Sampling, forbidden: Sequence[int] = (), end: int | None = None
 ) -> Iterator[int]:
-    """The ids that follow ``read``, at least one id, one by one, up to ``end`` without it.
+    """The ids that follow ``read``, one by one, up to ``end`` without it.
 
     Args:
         model: any without a source.
-        read: the ids so far.
+        read: the ids so far, without ``<s>``, which a model of sentences (``delimited``) reads first; of another at
+            least one.
         sampling: how to draw; ``stop`` is not looked at.
         forbidden: ids that are never drawn.
         end: the id at which the text ends, None for none.
+
+    Raises:
+        UserError: logits of which none can be drawn; see `distribution`.
     """
     generator = np.random.default_rng(sampling.seed)
     never = [*forbidden, *([] if end is None or model.delimited else [end])]
-    text = list(read)
+    text = [START, *read] if model.delimited else list(read)
     with evaluating(model):
         step = _reader(model)
-        logits = step(text)
         for _ in range(sampling.length):
+            logits = step(text)
             logits[never] = -np.inf
             chosen = int(generator.choice(len(logits), p=distribution(logits, sampling)))
             if chosen == end:
                 return
             yield chosen
             text.append(chosen)
-            logits = step(text)
 
 
 def _reader(model: LanguageModel) -> Callable[[list[int]], Array]:
@@ -167,11 +137,23 @@ def _reader(model: LanguageModel) -> Callable[[list[int]], Array]:
 
 
 def distribution(logits: Array, sampling: Sampling) -> Array:
-    """The probabilities (V,), float64, with which the next symbol is drawn, from its logits."""
+    """The probabilities (V,), float64, with which the next symbol is drawn, from its logits.
+
+    Raises:
+        UserError: all logits are -inf, so that no symbol may be drawn; or one is nan or inf.
+    """
     logits = logits.astype(np.float64)
+    if not np.isfinite(most := logits.max()):
+        raise UserError(
+            "generate: no symbol may be drawn, since the vocabulary has none beside the control symbols; train on a "
+            "text of symbols that come at least data.min_frequency times"
+            if most == -np.inf
+            else f"generate: the model's logits have {most}, so its weights have diverged; train again with a lower "
+            "training.learning_rate"
+        )
     if sampling.temperature == 0:
         return (np.arange(len(logits)) == logits.argmax()).astype(np.float64)
-    logits = (logits - logits.max()) / sampling.temperature
+    logits = (logits - most) / sampling.temperature
     order = np.argsort(-logits, kind="stable")
     weights = np.exp(logits[order])
     kept = weights > 0

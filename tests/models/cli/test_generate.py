@@ -1,5 +1,6 @@
 """The commands generate and score, and the same from Python."""
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -9,8 +10,14 @@ import numpy as np
 import pytest
 from tinygrad_attn_models import load
 from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.cli.parser import make_parser
+from tinygrad_attn_models.data import END, START
+from tinygrad_attn_models.decoding.generate import Sampling
+from tinygrad_attn_models.interface import LanguageModel
+from tinygrad_attn_models.trained import TrainedModel
 
-from tinygrad_attn import Tensor
+import tinygrad_attn as ta
+from tinygrad_attn import Tensor, nn
 from tinygrad_attn.nn import functional as F
 
 # -- generate ----------------------------------------------------------------------------------------------------------
@@ -59,6 +66,25 @@ def test_what_cannot_be_generated(storyteller, capsys, words, message):
 def test_unknown_characters_are_named(storyteller, capsys):
     assert main(["generate", storyteller, "Mina hat fünf", "--length", "1"]) == 0
     assert "unknown to the model in 'Mina hat fünf': ü" in capsys.readouterr().err
+    many = "".join(map(chr, range(0xAC00, 0xAC00 + 30)))
+    assert main(["generate", storyteller, many, "--length", "1"]) == 0
+    assert capsys.readouterr().err.endswith(f": {' '.join(many[:20])} …\n")
+
+
+def test_the_options_are_those_of_sampling():
+    given = make_parser().parse_args(["generate", "run"])
+    assert {field.name: getattr(given, field.name) for field in dataclasses.fields(Sampling)} == {
+        **dataclasses.asdict(Sampling()), "stop": []
+    }  # fmt: skip
+
+
+def test_an_error_of_the_first_symbol_is_a_line_of_its_own(storyteller, capsys, monkeypatch):
+    model = load(storyteller)
+    model.module.embedding.weight.array[:] = np.nan
+    monkeypatch.setattr(TrainedModel, "load", lambda run: model)
+    assert main(["generate", "RUN", "Mina"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "have diverged" in captured.err and captured.err.count("\n") == 1
 
 
 def test_translators_do_not_generate(storyteller, trained, capsys):
@@ -109,7 +135,44 @@ def test_the_table(storyteller, capsys):
     assert main(["score", storyteller, "To m\n"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines[:4]] == ["o", "␣", "m", "↵"]
-    assert "log-probability of 4 tokens" in lines[4] and "perplexity" in lines[5]
+    assert "log-probability of 4 tokens" in lines[4] and lines[5].endswith("  perplexity per token")
+    assert main(["score", storyteller, "To"]) == 0
+    assert "log-probability of 1 token, in nats" in capsys.readouterr().out
+
+
+def test_unknown_symbols_of_source_and_translation_are_named(storyteller, trained, capsys):
+    assert main(["score", str(trained), "1 ☃ May", "2020 ü"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: unknown to the model in '1 ☃ May': ☃", "warning: unknown to the model in '2020 ü':   ü"
+    ]  # fmt: skip
+    assert main(["score", storyteller, "Mina ☃"]) == 0
+    assert capsys.readouterr().err == "warning: unknown to the model in 'Mina ☃': ☃\n"
+
+
+class Sentences(LanguageModel):
+    """Reads sentences between <s> and </s>; each symbol depends on the last alone."""
+
+    delimited = True
+
+    def __init__(self, symbols):
+        super().__init__()
+        self.embedding, self.output = nn.Embedding(symbols, 6), nn.Linear(6, symbols)
+
+    def forward(self, text):
+        return self.output(self.embedding(text))
+
+
+@pytest.mark.parametrize("text", ["To m", "T"])
+def test_the_score_of_a_sentence_is_of_its_first_symbol_and_its_end_too(storyteller, text):
+    ta.manual_seed(0)
+    run = load(storyteller).run
+    model = TrainedModel(run, Sentences(len(run.target)))
+    found = model.score(text)
+    assert [token.symbol for token in found.tokens] == [*text, "</s>"]
+    ids = run.target.encode(text)
+    logits = model.module(Tensor(np.array([[START, *ids]])))[0]
+    expected = -F.cross_entropy(logits, Tensor(np.array([*ids, END])), reduction="none").array
+    np.testing.assert_allclose([token.log_probability for token in found.tokens], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

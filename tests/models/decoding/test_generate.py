@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tinygrad_attn_models.console.errors import UserError
-from tinygrad_attn_models.data import CharacterTokenizer
+from tinygrad_attn_models.data import END, START, CharacterTokenizer
+from tinygrad_attn_models.data.tokenizer import train_tokenizer
 from tinygrad_attn_models.decoding.generate import Sampling, distribution, generate, generate_ids
 from tinygrad_attn_models.gpt import GPT
+from tinygrad_attn_models.interface import LanguageModel
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, no_grad
@@ -130,3 +134,108 @@ def test_an_empty_prompt_begins_a_line(model):
     assert written(model, "", seed=1, length=9) == written(model, "\n", seed=1, length=9)
     with pytest.raises(UserError, match="the prompt is empty"):
         generate(model, CharacterTokenizer.train(["abc"]), "", Sampling())
+
+
+class Scripted(LanguageModel):
+    """Says these ids after so many that it is given, whatever they are, and notes what it reads."""
+
+    def __init__(self, ids, given=1, size=None):
+        super().__init__()
+        self.ids, self.given, self.size = list(ids), given, size or len(TOKENIZER)
+        self.seen = []
+
+    def start(self, memory=None):
+        return 0
+
+    def step(self, state, token, *, need_weights=False):
+        self.seen.append(int(token.array[0]))
+        logits = np.zeros((1, self.size), np.float32)
+        if state + 1 >= self.given:
+            logits[0, self.ids[state + 1 - self.given]] = 9
+        return Tensor(logits), state + 1, {}
+
+
+class ScriptedSentence(Scripted):
+    delimited = True
+
+
+def said(text, prompt, tokenizer=TOKENIZER, **options):
+    """The pieces in which a model says a text after a prompt."""
+    ids = tokenizer.encode(text)
+    model = Scripted(ids, len(tokenizer.encode(prompt)), len(tokenizer))
+    return list(generate(model, tokenizer, prompt, Sampling(temperature=0, length=len(ids), **options)))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "stop", "expected"),
+    [
+        ("\n", "\n\nabc", "\n\n", ""),  # the prompt's end and the first symbol are no text of stop
+        ("a", "aab", "aa", ""),
+        ("a", "ababac", "abac", "ab"),
+        ("ab", "cbcbcd", "bcd", "cbc"),
+        ("a", "aaaaab", "aab", "aaa"),
+    ],
+)
+def test_a_stop_text_is_found_wherever_its_beginning_is(prompt, text, stop, expected):
+    assert "".join(said(text, prompt, stop=(stop,))) == expected
+
+
+def test_a_long_text_is_decoded_a_few_symbols_at_a_time():
+    class Counting(CharacterTokenizer):
+        decoded = 0
+
+        def decode(self, ids):
+            ids = list(ids)
+            Counting.decoded += len(ids)
+            return super().decode(ids)
+
+    tokenizer = Counting.train(["abcdefgh\n"])
+    for text in ("abcdefgh" * 50, "a" * 400):  # of the second something is held back all the time
+        Counting.decoded = 0
+        assert "".join(said(text, "a", tokenizer, stop=("ab\n",))) == text
+        assert Counting.decoded < 10 * len(text)
+
+
+@pytest.mark.parametrize("name", ["characters", "words", "bpe"])
+def test_the_pieces_are_the_text_of_all_symbols(name):
+    if name == "bpe":
+        pytest.importorskip("tokenizers")
+    tokenizer = train_tokenizer(name, ["don't go (a, b) ((c)) ab abc ... go."] * 4, vocabulary_size=40)
+
+    @given(st.lists(st.integers(4, len(tokenizer) - 1), max_size=12))
+    def check(ids):
+        first = tokenizer.encode("go")
+        model = Scripted(ids, len(first), len(tokenizer))
+        pieces = generate(model, tokenizer, "go", Sampling(temperature=0, length=len(ids)))
+        assert "go" + "".join(pieces) == tokenizer.decode([*first, *ids])
+
+    check()
+
+
+@pytest.mark.parametrize("length", [0, 1, 3])
+def test_the_model_reads_no_symbol_after_which_none_is_said(length):
+    model = Scripted([4, 5, 6], given=2)
+    assert list(generate_ids(model, [7, 8], Sampling(temperature=0, length=length))) == [4, 5, 6][:length]
+    assert model.seen == [7, 8, 4, 5][: length and length + 1]
+
+
+def test_a_model_of_sentences_reads_their_beginning_first():
+    for prompt in ("ab", ""):
+        given = TOKENIZER.encode(prompt)
+        model = ScriptedSentence([*TOKENIZER.encode("cd"), END], given=len(given) + 1)
+        assert "".join(generate(model, TOKENIZER, prompt, Sampling(temperature=0))) == "cd"
+        assert model.seen == [START, *given, *TOKENIZER.encode("cd")]
+
+
+@pytest.mark.parametrize("temperature", [0, 0.8])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_weights_that_have_diverged_are_told(model, temperature, number):
+    model.embedding.weight.array[5] = number
+    with pytest.raises(UserError, match=r"^generate: the model's logits have nan, so its weights have diverged; train"):
+        written(model, temperature=temperature)
+
+
+def test_a_vocabulary_without_symbols_is_told():
+    empty = CharacterTokenizer.train([""])
+    with pytest.raises(UserError, match=r"^generate: no symbol may be drawn, since the vocabulary has none beside"):
+        next(generate(Scripted([0], size=len(empty)), empty, "a", Sampling()))
