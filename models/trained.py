@@ -302,11 +302,13 @@ class TrainedModel:
             decoding: settings in place of the run's own; see `decoding`.
 
         Raises:
-            UserError: the data can no longer be read, is empty, or is too long for the model.
+            UserError: the run is a language model, or the data can no longer be read, is empty, or is too long for the
+                model.
         """
         from .evaluation.bleu import BleuSettings
-        from .evaluation.report import evaluate
+        from .evaluation.report import evaluate, refuse_language_model
 
+        refuse_language_model(self.run)
         given: dict[str, Any] = {"tokenizer": bleu_tokenizer, "lowercase": bleu_lowercase}
         fitting = BleuSettings.fitting(self.config)
         bleu = dataclasses.replace(fitting, **{name: value for name, value in given.items() if value is not None})

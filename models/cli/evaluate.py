@@ -1,4 +1,4 @@
-"""Measure a run: BLEU, chrF and more, and each by source length."""
+"""Measure a translator: BLEU, chrF and more, and each by source length."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, keep the figures and the picture of BLEU by length in the run folder, and print them."""
     from ..console.sentences import SentenceProgress
     from ..evaluation.plots import plot_bleu_by_length
-    from ..evaluation.report import EVALUATION, print_evaluation
+    from ..evaluation.report import EVALUATION, print_evaluation, refuse_language_model
     from ..trained import TrainedModel
 
     model, split = TrainedModel.load(arguments.run), arguments.split
-    model.translator  # noqa: B018, raises for a language model
+    refuse_language_model(model.run)
     text = _other_text(arguments, model)
     with SentenceProgress(len(getattr(text or model.text, split))) as progress:
         evaluation = model.evaluate(

@@ -37,7 +37,8 @@ def read_runs(directories: Sequence[str | os.PathLike[str]], split: str) -> list
     """The runs in these folders, with the evaluation of each on a split of its data.
 
     Raises:
-        RunError: a folder is missing or named twice, or its run is not evaluated yet; or a file is damaged.
+        RunError: a folder is missing or named twice, or its run is not evaluated yet, or of a language model; or a file
+            is damaged.
     """
     paths = [Path(directory) for directory in directories]
     twice = [path for number, path in enumerate(paths) if path in paths[:number]]

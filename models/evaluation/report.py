@@ -25,7 +25,7 @@ from ..decoding.translate import OnBatch, translate
 from ..decoding.unknown import Detokenizer
 from ..interface import Translator
 from ..runs.config import Config, DecodingConfig
-from ..runs.folder import Run, RunError, Side, versions
+from ..runs.folder import BEST, Run, RunError, Side, versions
 from ..runs.jsons import checked_json, read_json
 from .bleu import BleuSettings, CorpusScore, bleu, chrf
 from .metrics import TeacherForced, exact_match, teacher_forced
@@ -39,6 +39,7 @@ __all__ = [
     "describe_decoding",
     "evaluate",
     "print_evaluation",
+    "refuse_language_model",
 ]
 
 EVALUATION = "evaluation.json"
@@ -128,7 +129,7 @@ class Evaluation:
         """The evaluation of a split from a run folder.
 
         Raises:
-            RunError: no such folder, no evaluation yet, or a file that is damaged.
+            RunError: no such folder, no evaluation yet, a language model, or a file that is damaged.
         """
         if not directory.is_dir():
             raise RunError(f"there is no run folder {directory}")
@@ -140,6 +141,7 @@ class Evaluation:
                 raise RunError(f"{directory} is not evaluated on {split} yet; do so with: {command}")
             return cls.from_dict(stored[split])
         except FileNotFoundError as error:
+            _refuse_language_model_in(directory)
             raise RunError(f"{directory} is not evaluated yet; do so with: {command}") from error
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, RunError):
@@ -147,6 +149,28 @@ class Evaluation:
             raise RunError(
                 f"{path} is no evaluation of this version of the program; redo it with: {command}"
             ) from error
+
+
+def refuse_language_model(run: Run) -> None:
+    """Raise if a run's model continues texts: these are figures of translations.
+
+    Raises:
+        RunError: it says what there is instead.
+    """
+    if run.config.model.reads == "text":
+        raise RunError(
+            f"{run.directory} is a language model ({run.config.model.name}), which continues texts and translates "
+            "none, so there is no BLEU to measure or compare; its loss after each epoch is in log.csv there, that of "
+            f"the best weights in run.json, and this measures any text: {command_line('score', run.directory, 'TEXT')}"
+        )
+
+
+def _refuse_language_model_in(directory: Path) -> None:
+    try:
+        run, _, _ = Run.open(directory, BEST)
+    except RunError:  # nothing is known of it
+        return
+    refuse_language_model(run)
 
 
 def _stored(path: Path, command: str) -> Any:

@@ -4,7 +4,9 @@ import shutil
 
 import pytest
 from commands import refused
+from tinygrad_attn_models import load
 from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.console.errors import UserError
 
 
 @pytest.fixture
@@ -47,3 +49,17 @@ def test_mistakes_in_comparing(run, tmp_path, capsys, monkeypatch):
     (run / "log.csv").write_text("epoch,valid_loss\n1,0.125\n", encoding="utf-8")  # not what the checkpoint has
     refused(capsys, ["compare", run], "log.csv is damaged: epoch 1 is another in last.safetensors")
     assert not (tmp_path / "comparison.png").exists()
+
+
+@pytest.mark.parametrize("words", [["evaluate"], ["compare"], ["compare", "--split", "valid"]])
+def test_what_there_is_of_a_language_model_instead(storyteller, capsys, words):
+    refused(
+        capsys, [words[0], storyteller, *words[1:]], f"{storyteller} is a language model (gpt)",
+        "is in log.csv there", "run.json", f"this measures any text: python -m models score {storyteller} TEXT",
+    )  # fmt: skip
+    with pytest.raises(UserError, match="no BLEU to measure or compare"):
+        load(storyteller).evaluate()
+
+
+def test_a_folder_without_weights_is_not_evaluated_yet(tmp_path, capsys):
+    refused(capsys, ["compare", tmp_path], "is not evaluated yet")
