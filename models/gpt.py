@@ -18,13 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from tinygrad_attn import nn
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.module import is_plain
+from tinygrad_attn.nn.transformer_layers import make_norm
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import LanguageModel, ModelSettings, Weights
@@ -37,13 +38,12 @@ __all__ = ["GPT", "Block", "GPTSettings", "State"]
 ACTIVATIONS = ("gelu", "gelu_tanh", "swiglu")
 POSITIONS = ("learned", "rotary", "alibi")
 _STD = 0.02  # of initial weights
+_EPS = 1e-5  # of every norm
 
 
 @dataclass(frozen=True)
 class GPTSettings(ModelSettings):
     """A GPT; the defaults are the well-known small one for characters, of 0.8 million parameters."""
-
-    reads: ClassVar[Literal["pairs", "text"]] = "text"
 
     name: str = constant("gpt")
     layers: int = setting(4, "blocks of attention and feed-forward network", minimum=1, most=1000)
@@ -157,9 +157,7 @@ class Block(nn.Module):
 
 
 def _norm(settings: GPTSettings, dtype: Any) -> nn.Module:
-    if settings.norm == "rms":
-        return nn.RMSNorm(settings.d_model, dtype=dtype)
-    return nn.LayerNorm(settings.d_model, bias=settings.bias, dtype=dtype)
+    return make_norm(settings.norm, settings.d_model, _EPS, settings.bias, dtype)
 
 
 def _swiglu_width(d_model: int) -> int:

@@ -35,11 +35,12 @@ class ModelSettings(Section):
     limits need not define them.
 
     Attributes:
-        reads: what the model is trained on: "pairs" of source and target, or a "text".
+        reads: what the model is trained on: "pairs" of source and target, or a "text"; by the model's base class
+            `models.registry.register_model` sets it.
     """
 
     section = "model"
-    reads: ClassVar[Literal["pairs", "text"]] = "pairs"
+    reads: ClassVar[Literal["pairs", "text"]]
 
     name: str = constant("")
 

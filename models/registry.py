@@ -30,7 +30,7 @@ from typing import TypeVar
 
 from tinygrad_attn.registry import Registry
 
-from .interface import LanguageModel, ModelSettings
+from .interface import LanguageModel, ModelSettings, Translator
 from .setting import ConfigError
 
 __all__ = ["IMPORTED", "MODELS", "import_file", "register_model"]
@@ -55,6 +55,7 @@ def register_model(settings: type[ModelSettings]) -> Callable[[M], M]:
 
     def register(model: M) -> M:
         model.Settings = settings
+        settings.reads = "pairs" if issubclass(model, Translator) else "text"
         MODELS.register(str(name))(model)
         return model
 

@@ -6,12 +6,14 @@ from own_forward import doubled
 from tinygrad_attn_models.data import Windows
 from tinygrad_attn_models.gpt import GPT
 from tinygrad_attn_models.interface import LanguageModel, Translator
+from tinygrad_attn_models.multihead import NORMS
 from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.config import ConfigError, load_config
+from tinygrad_attn_models.transformer import Transformer
 from translators import check_gradients
 
 import tinygrad_attn as ta
-from tinygrad_attn import Tensor, set_grad_enabled
+from tinygrad_attn import Tensor, nn, set_grad_enabled
 
 FORMS = {
     "plain": {},
@@ -116,3 +118,14 @@ def test_what_cannot_be():
         load_config(None, ["model.name=gpt"])
     with pytest.raises(ConfigError, match=r"'bahdanau', which reads pairs .* 'stories' gives a text without"):
         load_config(None, ["data.kind=stories"])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_its_norms_have_the_eps_of_the_transformers(norm):
+    gpt = GPT(9, layers=1, heads=2, d_model=8, norm=norm)
+    other = Transformer(9, 9, d_model=8, heads=2, d_ff=8, encoder_layers=1, decoder_layers=1, norm=norm)
+    found = [
+        {module.eps for module in model.modules() if isinstance(module, (nn.LayerNorm, nn.RMSNorm))}
+        for model in (gpt, other)
+    ]
+    assert found == [{1e-5}, {1e-5}]

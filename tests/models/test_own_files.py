@@ -1,13 +1,16 @@
 """A model, a score, a task, a tokenizer of the user's, each one file: trained by the command line, used, remembered."""
 
 import json
+from dataclasses import dataclass
 
 import pytest
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.data import TASKS, TOKENIZERS
-from tinygrad_attn_models.registry import IMPORTED, MODELS, import_file
+from tinygrad_attn_models.interface import LanguageModel, ModelSettings, Translator
+from tinygrad_attn_models.registry import IMPORTED, MODELS, import_file, register_model
 from tinygrad_attn_models.runs.config import ConfigError, load_config
 from tinygrad_attn_models.runs.folder import Run, RunError
+from tinygrad_attn_models.setting import constant
 
 from tinygrad_attn.nn import SCORES
 
@@ -237,3 +240,22 @@ def test_a_file_is_run_once_and_again_when_it_has_changed(forget, tmp_path):
     file.write_text(TASK.replace("0123", "01"), encoding="utf-8")
     import_file(file)
     assert TASKS["sort"].symbols[:3] == ("0", "1", "4")
+
+
+@pytest.mark.parametrize(
+    ("base", "reads", "kind"), [(LanguageModel, "text", "stories"), (Translator, "pairs", "dates")]
+)
+def test_a_model_reads_what_its_base_class_says(own_registries, base, reads, kind):
+    @dataclass(frozen=True)
+    class OwnSettings(ModelSettings):
+        name: str = constant("own")
+
+    @register_model(OwnSettings)
+    class Own(base):
+        pass
+
+    assert OwnSettings.reads == reads and Own.Settings is OwnSettings
+    assert load_config(None, {"model.name": "own", "data.kind": kind}).model == OwnSettings()
+    other = "dates" if kind == "stories" else "stories"
+    with pytest.raises(ConfigError, match="choose another of the two"):
+        load_config(None, {"model.name": "own", "data.kind": other})
