@@ -10,7 +10,10 @@ import numpy as np
 from .batches import Batch, IntArray
 from .corpus import DataError
 
-__all__ = ["Windows"]
+__all__ = ["WINDOW", "Windows"]
+
+WINDOW = 64
+"""The length of windows for a model that reads any length."""
 
 
 class Windows:

@@ -15,6 +15,7 @@ __all__ = ["continued", "refuse_edited", "refuse_other_symbols", "refuse_other_t
 
 # Beside these, all settings of training and decoding may change: they matter to steps yet to be taken.
 _FIXED = ("training.seed", "training.batch_type", "training.batch_size")
+_DECAY = "training.weight_decay"  # with one AdamW keeps its state of matrices apart; without, Adam that of all
 _MOVED = ("data.file", "data.directory", "data.source", "data.target")
 
 
@@ -26,11 +27,13 @@ def continued(run: Run, overrides: Iterable[str]) -> Config:
         RunError: a setting that the weights or the order of the batches depend on.
     """
     changed = change(run.config, overrides)
-    for name in differences(run.config, changed):
+    for name, (before, after) in differences(run.config, changed).items():
         section = name.partition(".")[0]
-        if name in _FIXED or (section not in ("training", "decoding") and name not in _MOVED):
+        fixed = name in _FIXED or (section not in ("training", "decoding") and name not in _MOVED)
+        if fixed or (name == _DECAY and bool(before) != bool(after)):
+            which = "cannot change" if fixed else f"cannot change from {before:g} to {after:g}"
             raise RunError(
-                f"{name} cannot change when {run.directory} is continued; begin a new run from its weights, with "
+                f"{name} {which} when {run.directory} is continued; begin a new run from its weights, with "
                 f"{command_line('train', '--from', run.directory)}"
             )
     return changed
@@ -84,8 +87,9 @@ def refuse_other_text(run: Run, text: ParallelText | PlainText) -> None:
         if found[split] != known
     ]
     if changed:
+        data = "FOLDER" if isinstance(text, ParallelText) else "FILE"
         raise RunError(
             f"the text is not the one that {run.directory} began with: {'; '.join(changed)}; restore it, or "
-            "say where it is with --data FOLDER; to train on other text, begin a new run from these weights: "
-            f"{command_line('train', '--from', run.directory, '--data', 'FOLDER')}"
+            f"say where it is with --data {data}; to train on other text, begin a new run from these weights: "
+            f"{command_line('train', '--from', run.directory, '--data', data)}"
         )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from ..data import BaseTask, GeneratedTask, ParallelText, TextTask
+from ..data.windows import WINDOW
 from .config import Config, load_config
 
 __all__ = ["QUICK", "QUICK_SYMBOLS", "load_quick_config"]
@@ -34,33 +35,37 @@ def load_quick_config(
     shorter one would mean a larger learning rate.
     """
     whole = load_config(path, overrides, imports)
-    if isinstance(whole.data, TextTask):
-        return _quick_text(path, overrides, imports)
-    sized = "train_size" in type(whole.data).types()  # a task of the user's own need not be
-    quick = [f"{name}={value}" for name, value in QUICK.items() if sized or not name.startswith("data.")]
-    config = load_config(path, [*quick, *overrides], imports)
-    share = config.training.epochs / whole.training.epochs
-    if sized and whole.training.warmup:
-        pairs = _pairs(whole.data)
-        share *= min(_pairs(config.data), pairs) / pairs
+    quick = _quick(whole.data)
+    settings = [f"{name}={value}" for name, value in quick.items()]
+    config = load_config(path, [*settings, *overrides], imports)
     warmup = whole.training.warmup
-    if not warmup or share >= 1.0 or whole.training.schedule == "noam":
+    if not warmup or whole.training.schedule == "noam":
         return config
-    return load_config(path, [*quick, f"training.warmup={max(1, int(warmup * share))}", *overrides], imports)
+    share = config.training.epochs / whole.training.epochs
+    if any(name.startswith("data.") for name in quick):
+        examples = _examples(whole)
+        share *= min(_examples(config), examples) / examples
+    if share >= 1.0:
+        return config
+    return load_config(path, [*settings, f"training.warmup={max(1, int(warmup * share))}", *overrides], imports)
 
 
-def _quick_text(path: str | os.PathLike[str] | None, overrides: Sequence[str], imports: Sequence[str]) -> Config:
-    quick = [f"data.epoch_windows={QUICK_WINDOWS}", f"training.epochs={QUICK['training.epochs']}"]
-    config = load_config(path, [*quick, *overrides], imports)
-    steps = config.training.epochs * QUICK_WINDOWS // config.training.batch_size
-    warmup = min(config.training.warmup, max(1, steps // 10))
-    return load_config(path, [*quick, f"training.warmup={warmup}", *overrides], imports)
+def _quick(data: BaseTask) -> dict[str, int]:
+    """What of `QUICK` a task has; of a text fewer windows in place of fewer pairs."""
+    training = {name: value for name, value in QUICK.items() if name.startswith("training.")}
+    if isinstance(data, TextTask):
+        return {"data.epoch_windows": QUICK_WINDOWS, **training}
+    return QUICK if "train_size" in type(data).types() else training  # a task of the user's own need not have sizes
 
 
-def _pairs(data: BaseTask) -> int:
-    """How many training pairs there are."""
+def _examples(config: Config) -> int:
+    """How many pairs or windows an epoch has; of windows that cover a text about so many, as if of characters."""
+    data = config.data
     if isinstance(data, GeneratedTask):
         return data.train_size
+    if isinstance(data, TextTask) and data.epoch_windows:
+        return data.epoch_windows
     text = data.load()
-    assert isinstance(text, ParallelText)
-    return len(text.train)
+    if isinstance(text, ParallelText):
+        return len(text.train)
+    return -(-len(text.train) // (config.model.longest_target() or WINDOW))

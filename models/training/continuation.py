@@ -12,16 +12,19 @@ from ..console.errors import UserError
 from ..console.program import command_line
 from ..console.working import working
 from ..data import PlainText, TextTask, Tokenizer, Windows
+from ..data.windows import WINDOW
 from ..decoding.generate import Sampling, generate
 from ..evaluation.metrics import TeacherForced, teacher_forced
-from ..interface import LanguageModel, Translator
+from ..interface import LanguageModel
 from ..runs.folder import Run
+from .advice import Advice, longer_or_average, more_dropout, overfitting
 from .goal import Ending, Goal, Row, Validation, closing
 
 __all__ = ["Continuation", "TextValidation"]
 
 _SHOWN = 240  # symbols of a sample
-_WINDOW = 64  # of a model that reads any length
+_GAP = 0.1  # nats per symbol by which the training loss is below the validation loss from which on dropout may help
+_LONGEST_PROMPT = 40  # characters, of a text without blanks
 
 
 class TextValidation(Validation):
@@ -86,7 +89,7 @@ class Continuation(Goal):
                 "text has 'loss'"
             )
         self.data = data
-        length = run.config.model.longest_target() or _WINDOW
+        length = run.config.model.longest_target() or WINDOW
         size = settings.batch_size
         self.batches = Windows(
             _encode(run.target, text.train, "the training text"),
@@ -98,13 +101,10 @@ class Continuation(Goal):
         )
         self.validation: TextValidation = TextValidation(run, text.valid, length, "the validation text")
         self.test = TextValidation(run, text.test, length, "the test text") if text.test else None
-        lines = text.valid.splitlines() or [text.valid]
-        self.prompt = " ".join(lines[len(lines) // 2].split()[:3])
+        self.prompt = _beginning(text, run.target)
 
     def check(self, model: LanguageModel) -> None:
-        """See `Goal.check`: a text has no sources."""
-        if isinstance(model, Translator):
-            raise UserError(f"{type(model).__name__} is a Translator, which needs pairs and not a text")
+        """See `Goal.check`; no setting asks for anything."""
 
     def symbols(self) -> str:
         """See `Goal.symbols`."""
@@ -142,22 +142,18 @@ class Continuation(Goal):
         return Ending(results, closing(lines, self._next_steps(history)))
 
     def _next_steps(self, history: Sequence[Row]) -> list[str]:
-        run, epochs = self.run, self.run.config.training.epochs
+        run = self.run
         separator = ["--"] if self.prompt.startswith("-") else []
-        gap = history[-1]["valid_loss"] - history[-1]["train_loss"] if history else 0.0
-        dropout = getattr(run.config.model, "dropout", None)
-        if gap > 0.1 and dropout is not None and dropout < 0.3:
-            reason = f"The training loss is {gap:.2f} below the validation loss; dropout may help:"
-            changed = f"model.dropout={min(0.3, round(dropout + 0.1, 2))}"
+        gap = overfitting(history)
+        if gap > _GAP and (changed := more_dropout(run.config)):
+            advice = Advice(f"The training loss is {gap:.2f} below the validation loss; dropout may help:", changed)
         else:
-            reason, changed = "Longer training gets further:", f"training.epochs={2 * epochs}"
-            if run.config.training.max_steps:
-                changed = f"training.max_steps={2 * run.config.training.max_steps}"
+            advice = longer_or_average(run.config, history, self.best_epoch(history))
         return [
             f"    {command_line('generate', run.directory, *separator, self.prompt)}",
             f"    {command_line('score', run.directory, *separator, self.prompt)}",
-            reason,
-            f"    {command_line('train', '--config', run.directory / 'config.toml', '--set', changed)}",
+            advice.reason,
+            f"    {command_line('train', '--config', run.directory / 'config.toml', '--set', *advice.setting.split())}",
         ]
 
     # -- samples -------------------------------------------------------------------------------------------------------
@@ -193,6 +189,18 @@ def draw(run: Run, history: Sequence[Row]) -> None:
     from ..evaluation.plots import plot_learning_curve
 
     plot_learning_curve(history, run.to_write("learning_curve.png"), "")
+
+
+def _beginning(text: PlainText, tokenizer: Tokenizer) -> str:
+    """The first words of a line in the middle of the validation text, two symbols at least, so that they can be scored;
+    empty if no line has any, nor the text as a whole."""
+    lines = text.valid.splitlines()
+    middle = len(lines) // 2
+    for line in (*lines[middle:], *lines[:middle], text.valid, text.train):
+        words = " ".join(line.split(maxsplit=3)[:3])[:_LONGEST_PROMPT].strip()
+        if len(tokenizer.encode(words)) > 1:
+            return words
+    return ""
 
 
 def _encode(tokenizer: Tokenizer, text: str, name: str) -> list[int]:

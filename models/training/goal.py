@@ -15,10 +15,9 @@ from typing import Any, Protocol
 from ..console.counts import clock
 from ..console.working import is_quiet
 from ..data import Batch
-from ..interface import LanguageModel
 from ..runs.folder import Run
 
-__all__ = ["Ending", "EpochBatches", "Goal", "Row", "Validation", "closing", "describe_epoch"]
+__all__ = ["Ending", "EpochBatches", "Goal", "Row", "Validation", "closing"]
 
 Row = Mapping[str, Any]
 """A line of ``log.csv``."""
@@ -93,15 +92,6 @@ def closing(results: Sequence[str], next_steps: Sequence[str]) -> str:
     return "\n".join(results if is_quiet() else [*results, "Try next:", *next_steps])
 
 
-def describe_epoch(row: Row, epochs: int, headline: str) -> str:
-    """A line of ``log.csv`` as a sentence, with the figure that counts in words."""
-    return (
-        f"epoch {row['epoch']}/{epochs}, {clock(row['seconds'])}: "
-        f"training loss {row['train_loss']:.4f}, validation loss {row['valid_loss']:.4f}, "
-        f"token accuracy {100 * row['valid_accuracy']:.2f} %, {headline}, {row['tokens_per_second']:,} tokens/s"
-    )
-
-
 class Goal(ABC):
     """What a run trains for.
 
@@ -117,7 +107,7 @@ class Goal(ABC):
         self.run = run
 
     @abstractmethod
-    def check(self, model: LanguageModel) -> None:
+    def check(self, model: Any) -> None:
         """Raise `UserError` if the model lacks what the settings ask for."""
 
     @abstractmethod
@@ -129,8 +119,13 @@ class Goal(ABC):
         """How good the model is, in a few words."""
 
     def describe_epoch(self, row: Row) -> str:
-        """A line of ``log.csv`` as a sentence."""
-        return describe_epoch(row, self.run.config.training.epochs, self.headline(row))
+        """A line of ``log.csv`` as a sentence, with the figure that counts in words."""
+        return (
+            f"epoch {row['epoch']}/{self.run.config.training.epochs}, {clock(row['seconds'])}: "
+            f"training loss {row['train_loss']:.4f}, validation loss {row['valid_loss']:.4f}, "
+            f"token accuracy {100 * row['valid_accuracy']:.2f} %, {self.headline(row)}, "
+            f"{row['tokens_per_second']:,} tokens/s"
+        )
 
     @abstractmethod
     def show(self, model: Any) -> str:

@@ -82,7 +82,7 @@ def closing_message(run: Run, figures: Figures, seconds: float, examples: Sequen
     else:
         result = f"Exact match: {exact} of {tested} ({accuracy})"
         look = command_line("gradcheck", "softmax", "tanh", "matmul")
-    changed = "--config", run.directory / "config.toml", "--set", advice.setting
+    changed = ("--config", str(run.directory / "config.toml"), "--set", *advice.setting.split())
     found = [
         f"{result}, after {clock(seconds)} of training.",
         f"In {run.directory}: {pictures}, log.csv, best.safetensors",

@@ -10,12 +10,11 @@ from typing import Any
 
 from tinygrad_attn.nn.evaluating import evaluating
 
-from ..console.errors import UserError
-from ..data import Batches, ParallelText, Task, encode_pairs
+from ..data import Batches, ParallelText, encode_pairs
 from ..decoding.unknown import Detokenizer
 from ..evaluation.bleu import BleuSettings, References
 from ..evaluation.metrics import Figures, measure
-from ..interface import LanguageModel, Translator
+from ..interface import Translator
 from ..runs.folder import Run
 from .advice import advise, note_of_unknown
 from .goal import Ending, Goal, Row, Validation
@@ -74,9 +73,8 @@ class Translation(Goal):
 
     def __init__(self, run: Run, text: ParallelText) -> None:
         super().__init__(run)
-        settings, data = run.config.training, run.config.data
-        assert isinstance(data, Task)
-        self.data = data
+        settings = run.config.training
+        self.data = data = run.config.pairs
         self.batches = Batches(
             encode_pairs(text.train, run.source, run.target),
             batch_size=settings.batch_size,
@@ -90,10 +88,8 @@ class Translation(Goal):
         self.test = PairValidation(run, text, "test")
         self.examples = choose_examples(text.test, run.source, settings.seed)
 
-    def check(self, model: LanguageModel) -> None:
+    def check(self, model: Any) -> None:
         """See `Goal.check`: ``decoding.unknown`` may ask for an attention that the model does not have."""
-        if not isinstance(model, Translator):
-            raise UserError(f"{type(model).__name__} is no Translator (models.interface), which pairs need")
         with evaluating(model):
             Detokenizer(model, self.run.source, self.run.target, self.run.config.decoding)
 

@@ -154,6 +154,7 @@ def test_a_run_with_new_settings_that_is_killed_at_once_can_be_continued(run, mo
         (["model.hidden_size=7"], ["model.hidden_size cannot change when", "train --from"]),
         (["training.batch_size=4"], ["training.batch_size cannot change"]),
         (["data.lowercase=true"], ["data.lowercase cannot change"]),
+        (["training.weight_decay=0.1"], ["training.weight_decay cannot change from 0 to 0.1 when", "train --from"]),
         (["training.max_steps=2"], ["1 epoch and 3 steps are done", "raise training.epochs"]),
         (["training.epoch=2"], ["did you mean training.epochs?"]),
     ],

@@ -45,6 +45,30 @@ def test_a_warmup_that_is_asked_for_stays():
     assert load_quick_config(None, ["training.warmup=50"]).training.warmup == 50
 
 
+@pytest.mark.parametrize(
+    ("settings", "warmup"),
+    [
+        ([], 9),  # 3 of 8 epochs, a quarter of the windows
+        (["training.batch_type=tokens", "training.batch_size=4096"], 9),
+        (["training.schedule=noam", "training.warmup=4000"], 4000),
+        (["training.warmup=0"], 0),
+        (["training.warmup=3"], 1),
+    ],
+)
+def test_the_warmup_of_a_text_shrinks_alike(tmp_path, settings, warmup):
+    path = tmp_path / "mine.toml"
+    path.write_text(load_config(find_config("gpt"), settings).to_toml(), encoding="utf-8")
+    config = load_quick_config(path, [])
+    assert (config.training.warmup, config.training.epochs, config.data.epoch_windows) == (warmup, 3, 600)
+
+
+def test_windows_that_cover_a_text_are_counted(tmp_path):
+    (tmp_path / "text").write_text("abcdefghi\n" * 16_000, encoding="utf-8")  # 2,250 windows of 64 for training
+    settings = ["data.kind=text", f"data.file={tmp_path / 'text'}", "model.name=gpt", "training.warmup=100"]
+    (tmp_path / "mine.toml").write_text(load_config(None, settings).to_toml(), encoding="utf-8")
+    assert load_quick_config(tmp_path / "mine.toml", []).training.warmup == 100 * 3 * 600 // (6 * 2250)
+
+
 def test_every_config_with_a_warmup_has_steps_left_after_it():
     config = load_quick_config(find_config("copy-transformer"), [])
     steps = config.training.epochs * -(-config.data.train_size // config.training.batch_size)

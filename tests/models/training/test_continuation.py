@@ -133,3 +133,55 @@ def main_model(folder):
     from tinygrad_attn_models import load
 
     return load(folder)
+
+
+def of_file(folder, text, **changes):
+    """A trainer on a text from a file."""
+    path = folder / "text.txt"
+    path.write_text(text, encoding="utf-8")
+    settings = {name: value for name, value in TINY.items() if not name.startswith("data.")}
+    config = load_config(None, {**settings, "data.kind": "text", "data.file": str(path),
+                                **{name.replace("__", "."): value for name, value in changes.items()}})  # fmt: skip
+    found = config.data.load()
+    run = Run(folder / "run", config, *train_tokenizers(found, config.data))
+    run.create()
+    return Trainer(run, found, PlainProgress())
+
+
+@pytest.mark.parametrize(
+    ("text", "beginning"),
+    [
+        ("a rose is a rose\n\n\n\n" * 50, "a rose is"),  # the middle line is blank
+        ("rose\n" * 240, "rose rose rose"),  # a single word has no symbol that could be scored
+        (("a-" * 60 + "\n") * 20, ("a-" * 20)),
+    ],
+)
+def test_samples_and_last_words_have_a_prompt_whatever_the_lines(tmp_path, text, beginning):
+    trainer = of_file(tmp_path, text, data__tokenizer="words", training__epochs=1, data__epoch_windows=4)
+    assert trainer.goal.prompt == beginning
+    assert trainer.train()
+    suggested = [shlex.split(line) for line in trainer.finish().splitlines() if line.startswith("    python")]
+    for words in suggested[:2]:
+        assert words[-1] == beginning
+        assert main(words[3:]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows", "suggestion"),
+    [
+        ({}, [(3.0, 3.05)], ["training.epochs=4"]),
+        ({"training__max_steps": 9}, [(3.0, 3.05)], ["training.max_steps=0"]),
+        ({"training__max_steps": 9}, [(3.1, 3.2), (3.0, 3.05)], ["training.epochs=4", "training.max_steps=0"]),
+        ({"training__max_steps": 9}, [(3.0, 3.2)], ["model.dropout=0.1"]),
+        ({"model__dropout": 0.25}, [(3.0, 3.2)], ["model.dropout=0.3"]),
+        ({"model__dropout": 0.3}, [(3.0, 3.2)], ["training.epochs=4"]),
+        ({"model__dropout": 0.3}, [(3.0, 3.2), (2.0, 3.3)], ["training.average=5"]),
+    ],
+)
+def test_the_next_step_is_another_run(tmp_path, changes, rows, suggestion):
+    trainer, _ = make(tmp_path / "run", **changes)
+    history = [{"train_loss": train, "valid_loss": valid} for train, valid in rows]
+    *_, last = trainer.goal._next_steps(history)
+    words = shlex.split(last)
+    assert words[words.index("--set") + 1 :] == suggestion
+    assert make_parser().parse_args(words[3:]).set == suggestion

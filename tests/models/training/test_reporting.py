@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from types import SimpleNamespace
 
 import pytest
 from tinygrad_attn_models.cli.parser import make_parser
@@ -9,7 +10,7 @@ from tinygrad_attn_models.evaluation.metrics import Figures, TeacherForced
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import Run
 from tinygrad_attn_models.training.advice import advise
-from tinygrad_attn_models.training.goal import describe_epoch
+from tinygrad_attn_models.training.goal import Goal
 from tinygrad_attn_models.training.reporting import closing_message, headline
 from translators import TRANSLATORS
 
@@ -62,6 +63,7 @@ TEXT = {"data.kind": "parallel", "data.directory": "d", "data.source": "a", "dat
         ([row(3.0, 3.1) for i in range(20)], 3, {}, "training.average=5"),
         ([row(3.0, 3.1)], 0, {}, "training.epochs=12"),
         ([row(3.0, 3.1)], 0, {"training.max_steps": 9}, "training.max_steps=0"),
+        ([row(3.0, 3.1)] * 6, 5, {"training.max_steps": 9}, "training.epochs=12 training.max_steps=0"),
     ],
 )
 @pytest.mark.parametrize("name", TRANSLATORS)
@@ -88,8 +90,10 @@ def test_the_next_step_for_text(tmp_path, name, history, best, settings, suggest
 def test_an_epoch_shows_what_counts_in_the_task(settings, shown):
     figures = {"valid_accuracy": 0.5, "valid_exact_match": 0.25, "valid_bleu": 12.5, "seconds": 61.0}
     found = {"epoch": 1, "tokens_per_second": 10, **row(1.0, 2.0), **figures}
-    line = describe_epoch(found, 3, headline(load_config(None, settings).pairs, found))
-    assert shown in line and ("BLEU" in line) == bool(settings)
+    config = load_config(None, {**settings, "training.epochs": 3})
+    goal = SimpleNamespace(run=Run("run", config, None, None), headline=lambda row: headline(config.pairs, row))
+    line = Goal.describe_epoch(goal, found)
+    assert line.startswith("epoch 1/3, 1:01: ") and shown in line and ("BLEU" in line) == bool(settings)
 
 
 def test_after_a_sample_the_whole_text_is_suggested(tmp_path):
