@@ -1,11 +1,14 @@
 """Kernels compiled by other processes, before the one that needs them asks."""
 
+import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
 from bits import compiled_only
+
+from tinygrad_attn.kernels.runtime import ahead
 
 _RUN = """
 import os, sys, time
@@ -103,6 +106,28 @@ def test_what_a_child_has_compiled_is_not_compiled_again_and_nothing_the_second_
 @pytest.mark.parametrize("way", ["failing", "killed"])
 def test_a_step_or_a_child_that_ends_too_soon(tmp_path, way):
     assert compiled_here(tmp_path, way)[0] == "add_one"
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("made", [0, 1, 2])
+def test_children_end_when_a_later_one_cannot_be_made(monkeypatch, made, error):
+    children, fork, files = [], os.fork, os.listdir("/proc/self/fd")
+
+    def fork_or_fail():
+        if len(children) == made:
+            raise error
+        child = fork()
+        children.append(child)
+        return child
+
+    monkeypatch.setattr(ahead, "_cores", lambda: 4)
+    monkeypatch.setattr(os, "fork", fork_or_fail)
+    with pytest.raises(KeyboardInterrupt) if error is KeyboardInterrupt else contextlib.nullcontext():
+        assert ahead.first_run(lambda: 7) == 7
+    assert len(children) == made and os.listdir("/proc/self/fd") == files
+    for child in children:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(child, os.WNOHANG)
 
 
 @pytest.mark.slow

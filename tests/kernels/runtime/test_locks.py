@@ -79,3 +79,17 @@ def test_without_a_folder_there_is_no_lock(tmp_path):
         assert not is_locked(folder, "kernel")
         with locked(folder, "kernel", KERNEL):
             assert not locks._held
+
+
+def test_a_file_system_without_locks_keeps_no_file_open(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError("no locks here")
+
+    opened = []
+    open_file = os.open
+    monkeypatch.setattr(locks.fcntl, "lockf", refuse)
+    monkeypatch.setattr(locks.os, "open", lambda *arguments: opened.append(open_file(*arguments)) or opened[-1])
+    with locked(str(tmp_path), "kernel", KERNEL):
+        assert not locks._held and len(opened) == 1
+    with pytest.raises(OSError):
+        os.fstat(opened[0])

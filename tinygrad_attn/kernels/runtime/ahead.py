@@ -39,13 +39,13 @@ def first_run(step: Callable[[], T]) -> T:
     Only on Linux; elsewhere, or on a single core, the step is taken as it is. What it does in a child has no effect
     here; it must not talk to other processes.
     """
-    children = [] if numba.config.DISABLE_JIT else _fork(step)
-    missed = _Missed(children)
-    event.register("numba:compile", missed)
+    children: list[_Child] = []
     try:
-        return step()
+        if not numba.config.DISABLE_JIT:
+            _fork(step, children)
+        with event.install_listener("numba:compile", _Missed(children)):
+            return step()
     finally:
-        event.unregister("numba:compile", missed)
         for child in children:
             child.end()
 
@@ -67,19 +67,23 @@ class _Missed(event.Listener):  # type: ignore[misc]
 class _Child:
     """A forked process that waits for a word, and then compiles."""
 
-    def __init__(self, step: Callable[[], object], number: int, count: int) -> None:
-        listens, self._speaks = os.pipe()
+    def __init__(self) -> None:
+        self._listens, self._speaks = os.pipe()
+        self._process = 0
+
+    def fork(self, step: Callable[[], object], number: int) -> None:
+        """Make the process, the one of this ``number``."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: what they hold is not used
             self._process = os.fork()
         if self._process == 0:
             try:
                 os.close(self._speaks)
-                if os.read(listens, 1):  # nothing, if the parent has ended its step
-                    _work(step, number, count)
+                if os.read(self._listens, 1):  # nothing, if the parent has ended its step
+                    _work(step, number)
             finally:
                 os._exit(0)
-        os.close(listens)
+        os.close(self._listens)
 
     def begin(self) -> None:
         """Let it compile."""
@@ -87,8 +91,11 @@ class _Child:
             os.write(self._speaks, b"1")
 
     def end(self) -> None:
-        """End it."""
+        """End it, if it was made."""
         os.close(self._speaks)
+        if not self._process:
+            os.close(self._listens)
+            return
         with contextlib.suppress(OSError):
             os.kill(self._process, signal.SIGKILL)
             os.waitpid(self._process, 0)
@@ -98,18 +105,18 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
 
 
-def _fork(step: Callable[[], object]) -> list[_Child]:
-    count = min(_cores() - 1, _MOST)
-    try:
-        return [_Child(step, number, count) for number in range(count)]
-    except OSError:  # no process or memory left
-        return []
+def _fork(step: Callable[[], object], children: list[_Child]) -> None:
+    """Add a child for each core that is left, or as many as there can be; whoever called ends them, come what may."""
+    with contextlib.suppress(OSError):  # no process, memory or descriptor left
+        for number in range(min(_cores() - 1, _MOST)):
+            children.append(_Child())
+            children[-1].fork(step, number)
 
 
 # --- In a child -------------------------------------------------------------------------------------------------------
 
 
-def _work(step: Callable[[], object], number: int, count: int) -> None:
+def _work(step: Callable[[], object], number: int) -> None:
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, signal.SIG_DFL)
     silence = os.open(os.devnull, os.O_RDWR)
@@ -139,8 +146,7 @@ def _asked_for(step: Callable[[], object]) -> list[Any]:
 
     calls.address_for = note
     threads.run_alone = threads.pool.launch = lambda *arguments: None  # type: ignore[method-assign]
-    for name in ("empty", "empty_like"):
-        setattr(np, name, getattr(np, name.replace("empty", "zeros")))
+    np.empty, np.empty_like = np.zeros, np.zeros_like  # type: ignore[misc, assignment]
     with contextlib.suppress(Exception), np.errstate(all="ignore"):
         step()
     return asked

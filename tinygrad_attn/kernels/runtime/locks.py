@@ -71,12 +71,16 @@ def _byte(name: str) -> int:
 def _descriptor(folder: str) -> int:
     key = os.getpid(), folder
     if key not in _files:
+        descriptor = -1
         try:
             os.makedirs(folder, exist_ok=True)
-            _files[key] = os.open(os.path.join(folder, "compiling.lock"), os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.lockf(_files[key], fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _UNUSED)
+            descriptor = os.open(os.path.join(folder, "compiling.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _UNUSED)
         except OSError:  # it cannot be written to, or its file system has no locks
-            _files[key] = -1
+            if descriptor >= 0:
+                os.close(descriptor)
+            descriptor = -1
+        _files[key] = descriptor
     return _files[key]
 
 
