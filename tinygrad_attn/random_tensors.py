@@ -9,11 +9,11 @@ import numpy as np
 
 from tinygrad_attn.checked import shown
 from tinygrad_attn.creation import dtype_of, leaf, shape_of, template
-from tinygrad_attn.dtypes import check_fits, default_dtype
+from tinygrad_attn.dtypes import check_fits, default_dtype, promote
 from tinygrad_attn.public import public
 from tinygrad_attn.random import generator
 from tinygrad_attn.tensor import Tensor
-from tinygrad_attn.values import check_device, flag, whole_number
+from tinygrad_attn.values import as_array, as_number, check_device, flag, whole_number
 
 __all__ = [
     "bernoulli", "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
@@ -130,28 +130,38 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, dtype: Any = None, devic
     Args:
         mean: a number or a tensor.
         std: a number or a tensor, of at least 0; broadcasts with ``mean``.
-        size: the shape, if neither is a tensor.
-        dtype: the dtype, if neither is a tensor.
+        size: the shape, if neither has axes.
+        dtype: of the result; otherwise the common one of the tensors, float32 for integers.
         device: "cpu" or None.
 
     Raises:
         ValueError: a negative ``std``, or shapes that do not broadcast.
-        TypeError: neither a tensor nor a ``size``, or both.
+        TypeError: neither a tensor nor a ``size``, or a ``size`` and a tensor with axes; or a dtype that is not float32
+            or float64.
     """
-    arrays = [template("normal", x.detach() if isinstance(x, Tensor) else x) for x in (mean, std)]
-    tensors = [array for array in arrays if array.ndim]
-    if (size is None) != bool(tensors):
+    given = [_number_or_tensor("normal", x) for x in (mean, std)]
+    tensors = [x for x in given if isinstance(x, Tensor)]
+    if not tensors and size is None:
         raise TypeError("normal: expected a size, such as (2, 3), or else a mean or std that is a tensor")
-    found = np.result_type(*[array.dtype for array in tensors]) if tensors else default_dtype
-    wanted = _float_dtype("normal", dtype, device, found)
-    centre, spread = (np.asarray(array.array if isinstance(array, Tensor) else array, wanted) for array in arrays)
-    if (spread < 0.0).any():
+    if size is not None and any(x.ndim for x in tensors):
+        raise TypeError("normal: expected a size, or a mean or std with axes, which have a size of their own; not both")
+    wanted = _float_dtype("normal", dtype, device, promote(given, floating=True) if tensors else default_dtype)
+    centre, spread = (np.asarray(x.array if isinstance(x, Tensor) else x, wanted) for x in given)
+    if not (spread >= 0.0).all():
         raise ValueError(f"normal: std must be at least 0, the least is {spread.min()}")
     try:
         shape = np.broadcast_shapes(centre.shape, spread.shape) if size is None else shape_of((size,), "normal")
     except ValueError:
         raise ValueError(f"normal: mean {centre.shape} and std {spread.shape} do not broadcast") from None
     return leaf("normal", shape, lambda: generator().standard_normal(shape, wanted) * spread + centre, False, wanted)
+
+
+def _number_or_tensor(name: str, value: Any) -> Any:
+    """A number as Python's, and anything else as a tensor without a gradient."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    number = as_number(name, value) if isinstance(value, np.generic) else value
+    return number if isinstance(number, (int, float)) else Tensor(as_array(number, name=name))
 
 
 @public("ta", "Tensor")

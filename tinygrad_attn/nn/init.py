@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinygrad_attn.checked import shown
 from tinygrad_attn.dtypes import check_fits
-from tinygrad_attn.random import generator
+from tinygrad_attn.modes import no_grad
+from tinygrad_attn.ops import inplace
 from tinygrad_attn.tensor import Tensor
-from tinygrad_attn.values import number, real_number
+from tinygrad_attn.values import number
 
 __all__ = [
     "calculate_fan",
@@ -25,8 +27,8 @@ __all__ = [
 ]
 
 
-def _to_fill(name: str, tensor: Any, floats: bool = True) -> np.ndarray[Any, Any]:
-    """The array of a tensor, to be written to.
+def _filled(name: str, fill: Callable[..., Tensor], tensor: Any, *values: Any, floats: bool = True) -> Tensor:
+    """``fill`` a tensor in place, a parameter too: that is no part of the graph.
 
     Raises:
         TypeError: no tensor, or one of integers or bools where floats are needed.
@@ -37,34 +39,26 @@ def _to_fill(name: str, tensor: Any, floats: bool = True) -> np.ndarray[Any, Any
         raise TypeError(f"{name}: tensor must be a tensor of floats, got {found}")
     if not tensor.array.flags.writeable:
         raise ValueError(f"{name}: the memory of this tensor of shape {tensor.shape} is read-only; clone() it first")
-    return tensor.array
+    with no_grad():
+        return fill(tensor, *values)
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
-    """Uniform in [a, b)."""
-    array, low, high = _to_fill("uniform_", tensor), real_number("uniform_", "a", a), real_number("uniform_", "b", b)
-    # Drawn in the tensor's dtype: float32 numbers take half the time of float64.
-    array[...] = generator().random(array.shape, array.dtype) * (high - low) + low  # type: ignore[arg-type]
-    tensor.storage.written_by("uniform_()")
-    return tensor
+    """Uniform in [a, b); errors as for `Tensor.uniform_`."""
+    return _filled("uniform_", inplace.uniform_, tensor, a, b)
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    """Normal with the given mean and standard deviation."""
-    array = _to_fill("normal_", tensor)
-    centre, spread = real_number("normal_", "mean", mean), real_number("normal_", "std", std)
-    array[...] = generator().standard_normal(array.shape, array.dtype) * spread + centre  # type: ignore[arg-type]
-    tensor.storage.written_by("normal_()")
-    return tensor
+    """Normal with the given mean and standard deviation; errors as for `Tensor.normal_`."""
+    return _filled("normal_", inplace.normal_, tensor, mean, std)
 
 
 def constant_(tensor: Tensor, value: float) -> Tensor:
     """``value`` everywhere."""
-    array, filling = _to_fill("constant_", tensor, floats=False), number("constant_", "value", value)
-    check_fits("constant_", filling, array.dtype)
-    array[...] = filling
-    tensor.storage.written_by("constant_()")
-    return tensor
+    filling = number("constant_", "value", value)
+    if isinstance(tensor, Tensor):
+        check_fits("constant_", filling, tensor.dtype)
+    return _filled("constant_", inplace.fill_, tensor, filling, floats=False)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
