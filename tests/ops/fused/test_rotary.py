@@ -11,6 +11,7 @@ import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.check import gradcheck, gradgradcheck
 from tinygrad_attn.nn import functional as F
+from tinygrad_attn.ops.fused.rotary import _tables
 from tinygrad_attn.tensor import Tensor
 
 
@@ -56,3 +57,12 @@ def test_complaints():
         nn.RotaryPositionalEncoding(4)(ta.ones(2, 4), start=-1)
     with pytest.raises(ValueError, match="dim -1 is the axis whose pairs are rotated"):
         F.rotary(np.ones((2, 4)), dim=-1)
+
+
+def test_few_tables_of_angles_are_kept():
+    for start in range(20):
+        F.rotary(np.ones((3, 4)), start)
+    held = _tables.cache_info()
+    assert held.currsize <= 8 and held.maxsize == 8
+    F.rotary(np.ones((3, 4)), 19)
+    assert _tables.cache_info().hits > held.hits

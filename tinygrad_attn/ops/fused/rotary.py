@@ -22,7 +22,7 @@ __all__ = ["rotary"]
 Array = np.ndarray[Any, Any]
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=8)  # all layers turn by the same one; a long text's takes a megabyte
 def _tables(length: int, width: int, start: int, base: float, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """cos θ and sin θ, (length, width / 2), rounded from float64."""
     positions = np.arange(start, start + length, dtype=np.float64)[:, None]
