@@ -104,7 +104,7 @@ class Context:
 def _leave_block(context: Context, entry: EntryRef, *exception: Any) -> None:
     if entry() is None:  # taken apart by the collector, with a generator that was left suspended in the block
         context.abandon()
-    elif getattr(entry(), "entered", False):
+    elif entry().entered:  # type: ignore[union-attr]
         context.leave(entry, exception[1] if len(exception) > 1 else None)
     else:
         _leave_by_hand(context, *exception)

@@ -16,7 +16,7 @@ from tinygrad_attn.dtypes import check_array, check_dtype, check_fits, converted
 from tinygrad_attn.op import cast
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Tensor
-from tinygrad_attn.values import as_array, check_device, number, real_number, whole_number
+from tinygrad_attn.values import allocated, as_array, check_device, number, real_number, whole_number
 
 __all__ = [
     "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace", "new_empty",
@@ -46,16 +46,14 @@ def dtype_of(name: str, dtype: Any, device: Any, otherwise: Any = default_dtype)
 def leaf(
     name: str, shape: tuple[int, ...], make: Callable[[], Any], requires_grad: bool, dtype: np.dtype[Any] | None = None
 ) -> Tensor:
-    """The tensor around what ``make()`` gives, in ``dtype``; a MemoryError says how much of it there would be."""
-    try:
-        made = np.asarray(make())
-        result = Tensor(made if dtype is None else converted(name, made, dtype))
-    except (MemoryError, ValueError):
-        if math.prod(shape) < 2**20:
-            raise
-        raise MemoryError(f"{name}: there is not enough memory for a tensor of shape {shape}") from None
+    """The tensor around what ``make()`` gives, in ``dtype``; errors as for `allocated`."""
+    result = Tensor(allocated(name, shape, lambda: _in_dtype(name, np.asarray(make()), dtype)))
     result.requires_grad = requires_grad
     return result
+
+
+def _in_dtype(name: str, array: np.ndarray[Any, Any], dtype: np.dtype[Any] | None) -> np.ndarray[Any, Any]:
+    return array if dtype is None else converted(name, array, dtype)
 
 
 def template(name: str, input: Any) -> Any:

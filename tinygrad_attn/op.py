@@ -49,7 +49,7 @@ from tinygrad_attn.registry import Registry
 from tinygrad_attn.rule import Differentiable, Plan, Rule
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
 from tinygrad_attn.tensor import Node, Tensor, gradient_edge, share, wrap
-from tinygrad_attn.values import as_array, as_number
+from tinygrad_attn.values import MOST_AXES, as_array, as_number
 
 __all__ = ["Op", "Rule", "cast", "op", "registered_ops"]
 
@@ -58,6 +58,9 @@ _NUMBERS = (float, int, bool)
 _EXPLAINED = (
     ValueError, IndexError, TypeError, OverflowError, MemoryError, AttributeError, ZeroDivisionError, NumbaError,
 )  # fmt: skip
+_TOO_MANY_AXES = re.compile(
+    r"maximum supported dimension|number of dimensions must be within|ndmin must be <="
+)  # NumPy's
 _NO_SAVED: dict[str, Any] = {}  # shared by all nodes whose rules need no more than operands and options
 
 
@@ -336,6 +339,8 @@ class Op(Differentiable):
         reason = re.sub(r"Python integer (-?\d+) out of bounds for (\w+)", r"\1 does not fit \2", str(error))
         if isinstance(error, OverflowError) and "too large to convert" in reason:
             reason = "an integer is too large"
+        if _TOO_MANY_AXES.search(reason):
+            reason = f"a tensor has at most {MOST_AXES} axes"
         return kind(f"{self.name}: {clash or reason} (operands: {listing})")
 
 

@@ -102,10 +102,8 @@ def in_our_words(function: str, known: Collection[str], options: dict[str, Any])
             if ours in given:
                 raise TypeError(f"{function}: {ours} is given twice, as {ours} and as {theirs}")
             given[ours] = given.pop(theirs)
-    if (
-        "out" not in known and given.get("out", known) is None
-    ):  # np.sum(x) asks for x.sum(axis=None, dtype=None, out=None)
-        del given["out"]
+    if "out" in given and "out" not in known and given["out"] is None:
+        del given["out"]  # np.sum(x) asks for x.sum(axis=None, dtype=None, out=None)
     return given
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,22 @@ from tinygrad_attn.checked import shown
 from tinygrad_attn.dtypes import check_dtype, check_fits, converted, default_dtype
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["as_array", "as_number", "check_device", "flag", "number", "real_number", "whole_number"]
+__all__ = [
+    "MOST_AXES",
+    "allocated",
+    "as_array",
+    "as_number",
+    "check_device",
+    "flag",
+    "number",
+    "real_number",
+    "whole_number",
+]
 
 Array = np.ndarray[Any, Any]
+
+MOST_AXES = 64
+"""NumPy's limit."""
 
 
 def as_array(data: Any, dtype: Any = None, name: str = "tensor", floats: np.dtype[Any] = default_dtype) -> Array:
@@ -39,7 +53,9 @@ def as_array(data: Any, dtype: Any = None, name: str = "tensor", floats: np.dtyp
         raise TypeError(f"{name}: a masked array would lose its mask; use filled()")
     try:
         array = np.asarray(data)
-    except ValueError:
+    except ValueError as error:
+        if "maximum number of dimension" in str(error):
+            raise ValueError(f"{name}: a tensor has at most {MOST_AXES} axes, the lists are nested deeper") from None
         raise ValueError(f"{name}: nested lists must have equal lengths") from None
     if not given:
         array = _of_numbers(name, data, array, wanted, floats)
@@ -148,6 +164,24 @@ def whole_number(op: str, name: str, value: Any) -> int:
             raise TypeError(f"{op}: {name} must be an integer, got {shown(value)}")
         found = operator.index(found)
     return found
+
+
+def allocated(name: str, shape: tuple[int, ...], make: Callable[[], Any]) -> Array:
+    """What ``make()`` gives, an array of this shape.
+
+    Raises:
+        ValueError: more than `MOST_AXES` axes.
+        MemoryError: there is not enough memory for it.
+    """
+    if len(shape) > MOST_AXES:
+        raise ValueError(f"{name}: a tensor has at most {MOST_AXES} axes, the shape has {len(shape)}")
+    if (elements := math.prod(shape)) < 2**60:  # with more, NumPy's own sums of sizes may overflow
+        try:
+            return np.asarray(make())
+        except (MemoryError, ValueError):
+            if elements < 2**20:
+                raise
+    raise MemoryError(f"{name}: there is not enough memory for a tensor of shape {shape}") from None
 
 
 def check_device(name: str, device: Any) -> None:

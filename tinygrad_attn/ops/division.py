@@ -97,9 +97,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         return floor_divide(input, other)
     if rounding_mode != "trunc":
         raise ValueError(f"div: rounding_mode must be None, 'floor' or 'trunc', got {shown(rounding_mode)}")
-    quotient = floor_divide(input, other)
-    if quotient.is_floating_point():
+    if any(as_tensor(x, "div").is_floating_point() for x in (input, other)):
         return trunc(true_divide(input, other))
+    quotient = floor_divide(input, other)
     # Of integers the quotient rounded down is one too small where it is negative and something is left.
     left = as_tensor(remainder(input, other))
     return quotient + ((quotient < 0) & (left != 0))

@@ -16,7 +16,7 @@ from tinygrad_attn.ops.subscript import getitem
 from tinygrad_attn.ops.subscript_parts import check_range
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Tensor
-from tinygrad_attn.values import flag, whole_number
+from tinygrad_attn.values import allocated, flag, whole_number
 
 __all__ = ["argwhere", "bincount", "count_nonzero", "index_fill", "masked_select", "nonzero", "one_hot", "unique"]
 
@@ -29,11 +29,12 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
         input: of any shape and dtype.
         as_tuple: a tensor of positions for each axis, with which to index, instead of one ``(count, axes)`` tensor.
     """
-    positions = np.atleast_1d(as_tensor(input, "nonzero").array).nonzero()
+    x = as_tensor(input, "nonzero")
+    positions = np.atleast_1d(x.array).nonzero()
     if flag("nonzero", "as_tuple", as_tuple):
         return tuple([Tensor(each) for each in positions])
     found = np.stack(positions, axis=1)
-    return Tensor(np.ascontiguousarray(found[:, : as_tensor(input, "nonzero").ndim]))
+    return Tensor(np.ascontiguousarray(found[:, : x.ndim]))
 
 
 @public("ta", "Tensor")
@@ -115,6 +116,7 @@ def unique(
     """
     x = as_tensor(input, "unique")
     axis = None if dim is None else one_dim("unique", dim, x.ndim)
+    axis = axis if x.ndim else None  # of a tensor without axes, the one element
     inverse, counts = flag("unique", "return_inverse", return_inverse), flag("unique", "return_counts", return_counts)
     found = np.unique(x.array, return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
     places = found[1].reshape(x.shape if axis is None else (-1,))
@@ -134,18 +136,20 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
     Raises:
         TypeError: ``input`` does not hold integers.
         ValueError: another shape, negative integers, or a negative ``minlength``.
+        MemoryError: an integer, or ``minlength``, for which the result is too large.
     """
     x, least = as_tensor(input, "bincount").array, whole_number("bincount", "minlength", minlength)
     if x.dtype.kind not in "iu":
         raise TypeError(f"bincount: input must hold integers, it is {x.dtype}")
     if x.ndim != 1 or (x.size and x.min() < 0) or least < 0:
         raise ValueError(f"bincount: input must be (n,) integers of at least 0, and minlength at least 0, got {least}")
+    shape = (max(least, int(x.max()) + 1 if x.size else 0),)
     if weights is None:
-        return Tensor(np.bincount(x.astype(np.int64), minlength=least))
+        return Tensor(allocated("bincount", shape, lambda: np.bincount(x.astype(np.int64), minlength=least)))
     values = as_tensor(weights, "bincount: weights").array
     if values.shape != x.shape:
         raise ValueError(f"bincount: weights have shape {values.shape}, input {x.shape}")
-    totals = np.bincount(x.astype(np.int64), values.astype(np.float64), least)
+    totals = allocated("bincount", shape, lambda: np.bincount(x.astype(np.int64), values.astype(np.float64), least))
     return Tensor(totals.astype(values.dtype if values.dtype == np.float32 else np.float64))
 
 
@@ -160,6 +164,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     Raises:
         TypeError: ``tensor`` does not hold integers.
         ValueError: a class below 0 or not below ``num_classes``, or no elements to tell how many classes there are.
+        MemoryError: too many classes.
     """
     x, count = as_tensor(tensor, "one_hot").array, whole_number("one_hot", "num_classes", num_classes)
     if x.dtype.kind not in "iu":
@@ -169,6 +174,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     count = max(int(x.max()) + 1, 1) if count == -1 else count
     if x.size and not (x.min() >= 0 and x.max() < count):
         raise ValueError(f"one_hot: classes must be from 0 to {count - 1}, they are from {x.min()} to {x.max()}")
-    found = np.zeros((*x.shape, count), np.int64)
+    shape = (*x.shape, count)
+    found = allocated("one_hot", shape, lambda: np.zeros(shape, np.int64))
     np.put_along_axis(found, x[..., None].astype(np.int64), 1, axis=-1)
     return Tensor(found)

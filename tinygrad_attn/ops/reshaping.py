@@ -97,8 +97,10 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """
     several = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
     vectors = [as_tensor(x, "meshgrid") for x in several]
-    if indexing not in ("ij", "xy") or not vectors:
-        raise ValueError(f"meshgrid: needs tensors, and indexing 'ij' or 'xy', got {shown(indexing)}")
+    if not vectors:
+        raise ValueError("meshgrid: expected at least one tensor, got none")
+    if indexing not in ("ij", "xy"):
+        raise ValueError(f"meshgrid: indexing must be 'ij' or 'xy', got {shown(indexing)}")
     if any(x.ndim > 1 for x in vectors):
         raise ValueError(f"meshgrid: the tensors must have one axis, got {', '.join(str(x.shape) for x in vectors)}")
     sizes = tuple([x.numel() for x in vectors])

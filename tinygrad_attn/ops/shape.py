@@ -15,7 +15,7 @@ from tinygrad_attn.ops.dims import one_dim, several_dims
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, floats
 from tinygrad_attn.tensor import Tensor
-from tinygrad_attn.values import whole_number
+from tinygrad_attn.values import MOST_AXES, whole_number
 
 __all__ = [
     "alias", "broadcast_to", "clone", "contiguous", "expand", "flatten", "flip", "movedim", "permute", "reshape",
@@ -113,6 +113,8 @@ def _check_reshape(name: str, x: Array, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name}: only one size can be -1, got {shape}")
     if any(size < -1 for size in shape):
         raise ValueError(f"{name}: negative size in {shape}; only -1, for the size that is left over, is allowed")
+    if len(shape) > MOST_AXES:
+        raise ValueError(f"{name}: a tensor has at most {MOST_AXES} axes, the shape has {len(shape)}")
     known = math.prod(size for size in shape if size != -1)
     fits = x.size == known if -1 not in shape else known and x.size % known == 0
     if not fits:
