@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -317,6 +318,69 @@ def test_what_is_no_op_keeps_the_function_eager(function, reason):
     w = ta.ones(3, requires_grad=True)
     captured = check(lambda x: function(w, x), [w], batches_of((3,)), program=False)
     assert [reason in each for each in captured.programs.values()] == [True]
+
+
+WRITES = {
+    "zero_grad": lambda layer, buffer: layer.zero_grad(),
+    "zero_grad in place": lambda layer, buffer: layer.zero_grad(set_to_none=False),
+    "grad": lambda layer, buffer: setattr(layer.weight, "grad", ta.zeros_like(layer.weight)),
+    "init": lambda layer, buffer: nn.init.constant_(buffer, float(buffer.array[0] + 1)),
+    "data": lambda layer, buffer: setattr(buffer, "data", buffer.array + 1),
+    "load_state_dict": lambda layer, buffer: layer.load_state_dict(layer.state_dict()),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_writes_that_are_no_ops_keep_the_function_eager(write):
+    ta.manual_seed(0)
+    layer, buffer = nn.Linear(3, 2), ta.zeros(2)
+    layer.weight.grad, layer.bias.grad = ta.ones(2, 3), ta.ones(2)
+
+    def loss(x):
+        write(layer, buffer)
+        return (layer(x) ** 2).sum()
+
+    captured = ta.capture(loss)
+    for x in batches_of((4, 3), count=6):
+        before = [p.grad.array.copy() for p in layer.parameters()]
+        values = buffer.array.copy()
+        state = layer.weight.array.copy()
+        expected = results(loss, [], x), [p.grad.array.copy() for p in layer.parameters()], buffer.array.copy()
+        for parameter, gradient in zip(layer.parameters(), before, strict=True):
+            parameter.grad = ta.tensor(gradient)
+        buffer.array[...], layer.weight.array[...] = values, state
+        found = results(captured, [], x), [p.grad.array.copy() for p in layer.parameters()], buffer.array.copy()
+        np.testing.assert_equal(found[1:], expected[1:])
+    assert not any(isinstance(program, Program) for program in captured.programs.values())
+
+
+def test_functions_that_read_values_keep_the_function_eager():
+    w = ta.ones(3, requires_grad=True)
+    zeros = [ta.zeros(3)]
+    batches = [*batches_of((3,)), zeros]
+    check(lambda x: w.sum() * 100 if ta.allclose(x, 0.0) else (w * x).sum(), [w], batches, program=False)
+    check(lambda x: w.sum() * 100 if ta.equal(x, ta.zeros(3)) else (w * x).sum(), [w], batches, program=False)
+    ids = [[ta.tensor(np.array(row))] for row in ([0, 2], [0, 2], [0, 2], [1, 2], [2, 2])]
+    check(lambda y: (F.one_hot(y, 3) * w).sum(), [w], ids, program=False)
+
+
+def test_a_program_is_made_anew_for_another_dtype():
+    ta.manual_seed(0)
+    layer = nn.Linear(3, 2)
+    check_of = ta.capture(lambda x: layer(x).sum())
+    x = ta.ones(4, 3)
+    single = [check_of(x).item() for _ in range(3)]
+    layer.double()
+    double = [check_of(x).dtype for _ in range(4)]
+    assert single[0] == single[1] == single[2] and set(double) == {np.dtype(np.float64)}
+
+
+def test_threads_take_turns():
+    w = ta.ones(3, requires_grad=True)
+    captured = ta.capture(lambda x: F.dropout(w * x, 0.5).sum())
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: captured(ta.ones(1 + n % 3, 3)), range(200)))
+    assert captured.runs > 100 and not captured.differs
 
 
 def test_each_call_writes_once():

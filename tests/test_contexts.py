@@ -64,7 +64,6 @@ def everything():
         gc.isenabled(),
         compiler._functions.get_call_type,
         set(locks._held),
-        locks._acquire(FOLDER.name, "kernel"),
         global_compiler_lock.is_locked(),
     )
 
@@ -95,6 +94,25 @@ def test_an_interrupt_anywhere_leaves_everything_as_it_was(name):
         assert everything() == before, inspect.getinnerframes(interrupt.__traceback__)[-1]
         interrupts += 1
     assert interrupts > 20
+
+
+def test_an_interrupt_anywhere_frees_the_lock_for_other_processes():
+    def block():
+        with locks.locked(FOLDER.name, "kernel", None):
+            len("")
+
+    for _ in interrupted_everywhere(block):
+        pass
+    ask = (
+        "import sys; from tinygrad_attn.kernels.runtime.locks import is_locked; print(is_locked(sys.argv[1], 'kernel'))"
+    )
+
+    def answer():
+        return subprocess.run([sys.executable, "-c", ask, FOLDER.name], capture_output=True, text=True).stdout.strip()
+
+    with locks.locked(FOLDER.name, "kernel", None):
+        assert answer() == str(locks.fcntl is not None)
+    assert answer() == "False"
 
 
 @pytest.mark.parametrize("make", [ta.no_grad, lambda: evaluating(MODEL), lambda: nn.frozen_weights(MODEL)])

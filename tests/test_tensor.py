@@ -106,6 +106,8 @@ def test_conversion_that_would_lose_a_gradient() -> None:
     for convert in (np.asarray, lambda t: t.numpy(), np.from_dlpack):
         with pytest.raises((RuntimeError, TypeError)):
             convert(x)
+    np.sum(x).backward()  # a method of the tensor, which NumPy calls
+    assert x.grad is not None and x.grad.tolist() == [1.0, 1.0]
     with ta.no_grad():
         assert (x * 2.0).numpy().tolist() == [2.0, 4.0]
     y = ta.tensor([1.0, 2.0])

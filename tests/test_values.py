@@ -117,6 +117,19 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", [0, 1, 3])
+def test_functions_of_other_operands_take_numpy_scalars(kind: int) -> None:
+    index = np.array([0, 2, 1])
+    for function, operands, named in [
+        (F.one_hot, [index], {"num_classes": 4}),
+        (ta.bincount, [index], {"minlength": 5}),
+        (ta.baddbmm, [X[None, :, :3], X[None], X.T[None]], {"beta": 0.5, "alpha": 2}),
+    ]:
+        hidden = {name: disguised(value, kind) for name, value in named.items()}
+        assert_same(outcome(function, operands, hidden), outcome(function, operands, named))
+    assert ta.allclose(ta.ones(2), ta.ones(2) + 0.1, disguised(0.2, kind), disguised(0.0, kind))
+
+
 def public_functions() -> dict[str, Any]:
     """Functions of a tensor that take numbers, besides the ops and the methods of the same name."""
     found = {}

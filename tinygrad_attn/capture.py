@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ from tinygrad_attn.tensor import Tensor, wrap
 
 __all__ = ["Captured", "capture"]
 
+_one_at_a_time = threading.RLock()  # of all functions: a comparison sets the generator of random numbers back
 _MOST_PROGRAMS = 256  # of one function: of shapes that come after so many others it stays eager
 
 
@@ -55,6 +57,7 @@ def capture(function: Callable[..., Any]) -> Captured:
         A function of the same tensors. It returns the same tensors, detached, and accumulates the gradient of the first
         in the leaves, as ``backward()`` does. It makes a program for each set of shapes and dtypes, and runs eagerly
         while ops are observed or `unfused`, and where an op has no rule. Under `no_grad` it only returns the tensors.
+        Threads that call it take turns.
 
     Raises:
         TypeError: an argument is not a tensor or requires a gradient, or the function returns anything else.
@@ -87,9 +90,10 @@ class Captured:
         for position, each in enumerate(inputs):
             if not isinstance(each, Tensor) or each._requires_grad:
                 raise TypeError(f"capture: argument {position} must be a tensor that requires no gradient")
-        outputs, gradients = self._results(inputs)
-        for leaf, gradient, owned in gradients:
-            reach_leaf(leaf, gradient, owned, None)
+        with _one_at_a_time:
+            outputs, gradients = self._results(inputs)
+            for leaf, gradient, owned in gradients:
+                reach_leaf(leaf, gradient, owned, None)
         found = tuple([wrap(output) for output in outputs])
         return found if len(found) > 1 else found[0]
 

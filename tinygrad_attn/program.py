@@ -193,7 +193,7 @@ class Program:
         trace.calls.clear()  # so that arrays are freed as the pass goes on
         gradients = self._backward(outputs[0])
         self._modules = [(module, module.training) for module in trace.modules]
-        self._needs = [(tensor, tensor._requires_grad) for tensor in self._tensors.values()]
+        self._tensors_were = [(t, t._requires_grad, t.array.dtype) for t in self._tensors.values()]
         self._results: Results | None = tuple([output.array for output in outputs]), gradients
         self.alike = {position: each.array for position, each in enumerate(trace.inputs)}
         self.source = self._code(len(trace.inputs), [self._value(output) for output in outputs])
@@ -213,9 +213,11 @@ class Program:
         return results
 
     def holds(self) -> bool:
-        """Whether the modules still train, or do not, and the tensors need a gradient, or do not, as at the start."""
+        """Whether the modules still train, or do not, and the tensors need a gradient, or do not, and have the dtypes,
+        as at the start."""
         return all(module.training is training for module, training in self._modules) and all(
-            tensor._requires_grad is needed for tensor, needed in self._needs
+            tensor._requires_grad is needed and tensor.array.dtype == dtype
+            for tensor, needed, dtype in self._tensors_were
         )
 
     def has_new(self, arrays: Sequence[Array]) -> bool:

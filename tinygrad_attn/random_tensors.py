@@ -146,7 +146,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, dtype: Any = None, devic
     if size is not None and any(x.ndim for x in tensors):
         raise TypeError("normal: expected a size, or a mean or std with axes, which have a size of their own; not both")
     wanted = _float_dtype("normal", dtype, device, promote(given, floating=True) if tensors else default_dtype)
-    centre, spread = (np.asarray(x.array if isinstance(x, Tensor) else x, wanted) for x in given)
+    centre, spread = (np.asarray(x._read() if isinstance(x, Tensor) else x, wanted) for x in given)
     if not (spread >= 0.0).all():
         raise ValueError(f"normal: std must be at least 0, the least is {spread.min()}")
     try:
@@ -230,4 +230,4 @@ def _chances(name: str, input: Any) -> np.ndarray[Any, Any]:
     x = template(name, input)
     if x.dtype.kind != "f":
         raise TypeError(f"{name}: input must hold floats, it is {x.dtype}")
-    return x.array if isinstance(x, Tensor) else x
+    return x._read() if isinstance(x, Tensor) else x

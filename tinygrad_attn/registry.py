@@ -31,8 +31,10 @@ class Registry(Mapping[str, T]):
 
     def _load(self) -> None:
         """Import the package's modules, once; subpackages and modules whose names begin with ``_`` are left out."""
+        if self._package is None:
+            return
         with self._lock:
-            if not self._pending or self._package is None:
+            if not self._pending:
                 return
             self._pending = False  # a look-up by one of these modules sees the names registered so far
             try:

@@ -229,12 +229,20 @@ class Tensor:
             if value.shape != self.shape or value is self:
                 found = "the tensor itself" if value is self else f"it has {value.shape}"
                 raise ValueError(f"grad: must be another tensor of shape {self.shape}, {found}")
+        for observer in current_modes().observers:
+            observer.written("an assignment to grad", self)
         self._grad = value
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set ``requires_grad`` and return the tensor itself."""
         self.requires_grad = requires_grad
         return self
+
+    def _written_by(self, writer: str) -> None:
+        """Count a write in place to the values, and tell the observers."""
+        self.storage.written_by(writer)
+        for observer in current_modes().observers:
+            observer.written(writer, self)
 
     # -- to and from NumPy ---------------------------------------------------------------------------------------------
 

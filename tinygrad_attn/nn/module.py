@@ -42,7 +42,7 @@ def clear_gradient(parameter: Tensor, set_to_none: bool = True) -> None:
         parameter.grad = None
     else:
         writable(parameter.grad)[...] = 0.0
-        parameter.grad.storage.written_by("zero_grad()")
+        parameter.grad._written_by("zero_grad()")
 
 
 def writable(gradient: Tensor) -> np.ndarray[Any, Any]:
@@ -259,7 +259,7 @@ class Module:
             if name in arrays:
                 given = arrays[name]
                 value.array[...] = given.array if isinstance(given, Tensor) else given
-                value.storage.written_by("load_state_dict()")
+                value._written_by("load_state_dict()")
 
     def train(self: M, mode: bool = True) -> M:
         """Set training mode (dropout drops), or with False evaluation mode, for this module and all inside it."""

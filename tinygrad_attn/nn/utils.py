@@ -102,7 +102,7 @@ def clip_grad_norm_(
     if factor < 1.0:
         for gradient in gradients:
             np.multiply(array := writable(gradient), factor, out=array)
-            gradient.storage.written_by("clip_grad_norm_()")
+            gradient._written_by("clip_grad_norm_()")
     return norm
 
 
@@ -127,4 +127,4 @@ def clip_grad_value_(parameters: Parameter | Iterable[Parameter], clip_value: Ab
             )
     for _, gradient in given:
         np.clip(array := writable(gradient), -clip_value, clip_value, out=array)
-        gradient.storage.written_by("clip_grad_value_()")
+        gradient._written_by("clip_grad_value_()")

@@ -30,7 +30,7 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
         as_tuple: a tensor of positions for each axis, with which to index, instead of one ``(count, axes)`` tensor.
     """
     x = as_tensor(input, "nonzero")
-    positions = np.atleast_1d(x.array).nonzero()
+    positions = np.atleast_1d(x._read()).nonzero()
     if flag("nonzero", "as_tuple", as_tuple):
         return tuple([Tensor(each) for each in positions])
     found = np.stack(positions, axis=1)
@@ -88,7 +88,7 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
         ValueError: ``index`` has more than one axis, or ``value`` has axes.
         TypeError: ``index`` does not hold integers.
     """
-    x, chosen = as_tensor(input, "index_fill"), as_tensor(index, "index_fill: index").array
+    x, chosen = as_tensor(input, "index_fill"), as_tensor(index, "index_fill: index")._read()
     axis, size = one_dim("index_fill", dim, x.ndim), x.shape[dim] if x.ndim else 1
     if chosen.ndim > 1:
         raise ValueError(f"index_fill: index must have one axis, its shape is {chosen.shape}")
@@ -118,7 +118,7 @@ def unique(
     axis = None if dim is None else one_dim("unique", dim, x.ndim)
     axis = axis if x.ndim else None  # of a tensor without axes, the one element
     inverse, counts = flag("unique", "return_inverse", return_inverse), flag("unique", "return_counts", return_counts)
-    found = np.unique(x.array, return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
+    found = np.unique(x._read(), return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
     places = found[1].reshape(x.shape if axis is None else (-1,))
     results = [Tensor(found[0])] + [Tensor(places)] * inverse + [Tensor(found[2])] * counts
     return tuple(results) if len(results) > 1 else results[0]
@@ -138,7 +138,7 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
         ValueError: another shape, negative integers, or a negative ``minlength``.
         MemoryError: an integer, or ``minlength``, for which the result is too large.
     """
-    x, least = as_tensor(input, "bincount").array, whole_number("bincount", "minlength", minlength)
+    x, least = as_tensor(input, "bincount")._read(), whole_number("bincount", "minlength", minlength)
     if x.dtype.kind not in "iu":
         raise TypeError(f"bincount: input must hold integers, it is {x.dtype}")
     if x.ndim != 1 or (x.size and x.min() < 0) or least < 0:
@@ -146,7 +146,7 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
     shape = (max(least, int(x.max()) + 1 if x.size else 0),)
     if weights is None:
         return Tensor(allocated("bincount", shape, lambda: np.bincount(x.astype(np.int64), minlength=least)))
-    values = as_tensor(weights, "bincount: weights").array
+    values = as_tensor(weights, "bincount: weights")._read()
     if values.shape != x.shape:
         raise ValueError(f"bincount: weights have shape {values.shape}, input {x.shape}")
     totals = allocated("bincount", shape, lambda: np.bincount(x.astype(np.int64), values.astype(np.float64), least))
@@ -166,7 +166,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
         ValueError: a class below 0 or not below ``num_classes``, or no elements to tell how many classes there are.
         MemoryError: too many classes.
     """
-    x, count = as_tensor(tensor, "one_hot").array, whole_number("one_hot", "num_classes", num_classes)
+    x, count = as_tensor(tensor, "one_hot")._read(), whole_number("one_hot", "num_classes", num_classes)
     if x.dtype.kind not in "iu":
         raise TypeError(f"one_hot: tensor must hold integers, it is {x.dtype}")
     if count < -1 or count == 0 or (count == -1 and not x.size):

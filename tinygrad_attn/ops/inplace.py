@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.dtypes import category, check_fits, promote
-from tinygrad_attn.modes import current_modes, is_grad_enabled, no_grad
+from tinygrad_attn.modes import is_grad_enabled, no_grad
 from tinygrad_attn.op import Op, cast
 from tinygrad_attn.ops.finding import index_fill
 from tinygrad_attn.ops.indexing import index_add, masked_fill, scatter, scatter_add
@@ -87,9 +87,7 @@ def write(
     else:
         with no_grad():
             _put(name, x, compute(x))
-    x.storage.written_by(name)
-    for observer in current_modes().observers:
-        observer.written(name, x)
+    x._written_by(name)
     return x
 
 

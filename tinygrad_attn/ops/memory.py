@@ -39,7 +39,7 @@ def _set_data(x: Tensor, value: Any) -> None:
             f"{array.dtype}; a new tensor can have others"
         )
     x.array[...] = array
-    x.storage.written_by("an assignment to data")
+    x._written_by("an assignment to data")
 
 
 data = property(_data, _set_data)

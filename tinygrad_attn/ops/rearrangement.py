@@ -281,7 +281,7 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
         x, dim = reshape(x, -1), 0
     axis = one_dim("repeat_interleave", dim, x.ndim)
     x = x if x.ndim else reshape(x, 1)
-    counts = as_tensor(repeats, "repeat_interleave: repeats").array
+    counts = as_tensor(repeats, "repeat_interleave: repeats")._read()
     if counts.dtype.kind not in "iu" or counts.ndim > 1:
         raise TypeError(f"repeat_interleave: repeats must be an integer or (n,) integers, got {shown(repeats)}")
     if counts.size and counts.min() < 0:

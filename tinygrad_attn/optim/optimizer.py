@@ -174,7 +174,7 @@ class Optimizer:
             taken = until
         writer = f"{type(self).__name__}.step()"
         for i in used:
-            self.params[i].storage.written_by(writer)
+            self.params[i]._written_by(writer)
         return norm
 
     def _prepare(self) -> None:

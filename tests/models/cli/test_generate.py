@@ -1,6 +1,7 @@
 """The commands generate and score, and the same from Python."""
 
 import dataclasses
+import io
 import json
 import math
 import subprocess
@@ -33,10 +34,18 @@ def test_the_text_is_printed_after_the_prompt(storyteller, capsys):
     assert capsys.readouterr().out != out
 
 
-def test_pieces_are_written_as_they_come(storyteller):
+def test_every_piece_is_flushed(storyteller, monkeypatch):
+    screen, flushed = io.StringIO(), []
+    screen.flush = lambda: flushed.append(len(screen.getvalue()))
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert main(["generate", storyteller, "Mina", "--length", "5", "--seed", "1"]) == 0
+    assert set(range(4, 10)) <= set(flushed)
+
+
+def test_a_reader_that_has_enough_ends_it(storyteller):
     command = [sys.executable, "-m", "tinygrad_attn_models", "generate", storyteller, "Mina", "--length", "1000000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert len(process.stdout.read(200)) == 200  # long before its end
+        assert len(process.stdout.read(200)) == 200
         process.stdout.close()  # as head does
         assert process.wait(60) == 141
 

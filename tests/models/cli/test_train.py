@@ -204,3 +204,7 @@ def test_a_quick_run_of_a_config_with_a_long_warmup(tmp_path, capsys, monkeypatc
     assert "3 epochs, 96 steps" in capsys.readouterr().out
     # A warm-up that is asked for is not shortened.
     refused(capsys, [*command, "--set", *sizes, "training.warmup=96"], "training.warmup", "number of steps, 96, got 96")
+
+
+def test_a_folder_needs_its_languages(parallel, capsys):
+    refused(capsys, ["train", "--data", parallel], "--data needs --source and --target", "or name a")

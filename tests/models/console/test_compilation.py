@@ -83,7 +83,7 @@ def test_a_kernel_that_takes_long_is_told_of_every_second(monkeypatch):
 
     with watch_compilation(note), event.trigger_event(WAIT, data={"dispatcher": numba.njit(compile_one)}):
         assert ticked.wait(20.0)
-    assert all("0 in 0 s, now compile_one" in line for line in lines[:5])
+    assert all(re.search(r"0 in \d+ s, now compile_one", line) for line in lines[:5])
     assert "1 in" in lines[-1]
 
 

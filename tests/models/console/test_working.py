@@ -20,7 +20,7 @@ from tinygrad_attn_models.console.working import (
 @pytest.fixture(autouse=True)
 def from_the_first_moment(monkeypatch):
     monkeypatch.setattr(DELAYS, "work", 0.01)
-    monkeypatch.setattr(module, "clock", lambda seconds: "0:00")  # however slow the machine is
+    monkeypatch.setattr(module, "clock", lambda seconds: "0:00" if 0 <= seconds < 3600 else "wrong")  # however slow
 
 
 def told(lines, line):

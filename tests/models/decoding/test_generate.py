@@ -85,7 +85,8 @@ def test_the_likeliest_are_those_of_the_whole_text_also_when_the_window_slides(m
 
 
 def test_a_prompt_longer_than_the_context_is_read_from_its_end(model):
-    assert written(model, "abcdefgh" * 3, length=1, seed=1) == written(model, "abcdefgh", length=1, seed=1)
+    long = written(model, "hgfedcbahh" + "abcdefgh", length=9, seed=1)
+    assert long == written(model, "abcdefgh", length=9, seed=1) != written(model, "hgfedcba", length=9, seed=1)
 
 
 def test_a_seed_repeats_and_pieces_come_one_by_one(model):

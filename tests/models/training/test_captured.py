@@ -1,27 +1,31 @@
 """Training from captured programs: for every model the bits of eager training, whatever the batches' masks."""
 
 import pytest
-from tinygrad_attn_models.interface import Translator
-from tinygrad_attn_models.registry import MODELS
+from translators import TRANSLATORS
 
 from tinygrad_attn.nn import SCORES
 from tinygrad_attn.program import Program
 
 SIZES = {"embedding_size": 4, "hidden_size": 6}
 SMALL = {"transformer": {"d_model": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "d_ff": 8, "dropout": 0.1}}
-CASES = {name: {"name": name, **SMALL.get(name, SIZES)} for name in MODELS if issubclass(MODELS[name], Translator)}
+CASES = {name: {"name": name, **SMALL.get(name, SIZES)} for name in TRANSLATORS}
 CASES |= {f"luong {score}": {"name": "luong", "score": score, **SIZES} for score in SCORES}
 CASES |= {
     f"luong {attention}": {"name": "luong", "attention": attention, "window": 1, **SIZES}
     for attention in ("local-m", "local-p")
 }
 CASES["luong fed"] = {"name": "luong", "input_feeding": True, **SIZES}
+TEXT = {
+    "model.name": "gpt", "model.layers": 1, "model.heads": 2, "model.d_model": 8, "model.context": 16,
+    "model.dropout": 0.1, "data.kind": "stories", "data.train_size": 60, "data.valid_size": 4, "data.test_size": 4,
+    "data.epoch_windows": 64, "training.batch_size": 4,
+}  # fmt: skip
 
 
-@pytest.mark.filterwarnings("error::RuntimeWarning")
-@pytest.mark.parametrize("model", CASES.values(), ids=CASES)
-def test_captured_training_has_the_bits_of_eager_training(model, make_trainer):
-    settings = {f"model__{key}": value for key, value in model.items()}
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+
+
+def check_same_bits(make_trainer, **settings):
     weights = []
     for capture in (True, False):
         trainer = make_trainer(f"captured {capture}", training__capture=capture, training__epochs=3, **settings)
@@ -31,4 +35,16 @@ def test_captured_training_has_the_bits_of_eager_training(model, make_trainer):
         assert not capture or (trainer._captured.runs > 4 and any(isinstance(each, Program) for each in programs))
         assert not [why for why in programs if isinstance(why, str)]
     assert weights[0] == weights[1]
+    return trainer
+
+
+@pytest.mark.parametrize("model", CASES.values(), ids=CASES)
+def test_captured_training_has_the_bits_of_eager_training(model, make_trainer):
+    trainer = check_same_bits(make_trainer, **{f"model__{key}": value for key, value in model.items()})
     assert not all(batch.source_mask.all() for batch in trainer.train_batches.epoch(0))
+
+
+@pytest.mark.parametrize("newer", [{}, {"norm": "rms", "activation": "swiglu", "positions": "rotary", "kv_heads": 1}])
+def test_of_a_language_model_too(newer, make_trainer):
+    settings = TEXT | {f"model.{key}": value for key, value in newer.items()}
+    check_same_bits(make_trainer, **{key.replace(".", "__"): value for key, value in settings.items()})
