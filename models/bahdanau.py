@@ -13,6 +13,7 @@ import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.modes import at_step, mark
 from tinygrad_attn.nn import functional as F
+from tinygrad_attn.nn.module import is_plain
 from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .interface import ModelSettings
@@ -123,6 +124,9 @@ class Bahdanau(RecurrentTranslator):
         return logits, State(states[:, -1], state.memory), weights
 
     def _as_one_op(self, embedded: Tensor, s: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+        known = ((self.attention, nn.AdditiveScore), (self.attention.query, nn.Linear), (self.decoder, nn.GRUCell))
+        if not all(is_plain(module, kind) for module, kind in known):
+            return Bahdanau._read.__wrapped__(self, embedded, s, memory)  # type: ignore[attr-defined]
         w_query, energy = self.attention.weights()
         h, keys, mask, gru = memory.annotations, memory.keys, memory.mask, self.decoder.weights()
         return F.attention_gru(embedded, s, h, keys, w_query, energy, *gru, mask)

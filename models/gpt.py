@@ -250,6 +250,8 @@ class GPT(LanguageModel):
         if self.positions is None:  # attention tells positions apart
             return self.dropout(self.embedding(tokens))
         positions = self.positions.vectors(tokens.shape[1], start)
+        if not is_plain(self.embedding, nn.Embedding):
+            return self.dropout(self.embedding(tokens) + positions)
         return self.dropout(F.placed_embedding(tokens, self.embedding.weight, positions, scale=1.0))
 
     def _logits(self, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from tinygrad_attn import nn
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.nn.fused_encoder import encode_at_once
+from tinygrad_attn.nn.module import is_plain
 from tinygrad_attn.nn.transformer_layers import NormKind
 from tinygrad_attn.tensor import Tensor, default_dtype
 
@@ -243,7 +244,8 @@ class Transformer(Translator):
 
     def fused_decoder(self, state: State, rows: int, *, int8: bool = False) -> Decoder | None:
         """See `Translator.fused_decoder`; the layers of this file's stacks run as one program."""
-        if self.training or not nn.can_fuse(self.transformer.decoder, state.decoder, self.output):
+        fusible = nn.can_fuse(self.transformer.decoder, state.decoder, self.output)
+        if self.training or not fusible or not is_plain(self.target_embedding, nn.Embedding):
             return None
 
         def position(t: int) -> Any:
@@ -275,8 +277,9 @@ class Transformer(Translator):
     def _embed(self, tokens: Tensor, embedding: nn.Embedding, positions: Positions, start: int = 0) -> Tensor:
         """√d_model E x + PE: (B, T) ids, the first of which is at position ``start``, to (B, T, d_model); √d_model E x
         alone where attention knows positions, or nobody does."""
-        if positions is None:
-            return self.dropout(F.embedding(tokens, embedding.weight) * math.sqrt(self.d_model))
+        if positions is None or not is_plain(embedding, nn.Embedding):
+            x = embedding(tokens) * math.sqrt(self.d_model)
+            return self.dropout(x if positions is None else x + positions.vectors(tokens.shape[1], start, x.dtype))
         vectors = positions.vectors(tokens.shape[1], start, embedding.weight.dtype)
         return self.dropout(F.placed_embedding(tokens, embedding.weight, vectors, scale=math.sqrt(self.d_model)))
 

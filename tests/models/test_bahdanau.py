@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from own_forward import doubled
 from tinygrad_attn_models.bahdanau import Bahdanau
 from tinygrad_attn_models.data import collate
 from tinygrad_attn_models.evaluation.metrics import token_loss
@@ -129,3 +130,15 @@ def test_the_equations_give_what_the_fused_op_gives(model):
 def test_checkpoints_keep_their_names(model):
     names = [name for name, _ in model.named_parameters() if name.startswith("attention.")]
     assert names == [f"attention.{name}" for name in ("query.weight", "key.weight", "key.bias", "energy.weight")]
+
+
+@pytest.mark.parametrize("way", ["subclass", "assigned"])
+@pytest.mark.parametrize("path", ["attention.query", "decoder"])
+def test_a_module_that_a_user_put_into_the_decoder_is_called(model, path, way):
+    batch = collate(EXAMPLES, [0, 1, 2])
+    plain = run(model, batch).array
+    doubled(model.get_submodule(path), way)
+    found = run(model, batch).array
+    with ta.unfused():
+        np.testing.assert_allclose(found, run(model, batch).array, rtol=0, atol=1e-12)
+    assert np.abs(found - plain).max() > 1e-4

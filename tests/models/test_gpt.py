@@ -52,6 +52,15 @@ def test_a_block_calls_the_linear_map_that_a_user_put_into_it(way):
     np.testing.assert_allclose(theirs(Tensor(text()))[0].array, ours(Tensor(text()))[0].array, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("way", ["subclass", "assigned"])
+def test_an_embedding_that_a_user_put_into_it_is_called(way):
+    ours, theirs = make(), make()
+    doubled(theirs.embedding, way)
+    with ta.no_grad():
+        expected = 2.0 * ours.embedding.weight[Tensor(text())] + ours.positions.vectors(5)
+    np.testing.assert_allclose(theirs._embed(Tensor(text())).array, expected.array, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_steps_give_the_logits_and_weights_of_the_whole_text(options, recorded):
     model, ids = make(**options).eval(), text(length=6)

@@ -11,7 +11,7 @@ from tinygrad_attn_models.evaluation.metrics import token_loss
 from tinygrad_attn_models.transformer import Transformer, TransformerSettings
 
 import tinygrad_attn as ta
-from tinygrad_attn import Tensor
+from tinygrad_attn import Tensor, nn
 from tinygrad_attn.nn.positional import sinusoids
 from tinygrad_attn.serialize import load_file, save_file
 
@@ -91,6 +91,21 @@ def test_the_fused_decoder_is_for_what_it_computes(options, fused):
         assert (model.fused_decoder(state, 3) is not None) == fused
         doubled(model.output, "subclass")
         assert model.fused_decoder(state, 3) is None
+
+
+@pytest.mark.parametrize("way", ["subclass", "assigned"])
+@pytest.mark.parametrize("positions", ["sinusoidal", "none"])
+def test_an_embedding_that_a_user_put_into_it_is_called(positions, way):
+    model, batch = make(positions=positions).eval(), t.whole_batch()
+    inputs = (Tensor(batch.source), Tensor(batch.source_mask), Tensor(batch.target_in))
+    with ta.no_grad():
+        doubled(model.target_embedding, way)
+        found = model(*inputs).array
+        assert model.fused_decoder(model.start(model.encode(*inputs[:2])), 3) is None
+        model.target_embedding.__class__ = nn.Embedding
+        vars(model.target_embedding).pop("forward", None)
+        model.target_embedding.weight.mul_(2.0)
+        np.testing.assert_allclose(found, model(*inputs).array, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
