@@ -159,7 +159,7 @@ class Program:
     Attributes:
         source: the code, to be read.
         run: the code as a function of the arguments' arrays; it returns the outputs and the leaves' gradients.
-        alike: by their positions the arguments that have been the same in all calls so far.
+        alike: by their positions the bytes of the arguments that have been the same in all calls so far.
 
     Raises:
         NotImplementedError: an op has no rule, an intermediate tensor has a hook, or the function did what is no op.
@@ -195,7 +195,7 @@ class Program:
         self._modules = [(module, module.training) for module in trace.modules]
         self._tensors_were = [(t, t._requires_grad, t.array.dtype) for t in self._tensors.values()]
         self._results: Results | None = tuple([output.array for output in outputs]), gradients
-        self.alike = {position: each.array for position, each in enumerate(trace.inputs)}
+        self.alike = {position: each.array.tobytes() for position, each in enumerate(trace.inputs)}
         self.source = self._code(len(trace.inputs), [self._value(output) for output in outputs])
         del self._values, self._changing, self._drawn, self._nodes, self._kept, self._constants, self._lines
         del self._arrived, self._owned, self._tensors
@@ -222,7 +222,7 @@ class Program:
 
     def has_new(self, arrays: Sequence[Array]) -> bool:
         """Whether an argument differs for the first time from the one that the program was made with."""
-        new = [p for p, known in self.alike.items() if not np.array_equal(known, arrays[p])]
+        new = [p for p, known in self.alike.items() if known != arrays[p].tobytes()]
         for position in new:
             del self.alike[position]
         return bool(new)
@@ -377,8 +377,11 @@ class Program:
                 expression = f"{self._constant(sum_to.forward)}({expression}, shape={self._constant(fitted.shape)})"
             if not isinstance(result, np.ndarray) or fitted.ndim == 0:
                 expression = f"asarray({expression})"
-            gradient = self._name("g")
-            self._line([gradient], expression, reads)
+            if reads[:1] == [expression]:  # one of the several results of a line that is written
+                gradient = expression
+            else:
+                gradient = self._name("g")
+                self._line([gradient], expression, reads)
             yield position, fitted, gradient
 
     def _call(

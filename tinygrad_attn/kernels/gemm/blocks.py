@@ -30,7 +30,7 @@ from tinygrad_attn.kernels.gemm.pack import pack_a, pack_b
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE, Plan
 from tinygrad_attn.kernels.gemm.row import multiply_row
 from tinygrad_attn.kernels.gemm.tile import ACTIVATIONS, activate_tile, multiply_tile
-from tinygrad_attn.kernels.runtime.addresses import array_address
+from tinygrad_attn.kernels.runtime.addresses import array_address, data_address
 from tinygrad_attn.kernels.runtime.calls import address_of
 from tinygrad_attn.kernels.runtime.jit import kernel_part, serial_kernel
 
@@ -214,20 +214,28 @@ _PAGE = 4096  # bytes
 
 
 class _Workspaces(threading.local):
-    """Scratch memory of each calling thread, kept: fresh memory costs a page fault every few KB."""
+    """Scratch memory of each calling thread, kept: fresh memory costs a page fault every few KB.
+
+    Attributes:
+        row_size: the bytes that a worker of a product needs.
+    """
+
+    row_size = max(plan.a_block + plan.b_block for plan in (SINGLE, DOUBLE))
 
     def __init__(self) -> None:
-        self._kept: np.ndarray | None = None
+        self._kept: list[np.ndarray] = []
 
-    def get(self) -> np.ndarray:
-        """Bytes, with a row for each worker; it begins with a page, so that no vector lies in two cache lines."""
-        if self._kept is None:
-            workers = numba.config.NUMBA_NUM_THREADS
-            size = max(plan.a_block + plan.b_block for plan in (SINGLE, DOUBLE))
-            memory = np.empty(workers * size + _PAGE, np.uint8)
+    def address(self, product: int = 0) -> int:
+        """Memory for as many workers as there are threads, for one of the products of a launch, counted from 0.
+
+        It begins with a page, so that no vector lies in two cache lines.
+        """
+        while product >= len(self._kept):
+            size = numba.config.NUMBA_NUM_THREADS * self.row_size
+            memory = np.empty(size + _PAGE, np.uint8)
             start = -array_address(memory) % _PAGE
-            self._kept = memory[start : start + workers * size].reshape(workers, size)
-        return self._kept
+            self._kept.append(memory[start : start + size])
+        return data_address(self._kept[product])
 
 
 workspaces = _Workspaces()

@@ -12,7 +12,7 @@ from tinygrad_attn.kernels.gemm.shares import multiply
 from tinygrad_attn.kernels.gemm.tile import ACTIVATIONS
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
-__all__ = ["gemm", "gemm_in_numpy"]
+__all__ = ["ACTIVATION_CODES", "gemm", "gemm_in_numpy", "is_serial", "is_tiny"]
 
 # Up to so many multiplications NumPy's call is the cheaper one. OpenBLAS stays on the calling thread for them.
 _NUMPY_WORK = 64**3
@@ -20,7 +20,17 @@ _NUMPY_WORK = 64**3
 _SERIAL_WORK = 80**3
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_ACTIVATION_CODES = {None: -1} | {name: code for code, name in enumerate(ACTIVATIONS)}
+ACTIVATION_CODES = {None: -1} | {name: code for code, name in enumerate(ACTIVATIONS)}
+
+
+def is_tiny(work: int) -> bool:
+    """Whether NumPy is quicker at so many multiplications."""
+    return work <= _NUMPY_WORK
+
+
+def is_serial(work: int) -> bool:
+    """Whether the calling thread is quicker alone."""
+    return work <= _SERIAL_WORK
 
 
 def gemm_in_numpy(
@@ -82,7 +92,7 @@ def gemm(
     shape = (*_broadcast_batch(a, b), rows, columns)
     if bias is not None:
         bias = _check_bias(bias, dtype, columns)
-    if activation not in _ACTIVATION_CODES:
+    if activation not in ACTIVATION_CODES:
         raise ValueError(f"gemm: activation must be None or one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     if out is not None:
         _check_out(out, shape, a, b, bias)
@@ -99,9 +109,9 @@ def gemm(
         )
         return out
 
-    workers = 1 if out.size * depth <= _SERIAL_WORK else get_num_threads()
+    workers = 1 if is_serial(out.size * depth) else get_num_threads()
     for a_part, b_part, c in _of_four_dimensions(a, b, out):
-        multiply(a_part, b_part, c, bias, _ACTIVATION_CODES[activation], accumulate, workers)
+        multiply(a_part, b_part, c, bias, ACTIVATION_CODES[activation], accumulate, workers)
     return out
 
 
@@ -111,7 +121,7 @@ def _numpy_is_best(a: np.ndarray, b: np.ndarray) -> bool:
         (rows, depth), (inner, columns) = a.shape, b.shape
         dtype = a.dtype
         return (
-            rows * depth * columns <= _NUMPY_WORK
+            is_tiny(rows * depth * columns)
             and depth == inner
             and (dtype is _FLOAT32 or dtype is _FLOAT64)
             and b.dtype is dtype

@@ -7,9 +7,8 @@ order whatever rectangle it lies in.
 
 from __future__ import annotations
 
-import ctypes
-import struct
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,31 +18,33 @@ from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of, call
 from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
-from tinygrad_attn.kernels.runtime.structs import read_struct
-from tinygrad_attn.kernels.runtime.threads import launch_at
+from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
+from tinygrad_attn.kernels.runtime.structs import Address, read_struct
 
-__all__ = ["multiply"]
+__all__ = ["Place", "multiply", "product_job"]
 
 
 class _Product(NamedTuple):
-    """What the workers work on: where A, B and C lie (see `_place`), their sizes, and how they are multiplied."""
+    """What the workers work on: where A, B and C lie, their sizes and strides, and how they are multiplied."""
 
-    a: int
-    a_group: int
+    a: Address
+    b: Address
+    c: Address
+    bias: Address
+    scratch: Address  # memory of `kernels.gemm.blocks.workspaces`, with ``scratch_size`` bytes for each worker
+    scratch_size: int
+    a_group: int  # bytes from group to group, from member to member, and so on
     a_member: int
     a_row: int
     a_column: int
-    b: int
     b_group: int
     b_member: int
     b_row: int
     b_column: int
-    c: int
     c_group: int
     c_member: int
     c_row: int
     c_column: int
-    bias: int  # address, or 0
     groups: int  # the leading dimensions of C
     members: int
     rows: int
@@ -53,8 +54,6 @@ class _Product(NamedTuple):
     itemsize: int
     accumulate: int
     activation: int
-    scratch: int  # memory of `kernels.gemm.blocks.workspaces`, with ``scratch_size`` bytes for each worker
-    scratch_size: int
     workers: int
 
 
@@ -104,20 +103,52 @@ def _multiply_shares(arguments: int, first: int, last: int) -> None:
             row += height
 
 
-_LAYOUT = struct.Struct(f"{len(_Product._fields)}q")
-_MEMORY = ctypes.c_char * _LAYOUT.size
+class Place(NamedTuple):
+    """How an array of two to four dimensions lies in memory."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
 
-def _place(operand: np.ndarray) -> tuple[int, int, int, int, int]:
-    """The address of an array of up to four dimensions, and how many bytes lie between its groups, members, rows and
-    columns. For a leading axis of length 1, which is broadcast, these are 0."""
-    if operand.ndim == 2:
-        row, column = operand.strides
-        return data_address(operand), 0, 0, row, column
-    shape, strides = operand.shape, operand.strides
-    member = strides[-3] if shape[-3] > 1 else 0
-    group = strides[-4] if operand.ndim > 3 and shape[-4] > 1 else 0
-    return data_address(operand), group, member, strides[-2], strides[-1]
+def _steps(name: str, place: Place) -> dict[str, int]:
+    """How many bytes lie between the groups, members, rows and columns of an operand: 0 for a leading axis that is
+    missing or of length 1, which is broadcast."""
+    (*leading, _, _), strides = place
+    missing = 2 - len(leading)
+    steps = [0] * missing + [stride if n > 1 else 0 for n, stride in zip(leading, strides, strict=False)]
+    names = ("group", "member", "row", "column")
+    return {f"{name}_{axis}": step for axis, step in zip(names, (*steps, *strides[-2:]), strict=True)}
+
+
+def product_job(
+    a: Place, b: Place, c: Place, itemsize: int, workers: int, epilogue: tuple[bool, int] = (False, -1)
+) -> Job:
+    """C, or C +, = activation(A B + bias), divided among so many workers.
+
+    Its addresses are A, B, C, the bias (or 0), and scratch memory of `kernels.gemm.blocks.workspaces`, a row for each
+    worker.
+
+    Args:
+        a: (..., rows, depth), float32 or float64, of two to four dimensions, any strides.
+        b: (..., depth, columns), of a's dtype. Leading dimensions of a and b of length 1, or missing, are broadcast.
+        c: (..., rows, columns); the elements of a row adjoin.
+        itemsize: of all three.
+        workers: at most the threads of the pool.
+        epilogue: whether to add to what C holds, and the position of the activation in
+            `kernels.gemm.tile.ACTIVATIONS`, or -1.
+    """
+    *leading, rows, columns = (1, 1, *c.shape)
+    accumulate, activation = epilogue
+    last = {"scratch_size": workspaces.row_size, **_steps("a", a), **_steps("b", b), **_steps("c", c)}
+    last |= {"groups": leading[-2], "members": leading[-1], "rows": rows, "columns": columns, "depth": a.shape[-1]}
+    last |= {"product": block_product_for(itemsize), "itemsize": itemsize, "workers": workers}
+    last |= {"accumulate": accumulate, "activation": activation}
+    return Job(address_of(_multiply_shares), _Product, last, workers, workers)
+
+
+@functools.lru_cache(maxsize=MOST_PREPARED)
+def _prepared(*options: Any) -> Prepared:
+    return Prepared(product_job(*options))
 
 
 def multiply(
@@ -129,35 +160,8 @@ def multiply(
     accumulate: bool,
     workers: int,
 ) -> None:
-    """C, or C +, = activation(A B + bias), divided among so many workers.
-
-    Args:
-        a: (..., rows, depth), float32 or float64, of two to four dimensions, any strides.
-        b: (..., depth, columns), of a's dtype. Leading dimensions of a and b of length 1, or missing, are broadcast.
-        c: (..., rows, columns); the elements of a row adjoin.
-        bias: (columns,), contiguous, or None.
-        activation: the position in `kernels.gemm.tile.ACTIVATIONS`, or -1.
-        accumulate: whether to add to what C holds.
-        workers: at most the threads of the pool, since each needs scratch memory.
-    """
-    shape, itemsize, scratch = c.shape, c.itemsize, workspaces.get()
-    numbers = _LAYOUT.pack(
-        *_place(a),
-        *_place(b),
-        *_place(c),
-        0 if bias is None else data_address(bias),
-        shape[-4] if c.ndim > 3 else 1,
-        shape[-3] if c.ndim > 2 else 1,
-        shape[-2],
-        shape[-1],
-        a.shape[-1],
-        block_product_for(itemsize),
-        itemsize,
-        accumulate,
-        activation,
-        data_address(scratch),
-        scratch.strides[0],
-        workers,
-    )
-    arguments = _MEMORY.from_buffer_copy(numbers)
-    launch_at(address_of(_multiply_shares), ctypes.addressof(arguments), workers, workers)
+    """The product of `product_job` on arrays; the bias is contiguous, (columns,), or None."""
+    places = Place(a.shape, a.strides), Place(b.shape, b.strides), Place(c.shape, c.strides)
+    prepared = _prepared(*places, c.itemsize, workers, (accumulate, activation))
+    bias_at = 0 if bias is None else data_address(bias)
+    prepared.launch((data_address(a), data_address(b), data_address(c), bias_at, workspaces.address()))

@@ -15,10 +15,11 @@ import numpy as np
 
 from tinygrad_attn.kernels.gemm.packed import pack
 from tinygrad_attn.kernels.gemm.product import gemm
+from tinygrad_attn.kernels.linear import linear_backward
 from tinygrad_attn.kernels.recurrent.loops import Loop, make_backward, make_forward
 from tinygrad_attn.kernels.runtime.structs import Struct, kernel_for, launch
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
-from tinygrad_attn.kernels.sums import sum_over
+from tinygrad_attn.kernels.sums import LONGEST_CHAIN, sum_over
 
 __all__ = ["Cell", "Layout", "Saved", "launch_loop", "run_cell", "run_cell_backward"]
 
@@ -152,7 +153,16 @@ def run_cell_backward(
     launch_loop(cell, layout, w_hh, fields, backward=True)
     rows = layout.rows(dgh)
     before = layout.rows(_states_before(layout, saved.states, initial[0], reverse))
-    return dgx, gemm(rows.T, before), sum_over(rows, (0,)), d
+    return dgx, *_weight_gradients(rows, before, w_hh), d
+
+
+def _weight_gradients(rows: Array, before: Array, w_hh: Array) -> tuple[Array, Array]:
+    """The gradients of W_hh and b_hh from those of gh, (T * B, nH), and the states before, (T * B, H)."""
+    if len(rows) <= LONGEST_CHAIN:  # in one launch, with the bits of `sum_over`
+        found = linear_backward(rows, before, w_hh, (False, True, True), block=LONGEST_CHAIN)
+        if found is not None and found.weight is not None and found.bias is not None:
+            return found.weight, found.bias
+    return gemm(rows.T, before), sum_over(rows, (0,))
 
 
 def launch_loop(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.kernels import linear as kernels
 from tinygrad_attn.kernels.activation import activate, activate_backward
 from tinygrad_attn.kernels.column_sums import column_sums
 from tinygrad_attn.op import op
@@ -76,7 +77,12 @@ def linear(input: Array, weight: Array, bias: Array | None = None, /) -> Array:
         TypeError: bool operands.
     """
     _check_linear(input, weight, bias)
-    return product(input, weight.T, bias)
+    return _mapped(input, weight, bias)
+
+
+def _mapped(input: Array, weight: Array, bias: Array | None, activation: str | None = None) -> Array:
+    z = kernels.linear(input, weight, bias, activation)
+    return product(input, weight.T, bias, activation) if z is None else z
 
 
 def _rows(tensor: Tensor) -> Tensor:
@@ -106,8 +112,11 @@ def _linear_reference(input: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
 
 @linear.kernel
 def _linear_gradients(
-    g: Array, input: Array, weight: Array, needs: tuple[bool, ...]
+    g: Array, input: Array, weight: Array, needs: tuple[bool, bool, bool]
 ) -> tuple[Array | None, Array | None, Array | None]:
+    found = kernels.linear_backward(g, input, weight, needs)
+    if found is not None:
+        return found
     for_input = product(g, weight) if needs[0] else None
     g = _as_rows(g)
     for_weight = product(g.T, _as_rows(input)) if needs[1] else None
@@ -161,8 +170,8 @@ def activated_linear(
     _check_linear(input, weight, bias)
     _check_activation(activation)
     if activation == "relu":
-        return product(input, weight.T, bias, "relu"), None
-    before = product(input, weight.T, bias)
+        return _mapped(input, weight, bias, "relu"), None
+    before = _mapped(input, weight, bias)
     return activate("gelu", before), before
 
 
@@ -204,7 +213,13 @@ def _activated_linear_reference(input: Tensor, weight: Tensor, bias: Tensor | No
 
 @activated_linear.kernel
 def _activated_linear_gradients(
-    g: Array, z: Array, input: Array, weight: Array, before: Array | None, needs: tuple[bool, ...], activation: str
+    g: Array,
+    z: Array,
+    input: Array,
+    weight: Array,
+    before: Array | None,
+    needs: tuple[bool, bool, bool],
+    activation: str,
 ) -> tuple[Array | None, Array | None, Array | None]:
     return _linear_gradients(activate_backward(activation, g, z if before is None else before), input, weight, needs)
 
@@ -248,8 +263,8 @@ def paired_linear(x: Array, y: Array, weight: Array, bias: Array | None = None, 
     _check_paired(x, y, weight, bias, rows)
     of_x, of_y = slice(0, rows), slice(rows, None)
     return (
-        product(x, weight[of_x].T, None if bias is None else bias[of_x]),
-        product(y, weight[of_y].T, None if bias is None else bias[of_y]),
+        _mapped(x, weight[of_x], None if bias is None else bias[of_x]),
+        _mapped(y, weight[of_y], None if bias is None else bias[of_y]),
     )
 
 
@@ -323,6 +338,10 @@ def _paired_linear_gradients(
     rows: int,
     needs: tuple[bool, ...],
 ) -> tuple[Array | None, ...]:
+    if g[0] is not None and g[1] is not None and all(needs):
+        found = kernels.paired_linear_backward((g[0], g[1]), (x, y), weight, rows)
+        if found is not None:
+            return found
     for_weight = np.empty(weight.shape, weight.dtype) if needs[2] else None
     for_bias = np.empty(weight.shape[0], weight.dtype) if needs[3] else None
     inputs: list[Array | None] = []
