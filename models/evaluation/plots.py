@@ -26,7 +26,7 @@ from ..decoding.alignment import Alignment
 from .fonts import find_fonts, font_advice
 from .report import Evaluation
 
-__all__ = ["plot_attention", "plot_bleu_by_length", "plot_comparison", "plot_learning_curve"]
+__all__ = ["drawn_with", "plot_attention", "plot_bleu_by_length", "plot_comparison", "plot_learning_curve"]
 
 # The largest size of a picture: a larger grid of layers and heads is drawn at a lower resolution.
 _MOST_PIXELS, _LONGEST_SIDE = 40e6, 60_000
@@ -69,7 +69,7 @@ def plot_attention(alignments: Sequence[Alignment], path: str | os.PathLike[str]
         _MARGIN + cell * max(panel.map.shape[0] for panel in panels[i : i + columns])
         for i in range(0, len(panels), columns)
     ]
-    with _style(fonts):
+    with drawn_with(fonts):
         figure = Figure(figsize=(columns * across, sum(heights)), layout="constrained")
         cells = figure.add_gridspec(rows, columns, height_ratios=heights)
         for position, panel in enumerate(panels):
@@ -160,7 +160,7 @@ def _code_point(character: str) -> str:
 
 
 @context
-def _style(fonts: Sequence[str] = ("DejaVu Sans",)) -> Iterator[None]:
+def drawn_with(fonts: Sequence[str] = ("DejaVu Sans",)) -> Iterator[None]:
     """How all pictures are drawn: a dollar sign begins no formula, and equal data give equal bytes."""
     style = {
         "font.family": list(fonts),
@@ -193,7 +193,7 @@ def plot_learning_curve(
         path: of the picture; its ending says the format.
         headline: ``"exact_match"`` or ``"bleu"``, see `models.data.Task`; another for neither.
     """
-    with _style():
+    with drawn_with():
         _draw_learning_curve(history, path, headline)
 
 
@@ -230,7 +230,7 @@ def plot_bleu_by_length(evaluations: Mapping[str, Evaluation], path: str | os.Pa
         path: of the picture; its ending says the format.
     """
     fonts, missing = find_fonts("".join(map(_printable, evaluations)))
-    with _style(fonts):
+    with drawn_with(fonts):
         figure = Figure(figsize=(7, 4), layout="constrained")
         _draw_bleu_by_length(figure.add_subplot(), evaluations, missing)
         _save(figure, path)
@@ -250,7 +250,7 @@ def plot_comparison(
         path: of the picture; its ending says the format.
     """
     fonts, missing = find_fonts("".join(map(_printable, evaluations)))
-    with _style(fonts):
+    with drawn_with(fonts):
         figure = Figure(figsize=(12, 4.5), layout="constrained")
         curves, lengths = figure.subplots(1, 2)
         for history, marker in zip(histories.values(), itertools.cycle(_MARKERS)):

@@ -1,5 +1,5 @@
-"""Experiments, one file for each claim about attention: train, measure, print and draw.
+"""Experiments, one file for each claim about attention: measure, judge, and draw.
 
-A file of this folder that has a function ``run(folder, seed)``, which returns the exit code, is an experiment with
-the file's name: ``python -m models lab NAME``.
+Every file of this folder is an experiment, ``python -m models lab NAME``, and has an ``EXPERIMENT``: see
+`models.lab.form.experiment`.
 """

@@ -20,7 +20,7 @@ from tinygrad_attn_models.console import compilation, sentences, working
 from tinygrad_attn_models.console.compilation import compilation_on_stderr, watch_compilation
 from tinygrad_attn_models.console.json_lines import json_lines
 from tinygrad_attn_models.console.output import lasting_output
-from tinygrad_attn_models.evaluation.plots import _style
+from tinygrad_attn_models.evaluation.plots import drawn_with
 from tinygrad_attn_models.microscope.checks.gallery import GALLERY, broken_derivative
 from tinygrad_attn_models.runs.folder import Run
 from tinygrad_attn_models.speed.stopwatch import Stopwatch, watched
@@ -59,7 +59,7 @@ CONTEXTS = {
     "Interruption.awaited": lambda run: Interruption().awaited(lambda: None),
     "Run.held": lambda run: run.held(),
     "SentenceProgress": sentence_progress,
-    "_style": lambda run: _style(),
+    "drawn_with": lambda run: drawn_with(),
     "_listening": lambda run: compilation._listening(print),
     "json_lines": lambda run: json_lines(str(run.directory / "out")),
     "compilation_on_stderr": lambda run: compilation_on_stderr(),

@@ -1,62 +1,60 @@
 """The experiment on copying: tiny systems through all of it, and what it measures."""
 
+import dataclasses
+
 import pytest
-from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.data import train_tokenizer
 from tinygrad_attn_models.lab import copy_length
+from tinygrad_attn_models.lab.form.running import carry_out
+from tinygrad_attn_models.lab.form.verdict import judge
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import BEST, Run
 from tinygrad_attn_models.training.trainer import Trainer
 
 TINY = {
-    "data.train_size": 30, "data.valid_size": 4, "training.epochs": 1, "model.embedding_size": 4,
-    "model.hidden_size": 6, "decoding.max_length": 8,
+    "data.valid_size": 4, "data.test_size": 4, "model.embedding_size": 4, "model.hidden_size": 6,
+    "decoding.max_length": 8,
 }  # fmt: skip
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     """The experiment with two systems that learn nothing, on a few short strings."""
-    monkeypatch.setattr(copy_length, "SYSTEMS", {"no attention": "copy-seq2seq", "dot": "copy-luong-dot"})
-    monkeypatch.setattr(copy_length, "LENGTHS", range(6, 8))
-    monkeypatch.setattr(copy_length.accuracy, "__defaults__", (range(6, 8), 5))
     monkeypatch.setattr(copy_length, "load_config", lambda path, seeds: load_config(path, seeds | TINY))
+    experiment = copy_length.EXPERIMENT
+    cases = {case: experiment.cases[case] for case in ("none", "dot")}
+    sizes = copy_length.Sizes(train_size=30, epochs=1, lengths=(6, 7), per_length=5)
+    return dataclasses.replace(experiment, cases=cases, full=sizes, expected=experiment.expected[:0])
 
 
-def test_table_picture_and_runs(tiny, tmp_path, capsys, monkeypatch):
-    assert main(["lab", "copy_length", "--out", str(tmp_path)]) == 0
-    output = capsys.readouterr().out
-    table = (tmp_path / "copy_length.txt").read_text(encoding="utf-8")
-    assert table in output
-    lines = table.splitlines()
-    assert lines[0].split() == ["attention", "parameters", "time", "6", "7"]
-    assert lines[1].startswith("no attention ") and lines[2].startswith("dot ") and len(lines) == 3
-    assert (tmp_path / "copy_length.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "copy-luong-dot" / BEST).exists()
-
+def test_systems_are_trained_once_and_measured_by_length(tiny, tmp_path, monkeypatch, capsys):
+    results = carry_out("copy_length", tiny, tmp_path, [0, 7], quick=False)
+    assert (tmp_path / "copy_length" / "copy-luong-dot-seed7" / BEST).exists()
+    assert results.measured[7]["dot"]["copied"] == {6: 0.0, 7: 0.0}
+    assert results.measured[0]["none"]["parameters"] < results.measured[0]["dot"]["parameters"]
     monkeypatch.setattr(Trainer, "train", lambda self: pytest.fail("trained again"))
-    assert main(["lab", "copy_length", "--out", str(tmp_path)]) == 0
-    results = capsys.readouterr().out
-    assert results and results in output  # the table and the files
-    assert main(["lab", "copy_length", "--out", str(tmp_path), "-q"]) == 0
-    assert capsys.readouterr() == (results, "")
-
-    assert main(["lab", "copy_length", "--out", str(tmp_path), "--seed", "7"]) == 2
-    assert "holds a run with other settings" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["lab", "copy_length", "--out", str(tmp_path), "--seed", "-1"])
-    assert "--seed: expected a whole number of at least 0, got '-1'" in capsys.readouterr().err
-
-    monkeypatch.setitem(TINY, "model.hidden_size", 5)
-    assert main(["lab", "copy_length", "--out", str(tmp_path)]) == 2
-    assert "holds a run with other settings" in capsys.readouterr().err
+    (tmp_path / "copy_length" / "results.json").unlink()  # the runs are still there
+    again = carry_out("copy_length", tiny, tmp_path, [0, 7], quick=False)
+    assert again.measured == results.measured
 
 
-def test_quietly_only_the_results_are_printed(tiny, tmp_path, capsys):
-    assert main(["lab", "copy_length", "--out", str(tmp_path), "-q"]) == 0
-    printed = capsys.readouterr()
-    assert printed.out.startswith("Strings copied without a mistake") and printed.err == ""
-    assert (tmp_path / "copy_length.txt").read_text(encoding="utf-8") in printed.out
+def test_the_judge(tmp_path):
+    from tinygrad_attn_models.lab.form.results import Results
+
+    experiment = copy_length.EXPERIMENT
+    lengths = (6, 15, 17)
+
+    def copied(short, long, longer):
+        return {"parameters": 1.0, "seconds": 1.0, "copied": dict(zip(lengths, (short, long, longer), strict=True))}
+
+    results = Results("copy_length", experiment, tmp_path, experiment.full)
+    for seed, without in enumerate(((99.0, 70.0, 0.0), (99.0, 98.0, 0.0))):
+        for case in experiment.cases:
+            numbers = {"none": without, "additive": (100.0, 97.0, 90.0)}.get(case, (100.0, 99.0, 90.0))
+            results.add(seed, case, copied(*numbers), 1.0)
+    found = judge(results)
+    assert [each.found.values for each in found] == [(29.0, 1.0), (97.0, 97.0), (90.0, 90.0)]
+    assert [each.verdict for each in found] == ["mixed", "failed", "held"]
 
 
 def test_accuracy_counts_whole_strings(tmp_path, monkeypatch):
@@ -71,11 +69,3 @@ def test_accuracy_counts_whole_strings(tmp_path, monkeypatch):
     shares = copy_length.accuracy(run, None, [2, 40], 300)
     assert shares[2] == pytest.approx((25 / 26) ** 2, abs=0.05)
     assert shares[40] == pytest.approx((25 / 26) ** 40, abs=0.1)
-
-
-def test_the_experiments_are_listed_and_a_wrong_name_is_answered(capsys):
-    assert main(["lab"]) == 0
-    assert capsys.readouterr().out.startswith("copy_length  Copying with one context vector or with attention")
-    assert main(["lab", "copy_lenght"]) == 2
-    assert capsys.readouterr().err == "error: there is no experiment 'copy_lenght'; did you mean copy_length?\n"
-    assert main(["lab", "runs"]) == 2

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..console.progress import Progress
-from ..data import train_tokenizers
-from ..interface import Translator
-from ..runs.clock import CLOCK
-from ..runs.config import Config
-from ..runs.continued import refuse_edited
-from ..runs.folder import LAST, Run, RunError
-from ..training.trainer import Trainer
+from ...console.progress import Progress
+from ...data import train_tokenizers
+from ...interface import Translator
+from ...runs.clock import CLOCK
+from ...runs.config import Config
+from ...runs.continued import refuse_edited
+from ...runs.folder import LAST, Run, RunError
+from ...training.trainer import Trainer
 
 __all__ = ["trained"]
 

@@ -1,0 +1,41 @@
+"""Each experiment in a tiny form: it measures what it says, and judges it."""
+
+import dataclasses
+import math
+
+import pytest
+from tinygrad_attn_models.lab.form.experiment import Curve, Trial, find_experiments, load_experiment
+from tinygrad_attn_models.lab.form.results import Results
+from tinygrad_attn_models.lab.form.verdict import judge
+
+import tinygrad_attn as ta
+
+TINY = {
+    "gradient_distance": {"length": 4, "symbols": 3, "hidden": 8, "steps": 2, "batch": 2, "tested": 4},
+    "norm_depth": {"steps": 2, "depths": (1, 2), "batch": 2, "tested": 4},
+    "positions": {"steps": 2, "batch": 2, "tested": 4},
+    "residuals": {"steps": 2, "depths": (1, 2), "batch": 2, "tested": 4},
+    "scale": {"steps": 2, "widths": (4, 8), "batch": 2, "tested": 4},
+    "softmax_saturation": {"margins": (0, 2, 8), "most_steps": 3},
+}
+"""The sizes of each."""
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tiny(name, tmp_path):
+    experiment = load_experiment(name)
+    sizes = dataclasses.replace(experiment.full, **TINY[name])
+    results = Results(name, experiment, tmp_path, sizes)
+    for case in experiment.cases:
+        ta.manual_seed(0)
+        trial = experiment.measure(Trial(case, 0, sizes, tmp_path))
+        results.add(0, case, trial, 1.0)
+        assert trial.keys() == experiment.quantities.keys()
+        for key, quantity in experiment.quantities.items():
+            assert isinstance(trial[key], dict) == isinstance(quantity, Curve)
+    assert not any(math.isnan(each.found.mean) for each in judge(results))
+
+
+def test_every_experiment_has_its_tiny_form():
+    elsewhere = {"copy_length"}
+    assert TINY.keys() | elsewhere == find_experiments().keys()
