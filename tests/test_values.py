@@ -456,3 +456,8 @@ def test_the_only_device() -> None:
     for thing in (x, layer):
         with pytest.raises(TypeError, match="no device 'cuda'"):
             thing.to("cuda")
+
+
+def test_a_power_has_no_modulus() -> None:
+    with pytest.raises(TypeError, match=r"^pow: takes at most 2 arguments, got 3$"):
+        pow(ta.tensor([3.0]), 2, 5)

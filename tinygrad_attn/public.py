@@ -46,7 +46,7 @@ _EQUALITIES = frozenset(("__eq__", "__ne__"))
 _OPERATORS = frozenset(
     [f"__{prefix}{name}__" for name in _BINARY for prefix in ("", "i")]
     + [f"__{name}__" for name in ("lt", "le", "gt", "ge", "getitem")]
-)
+) - {"__pow__"}  # which Python's pow(x, y, z) gives a third argument, for the op to refuse
 
 
 class Namespace(Registry[Any]):

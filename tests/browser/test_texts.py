@@ -1,14 +1,13 @@
 """The page over a text of a language model: every view has something to show, and nothing speaks of a source."""
 
 import pytest
+from silent import Silent
 from tinygrad_attn_models.gpt import GPT
-from tinygrad_attn_models.interface import LanguageModel
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.page.render import render
 from views import VIEWS
 
 import tinygrad_attn as ta
-from tinygrad_attn import nn
 
 TEXT = [4, 6, 5, 7, 6, 5, 8]
 
@@ -74,17 +73,6 @@ def test_a_live_page_asks_for_one_text(visit, found, tmp_path):
     page = visit(path)
     assert page.locator("form.live .wide").all_inner_texts() == ["Text"]
     assert page.input_value("form.live .wide input") == found.data["target"]["text"]
-
-
-class Silent(LanguageModel):
-    """Announces nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.embedding, self.output = nn.Embedding(9, 6), nn.Linear(6, 9)
-
-    def forward(self, text, *, need_weights=False):
-        return self.output(self.embedding(text))
 
 
 def test_a_model_without_attention_has_no_empty_views(visit, tmp_path):

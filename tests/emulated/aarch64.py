@@ -41,10 +41,12 @@ def main() -> int:
             sys.exit(f"error: {tool} is missing; on Debian and Ubuntu: apt-get install {package}")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tinygrad_attn-aarch64"
     system, packages = cache / "system", cache / "packages"
-    if not (system / "usr/bin" / f"python{PYTHON}").exists():
-        fetch_python(cache, system)
-    if not (packages / "numba").exists():
-        fetch_wheels(cache, packages)
+    for folder, fetch in ((system, fetch_python), (packages, fetch_wheels)):
+        if not folder.exists():
+            unfinished = folder.with_suffix(".unfinished")  # so that nobody takes a part for the whole
+            shutil.rmtree(unfinished, ignore_errors=True)
+            fetch(cache, unfinished)
+            unfinished.rename(folder)
     environment = {
         **os.environ,
         "PYTHONPATH": str(packages),

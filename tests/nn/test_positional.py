@@ -28,6 +28,16 @@ def test_a_shift_is_a_linear_map_of_the_encoding():
     np.testing.assert_allclose(shift @ shift.T, np.eye(6), atol=1e-12)
 
 
+def test_steps_of_a_decoder_share_one_table():
+    encoding = nn.SinusoidalPositionalEncoding(6)
+    first, later = encoding.vectors(1, 513).array, encoding.vectors(1, 1000).array
+    assert first.base is later.base is not None
+    far = 1 << 20
+    np.testing.assert_array_equal(encoding.vectors(2, far, np.float64).array, sinusoids(2, 6, far))
+    np.testing.assert_array_equal(encoding.vectors(2, -1, np.float64).array, sinusoids(2, 6, -1))
+    assert encoding.vectors(0).shape == (0, 6)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_encodings_are_added_from_a_start(dtype):
     x = ta.randn(2, 5, 6, dtype=dtype)

@@ -1,9 +1,8 @@
 """Every attention score: its witness and formulas agree with its results; a user's score is one file."""
 
-import importlib.util
-
 import numpy as np
 import pytest
+from from_file import module_from
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
@@ -158,10 +157,7 @@ class CosineScore(Score):
 def cosine(tmp_path):
     path = tmp_path / "cosine.py"
     path.write_text(OWN)
-    spec = importlib.util.spec_from_file_location("cosine", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
+    yield module_from(path)
     del SCORES._found["cosine"]
 
 

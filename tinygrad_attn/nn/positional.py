@@ -40,9 +40,12 @@ def sinusoids(length: int, d_model: int, start: int = 0) -> np.ndarray[Any, Any]
     return table
 
 
-@functools.lru_cache(maxsize=256)
-def _kept_sinusoids(length: int, d_model: int, start: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    table = sinusoids(length, d_model, start).astype(dtype)
+_MOST_KEPT = 1 << 14  # positions: 32 MB of 512 floats
+
+
+@functools.lru_cache(maxsize=4)
+def _kept_sinusoids(length: int, d_model: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    table = sinusoids(length, d_model).astype(dtype)
     table.flags.writeable = False
     return table
 
@@ -66,7 +69,12 @@ class SinusoidalPositionalEncoding(Module):
 
     def vectors(self, length: int, start: int = 0, dtype: Any = default_dtype) -> Tensor:
         """The encodings of ``length`` positions, (length, d_model), that `forward` adds."""
-        return Tensor(_kept_sinusoids(length, self.d_model, start, np.dtype(dtype)))
+        dtype, end = np.dtype(dtype), start + length
+        if start < 0 or end > _MOST_KEPT:
+            return Tensor(sinusoids(length, self.d_model, start).astype(dtype))
+        # A table of a power of two serves every part of it, and a decoder that reads one position after the other.
+        whole = _kept_sinusoids(1 << max(0, end - 1).bit_length(), self.d_model, dtype)
+        return Tensor(whole[start:end])
 
     def extra_repr(self) -> str:
         return f"{self.d_model}"

@@ -1,15 +1,9 @@
 """A drawn share of the bad command lines and damaged files that tests/fuzz/lines.py tries: none ends in a traceback."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
+from from_file import FUZZ, module_from
 
-_FILE = Path(__file__).parents[2] / "fuzz" / "lines.py"
-_spec = importlib.util.spec_from_file_location("fuzz_lines", _FILE)
-lines = sys.modules["fuzz_lines"] = importlib.util.module_from_spec(_spec)  # dataclasses look their module up there
-_spec.loader.exec_module(lines)
+lines = module_from(FUZZ / "lines.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,9 @@
 """A model and a score from a user's file: the microscope shows the tensors that they announce."""
 
-import importlib.util
-
 import numpy as np
 import plain_models
 import pytest
+from from_file import module_from
 from looked_at import SOURCE, TARGET, matrix
 from tinygrad_attn_models.console.errors import UserError
 from tinygrad_attn_models.microscope import microscope
@@ -103,9 +102,7 @@ def make(tmp_path, own_registries):
     def make(score=BARE, attention=ATTENTION):
         file = tmp_path / "own.py"
         file.write_text(MODEL.format(score=score, attention=attention), encoding="utf-8")
-        spec = importlib.util.spec_from_file_location("own", file)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = module_from(file)
         ta.manual_seed(0)
         return module.Own()
 

@@ -1,21 +1,16 @@
 """A small share of `tests/fuzz/pages.py`: no badge is red on a right gradient, every mistake is, every NaN is named."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from bits import compiled_only
+from from_file import FUZZ, module_from
 
 pytestmark = [compiled_only, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def pages():
-    spec = importlib.util.spec_from_file_location("pages", Path(__file__).parents[2] / "fuzz" / "pages.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_from(FUZZ / "pages.py")
 
 
 def test_a_share_of_the_pages(pages, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from commands import refused
 from looked_at import matrix
+from silent import Silent
 from tinygrad_attn_models import load
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.console.errors import UserError
@@ -179,17 +180,6 @@ class Sentences(LanguageModel):
         places = np.arange(text.shape[1])
         contexts = [nn.attention(x[:, t], x, x, mask=Tensor(places[None] <= t))[0] for t in places.tolist()]
         return self.output(ta.stack(contexts, 1))
-
-
-class Silent(LanguageModel):
-    """Announces nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.embedding, self.output = nn.Embedding(9, 6), nn.Linear(6, 9)
-
-    def forward(self, text, *, need_weights=False):
-        return self.output(self.embedding(text))
 
 
 def test_an_own_model_of_sentences():

@@ -1,22 +1,17 @@
 """The recipe of tests/benchmarks/bench_gpt.py is the one that it describes."""
 
-import importlib.util
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from from_file import module_from
 from tinygrad_attn_models.gpt import GPT
-
-PATH = Path(__file__).parents[2] / "benchmarks" / "bench_gpt.py"
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    spec = importlib.util.spec_from_file_location("bench_gpt", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_from(Path(__file__).parents[2] / "benchmarks" / "bench_gpt.py")
 
 
 def test_the_learning_rate(recipe):

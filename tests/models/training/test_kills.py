@@ -1,25 +1,20 @@
 """A drawn share of tests/fuzz/kills.py: killed at random, or as a checkpoint is written, a run ends with its bits."""
 
-import importlib.util
 import random
 import sys
-from pathlib import Path
 
 import pytest
+from from_file import FUZZ, module_from
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="the kernel of Windows has no SIGKILL and no RLIMIT_FSIZE"),
 ]
-SCRIPT = Path(__file__).parents[2] / "fuzz" / "kills.py"
 
 
 @pytest.fixture(scope="module")
 def kills():
-    spec = importlib.util.spec_from_file_location("kills", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_from(FUZZ / "kills.py")
 
 
 def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(kills, tmp_path):
