@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tinygrad_attn.contexts import context, undone_by
+from tinygrad_attn.kernels.runtime.ahead import kernels_of_first_run
 from tinygrad_attn.kernels.runtime.locks import WAIT
 
 from .working import DELAYS, reporting_to, status_on_stderr, tell
@@ -25,7 +26,8 @@ def watch_compilation(report: Callable[[str], None]) -> Iterator[None]:
     `reporting_to`.
 
     A kernel that takes long is told of every second. Kernels that are found in the cache on disk are not compiled; one
-    that another process is compiling counts as compiled.
+    that another process is compiling counts as compiled. In a first step it is told how many kernels there are as soon
+    as that is known, and how many of them this process has, wherever from.
     """
     with _listening(report), reporting_to(report):
         yield
@@ -75,7 +77,9 @@ def _listening(report: Callable[[str], None]) -> Iterator[None]:
             if seconds >= DELAYS.compilation:
                 under_way = self.under_way[-1:]  # a copy: another thread may end a kernel meanwhile
                 now = f", now {under_way[0]}" if under_way else ""
-                tell(f"compiling kernels, once on each machine: {self.done} in {seconds:.0f} s{now}", report)
+                known = kernels_of_first_run()
+                count = f"{known[0]} of {known[1]}" if known else f"{self.done}"
+                tell(f"compiling kernels, once on each machine: {count} in {seconds:.0f} s{now}", report)
 
     watch = Watch()
 

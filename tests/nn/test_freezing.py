@@ -42,3 +42,10 @@ def test_a_write_to_a_frozen_weight_is_found_out():
             model.bias.mul_(2.0)
     with nn.frozen_weights(model):
         model(ta.zeros(1, 2))
+
+
+def test_a_frozen_weight_that_is_exchanged_is_found_out():
+    model = nn.Linear(2, 3)
+    with pytest.raises(RuntimeError, match=r"^frozen_weights: bias was put in its place inside"):  # noqa: SIM117
+        with nn.frozen_weights(model):
+            model.bias = nn.Parameter(ta.zeros(3))

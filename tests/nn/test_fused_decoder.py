@@ -10,7 +10,7 @@ from own_forward import doubled
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, nn, no_grad
-from tinygrad_attn.kernels.decoder.int8 import dequantized
+from tinygrad_attn.kernels.decoder.int8 import multiply_int8_in_numpy
 from tinygrad_attn.modes import unfused
 from tinygrad_attn.record import record
 
@@ -174,22 +174,25 @@ def test_an_embedding_and_an_output_for_another_decoder():
                 nn.FusedDecoder(decoder, vectors, last, state, 6)
 
 
-def test_with_8_bit_weights_it_is_the_decoder_of_the_rounded_weights():
+def test_with_8_bit_weights_it_is_the_decoder_of_rounded_products(monkeypatch):
     decoder, embedding, output = parts(np.float32)
     tokens = np.array([1, 2, 3])
+
+    def rounded(x, matrix, bias, activation=None):
+        y = multiply_int8_in_numpy(x, matrix, bias)
+        return np.maximum(y, 0.0) if activation == "relu" else y
+
     with no_grad():
         state = decoder.start(memory_of(decoder, np.float32), PADDING)
         vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float32), 2.0)
         fused = nn.FusedDecoder(decoder, vectors, output, state, B, int8=True)
         plain = nn.FusedDecoder(decoder, vectors, output, state, B)
-        exact = [plain.step(tokens).copy() for _ in range(4)]
-        for matrix in [output.weight, *(p for p in decoder.parameters() if p.ndim == 2)]:
-            matrix.array[...] = dequantized(matrix.array.T).T
         step, _ = plain_steps(decoder, embedding, output, state, np.float32)
-        for t in range(4):
+        monkeypatch.setattr("tinygrad_attn.ops.fused.linear.product", rounded)
+        for _ in range(4):
             logits = fused.step(tokens)
             np.testing.assert_allclose(logits, step(tokens), rtol=0, atol=2e-3)
-            assert 0.0 < np.abs(logits - exact[t]).max() < 0.1
+            assert 0.0 < np.abs(logits - plain.step(tokens)).max() < 0.1
 
 
 def test_8_bit_weights_are_for_float32():
@@ -197,3 +200,75 @@ def test_8_bit_weights_are_for_float32():
     vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
     with no_grad(), pytest.raises(ValueError, match=r"FusedDecoder: int8 is for float32 .* float64"):
         nn.FusedDecoder(decoder, vectors, output, decoder.start(memory_of(decoder, np.float64)), B, int8=True)
+
+
+def memories(dtype):
+    """Sources of other numbers and lengths, with their padding."""
+    rng = np.random.default_rng(1)
+    for sentences, length in ((3, 5), (2, 9), (4, 2), (4, 2)):
+        memory = rng.standard_normal((length, sentences, D)).astype(dtype)
+        yield Tensor(memory), np.arange(length) >= rng.integers(1, length + 1, (sentences, 1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_inside_frozen_weights_decoders_one_after_the_other_are_as_new(dtype):
+    decoder, embedding, output = parts(dtype)
+    vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, dtype), 2.0)
+
+    def logits(memory, padding):
+        fused = nn.FusedDecoder(decoder, vectors, output, decoder.start(memory, padding), 4)
+        found = [fused.step(np.arange(len(padding))).copy()]
+        fused.choose(np.array([1, 0, 1]))
+        return [*found, *(fused.step(np.array([4, t % V, 6])).copy() for t in range(66))]
+
+    with no_grad():
+        expected = [logits(*source) for source in memories(dtype)]
+        with nn.frozen_weights(nn.ModuleList([decoder, embedding, output])):
+            for source, steps in zip(memories(dtype), expected, strict=True):
+                for found, expected_step in zip(logits(*source), steps, strict=True):
+                    np.testing.assert_array_equal(found, expected_step)
+
+
+def test_inside_frozen_weights_decoders_at_the_same_time_do_not_disturb_each_other():
+    decoder, embedding, output = parts()
+    vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
+    with no_grad(), nn.frozen_weights(nn.ModuleList([decoder, embedding, output])):
+        for _ in range(2):
+            states = [decoder.start(*source) for source in memories(np.float64)]
+            several = [nn.FusedDecoder(decoder, vectors, output, state, 4) for state in states]
+            tokens = [np.arange(len(state.layers[0].memory.joined.array)) for state in states]
+            found = [[fused.step(read).copy() for fused, read in zip(several, tokens, strict=True)] for _ in range(3)]
+            for state, read, *steps in zip(states, tokens, *found, strict=True):
+                alone = nn.FusedDecoder(decoder, vectors, output, state, 4)
+                np.testing.assert_array_equal([alone.step(read).copy() for _ in range(3)], steps)
+
+
+@pytest.mark.parametrize("wrong", [-1, V, 1 << 40])
+def test_a_token_that_is_no_symbol_is_refused_and_changes_nothing(wrong):
+    decoder, embedding, output = parts()
+    vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
+    with no_grad():
+        state = decoder.start(memory_of(decoder, np.float64), PADDING)
+        fused, other = (nn.FusedDecoder(decoder, vectors, output, state, 6) for _ in range(2))
+        for t in range(3):
+            with pytest.raises(IndexError, match=rf"^FusedDecoder.step: token {wrong} of row 1 is not from 0 to 10"):
+                fused.step(np.array([2, wrong, 3]))
+            np.testing.assert_array_equal(fused.step(np.array([t, 2, 3])), other.step(np.array([t, 2, 3])))
+
+
+def test_tokens_and_rows_of_the_wrong_kind_are_refused():
+    decoder, embedding, output = parts()
+    vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
+    with no_grad():
+        state = decoder.start(memory_of(decoder, np.float64), PADDING)
+        with pytest.raises(ValueError, match=r"^FusedDecoder: rows must be at least 3, one for each sentence; got 2"):
+            nn.FusedDecoder(decoder, vectors, output, state, 2)
+        fused = nn.FusedDecoder(decoder, vectors, output, state, 6)
+        for tokens in (np.array([1, 2]), np.array([1.0, 2.0, 3.0]), np.array(1)):
+            with pytest.raises(ValueError, match=r"^FusedDecoder.step: tokens must be integers, one for each of 3"):
+                fused.step(tokens)
+        fused.step(np.array([1, 2, 3]))
+        with pytest.raises(IndexError, match=r"^FusedDecoder.choose: rows must be integers from 0 to 2, got"):
+            fused.choose(np.array([0, 3]))
+        with pytest.raises(ValueError, match=r"^FusedDecoder.choose: 7 rows are chosen, it was made for 6"):
+            fused.choose(np.zeros(7, np.int64))

@@ -7,7 +7,14 @@ import pytest
 from own_forward import doubled
 
 from tinygrad_attn import no_grad, unfused
-from tinygrad_attn.nn import LayerNorm, Linear, TransformerEncoder, TransformerEncoderLayer, record_attention_weights
+from tinygrad_attn.nn import (
+    LayerNorm,
+    Linear,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+    frozen_weights,
+    record_attention_weights,
+)  # fmt: skip
 from tinygrad_attn.nn.fused_encoder import encode_at_once
 from tinygrad_attn.random import manual_seed
 from tinygrad_attn.tensor import Tensor
@@ -131,3 +138,18 @@ def test_it_stands_aside_for_parameters_that_do_not_fit(change):
         else:
             encoder.layers[1].linear2 = Linear(50, 12)
         assert encode_at_once(encoder.eval(), *sentences(np.float32)) is None
+
+
+def test_inside_frozen_weights_sources_one_after_the_other_are_encoded_as_new():
+    encoder, other = encoder_of(last=True), encoder_of(layers=1)
+    sources = [sentences(length=length) for length in (7, 7, 3, 7)]
+    with no_grad():
+        expected = [encode_at_once(encoder, *source).array for source in sources]
+        alone = encode_at_once(other, *sources[0]).array
+        with frozen_weights(encoder):
+            found = []
+            for source in sources:
+                found.append(encode_at_once(encoder, *source))
+                np.testing.assert_array_equal(encode_at_once(other, *sources[0]).array, alone)
+    for one, two in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.array, two)

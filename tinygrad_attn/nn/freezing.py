@@ -13,7 +13,8 @@ __all__ = ["frozen_weights"]
 
 @context
 def frozen_weights(model: Module) -> Iterator[None]:
-    """Promise that nothing writes to the model's parameters inside, so that products of few rows reuse packed weights.
+    """Promise that nothing writes to the model's parameters or exchanges its parts inside, so that products of few rows
+    reuse packed weights, and decoders the programs made of them.
 
     A decoder multiplies a few rows by the same weights at every step::
 
@@ -23,9 +24,9 @@ def frozen_weights(model: Module) -> Iterator[None]:
     The results are the same. It applies to the calling thread; inside it the weights take twice their memory.
 
     Raises:
-        RuntimeError: a parameter was written to inside; raised at the end of the context.
+        RuntimeError: a parameter was written to or exchanged inside; raised at the end of the context.
     """
-    versions = {name: parameter.version for name, parameter in model.named_parameters()}
+    before = {name: (parameter, parameter.version) for name, parameter in model.named_parameters()}
     outside = keeping.kept
 
     def restore() -> None:
@@ -36,8 +37,11 @@ def frozen_weights(model: Module) -> Iterator[None]:
             keeping.kept = Kept(parameter.array for parameter in model.parameters())
         yield
     for name, parameter in model.named_parameters():
-        if parameter.version != versions.get(name):
-            raise RuntimeError(
-                f"frozen_weights: {name} was written to inside by {parameter.storage.writer}, so results of the model "
-                "may be those of the old weights; write to it outside, or leave frozen_weights out"
-            )
+        same, version = before.get(name, (None, 0))
+        if same is parameter and version == parameter.version:
+            continue
+        what = f"written to inside by {parameter.storage.writer}" if same is parameter else "put in its place inside"
+        raise RuntimeError(
+            f"frozen_weights: {name} was {what}, so results of the model may be those of the old weights; write to it "
+            "outside, or leave frozen_weights out"
+        )

@@ -15,6 +15,7 @@ import numpy as np
 from tinygrad_attn.kernels.decoder.attend import Attend, attend_call
 from tinygrad_attn.kernels.decoder.linear import linear_of, rows_call
 from tinygrad_attn.kernels.decoder.program import Call, Program
+from tinygrad_attn.kernels.gemm.cache import lent
 from tinygrad_attn.kernels.gemm.packed import pack
 from tinygrad_attn.kernels.layernorm import layer_norm_call
 from tinygrad_attn.nn.fusing import is_plain_stack
@@ -35,7 +36,8 @@ _MOST_ROWS = 512  # with more, their vectors leave the cache between two product
 def encode_at_once(encoder: TransformerEncoder, src: Tensor, padding: Tensor) -> Tensor | None:
     """``encoder(src, src_key_padding_mask=padding)``, or None where that is for the encoder itself to do.
 
-    It is for what `tinygrad_attn.nn.can_fuse` says of decoders, and for up to 512 positions.
+    It is for what `tinygrad_attn.nn.can_fuse` says of decoders, and for up to 512 positions. Inside
+    `tinygrad_attn.nn.frozen_weights` the programs are made once for sources of the same shape that follow each other.
 
     Args:
         encoder: with ``batch_first``.
@@ -44,11 +46,16 @@ def encode_at_once(encoder: TransformerEncoder, src: Tensor, padding: Tensor) ->
     """
     if not _can_fuse(encoder, src, padding):
         return None
-    batch, length, size = src.shape
-    steps = _Steps(src.array.reshape(-1, size), np.logical_not(padding.array), encoder)
-    for program in steps.programs:
-        program.run(batch * length)
-    return Tensor(steps.result.reshape(batch, length, size))
+    shape, dtype = src.shape, src.dtype
+    user = _User()
+    steps = lent(
+        ("encoder", id(encoder), dtype), user, lambda: _Steps(shape, dtype, encoder), lambda it: it.shape == shape
+    )
+    return Tensor(steps.run(src.array, padding.array))
+
+
+class _User:
+    """Has an encoder's arrays until its result is copied."""
 
 
 def _can_fuse(encoder: TransformerEncoder, src: Tensor, padding: Tensor) -> bool:
@@ -63,33 +70,37 @@ def _can_fuse(encoder: TransformerEncoder, src: Tensor, padding: Tensor) -> bool
 
 
 class _Steps:
-    """The programs of an encoder, and the arrays that they work on.
+    """The programs of an encoder, and the arrays that they work on, for sources of one shape (B, S, d_model)."""
 
-    Attributes:
-        programs: to be run one after the other on all rows.
-        result: (rows, d_model), written by the last one.
-    """
-
-    def __init__(self, x: Array, mask: Array, encoder: TransformerEncoder) -> None:
-        (rows, size), (batch, length) = x.shape, mask.shape
-        self._x, self._branch, self._heads = np.empty((3, rows, size), x.dtype)
-        self._x[...] = x
+    def __init__(self, shape: tuple[int, ...], dtype: Any, encoder: TransformerEncoder) -> None:
+        self.shape = batch, length, size = shape
+        self._rows = rows = batch * length
+        self._x, self._branch, self._heads = np.empty((3, rows, size), dtype)
         # Where a layer's queries, keys and values are read, the next one's are written beside them.
-        self._projected = np.empty((2, rows, 3 * size), x.dtype)
+        self._projected = np.empty((2, rows, 3 * size), dtype)
         self._sentences = np.repeat(np.arange(batch), length)
-        self._mask, self._length = mask, np.array([length])
+        self._mask, self._length = np.empty((batch, length), np.bool_), np.array([length])
+        self._encoder = encoder  # lives as long as this, which is found by its id
         layers: list[TransformerEncoderLayer] = list(encoder.layers)  # type: ignore[arg-type]
         calls: list[Call] = []
-        self.programs = []
+        self._programs = []  # to be run one after the other
         for number, layer in enumerate(layers):
             calls += self._project(layer, self._projected[number % 2])
-            self.programs.append(Program(calls))
+            self._programs.append(Program(calls))
             calls = self._attend(layer, self._projected[number % 2]) + self._feed_forward(layer)
-        self.result = self._x
+        self._result = self._x
         if isinstance(encoder.norm, LayerNorm):
             calls.append(_norm(encoder.norm, self._x, self._branch))
-            self.result = self._branch
-        self.programs.append(Program(calls))
+            self._result = self._branch
+        self._programs.append(Program(calls))
+
+    def run(self, src: Array, padding: Array) -> Array:
+        """The encoder's output for a source of this shape."""
+        self._x[...] = src.reshape(self._x.shape)
+        np.logical_not(padding, out=self._mask)
+        for program in self._programs:
+            program.run(self._rows)
+        return self._result.reshape(self.shape).copy()
 
     def _project(self, layer: TransformerEncoderLayer, projected: Array) -> list[Call]:
         attention = layer.self_attn

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tinygrad_attn.kernels.decoder.int8 import _limit, dequantized, multiply_int8_in_numpy, pack_int8
 from tinygrad_attn.kernels.decoder.linear import columns_call, linear_of, rows_call
 from tinygrad_attn.kernels.decoder.program import Program
+from tinygrad_attn.kernels.simd.dots import dots
 
 
 def multiply(x, matrix, bias, **options):
@@ -43,7 +44,7 @@ def test_the_error_is_at_most_what_rounding_allows(seed, depth, columns):
     rng = np.random.default_rng(seed)
     x, matrix = rng.standard_normal((3, depth), np.float32), rng.standard_normal((depth, columns), np.float32)
     weight_error = np.abs(matrix).max(0) / 127 / 2
-    x_error = np.abs(x).max(1, keepdims=True) / _limit(depth) / 2
+    x_error = np.abs(x).max(1, keepdims=True) / _limit(depth, dots().bits) / 2
     bound = np.abs(x).sum(1, keepdims=True) * weight_error + x_error * (np.abs(matrix).sum(0) + depth * weight_error)
     exact = x.astype(np.float64) @ matrix
     assert (np.abs(multiply(x, matrix, None) - exact) <= 1.001 * bound + 1e-5 * depth).all()

@@ -30,9 +30,8 @@ def test_embedding_and_appending(seed, rows, size, dtype):
     tokens, y = rng.integers(0, 7, rows), np.empty((rows, size), dtype)
     target = np.zeros((3, rows + 1, size), dtype)
     append = Append(y, size, target, rows + 1, np.array([2]), size)
-    Program(
-        [embed_call(dtype, Embed(tokens, table, vector, y, size, 1.7)), append_call(dtype, append)]
-    ).run(rows)  # fmt: skip
+    embed = Embed(tokens, table, vector, y, size, 1.7, len(table), np.zeros(1, np.int64))
+    Program([embed_call(dtype, embed), append_call(dtype, append)]).run(rows)
     np.testing.assert_allclose(y, embed_in_numpy(tokens, table, vector, 1.7), atol=TOLERANCE[dtype])
     expected = np.zeros_like(target)
     append_in_numpy(y, expected, 2)

@@ -14,6 +14,7 @@ from tinygrad_attn.kernels.decoder.int8 import _emit_tile as emit_int8_tile
 from tinygrad_attn.kernels.decoder.int8 import _Tile as Int8Tile
 from tinygrad_attn.kernels.gemm.plan import CUTS
 from tinygrad_attn.kernels.gemm.tile import _emit_tile, _Tile
+from tinygrad_attn.kernels.simd.dots import PAIRS, SDOT, VNNI, dots_of
 from tinygrad_attn.kernels.simd.instructions import Emitter, define
 from tinygrad_attn.kernels.simd.registers import KINDS, registers_of
 
@@ -98,14 +99,30 @@ def test_the_inner_loop_is_multiply_adds_and_their_loads_alone(cpu, dtype):
     assert len(loop) <= len(fused) + len(memory) + len(fetched) + cut.rows + 5, "\n".join(loop)
 
 
-PAIRS = r"(\{vex\}\s+)?(v?pmaddwd|vpdpwssd)"
+DOTS = {PAIRS: r"(\{vex\}\s+)?(v?pmaddwd|vpdpwssd)", VNNI: r"(\{vex\}\s+)?vpdpbusd", SDOT: r"sdot"}
+KINDS_OF_DOTS = {
+    "skylake-avx512": PAIRS, "sapphirerapids": VNNI, "znver4": VNNI, "haswell": PAIRS, "znver3": PAIRS,
+    "alderlake": VNNI, "sandybridge": PAIRS, "x86-64": PAIRS, "cortex-a72": PAIRS, "neoverse-n1": SDOT,
+    "apple-m1": SDOT,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("cpu", [cpu for cpu, (triple, _) in PROCESSORS.items() if triple == X86])
-def test_the_inner_loop_of_8_bit_weights_multiplies_pairs(cpu):
-    """One instruction for two products of each sum, and nothing that widens them one by one."""
-    cut = CUTS[PROCESSORS[cpu][1]]
-    loop = loops_of(cpu, types.float32, emit_int8_tile(cut.rows, cut.vectors), len(Int8Tile._fields), PAIRS)
+@pytest.mark.parametrize("cpu", PROCESSORS)
+def test_the_sums_of_small_products_are_what_the_processor_has(cpu):
+    assert dots_of(cpu, "", PROCESSORS[cpu][0]) == KINDS_OF_DOTS[cpu]
+
+
+def test_features_count_for_sums_of_small_products():
+    assert dots_of("sapphirerapids", "-avx512vnni,-avxvnni", X86) == PAIRS
+    assert dots_of("haswell", "+avxvnni", X86) == VNNI
+
+
+@pytest.mark.parametrize("cpu", [cpu for cpu, kind in KINDS_OF_DOTS.items() if cpu != "cortex-a72"])
+def test_the_inner_loop_of_8_bit_weights_adds_several_products_at_once(cpu):
+    """One instruction for 2 or 4 products of each sum, and nothing that widens them one by one."""
+    cut, kind = CUTS[PROCESSORS[cpu][1]], KINDS_OF_DOTS[cpu]
+    body = emit_int8_tile(cut.rows, cut.vectors, kind, cut.ahead)
+    loop = loops_of(cpu, types.float32, body, len(Int8Tile._fields), DOTS[kind])
     halves = 2 if cpu == "sandybridge" else 1  # its integer registers are half as wide
-    assert sum(bool(re.match(PAIRS, line)) for line in loop) == halves * cut.rows * cut.vectors
-    assert not any(re.match(r"v?pmull[dw]|v?pmulhw", line) for line in loop)
+    assert sum(bool(re.match(DOTS[kind], line)) for line in loop) == halves * cut.rows * cut.vectors
+    assert not any(re.match(r"v?pmull[dw]|v?pmulhw|[su]mull|mul", line) for line in loop)

@@ -41,7 +41,7 @@ def subtract_three(task: int, first: int, last: int) -> None:
 
 ahead._cores = lambda: 2
 way, cache, test = sys.argv[1], Path(os.environ["NUMBA_CACHE_DIR"]), os.getpid()
-names, taken = [], []
+names, taken, told = [], [], []
 
 def on_disk():
     return {name for name in ("add_one", "double", "subtract_three") if list(cache.rglob(f"*.{name}-*.nbi"))}
@@ -55,6 +55,7 @@ def step():
         end = time.monotonic() + 60.0
         while way == "patient" and os.getpid() == test and len(on_disk()) < 3 and time.monotonic() < end:
             time.sleep(0.01)
+        told.append(ahead.kernels_of_first_run())
     if os.getpid() != test and way == "killed":
         os.kill(os.getpid(), 9)
     if way == "failing":
@@ -74,6 +75,8 @@ try:
 except ValueError as error:
     assert way == "failing", error
 assert taken == [test]
+assert way != "patient" or told == ([(1, 3), (2, 3), (3, 3)] if names else [None] * 3), told
+assert ahead.kernels_of_first_run() is None
 try:
     os.waitpid(-1, os.WNOHANG)
     raise SystemExit("a child is left")

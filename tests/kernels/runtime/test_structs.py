@@ -44,6 +44,15 @@ def test_a_kernel_reads_the_fields_and_writes_the_rows(shares):
     np.testing.assert_array_equal(x, expected)
 
 
+def test_a_struct_becomes_another_at_the_same_address():
+    first, second = np.ones(6, np.float32), np.ones(6, np.float32)
+    struct = Struct(Scaling(first, 3, 2.0, Struct(Inner(0.0))))
+    address = struct.address
+    struct.become(Scaling(second, 3, 4.0, Struct(Inner(1.0))))
+    launch(address_of(scale), struct, items=2, shares=1)
+    assert struct.address == address and first.tolist() == [1.0] * 6 and second.tolist() == [5.0] * 6
+
+
 def test_a_template_is_filled_with_the_first_fields():
     template = Template(Scaling, {"width": 3, "factor": -0.5, "inner": Struct(Inner(0.25))})
     for start in (0.0, 7.0):

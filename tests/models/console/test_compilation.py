@@ -41,6 +41,14 @@ def test_each_kernel_is_named_when_it_begins_and_counted_when_it_ends():
     assert len(lines) == 4  # nothing after the block
 
 
+def test_in_a_first_step_it_says_which_of_how_many(monkeypatch):
+    lines = []
+    monkeypatch.setattr(compilation, "kernels_of_first_run", lambda: (7, 21))
+    with watch_compilation(lines.append):
+        compile_one()
+    assert re.match(r"compiling kernels, once on each machine: 7 of 21 in \d+ s, now quartered$", lines[0])
+
+
 def test_the_inner_of_two_blocks_tells():
     outer, inner = [], []
     with watch_compilation(outer.append):

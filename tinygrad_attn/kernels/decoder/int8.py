@@ -1,18 +1,21 @@
 """Products of some rows with a matrix whose weights are 8-bit integers.
 
 Each column of the matrix has a scale, so that its largest weight is 127; each row of x gets one when it is multiplied,
-and is rounded to 16 bits (Jacob et al., "Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference", 2018, with a scale for each channel). Sums are exact, in 32 bits::
+and is rounded to 8 bits too, or to 16 where the processor multiplies those as fast (Jacob et al., "Quantization and
+Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018, with a scale for each channel). Sums
+are exact, in 32 bits::
 
     w ≈ scale[j] * q,   q = round(w / scale[j]) in -127 … 127,   scale[j] = max |w[:, j]| / 127
 
 A quarter of the memory is read, which is what a step with few rows waits for. `multiply_int8_in_numpy` says what the
-kernel computes. A panel of a packed matrix is its columns' scales, followed by the weights, two depths next to each
-other: one instruction multiplies both and adds the two products.
+kernel computes. A panel of a packed matrix is its columns' scales, what each sum begins with, and the weights, those
+next to each other of which one instruction adds the products (`tinygrad_attn.kernels.simd.dots`): 2 or 4 of a column.
+Where the instruction takes x without a sign, x gets 128 more, and a sum begins with -128 times those of its weights.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,12 +28,14 @@ from numba.extending import intrinsic
 
 from tinygrad_attn.kernels.gemm.cache import packed_once
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix, matrix_at
-from tinygrad_attn.kernels.gemm.plan import tile_shape
+from tinygrad_attn.kernels.gemm.plan import CUTS, tile_shape
 from tinygrad_attn.kernels.runtime.calls import address_of
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
 from tinygrad_attn.kernels.runtime.structs import row_at
 from tinygrad_attn.kernels.simd import vectors as simd
+from tinygrad_attn.kernels.simd.dots import Dots, dots, emit_dots
 from tinygrad_attn.kernels.simd.instructions import INT, Emitter, define, flatten, load, repeat
+from tinygrad_attn.kernels.simd.registers import registers
 
 __all__ = ["Int8", "dequantized", "multiply_int8_in_numpy", "pack_int8"]
 
@@ -45,10 +50,11 @@ def dequantized(matrix: np.ndarray) -> np.ndarray:
 
 
 def multiply_int8_in_numpy(x: np.ndarray, matrix: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """x matrix + bias with weights of 8 bits, and rows of x of 16."""
-    depth = len(matrix)
-    factors = np.abs(x).max(-1, keepdims=True) / np.float32(_limit(depth))
-    rounded = np.rint(x / np.where(factors == 0.0, 1.0, factors)) * factors
+    """x matrix + bias, float32, with the weights rounded, and each row of x."""
+    limit = np.float32(_limit(len(matrix), dots().bits))
+    top = np.abs(x).max(-1, keepdims=True, initial=0.0)
+    with np.errstate(divide="ignore"):
+        rounded = np.rint(x * np.where(top == 0.0, np.float32(0.0), limit / top)) * (top / limit)
     product = rounded @ dequantized(matrix)
     return product if bias is None else product + bias
 
@@ -58,9 +64,9 @@ def _scales(matrix: np.ndarray) -> np.ndarray:
     return np.where(largest == 0.0, 1.0, largest / _MOST).astype(np.float32)
 
 
-def _limit(depth: int) -> int:
-    """The largest number of a row of x: of 16 bits, and such that no sum over the depth leaves 32."""
-    return min(32767, (2**31 - 1) // (_MOST * max(depth, 1)))
+def _limit(depth: int, bits: int) -> int:
+    """The largest number of a row of x: of so many bits, and such that no sum over the depth leaves 32."""
+    return min(2 ** (bits - 1) - 1, (2**31 - 1) // (_MOST * max(depth, 1)))
 
 
 class Int8(NamedTuple):
@@ -79,43 +85,49 @@ def pack_int8(matrix: np.ndarray) -> Int8:
 
 
 def _pack(matrix: np.ndarray) -> Int8:
-    (depth, columns), width = matrix.shape, tile_shape(4).columns
-    count, pairs = -(-columns // width), -(-depth // 2)
-    scales, weights = np.ones(count * width, np.float32), np.zeros((2 * pairs, count * width), np.int8)
+    (depth, columns), width, kind = matrix.shape, tile_shape(4).columns, dots()
+    count, groups = -(-columns // width), -(-depth // kind.group)
+    scales, weights = np.ones(count * width, np.float32), np.zeros((kind.group * groups, count * width), np.int8)
     scales[:columns] = _scales(matrix)
     weights[:depth, :columns] = np.rint(matrix / scales[:columns])
-    by_panel = weights.reshape(pairs, 2, count, width).transpose(2, 0, 3, 1).reshape(count, -1)
-    panels = np.concatenate([scales.reshape(count, width).view(np.uint8), by_panel.view(np.uint8)], axis=1)
-    return Int8(np.ascontiguousarray(panels), columns, address_of(_multiply), depth, width)
+    starts = -kind.shift * weights.sum(0, dtype=np.int32)
+    by_panel = weights.reshape(groups, kind.group, count, width).transpose(2, 0, 3, 1).reshape(count, -1)
+    parts = [part.reshape(count, -1).view(np.uint8) for part in (scales, starts, by_panel)]
+    panels = np.ascontiguousarray(np.concatenate(parts, axis=1))
+    return Int8(panels, columns, address_of(_multiply_by(kind)), depth, width)
 
 
 # --- Rows of x, rounded -----------------------------------------------------------------------------------------------
 
 
-def store_rounded(array: Any, offset: int, vector: Any) -> None:
-    """Write a vector of float32, rounded, to ``array[offset : offset + lanes]`` of int16."""
-    array[offset : offset + vector.size] = np.rint(vector)
+def store_rounded(array: Any, offset: int, vector: Any, shift: int) -> None:
+    """Write a vector of float32, rounded, plus ``shift`` to ``array[offset : offset + lanes]``, of int16 or uint8."""
+    array[offset : offset + vector.size] = np.rint(vector) + shift
 
 
-def _store_rounded_typing(array: Any, offset: Any, vector: Any) -> Signature | None:
-    return signature(types.none, array, types.intp, vector) if isinstance(vector, simd.Vector) else None
+def _store_rounded_typing(array: Any, offset: Any, vector: Any, shift: Any) -> Signature | None:
+    return signature(types.none, array, types.intp, vector, types.intp) if isinstance(vector, simd.Vector) else None
 
 
 @simd.emits(store_rounded, _store_rounded_typing)
 def _emit_store_rounded(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
-    array, offset, vector = arguments
+    array, offset, vector, shift = arguments
+    element, count = ir.IntType(sig.args[0].dtype.bitwidth), vector.type.count
     magic = repeat(builder, vector.type, ir.Constant(ir.FloatType(), float(_ROUNDED)))
-    rounded = builder.fsub(builder.fadd(vector, magic), magic)
-    whole = builder.fptosi(rounded, ir.VectorType(ir.IntType(32), vector.type.count))
-    short = ir.VectorType(ir.IntType(16), vector.type.count)
+    # The lowest bits of the sum are those of the rounded number.
+    bits = builder.bitcast(builder.fadd(vector, magic), ir.VectorType(ir.IntType(32), count))
+    short = ir.VectorType(element, count)
+    shifts = repeat(builder, short, builder.trunc(shift, element))
     pointer = builder.gep(context.make_array(sig.args[0])(context, builder, array).data, [offset])
-    builder.store(builder.trunc(whole, short), builder.bitcast(pointer, short.as_pointer()), align=2)
+    written = builder.add(builder.trunc(bits, short), shifts)
+    builder.store(written, builder.bitcast(pointer, short.as_pointer()), align=element.width // 8)
     return context.get_dummy_value()
 
 
 @serial_kernel
-def _round_row(x: Any, limit: float, rounded: Any, start: int) -> Any:
-    """Write a row as integers to ``rounded`` from ``start`` on; returns what they are to be multiplied by."""
+def _round_row(x: Any, limit: float, rounded: Any, start: int, shift: int) -> Any:
+    """Write a row as integers plus ``shift`` to ``rounded`` from ``start`` on; returns what they are to be multiplied
+    by."""
     step = simd.lanes(x)
     whole = x.size - x.size % step
     largest = simd.splat(x, 0.0)
@@ -128,9 +140,9 @@ def _round_row(x: Any, limit: float, rounded: Any, start: int) -> Any:
     factor = np.float32(top / limit)
     inverse = np.float32(limit / top) if top > 0.0 else np.float32(0.0)
     for i in range(0, whole, step):
-        store_rounded(rounded, start + i, simd.load(x, i) * inverse)
+        store_rounded(rounded, start + i, simd.load(x, i) * inverse, shift)
     for i in range(whole, x.size):
-        rounded[start + i] = np.int16(np.rint(x[i] * inverse))
+        rounded[start + i] = np.int32(np.rint(x[i] * inverse)) + shift
     return factor
 
 
@@ -141,8 +153,8 @@ class _Tile(NamedTuple):
     """Where a tile of C and its operands lie."""
 
     columns: Any
-    pairs: Any
-    a: Any  # int16 (rows, 2 * pairs)
+    groups: Any  # of elements of a row, 4 bytes each
+    a: Any  # (rows, groups)
     factors: Any  # float32 (rows,)
     panel: Any
     c: Any
@@ -152,12 +164,12 @@ class _Tile(NamedTuple):
 
 
 def _multiply_tile_in_numpy(extent: Extent, a: Any, factors: Any, panel: int, c: Matrix, bias: int, add: int) -> None:
-    """C, or C +, = bias + A B with 16-bit A and 8-bit B, for the columns of one panel; the depth counts pairs."""
+    """C, or C +, = bias + A B with 16-bit A and 8-bit B, for the columns of one panel; the depth counts groups."""
     rows, columns, pairs = extent
     width = tile_shape(4).columns
     x = matrix_at(np.int16, Matrix(a, 4 * pairs, 2), (rows, 2 * pairs)).astype(np.int32)
     scales = matrix_at(np.float32, Matrix(panel, 0, 4), (1, columns))
-    weights = matrix_at(np.int8, Matrix(panel + 4 * width, 2 * width, 1), (pairs, 2 * width))
+    weights = matrix_at(np.int8, Matrix(panel + 8 * width, 2 * width, 1), (pairs, 2 * width))
     weights = weights.reshape(pairs, width, 2).transpose(0, 2, 1).reshape(2 * pairs, width)[:, :columns]
     sums = (x @ weights.astype(np.int32)).astype(np.float32)
     product = sums * (matrix_at(np.float32, Matrix(factors, 4, 0), (rows, 1)) * scales)
@@ -167,12 +179,15 @@ def _multiply_tile_in_numpy(extent: Extent, a: Any, factors: Any, panel: int, c:
     tile[...] = tile + product if add else product
 
 
-def _emit_tile(rows: int, vectors: int) -> Callable[..., None]:
-    """The tile for so many rows; it is ``vectors`` vectors wide, of which the last columns may not exist."""
+def _emit_tile(rows: int, vectors: int, kind: Dots, ahead: int) -> Callable[..., None]:
+    """The tile for so many rows; it is ``vectors`` vectors wide, of which the last columns may not exist.
+
+    ``ahead`` is `kernels.gemm.plan.Cut.ahead`.
+    """
 
     def body(emit: Emitter, *arguments: ir.Value) -> None:
         tile = _Tile(*arguments)
-        sums = _emit_sums(emit, tile, rows, vectors)
+        sums = _emit_sums(emit, tile, (rows, vectors), kind, ahead)
         for v in range(vectors):
             mask = emit.first_lanes(emit.builder.sub(tile.columns, emit.integer(v * emit.lanes)))
             _emit_write(emit, tile, v, mask, [sums[r, v] for r in range(rows)])
@@ -180,48 +195,42 @@ def _emit_tile(rows: int, vectors: int) -> Callable[..., None]:
     return body
 
 
-def _emit_sums(emit: Emitter, tile: _Tile, rows: int, vectors: int) -> dict[tuple[int, int], ir.Value]:
+def _emit_sums(
+    emit: Emitter, tile: _Tile, shape: tuple[int, int], kind: Dots, ahead: int
+) -> dict[tuple[int, int], ir.Value]:
     """The integer sums of a row and a vector of columns."""
-    builder, lanes = emit.builder, emit.lanes
-    wide, weights = ir.VectorType(ir.IntType(32), lanes), ir.VectorType(ir.IntType(8), 2 * lanes)
-    entry, loop, done = builder.block, builder.append_basic_block("pairs"), builder.append_basic_block("done")
-    first = emit.offset(tile.panel, vectors * lanes, 4)
-    row_bytes = builder.mul(tile.pairs, emit.integer(4))
+    (rows, vectors), builder, lanes = shape, emit.builder, emit.lanes
+    wide, weights = ir.VectorType(ir.IntType(32), lanes), ir.VectorType(ir.IntType(8), kind.group * lanes)
+    entry, loop, done = builder.block, builder.append_basic_block("groups"), builder.append_basic_block("done")
+    starts = emit.offset(tile.panel, vectors * lanes, 4)
+    first = emit.offset(starts, vectors * lanes, 4)
+    begun = [load(builder, emit.pointer(emit.vector_offset(starts, v), wide), 1) for v in range(vectors)]
+    row_bytes = builder.mul(tile.groups, emit.integer(4))
     builder.branch(loop)
 
     builder.position_at_end(loop)
     k = builder.phi(INT)
     positions = [(r, v) for r in range(rows) for v in range(vectors)]
     sums = {position: builder.phi(wide) for position in positions}
-    row = emit.offset(first, k, 2 * vectors * lanes)
-    b = [load(builder, emit.pointer(emit.offset(row, v, 2 * lanes), weights), 1) for v in range(vectors)]
+    row = emit.offset(first, k, kind.group * vectors * lanes)
+    for line in range(0, kind.group * vectors * lanes if ahead else 0, 64):
+        emit.prefetch(emit.offset(emit.offset(row, line, 1), ahead, 1), to_write=False)
+    b = [load(builder, emit.pointer(emit.offset(row, v, kind.group * lanes), weights), 1) for v in range(vectors)]
     added = {}
     for r in range(rows):
-        pair = builder.load(emit.pointer(emit.offset(emit.offset(tile.a, r, row_bytes), k, 4), ir.IntType(32)), align=2)
-        a = builder.bitcast(repeat(builder, wide, pair), ir.VectorType(ir.IntType(16), 2 * lanes))
+        place = emit.pointer(emit.offset(emit.offset(tile.a, r, row_bytes), k, 4), ir.IntType(32))
+        group = repeat(builder, wide, builder.load(place, align=1))
         for v in range(vectors):
-            added[r, v] = builder.add(sums[r, v], _multiply_pairs(builder, a, b[v]))
+            added[r, v] = emit_dots(builder, kind, sums[r, v], group, b[v])
     following = builder.add(k, emit.integer(1))
     for phi, start, after in [(k, emit.integer(0), following)] + [
-        (sums[position], ir.Constant(wide, None), added[position]) for position in positions
+        (sums[r, v], begun[v], added[r, v]) for r, v in positions
     ]:
         phi.add_incoming(start, entry)
         phi.add_incoming(after, loop)
-    builder.cbranch(builder.icmp_signed("<", following, tile.pairs), loop, done)
+    builder.cbranch(builder.icmp_signed("<", following, tile.groups), loop, done)
     builder.position_at_end(done)
     return added
-
-
-def _multiply_pairs(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
-    """The sum of the two products of each pair of 16- and 8-bit elements, for which LLVM finds one instruction."""
-    count = a.type.count
-    wide, index = ir.VectorType(ir.IntType(32), count), ir.VectorType(ir.IntType(32), count // 2)
-    products = builder.mul(builder.sext(a, wide), builder.sext(b, wide), flags=("nsw",))
-    even, odd = (ir.Constant(index, list(range(start, count, 2))) for start in (0, 1))
-    undefined = ir.Constant(wide, ir.Undefined)
-    return builder.add(
-        builder.shuffle_vector(products, undefined, even), builder.shuffle_vector(products, undefined, odd)
-    )
 
 
 def _emit_write(emit: Emitter, tile: _Tile, v: int, mask: ir.Value, sums: list[ir.Value]) -> None:
@@ -244,14 +253,16 @@ def _emit_write(emit: Emitter, tile: _Tile, v: int, mask: ir.Value, sums: list[i
 @intrinsic
 def _emitted_tile(typingctx: Any, extent: Any, a: Any, factors: Any, panel: Any, c: Any, bias: Any, add: Any) -> Any:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        rows, columns, pairs, a, factors, panel, c, c_row, _, bias, add = flatten(builder, arguments)
-        tile, shape = _Tile(columns, pairs, a, factors, panel, c, c_row, bias, add), tile_shape(4)
+        rows, columns, groups, a, factors, panel, c, c_row, _, bias, add = flatten(builder, arguments)
+        tile = _Tile(columns, groups, a, factors, panel, c, c_row, bias, add)
+        shape, ahead = tile_shape(4), CUTS[registers().kind].ahead
         emit = Emitter(builder, types.DType(types.float32), shape.lanes)
         done = builder.append_basic_block("tile_done")
         switch = builder.switch(rows, done)
         for count in range(1, shape.rows + 1):
             name = f"int8_tile_{count}"
-            function = define(_emit_tile(count, shape.columns // shape.lanes), name, emit, len(tile))
+            body = _emit_tile(count, shape.columns // shape.lanes, dots(), ahead)
+            function = define(body, name, emit, len(tile))
             block = builder.append_basic_block(name)
             switch.add_case(emit.integer(count), block)
             with builder.goto_block(block):
@@ -269,33 +280,39 @@ _multiply_tile = _multiply_tile_in_numpy if numba.config.DISABLE_JIT else _emitt
 
 # --- The product ------------------------------------------------------------------------------------------------------
 
-_ROWS = tile_shape(4).rows
 
+@functools.cache
+def _multiply_by(kind: Dots) -> Any:
+    """The kernel that multiplies as those of `kernels.gemm.packed`, for the panels of an `Int8`."""
+    most_rows, group, bits, shift = tile_shape(4).rows, kind.group, kind.bits, kind.shift
+    element, most = (np.uint8 if shift else np.int8) if bits == 8 else np.int16, 2 ** (bits - 1) - 1
 
-@serial_kernel
-def _multiply(
-    extent: Extent, a: Matrix, panels: int, width: int, bias: int, c: Matrix, accumulate: int, backwards: int
-) -> None:
-    """As the kernels of `kernels.gemm.packed`, for the panels of an `Int8`."""
-    rows, columns, depth = extent
-    pairs = (depth + 1) // 2
-    limit = np.float32(min(32767, 2147483647 // (127 * max(depth, 1))))
-    rounded, factors = np.zeros(rows * 2 * pairs, np.int16), np.empty(rows, np.float32)
-    for row in range(rows):
-        x = row_at(np.float32, a.address + row * a.row, 0, depth)
-        factors[row] = _round_row(x, limit, rounded, row * 2 * pairs)
-    panel_bytes, strips = width * (4 + 2 * pairs), -(-rows // _ROWS)
-    for panel in range(-(-columns // width)):
-        column, row = panel * width, 0
-        for strip in range(strips):
-            height = rows // strips + (strip < rows % strips)
-            _multiply_tile(
-                Extent(height, min(width, columns - column), pairs),
-                np.int64(rounded.ctypes.data) + row * 4 * pairs,
-                np.int64(factors.ctypes.data) + row * 4,
-                panels + panel * panel_bytes,
-                Matrix(c.address + row * c.row + column * 4, c.row, 4),
-                bias + column * 4 if bias != 0 else 0,
-                accumulate,
-            )
-            row += height
+    @serial_kernel
+    def multiply_int8(
+        extent: Extent, a: Matrix, panels: int, width: int, bias: int, c: Matrix, accumulate: int, backwards: int
+    ) -> None:
+        rows, columns, depth = extent
+        groups = (depth + group - 1) // group
+        limit = np.float32(min(most, 2147483647 // (127 * max(depth, 1))))
+        # What fills up the last group is multiplied by weights of 0.
+        rounded, factors = np.empty(rows * group * groups, element), np.empty(rows, np.float32)
+        for row in range(rows):
+            x = row_at(np.float32, a.address + row * a.row, 0, depth)
+            factors[row] = _round_row(x, limit, rounded, row * group * groups, shift)
+        panel_bytes, strips = width * (8 + group * groups), -(-rows // most_rows)
+        for panel in range(-(-columns // width)):
+            column, row = panel * width, 0
+            for strip in range(strips):
+                height = rows // strips + (strip < rows % strips)
+                _multiply_tile(
+                    Extent(height, min(width, columns - column), groups),
+                    np.int64(rounded.ctypes.data) + row * 4 * groups,
+                    np.int64(factors.ctypes.data) + row * 4,
+                    panels + panel * panel_bytes,
+                    Matrix(c.address + row * c.row + column * 4, c.row, 4),
+                    bias + column * 4 if bias != 0 else 0,
+                    accumulate,
+                )
+                row += height
+
+    return multiply_int8

@@ -36,6 +36,8 @@ class Embed(NamedTuple):
     y: Address  # (rows, size)
     size: int
     scale: float
+    symbols: int
+    wrong: Address  # (1,) int64, becomes 1 where a token is not from 0 to symbols - 1; its row is left as it is
 
 
 def _make_embed(dtype: Any) -> Any:
@@ -44,6 +46,9 @@ def _make_embed(dtype: Any) -> Any:
         s = read_struct(Embed, arguments)
         tokens, vector, scale = row_at(np.int64, s.tokens, 0, last), row_at(dtype, s.vector, 0, s.size), dtype(s.scale)
         for row in range(first, last):
+            if not 0 <= tokens[row] < s.symbols:
+                row_at(np.int64, s.wrong, 0, 1)[0] = 1
+                continue
             x, y = row_at(dtype, s.table, tokens[row], s.size), row_at(dtype, s.y, row, s.size)
             for i in range(s.size):
                 y[i] = scale * x[i] + vector[i]

@@ -5,13 +5,14 @@ the first time. It goes through the same step with kernels that do nothing, whic
 the step needs; then it compiles them, the last one first, into the cache on disk. This process, which begins with the
 first kernel, finds there what the child has done, waits for the kernel that the child is at, and is done in little more
 than half the time. The child starts to work only when this process has found a kernel that is not on disk, and is gone
-when the step is over.
+when the step is over. How many kernels there are, which a child knows first, it tells (`kernels_of_first_run`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import mmap
 import os
 import signal
 import sys
@@ -26,7 +27,7 @@ from numba.core import event
 from tinygrad_attn.kernels.runtime import calls, threads
 from tinygrad_attn.kernels.runtime.jit import is_being_compiled
 
-__all__ = ["first_run"]
+__all__ = ["first_run", "kernels_of_first_run"]
 
 T = TypeVar("T")
 
@@ -36,18 +37,37 @@ _MOST = 3  # children: the kernels of a step are few, and the longest takes a te
 def first_run(step: Callable[[], T]) -> T:
     """Take a ``step`` for the first time, while other cores compile the kernels that it will need.
 
-    Only on Linux; elsewhere, or on a single core, the step is taken as it is. What it does in a child has no effect
-    here; it must not talk to other processes.
+    Only on Linux; elsewhere the step is taken as it is. What it does in a child has no effect here; it must not talk to
+    other processes.
     """
     children: list[_Child] = []
     try:
+        _under_way.append((children, _resolved()))
         if not numba.config.DISABLE_JIT:
             _fork(step, children)
         with event.install_listener("numba:compile", _Missed(children)):
             return step()
     finally:
+        _under_way.clear()
         for child in children:
             child.end()
+
+
+def kernels_of_first_run() -> tuple[int, int] | None:
+    """How many kernels the `first_run` that is under way has, compiled or found, and how many it needs; None if nobody
+    knows, or there is none."""
+    for children, before in _under_way:
+        needed = max((child.needed() for child in children), default=0)
+        if needed:
+            return min(_resolved() - before, needed), needed
+    return None
+
+
+_under_way: list[tuple[list[_Child], int]] = []  # the children of the run, and how many kernels there were before
+
+
+def _resolved() -> int:
+    return calls.address_of.cache_info().currsize
 
 
 class _Missed(event.Listener):  # type: ignore[misc]
@@ -70,6 +90,11 @@ class _Child:
     def __init__(self) -> None:
         self._listens, self._speaks = os.pipe()
         self._process = 0
+        self._memory = mmap.mmap(-1, 8)  # of both processes
+
+    def needed(self) -> int:
+        """How many kernels it has found that the step needs; 0 until it has."""
+        return int.from_bytes(self._memory[:], sys.byteorder)
 
     def fork(self, step: Callable[[], object], number: int) -> None:
         """Make the process, the one of this ``number``."""
@@ -80,7 +105,7 @@ class _Child:
             try:
                 os.close(self._speaks)
                 if os.read(self._listens, 1):  # nothing, if the parent has ended its step
-                    _work(step, number)
+                    _work(step, number, self._memory)
             finally:
                 os._exit(0)
         os.close(self._listens)
@@ -102,13 +127,18 @@ class _Child:
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    return len(os.sched_getaffinity(0))
 
 
 def _fork(step: Callable[[], object], children: list[_Child]) -> None:
-    """Add a child for each core that is left, or as many as there can be; whoever called ends them, come what may."""
+    """Add a child for each core that is left, or as many as there can be; whoever called ends them, come what may.
+
+    Where no core is left, there is a child that only counts the kernels.
+    """
+    if sys.platform != "linux":
+        return
     with contextlib.suppress(OSError):  # no process, memory or descriptor left
-        for number in range(min(_cores() - 1, _MOST)):
+        for number in range(max(1, min(_cores() - 1, _MOST))):
             children.append(_Child())
             children[-1].fork(step, number)
 
@@ -116,7 +146,7 @@ def _fork(step: Callable[[], object], children: list[_Child]) -> None:
 # --- In a child -------------------------------------------------------------------------------------------------------
 
 
-def _work(step: Callable[[], object], number: int) -> None:
+def _work(step: Callable[[], object], number: int, memory: mmap.mmap) -> None:
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, signal.SIG_DFL)
     silence = os.open(os.devnull, os.O_RDWR)
@@ -125,6 +155,9 @@ def _work(step: Callable[[], object], number: int) -> None:
     gc.disable()
     parent = os.getppid()
     asked = _asked_for(step)
+    memory[:] = len(asked).to_bytes(8, sys.byteorder)
+    if _cores() == 1:
+        return
     for kernel in asked[::-1][number:] + asked[::-1][:number]:
         if os.getppid() != parent:
             return

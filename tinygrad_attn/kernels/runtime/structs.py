@@ -76,6 +76,12 @@ class Struct:
         self._memory = memory.from_buffer_copy(layout.pack(*numbers))
         self.address: int = ctypes.addressof(self._memory)
 
+    def become(self, fields: Any) -> None:
+        """Have other fields of the same kind, at the same address."""
+        other = Struct(fields)
+        ctypes.memmove(self.address, other.address, len(self._memory))
+        self._kept = other._kept
+
     def __reduce__(self) -> Any:
         raise TypeError("what holds the addresses of arrays for a kernel cannot be copied; make it anew")
 

@@ -10,7 +10,7 @@ import llvmlite.binding as llvm
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 
-__all__ = ["KINDS", "Registers", "registers", "registers_of"]
+__all__ = ["KINDS", "Registers", "registers", "registers_of", "target"]
 
 
 class Registers(NamedTuple):
@@ -32,10 +32,15 @@ KINDS = (  # from the widest down; every x86-64 processor has the last
 def registers() -> Registers:
     """The kind that numba compiles for: this machine's, unless NUMBA_CPU_NAME, NUMBA_CPU_FEATURES or NUMBA_ENABLE_AVX
     say otherwise."""
+    return registers_of(*target())
+
+
+def target() -> tuple[str, str, str]:
+    """The processor that numba compiles for, its features, and the kind of machine, as `registers_of` takes them."""
     llvm.initialize_native_target()  # numba has not, under NUMBA_DISABLE_JIT=1
     llvm.initialize_native_asmprinter()
     features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
-    return registers_of(config.CPU_NAME or llvm.get_host_cpu_name(), features, llvm.get_process_triple())
+    return config.CPU_NAME or llvm.get_host_cpu_name(), features, llvm.get_process_triple()
 
 
 def registers_of(cpu: str, features: str, triple: str) -> Registers:
