@@ -45,7 +45,7 @@ MODELS = (
     ("decoding",),
     ("evaluation",),
     ("training",),
-    ("lab", "microscope", "speed"),
+    ("lab", "lessons", "microscope", "speed"),
     ("gpt2_weights", "trained"),
     ("", "__main__", "cli"),
 )
