@@ -50,7 +50,7 @@ assert text.splitlines()[2] == "This is the rat that ate the malt that lay in th
 # 블록에서 임베딩까지 무엇을 지나게 될까요?
 
 # %%
-D, HEADS, LAYERS, CONTEXT = 32, 4, 2, 48
+D, HEADS, LAYERS, CONTEXT = 32, 4, 2, 24
 
 
 def norm(x, w):
@@ -164,12 +164,13 @@ W = {name: ta.tensor(w.detach().numpy(), dtype=ta.float32, requires_grad=True) f
 optimizer = ta.optim.AdamW(W.values(), lr=6e-3)
 losses = []
 for step in range(400):
-    starts = rng.integers(0, len(ids) - CONTEXT, size=8)
+    starts = rng.integers(0, len(ids) - CONTEXT, size=16)
     windows = np.stack([ids[start : start + CONTEXT + 1] for start in starts])
     logits = gpt(ta.tensor(windows[:, :-1]), W)
     loss = F.cross_entropy(logits.reshape(-1, len(symbols)), ta.tensor(windows[:, 1:].ravel()))
     optimizer.zero_grad()
     loss.backward()
+    optimizer.lr = 6e-3 * (1 - step / 400)  # smaller and smaller steps
     optimizer.step()
     losses.append(loss.item())
     if step % 100 == 0 or step == 399:
@@ -214,18 +215,18 @@ def write(beginning, letters, temperature=0.0):
 
 print(write("This is the cat", 60))
 print("temperature 2:", write("This is the cat", 60, temperature=2.0).replace("\n", "↵"))
-assert sum(w.numel() for w in W.values()) == 27_040 and len(text) == 505
+assert sum(w.numel() for w in W.values()) == 26_272 and len(text) == 505
 assert write("This is the cat", 25) == "This is the cat that killed the rat that"
 
 # %% [markdown]
-# It has learned the rhyme by heart: 27,040 numbers for 505 letters. What it does with a text that it cannot memorise is
+# It has learned the rhyme by heart: 26,272 numbers for 505 letters. What it does with a text that it cannot memorise is
 # `python -m models train --config gpt`: the same model, on stories that are new each time.
 #
 # **To try.** Ask for "This is the dog that killed": does it follow the dog or the killing? Train with one head, or
 # without positions. In the microscope every head of every layer can be seen: `python -m models microscope RUN "TEXT"`.
 
 # %% [markdown] lang="ko"
-# 동요를 외웠습니다. 글자 505개에 숫자 27,040개를 썼으니까요. 외울 수 없는 글로 무엇을 하는지는 `python -m models train
+# 동요를 외웠습니다. 글자 505개에 숫자 26,272개를 썼으니까요. 외울 수 없는 글로 무엇을 하는지는 `python -m models train
 # --config gpt`에서 볼 수 있습니다. 같은 모델을 매번 새로운 이야기로 학습시킵니다.
 #
 # **해 보기.** "This is the dog that killed"를 주어 보세요. 개를 따라갈까요, 죽인 것을 따라갈까요? 머리를 하나로
