@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tinygrad_attn.atomic import atomic_path
-
 from ..console.errors import CommandError
 from ..lessons.cells import LANGUAGES, QUESTIONS, cells_of, in_language, lessons, notebook_of, title_of
 from .options import path_name, positive
@@ -36,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"there is no lesson {arguments.number}; there are 1 to {max(known)}")
     lesson = known[arguments.number]
     if arguments.notebook:
+        from tinygrad_attn.atomic import atomic_path  # not for --help, which needs no engine
+
         with atomic_path(Path(arguments.notebook)) as unfinished:
             unfinished.write_text(notebook_of(lesson, arguments.language), encoding="utf-8")
         print(f"wrote {arguments.notebook}")
