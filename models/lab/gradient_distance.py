@@ -22,7 +22,7 @@ from ..luong import Luong
 from ..seq2seq import Seq2Seq
 from ..transformer import Transformer
 from .form.experiment import Curve, Expect, Experiment, Measured, Number, OfSeed, Trial, Words
-from .form.training import fit
+from .form.training import captured, fit
 
 __all__ = ["EXPERIMENT", "Sizes", "gradient_by_distance", "measure"]
 
@@ -61,7 +61,7 @@ def measure(trial: Trial[Sizes]) -> Measured:
         while True:
             yield (draw_sources(generator, sizes.batch, sizes),)
 
-    fit(model, lambda source: loss_of(model, source), batches(), sizes.steps, rate=0.003)
+    fit(model, captured(lambda source: loss_of(model, source)), batches(), sizes.steps, rate=0.003)
     with ta.no_grad():
         said = first_logits(model, Tensor(seen)).array.argmax(-1)
     right = 100.0 * float(np.mean(said == seen[:, 0]))

@@ -16,7 +16,7 @@ import tinygrad_attn as ta
 from tinygrad_attn import Tensor, nn
 from tinygrad_attn.nn import functional as F
 
-from .training import fit
+from .training import captured, fit
 
 __all__ = ["Answer", "Reader", "Sequences", "fit_reader", "gradients_by_layer", "loss_of", "reverse", "said_right"]
 
@@ -99,9 +99,7 @@ def loss_of(logits: Tensor, answers: Tensor) -> Tensor:
     return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), answers.reshape(-1))
 
 
-def fit_reader(
-    model: nn.Module, sequences: Sequences, answer: Answer, seed: int, warmup: float = 0.1, captured: bool = True
-) -> list[float]:
+def fit_reader(model: nn.Module, sequences: Sequences, answer: Answer, seed: int, warmup: float = 0.1) -> list[float]:
     """Train a model from ids to logits; see `models.lab.form.training.fit`."""
     generator = np.random.default_rng([seed, 0])
 
@@ -113,7 +111,7 @@ def fit_reader(
     def loss(ids: Tensor, answers: Tensor) -> Tensor:
         return loss_of(model(ids), answers)
 
-    return fit(model, loss, batches(), sequences.steps, sequences.rate, warmup, captured)
+    return fit(model, captured(loss), batches(), sequences.steps, sequences.rate, warmup)
 
 
 def said_right(model: nn.Module, ids: Array, answer: Answer) -> float:

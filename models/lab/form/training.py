@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, nn, optim
@@ -16,50 +18,59 @@ from ...console.working import worked_off
 from ...data import Batches, PairBatch, Task, encode_pairs, train_tokenizers
 from ...data.batches import Example
 from ...decoding.translate import translate
-from ...evaluation.metrics import mean_loss
+from ...evaluation.metrics import mean_loss, token_loss
 from ...interface import Translator
 from ...runs.config import DecodingConfig
+from ...training.sampling import sampled_logits
 
-__all__ = ["Pairs", "fit", "fit_translator", "pairs_of", "translated_right"]
+__all__ = ["Pairs", "captured", "eager", "fit", "fit_translator", "in_order", "pairs_of", "translated_right"]
 
 
 def fit(
-    model: nn.Module, loss: Callable[..., Tensor], batches: Iterator[tuple[Any, ...]], steps: int, rate: float,
-    warmup: float = 0.1, captured: bool = True,
+    model: nn.Module, gradients: Callable[[Any], float], batches: Iterator[Any], steps: int, rate: float,
+    warmup: float = 0.1,
 ) -> list[float]:  # fmt: skip
     """Train with Adam: a cosine schedule after a linear warmup, gradients clipped to the norm 1.
 
     Args:
         model: whose parameters are trained.
-        loss: of the tensors of a batch.
-        batches: of arrays.
+        gradients: computes the loss of a batch, and its gradients; see `captured` and `eager`.
+        batches: for ever.
         steps: how many batches.
         rate: the largest learning rate.
         warmup: the share of the steps in which the rate rises.
-        captured: whether the loss depends on the tensors alone, so that its program can be captured.
 
     Returns:
         The loss of each step.
     """
     optimizer = optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98))
     schedule = cosine(rate, steps, warmup=int(warmup * steps))
-    step = ta.capture(loss) if captured else functools.partial(_eagerly, loss)
     model.train()
     losses = []
-    chosen = itertools.islice(batches, steps)
-    for number, batch in enumerate(worked_off(chosen, "training, step", steps)):
+    for number in worked_off(range(steps), "training, step", steps):
         optimizer.lr = schedule(number)
         optimizer.zero_grad()
-        losses.append(float(step(*map(Tensor, batch)).item()))
+        losses.append(gradients(next(batches)))
         optimizer.step(clip_norm=1.0)
     model.eval()
     return losses
 
 
-def _eagerly(loss: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    value = loss(*inputs)
-    value.backward()
-    return value
+def captured(loss: Callable[..., Tensor]) -> Callable[[Sequence[Any]], float]:
+    """Gradients of a loss that depends on a batch's arrays alone, as a program (see `tinygrad_attn.capture`)."""
+    program = ta.capture(loss)
+    return lambda arrays: float(program(*map(Tensor, arrays)).item())
+
+
+def eager(loss: Callable[[Any], Tensor]) -> Callable[[Any], float]:
+    """Gradients of any loss of a batch."""
+
+    def gradients(batch: Any) -> float:
+        value = loss(batch)
+        value.backward()
+        return float(value.item())
+
+    return gradients
 
 
 @dataclass(frozen=True)
@@ -82,16 +93,24 @@ def pairs_of(task: Task) -> Pairs:
 
 
 def fit_translator(
-    model: Translator, pairs: Pairs, steps: int, seed: int, rate: float = 0.003, batch_size: int = 64
-) -> list[float]:
-    """Train a translator on pairs by teacher forcing; see `fit`."""
-    return fit(
-        model, functools.partial(_forced_loss, model), _arrays(_endless(pairs.train, batch_size, seed)), steps, rate
-    )
+    model: Translator, pairs: Pairs, steps: int, seed: int, rate: float = 0.003, batch_size: int = 64,
+    forced: float = 1.0,
+) -> list[float]:  # fmt: skip
+    """Train a translator on pairs; see `fit`.
 
+    Args:
+        forced: the probability that the decoder reads a token of the target, and not its own last one.
+    """
+    batches = _endless(pairs.train, batch_size, seed)
+    if forced == 1.0:
+        arrays = ((*batch.given, batch.target_in, batch.target_out) for batch in batches)
+        return fit(model, captured(lambda *read: mean_loss(model(*read[:-1]), read[-1])), arrays, steps, rate)
+    generator = np.random.default_rng(seed)
 
-def _forced_loss(model: Translator, *tensors: Tensor) -> Tensor:
-    return mean_loss(model(*tensors[:-1]), tensors[-1])
+    def loss(batch: PairBatch) -> Tensor:
+        return token_loss(sampled_logits(model, batch, forced, generator), batch)
+
+    return fit(model, eager(loss), batches, steps, rate)
 
 
 def _endless(examples: list[Example], batch_size: int, seed: int) -> Iterator[PairBatch]:
@@ -99,8 +118,9 @@ def _endless(examples: list[Example], batch_size: int, seed: int) -> Iterator[Pa
     return (batch for epoch in itertools.count() for batch in batches.epoch(epoch))
 
 
-def _arrays(batches: Iterator[PairBatch]) -> Iterator[tuple[Any, ...]]:
-    return ((*batch.given, batch.target_in, batch.target_out) for batch in batches)
+def in_order(examples: list[Example]) -> Iterator[PairBatch]:
+    """The examples in batches, to measure with."""
+    return Batches(examples, batch_size=128).in_order()
 
 
 def translated_right(model: Translator, examples: list[Example], max_length: int = 40) -> float:

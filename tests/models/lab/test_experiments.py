@@ -11,6 +11,12 @@ from tinygrad_attn_models.lab.form.verdict import judge
 import tinygrad_attn as ta
 
 TINY = {
+    "broken_derivatives": {"steps": 2, "width": 8, "batch": 2, "tested": 4},
+    "heads_pruned": {"width": 8, "steps": 2, "pairs": 40, "tested": 4},
+    "masks": {"width": 8, "steps": 2, "pairs": 100, "tested": 4},
+    "scores": {"lengths": (4, 8, 9), "hidden": 4, "steps": 2, "pairs": 100, "tested": 4},
+    "teacher_forcing": {"length": 2, "hidden": 4, "steps": 2, "pairs": 100, "tested": 4},
+    "translation": {"steps": (1, 2), "pairs": 40, "tested": 4},
     "gradient_distance": {"length": 4, "symbols": 3, "hidden": 8, "steps": 2, "batch": 2, "tested": 4},
     "norm_depth": {"steps": 2, "depths": (1, 2), "batch": 2, "tested": 4},
     "positions": {"steps": 2, "batch": 2, "tested": 4},

@@ -1,0 +1,109 @@
+"""The Transformer against recurrent models at translating: dates, with the same number of steps and like sizes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..bahdanau import Bahdanau
+from ..data import Dates
+from ..interface import Translator
+from ..luong import Luong
+from ..seq2seq import Seq2Seq
+from ..transformer import Transformer
+from .form.experiment import Curve, Expect, Experiment, Measured, Number, OfSeed, Trial, Words
+from .form.training import fit_translator, pairs_of, translated_right
+
+__all__ = ["EXPERIMENT", "Sizes", "measure"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of the task and the training; a model is trained anew for each number of steps."""
+
+    steps: tuple[int, ...] = (250, 500, 1_000)
+    pairs: int = 8_000
+    tested: int = 400
+
+
+MODELS: dict[str, Callable[[int, int], Translator]] = {
+    "seq2seq": lambda source, target: Seq2Seq(source, target, 32, 96),
+    "luong": lambda source, target: Luong(source, target, 32, 88),
+    "bahdanau": lambda source, target: Bahdanau(source, target, 32, 64),
+    "transformer": lambda source, target: Transformer(source, target, 56, 4, 2, 2, 112, dropout=0.0),
+}
+
+
+def measure(trial: Trial[Sizes]) -> Measured:
+    """The dates translated right by the number of steps, parameters, and processor time of a step."""
+    sizes = trial.sizes
+    pairs = pairs_of(Dates(train_size=sizes.pairs, valid_size=1, test_size=sizes.tested, seed=trial.seed))
+    right = {}
+    for steps in sizes.steps:
+        model = MODELS[trial.case](*pairs.sizes)
+        began = time.process_time()
+        fit_translator(model, pairs, steps, trial.seed)
+        milliseconds = 1000.0 * (time.process_time() - began) / steps
+        right[steps] = 100.0 * translated_right(model, pairs.test)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"right": right, "parameters": parameters, "milliseconds": milliseconds}
+
+
+def at_the_end(seed: OfSeed, case: str) -> float:
+    """With the most steps."""
+    curve = seed[case]["right"]
+    return float(curve[max(curve)])
+
+
+EXPERIMENT = Experiment(
+    claim=Words(
+        "The Transformer translates better than recurrent models and trains faster; attention helps recurrent models.",
+        "트랜스포머는 순환 모델보다 번역을 잘하고 빨리 학습한다. 어텐션은 순환 모델에 도움이 된다.",
+    ),
+    method=Words(
+        "Four models of like sizes learn dates in English and Korean forms to ISO form, with the same pairs, batches "
+        "and steps; unseen dates are translated greedily.",
+        "크기가 비슷한 네 모델이 같은 문장 쌍, 배치, 스텝 수로 영어와 한국어 날짜를 ISO 형식으로 옮기도록 학습한다.",
+    ),
+    cases={
+        "seq2seq": Words("LSTM without attention", "LSTM, 어텐션 없음"),
+        "luong": Words("LSTM, Luong", "LSTM, 루옹"),
+        "bahdanau": Words("GRU, Bahdanau", "GRU, 바흐다나우"),
+        "transformer": Words("Transformer", "트랜스포머"),
+    },
+    quantities={
+        "right": Curve(
+            Words("dates right (%)", "맞은 날짜 (%)"), Words("steps", "스텝"), ".1f", log_over=True, shown=3
+        ),
+        "parameters": Number(Words("parameters", "매개변수"), ",.0f", drawn=False),
+        "milliseconds": Number(Words("processor time of a step (ms)", "한 스텝의 프로세서 시간 (ms)"), ".1f"),
+    },
+    expected=[
+        Expect(
+            Words("right, Luong less without attention (points)", "정답, 루옹 − 어텐션 없음 (%p)"),
+            lambda seed: at_the_end(seed, "luong") - at_the_end(seed, "seq2seq"),
+            above=10.0,
+            format=".1f",
+        ),
+        Expect(
+            Words(
+                "right, Transformer less the best recurrent model (points)", "정답, 트랜스포머 − 순환 모델 중 최고 (%p)"
+            ),
+            lambda seed: (
+                at_the_end(seed, "transformer") - max(at_the_end(seed, case) for case in ("luong", "bahdanau"))
+            ),
+            above=0.0,
+            format=".1f",
+        ),
+        Expect(
+            Words("time of a step, Transformer / Bahdanau", "한 스텝의 시간, 트랜스포머 / 바흐다나우"),
+            lambda seed: seed["transformer"]["milliseconds"] / seed["bahdanau"]["milliseconds"],
+            below=1.0,
+        ),
+    ],
+    measure=measure,
+    full=Sizes(),
+    quick=Sizes(steps=(20, 60), pairs=1_000, tested=60),
+    minutes=4.0,
+)
