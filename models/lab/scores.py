@@ -41,7 +41,7 @@ def measure(trial: Trial[Sizes]) -> Measured:
     milliseconds = 1000.0 * (time.process_time() - began) / sizes.steps
     copied = {}
     for length in sizes.lengths:
-        test = pairs_of(task(sizes, trial.seed, length, length)).test
+        test = pairs.test_of(task(sizes, trial.seed, length, length))
         copied[length] = 100.0 * translated_right(model, test)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {"copied": copied, "parameters": parameters, "milliseconds": milliseconds}

@@ -15,6 +15,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from ...evaluation.fonts import find_fonts
 from ...evaluation.plots import drawn_with
@@ -104,9 +105,11 @@ def _draw_curves(
     axes.set_ylabel(_in(quantity.words, language))
     if quantity.log and axes.lines:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(_plainly)
+        axes.yaxis.set_minor_formatter(NullFormatter())
     if quantity.log_over and axes.lines:
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        axes.xaxis.set_major_formatter(_plainly)
     if axes.lines:
         axes.legend(fontsize=8, facecolor=colours.paper, edgecolor=colours.line, labelcolor=colours.ink)
 
@@ -127,6 +130,13 @@ def _draw_numbers(
     axes.set_xlabel(_in(quantity.words, language))
     if quantity.log and axes.lines:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(_plainly)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _plainly(value: float, position: int) -> str:
+    """The label of a tick; matplotlib's own powers are formulas, which pictures here do not have."""
+    return f"{value:g}"
 
 
 def _drawable(spread: Spread, log: bool) -> bool:

@@ -122,7 +122,7 @@ def _table(results: Results, language: str) -> str:
         f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
         for name, *cells in rows(results, language)
     )
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<table class="numbers"><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table>'
 
 
 def _picture(results: Results, language: str) -> str:
@@ -209,7 +209,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem; }
 th, td { border-bottom: 1px solid var(--line); padding: 5px 14px 5px 0; text-align: left; vertical-align: top; }
-th { font-weight: 600; }
+th { font-weight: 600; } .numbers td, .numbers th[scope] { white-space: nowrap; }
 picture { display: block; margin: 14px 0; } img { max-width: 100%; height: auto; }
 .badge { display: inline-block; border: 1px solid; border-radius: 99px; padding: 1px 10px; font-size: 0.8rem;
   font-weight: 600; white-space: nowrap; }

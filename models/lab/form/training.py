@@ -15,7 +15,7 @@ from tinygrad_attn import Tensor, nn, optim
 from tinygrad_attn.schedule import cosine
 
 from ...console.working import worked_off
-from ...data import Batches, PairBatch, Task, encode_pairs, train_tokenizers
+from ...data import Batches, PairBatch, Task, Tokenizer, encode_pairs, train_tokenizers
 from ...data.batches import Example
 from ...decoding.translate import translate
 from ...evaluation.metrics import mean_loss, token_loss
@@ -79,17 +79,25 @@ class Pairs:
 
     train: list[Example]
     test: list[Example]
-    sizes: tuple[int, int]
-    """The numbers of source and target symbols, the first arguments of every translator."""
+    tokenizers: tuple[Tokenizer, Tokenizer]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The numbers of source and target symbols, the first arguments of every translator."""
+        return len(self.tokenizers[0]), len(self.tokenizers[1])
+
+    def test_of(self, task: Task) -> list[Example]:
+        """The test pairs of another task, in the same symbols."""
+        return encode_pairs(task.load().test, *self.tokenizers)
 
 
 @functools.lru_cache(maxsize=4)
 def pairs_of(task: Task) -> Pairs:
     """The training and test pairs of a task."""
     text = task.load()
-    source, target = train_tokenizers(text, task)
-    train, test = (encode_pairs(pairs, source, target) for pairs in (text.train, text.test))
-    return Pairs(train, test, (len(source), len(target)))
+    tokenizers = train_tokenizers(text, task)
+    train, test = (encode_pairs(pairs, *tokenizers) for pairs in (text.train, text.test))
+    return Pairs(train, test, tokenizers)
 
 
 def fit_translator(

@@ -4,14 +4,17 @@ import dataclasses
 import math
 
 import pytest
+from tinygrad_attn_models.data import Copy
 from tinygrad_attn_models.lab.form.experiment import Curve, Trial, find_experiments, load_experiment
 from tinygrad_attn_models.lab.form.results import Results
+from tinygrad_attn_models.lab.form.training import pairs_of
 from tinygrad_attn_models.lab.form.verdict import judge
 
 import tinygrad_attn as ta
 
 TINY = {
     "broken_derivatives": {"steps": 2, "width": 8, "batch": 2, "tested": 4},
+    "fixed_vector": {"longest": 3, "steps": 2, "pairs": 100, "tested": 4},
     "heads_pruned": {"width": 8, "steps": 2, "pairs": 40, "tested": 4},
     "masks": {"width": 8, "steps": 2, "pairs": 100, "tested": 4},
     "scores": {"lengths": (4, 8, 9), "hidden": 4, "steps": 2, "pairs": 100, "tested": 4},
@@ -40,6 +43,13 @@ def test_tiny(name, tmp_path):
         for key, quantity in experiment.quantities.items():
             assert isinstance(trial[key], dict) == isinstance(quantity, Curve)
     assert not any(math.isnan(each.found.mean) for each in judge(results))
+
+
+def test_strings_of_other_lengths_are_in_the_symbols_of_training():
+    pairs = pairs_of(Copy(train_size=50, valid_size=1, test_size=3, shortest=2, longest=4, longest_test=4))
+    longer = Copy(train_size=40, valid_size=1, test_size=3, shortest=6, longest=6, longest_test=6)
+    texts = [source for source, _ in longer.load().test]
+    assert [pairs.tokenizers[0].decode(list(source)) for source, _ in pairs.test_of(longer)] == texts
 
 
 def test_every_experiment_has_its_tiny_form():
