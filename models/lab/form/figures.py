@@ -134,7 +134,7 @@ def _draw_numbers(
         axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _plainly(value: float, position: int) -> str:
+def _plainly(value: float, position: float | None) -> str:
     """The label of a tick; matplotlib's own powers are formulas, which pictures here do not have."""
     return f"{value:g}"
 
