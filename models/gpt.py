@@ -28,7 +28,7 @@ from tinygrad_attn.nn.module import is_plain
 from tinygrad_attn.nn.transformer_layers import make_norm
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-from .interface import LanguageModel, ModelSettings, Weights
+from .interface import Decoder, LanguageModel, ModelSettings, Weights
 from .multihead import NORMS, check_heads, rotary_of
 from .registry import register_model
 from .setting import constant, setting
@@ -141,7 +141,7 @@ class Block(nn.Module):
         return self._add(x, "feed_forward", self.feed_forward, self.norm2)
 
     def step(self, x: Tensor, past: KVCache | None) -> tuple[Tensor, KVCache | None]:
-        """`forward` at the next position, (B, 1, d_model), given the keys and values of those before it."""
+        """`forward` at the next positions, (B, T, d_model), given the keys and values of those before them."""
 
         def attend(x: Tensor) -> Tensor:
             nonlocal past
@@ -154,6 +154,21 @@ class Block(nn.Module):
     def _add(self, x: Tensor, name: str, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
         skip, x = mark("skip", x), mark("branch", x, sublayer=name)
         return mark("residual", skip + self.dropout(sublayer(norm(x))))
+
+
+def _parts(block: nn.Module) -> nn.FusedBlock | None:
+    """What a block computes with, for `nn.FusedBlocks`; None if it is not one of this file's."""
+    if not (is_plain(block, Block) and is_plain(block.dropout, nn.Dropout)):
+        return None
+    inner = block.feed_forward
+    sizes: tuple[Any, ...]
+    if is_plain(inner, FeedForward):
+        sizes = inner.linear1, inner.activation, None, inner.linear2
+    elif is_plain(inner, nn.SwiGLU) and is_plain(inner.dropout, nn.Dropout):
+        sizes = inner.linear1, "silu", inner.linear3, inner.linear2
+    else:
+        return None
+    return nn.FusedBlock(block.norm1, block.self_attn, block.norm2, *sizes)
 
 
 def _norm(settings: GPTSettings, dtype: Any) -> nn.Module:
@@ -233,26 +248,51 @@ class GPT(LanguageModel):
             with nn.record_attention_weights(self) as recorded:
                 logits, state, _ = self.step(state, token)
             return logits, state, {path: weights for path, (weights,) in recorded.items()}
-        x = self._embed(Tensor(token.array[:, None]), state.tokens_read)
+        logits, state = self.read(state, Tensor(token.array[:, None]))
+        return logits, state, {}
+
+    def read(self, state: State, text: Tensor) -> tuple[Tensor, State]:
+        """See `LanguageModel.read`; all positions at once."""
+        x = self._embed(text, state.tokens_read)
         after = []
         for block, past in zip(self.blocks, state.past, strict=True):
             assert isinstance(block, Block)
             x, past = block.step(x, past)
             after.append(past)
-        return self._logits(x).squeeze(1), State(after, state.tokens_read + 1), {}
+        last = x if x.shape[1] == 1 else x[:, -1:]
+        return self._logits(last).squeeze(1), State(after, state.tokens_read + text.shape[1])
+
+    def fused_decoder(self, state: State, rows: int, *, int8: bool = False) -> Decoder | None:
+        """See `LanguageModel.fused_decoder`; the layers of this file run as one program."""
+        positions, blocks = self.positions, [_parts(block) for block in self.blocks]
+        known = [block for block in blocks if block]
+        if len(known) < len(blocks) or any(module.training for module in self.modules()):
+            return None
+        if not (positions is None or is_plain(positions, nn.LearnedPositionalEncoding)):
+            return None
+        if not nn.can_fuse_blocks(known, self.norm, self.embedding):
+            return None
+
+        def position(t: int) -> Any:
+            self._check_length(t + 1)
+            return 0.0 if positions is None else positions.weight.array[t]
+
+        embed = nn.TokenVectors(self.embedding.weight, position, 1.0)
+        return nn.FusedBlocks(known, self.norm, embed, state, rows, self.context, int8)
 
     def _embed(self, tokens: Tensor, start: int = 0) -> Tensor:
         """E[x] + P: (B, T) ids, the first of which is at position ``start``, to (B, T, d_model)."""
-        if start + tokens.shape[1] > self.context:
-            raise ValueError(
-                f"GPT: a text of {start + tokens.shape[1]} symbols is longer than its context of {self.context}"
-            )
+        self._check_length(start + tokens.shape[1])
         if self.positions is None:  # attention tells positions apart
             return self.dropout(self.embedding(tokens))
         positions = self.positions.vectors(tokens.shape[1], start)
         if not is_plain(self.embedding, nn.Embedding):
             return self.dropout(self.embedding(tokens) + positions)
         return self.dropout(F.placed_embedding(tokens, self.embedding.weight, positions, scale=1.0))
+
+    def _check_length(self, length: int) -> None:
+        if length > self.context:
+            raise ValueError(f"GPT: a text of {length} symbols is longer than its context of {self.context}")
 
     def _logits(self, x: Tensor) -> Tensor:
         return mark("logits", F.linear(self.norm(x), self.embedding.weight))

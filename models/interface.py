@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from tinygrad_attn.tensor import Tensor, default_dtype
 
 from .setting import ConfigError, Section, Value, constant
 
-__all__ = ["Decoder", "LanguageModel", "ModelSettings", "Translator", "Weights"]
+__all__ = ["Decoder", "LanguageModel", "ModelSettings", "TextDecoder", "Translator", "Weights"]
 
 Array = np.ndarray[Any, Any]
 
@@ -95,6 +95,15 @@ class Decoder(Protocol):
 
     def choose(self, rows: Array) -> None:
         """Go on from these rows, in this order; a row may be chosen more than once."""
+        ...
+
+
+@runtime_checkable
+class TextDecoder(Decoder, Protocol):
+    """A `Decoder` of a model without a source that need not be made anew for another state."""
+
+    def restart(self, state: Any) -> None:
+        """Go on from another state of `LanguageModel.read`."""
         ...
 
 
@@ -180,14 +189,25 @@ class LanguageModel(nn.Module):
         """
         raise NotImplementedError
 
+    def read(self, state: Any, text: Tensor) -> tuple[Tensor, Any]:
+        """Read several tokens (B, T) of each text, T at least 1, as of a prompt.
+
+        Returns:
+            The logits (B, V) of the token that follows, and the new state. Here it takes `step` for each; a model that
+            can read them at once does.
+        """
+        for token in text.array.T:
+            logits, state, _ = self.step(state, Tensor(np.ascontiguousarray(token)))
+        return logits, state
+
     def fused_decoder(self, state: Any, rows: int, *, int8: bool = False) -> Decoder | None:
-        """A decoder that takes the steps of `step` from a state of `start` on, faster; None if there is none.
+        """A decoder that takes the steps of `step` from a state on, faster; None if there is none.
 
         A search asks for it where nobody looks on, and takes `step` otherwise. Its logits are those of `step`, to
         rounding.
 
         Args:
-            state: the result of `start`, which is not changed.
+            state: the result of `start`, or of `read` of a model without a source; it is not changed.
             rows: the most hypotheses that it will have at a time.
             int8: round the weights to 8 bits; the logits are then nearly those of `step`.
         """

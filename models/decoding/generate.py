@@ -13,17 +13,18 @@ slides: it goes on from the later half of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from tinygrad_attn import no_grad
+from tinygrad_attn import Tensor, no_grad
 from tinygrad_attn.nn.evaluating import evaluating
 
 from ..console.errors import UserError
 from ..data import END, PAD, START, UNKNOWN, Tokenizer
-from ..interface import Decoder, LanguageModel
+from ..interface import Decoder, LanguageModel, TextDecoder
 from .sampling import Sampling
 from .states import decoder_of
 
@@ -103,14 +104,14 @@ def generate_ids(
         UserError: logits of which none can be drawn; see `distribution`.
     """
     generator = np.random.default_rng(sampling.seed)
-    never = [*forbidden, *([] if end is None or model.delimited else [end])]
+    never = np.array([*forbidden, *([] if end is None or model.delimited else [end])], np.int64)
     text = [START, *read] if model.delimited else list(read)
     with evaluating(model):
         step = _reader(model)
         for _ in range(sampling.length):
             logits = step(text)
             logits[never] = -np.inf
-            chosen = int(generator.choice(len(logits), p=distribution(logits, sampling)))
+            chosen = _drawn(logits, sampling, generator)
             if chosen == end:
                 return
             yield chosen
@@ -125,15 +126,31 @@ def _reader(model: LanguageModel) -> Callable[[list[int]], Array]:
     def step(text: list[int]) -> Array:
         nonlocal decoder, done, first
         if decoder is None or (model.context is not None and len(text) - first > model.context):
-            decoder = decoder_of(model, model.start(model.encode()), 1)
             keep = len(text) if model.context is None else model.context if not done else max(1, model.context // 2)
-            done = first = max(0, len(text) - keep)
-        for number in text[done:]:
-            logits = decoder.step(np.array([number]))[0]
+            first = max(0, len(text) - keep)
+            read, state = model.read(model.start(model.encode()), Tensor(np.array([text[first:]], np.int64)))
+            if isinstance(decoder, TextDecoder):
+                decoder.restart(state)
+            else:
+                decoder = decoder_of(model, state, 1)
+            logits = read.array[0].copy()
+        else:
+            for number in text[done:]:
+                logits = decoder.step(np.array([number]))[0]
         done = len(text)
         return logits
 
     return step
+
+
+def _drawn(logits: Array, sampling: Sampling, generator: np.random.Generator) -> int:
+    """A symbol, drawn by `distribution`."""
+    if sampling.temperature == 0:
+        _largest(logits)
+        return int(logits.argmax())
+    reached = distribution(logits, sampling).cumsum()
+    reached /= reached[-1]
+    return int(reached.searchsorted(generator.random(), side="right"))  # as Generator.choice, without its checks
 
 
 def distribution(logits: Array, sampling: Sampling) -> Array:
@@ -143,27 +160,40 @@ def distribution(logits: Array, sampling: Sampling) -> Array:
         UserError: all logits are -inf, so that no symbol may be drawn; or one is nan or inf.
     """
     logits = logits.astype(np.float64)
-    if not np.isfinite(most := logits.max()):
-        raise UserError(
-            "generate: no symbol may be drawn, since the vocabulary has none beside the control symbols; train on a "
-            "text of symbols that come at least data.min_frequency times"
-            if most == -np.inf
-            else f"generate: the model's logits have {most}, so its weights have diverged; train again with a lower "
-            "training.learning_rate"
-        )
+    most = _largest(logits)
     if sampling.temperature == 0:
         return (np.arange(len(logits)) == logits.argmax()).astype(np.float64)
-    logits = (logits - most) / sampling.temperature
-    order = np.argsort(-logits, kind="stable")
-    weights = np.exp(logits[order])
-    kept = weights > 0
+    weights = np.exp((logits - most) / sampling.temperature)
     if sampling.top_k:
-        kept[sampling.top_k :] = False
-    weights = np.where(kept, weights, 0.0)
+        _keep(weights, sampling.top_k)
     weights /= weights.sum()
     if sampling.top_p < 1:
-        weights[np.cumsum(weights) - weights >= sampling.top_p] = 0.0  # the first is always kept
+        ordered = np.sort(weights)[::-1]
+        count = int(np.count_nonzero(ordered.cumsum() - ordered < sampling.top_p))  # at least 1
+        _keep(weights, count)
         weights /= weights.sum()
-    probabilities = np.empty_like(weights)
-    probabilities[order] = weights
-    return probabilities
+    return weights
+
+
+def _largest(logits: Array) -> float:
+    """The largest logit; raises where `distribution` does."""
+    most = float(logits.max())
+    if math.isfinite(most):
+        return most
+    raise UserError(
+        "generate: no symbol may be drawn, since the vocabulary has none beside the control symbols; train on a "
+        "text of symbols that come at least data.min_frequency times"
+        if most == -math.inf
+        else f"generate: the model's logits have {most}, so its weights have diverged; train again with a lower "
+        "training.learning_rate"
+    )
+
+
+def _keep(weights: Array, count: int) -> None:
+    """Set all but the ``count`` largest to 0; of equals the first are kept."""
+    if count >= len(weights):
+        return
+    least = np.partition(weights, len(weights) - count)[len(weights) - count]
+    kept = weights > least
+    kept[np.flatnonzero(weights == least)[: count - np.count_nonzero(kept)]] = True
+    weights[~kept] = 0.0

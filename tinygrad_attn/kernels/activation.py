@@ -18,7 +18,7 @@ from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, l
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.simd.math import exp, log, polynomial, tanh
 
-__all__ = ["ACTIVATIONS", "activate", "activate_backward", "activate_in_numpy"]
+__all__ = ["ACTIVATIONS", "activate", "activate_backward", "activate_in_numpy", "activation_value"]
 
 Array = np.ndarray[Any, Any]
 
@@ -156,7 +156,8 @@ def _softplus(x: Any, beta: float, threshold: float) -> Any:
 
 
 @inlined_kernel
-def _value(kind: int, x: Any, first: float, second: float) -> Any:
+def activation_value(kind: int, x: Any, first: float, second: float) -> Any:
+    """The activation at a position in `ACTIVATIONS` of a vector; the other arguments are those of `activate`."""
     if kind == _RELU:
         return simd.select(x < 0.0, 0.0, x)
     if kind == _LEAKY_RELU:
@@ -211,9 +212,9 @@ def _make_values(dtype: Any) -> Any:
         rest = (stop - start) % simd.lanes(x)
         whole = stop - rest
         for i in range(start, whole, simd.lanes(x)):
-            simd.store(out, i, _value(s.kind, simd.load(x, i), s.first, s.second))
+            simd.store(out, i, activation_value(s.kind, simd.load(x, i), s.first, s.second))
         if rest:
-            tail = _value(s.kind, simd.load_part(x, whole, rest, 0.0), s.first, s.second)
+            tail = activation_value(s.kind, simd.load_part(x, whole, rest, 0.0), s.first, s.second)
             simd.store_part(out, whole, rest, tail)
 
     return values

@@ -23,7 +23,14 @@ from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, l
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.sums import sum_over
 
-__all__ = ["rms_norm", "rms_norm_backward", "rms_norm_backward_in_numpy", "rms_norm_in_numpy"]
+__all__ = [
+    "normalise_row",
+    "rms_norm",
+    "rms_norm_backward",
+    "rms_norm_backward_in_numpy",
+    "rms_norm_call",
+    "rms_norm_in_numpy",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -73,22 +80,29 @@ def _mean_square(x: Any, whole: int) -> Any:
     return simd.reduce_sum(total) / x.size
 
 
+@inlined_kernel
+def normalise_row(x: Any, weight: Any, eps: float, y: Any) -> Any:
+    """Write a row, divided by its root mean square, to ``y``, which may be ``x``; returns what it was multiplied by."""
+    step, rest = simd.lanes(x), x.size % simd.lanes(x)
+    whole = x.size - rest
+    scale = 1.0 / math.sqrt(_mean_square(x, whole) + eps)
+    factor = simd.splat(x, scale)
+    for i in range(0, whole, step):
+        simd.store(y, i, simd.load(x, i) * factor * simd.load(weight, i))
+    if rest:
+        tail = simd.load_part(x, whole, rest, 0.0) * factor
+        simd.store_part(y, whole, rest, tail * simd.load_part(weight, whole, rest, 0.0))
+    return scale
+
+
 def _make_forward(dtype: Any) -> Any:
     @serial_kernel
     def forward(arguments: int, first: int, last: int) -> None:
         s = read_struct(_Rows, arguments)
         weight, factors = row_at(dtype, s.weight, 0, s.size), row_at(dtype, s.factors, 0, s.rows)
-        rest = s.size % simd.lanes(weight)
-        whole = s.size - rest
         for row in range(first, last):
             x, y = row_at(dtype, s.x, row, s.size), row_at(dtype, s.y, row, s.size)
-            factors[row] = 1.0 / math.sqrt(_mean_square(x, whole) + s.eps)
-            factor = simd.splat(x, factors[row])
-            for i in range(0, whole, simd.lanes(x)):
-                simd.store(y, i, simd.load(x, i) * factor * simd.load(weight, i))
-            if rest:
-                tail = simd.load_part(x, whole, rest, 0.0) * factor
-                simd.store_part(y, whole, rest, tail * simd.load_part(weight, whole, rest, 0.0))
+            factors[row] = normalise_row(x, weight, s.eps, y)
 
     return forward
 
@@ -150,6 +164,15 @@ def rms_norm(x: Array, weight: Array | None, eps: float) -> tuple[Array, Array]:
     shares = 1 if x.size <= _SERIAL_SIZE else min(rows, -(-x.size // _BLOCK_SIZE))
     launch(kernel_for(_make_forward, x.dtype.type), Struct(arguments), rows, shares)
     return y, factors
+
+
+def rms_norm_call(x: Array, y: Array, weight: Array | None, eps: float) -> tuple[int, Struct]:
+    """The kernel of `rms_norm`, and its arguments, for rows of ``x`` and ``y`` that are filled later.
+
+    Arrays are (rows, n) and C-contiguous; ``y`` may be ``x``.
+    """
+    arguments = _Rows(x, _weight(x, weight), np.empty(len(x), x.dtype), len(x), x.shape[-1], eps, y)
+    return kernel_for(_make_forward, x.dtype.type), Struct(arguments)
 
 
 def rms_norm_backward(g: Array, x: Array, weight: Array | None, factors: Array) -> tuple[Array, Array]:

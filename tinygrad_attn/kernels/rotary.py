@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.kernels.runtime.addresses import data_address
-from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["rotate", "rotate_in_numpy"]
+__all__ = ["rotate", "rotate_in_numpy", "turn_row"]
 
 Array = np.ndarray[Any, Any]
 
@@ -48,6 +48,18 @@ class _Task(NamedTuple):
     half: int
 
 
+@inlined_kernel
+def turn_row(x: Any, cosines: Any, sines: Any, sign: float, y: Any) -> None:
+    """Write the pairs of a row, turned, to ``y``, which may be ``x``; back for a sign of -1."""
+    half = cosines.size
+    for i in range(0, half, simd.lanes(x)):
+        count = min(half - i, simd.lanes(x))
+        cos, sin = simd.load_part(cosines, i, count, 0.0), simd.load_part(sines, i, count, 0.0) * sign
+        one, other = simd.load_part(x, i, count, 0.0), simd.load_part(x, half + i, count, 0.0)
+        simd.store_part(y, i, count, one * cos - other * sin)
+        simd.store_part(y, half + i, count, other * cos + one * sin)
+
+
 def _make_rotate(dtype: Any) -> Any:
     @serial_kernel
     def turn(task: int, first: int, last: int) -> None:
@@ -58,16 +70,11 @@ def _make_rotate(dtype: Any) -> Any:
             sequence, row = item // s.rows // s.positions, item % s.rows
             at = s.x + sequence * s.outer + position * s.step + row * s.inner
             x, y = row_at(dtype, at, 0, 2 * half), row_at(dtype, s.y, item, 2 * half)
-            cosines, sines = row_at(dtype, s.cos, position, half), row_at(dtype, s.sin, position, half)
             if row >= s.turned:
                 y[:] = x
-                continue
-            for i in range(0, half, simd.lanes(x)):
-                count = min(half - i, simd.lanes(x))
-                cos, sin = simd.load_part(cosines, i, count, 0.0), simd.load_part(sines, i, count, 0.0) * s.sign
-                one, other = simd.load_part(x, i, count, 0.0), simd.load_part(x, half + i, count, 0.0)
-                simd.store_part(y, i, count, one * cos - other * sin)
-                simd.store_part(y, half + i, count, other * cos + one * sin)
+            else:
+                cosines, sines = row_at(dtype, s.cos, position, half), row_at(dtype, s.sin, position, half)
+                turn_row(x, cosines, sines, s.sign, y)
 
     return turn
 

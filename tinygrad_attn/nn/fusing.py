@@ -13,13 +13,20 @@ from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, is_plain
 from tinygrad_attn.nn.multihead import MultiheadAttention
-from tinygrad_attn.nn.norm import LayerNorm
+from tinygrad_attn.nn.norm import LayerNorm, RMSNorm
+from tinygrad_attn.nn.positional import RotaryPositionalEncoding
 from tinygrad_attn.nn.transformer import TransformerDecoder, TransformerEncoder
 from tinygrad_attn.nn.transformer_layers import TransformerLayer
 from tinygrad_attn.ops.activation import relu
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["is_plain_linear", "is_plain_stack"]
+__all__ = ["is_newer_attention", "is_plain_linear", "is_plain_norm", "is_plain_stack", "is_unobserved"]
+
+
+def is_unobserved() -> bool:
+    """Whether no gradient is wanted, nothing is recorded, and ops may be fused."""
+    modes = current_modes()
+    return not (modes.grad or modes.observers or modes.unfused)
 
 
 def is_plain_stack(
@@ -33,10 +40,9 @@ def is_plain_stack(
         width: of the vectors that the stack reads.
         dtype: of these vectors.
     """
-    modes = current_modes()
-    if stack.training or modes.grad or modes.observers or modes.unfused or not len(stack.layers):
+    if stack.training or not is_unobserved() or not len(stack.layers):
         return False
-    return (stack.norm is None or _is_plain_norm(stack.norm, width, dtype)) and all(
+    return (stack.norm is None or is_plain_norm(stack.norm, LayerNorm, width, dtype)) and all(
         is_plain(layer, kind) and _is_plain_layer(layer, width, dtype)  # type: ignore[arg-type]
         for layer in stack.layers
     )
@@ -59,7 +65,7 @@ def _is_plain_layer(layer: TransformerLayer, width: int, dtype: Any) -> bool:
     return (
         all(_is_plain_attention(attention, width, dtype) for attention in attentions)
         and len({attention.batch_first for attention in attentions}) == 1
-        and all(_is_plain_norm(norm, width, dtype) for norm in norms)
+        and all(is_plain_norm(norm, LayerNorm, width, dtype) for norm in norms)
         and all(is_plain(dropout, Dropout) and not dropout.training for dropout in dropouts)
         and is_plain(layer.linear1, Linear)
         and is_plain_linear(layer.linear1, inner := layer.linear1.weight.shape[0], width, dtype)
@@ -69,24 +75,35 @@ def _is_plain_layer(layer: TransformerLayer, width: int, dtype: Any) -> bool:
 
 def _is_plain_attention(attention: MultiheadAttention, width: int, dtype: Any) -> bool:
     """Whether attention is the paper's, and nobody wants its weights."""
-    if not is_plain(attention, MultiheadAttention) or attention.training or attention.recorded_weights is not None:
-        return False
     if attention.q_norm is not None or attention.rotary is not None or attention.alibi:
         return False
-    parameters = (attention.in_proj_weight, attention.in_proj_bias)
+    return attention.num_kv_heads == attention.num_heads and is_newer_attention(attention, width, dtype)
+
+
+def is_newer_attention(attention: MultiheadAttention, width: int, dtype: Any) -> bool:
+    """Whether it is self-attention with any of its options but dropout, and nobody wants its weights."""
+    if not is_plain(attention, MultiheadAttention) or attention.training or attention.recorded_weights is not None:
+        return False
+    norms, rotary, head = (attention.q_norm, attention.k_norm), attention.rotary, attention.head_dim
+    if norms != (None, None) and not all(norm and is_plain_norm(norm, RMSNorm, head, dtype) for norm in norms):
+        return False
+    if rotary is not None and not (is_plain(rotary, RotaryPositionalEncoding) and rotary.dim == head):
+        return False
+    parameters, rows = (attention.in_proj_weight, attention.in_proj_bias), width + 2 * attention.kv_size
     return (
         attention.embed_dim == width
-        and attention.num_kv_heads == attention.num_heads
         and attention.in_proj_weight is not None
-        and _is(parameters, [(3 * width, width), (3 * width,)], dtype)
+        and _is(parameters, [(rows, width), (rows,)], dtype)
         and is_plain_linear(attention.out_proj, width, width, dtype)
     )
 
 
-def _is_plain_norm(norm: Module, width: int, dtype: Any) -> bool:
-    if not is_plain(norm, LayerNorm) or tuple(norm.normalized_shape) != (width,):
+def is_plain_norm(norm: Module, kind: type[LayerNorm] | type[RMSNorm], width: int, dtype: Any) -> bool:
+    """Whether it is a norm of this kind over a last axis of this size and dtype."""
+    if not is_plain(norm, kind) or tuple(norm.normalized_shape) != (width,):
         return False
-    return _is((norm.weight, norm.bias), [(width,), (width,)], dtype)
+    bias = norm.bias if isinstance(norm, LayerNorm) else None
+    return _is((norm.weight, bias), [(width,), (width,)], dtype)
 
 
 def _is(parameters: tuple[Tensor | None, ...], shapes: list[tuple[int, ...]], dtype: Any) -> bool:

@@ -11,7 +11,7 @@ from tinygrad_attn.kernels.decoder.program import Program
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
 
 
-def attend(q, joined, slots, mask, heads, scale):
+def attend(q, joined, slots, mask, heads, scale, groups=1, slopes=None):
     """`attend_in_numpy`, by the kernel; keys that lie behind the last are not looked at."""
     rows, size = q.shape
     count = slots.shape[1]
@@ -21,6 +21,7 @@ def attend(q, joined, slots, mask, heads, scale):
     arguments = Attend(
         q, size, joined, position_stride, slot_stride, slots, count, 1, np.array([count]), mask,
         0 if mask is None else len(mask), out, scratch, count + 2, heads, size // heads, scale,
+        groups, slopes,
     )  # fmt: skip
     Program([attend_call(q.dtype, arguments)]).run(rows)
     return out
@@ -44,6 +45,26 @@ def test_each_row_attends_to_the_keys_in_its_slots(seed, sizes, masked, dtype):
         slots[...] = slots[:, :1]  # a mask is that of a slot
     expected = attend_in_numpy(q, joined, slots, mask, heads, 0.3)
     np.testing.assert_allclose(attend(q, joined, slots, mask, heads, 0.3), expected, rtol=0, atol=TOLERANCE[dtype])
+
+
+@examples
+@given(
+    st.integers(0, 1000),
+    st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 3), st.integers(1, 3), st.integers(1, 20)),
+    st.booleans(),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_heads_share_keys_and_lower_scores_by_distance(seed, sizes, sloping, dtype):
+    rows, keys, kept, groups, width = sizes
+    rng = np.random.default_rng(seed)
+    heads = kept * groups
+    q = rng.standard_normal((rows, heads * width)).astype(dtype)
+    joined = rng.standard_normal((keys, rows, 2 * kept * width)).astype(dtype)
+    slots = np.repeat(np.arange(rows)[:, None], keys, 1)
+    slopes = rng.random(heads).astype(dtype) if sloping else None
+    expected = attend_in_numpy(q, joined, slots, None, heads, 0.3, groups, slopes)
+    found = attend(q, joined, slots, None, heads, 0.3, groups, slopes)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE[dtype])
 
 
 def test_without_any_key_to_attend_to_the_output_is_zero():

@@ -11,7 +11,7 @@ import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.check import gradcheck, gradgradcheck
 from tinygrad_attn.nn import functional as F
-from tinygrad_attn.ops.fused.rotary import _tables
+from tinygrad_attn.ops.fused.rotary import rotary_tables
 from tinygrad_attn.tensor import Tensor
 
 
@@ -62,7 +62,7 @@ def test_complaints():
 def test_few_tables_of_angles_are_kept():
     for start in range(20):
         F.rotary(np.ones((3, 4)), start)
-    held = _tables.cache_info()
+    held = rotary_tables.cache_info()
     assert held.currsize <= 8 and held.maxsize == 8
     F.rotary(np.ones((3, 4)), 19)
-    assert _tables.cache_info().hits > held.hits
+    assert rotary_tables.cache_info().hits > held.hits

@@ -24,30 +24,37 @@ __all__ = ["Attend", "attend_call", "attend_in_numpy"]
 
 
 def attend_in_numpy(
-    q: np.ndarray, joined: np.ndarray, slots: np.ndarray, mask: np.ndarray | None, heads: int, scale: float
-) -> np.ndarray:
+    q: np.ndarray, joined: np.ndarray, slots: np.ndarray, mask: np.ndarray | None, heads: int, scale: float,
+    groups: int = 1, slopes: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """The outputs of all heads, concatenated, (R, E).
 
     Args:
         q: (R, E), the queries of all heads.
-        joined: (S, N, 2E), at each position the keys of all heads, then their values, in N slots.
+        joined: (S, N, 2E / groups), at each position the keys of all heads, then their values, in N slots.
         slots: (R, S), the slot in which each key of a row lies.
         mask: bool (N, S), True where the rows of a slot may attend; or None. Without any such key the output is 0.
         heads: the number of heads, which divides E.
         scale: of the scores.
+        groups: how many heads, which follow each other, share their keys and values.
+        slopes: (heads,), by which a score is lowered for each key after its own; or None.
     """
     rows, size = q.shape
     count = slots.shape[1]
-    keys, values = np.split(joined[np.arange(count), slots], 2, axis=-1)  # (R, S, E)
-    by_head = (rows, count, heads, size // heads)
-    scores = np.einsum("rhd,rshd->rhs", q.reshape(rows, heads, -1), keys.reshape(by_head)) * scale
+    shape = (rows, count, heads // groups, size // heads)
+    keys, values = (
+        np.repeat(part.reshape(shape), groups, 2) for part in np.split(joined[np.arange(count), slots], 2, axis=-1)
+    )  # (R, S, heads, E / heads)
+    scores = np.einsum("rhd,rshd->rhs", q.reshape(rows, heads, -1), keys) * scale
+    if slopes is not None:
+        scores = scores - slopes[:, None] * np.arange(count)[::-1]
     if mask is not None:
         scores = np.where(mask[slots[:, 0]][:, None, :count], scores, -np.inf)
     top = scores.max(-1, keepdims=True)
     weights = np.exp(scores - np.where(np.isfinite(top), top, 0.0))
     total = weights.sum(-1, keepdims=True)
     weights /= np.where(total == 0.0, 1.0, total)
-    return np.einsum("rhs,rshd->rhd", weights, values.reshape(by_head)).reshape(rows, size)
+    return np.einsum("rhs,rshd->rhd", weights, values).reshape(rows, size)
 
 
 class Attend(NamedTuple):
@@ -72,16 +79,18 @@ class Attend(NamedTuple):
     heads: int
     width: int
     scale: float
+    groups: int = 1  # heads that share their keys and values
+    slopes: Address = None  # (heads,), or None
 
 
 @inlined_kernel
-def _product(q: Any, key: Any, at: int, whole: int, rest: int) -> Any:
-    """The products of two rows from ``at`` on, to be summed: ``whole`` elements in vectors, and ``rest``."""
+def _product(q: Any, at: int, key: Any, key_at: int, whole: int, rest: int) -> Any:
+    """The products of two rows, each from a place on, to be summed: ``whole`` elements in vectors, and ``rest``."""
     total = simd.splat(q, 0.0)
-    for i in range(at, at + whole, simd.lanes(q)):
-        total = simd.fma(simd.load(q, i), simd.load(key, i), total)
+    for i in range(0, whole, simd.lanes(q)):
+        total = simd.fma(simd.load(q, at + i), simd.load(key, key_at + i), total)
     if rest:
-        x, y = simd.load_part(q, at + whole, rest, 0.0), simd.load_part(key, at + whole, rest, 0.0)
+        x, y = simd.load_part(q, at + whole, rest, 0.0), simd.load_part(key, key_at + whole, rest, 0.0)
         total = simd.fma(x, y, total)
     return total
 
@@ -112,15 +121,14 @@ def _weigh(scores: Any, start: int, count: int) -> None:
 
 
 @inlined_kernel
-def _add_times(out: Any, weight: Any, value: Any, at: int, whole: int, rest: int) -> None:
-    """out += weight * value, from ``at`` on."""
+def _add_times(out: Any, at: int, weight: Any, value: Any, value_at: int, whole: int, rest: int) -> None:
+    """out += weight * value, each from a place on."""
     factor = simd.splat(out, weight)
-    for i in range(at, at + whole, simd.lanes(out)):
-        simd.store(out, i, simd.fma(factor, simd.load(value, i), simd.load(out, i)))
+    for i in range(0, whole, simd.lanes(out)):
+        simd.store(out, at + i, simd.fma(factor, simd.load(value, value_at + i), simd.load(out, at + i)))
     if rest:
-        i = at + whole
-        x, y = simd.load_part(value, i, rest, 0.0), simd.load_part(out, i, rest, 0.0)
-        simd.store_part(out, i, rest, simd.fma(factor, x, y))
+        x, y = simd.load_part(value, value_at + whole, rest, 0.0), simd.load_part(out, at + whole, rest, 0.0)
+        simd.store_part(out, at + whole, rest, simd.fma(factor, x, y))
 
 
 def _make_attend(dtype: Any) -> Any:
@@ -130,6 +138,8 @@ def _make_attend(dtype: Any) -> Any:
     def attend(arguments: int, first: int, last: int) -> None:
         s = read_struct(Attend, arguments)
         size = s.heads * s.width
+        kept = size // s.groups  # elements of a position's keys, and of its values
+        slopes = row_at(dtype, s.slopes, 0, s.heads if s.slopes else 0)
         count = row_at(np.int64, s.count, 0, 1)[0]
         mask = row_at(np.uint8, s.mask, 0, s.mask_slots * count)
         rest = s.width % simd.lanes(row_at(dtype, s.scratch, 0, 0))
@@ -140,19 +150,23 @@ def _make_attend(dtype: Any) -> Any:
             scores = row_at(dtype, s.scratch, row, s.heads * s.most)
             for i in range(count):
                 at = i * s.position_stride + slots[i * s.slots_position] * s.slot_stride
-                key = row_at(dtype, s.joined + at * itemsize, 0, size)
+                key = row_at(dtype, s.joined + at * itemsize, 0, kept)
                 seen = mask.size == 0 or mask[slots[0] * count + i] != 0
                 for head in range(s.heads):
-                    product = simd.reduce_sum(_product(q, key, head * s.width, whole, rest))
-                    scores[head * s.most + i] = product * s.scale if seen else -math.inf
+                    shared = head // s.groups * s.width
+                    score = simd.reduce_sum(_product(q, head * s.width, key, shared, whole, rest)) * s.scale
+                    if slopes.size:
+                        score -= slopes[head] * (count - 1 - i)
+                    scores[head * s.most + i] = score if seen else -math.inf
             for head in range(s.heads):
                 _weigh(scores, head * s.most, count)
             out[:] = 0.0
             for i in range(count):
-                at = i * s.position_stride + slots[i * s.slots_position] * s.slot_stride + size
-                value = row_at(dtype, s.joined + at * itemsize, 0, size)
+                at = i * s.position_stride + slots[i * s.slots_position] * s.slot_stride + kept
+                value = row_at(dtype, s.joined + at * itemsize, 0, kept)
                 for head in range(s.heads):
-                    _add_times(out, scores[head * s.most + i], value, head * s.width, whole, rest)
+                    shared = head // s.groups * s.width
+                    _add_times(out, head * s.width, scores[head * s.most + i], value, shared, whole, rest)
 
     return attend
 

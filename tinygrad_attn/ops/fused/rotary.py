@@ -17,13 +17,13 @@ from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["rotary"]
+__all__ = ["rotary", "rotary_tables"]
 
 Array = np.ndarray[Any, Any]
 
 
 @functools.lru_cache(maxsize=8)  # all layers turn by the same one; a long text's takes a megabyte
-def _tables(length: int, width: int, start: int, base: float, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+def rotary_tables(length: int, width: int, start: int, base: float, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """cos θ and sin θ, (length, width / 2), rounded from float64."""
     positions = np.arange(start, start + length, dtype=np.float64)[:, None]
     angles = positions * base ** (-np.arange(0, width, 2) / max(width, 1))
@@ -71,7 +71,7 @@ def _as_rows(input: Array, start: int, base: float, dim: int, heads: int | None,
     if not input.size:
         return np.empty(input.shape, input.dtype)
     rows = input.reshape(-1, length, int(np.prod(input.shape[axis + 1 : -1], dtype=int)), width)
-    return rotate(rows, *_tables(length, width, start, base, input.dtype), heads, back=back).reshape(input.shape)
+    return rotate(rows, *rotary_tables(length, width, start, base, input.dtype), heads, back=back).reshape(input.shape)
 
 
 def _position_axis(input: Array | Tensor, start: int, base: float, dim: int, heads: int | None) -> int:
@@ -101,7 +101,7 @@ def _turned(x: Tensor, start: int, base: float, dim: int, heads: int | None, sig
     if heads is not None:
         turned, kept = split(x, [heads, x.shape[-2] - heads], -2)
         return cat([_turned(turned, start, base, dim, None, sign), kept], -2)
-    tables = _tables(x.shape[axis], x.shape[-1], start, base, x.dtype)
+    tables = rotary_tables(x.shape[axis], x.shape[-1], start, base, x.dtype)
     shape = (x.shape[axis], *(1,) * (x.ndim - axis - 2), x.shape[-1])
     cos, sin = (Tensor(np.concatenate([table, table], -1).reshape(shape)) for table in tables)
     first, second = chunk(x, 2, -1)

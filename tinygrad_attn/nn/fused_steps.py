@@ -1,0 +1,252 @@
+"""FusedSteps: what decoders share whose step, from tokens to logits, is one program of kernels.
+
+What takes time to make is here: the packed weights, the arrays that the kernels write, and the kernels' arguments,
+which hold the arrays' addresses. Keys and values are written in place, and choosing hypotheses copies none of them:
+each row has a table of where its keys lie (see `tinygrad_attn.kernels.decoder.attend`).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_attn.kernels.decoder.attend import Attend, attend_call
+from tinygrad_attn.kernels.decoder.heads import Heads, heads_call
+from tinygrad_attn.kernels.decoder.int8 import Int8, pack_int8
+from tinygrad_attn.kernels.decoder.linear import columns_call, linear_of, rows_call
+from tinygrad_attn.kernels.decoder.program import Call, Program
+from tinygrad_attn.kernels.decoder.rows import Append, Embed, append_call, embed_call
+from tinygrad_attn.kernels.gemm.packed import Packed, pack
+from tinygrad_attn.kernels.layernorm import layer_norm_call
+from tinygrad_attn.kernels.rmsnorm import rms_norm_call
+from tinygrad_attn.nn.linear import Linear
+from tinygrad_attn.nn.module import Module
+from tinygrad_attn.nn.multihead import MultiheadAttention
+from tinygrad_attn.nn.norm import LayerNorm, RMSNorm
+from tinygrad_attn.nn.positional import alibi_slopes
+from tinygrad_attn.ops.fused.rotary import rotary_tables
+from tinygrad_attn.tensor import Tensor
+
+__all__ = ["FIRST_CAPACITY", "FusedSteps", "Keys", "Maps"]
+
+Array = np.ndarray[Any, Any]
+
+FIRST_CAPACITY = 64  # positions
+_SERIAL_WORK = 60_000  # multiplications of a row up to which waking the threads costs more than they save
+
+
+class Maps(NamedTuple):
+    """From tokens to vectors, and from the last vectors to logits."""
+
+    embedding: Tensor
+    """(V, d_model)."""
+    scale: float
+    """By which its vectors are multiplied."""
+    output: Tensor
+    """(V, d_model)."""
+    bias: Tensor | None
+
+
+class Keys(NamedTuple):
+    """The fields of `Attend` that say where keys and values lie."""
+
+    joined: Array
+    position_stride: int
+    slot_stride: int
+    slots: Array
+    slots_row: int
+    slots_position: int
+    length: Array
+    mask: Array | None
+
+
+class _Buffers:
+    """What a step reads and writes, for at most R rows; a program holds the addresses."""
+
+    def __init__(self, rows: int, size: int, inner: int, symbols: int, dtype: Any) -> None:
+        self.tokens = np.zeros(rows, np.int64)
+        self.vector = np.zeros(size, dtype)
+        self.x, self.branch, self.heads = np.empty((3, rows, size), dtype)
+        self.wide, self.gate = np.empty((2, rows, max(3 * size, inner)), dtype)
+        self.logits = np.empty((rows, symbols), dtype)
+        self.rows, self.position, self.count, self.wrong = np.zeros((4, 1), np.int64)
+        """How many rows there are, the position that is read, how many positions there are with it, and whether a token
+        is no row of the embedding."""
+
+
+class FusedSteps(ABC):
+    """The arrays and kernels of steps; a subclass says of which kernels they consist.
+
+    Args:
+        attentions: each layer's self-attention.
+        inner: the largest inner size of a feed-forward network.
+        maps: at both ends.
+        most_rows: how many rows there may be.
+        int8: round the weights of all matrix products to 8 bits.
+    """
+
+    def __init__(
+        self, attentions: Sequence[MultiheadAttention], inner: int, maps: Maps, most_rows: int, int8: bool
+    ) -> None:
+        self._attentions, self._maps = list(attentions), maps
+        self._pack: Callable[[Array], Packed | Int8] = pack_int8 if int8 else pack
+        self._size, self._dtype = maps.embedding.shape[1], maps.embedding.dtype
+        self.most_rows = most_rows
+        self._buffers = _Buffers(most_rows, self._size, inner, maps.output.shape[0], self._dtype)
+        self._capacity = self._most_keys = 0
+        self._past: list[Array] = []
+        self._slots = np.empty((most_rows, 0), np.int64)
+        self._to_logits: Program | None = None
+
+    @property
+    def count(self) -> int:
+        """How many positions have been read."""
+        return int(self._buffers.count[0])
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return int(self._buffers.rows[0])
+
+    def run(self, tokens: Array, vector: Array | float) -> Array | None:
+        """The logits (R, V) after R tokens, to whose vectors ``vector`` is added; None, and nothing has changed, if a
+        token is no row of the embedding. The result is overwritten by the next step."""
+        b, position, rows = self._buffers, self.count, self.rows
+        if position == self._capacity:
+            self._reserve(2 * position)
+        b.tokens[:rows] = tokens
+        b.vector[...] = vector
+        self._slots[:rows, position] = np.arange(rows)
+        b.position[0], b.count[0] = position, position + 1
+        self._program.run(rows)
+        if b.wrong[0]:
+            b.count[0], b.wrong[0] = position, 0
+            return None
+        if self._to_logits is not None:
+            self._to_logits.run(self._panels)
+        return b.logits[:rows]
+
+    def choose(self, rows: Array) -> None:
+        """Go on from these rows.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        count, number = self.count, self.rows
+        self._slots[: len(rows), :count] = self._slots[:number, :count][rows]
+        self._buffers.rows[0] = len(rows)
+
+    # -- the program ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _calls(self) -> list[Call]:
+        """The kernels between the embedding and the output layer, where ``_most_keys`` are attended to at most."""
+
+    def _last(self) -> Array:
+        """What the output layer reads."""
+        return self._buffers.branch
+
+    def _reserve(self, capacity: int, keys: int = 0) -> None:
+        """Make room for so many positions, and for so many keys of another attention."""
+        before, rows, used = self._capacity, self.most_rows, self.count
+        past = [np.empty((capacity, rows, 2 * each.kv_size), self._dtype) for each in self._attentions]
+        slots = np.empty((rows, capacity), np.int64)
+        for old, new in zip(self._past, past, strict=False):
+            new[:used] = old[:used]
+        slots[:, :before] = self._slots
+        self._past, self._slots, self._capacity = past, slots, capacity
+        self._most_keys = max(capacity, keys, self._most_keys)
+        heads = max(each.num_heads for each in self._attentions)
+        self._scores = np.empty((rows, heads * self._most_keys), self._dtype)
+        b, maps, table = self._buffers, self._maps, self._maps.embedding.array
+        embed = Embed(b.tokens, table, b.vector, b.x, self._size, maps.scale, len(table), b.wrong)
+        calls = [embed_call(self._dtype, embed), *self._calls()]
+        packed = self._pack(maps.output.array.T)
+        linear = linear_of(packed, _array(maps.bias), self._last(), b.logits, rows=b.rows)
+        self._panels = len(packed.panels)
+        if table.size > _SERIAL_WORK:  # few rows and many columns: each thread reads its part of the matrix
+            self._to_logits = Program([columns_call(self._dtype, linear)])
+        else:
+            calls.append(rows_call(self._dtype, linear))
+        self._program = Program(calls)
+
+    def _self_attention(self, number: int) -> Callable[[Array, bool], list[Call]]:
+        """The kernels of a layer's self-attention, given what it reads and whether it adds to x or writes to the
+        branch."""
+        b, size, rows, attention = self._buffers, self._size, self.most_rows, self._attentions[number]
+        past, kept = self._past[number], 2 * attention.kv_size
+        own = b.wide.reshape(-1)[size:]  # in each row the queries, and from here on keys and values
+        append = Append(own, b.wide.shape[1], past, rows, b.position, kept)
+        keys = Keys(past, rows * kept, kept, self._slots, self._capacity, 1, b.count, None)
+
+        def calls(x: Array, add: bool) -> list[Call]:
+            return [
+                self._linear(attention.in_proj_weight, attention.in_proj_bias, x, b.wide),
+                *self._prepared(attention),
+                append_call(self._dtype, append),
+                attend_call(self._dtype, self._attend(attention, keys)),
+                self._onward(attention.out_proj, b.heads, add),
+            ]
+
+        return calls
+
+    def _prepared(self, attention: MultiheadAttention) -> list[Call]:
+        """The kernel that normalises queries and keys, and turns them, if an attention does either."""
+        q_norm, k_norm, rotary, width = attention.q_norm, attention.k_norm, attention.rotary, attention.head_dim
+        if q_norm is None and rotary is None:
+            return []
+        cos, sin = (None, None) if rotary is None else rotary_tables(self._capacity, width, 0, rotary.base, self._dtype)
+        weights: tuple[Array | None, Array | None] = (None, None)
+        eps = 0.0
+        if q_norm is not None and k_norm is not None:
+            weights, eps = (_array(q_norm.weight), _array(k_norm.weight)), self._eps(q_norm)
+        b = self._buffers
+        heads = Heads(
+            b.wide, b.wide.shape[1], attention.num_heads, attention.num_kv_heads, width, *weights, eps, cos, sin,
+            b.position,
+        )  # fmt: skip
+        return [heads_call(self._dtype, heads)]
+
+    def _onward(self, linear: Linear, x: Array, add: bool) -> Call:
+        """The last map of a sublayer: it adds to x, or writes to the branch."""
+        y = self._buffers.x if add else self._buffers.branch
+        return self._linear(linear.weight, linear.bias, x, y, add=add)
+
+    def _linear(
+        self, weight: Tensor | None, bias: Tensor | None, x: Array, y: Array, *, queries: bool = False,
+        relu: bool = False, add: bool = False,
+    ) -> Call:  # fmt: skip
+        """A linear map; with ``queries`` of the first d_model rows of its weight alone."""
+        assert weight is not None
+        rows = slice(self._size if queries else None)
+        packed = self._pack(weight.array[rows].T)
+        return rows_call(
+            self._dtype, linear_of(packed, None if bias is None else bias.array[rows], x, y, relu=relu, add=add)
+        )
+
+    def _attend(self, attention: MultiheadAttention, keys: Keys) -> Attend:
+        b, heads, width = self._buffers, attention.num_heads, attention.head_dim
+        slots, most = 0 if keys.mask is None else len(keys.mask), self._most_keys
+        slopes = alibi_slopes(heads).astype(self._dtype) if attention.alibi else None
+        return Attend(
+            b.wide, b.wide.shape[1], *keys, slots, b.heads, self._scores, most, heads, width, 1.0 / math.sqrt(width),
+            heads // attention.num_kv_heads, slopes,
+        )  # fmt: skip
+
+    def _norm(self, norm: Module, x: Array, y: Array, residual: Array | None = None) -> Call:
+        """norm(x), or of a `LayerNorm` norm(x + residual)."""
+        if isinstance(norm, RMSNorm):
+            return rms_norm_call(x, y, _array(norm.weight), self._eps(norm))
+        assert isinstance(norm, LayerNorm)
+        return layer_norm_call(x, y, _array(norm.weight), _array(norm.bias), norm.eps, residual)
+
+    def _eps(self, norm: RMSNorm) -> float:
+        return float(np.finfo(self._dtype).eps) if norm.eps is None else norm.eps
+
+
+def _array(tensor: Tensor | None) -> Array | None:
+    return None if tensor is None else tensor.array
