@@ -14,12 +14,9 @@ from typing import Any, ClassVar, Self
 from .tokenizer import VocabularyTokenizer, normalise, register_tokenizer
 from .vocabulary import CONTROL_SYMBOLS, UNKNOWN, Vocabulary
 
-__all__ = ["BPETokenizer"]
+__all__ = ["BPETokenizer", "TextBPETokenizer"]
 
 SPACE = "▁"
-# The unknown symbol for `tokenizers`, at its id 0. It contains a blank, and no piece of a text does, so that no text
-# can spell it.
-_UNKNOWN_PIECE = " "
 
 
 @register_tokenizer("bpe")
@@ -27,7 +24,8 @@ class BPETokenizer(VocabularyTokenizer):
     """One symbol for each frequent piece of a word, by `merges`; ``▁`` stands for the blank before a word.
 
     Merges stay within words and do not join a word with punctuation. Decoding restores the text except for the amount
-    of white space; a ``▁`` in the text becomes ``_``. A character that is not in the training text is unknown.
+    of white space; a ``▁`` in the text becomes ``_``. A character that is not in the training text is unknown. For
+    language models there is `TextBPETokenizer`.
 
     Args:
         vocabulary: the characters and the merged symbols.
@@ -42,10 +40,12 @@ class BPETokenizer(VocabularyTokenizer):
         self.merges = list(merges)
         from tokenizers import Tokenizer, models
 
-        pieces = [_UNKNOWN_PIECE, *vocabulary.symbols[len(CONTROL_SYMBOLS) :]]
-        ids = {piece: number for number, piece in enumerate(pieces)}
-        self._tokenizer = Tokenizer(models.BPE(vocab=ids, merges=self.merges, unk_token=_UNKNOWN_PIECE))
-        self._tokenizer.pre_tokenizer = _words_and_marks()
+        symbols = vocabulary.symbols[len(CONTROL_SYMBOLS) :]
+        # The unknown symbol for `tokenizers`, at its id 0: longer than any, so that no text can spell it.
+        unknown = "?" * (1 + max(map(len, symbols), default=0))
+        ids = {piece: number for number, piece in enumerate([unknown, *symbols])}
+        self._tokenizer = Tokenizer(models.BPE(vocab=ids, merges=self.merges, unk_token=unknown))
+        self._tokenizer.pre_tokenizer = self._cuts()
 
     @classmethod
     def train(
@@ -58,7 +58,7 @@ class BPETokenizer(VocabularyTokenizer):
         """
         from tokenizers import Tokenizer, models, trainers
 
-        plain = [_plain(text, lowercase) for text in texts]
+        plain = [cls._plain(text, lowercase) for text in texts]
         # Each merge joins two symbols of the text, so there are fewer merges than characters, ``▁`` among them.
         size = 2 * sum(len(text) + 1 for text in plain)
         if vocabulary_size:
@@ -67,7 +67,7 @@ class BPETokenizer(VocabularyTokenizer):
             vocab_size=size, limit_alphabet=size, min_frequency=min_frequency, show_progress=False
         )
         trained = Tokenizer(models.BPE())
-        trained.pre_tokenizer = _words_and_marks()
+        trained.pre_tokenizer = cls._cuts()
         trained.train_from_iterator(plain, trainer)
         model = json.loads(trained.to_str())["model"]
         symbols = sorted(model["vocab"], key=model["vocab"].__getitem__)
@@ -75,12 +75,12 @@ class BPETokenizer(VocabularyTokenizer):
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without ``<s>`` and ``</s>``."""
-        ids = self._tokenizer.encode(_plain(text, self.lowercase)).ids
+        ids = self._tokenizer.encode(self._plain(text, self.lowercase)).ids
         return [number + UNKNOWN for number in ids]  # their unknown piece is 0
 
     def pieces(self, text: str) -> list[str]:
         """See `Tokenizer.pieces`."""
-        plain = _plain(text, self.lowercase)
+        plain = self._plain(text, self.lowercase)
         found = self._tokenizer.encode(plain)
         cuts = zip(found.ids, found.tokens, found.offsets, strict=True)
         return [plain[start:end].strip() if not number else piece for number, piece, (start, end) in cuts]
@@ -96,19 +96,56 @@ class BPETokenizer(VocabularyTokenizer):
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """The tokenizer that ``to_dict`` described."""
+        """See `Tokenizer.from_dict`."""
         merges = [(first, second) for first, second in stored["merges"]]
         return cls(Vocabulary.from_dict(stored), merges, stored["lowercase"])
 
+    @staticmethod
+    def _plain(text: str, lowercase: bool) -> str:
+        """Normalised, with single blanks and no ``▁``."""
+        return " ".join(normalise(text, lowercase).replace(SPACE, "_").split())
 
-def _plain(text: str, lowercase: bool) -> str:
-    """Normalised, with single blanks and no ``▁``."""
-    return " ".join(normalise(text, lowercase).replace(SPACE, "_").split())
+    @staticmethod
+    def _cuts() -> Any:
+        """Cuts before each blank, which becomes ``▁``, and around each punctuation mark."""
+        from tokenizers import pre_tokenizers
+
+        words = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always", split=True)
+        return pre_tokenizers.Sequence([words, pre_tokenizers.Punctuation(behavior="isolated")])
 
 
-def _words_and_marks() -> Any:
-    """Cuts before each blank, which becomes ``▁``, and around each punctuation mark."""
-    from tokenizers import pre_tokenizers
+class TextBPETokenizer(BPETokenizer):
+    """`BPETokenizer` for the text of a language model, which decoding restores to the last character, normalised.
 
-    words = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always", split=True)
-    return pre_tokenizers.Sequence([words, pre_tokenizers.Punctuation(behavior="isolated")])
+    A symbol is a piece of a word with the blank before it, of a sequence of marks, or of white space, cut as GPT-2's
+    are (Radford et al. 2019) but for English contractions; all are written as they stand in the text.
+    """
+
+    def pieces(self, text: str) -> list[str]:
+        """See `Tokenizer.pieces`."""
+        plain = self._plain(text, self.lowercase)
+        return [plain[start:end] for start, end in self._tokenizer.encode(plain).offsets]
+
+    def unknown(self, text: str) -> list[str]:
+        """The unknown characters, each once."""
+        found = zip(self.encode(text), self.pieces(text), strict=True)
+        return list(dict.fromkeys(piece for number, piece in found if number == UNKNOWN))
+
+    @staticmethod
+    def join(symbols: Sequence[str]) -> str:
+        """The symbols one after the other."""
+        return "".join(symbols)
+
+    @staticmethod
+    def _plain(text: str, lowercase: bool) -> str:
+        return normalise(text, lowercase)
+
+    @staticmethod
+    def _cuts() -> Any:
+        from tokenizers import Regex, pre_tokenizers
+
+        word, mark = r"[\p{L}\p{M}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]"
+        return pre_tokenizers.Split(Regex(rf" ?{word}+| ?{mark}+|\s+(?!\S)|\s+"), behavior="isolated")
+
+
+BPETokenizer.for_whole_text = TextBPETokenizer

@@ -28,6 +28,7 @@ def train_tokenizers(text: ParallelText | PlainText, settings: BaseTask) -> tupl
             lowercase=settings.lowercase,
             min_frequency=settings.min_frequency,
             vocabulary_size=settings.vocabulary_size,
+            whole_text=isinstance(text, PlainText),
         )
 
     if isinstance(text, PlainText):

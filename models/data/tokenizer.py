@@ -101,14 +101,23 @@ def register_tokenizer(name: str) -> Callable[[T], T]:
 
 
 def train_tokenizer(
-    name: str, texts: Iterable[str], *, lowercase: bool = False, min_frequency: int = 1, vocabulary_size: int = 0
+    name: str,
+    texts: Iterable[str],
+    *,
+    lowercase: bool = False,
+    min_frequency: int = 1,
+    vocabulary_size: int = 0,
+    whole_text: bool = False,
 ) -> Tokenizer:
     """A tokenizer for ``texts``, of the class registered as ``name``; see `Tokenizer.train`.
+
+    With ``whole_text`` it is that for language models, which restores a text with its white space (see
+    `VocabularyTokenizer.for_whole_text`).
 
     Raises:
         ValueError: no tokenizer is registered under ``name``.
     """
-    found = _tokenizer_class(name)
+    found = _of_text(_tokenizer_class(name), whole_text)
     with working(f"making the vocabulary ({name})"):
         return found.train(texts, lowercase=lowercase, min_frequency=min_frequency, vocabulary_size=vocabulary_size)
 
@@ -119,7 +128,12 @@ def tokenizer_from_dict(stored: dict[str, Any]) -> Tokenizer:
     Raises:
         ValueError: no tokenizer is registered under the stored name.
     """
-    return _tokenizer_class(stored["name"]).from_dict(stored)
+    return _of_text(_tokenizer_class(stored["name"]), stored.get("whole_text", False)).from_dict(stored)
+
+
+def _of_text(found: type[Tokenizer], whole_text: bool) -> type[Tokenizer]:
+    other: type[Tokenizer] | None = getattr(found, "for_whole_text", None) if whole_text else None
+    return other or found
 
 
 def _tokenizer_class(name: str) -> type[Tokenizer]:
@@ -133,6 +147,9 @@ class VocabularyTokenizer(ABC):
 
     name: ClassVar[str]
     needs_size: ClassVar[bool] = False
+    for_whole_text: ClassVar[type[VocabularyTokenizer] | None] = None
+    """The tokenizer in this one's place for a language model, whose text must come back with its white space; None if
+    this one restores it."""
 
     def __init__(self, vocabulary: Vocabulary, lowercase: bool = False) -> None:
         self.vocabulary = vocabulary
@@ -177,7 +194,8 @@ class VocabularyTokenizer(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """The registered name and all that ``from_dict`` needs, ready for JSON."""
-        return {"name": self.name, "lowercase": self.lowercase, **self.vocabulary.to_dict()}
+        whole_text = {"whole_text": True} if type(self) is type(self).for_whole_text else {}
+        return {"name": self.name, "lowercase": self.lowercase, **whole_text, **self.vocabulary.to_dict()}
 
 
 class RuleTokenizer(VocabularyTokenizer):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Sequence
 
 from .tokenizer import RuleTokenizer, register_tokenizer
 
-__all__ = ["WordTokenizer", "split_words"]
+__all__ = ["TextWordTokenizer", "WordTokenizer", "split_words"]
 
 JOINER = "￭"
 
@@ -30,6 +31,35 @@ class WordTokenizer(RuleTokenizer):
         return " ".join(symbols).replace(f" {JOINER}", "").replace(f"{JOINER} ", "").replace(JOINER, "")
 
 
+class TextWordTokenizer(WordTokenizer):
+    """`WordTokenizer` for the text of a language model, which decoding restores to the last character, normalised.
+
+    Each word is a symbol, and so is every other character, white space included.
+    """
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The words, and the characters between them."""
+        groups = itertools.groupby(text, _is_of_word)
+        return [symbol for of_word, group in groups for symbol in (["".join(group)] if of_word else group)]
+
+    def unknown(self, text: str) -> list[str]:
+        """The unknown words and characters, each once."""
+        return [piece for piece in dict.fromkeys(self.pieces(text)) if piece not in self.vocabulary]
+
+    @staticmethod
+    def join(symbols: Sequence[str]) -> str:
+        """The symbols one after the other."""
+        return "".join(symbols)
+
+
+WordTokenizer.for_whole_text = TextWordTokenizer
+
+
+def _is_of_word(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN"
+
+
 def split_words(text: str) -> list[str]:
     """The words and punctuation marks of a text.
 
@@ -42,7 +72,7 @@ def split_words(text: str) -> list[str]:
     symbols: list[str] = []
     previous = " "  # of the character before: " " for white space, "mark" or "word"
     for character in text:
-        kind = " " if character.isspace() else "word" if unicodedata.category(character)[0] in "LMN" else "mark"
+        kind = " " if character.isspace() else "word" if _is_of_word(character) else "mark"
         if kind == "mark":
             symbols.append(character if previous == " " else JOINER + character)
         elif kind == "word":

@@ -6,7 +6,16 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinygrad_attn_models.data import END, START, UNKNOWN, BPETokenizer, tokenizer_from_dict, train_tokenizer
+from tinygrad_attn_models.data import (
+    END,
+    START,
+    TASKS,
+    UNKNOWN,
+    BPETokenizer,
+    tokenizer_from_dict,
+    train_tokenizer,
+    train_tokenizers,
+)
 
 # Of the paper's section 3.2.
 WORDS = ["low"] * 5 + ["lower"] * 2 + ["newest"] * 6 + ["widest"] * 3
@@ -79,3 +88,45 @@ def test_training_twice_gives_the_same_and_json_keeps_it():
     restored = tokenizer_from_dict(json.loads(json.dumps(first.to_dict())))
     assert isinstance(restored, BPETokenizer)
     assert restored.encode("lower widest") == first.encode("lower widest")
+
+
+# -- for language models -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bpe", "words", "characters"])
+@given(st.text(max_size=60), st.text(max_size=40), st.integers(1, 60))
+def test_a_language_models_text_comes_back_exactly(name, text, other, size):
+    whole = text + "\n  \n\tdon't ▁ stop — 한국어.\r\n\n" + text
+    tokenizer = train_tokenizer(name, [whole], vocabulary_size=4 + 3 * len(whole) + size, whole_text=True)
+    stored = tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict())))
+    for again in (tokenizer, stored):
+        ids = again.encode(whole)
+        assert again.decode(ids) == unicodedata.normalize("NFC", whole)
+        assert UNKNOWN not in ids and again.unknown(whole) == []
+        assert "".join(again.pieces(other)) == unicodedata.normalize("NFC", other)
+        assert (UNKNOWN in again.encode(other)) == bool(again.unknown(other))
+
+
+@pytest.mark.parametrize("name", ["bpe", "words"])
+def test_lines_and_blanks_are_symbols_of_a_text(name):
+    tokenizer = train_tokenizer(name, ["the cat, the cat\n\nthe cat, the cat\n"] * 9, whole_text=True)
+    found = tokenizer.symbols_of(tokenizer.encode("the cat,\nthe  cat"))
+    if name == "words":
+        assert found == ["the", " ", "cat", ",", "\n", "the", " ", " ", "cat"]
+    else:
+        assert found == ["the", " cat", ",", "\n", "the", " ", " cat"]
+
+
+def test_a_run_from_before_keeps_its_symbols():
+    tokenizer = train_tokenizer("bpe", ["the cat\nsat"] * 9)
+    stored = tokenizer.to_dict()
+    assert "whole_text" not in stored
+    assert tokenizer_from_dict(stored).encode("the cat\nsat") == tokenizer.encode("the cat sat")
+
+
+def test_text_tasks_have_it_and_a_line_that_no_symbol_has_is_unknown():
+    task = TASKS["stories"](tokenizer="bpe", vocabulary_size=90, train_size=50, valid_size=4, test_size=4)
+    text = task.load()
+    tokenizer, _ = train_tokenizers(text, task)
+    assert tokenizer.decode(tokenizer.encode(text.valid)) == text.valid
+    assert train_tokenizer("bpe", ["abc"], whole_text=True).unknown("a\nb") == ["\n"]
