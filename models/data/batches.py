@@ -161,12 +161,15 @@ class Batches:
         """How many batches epoch ``number`` has."""
         return len(self._shuffled(number))
 
-    def count_all(self, epochs: int) -> int:
-        """How many batches the first ``epochs`` epochs have; of thousands of epochs, about how many."""
+    def count_all(self, epochs: int, group: int = 1) -> int:
+        """How many groups of so many batches the first ``epochs`` epochs have; of thousands of epochs, about how many.
+
+        An epoch's last group may be smaller.
+        """
         # Shuffled or not, the lengths of a single pool are cut in the same places; so are numbers of sentences.
         if self.batch_type == "sentences" or len(self._kept) <= _POOL:
-            return epochs * self.count(0)
-        counted = sum(self.count(epoch) for epoch in range(min(epochs, _COUNTED)))
+            return epochs * -(-self.count(0) // group)
+        counted = sum(-(-self.count(epoch) // group) for epoch in range(min(epochs, _COUNTED)))
         return counted if epochs <= _COUNTED else counted * epochs // _COUNTED
 
     def largest(self) -> tuple[int, int]:

@@ -61,9 +61,9 @@ class Windows:
         """How many batches epoch ``number`` has."""
         return self._batches
 
-    def count_all(self, epochs: int) -> int:
-        """How many batches the first ``epochs`` epochs have."""
-        return epochs * self._batches
+    def count_all(self, epochs: int, group: int = 1) -> int:
+        """How many groups of so many batches the first ``epochs`` epochs have; an epoch's last may be smaller."""
+        return epochs * -(-self._batches // group)
 
     def largest(self) -> tuple[int, int]:
         """The numbers of symbols that a batch has beside its text, and in it."""

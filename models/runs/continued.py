@@ -14,7 +14,9 @@ from .folder import CONFIG, Run, RunError
 __all__ = ["continued", "refuse_edited", "refuse_other_symbols", "refuse_other_text"]
 
 # Beside these, all settings of training and decoding may change: they matter to steps yet to be taken.
-_FIXED = ("training.seed", "training.batch_type", "training.batch_size")
+_FIXED = (
+    "training.seed", "training.batch_type", "training.batch_size", "training.gradient_accumulation_steps"
+)  # fmt: skip
 _DECAY = "training.weight_decay"  # with one AdamW keeps its state of matrices apart; without, Adam that of all
 _MOVED = ("data.file", "data.directory", "data.source", "data.target")
 

@@ -25,6 +25,11 @@ class TrainingConfig(Section):
     batch_size: int = setting(
         64, "the largest size of a batch; tokens are counted with padding, source and target separately", minimum=1
     )
+    gradient_accumulation_steps: int = setting(
+        1,
+        "batches whose gradients are summed for one step of the optimiser, as of one batch so many times as large",
+        minimum=1,
+    )
     learning_rate: float = setting(0.004, "Adam's largest learning rate; the schedule noam ignores it", above=0)
     schedule: str = setting(
         "linear",

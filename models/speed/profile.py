@@ -212,7 +212,7 @@ class _ConfigStep:
         self._trainer = Trainer(Run("", config, *train_tokenizers(text, config.data)), text, PlainProgress())
         self.model = self._trainer.model
         self.model.train()
-        self._batches = itertools.chain.from_iterable(map(self._trainer.train_batches.epoch, itertools.count()))
+        self._batches = itertools.chain.from_iterable(map(self._trainer.groups, itertools.count()))
         self._steps = self._tokens = 0
 
     @property
@@ -222,7 +222,7 @@ class _ConfigStep:
 
     def __call__(self) -> float:
         """See `Step`."""
-        batch = next(self._batches)
+        batches = next(self._batches)
         self._steps += 1
-        self._tokens += batch.target_tokens
-        return self._trainer.step(batch)[0]
+        self._tokens += sum(batch.target_tokens for batch in batches)
+        return self._trainer.step(*batches)[0]

@@ -36,8 +36,8 @@ class EpochBatches(Protocol):
     def count(self, number: int) -> int:
         """How many batches an epoch has."""
 
-    def count_all(self, epochs: int) -> int:
-        """How many the first ``epochs`` epochs have."""
+    def count_all(self, epochs: int, group: int = 1) -> int:
+        """How many groups of so many batches the first ``epochs`` epochs have; an epoch's last may be smaller."""
 
     def largest(self) -> tuple[int, int]:
         """The numbers of symbols of the sources and of the targets of a largest batch."""

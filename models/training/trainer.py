@@ -8,9 +8,10 @@ that it would have taken without the interruption.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +53,7 @@ class Position:
     batch: int = 0
     """Batches of the current epoch finished."""
     step: int = 0
-    """Batches finished in all epochs."""
+    """Steps of the optimiser taken in all epochs."""
     loss: float = 0.0
     """The loss, summed over the target tokens of the current epoch."""
     correct: int = 0
@@ -64,7 +65,7 @@ class Position:
     random: dict[str, Any] = field(default_factory=dict)
     """The state of the package's generator."""
     skipped: int = 0
-    """Batches of epochs that ``training.max_steps`` has ended before their end."""
+    """Steps of epochs that ``training.max_steps`` has ended before their end."""
     averaged: dict[str, Any] = field(default_factory=dict)
     """The line of ``log.csv`` that the average of the last epochs would have, if it is the best so far."""
 
@@ -114,7 +115,8 @@ class Trainer:
         ta.manual_seed(settings.seed)
         self.model = run.build()
         self.goal.check(self.model)
-        self._captured = ta.capture(self._loss)
+        self.group = settings.gradient_accumulation_steps
+        self._captured = ta.capture(self._loss if self.group == 1 else self._share_of_loss)
         self.optimizer = make_optimizer(settings, self.model)
         self.records = StepRecords(run)
         self._compiles = True  # the first step does
@@ -123,7 +125,7 @@ class Trainer:
     def _plan(self) -> None:
         """Count the steps of all epochs, and make the schedule for them."""
         steps, most = (
-            self.train_batches.count_all(self.settings.epochs) - self.position.skipped,
+            self.train_batches.count_all(self.settings.epochs, self.group) - self.position.skipped,
             self.settings.max_steps,
         )
         self.steps = min(steps, most) if most else steps
@@ -175,19 +177,20 @@ class Trainer:
         position = self.position
         saved = time.perf_counter()
         self.model.train()
-        for batch in self.train_batches.epoch(position.epoch, start=position.batch):
+        for batches in self.groups(position.epoch, position.batch):
             began = time.perf_counter()
-            loss, correct, norm = self._first_step(batch) if self._compiles else self.step(batch)
-            position.batch += 1
+            loss, correct, norm = self._first_step(batches) if self._compiles else self.step(*batches)
+            tokens = sum(batch.target_tokens for batch in batches)
+            position.batch += len(batches)
             position.step += 1
-            self.records.add(position.step, position.epoch + 1, loss, self.optimizer.lr, norm, batch.target_tokens)
-            position.loss += loss * batch.target_tokens
+            self.records.add(position.step, position.epoch + 1, loss, self.optimizer.lr, norm, tokens)
+            position.loss += loss * tokens
             position.correct += correct
-            position.tokens += batch.target_tokens
+            position.tokens += tokens
             ended = time.perf_counter()
             self.clock.batches += ended - began
             self.progress.advance(
-                position.step, position.loss / position.tokens, position.correct / position.tokens, batch.target_tokens
+                position.step, position.loss / position.tokens, position.correct / position.tokens, tokens
             )
             if self.interruption.requested or self._used_up:
                 return
@@ -195,19 +198,30 @@ class Trainer:
                 self.save()
                 saved = time.perf_counter()
 
-    def _first_step(self, batch: Batch) -> tuple[float, int, float]:
-        self._compiles = False
-        return first_run(lambda: self.step(batch))
+    def groups(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """The batches of each step of an epoch, from the batch ``start`` on; the last step may have fewer."""
+        batches = self.train_batches.epoch(epoch, start=start)
+        while group := list(itertools.islice(batches, self.group)):
+            yield group
 
-    def step(self, batch: Batch) -> tuple[float, int, float]:
-        """Take a training step on one batch.
+    def _first_step(self, batches: Sequence[Batch]) -> tuple[float, int, float]:
+        self._compiles = False
+        return first_run(lambda: self.step(*batches))
+
+    def step(self, *batches: Batch) -> tuple[float, int, float]:
+        """Take a training step on one batch, or on several as if they were one.
 
         Returns:
             The loss per target token, how many target tokens had the highest probability, and the gradient's norm.
         """
         self.optimizer.lr = self.schedule(self.position.step)
         self.optimizer.zero_grad()
-        logits, value = self._gradients(batch)
+        tokens = sum(batch.target_tokens for batch in batches)
+        value, correct = 0.0, 0
+        for batch in batches:
+            logits, loss = self._gradients(batch, batch.target_tokens / tokens)
+            value += loss
+            correct += correct_tokens(logits, batch)
         if not math.isfinite(value):
             advice = advise_against_divergence(self.settings)
             raise TrainingError(f"the loss became {value} at step {self.position.step + 1}; {advice}")
@@ -217,19 +231,22 @@ class Trainer:
             advice = advise_against_divergence(self.settings)
             raise TrainingError(f"at step {self.position.step + 1}, {error}; {advice}") from None
         assert norm is not None
-        return value, correct_tokens(logits, batch), norm
+        return value, correct, norm
 
-    def _gradients(self, batch: Batch) -> tuple[Tensor, float]:
-        """Compute the gradients; returns the logits (B, T, V) and the loss."""
+    def _gradients(self, batch: Batch, share: float) -> tuple[Tensor, float]:
+        """Add the gradients of a batch with this share of the step's tokens; returns the logits (B, T, V) and its share
+        of the loss."""
         tensors = [Tensor(array) for array in (*batch.given, batch.target_in, batch.target_out)]
+        weight = [] if self.group == 1 else [Tensor(np.array(share, next(self.model.parameters()).dtype))]
         if self.settings.capture and self.settings.teacher_forcing == 1.0:
-            loss, logits = self._captured(*tensors)
+            loss, logits = self._captured(*weight, *tensors)
         else:
             if self.settings.teacher_forcing < 1.0:
                 logits = sampled_logits(self.model, batch, self.settings.teacher_forcing, random.generator())
             else:
                 logits = self.model(*tensors[:-1])
             loss = mean_loss(logits, tensors[-1], self.settings.label_smoothing)
+            loss = loss * weight[0] if weight else loss
             loss.backward()
         return logits, float(loss.item())
 
@@ -237,6 +254,11 @@ class Trainer:
         """The loss, given the reference prefix, and the logits; the last tensor is what is to be said."""
         logits = self.model(*tensors[:-1])
         return mean_loss(logits, tensors[-1], self.settings.label_smoothing), logits
+
+    def _share_of_loss(self, share: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """`_loss`, the loss times a batch's share of all tokens: their sum is the loss of all, and so are gradients."""
+        loss, logits = self._loss(*tensors)
+        return loss * share, logits
 
     def _finish_epoch(self) -> None:
         """Measure on the validation set, save the weights and the log, and show the examples."""
@@ -265,7 +287,7 @@ class Trainer:
             tensorboard.write_epoch(self.run.directory, log[-1])
         # Last, so that a process killed earlier repeats all of this.
         left = self.train_batches.count(position.epoch) - position.batch if self._used_up else 0
-        skipped = position.skipped + left
+        skipped = position.skipped + -(-left // self.group)
         self.position = Position(
             epoch=position.epoch + 1, step=position.step, history=history, skipped=skipped, averaged=position.averaged
         )
