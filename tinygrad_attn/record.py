@@ -217,6 +217,10 @@ class Record(Observer):
             return Output(self._nodes[tensor.node.number], tensor.output_index)
         return self._sources.get(id(tensor))
 
+    def tensor_of(self, output: Output) -> Tensor:
+        """The tensor that an output of a call is."""
+        return self._alive[output.call.index][output.index]
+
     def uses(self, source: Output | Leaf) -> list[tuple[Call, int]]:
         """The calls that used a tensor, with the operand's position, in order; without those made by backward."""
         return [

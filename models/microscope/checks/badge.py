@@ -21,12 +21,15 @@ import numpy as np
 from ..record.schema import Cell, Check, Identity
 from ..record.sites import AttentionSite
 from ..record.trace import Traced
+from ..record.uses import ParameterUses
 from .attention import recompute
 from .differences import TOLERANCE, compare_with_differences
+from .embeddings import find_embedding_identities
 from .finite import describe_not_finite, find_not_finite
 from .identities import find_identities
 from .ops import check_tape
 from .rounding import relative_error, value_of
+from .uses import find_use_identities
 
 __all__ = ["check", "describe_worst"]
 
@@ -37,12 +40,16 @@ RECOMPUTED_TOLERANCE = 1e-10
 _FAILURES = 20
 
 
-def check(traced: Traced, sites: Sequence[AttentionSite], samples: int = 2, seed: int = 0) -> Check:
+def check(
+    traced: Traced, sites: Sequence[AttentionSite], parameters: Sequence[ParameterUses] = (), samples: int = 2,
+    seed: int = 0,
+) -> Check:  # fmt: skip
     """Verify a traced pass.
 
     Args:
         traced: the pass.
         sites: its attention sites.
+        parameters: its parameters with their uses.
         samples: how many cells of each gradient to compare with central differences, the largest among them.
         seed: of the random choice of the others.
     """
@@ -54,6 +61,7 @@ def check(traced: Traced, sites: Sequence[AttentionSite], samples: int = 2, seed
     identities = [
         each for site, witness in zip(sites, witnesses, strict=True) for each in find_identities(site, witness)
     ]
+    identities += [*find_use_identities(parameters), *find_embedding_identities(traced)]
     cells = compare_with_differences(traced, sites, tape.rounding, samples, np.random.default_rng(seed))
     failures += [*tape.failures(RECOMPUTED_TOLERANCE), *_failing(identities, cells)]
     reasons = Counter(cell["reason"] for cell in cells if not cell["resolved"])

@@ -20,15 +20,16 @@ from ...console.working import worked_off
 from .attention import softmax
 from .rounding import Rounded, relative_error, rounded, terms_of, value_of
 
-__all__ = ["TapeCheck", "check_tape", "side_of_kink"]
+__all__ = ["MOVES", "TapeCheck", "check_tape", "side_of_kink"]
 
 Array = np.ndarray[Any, Any]
 
-_MOVES = frozenset(
+MOVES = frozenset(
     "alias broadcast_to cat chunk clone contiguous embedding expand flatten flip gather index_select movedim narrow"
     " permute reshape roll select slice_view split squeeze stack subscript swapaxes take_along_dim transpose unbind"
     " unsqueeze view".split()
 )
+"""The ops that only rearrange elements."""
 
 
 def _logistic(x: Array) -> Array:
@@ -140,7 +141,7 @@ def check_tape(calls: Sequence[Call]) -> TapeCheck:
     for call in worked_off(calls, "computing ops again", len(calls)):
         if call.values[0].dtype.kind != "f" or not _finite(call):  # masks and indices
             continue
-        if call.op.name in _MOVES:
+        if call.op.name in MOVES:
             _check_move(found, call)
         elif call.op.name in _FORMULAS or call.op.name in _MAPS or call.op.name in _PAIRS:
             _check_formula(found, call)

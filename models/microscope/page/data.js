@@ -3,7 +3,7 @@
 import { embedded, makeStore } from "page/core.js";
 import { language } from "page/i18n.js";
 
-const KINDS = { float64: Float64Array, int64: BigInt64Array, bool: Uint8Array };
+const KINDS = { float64: Float64Array, float32: Float32Array, int64: BigInt64Array, bool: Uint8Array };
 
 class Matrices {
   // An array of axes (heads, rows, columns), or fewer, the first ones then being 1.
@@ -94,7 +94,7 @@ function open(raw) {
     return opened.get(id);
   };
   const sites = raw.sites.map((site) => openSite(site, raw.symbols, array));
-  return { ...raw, sites, site: (id) => sites.find((site) => site.id === id) ?? sites[0] };
+  return { ...raw, sites, array, site: (id) => sites.find((site) => site.id === id) ?? sites[0] };
 }
 
 // An array is decoded at its first use.

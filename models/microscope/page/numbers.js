@@ -30,7 +30,9 @@ export function rounded(x) {
 }
 
 export function percent(x) {
-  return Number.isFinite(x) ? `${(100 * x).toFixed(1)} %` : full(x);
+  if (!Number.isFinite(x)) return full(x);
+  const digits = (100 * x).toFixed(1);
+  return `${Number(digits) === 0 ? "0.0" : sign(digits)} %`;
 }
 
 // For code, which knows no typographic minus.

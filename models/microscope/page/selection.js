@@ -4,11 +4,11 @@ import { makeStore } from "page/core.js";
 import { data, labels } from "page/data.js";
 
 const NUMBERS = ["head", "step", "key", "channel", "op"];
-const TEXTS = ["view", "site", "tensor", "part"];
+const TEXTS = ["view", "site", "tensor", "part", "parameter"];
 
 const start = () => ({
   view: "", site: data.get().sites.at(-1)?.id ?? "", head: 0, step: 0, key: 0, channel: 0, op: 0,
-  tensor: "scores", part: "gradient",
+  tensor: "scores", part: "gradient", parameter: "",
 });
 
 function read(address = location.hash) {

@@ -18,15 +18,15 @@ Array = np.ndarray[Any, Any]
 
 
 def decoded(stored: StoredArray) -> Array:
-    """The decoded array."""
-    dtype = np.dtype(stored["dtype"]).newbyteorder("<")
-    flat = np.frombuffer(base64.b64decode(stored["base64"]), dtype)
-    return flat.reshape(stored["shape"]).astype(np.dtype(stored["dtype"]))
+    """The decoded array; floats as float64."""
+    dtype = np.dtype(stored["dtype"])
+    flat = np.frombuffer(base64.b64decode(stored["base64"]), dtype.newbyteorder("<"))
+    return flat.reshape(stored["shape"]).astype(np.float64 if dtype.kind == "f" else dtype)
 
 
 def _encoded(array: Array) -> StoredArray:
     if array.dtype.kind == "f":
-        array = array.astype("<f8")
+        array = array.astype("<f4" if _is_float32(array) else "<f8")
     elif array.dtype.kind in "iu":
         array = array.astype("<i8")
     return {
@@ -34,6 +34,12 @@ def _encoded(array: Array) -> StoredArray:
         "shape": list(array.shape),
         "base64": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode(),
     }
+
+
+@np.errstate(over="ignore")
+def _is_float32(array: Array) -> bool:
+    """Whether float32 keeps every bit; of a nan only that it is one matters."""
+    return bool(np.array_equal(array.astype(np.float32), array, equal_nan=True))
 
 
 def as_json(value: Any) -> str:

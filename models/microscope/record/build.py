@@ -16,14 +16,17 @@ from ..checks.badge import check
 from ..checks.snippets import find_snippets
 from .arrays import Store, without
 from .described import described_site
+from .embeddings import described_embeddings
 from .estimate import refuse_too_large
 from .example import LONGEST, Example, name_of, read, read_text, sentence, symbols_of, tokens_of
 from .nudge import nudged
+from .parameters import described_parameters
 from .paths import find_paths
 from .schema import LIMIT, SCHEMA, Data, Meta, Paths, Sentence
 from .sites import find_sites
 from .tape import ops_of, tape_of
 from .trace import Traced, dtype_of, greedy_translation, in_float64, trace, trace_broken
+from .uses import after_target, find_uses
 
 __all__ = ["build"]
 
@@ -113,6 +116,10 @@ def _found(traced: Traced, example: Example, beside: tuple[Run, LanguageModel] |
         paths.append(_paths_beside(beside, example))
     store = Store(limit)
     described = [described_site(traced, site, store, example, tokens) for site in sites]
+    uses = find_uses(traced)
+    after = after_target(traced)
+    parameters = described_parameters(traced, uses, after, store, example, tokens)
+    embeddings = described_embeddings(traced, after, store, example, tokens)
     modules, lines, tape = tape_of(traced, sites)
     arrays, kept, dropped = store.kept()
     return {
@@ -120,8 +127,10 @@ def _found(traced: Traced, example: Example, beside: tuple[Run, LanguageModel] |
         "target": example.target,
         "tokens": tokens,
         "symbols": symbols_of(range(traced.logits.shape[-1]), example.run.target if example.run else None),
-        "check": check(traced, sites),
+        "check": check(traced, sites, uses),
         "sites": without(dropped, described),
+        "embeddings": without(dropped, embeddings),
+        "parameters": without(dropped, parameters),
         "paths": [each for each in paths if each is not None],
         "snippets": find_snippets(site.score for site in sites),
         "ops": ops_of(traced),
@@ -169,10 +178,10 @@ def _paths_beside(beside: tuple[Run, LanguageModel], example: Example) -> Paths 
     else:
         source, target = read(example.source["text"], "source", run), read(example.target["text"], "target", run)
         same = Example(source, target, run)
-    traced = _traced(in_float64(model), same, None)
+    traced = _traced(in_float64(model), same, None, single_tokens=False)
     return find_paths(traced, same, tokens_of(traced, same))
 
 
-def _traced(model: LanguageModel, example: Example, broken: str | None) -> Traced:
+def _traced(model: LanguageModel, example: Example, broken: str | None, single_tokens: bool = True) -> Traced:
     ids = None if example.source is None else example.source["ids"], example.target["ids"]
-    return trace_broken(model, *ids, broken) if broken else trace(model, *ids)
+    return trace_broken(model, *ids, broken) if broken else trace(model, *ids, single_tokens)

@@ -63,7 +63,7 @@ def needed_memory(model: LanguageModel, lengths: Sequence[int]) -> int:
     """
     short = _SHORT + (not model.delimited)  # of a part of a text the first symbol is given
     texts = [[UNKNOWN] * count for count in short.tolist()]
-    sizes = [_size(trace(model, text if len(lengths) > 1 else None, text)) for text in texts]
+    sizes = [_size(trace(model, text if len(lengths) > 1 else None, text, False)) for text in texts]
     return int(_SHARE * np.polyval(np.polyfit(short, sizes, 2), sum(lengths) / len(lengths)))
 
 

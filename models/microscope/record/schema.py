@@ -9,15 +9,17 @@ Batch axes are dropped (there is one sentence). Tensors of attention have the ax
 in the recurrent models: rows are queries, or keys for K and V, columns are keys, or channels.
 
 Stored are the tensors of every attention site in full, and the parameters that a cell's formula needs, the decoder's
-tensors around attention and the logits, as long as all arrays together stay below ``kept["limit"]`` bytes. Arrays that
-do not fit are dropped in the order of `PRIORITIES`, the last first, and of equal priority those farthest from the loss,
-so that the attention of the last layers stays; their names are in ``kept["dropped"]``. Masks are dropped last. Of the
-tape only shapes, norms and states are stored.
+tensors around attention, the logits, and all parameters with their uses, as long as all arrays together stay below
+``kept["limit"]`` bytes. Arrays that do not fit are dropped in the order of `PRIORITIES`, the last first, and of equal
+priority those farthest from the loss, so that the attention of the last layers stays; their names are in
+``kept["dropped"]``. Masks are dropped last. Of the tape only shapes, norms and states are stored.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
+
+from .views import Views
 
 __all__ = [
     "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Kink", "LayerPaths", "Leaving", "Meta",
@@ -26,11 +28,10 @@ __all__ = [
 ]  # fmt: skip
 
 SCHEMA = "tinygrad_attn.microscope/2"
-
 LIMIT = 10_500_000
 """The most bytes of all arrays together; base64 makes them a third larger."""
 
-PRIORITIES = ("site", "weight", "decoder", "logits")
+PRIORITIES = ("site", "weight", "decoder", "logits", "parameter")
 """The groups of arrays, the most important first."""
 
 State = Literal["value", "zero", "none", "nan"]
@@ -40,8 +41,8 @@ State = Literal["value", "zero", "none", "nan"]
 class StoredArray(TypedDict):
     """An array: little endian, C order."""
 
-    dtype: Literal["float64", "bool", "int64"]
-    """bool has a byte an element."""
+    dtype: Literal["float64", "float32", "bool", "int64"]
+    """float32 where that loses nothing, as of trained weights; bool has a byte an element."""
     shape: list[int]
     base64: str
 
@@ -404,8 +405,8 @@ class Snippet(TypedDict):
     code: str
 
 
-class Data(TypedDict):
-    """Everything."""
+class Data(Views):
+    """Everything; `models.microscope.record.views.Views` has what the views beyond attention show."""
 
     schema: Literal["tinygrad_attn.microscope/2"]
     meta: Meta
@@ -446,5 +447,4 @@ class Rerun(TypedDict):
     target: NotRequired[str | None]
     """None for the model's own greedy translation, and of a language model."""
     nudge: NotRequired[dict[str, Any] | None]
-    """``{"parameter": name, "index": [i, …], "by": number}``, added to one weight of the trained model for this run
-    alone."""
+    """``{"parameter": name, "index": [i, …], "by": number}``, added to one weight for this run alone."""

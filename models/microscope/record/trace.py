@@ -23,6 +23,7 @@ from ...decoding.greedy import greedy
 from ...evaluation.scoring import read_and_said
 from ...interface import LanguageModel, Translator
 from ..checks.gallery import GALLERY, broken_derivative
+from .single_tokens import Embedded, find_embedded
 from .ways import Ways, find_ways
 
 __all__ = ["Traced", "dtype_of", "greedy_translation", "in_float64", "trace", "trace_broken"]
@@ -47,10 +48,14 @@ class Traced:
     """S ids; None of a model that has no source."""
     expected: Sequence[int]
     """T ids: what is to be predicted from the symbols read so far."""
+    read: Output | Leaf | None
+    """The ids that the decoder reads, or the text; None if no op of the model read the tensor it was given."""
     derivatives: Mapping[Op, Mapping[str, str]]
     """The formulas of each op's derivatives, by operand, as they were when it ran."""
     ways: Ways | None
     """The gradient of the encoder's states by the way it entered the encoder; None if no states are announced."""
+    embedded: Embedded
+    """The gradients of single tokens' losses at the embeddings."""
     broken: Sequence[Op] = ()
     """The ops whose derivative was deliberately wrong."""
 
@@ -128,28 +133,45 @@ def greedy_translation(model: Translator, source: Sequence[int], max_length: int
     return greedy(model, ids, np.ones_like(ids, dtype=bool), max_length)[0]
 
 
-def trace(model: LanguageModel, source: Sequence[int] | None, target: Sequence[int]) -> Traced:
+def trace(
+    model: LanguageModel, source: Sequence[int] | None, target: Sequence[int], single_tokens: bool = True
+) -> Traced:
     """Run the model teacher-forced on ``target`` and differentiate the mean cross entropy of its tokens.
 
     Args:
         model: in float64 (see `in_float64`).
         source: at least one id; None if the model has no source.
         target: ids without <s> and </s>.
+        single_tokens: follow the loss of each token back to the embeddings, too.
     """
     read, expected = read_and_said(model, target)
     given = [] if source is None else [np.array([source], np.int64), np.ones((1, len(source)), bool)]
+    said = Tensor(np.array([read], np.int64))
     with record() as recorded, unfused():
-        logits = model(*map(Tensor, given), Tensor(np.array([read], np.int64)))
+        logits = model(*map(Tensor, given), said)
         _check_logits(model, logits, len(expected))
         loss = F.cross_entropy(logits.squeeze(0), Tensor(np.array(expected, np.int64)))
         loss.backward(retain_graph=True)
     with unfused():
         ways = find_ways(recorded)
+    parameters = {id(parameter) for parameter in model.parameters()} if single_tokens else set()
+    embedded = find_embedded(recorded, logits, expected, parameters)
     made_by = recorded.source_of(loss)
     assert made_by is not None and not isinstance(made_by, Leaf)
     ops = {call.op for call in recorded.calls if not call.during_backward}
     derivatives = {op: op.derivatives() for op in ops}
-    return Traced(model, recorded, made_by.call, logits.array[0], source, expected, derivatives, ways)
+    return Traced(
+        model,
+        recorded,
+        made_by.call,
+        logits.array[0],
+        source,
+        expected,
+        recorded.source_of(said),
+        derivatives,
+        ways,
+        embedded,
+    )
 
 
 def _check_logits(model: LanguageModel, logits: Any, length: int) -> None:

@@ -109,6 +109,9 @@ function Identities({ identities }) {
   })}</ul>`;
 }
 
+const MOST_NAMES = 12;
+const leftOut = (names) => [...names.slice(0, MOST_NAMES), ...(names.length > MOST_NAMES ? [t("model.more", { count: names.length - MOST_NAMES })] : [])].join(", ");
+
 function Model({ all }) {
   const { meta } = all;
   const facts = [
@@ -117,7 +120,7 @@ function Model({ all }) {
     ...Object.entries(meta.config).filter(([, value]) => typeof value !== "object").map(([key, value]) => [key, String(value)]),
   ].filter(([, value]) => value !== null && value !== undefined && value !== "");
   return html`<dl class="facts">${facts.map(([key, value]) => html`<dt key=${`${key}-name`}>${t(key)}</dt><dd key=${key}>${value}</dd>`)}</dl>
-    ${all.kept.dropped.length > 0 && html`<p class="note">${t("model.dropped", { names: all.kept.dropped.join(", ") })}</p>`}`;
+    ${all.kept.dropped.length > 0 && html`<p class="note">${t("model.dropped", { names: leftOut(all.kept.dropped) })}</p>`}`;
 }
 
 export const words = {
@@ -165,12 +168,14 @@ export const words = {
     "failure.replayed": "run again",
     "failure.identity": "identity",
     "identities.none": "There is no attention here, so no identity of attention to check.",
-    "identities.where": "checked at {count|attention layer|attention layers}; worst error {worst}",
+    "identities.where": "checked at {count|place|places}; worst error {worst}",
     "identity.softmax_rows_sum_to_zero": "Each row of ∂L/∂scores sums to 0",
     "identity.masked_are_zero": "Masked cells are exactly 0",
     "identity.inner_products_agree": "⟨Q, ∂Q⟩ = ⟨K, ∂K⟩ = ⟨scores, ∂scores⟩",
     "identity.values_sum_as_outputs": "The gradients of the values sum to those of the outputs",
     "identity.additive_sums_agree": "Queries and keys receive the same sum",
+    "identity.tokens_mean_is_gradient": "The gradients of the single tokens' losses have the gradient as their mean",
+    "identity.uses_sum_to_gradient": "The gradient of a parameter is the sum of its uses",
     "model.class": "model",
     "model.run": "run",
     "model.seed": "seed",
@@ -178,7 +183,8 @@ export const words = {
     "model.parameters": "parameters",
     "model.dtype": "computed in",
     "model.float64": "{dtype}; the run itself is {trained}, so its last digits differ",
-    "model.dropped": "Left out for size: {names}."
+    "model.dropped": "Left out for size: {names}.",
+    "model.more": "and {count} more"
   },
   "ko": {
     "title": "요약",
@@ -224,12 +230,14 @@ export const words = {
     "failure.replayed": "다시 실행",
     "failure.identity": "항등식",
     "identities.none": "어텐션이 없으므로 확인할 어텐션 항등식도 없습니다.",
-    "identities.where": "어텐션 층 {count}개에서 확인했습니다. 가장 큰 오차 {worst}",
+    "identities.where": "{count}곳에서 확인했습니다. 가장 큰 오차 {worst}",
     "identity.softmax_rows_sum_to_zero": "∂L/∂스코어의 각 행의 합은 0",
     "identity.masked_are_zero": "마스크된 칸은 정확히 0",
     "identity.inner_products_agree": "⟨Q, ∂Q⟩ = ⟨K, ∂K⟩ = ⟨스코어, ∂스코어⟩",
     "identity.values_sum_as_outputs": "값의 기울기의 합 = 출력의 기울기의 합",
     "identity.additive_sums_agree": "쿼리의 합 = 키의 합",
+    "identity.tokens_mean_is_gradient": "토큰별 손실의 기울기를 평균하면 전체 기울기",
+    "identity.uses_sum_to_gradient": "파라미터의 기울기 = 쓰인 곳마다의 기여를 더한 것",
     "model.class": "모델",
     "model.run": "학습 결과",
     "model.seed": "시드",
@@ -237,7 +245,8 @@ export const words = {
     "model.parameters": "파라미터 수",
     "model.dtype": "계산 정밀도",
     "model.float64": "{dtype} (학습한 모델은 {trained}이므로 끝자리가 다릅니다)",
-    "model.dropped": "크기 때문에 뺀 것: {names}."
+    "model.dropped": "크기 때문에 뺀 것: {names}.",
+    "model.more": "그 밖의 {count}개"
   }
 };
 

@@ -1,0 +1,106 @@
+"""The schema of what the views beyond attention show: the parts of `models.microscope.record.schema.Data` named below.
+
+Arrays are ids of ``data["arrays"]``, as everywhere; None for one that was dropped for size, or is not there.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from tinygrad_attn.record import GradientState
+
+__all__ = ["Block", "EmbeddedSide", "Embeddings", "Parameter", "UseGroup", "Views"]
+
+
+class Block(TypedDict):
+    """Rows of a parameter that are a matrix of their own: W^Q of an ``in_proj_weight``, a gate of an LSTM."""
+
+    name: str
+    rows: list[int]
+    """The first, and the one after the last."""
+    norm: float
+    gradient_norm: float | None
+
+
+class UseGroup(TypedDict):
+    """Uses of a parameter by one op of one module: at every time step, at every position.
+
+    What each term adds to the gradient is the matrix left_n right_nᵀ, in the rows ``rows`` of the parameter; a vector
+    is a column.
+    """
+
+    op: str
+    module: str
+    of: Literal["source", "target", ""]
+    """Which symbols ``positions`` counts; empty if it counts neither."""
+    rows: list[int] | None
+    """The first row that it uses, and the one after the last."""
+    left: str | None
+    """(N, rows). Like ``right`` None if the parameter is too large, or if an op adds no products of vectors."""
+    right: str | None
+    """(N, columns)."""
+    calls: list[int]
+    """For each term the op on the tape."""
+    positions: list[int]
+    """For each term its symbol, or its time step."""
+    shares: list[float]
+    """For each term ⟨its matrix, gradient⟩ / ‖gradient‖²: how much of the gradient it is. They add up to 1."""
+    norms: list[float]
+
+
+class Parameter(TypedDict):
+    """A parameter, its gradient, and every use of it."""
+
+    name: str
+    shape: list[int]
+    rows: list[int] | None
+    """The rows kept, of a matrix of which only some have a gradient, as of an embedding; None for all."""
+    row_names: list[str] | None
+    """The symbols that the kept rows belong to, if they belong to symbols."""
+    value: str | None
+    """As a matrix, a vector as a column."""
+    gradient: str | None
+    """As recorded. None where the page computes it from the uses, or if it was dropped."""
+    norm: float
+    gradient_norm: float | None
+    state: GradientState
+    blocks: list[Block]
+    """Empty if the rows are one matrix."""
+    uses: list[UseGroup]
+    off: float
+    """The largest element of the sum of all uses minus the gradient, in proportion to the gradient's largest."""
+
+
+class EmbeddedSide(TypedDict):
+    """The symbols of the source, or those that the decoder reads, or of a text."""
+
+    names: list[str]
+    norms: str | None
+    """(tokens, symbols): ‖∂L_t/∂x_j‖, of the loss L_t of one token and the embedding x_j of one symbol."""
+    effects: str | None
+    """(tokens, symbols): ⟨x_j, ∂L_t/∂x_j⟩; above zero, a larger x_j raises the loss of token t."""
+    total_norms: list[float]
+    """‖∂L/∂x_j‖, of the loss itself, the mean of the L_t."""
+    total_effects: list[float]
+    """⟨x_j, ∂L/∂x_j⟩."""
+    erased: list[float] | None
+    """By how much the loss really changes if x_j is replaced by zeros; None of long texts."""
+
+
+class Embeddings(TypedDict):
+    """The gradient at the embeddings, through everything that follows them."""
+
+    tokens: list[int]
+    """The rows: tokens of the target, all of them unless there are very many; then those of the largest loss."""
+    sides: dict[str, EmbeddedSide]
+    """By name "source" and "target", those that the model embeds; of a text "target" alone."""
+
+
+class Views(TypedDict):
+    """The parts of the data by view."""
+
+    embeddings: Embeddings | None
+    """None of a model that looks no embeddings up."""
+
+    parameters: list[Parameter]
+    """Those that the pass used, in the model's order."""
