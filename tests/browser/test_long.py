@@ -5,7 +5,7 @@ import pytest
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.record.arrays import decoded
 from tinygrad_attn_models.transformer import Transformer
-from views import VIEWS
+from views import VIEWS, show
 
 import tinygrad_attn as ta
 
@@ -29,8 +29,7 @@ def pages(tmp_path_factory):
 
 
 def nodes(page, view):
-    page.keyboard.press(str(VIEWS.index(view) + 1))
-    page.wait_for_selector(f"#tab-{view}[aria-selected=true]")
+    show(page, view)
     page.evaluate(SETTLED)
     return page.evaluate(COUNT)
 

@@ -3,7 +3,7 @@
 import pytest
 from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.microscope import microscope
-from views import VIEWS
+from views import VIEWS, show
 
 WIDTH = 420
 
@@ -18,9 +18,8 @@ def file(request, tmp_path_factory):
 @pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
 def test_nothing_is_wider_than_the_screen(visit, file, locale):
     page = visit(file, locale=locale, viewport={"width": WIDTH, "height": 800})
-    for number, view in enumerate(VIEWS, start=1):
-        page.keyboard.press(str(number))
-        page.wait_for_selector(f"#tab-{view}[aria-selected=true]")
+    for view in VIEWS:
+        show(page, view)
         assert page.evaluate("document.documentElement.scrollWidth") == WIDTH, view
 
 

@@ -5,7 +5,7 @@ from silent import Silent
 from tinygrad_attn_models.gpt import GPT
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.page.render import render
-from views import VIEWS
+from views import VIEWS, show
 
 import tinygrad_attn as ta
 
@@ -23,11 +23,6 @@ def file(found, tmp_path_factory):
     path = tmp_path_factory.mktemp("texts") / "page.html"
     found.save(path)
     return path
-
-
-def show(page, view):
-    page.keyboard.press(str(VIEWS.index(view) + 1))
-    page.wait_for_selector(f"#tab-{view}[aria-selected=true]")
 
 
 @pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
@@ -83,5 +78,7 @@ def test_a_model_without_attention_has_no_empty_views(visit, tmp_path):
         "tab-summary",
         "tab-tape",
         "tab-check",
+        "tab-parameters",
+        "tab-embeddings",
     ]
     assert "announces no attention" in page.inner_text("#panel") and "decoder" not in page.inner_text("#panel")

@@ -22,3 +22,9 @@ def words_of(file):
 FILES = find_views()
 VIEWS = sorted(FILES, key=lambda name: order_of(FILES[name]))
 """Their names in the order of the tabs."""
+
+
+def show(page, view):
+    """Choose a view of an open page by its tab."""
+    page.locator(f"#tab-{view}").click()
+    page.wait_for_selector(f"#tab-{view}[aria-selected=true]")
