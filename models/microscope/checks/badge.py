@@ -27,6 +27,7 @@ from .differences import TOLERANCE, compare_with_differences
 from .embeddings import find_embedding_identities
 from .finite import describe_not_finite, find_not_finite
 from .identities import find_identities
+from .layers import find_layer_identities
 from .ops import check_tape
 from .rounding import relative_error, value_of
 from .uses import find_use_identities
@@ -61,7 +62,7 @@ def check(
     identities = [
         each for site, witness in zip(sites, witnesses, strict=True) for each in find_identities(site, witness)
     ]
-    identities += [*find_use_identities(parameters), *find_embedding_identities(traced)]
+    identities += [*find_use_identities(parameters), *find_embedding_identities(traced), *find_layer_identities(traced)]
     cells = compare_with_differences(traced, sites, tape.rounding, samples, np.random.default_rng(seed))
     failures += [*tape.failures(RECOMPUTED_TOLERANCE), *_failing(identities, cells)]
     reasons = Counter(cell["reason"] for cell in cells if not cell["resolved"])

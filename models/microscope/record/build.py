@@ -19,10 +19,11 @@ from .described import described_site
 from .embeddings import described_embeddings
 from .estimate import refuse_too_large
 from .example import LONGEST, Example, name_of, read, read_text, sentence, symbols_of, tokens_of
+from .layers import described_layers
 from .nudge import nudged
 from .parameters import described_parameters
 from .paths import find_paths
-from .schema import LIMIT, SCHEMA, Data, Meta, Paths, Sentence
+from .schema import LIMIT, SCHEMA, Data, Meta, Sentence
 from .sites import find_sites
 from .tape import ops_of, tape_of
 from .trace import Traced, dtype_of, greedy_translation, in_float64, trace, trace_broken
@@ -111,12 +112,14 @@ def _found(traced: Traced, example: Example, beside: tuple[Run, LanguageModel] |
     """The data of a traced pass."""
     sites = find_sites(traced)
     tokens = tokens_of(traced, example)
-    paths = [find_paths(traced, example, tokens)]
+    runs = [(traced, example)]
     if beside is not None:
-        paths.append(_paths_beside(beside, example))
+        runs.append(_traced_beside(beside, example))
+    paths = [find_paths(each, read, tokens_of(each, read)) for each, read in runs]
     store = Store(limit)
     described = [described_site(traced, site, store, example, tokens) for site in sites]
     uses = find_uses(traced)
+    layers = [described_layers(each, find_uses(each) if each is not traced else uses, read) for each, read in runs]
     after = after_target(traced)
     parameters = described_parameters(traced, uses, after, store, example, tokens)
     embeddings = described_embeddings(traced, after, store, example, tokens)
@@ -131,6 +134,7 @@ def _found(traced: Traced, example: Example, beside: tuple[Run, LanguageModel] |
         "sites": without(dropped, described),
         "embeddings": without(dropped, embeddings),
         "parameters": without(dropped, parameters),
+        "layers": [each for each in layers if each is not None],
         "paths": [each for each in paths if each is not None],
         "snippets": find_snippets(site.score for site in sites),
         "ops": ops_of(traced),
@@ -171,15 +175,15 @@ def _commit(run: Run | None) -> str:
     return str(about.get("versions", {}).get("commit", ""))
 
 
-def _paths_beside(beside: tuple[Run, LanguageModel], example: Example) -> Paths | None:
+def _traced_beside(beside: tuple[Run, LanguageModel], example: Example) -> tuple[Traced, Example]:
+    """The pass of another run over the same example."""
     run, model = beside
     if example.source is None:
         same = Example(None, read_text(example.target["text"], model, run), run)
     else:
         source, target = read(example.source["text"], "source", run), read(example.target["text"], "target", run)
         same = Example(source, target, run)
-    traced = _traced(in_float64(model), same, None, single_tokens=False)
-    return find_paths(traced, same, tokens_of(traced, same))
+    return _traced(in_float64(model), same, None, single_tokens=False), same
 
 
 def _traced(model: LanguageModel, example: Example, broken: str | None, single_tokens: bool = True) -> Traced:

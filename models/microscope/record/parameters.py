@@ -18,7 +18,7 @@ from .trace import Traced
 from .uses import LARGEST, ParameterUses, Use
 from .views import Block, Parameter, UseGroup
 
-__all__ = ["described_parameters", "share_of", "sum_of_uses"]
+__all__ = ["blocks_of", "described_parameters", "share_of", "sum_of_uses"]
 
 Array = np.ndarray[Any, Any]
 
@@ -58,7 +58,7 @@ def described_parameters(
                 "norm": norm(parameter.leaf.value),
                 "gradient_norm": None if gradient is None else norm(gradient),
                 "state": gradient_state(gradient),
-                "blocks": list(_blocks(traced, parameter)),
+                "blocks": list(blocks_of(traced, parameter)),
                 "uses": list(_groups(traced, parameter, rows, store, lengths, after)),
                 "off": _off(parameter),
             }
@@ -138,7 +138,7 @@ def _ids(call: Call) -> list[int]:
     return [int(i) for i in np.ravel(call.arrays[0])]
 
 
-def _blocks(traced: Traced, parameter: ParameterUses) -> Iterator[Block]:
+def blocks_of(traced: Traced, parameter: ParameterUses) -> Iterator[Block]:
     """The rows that are matrices of their own, of layers that pack several into one parameter."""
     path, _, last = parameter.name.rpartition(".")
     module = traced.model.get_submodule(path)

@@ -9,7 +9,18 @@ from typing import Literal, TypedDict
 
 from tinygrad_attn.record import GradientState
 
-__all__ = ["Block", "EmbeddedSide", "Embeddings", "Parameter", "UseGroup", "Views"]
+__all__ = [
+    "Block",
+    "EmbeddedSide",
+    "Embeddings",
+    "Layers",
+    "Parameter",
+    "Part",
+    "Stack",
+    "Sublayer",
+    "UseGroup",
+    "Views",
+]
 
 
 class Block(TypedDict):
@@ -96,9 +107,68 @@ class Embeddings(TypedDict):
     """By name "source" and "target", those that the model embeds; of a text "target" alone."""
 
 
+class Part(TypedDict):
+    """What comes to the input of attention through one of its maps."""
+
+    name: str
+    """Q, K or V."""
+    norm: float
+
+
+class Sublayer(TypedDict):
+    """A sublayer with a residual connection, y = x + F(x). All numbers are norms over all positions, or shares."""
+
+    module: str
+    """The layer."""
+    sublayer: str
+    """self_attention, attention (to the source), feed_forward."""
+    input: float
+    """‖x‖."""
+    added: float
+    """‖F(x)‖."""
+    arrives: float
+    """‖∂L/∂y‖."""
+    total: float
+    """‖∂L/∂x‖."""
+    skip: float
+    """Of the gradient past the sublayer."""
+    branch: float
+    """Of the gradient through it."""
+    skip_share: float
+    """⟨that past it, ∂L/∂x⟩ / ‖∂L/∂x‖²; with ``branch_share`` 1."""
+    branch_share: float
+    norm_input: float | None
+    """Of the gradient at the input of the layer norm; None without one."""
+    norm_output: float | None
+    """Of the gradient at its output."""
+    parts: list[Part]
+    """Of attention."""
+
+
+class Stack(TypedDict):
+    """Layers on top of each other, such as those of the encoder."""
+
+    name: str
+    sublayers: list[Sublayer]
+    """In the order of the forward pass."""
+
+
+class Layers(TypedDict):
+    """The gradient through all layers of a run."""
+
+    run: str
+    model: str
+    loss: float
+    norm_first: bool | None
+    """Whether the norms are inside the sublayers (pre-norm), or around the sums (post-norm); None without norms."""
+    stacks: list[Stack]
+
+
 class Views(TypedDict):
     """The parts of the data by view."""
 
+    layers: list[Layers]
+    """Of this run, and of the run beside it; those that announce residual connections."""
     embeddings: Embeddings | None
     """None of a model that looks no embeddings up."""
 
