@@ -5,6 +5,7 @@ import pytest
 from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.page.render import render
+from views import WITHOUT_ATTENTION, tabs
 
 SETTLED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 BOXES = "[...document.querySelectorAll('.scroll:has(> .extent)')]"
@@ -133,7 +134,7 @@ def test_what_is_broken_on_purpose_is_said_in_every_view(visit, tmp_path):
     path = tmp_path / "page.html"
     microscope(make("bahdanau"), SOURCE, TARGET, broken="softmax-without-second-term").save(path)
     page = visit(path)
-    for view in ("summary", "steps", "site", "jacobian", "paths", "tape", "check"):
+    for view in tabs(page):
         look(page, view=view)
         assert "Broken on purpose" in page.locator(".alert").first.inner_text()
     look(page, view="jacobian")  # the right gradient beside the recorded, wrong one
@@ -165,9 +166,7 @@ def test_a_model_without_attention_has_no_empty_views(visit, tmp_path):
     path = tmp_path / "page.html"
     path.write_text(render(microscope(make("seq2seq"), SOURCE, TARGET).data), encoding="utf-8")
     page = visit(path)
-    assert page.get_by_role("tab").evaluate_all("(all) => all.map((tab) => tab.id)") == [
-        f"tab-{view}" for view in ("summary", "paths", "tape", "check", "parameters", "embeddings")
-    ]
+    assert tabs(page) == WITHOUT_ATTENTION
     assert "no attention" in page.locator("#panel").inner_text()
     for tab in page.get_by_role("tab").all():
         tab.click()

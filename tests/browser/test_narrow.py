@@ -3,7 +3,7 @@
 import pytest
 from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.microscope import microscope
-from views import VIEWS, show
+from views import show, tabs
 
 WIDTH = 420
 
@@ -18,7 +18,7 @@ def file(request, tmp_path_factory):
 @pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
 def test_nothing_is_wider_than_the_screen(visit, file, locale):
     page = visit(file, locale=locale, viewport={"width": WIDTH, "height": 800})
-    for view in VIEWS:
+    for view in tabs(page):
         show(page, view)
         assert page.evaluate("document.documentElement.scrollWidth") == WIDTH, view
 

@@ -3,7 +3,7 @@
 import pytest
 from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.microscope import microscope
-from views import VIEWS
+from views import tabs
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def notebook(tmp_path_factory):
 def test_all_views_work_inside_of_the_frame(visit, notebook):
     page = visit(notebook)
     frame = page.frame_locator("iframe[title=microscope]")
-    for view in VIEWS:
+    for view in tabs(frame):
         frame.locator(f"#tab-{view}").click()
         frame.locator(f"#tab-{view}[aria-selected=true]").wait_for()
         assert frame.locator("#panel").inner_text().strip()

@@ -24,6 +24,16 @@ VIEWS = sorted(FILES, key=lambda name: order_of(FILES[name]))
 """Their names in the order of the tabs."""
 
 
+WITHOUT_ATTENTION = ["summary", "paths", "tape", "check", "parameters", "embeddings"]
+"""Those of a translator that announces no attention."""
+
+
+def tabs(page):
+    """The views that an open page has, those that its model has something to show in."""
+    page.locator("[role=tab]").first.wait_for()
+    return page.locator("[role=tab]").evaluate_all("(all) => all.map((tab) => tab.id.replace('tab-', ''))")
+
+
 def show(page, view):
     """Choose a view of an open page by its tab."""
     page.locator(f"#tab-{view}").click()

@@ -1,4 +1,4 @@
-"""Checks of the gradient through residual connections: they pass it unchanged, and its two parts come together again."""
+"""Checks of the gradient through residual connections: they pass it unchanged, and its two parts come together."""
 
 from __future__ import annotations
 
