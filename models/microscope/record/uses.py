@@ -151,7 +151,7 @@ def _factor(use: Use, parameter: ParameterUses) -> None:
 
 def _block(places: Array, columns: int) -> tuple[tuple[int, int] | None, bool]:
     """The rows of a parameter whose elements' places are these, and whether they are transposed; None for others."""
-    if places.ndim > 2 or places.size == 0:
+    if places.ndim not in (1, 2) or places.size == 0:
         return None, False
     matrix = places.reshape(places.shape[0], -1)
     for turned in (False, True):
