@@ -5,6 +5,7 @@ import pytest
 from bits import assert_same_bits, compiled_only
 
 from tinygrad_attn.kernels import linear as kernels
+from tinygrad_attn.kernels import together
 from tinygrad_attn.kernels.column_sums import column_sums
 from tinygrad_attn.kernels.gemm import product
 from tinygrad_attn.kernels.gemm.product import gemm
@@ -16,10 +17,10 @@ SIZES = [(1, 3, 5), (7, 40, 33), (130, 5, 2)]  # rows, in, out
 def of_any_size(monkeypatch):
     monkeypatch.setattr(product, "_NUMPY_WORK", 0)
     monkeypatch.setattr(product, "_SERIAL_WORK", 0)
-    for cached in (kernels._prepared, kernels._prepared_backward):
+    for cached in (kernels._prepared, together._prepared):
         cached.cache_clear()
     yield
-    for cached in (kernels._prepared, kernels._prepared_backward):
+    for cached in (kernels._prepared, together._prepared):
         cached.cache_clear()
 
 
@@ -82,12 +83,6 @@ def test_two_maps_in_one_matrix():
     g_rows, y_rows = g[1].reshape(10, 6), y.reshape(10, 4)
     np.testing.assert_array_equal(for_weight, np.concatenate([gemm(g[0].T, x), gemm(g_rows.T, y_rows)]))
     np.testing.assert_array_equal(for_bias, np.concatenate([column_sums(g[0]), column_sums(g_rows)]))
-
-
-def test_rows_in_one_chain_are_summed_as_numpy_does():
-    g, x, weight, _ = _operands((100, 6, 40), np.float32)
-    found = kernels.linear_backward(g, x, weight, (False, False, True), block=512)
-    np.testing.assert_array_equal(found.bias, np.add.reduce(g, axis=0))
 
 
 @compiled_only

@@ -20,14 +20,14 @@ from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.sums import LONGEST_CHAIN, sum_over
 
-__all__ = ["column_sums", "column_sums_job"]
+__all__ = ["MOST_ROWS", "column_sums", "column_sums_job"]
 
 Array = np.ndarray[Any, Any]
 
 _SERIAL_SIZE = 32768  # elements up to which waking the threads costs more than they save
 _BLOCKS = 16  # of rows, unless they would be too long
 _LONGEST_BLOCK = 256  # rows that are added one after another
-_MOST_ROWS = LONGEST_CHAIN * _LONGEST_BLOCK
+MOST_ROWS = LONGEST_CHAIN * _LONGEST_BLOCK  # of one job
 _TOGETHER = 64  # columns that one thread takes at a time, at least
 
 
@@ -87,17 +87,15 @@ def _sum_one(dtype: Any, s: Any, sums: Any, i: int, count: int) -> None:
     simd.store_part(sums, i, count, total)
 
 
-def column_sums_job(rows: int, columns: int, dtype: Any, threads: int, block: int | None = None) -> Job:
+def column_sums_job(rows: int, columns: int, dtype: Any, threads: int) -> Job:
     """The sums of the columns of a C-contiguous matrix, float32 or float64; its addresses are the matrix and the sums.
-
-    ``block`` is how many rows are added one after another, None for the number that `column_sums` takes.
 
     Raises:
         ValueError: more rows than blocks can be added one after another.
     """
-    if rows > _MOST_ROWS:
-        raise ValueError(f"column_sums_job: {rows} rows are more than {_MOST_ROWS}; sum parts of them")
-    block = block or min(max(1, -(-rows // _BLOCKS)), _LONGEST_BLOCK)
+    if rows > MOST_ROWS:
+        raise ValueError(f"column_sums_job: {rows} rows are more than {MOST_ROWS}; sum parts of them")
+    block = min(max(1, -(-rows // _BLOCKS)), _LONGEST_BLOCK)
     groups = -(-columns // _TOGETHER)
     last = {"rows": rows, "columns": columns, "block": block}
     return Job(kernel_for(_make_kernel, dtype), _Sums, last, groups, min(groups, threads))
@@ -111,8 +109,8 @@ def _prepared(rows: int, columns: int, dtype: Any, threads: int) -> Prepared:
 def column_sums(matrix: Array) -> Array:
     """The sums (N,) of the columns of a matrix (M, N), float32 or float64; copied unless C-contiguous."""
     rows, columns = matrix.shape
-    if rows > _MOST_ROWS:
-        parts = [column_sums(matrix[row : row + _MOST_ROWS]) for row in range(0, rows, _MOST_ROWS)]
+    if rows > MOST_ROWS:
+        parts = [column_sums(matrix[row : row + MOST_ROWS]) for row in range(0, rows, MOST_ROWS)]
         return sum_over(np.stack(parts), (0,))
     if not rows or not columns:
         return np.zeros(columns, matrix.dtype)

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_attn.kernels.indices import highest_index
 from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import row_maximum, row_total, shift_of
 
-__all__ = ["cross_entropy", "cross_entropy_backward", "cross_entropy_in_numpy"]
+__all__ = ["cross_entropy", "cross_entropy_backward", "cross_entropy_in_numpy", "wrong_target"]
 
 Array = np.ndarray[Any, Any]
 
@@ -226,6 +227,14 @@ def cross_entropy_backward(
     return out
 
 
+def wrong_target(targets: Array, classes: int, ignore_index: int) -> int | None:
+    """The position of the first of the integers ``targets`` that is neither a class nor ``ignore_index``, or None."""
+    if not targets.size or highest_index(targets) < classes:
+        return None
+    wrong = ((targets < 0) | (targets >= classes)) & (targets != ignore_index)
+    return int(wrong.argmax()) if wrong.any() else None
+
+
 def _weight_sum(weight: Array | None, classes: int) -> float:
     return float(classes) if weight is None else float(weight.sum(dtype=np.float64))
 
@@ -249,9 +258,8 @@ def _check(
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing}")
     classes = logits.shape[1]
-    wrong = ((targets < 0) | (targets >= classes)) & (targets != ignore_index)
-    if wrong.any():
-        row = int(wrong.argmax())
+    row = wrong_target(targets, classes, ignore_index)
+    if row is not None:
         raise IndexError(
             f"{name}: targets must be from 0 to {classes - 1} for logits {logits.shape}, or ignore_index "
             f"({ignore_index}), got {targets[row]} in row {row}"

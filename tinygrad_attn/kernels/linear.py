@@ -7,25 +7,23 @@ same sizes (`kernels.runtime.prepared`), and all gradients in one launch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.column_sums import column_sums_job
+from tinygrad_attn.kernels.column_sums import MOST_ROWS
 from tinygrad_attn.kernels.gemm.blocks import workspaces
 from tinygrad_attn.kernels.gemm.cache import keeping
 from tinygrad_attn.kernels.gemm.product import ACTIVATION_CODES, is_serial, is_tiny
 from tinygrad_attn.kernels.gemm.shares import Place, product_job
 from tinygrad_attn.kernels.runtime.addresses import data_address
-from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
+from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Prepared
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
+from tinygrad_attn.kernels.together import multiply_and_sum
 
-__all__ = ["linear", "linear_backward", "paired_linear_backward"]
+__all__ = ["Gradients", "linear", "linear_backward", "paired_linear_backward"]
 
 Array = np.ndarray[Any, Any]
-
-_MOST_ROWS = 1 << 16  # whose sum takes blocks of one level; see `kernels.column_sums`
 
 
 def _rows_of(array: Array, dtype: Any) -> Array | None:
@@ -86,99 +84,53 @@ def linear(x: Array, weight: Array, bias: Array | None, activation: str | None =
 # --- Backward ---------------------------------------------------------------------------------------------------------
 
 
-class _Map(NamedTuple):
-    """A map's operands as rows, and the gradient of its output."""
-
-    g: Array  # (rows, out)
-    x: Array  # (rows, in)
-    weight: Array  # (out, in)
-
-
-class _Gradients(NamedTuple):
-    """Where to write the gradients of a map, C-contiguous, or None."""
+class Gradients(NamedTuple):
+    """The gradients of x, W and b, None for those that are not needed."""
 
     x: Array | None
     weight: Array | None
     bias: Array | None
 
 
-def _maps(*given: tuple[Array, Array, Array]) -> list[_Map] | None:
-    """Maps from g, x and weight; None if they do not lie as rows."""
-    maps = list[_Map]()
-    for g, x, weight in given:
-        dtype = weight.dtype
-        g_rows, x_rows = _rows_of(g, dtype), _rows_of(x, dtype)
-        if g_rows is None or x_rows is None or dtype.char not in "fd" or not g_rows.flags.c_contiguous:
-            return None
-        maps.append(_Map(g_rows, x_rows, weight))
-    return maps
-
-
-@functools.lru_cache(maxsize=MOST_PREPARED)
-def _prepared_backward(
-    maps: tuple[tuple[Place, ...], ...],
-    needs: tuple[tuple[bool, ...], ...],
-    dtype: Any,
-    threads: int,
-    block: int | None,
-) -> Prepared | None:
-    """The gradients of some maps that are needed; None if that is not for one launch."""
-    jobs, itemsize = list[Job](), dtype.itemsize
-    works = [g.shape[0] * weight.shape[0] * weight.shape[1] for g, _, weight in maps]
-    if is_tiny(min(works)) or max(g.shape[0] for g, _, _ in maps) > _MOST_ROWS:
+def _as_rows(g: Array, x: Array, dtype: Any) -> tuple[Array, Array] | None:
+    """Both as `_rows_of`, or None if their products are not for `multiply_and_sum`."""
+    g_rows, x_rows = _rows_of(g, dtype), _rows_of(x, dtype)
+    if g_rows is None or x_rows is None or dtype.char not in "fd" or not g_rows.flags.c_contiguous:
         return None
-    workers = 1 if is_serial(max(works)) else threads
-    for (g, x, weight), (needs_x, needs_weight, needs_bias) in zip(maps, needs, strict=True):
-        (rows, outputs), inputs = g.shape, x.shape[1]
-        if needs_x:
-            jobs.append(product_job(g, weight, _contiguous(rows, inputs, itemsize), itemsize, workers))
-        if needs_weight:
-            jobs.append(product_job(_transposed(g), x, _contiguous(outputs, inputs, itemsize), itemsize, workers))
-        if needs_bias:
-            jobs.append(column_sums_job(rows, outputs, dtype.type, threads, block))
-    return Prepared(*jobs, alone=workers == 1) if jobs else None
+    if is_tiny(g_rows.size * x_rows.shape[1]) or len(g_rows) > MOST_ROWS:
+        return None
+    return g_rows, x_rows
 
 
-def _launch(prepared: Prepared, maps: Sequence[_Map], gradients: Sequence[_Gradients]) -> None:
-    addresses, products = list[tuple[int, ...]](), 0
-    for (g, x, weight), found in zip(maps, gradients, strict=True):
-        g_at = data_address(g)
-        for operand, gradient in ((weight, found.x), (x, found.weight)):
-            if gradient is not None:
-                scratch = workspaces.address(products)
-                addresses.append((g_at, data_address(operand), data_address(gradient), 0, scratch))
-                products += 1
-        if found.bias is not None:
-            addresses.append((g_at, data_address(found.bias)))
-    prepared.launch(*addresses)
+def _work(g: Array, x: Array, weight: Array, found: Gradients) -> tuple[list[Any], list[Any]]:
+    """The products and the sums that `multiply_and_sum` is to write, of operands as rows."""
+    products, sums = list[Any](), list[Any]()
+    if found.x is not None:
+        products.append((g, weight, found.x.reshape(x.shape)))
+    if found.weight is not None:
+        products.append((g.T, x, found.weight))
+    if found.bias is not None:
+        sums.append((g, found.bias))
+    return products, sums
 
 
-def _prepare(maps: Sequence[_Map], needs: tuple[tuple[bool, ...], ...], block: int | None = None) -> Prepared | None:
-    places = tuple([tuple([Place(array.shape, array.strides) for array in each]) for each in maps])
-    return _prepared_backward(places, needs, maps[0].weight.dtype, get_num_threads(), block)
-
-
-def linear_backward(
-    g: Array, x: Array, weight: Array, needs: tuple[bool, bool, bool], block: int | None = None
-) -> _Gradients | None:
-    """The gradients of x, W and b from that of z, None for those that are not needed; or None as `linear` does.
+def linear_backward(g: Array, x: Array, weight: Array, needs: tuple[bool, bool, bool]) -> Gradients | None:
+    """The gradients of x, W and b from that of z, in one launch; or None as `linear` does.
 
     Args:
         g: ``(..., out)``, C-contiguous.
         x: ``(..., in)``, C-contiguous or a matrix.
         weight: ``(out, in)``, any strides.
         needs: which of the three are needed.
-        block: of the sum for b; see `kernels.column_sums.column_sums_job`.
     """
-    maps = _maps((g, x, weight))
-    prepared = None if maps is None else _prepare(maps, (needs,), block)
-    if maps is None or prepared is None:
+    rows = _as_rows(g, x, weight.dtype)
+    if rows is None:
         return None
     shapes = (x.shape, weight.shape, weight.shape[:1])
-    found = [np.empty(shape, weight.dtype) if needed else None for shape, needed in zip(shapes, needs, strict=True)]
-    gradients = _Gradients(*found)
-    _launch(prepared, maps, [gradients])
-    return gradients
+    wanted = [np.empty(shape, weight.dtype) if need else None for shape, need in zip(shapes, needs, strict=True)]
+    found = Gradients(*wanted)
+    multiply_and_sum(*_work(*rows, weight, found))
+    return found
 
 
 def paired_linear_backward(
@@ -192,15 +144,16 @@ def paired_linear_backward(
         weight: ``(out, in)``, C-contiguous.
         rows: how many rows of ``weight`` are for x.
     """
-    parts = slice(0, rows), slice(rows, None)
-    maps = _maps(*[(arrived, x, weight[part]) for arrived, x, part in zip(g, operands, parts, strict=True)])
-    prepared = None if maps is None else _prepare(maps, ((True, True, True),) * 2)
-    if maps is None or prepared is None:
+    dtype, parts = weight.dtype, (slice(0, rows), slice(rows, None))
+    of_x, of_y = (_as_rows(arrived, operand, dtype) for arrived, operand in zip(g, operands, strict=True))
+    if of_x is None or of_y is None:
         return None
-    for_x, for_y = (np.empty(operand.shape, weight.dtype) for operand in operands)
-    for_weight, for_bias = np.empty(weight.shape, weight.dtype), np.empty(len(weight), weight.dtype)
-    found = [
-        _Gradients(each, for_weight[part], for_bias[part]) for each, part in zip((for_x, for_y), parts, strict=True)
-    ]
-    _launch(prepared, maps, found)
+    for_x, for_y = (np.empty(operand.shape, dtype) for operand in operands)
+    for_weight, for_bias = np.empty(weight.shape, dtype), np.empty(len(weight), dtype)
+    products, sums = list[Any](), list[Any]()
+    for map_rows, for_operand, part in zip((of_x, of_y), (for_x, for_y), parts, strict=True):
+        of_map = _work(*map_rows, weight[part], Gradients(for_operand, for_weight[part], for_bias[part]))
+        products += of_map[0]
+        sums += of_map[1]
+    multiply_and_sum(products, sums)
     return for_x, for_y, for_weight, for_bias

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_attn.kernels.indices import highest_index
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
@@ -96,7 +97,7 @@ def scatter_add_rows(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np
         raise ValueError(
             f"scatter_add_rows: out {out.shape} must be writeable and C-contiguous, since it changes in place"
         )
-    if index.size and (index.min() < 0 or index.max() >= len(out)):
+    if index.size and highest_index(index) >= len(out):
         raise IndexError(
             f"scatter_add_rows: index must be from 0 to {len(out) - 1} for out {out.shape}, "
             f"got values from {index.min()} to {index.max()}"

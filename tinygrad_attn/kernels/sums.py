@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LONGEST_CHAIN", "add_repeated", "running_sum", "sum_over"]
+__all__ = ["BLOCK", "LONGEST_CHAIN", "add_repeated", "beside", "running_sum", "sum_over"]
 
 Array = np.ndarray[Any, Any]
 
 LONGEST_CHAIN = 512  # numbers that may be added one after another
-_BLOCK = 16
+BLOCK = 16
 _WIDTH = 1024  # numbers that NumPy adds at a time, at least, so that narrow rows are as fast as wide ones
 
 _add: Any = np.add.reduce
@@ -72,18 +72,23 @@ def _sum_in_blocks(x: Array, axes: tuple[int, ...], order: list[int], keepdims: 
     return result
 
 
+def beside(n: int, inside: int) -> int:
+    """How many of n rows of ``inside`` numbers lie side by side in a row that is added: several, if one is narrow."""
+    return max(1, min(_WIDTH // inside, n // BLOCK))
+
+
 def _sum_middle(x: Array) -> Array:
     """The sum of ``(outside, n, inside)`` over n."""
     outside, n, inside = x.shape
     if inside == 1:
         return _add(x, axis=1)  # in pairs
-    while n > _BLOCK:
-        # Blocks of 16 rows; a row has several of the n side by side, if one alone is narrow.
-        beside = max(1, min(_WIDTH // inside, n // _BLOCK))
-        blocks = n // (_BLOCK * beside)
-        whole = blocks * _BLOCK * beside
-        sums = _add(x[:, :whole].reshape(outside, blocks, _BLOCK, beside * inside), axis=2)
-        sums = sums.reshape(outside, blocks * beside, inside)
+    while n > BLOCK:
+        # Blocks of 16 rows.
+        wide = beside(n, inside)
+        blocks = n // (BLOCK * wide)
+        whole = blocks * BLOCK * wide
+        sums = _add(x[:, :whole].reshape(outside, blocks, BLOCK, wide * inside), axis=2)
+        sums = sums.reshape(outside, blocks * wide, inside)
         x = sums if whole == n else np.concatenate([sums, x[:, whole:]], axis=1)
         n = x.shape[1]
     return _add(x, axis=1)

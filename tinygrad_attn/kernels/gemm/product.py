@@ -12,7 +12,7 @@ from tinygrad_attn.kernels.gemm.shares import multiply
 from tinygrad_attn.kernels.gemm.tile import ACTIVATIONS
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
-__all__ = ["ACTIVATION_CODES", "gemm", "gemm_in_numpy", "is_serial", "is_tiny"]
+__all__ = ["ACTIVATION_CODES", "gemm", "gemm_in_numpy", "is_serial", "is_tiny", "numpy_is_best"]
 
 # Up to so many multiplications NumPy's call is the cheaper one. OpenBLAS stays on the calling thread for them.
 _NUMPY_WORK = 64**3
@@ -82,7 +82,7 @@ def gemm(
         found = multiply_rows(a, b, bias, activation)
         if found is not None:
             return found
-    tiny = _numpy_is_best(a, b)
+    tiny = numpy_is_best(a, b)
     if tiny and out is None and bias is None and activation is None and not accumulate:
         return np.matmul(a, b)
     if not tiny:
@@ -115,7 +115,7 @@ def gemm(
     return out
 
 
-def _numpy_is_best(a: np.ndarray, b: np.ndarray) -> bool:
+def numpy_is_best(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether this is a tiny product of two valid matrices, which NumPy hands to BLAS as they are."""
     try:
         (rows, depth), (inner, columns) = a.shape, b.shape

@@ -32,7 +32,7 @@ from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import softmax_backward_row, softmax_row
-from tinygrad_attn.kernels.sums import sum_over
+from tinygrad_attn.kernels.together import multiply_and_sum
 
 __all__ = ["Decoded", "DecoderGradients", "DecoderOperands", "attention_gru", "attention_gru_backward", "run"]
 
@@ -280,6 +280,7 @@ def attention_gru_backward(
         for one, output in zip(g, decoded[:3], strict=True)
     )
     dqueries, dgx, dgh = (np.empty((rows, n), x.dtype) for n in (key_size, 3 * size, 3 * size))
+    before = np.empty((rows, size), x.dtype)  # each step's first state
     dh, dkeys, denergy = (np.zeros(shape, x.dtype) for shape in (h0.shape, operands.keys.shape, (batch, key_size)))
     gradients = {"dweights": dweights, "dqueries": dqueries, "dh": dh, "dkeys": dkeys, "denergy": denergy}
     fields = {
@@ -290,26 +291,30 @@ def attention_gru_backward(
         "dgx": dgx,
         "dgh": dgh,
         "dh": dh,
+        "before": before,
         "attend": kernel_for(_make_attend_backward, x.dtype.type),
         "attention": _attention(operands, decoded, contexts=dcontexts, gx=dgx, **gradients),
     }
     _launch(operands, fields, backward=True)
-    before = np.concatenate([h0[:, None], decoded.states[:, :-1]], 1).reshape(rows, size)  # each step's first state
-    dw_ih = np.empty_like(w_ih, order="C")
-    gemm(dgx.T, x.reshape(rows, width), dw_ih[:, :width])
-    gemm(dgx.T, decoded.contexts.reshape(rows, value_size), dw_ih[:, width:])
-    return DecoderGradients(
-        x=gemm(dgx, w_ih[:, :width]).reshape(x.shape),
-        h0=dh,
-        values=gemm(decoded.weights.swapaxes(1, 2), dcontexts),
-        keys=dkeys,
-        w_query=gemm(dqueries.T, before),
-        energy=sum_over(denergy, (0,)),
-        w_ih=dw_ih,
-        w_hh=gemm(dgh.T, before),
-        b_ih=sum_over(dgx, (0,)),
-        b_hh=sum_over(dgh, (0,)),
+    for_x, for_values, for_query, for_energy, for_w_ih, for_w_hh = (
+        np.empty(array.shape, x.dtype)
+        for array in (x, operands.values, operands.w_query, operands.energy, w_ih, operands.w_hh)
     )
+    for_b_ih, for_b_hh = (np.empty(3 * size, x.dtype) for _ in range(2))
+    contexts, x_rows = decoded.contexts.reshape(rows, value_size), x.reshape(rows, width)
+    multiply_and_sum(
+        [
+            (dgx.T, x_rows, for_w_ih[:, :width]),
+            (dgx.T, contexts, for_w_ih[:, width:]),
+            (dgx, w_ih[:, :width], for_x.reshape(rows, width)),
+            (decoded.weights.swapaxes(1, 2), dcontexts, for_values),
+            (dqueries.T, before, for_query),
+            (dgh.T, before, for_w_hh),
+        ],
+        [(denergy, for_energy), (dgx, for_b_ih), (dgh, for_b_hh)],
+        in_chains=True,
+    )
+    return DecoderGradients(for_x, dh, for_values, dkeys, for_query, for_energy, for_w_ih, for_w_hh, for_b_ih, for_b_hh)
 
 
 def _shapes(operands: DecoderOperands) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:

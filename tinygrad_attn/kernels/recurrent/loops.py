@@ -114,6 +114,7 @@ class Loop(NamedTuple):
     dgx: Address = None  # (T, B, parts * H)
     dh: Address = None  # (B, H)
     dc: Address = None  # (B, H)
+    before: Address = None  # (T, B, H), for the states h before each step, which the backward pass writes
     attend: int = 0
     attention: Address = None
 
@@ -167,6 +168,7 @@ def make_backward(dtype: Any) -> Any:
             for row in range(first, last):
                 here, old = at + row * s.stride, row * distance
                 _add_row(row_at(dtype, s.dh, row, s.size), row_at(dtype, s.g, here, s.size))
+                _copy_row(row_at(dtype, h + old, 0, s.size), row_at(dtype, s.before, here, s.size))
                 if s.mask == 0 or row_at(np.bool_, s.mask, here, 1)[0]:
                     call(s.cell, loop, here, row, h + old, c + old)
                 else:

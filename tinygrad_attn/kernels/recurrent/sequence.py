@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.kernels.gemm.packed import pack
-from tinygrad_attn.kernels.gemm.product import gemm
-from tinygrad_attn.kernels.linear import linear_backward
 from tinygrad_attn.kernels.recurrent.loops import Loop, make_backward, make_forward
 from tinygrad_attn.kernels.runtime.structs import Struct, kernel_for, launch
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
-from tinygrad_attn.kernels.sums import LONGEST_CHAIN, sum_over
+from tinygrad_attn.kernels.together import multiply_and_sum
 
 __all__ = ["Cell", "Layout", "Saved", "launch_loop", "run_cell", "run_cell_backward"]
 
@@ -150,19 +148,12 @@ def run_cell_backward(
     fields = _common_fields(layout, saved, initial, mask, reverse)
     fields |= {"g": layout.contiguous(g), "dgx": layout.contiguous(dgx), "dgh": layout.contiguous(dgh)}
     fields |= dict(zip(("dh", "dc"), d, strict=False))
+    before = layout.empty(size)
+    fields["before"] = layout.contiguous(before)
     launch_loop(cell, layout, w_hh, fields, backward=True)
-    rows = layout.rows(dgh)
-    before = layout.rows(_states_before(layout, saved.states, initial[0], reverse))
-    return dgx, *_weight_gradients(rows, before, w_hh), d
-
-
-def _weight_gradients(rows: Array, before: Array, w_hh: Array) -> tuple[Array, Array]:
-    """The gradients of W_hh and b_hh from those of gh, (T * B, nH), and the states before, (T * B, H)."""
-    if len(rows) <= LONGEST_CHAIN:  # in one launch, with the bits of `sum_over`
-        found = linear_backward(rows, before, w_hh, (False, True, True), block=LONGEST_CHAIN)
-        if found is not None and found.weight is not None and found.bias is not None:
-            return found.weight, found.bias
-    return gemm(rows.T, before), sum_over(rows, (0,))
+    rows, dw_hh, db_hh = layout.rows(dgh), np.empty(w_hh.shape, w_hh.dtype), np.empty(len(w_hh), w_hh.dtype)
+    multiply_and_sum([(rows.T, layout.rows(before), dw_hh)], [(rows, db_hh)], in_chains=True)
+    return dgx, dw_hh, db_hh, d
 
 
 def launch_loop(
@@ -200,18 +191,6 @@ def _common_fields(
     fields = {"states": saved.states, "cells": saved.cells, "gates": saved.gates, "mask": mask}
     fields = {name: None if array is None else layout.contiguous(array) for name, array in fields.items()}
     return {**fields, **dict(zip(("h0", "c0"), initial, strict=False)), "reverse": reverse}
-
-
-def _states_before(layout: Layout, states: Array, h0: Array, reverse: bool) -> Array:
-    """The states that the steps started from."""
-    before = layout.empty(h0.shape[1])
-    if layout.steps:
-        before[-1 if reverse else 0] = h0
-        if reverse:
-            before[:-1] = states[1:]
-        else:
-            before[1:] = states[:-1]
-    return before
 
 
 def _check(

@@ -50,10 +50,11 @@ def _check_classes(op: str, input: Any, target: Any, weight: Any, ignore_index: 
     if weight is not None and weight.shape != (classes,):
         raise ValueError(f"{op}: weight must have shape ({classes},), one for each class, it has {weight.shape}")
     values = target.array if isinstance(target, Tensor) else target
-    wrong = values[((values < 0) | (values >= classes)) & (values != ignore_index)]
-    if wrong.size:
+    wrong = kernels.wrong_target(values, classes, ignore_index)
+    if wrong is not None:
         raise IndexError(
-            f"{op}: target {wrong[0]} is out of range for {classes} classes, and ignore_index is {ignore_index}"
+            f"{op}: target {values.flat[wrong]} is out of range for {classes} classes, "
+            f"and ignore_index is {ignore_index}"
         )
 
 
@@ -127,8 +128,9 @@ def _cross_entropy(
     total = np.add.reduce(losses)
     if reduction == "sum":
         return np.asarray(total), lses, np.ones((), input.dtype)
-    counted = target[target != ignore_index]
-    divisor = np.asarray(counted.size if weight is None else np.add.reduce(weight[counted]), input.dtype)
+    counts = target != ignore_index
+    counted = np.count_nonzero(counts) if weight is None else np.add.reduce(weight[target[counts]])
+    divisor = np.asarray(counted, input.dtype)
     return np.asarray(total / divisor if divisor else total * 0.0), lses, divisor
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.kernels.indices import highest_index
 from tinygrad_attn.kernels.scatter import scatter_add_rows
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.comparison import eq
@@ -41,11 +42,9 @@ def _check(name: str, input: Array, weight: Array, padding_idx: int | None) -> N
     rows = len(weight)
     if padding_idx is not None and not -rows <= padding_idx < rows:
         raise IndexError(f"{name}: padding_idx {padding_idx} is out of range for weight with {rows} rows")
-    if input.size:
-        lowest, highest = int(input.min()), int(input.max())
-        if lowest < 0 or highest >= rows:
-            wrong = lowest if lowest < 0 else highest
-            raise IndexError(f"{name}: index {wrong} is out of range for weight with {rows} rows (0 to {rows - 1})")
+    if input.size and highest_index(input) >= rows:
+        wrong = min(int(input.min()), 0) or int(input.max())
+        raise IndexError(f"{name}: index {wrong} is out of range for weight with {rows} rows (0 to {rows - 1})")
 
 
 @public("F")
