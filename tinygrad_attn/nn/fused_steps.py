@@ -223,10 +223,8 @@ class FusedSteps(ABC):
         """A linear map; with ``queries`` of the first d_model rows of its weight alone."""
         assert weight is not None
         rows = slice(self._size if queries else None)
-        packed = self._pack(weight.array[rows].T)
-        return rows_call(
-            self._dtype, linear_of(packed, None if bias is None else bias.array[rows], x, y, relu=relu, add=add)
-        )
+        packed, bias_array = self._pack(weight.array[rows].T), None if bias is None else bias.array[rows]
+        return rows_call(self._dtype, linear_of(packed, bias_array, x, y, relu=relu, add=add, rows=self._buffers.rows))
 
     def _attend(self, attention: MultiheadAttention, keys: Keys) -> Attend:
         b, heads, width = self._buffers, attention.num_heads, attention.head_dim

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_attn.kernels.gemm.cache import remembered
 from tinygrad_attn.modes import current_modes
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.linear import Linear
@@ -42,10 +43,26 @@ def is_plain_stack(
     """
     if stack.training or not is_unobserved() or not len(stack.layers):
         return False
+    key = ("plain stack", id(stack), kind, width, dtype)
+    return remembered(key, stack, lambda: _is_made_plainly(stack, kind, width, dtype)) and not any(
+        attention.recorded_weights is not None
+        for layer in stack.layers
+        for attention in _attentions(layer)  # type: ignore[arg-type]
+    )
+
+
+def _is_made_plainly(
+    stack: TransformerEncoder | TransformerDecoder, kind: type[TransformerLayer], width: int, dtype: Any
+) -> bool:
+    """What of `is_plain_stack` is so for as long as no part of the stack is exchanged."""
     return (stack.norm is None or is_plain_norm(stack.norm, LayerNorm, width, dtype)) and all(
         is_plain(layer, kind) and _is_plain_layer(layer, width, dtype)  # type: ignore[arg-type]
         for layer in stack.layers
     )
+
+
+def _attentions(layer: TransformerLayer) -> list[MultiheadAttention]:
+    return [layer.self_attn, layer.multihead_attn] if layer.attends_to_memory else [layer.self_attn]
 
 
 def is_plain_linear(linear: Module, outputs: int, inputs: int, dtype: Any) -> bool:
@@ -56,10 +73,9 @@ def is_plain_linear(linear: Module, outputs: int, inputs: int, dtype: Any) -> bo
 def _is_plain_layer(layer: TransformerLayer, width: int, dtype: Any) -> bool:
     if layer.activation is not relu:
         return False
-    attentions, norms, dropouts = [layer.self_attn], [layer.norm1, layer.norm2], [layer.dropout, layer.dropout1]
-    dropouts.append(layer.dropout2)
+    attentions, norms = _attentions(layer), [layer.norm1, layer.norm2]
+    dropouts = [layer.dropout, layer.dropout1, layer.dropout2]
     if layer.attends_to_memory:
-        attentions.append(layer.multihead_attn)
         norms.append(layer.norm3)
         dropouts.append(layer.dropout3)
     return (
@@ -75,6 +91,8 @@ def _is_plain_layer(layer: TransformerLayer, width: int, dtype: Any) -> bool:
 
 def _is_plain_attention(attention: MultiheadAttention, width: int, dtype: Any) -> bool:
     """Whether attention is the paper's, and nobody wants its weights."""
+    if not is_plain(attention, MultiheadAttention):
+        return False
     if attention.q_norm is not None or attention.rotary is not None or attention.alibi:
         return False
     return attention.num_kv_heads == attention.num_heads and is_newer_attention(attention, width, dtype)

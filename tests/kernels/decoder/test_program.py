@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bits import examples
+from bits import assert_same_bits, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinygrad_attn.kernels.decoder.int8 import pack_int8
 from tinygrad_attn.kernels.decoder.linear import columns_call, linear_of, rows_call
 from tinygrad_attn.kernels.decoder.program import Program
 from tinygrad_attn.kernels.decoder.rows import (
@@ -69,3 +70,29 @@ def test_a_program_runs_its_kernels_in_order(alone):
     ]
     Program(calls).run(50, alone=alone)
     np.testing.assert_allclose(buffers[-1], x @ matrices[0] @ matrices[1] @ matrices[2], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 8, 9])
+def test_few_rows_have_the_same_bits_where_threads_divide_the_columns(int8, rows):
+    rng = np.random.default_rng(0)
+    first, second = rng.standard_normal((200, 800), np.float32), rng.standard_normal((800, 190), np.float32)
+    x, inner, there = rng.standard_normal((9, 200), np.float32), np.empty((9, 800), np.float32), np.array([rows])
+    packed = [(pack_int8 if int8 else pack)(matrix) for matrix in (first, second)]
+
+    def run():
+        y = np.zeros((9, 190), np.float32)
+        calls = [
+            rows_call(np.float32, linear_of(packed[0], None, x, inner, relu=True, rows=there)),
+            rows_call(np.float32, linear_of(packed[1], None, inner, y, add=True, rows=there)),
+        ]
+        assert all(len(call) == 3 for call in calls)  # their columns can be divided
+        program = Program(calls)
+        program.run(rows)
+        program.run(rows)
+        return y
+
+    assert_same_bits(run)
+    y, expected = run(), 2.0 * np.maximum(x[:rows] @ first, 0.0) @ second
+    np.testing.assert_allclose(y[:rows], expected, rtol=0, atol=60.0 if int8 else 0.1)
+    assert not y[rows:].any()

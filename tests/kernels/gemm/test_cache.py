@@ -116,3 +116,15 @@ def test_the_same_bits_for_any_number_of_threads_and_beside_any_rows(rows):
         assert_same_bits(lambda: [gemm(a, weight.T, activation="relu")])
         whole, last = gemm(a, weight.T), gemm(a[-1:], weight.T)
     np.testing.assert_array_equal(whole[-1:], last)
+
+
+def test_packed_copies_of_what_is_kept_lie_in_few_large_blocks():
+    matrices = [np.random.default_rng(i).standard_normal((20, 40 + i)).astype(np.float32) for i in range(9)]
+    large = np.ones((3000, 1500), np.float32)
+    with keep_packed([*matrices, large]):
+        panels = [packed.pack(matrix).panels for matrix in (*matrices, large, *matrices[:1])]
+    owners = {id(array.base) for array in panels[:9]}
+    assert len(owners) == 1 and id(panels[9].base) not in owners
+    assert all(array.ctypes.data % 64 == 0 for array in panels[:9])
+    for matrix, array in zip((*matrices, large), panels, strict=False):
+        np.testing.assert_array_equal(array, packed._pack(matrix).panels)

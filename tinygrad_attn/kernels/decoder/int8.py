@@ -26,7 +26,7 @@ from numba import types
 from numba.core.typing.templates import Signature, signature
 from numba.extending import intrinsic
 
-from tinygrad_attn.kernels.gemm.cache import packed_once
+from tinygrad_attn.kernels.gemm.cache import packed_memory, packed_once
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix, matrix_at
 from tinygrad_attn.kernels.gemm.plan import CUTS, tile_shape
 from tinygrad_attn.kernels.runtime.calls import address_of
@@ -93,7 +93,8 @@ def _pack(matrix: np.ndarray) -> Int8:
     starts = -kind.shift * weights.sum(0, dtype=np.int32)
     by_panel = weights.reshape(groups, kind.group, count, width).transpose(2, 0, 3, 1).reshape(count, -1)
     parts = [part.reshape(count, -1).view(np.uint8) for part in (scales, starts, by_panel)]
-    panels = np.ascontiguousarray(np.concatenate(parts, axis=1))
+    panels = packed_memory(matrix, (count, width * (8 + kind.group * groups)), np.dtype(np.uint8))
+    np.concatenate(parts, axis=1, out=panels)
     return Int8(panels, columns, address_of(_multiply_by(kind)), depth, width)
 
 

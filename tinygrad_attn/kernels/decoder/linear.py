@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.kernels.decoder.int8 import Int8
+from tinygrad_attn.kernels.decoder.program import Call, Columns
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
 from tinygrad_attn.kernels.gemm.packed import Packed
 from tinygrad_attn.kernels.gemm.tile import activate_tile
@@ -22,6 +23,7 @@ from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, r
 
 __all__ = ["Linear", "columns_call", "linear_of", "rows_call"]
 
+_LEAST_BYTES = 1 << 16  # of a matrix that several threads read part by part: 3 µs, as long as a launch
 RELU = 0  # its position in `kernels.gemm.tile.ACTIVATIONS`
 
 
@@ -41,7 +43,7 @@ class Linear(NamedTuple):
     width: int  # of a panel
     activation: int  # its position in `kernels.gemm.tile.ACTIVATIONS`, or -1
     accumulate: int  # 1 to add to what y holds
-    rows: Address  # (1,) int64; `columns_call` alone reads it
+    rows: Address  # (1,) int64, how many there are; `rows_call` does not read it
 
 
 def linear_of(
@@ -101,11 +103,15 @@ def _make_columns(dtype: Any) -> Any:
     return multiply_columns
 
 
-def rows_call(dtype: Any, arguments: Linear) -> tuple[int, Struct]:
-    """The map of some rows."""
-    return kernel_for(_make_rows, np.dtype(dtype).type), Struct(arguments)
+def rows_call(dtype: Any, arguments: Linear) -> Call:
+    """The map of some rows; a program may divide its columns instead where it knows how many rows there are, unless the
+    matrix is too small to be worth it."""
+    kernel, struct = kernel_for(_make_rows, np.dtype(dtype).type), Struct(arguments)
+    if arguments.rows is None or arguments.panels.nbytes < _LEAST_BYTES:
+        return kernel, struct
+    return kernel, struct, Columns(kernel_for(_make_columns, np.dtype(dtype).type), len(arguments.panels))
 
 
-def columns_call(dtype: Any, arguments: Linear) -> tuple[int, Struct]:
+def columns_call(dtype: Any, arguments: Linear) -> Call:
     """The map of all rows to the columns of some panels of the matrix."""
     return kernel_for(_make_columns, np.dtype(dtype).type), Struct(arguments)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.gemm.cache import packed_once
+from tinygrad_attn.kernels.gemm.cache import packed_memory, packed_once
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix
 from tinygrad_attn.kernels.gemm.pack import pack_b
 from tinygrad_attn.kernels.gemm.panels import multiply_panel
@@ -91,7 +91,7 @@ def pack(matrix: np.ndarray) -> Packed:
 def _pack(matrix: np.ndarray) -> Packed:
     depth, columns = matrix.shape
     width = tile_shape(matrix.itemsize).columns
-    panels = np.empty((-(-columns // width), depth, width), matrix.dtype)
+    panels = packed_memory(matrix, (-(-columns // width), depth, width), matrix.dtype)
     dtype: Any = matrix.dtype.type
     row, column = matrix.strides
     arguments = _Packing(data_address(matrix), row, column, depth, columns, panels, width)

@@ -23,7 +23,7 @@ import time
 import numba
 
 from tinygrad_attn.kernels.runtime import atomics
-from tinygrad_attn.kernels.runtime.calls import call
+from tinygrad_attn.kernels.runtime.calls import address_of, call
 from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
 
 __all__ = ["pool", "run_alone"]
@@ -171,6 +171,12 @@ class _Pool:
         if not self._threads:
             self._start()
         _launch(self._address, kernel, arguments, items, shares, threads)
+
+    def launcher(self) -> tuple[int, int]:
+        """The addresses of the kernel that launches others, and of this pool, whose threads have started."""
+        if not self._threads:
+            self._start()
+        return address_of(_launch), self._address
 
     def _write(self, offset: int, value: int) -> None:
         ctypes.c_int64.from_address(self._address + offset).value = value

@@ -12,7 +12,7 @@ import numba
 
 from tinygrad_attn.kernels.runtime.pool import pool, run_alone
 
-__all__ = ["get_num_threads", "launch_at", "set_num_threads"]
+__all__ = ["get_num_threads", "launch_at", "launcher", "set_num_threads"]
 
 
 class _Count(threading.local):
@@ -38,6 +38,12 @@ def launch_at(kernel: int, arguments: int, items: int, shares: int) -> None:
         run_alone(kernel, arguments, items)
     else:
         pool.launch(kernel, arguments, items, shares, threads)
+
+
+def launcher() -> tuple[int, int]:
+    """For a kernel that launches others on all threads: the address of the kernel ``(pool, kernel, arguments, items,
+    shares, threads)`` that does so, and that of the pool."""
+    return pool.launcher()
 
 
 def get_num_threads() -> int:
