@@ -12,6 +12,7 @@ from numba import types
 
 from tinygrad_attn.kernels.decoder.int8 import _emit_tile as emit_int8_tile
 from tinygrad_attn.kernels.decoder.int8 import _Tile as Int8Tile
+from tinygrad_attn.kernels.gemm.bfloat16 import _emit_multiply
 from tinygrad_attn.kernels.gemm.plan import CUTS
 from tinygrad_attn.kernels.gemm.tile import _emit_tile, _Tile
 from tinygrad_attn.kernels.simd.dots import PAIRS, SDOT, VNNI, dots_of
@@ -126,3 +127,12 @@ def test_the_inner_loop_of_8_bit_weights_adds_several_products_at_once(cpu):
     halves = 2 if cpu == "sandybridge" else 1  # its integer registers are half as wide
     assert sum(bool(re.match(DOTS[kind], line)) for line in loop) == halves * cut.rows * cut.vectors
     assert not any(re.match(r"v?pmull[dw]|v?pmulhw|[su]mull|mul", line) for line in loop)
+
+
+def test_products_by_parts_are_loads_and_products_of_tiles():
+    """The loop of the large terms: all four products of two tiles of A with two of B, each loaded once."""
+    loop = loops_of("sapphirerapids", types.float32, _emit_multiply, 4, "tdpbf16ps")
+    products = sum(line.startswith("tdpbf16ps") for line in loop)
+    assert products % 4 == 0
+    assert sum(line.startswith("tileload") for line in loop) == products
+    assert not [line for line in loop if re.search(r"\b(rsp|sp)\b", line)]

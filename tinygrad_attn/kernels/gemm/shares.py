@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_attn.kernels.gemm.bfloat16 import SIDE, multiply_by_parts, tiles_are_there
 from tinygrad_attn.kernels.gemm.blocks import block_product_for, workspaces
 from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE
@@ -120,6 +121,27 @@ def _steps(name: str, place: Place) -> dict[str, int]:
     return {f"{name}_{axis}": step for axis, step in zip(names, (*steps, *strides[-2:]), strict=True)}
 
 
+# From so many multiplications, and so long a depth, on products by parts pay.
+_PARTS_WORK, _PARTS_DEPTH = 1 << 23, 64
+_MOST_IN_VAIN = 1.25  # elements of squares for each of C, whose edges need not fall on those of squares
+
+
+def _product_for(a: Place, b: Place, c: Place, itemsize: int) -> int:
+    """The address of the kernel that multiplies; the choice does not depend on the number of workers."""
+    rows, columns, depth = *c.shape[-2:], a.shape[-1]
+    if (
+        rows * columns * depth >= _PARTS_WORK
+        and depth >= _PARTS_DEPTH
+        and itemsize == 4
+        and -(-rows // SIDE) * -(-columns // SIDE) * SIDE * SIDE <= _MOST_IN_VAIN * rows * columns
+        and 4 in a.strides[-2:]
+        and 4 in b.strides[-2:]
+        and tiles_are_there()
+    ):
+        return address_of(multiply_by_parts)
+    return block_product_for(itemsize)
+
+
 def product_job(
     a: Place, b: Place, c: Place, itemsize: int, workers: int, epilogue: tuple[bool, int] = (False, -1)
 ) -> Job:
@@ -141,7 +163,7 @@ def product_job(
     accumulate, activation = epilogue
     last = {"scratch_size": workspaces.row_size, **_steps("a", a), **_steps("b", b), **_steps("c", c)}
     last |= {"groups": leading[-2], "members": leading[-1], "rows": rows, "columns": columns, "depth": a.shape[-1]}
-    last |= {"product": block_product_for(itemsize), "itemsize": itemsize, "workers": workers}
+    last |= {"product": _product_for(a, b, c, itemsize), "itemsize": itemsize, "workers": workers}
     last |= {"accumulate": accumulate, "activation": activation}
     return Job(address_of(_multiply_shares), _Product, last, workers, workers)
 

@@ -1,4 +1,4 @@
-"""The kinds of vector registers that processors have, and which of them numba compiles for."""
+"""The kinds of registers that processors have, and which of them numba compiles for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import llvmlite.binding as llvm
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 
-__all__ = ["KINDS", "Registers", "registers", "registers_of", "target"]
+__all__ = ["KINDS", "Registers", "has_tiles", "registers", "registers_of", "target"]
 
 
 class Registers(NamedTuple):
@@ -41,6 +41,12 @@ def target() -> tuple[str, str, str]:
     llvm.initialize_native_asmprinter()
     features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
     return config.CPU_NAME or llvm.get_host_cpu_name(), features, llvm.get_process_triple()
+
+
+@functools.cache
+def has_tiles() -> bool:
+    """Whether numba compiles for AMX's tiles of bfloat16, beside vectors of 512 bits."""
+    return registers().kind == "AVX-512" and {"+amx-tile", "+amx-bf16"} <= set(target()[1].split(","))
 
 
 def registers_of(cpu: str, features: str, triple: str) -> Registers:
