@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 ENGINE = (
     ("atomic", "contexts", "kernels", "registry"),
     ("checked", "dtypes", "modes", "public", "random", "rule", "samples", "schedule"),
-    ("copying", "display", "options", "serialize", "tensor", "values", "version"),
+    ("copying", "display", "nested", "options", "serialize", "tensor", "values", "version"),
     ("op",),
     ("ops",),
     (
@@ -26,7 +26,9 @@ ENGINE = (
         "autograd",
         "capture",
         "check",
+        "checkpoint",
         "creation",
+        "differential",
         "formula",
         "latex",
         "linalg",
@@ -36,6 +38,7 @@ ENGINE = (
         "record",
     ),
     ("nn", "optim"),
+    ("func",),
 )
 MODELS = (
     ("console", "memory", "setting", "version"),

@@ -32,8 +32,9 @@ from numpy import int16 as short
 from numpy import int32 as int
 from numpy import int64 as long
 
-from tinygrad_attn import anomaly, autograd, check, creation, linalg, nn, ops, optim, random_tensors
+from tinygrad_attn import anomaly, autograd, check, creation, func, linalg, nn, ops, optim, random_tensors
 from tinygrad_attn import capture as _capture
+from tinygrad_attn import checkpoint as _checkpoint
 from tinygrad_attn import copying as _copying
 from tinygrad_attn import display as _display
 from tinygrad_attn.kernels.runtime.allocator import keep_freed_memory as _keep_freed_memory

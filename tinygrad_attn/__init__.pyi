@@ -28,6 +28,7 @@ from tinygrad_attn import anomaly as anomaly
 from tinygrad_attn import autograd as autograd
 from tinygrad_attn import check as check
 from tinygrad_attn import creation as creation
+from tinygrad_attn import func as func
 from tinygrad_attn import linalg as linalg
 from tinygrad_attn import nn as nn
 from tinygrad_attn import ops as ops
@@ -42,6 +43,7 @@ from tinygrad_attn.check import OpReport as OpReport
 from tinygrad_attn.check import check_op as check_op
 from tinygrad_attn.check import gradcheck as gradcheck
 from tinygrad_attn.check import gradgradcheck as gradgradcheck
+from tinygrad_attn.checkpoint import checkpoint as checkpoint
 from tinygrad_attn.creation import arange as arange
 from tinygrad_attn.creation import as_tensor as as_tensor
 from tinygrad_attn.creation import empty as empty

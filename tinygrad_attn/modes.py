@@ -49,6 +49,10 @@ class Observer:
     def read(self, tensor: Any) -> None:
         """The values of ``tensor`` are about to leave the graph: for NumPy, or as Python numbers."""
 
+    def checkpointed(self) -> bool:
+        """`tinygrad_attn.checkpoint` is about to call a function; returns whether its values must be kept."""
+        return True
+
     def marked(self, name: str, tensor: Any, details: Mapping[str, Any]) -> Any:
         """A layer has announced ``tensor`` under ``name`` (see `mark`).
 

@@ -100,7 +100,8 @@ class Trace(Observer):
             self._modules[id(module)] = module
 
     def forward(self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Any, ...]) -> None:
-        self.calls.append((op, operands, self._given or {}, outputs))
+        if not self.beyond:
+            self.calls.append((op, operands, self._given or {}, outputs))
         self._given = None
 
     def read(self, tensor: Any) -> None:
@@ -110,11 +111,18 @@ class Trace(Observer):
     def written(self, name: str, tensor: Any) -> None:
         self.beyond = f"the function writes to a tensor in place: {name}"
 
+    def checkpointed(self) -> bool:
+        self.beyond = "the function is computed again in the backward pass: checkpoint"
+        self.calls.clear()  # which hold the values
+        return False
+
     def arrived(self, node: Any, gradient: Any) -> None:
         self.beyond = "the function computes gradients"
 
     def _keys_drawn(self, before: dict[str, Any]) -> list[int]:
         """The keys that `random.new_key` has given since the generator was in the state ``before``."""
+        if self.beyond:
+            return []
         after, keys = random.get_state(), list[int]()
         random.set_state(before)
         while random.get_state() != after:

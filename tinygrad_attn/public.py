@@ -6,11 +6,12 @@
     @op(r"z = x + y", samples=broadcast_pairs)
     def add(x, y): ...
 
-makes ``ta.add(x, y)``, ``x.add(y)``, ``x + y`` and ``1 + x``. There are four namespaces:
+makes ``ta.add(x, y)``, ``x.add(y)``, ``x + y`` and ``1 + x``. There are five namespaces:
 
 ============  =========================================================================
 ``ta``        functions of the package, ``import tinygrad_attn as ta``
 ``F``         functions of neural networks, ``from tinygrad_attn.nn import functional as F``
+``func``      functions made of functions, ``tinygrad_attn.func``
 ``linalg``    linear algebra, ``tinygrad_attn.linalg``
 ``Tensor``    methods and operators of tensors
 ============  =========================================================================
@@ -85,6 +86,7 @@ class Namespace(Registry[Any]):
 NAMESPACES = {
     "ta": Namespace("function of tinygrad_attn"),
     "F": Namespace("function of tinygrad_attn.nn.functional"),
+    "func": Namespace("function of tinygrad_attn.func"),
     "linalg": Namespace("function of tinygrad_attn.linalg"),
     "Tensor": Namespace("method of Tensor"),
 }

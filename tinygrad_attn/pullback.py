@@ -45,7 +45,7 @@ def pull_back(
     """
     plan = node.plan
     if node.freed:
-        raise _freed(node)
+        _restore(node)
     if create_graph:
         return _by_rules(node, gradient, edges, True, grad)
     if plan.kernels is None:
@@ -215,8 +215,14 @@ def _saved_outputs(node: Node, items: Any, arrays: bool) -> Any:
     return outputs[0] if node.op.outputs == 1 else tuple(outputs)
 
 
-def _freed(node: Node) -> RuntimeError:
-    return RuntimeError(
+def _restore(node: Node) -> None:
+    """Have the values of a checkpoint made again; a node that a backward has freed has none."""
+    while type(node.freed) is tuple:
+        call, place = node.freed
+        call.restore(node, place)
+    if not node.freed:
+        return
+    raise RuntimeError(
         f"backward: the saved values of {node.op.name} were freed by an earlier backward; to run backward again, pass "
         "retain_graph=True to the earlier one"
     )

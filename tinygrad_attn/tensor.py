@@ -21,11 +21,17 @@ from tinygrad_attn.rule import Differentiable, Plan
 
 __all__ = [
     "Edge", "HookHandle", "Node", "Storage", "Tensor", "ValuesAndIndices", "Watch", "default_dtype", "gradient_edge",
-    "share", "wrap",
+    "next_number", "share", "wrap",
 ]  # fmt: skip
 
 _numbers = itertools.count()
 _new: Callable[[type[Tensor]], Tensor] = object.__new__
+
+
+def next_number() -> int:
+    """A number for a node: above those of all nodes so far, and below those of all later ones."""
+    return next(_numbers)
+
 
 # Where a gradient goes: to a node with one output, to one of several outputs of a node, or to a leaf.
 Edge: TypeAlias = "Node | tuple[Node, int] | Tensor"
@@ -71,7 +77,8 @@ class Node:
         outputs: shape and dtype of each output.
         number: the creation number; backward takes the newest first.
         watch: the hooks, and the tensors that keep their gradient, of each output; None where there are none.
-        freed: whether a backward has dropped the saved values.
+        freed: whether a backward has dropped the saved values; after a `tinygrad_attn.checkpoint` the call that makes
+            them again, and the node's place in it.
     """
 
     __slots__ = ("edges", "freed", "number", "operands", "options", "outputs", "plan", "saved", "versions", "watch")
@@ -94,7 +101,7 @@ class Node:
         self.outputs: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         self.number = next(_numbers)
         self.watch: dict[int, Watch] | None = None
-        self.freed = False
+        self.freed: bool | tuple[Any, int] = False
 
     @property
     def op(self) -> Differentiable:

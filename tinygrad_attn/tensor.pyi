@@ -10,6 +10,8 @@ import numpy as np
 from tinygrad_attn.dtypes import default_dtype as default_dtype
 from tinygrad_attn.rule import Differentiable, Plan
 
+def next_number() -> int: ...
+
 Edge: TypeAlias = "Node | tuple[Node, int] | Tensor"
 
 class Storage:
@@ -31,7 +33,7 @@ class Node:
     outputs: list[tuple[tuple[builtins.int, ...], np.dtype[Any]]]
     number: Any
     watch: dict[builtins.int, Watch] | None
-    freed: builtins.bool
+    freed: builtins.bool | tuple[Any, builtins.int]
     def __init__(
         self,
         plan: Plan,

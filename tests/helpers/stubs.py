@@ -206,6 +206,7 @@ def stubs() -> dict[Path, str]:
     written = {
         PACKAGE / "__init__.pyi": package_stub(),
         PACKAGE / "tensor.pyi": tensor_stub(),
+        PACKAGE / "func.pyi": functions("func"),
         PACKAGE / "linalg.pyi": functions("linalg"),
         PACKAGE / "nn" / "functional.pyi": functions("F"),
     }

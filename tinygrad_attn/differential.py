@@ -1,0 +1,490 @@
+r"""Differential operators: functions made of functions, all of them compositions of `grad`.
+
+With J the Jacobian of a function at x, backward computes :math:`J^T v`. As a function of v that is linear, and its own
+backward computes :math:`J u`, so that the forward mode needs no rules of its own. A matrix is computed row by row, or
+column by column. The names, arguments and results are those of ``torch.func``, and of ``torch.autograd.functional``
+for `jacobian` and `hvp`.
+
+Arguments by which a function is differentiated, and its results, are tensors of float32 or float64, or tuples, lists
+and dicts of such. Results can be differentiated again, by whatever required a gradient outside.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_attn.autograd import grad as _grad
+from tinygrad_attn.checked import shown
+from tinygrad_attn.modes import enable_grad, is_grad_enabled
+from tinygrad_attn.nested import map_tensors, tensors_in
+from tinygrad_attn.ops.joining import select, stack
+from tinygrad_attn.ops.shape import alias
+from tinygrad_attn.public import public
+from tinygrad_attn.tensor import Tensor, share, wrap
+
+__all__ = [
+    "grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "vjp", "vmap",
+]  # fmt: skip
+
+ArgNums = int | tuple[int, ...]
+
+
+class _Call:
+    """One call of a function on tensors of its own in place of those to differentiate by.
+
+    Attributes:
+        given: the tensors to differentiate by, as they were given.
+        inner: the tensors in their place.
+        result: what the function returned.
+        outputs: the tensors of the result.
+        aux: what it returned besides.
+        open: whether the outputs depend on tensors outside that require a gradient, so that what is computed here must
+            be differentiable.
+    """
+
+    def __init__(
+        self, name: str, function: Callable[..., Any], arguments: Sequence[Any], chosen: Sequence[int], has_aux: bool
+    ) -> None:
+        self.name = name
+        self.given: list[Tensor] = []
+        self.inner: list[Tensor] = []
+        recorded = is_grad_enabled()
+        with enable_grad():
+            own = list(arguments)
+            for position in chosen:
+                own[position] = self._replaced(position, arguments[position], recorded)
+            self.result = function(*own)
+        self.aux = None
+        if has_aux:
+            if not isinstance(self.result, tuple) or len(self.result) != 2:
+                raise TypeError(
+                    f"{name}: with has_aux the function must return (result, aux), it returned {shown(self.result)}"
+                )
+            self.result, self.aux = self.result
+        self.outputs = tensors_in(self.result)
+        if not self.outputs or any(output.dtype.kind != "f" for output in self.outputs):
+            kinds = ", ".join(str(output.dtype) for output in self.outputs) or shown(self.result)
+            raise TypeError(f"{name}: the function must return tensors of float32 or float64, it returned {kinds}")
+        self.open = recorded and self._depends_on_outside()
+
+    def _replaced(self, position: int, argument: Any, recorded: bool) -> Any:
+        tensors = tensors_in(argument)
+        if not tensors or any(each.dtype.kind != "f" for each in tensors):
+            kinds = ", ".join(str(each.dtype) for each in tensors) or shown(argument)
+            raise TypeError(f"{self.name}: argument {position} must be tensors of float32 or float64, got {kinds}")
+        return map_tensors(functools.partial(self._own, recorded=recorded), argument)
+
+    def _own(self, tensor: Tensor, recorded: bool) -> Tensor:
+        if recorded and tensor.requires_grad:
+            own = alias(tensor)
+        else:
+            own = wrap(tensor.array)
+            share(tensor, own)
+            own.requires_grad = True
+        self.given.append(tensor)
+        self.inner.append(own)
+        return own
+
+    def _depends_on_outside(self) -> bool:
+        if not all(own.is_leaf for own in self.inner):
+            return True
+        leaves = {id(own) for own in self.inner}
+        stacked: list[Any] = [output.origin or output for output in self.outputs if output.requires_grad]
+        seen: set[Any] = set()
+        while stacked:
+            edge = stacked.pop()
+            if isinstance(edge, Tensor):
+                if id(edge) not in leaves:
+                    return True
+                continue
+            node = edge[0] if isinstance(edge, tuple) else edge
+            if node not in seen:
+                seen.add(node)
+                stacked += [each for each in node.edges if each is not None]
+        return False
+
+    def pulled_back(self, cotangents: Sequence[Tensor], differentiable: bool, keep: bool = True) -> list[Tensor]:
+        """The gradient of each of ``inner`` for those of the outputs; zeros where nothing depends on it."""
+        pairs = [(o, g) for o, g in zip(self.outputs, cotangents, strict=True) if o.requires_grad]
+        found: Sequence[Tensor | None] = [None] * len(self.inner)
+        if pairs:
+            found = _grad(
+                [o for o, _ in pairs],
+                self.inner,
+                [g for _, g in pairs],
+                retain_graph=keep or differentiable,
+                create_graph=differentiable,
+                allow_unused=True,
+            )
+        return [_zeros(x) if g is None else g for x, g in zip(self.inner, found, strict=True)]
+
+    def returned(self, structure: Any) -> Any:
+        """What the caller may have: outside the graph, unless it depends on what requires a gradient outside."""
+        return structure if self.open else map_tensors(Tensor.detach, structure)
+
+
+def _zeros(like: Tensor) -> Tensor:
+    return wrap(np.zeros(like.shape, like.dtype))
+
+
+def _as_given(name: str, what: str, wanted: Any, given: Any) -> list[Tensor]:
+    """The tensors of a structure that must have the shapes of another's."""
+    expected, tensors = tensors_in(wanted), tensors_in(given)
+    if [t.shape for t in tensors] != [t.shape for t in expected]:
+        raise ValueError(
+            f"{name}: {what} must have the shapes {', '.join(str(t.shape) for t in expected)}, "
+            f"got {', '.join(str(t.shape) for t in tensors) or shown(given)}"
+        )
+    return tensors
+
+
+def _chosen(name: str, argnums: ArgNums, arguments: Sequence[Any]) -> tuple[int, ...]:
+    """The positions that ``argnums`` names."""
+    several = argnums if isinstance(argnums, tuple) else (argnums,)
+    for position in several:
+        if isinstance(position, bool) or not isinstance(position, int):
+            raise TypeError(f"{name}: argnums must be an integer or a tuple of integers, got {shown(argnums)}")
+        if not -len(arguments) <= position < len(arguments):
+            raise ValueError(f"{name}: argnums names argument {position}, the function got {len(arguments)}")
+    return tuple([position % len(arguments) for position in several])
+
+
+def _nested_by_argument(argnums: ArgNums, arguments: Sequence[Any], found: Sequence[Any]) -> Any:
+    """One result for each tensor, in the structure of the arguments that ``argnums`` names."""
+    results = iter(found)
+    several = argnums if isinstance(argnums, tuple) else (argnums,)
+    parts = tuple([map_tensors(lambda _: next(results), arguments[position]) for position in several])
+    return parts if isinstance(argnums, tuple) else parts[0]
+
+
+def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    if not callable(function):
+        raise TypeError(f"{name}: expected a function, got {shown(function)}")
+    return function
+
+
+# -- gradients ---------------------------------------------------------------------------------------------------------
+
+
+@public("func")
+def grad_and_value(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the gradient of ``func``, and what it returned.
+
+    Args:
+        func: returns a tensor of one element, or with ``has_aux`` a pair of that and anything else.
+        argnums: the position of the argument to differentiate by, or a tuple of positions, which give a tuple.
+        has_aux: the value is then the pair.
+
+    Raises:
+        TypeError: of the function made: an argument or the result is not of floats.
+        ValueError: of the function made: the result has several elements, or ``argnums`` names no argument.
+    """
+    name = "grad"
+    _named(name, func)
+
+    @functools.wraps(func)
+    def gradient_and_value(*arguments: Any) -> Any:
+        call = _Call(name, func, arguments, _chosen(name, argnums, arguments), has_aux)
+        (output,) = call.outputs if len(call.outputs) == 1 else (None,)
+        if output is None or output.array.size != 1:
+            shapes = ", ".join(str(each.shape) for each in call.outputs)
+            raise ValueError(f"{name}: the function must return one scalar, it returned tensors of shape {shapes}")
+        found = call.pulled_back([wrap(np.ones_like(output.array))], call.open, keep=False)
+        value = call.returned(call.result)
+        gradient = _nested_by_argument(argnums, arguments, call.returned(found))
+        return gradient, ((value, call.returned(call.aux)) if has_aux else value)
+
+    return gradient_and_value
+
+
+@public("func")
+def grad(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the gradient of ``func``; with ``has_aux`` a pair of it and the aux.
+
+    ``grad(grad(f))`` is the second derivative. Arguments and errors as of `grad_and_value`.
+    """
+    both = grad_and_value(func, argnums, has_aux)
+
+    @functools.wraps(func)
+    def gradient(*arguments: Any) -> Any:
+        found, value = both(*arguments)
+        return (found, value[1]) if has_aux else found
+
+    return gradient
+
+
+@public("func")
+def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """What ``func(*primals)`` returns, and the function v ↦ Jᵀ v, backward itself.
+
+    Args:
+        func: returns a tensor, or several, nested.
+        primals: the arguments, all of which are differentiated by.
+        has_aux: ``func`` returns a pair, of which the second part is returned as a third result.
+
+    Returns:
+        The result, and a function of cotangents in its structure and shapes that returns a tuple with the gradient of
+        each primal.
+
+    Raises:
+        TypeError: a primal or the result is not of floats.
+        ValueError: of the function returned: cotangents of other shapes than the result.
+    """
+    call = _Call("vjp", _named("vjp", func), primals, range(len(primals)), has_aux)
+
+    def pull_back(cotangents: Any) -> Any:
+        tensors = _as_given("vjp", "the cotangents", call.result, cotangents)
+        differentiable = is_grad_enabled() and (call.open or any(each.requires_grad for each in tensors))
+        found = call.pulled_back(tensors, differentiable)
+        structure = _nested_by_argument(tuple(range(len(primals))), primals, found)
+        return structure if differentiable else map_tensors(Tensor.detach, structure)
+
+    result = call.returned(call.result)
+    return (result, pull_back, call.returned(call.aux)) if has_aux else (result, pull_back)
+
+
+@public("func")
+def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], has_aux: bool = False) -> Any:
+    """What ``func(*primals)`` returns, and J u, its derivative along the tangents u.
+
+    Args:
+        func: returns a tensor, or several, nested.
+        primals: the arguments.
+        tangents: one for each primal, of its structure and shapes.
+        has_aux: ``func`` returns a pair, of which the second part is returned as a third result.
+
+    Returns:
+        The result, and the derivative in its structure.
+
+    Raises:
+        TypeError: a primal or the result is not of floats, or primals or tangents are not tuples.
+        ValueError: tangents of other shapes than the primals.
+    """
+    for what, given in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(given, tuple):
+            raise TypeError(f"jvp: {what} must be a tuple with one for each argument, got {shown(given)}")
+    call = _Call("jvp", _named("jvp", func), primals, range(len(primals)), has_aux)
+    directions = _as_given("jvp", "the tangents", primals, tangents)
+    differentiable = call.open or (is_grad_enabled() and any(each.requires_grad for each in directions))
+    pushed = iter(_Pushing(call).along(directions, differentiable))
+    derivative = map_tensors(lambda _: next(pushed), call.result)
+    derivative = derivative if differentiable else map_tensors(Tensor.detach, derivative)
+    result = call.returned(call.result)
+    return (result, derivative, call.returned(call.aux)) if has_aux else (result, derivative)
+
+
+class _Pushing:
+    """v ↦ Jᵀ v as a graph in v, at any v; its backward pushes tangents forward."""
+
+    def __init__(self, call: _Call) -> None:
+        self.call = call
+        self.cotangents = [wrap(np.zeros_like(output.array)) for output in call.outputs]
+        with enable_grad():
+            for each in self.cotangents:
+                each.requires_grad = True
+            self.gradients = call.pulled_back(self.cotangents, True)
+
+    def along(self, tangents: Sequence[Tensor], differentiable: bool) -> list[Tensor]:
+        """The derivative of each output along the tangents."""
+        pairs = [(g, t) for g, t in zip(self.gradients, tangents, strict=True) if g.requires_grad]
+        found: Sequence[Tensor | None] = [None] * len(self.cotangents)
+        if pairs:
+            found = _grad(
+                [g for g, _ in pairs],
+                self.cotangents,
+                [t for _, t in pairs],
+                retain_graph=True,
+                create_graph=differentiable,
+                allow_unused=True,
+            )
+        return [_zeros(o) if f is None else f for o, f in zip(self.call.outputs, found, strict=True)]
+
+
+# -- matrices ----------------------------------------------------------------------------------------------------------
+
+
+def _basis(like: Tensor, position: int) -> Tensor:
+    """The unit vector of one element."""
+    unit = np.zeros(like.shape, like.dtype)
+    unit.reshape(-1)[position] = 1.0
+    return wrap(unit)
+
+
+@public("func")
+def jacrev(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the Jacobian of ``func``, row by row, one backward pass for each element of the result.
+
+    Cheaper than `jacfwd` where the results have fewer elements than the arguments.
+
+    Args:
+        func: returns a tensor, or several, nested.
+        argnums: the position of the argument to differentiate by, or a tuple of positions, which give a tuple.
+        has_aux: ``func`` returns a pair, of which the second part is returned too.
+
+    Returns:
+        A function that returns, in the structure of the result, and in each place that of the arguments, tensors of
+        the shape of the result followed by that of the argument.
+
+    Raises:
+        TypeError: of the function made: an argument or the result is not of floats.
+        ValueError: of the function made: ``argnums`` names no argument.
+    """
+    _named("jacrev", func)
+
+    @functools.wraps(func)
+    def jacobian_of(*arguments: Any) -> Any:
+        call = _Call("jacrev", func, arguments, _chosen("jacrev", argnums, arguments), has_aux)
+
+        def rows(output: Tensor) -> Any:
+            place = next(places)
+            passes = []
+            for position in range(output.array.size):
+                units = [_basis(o, position) if i == place else _zeros(o) for i, o in enumerate(call.outputs)]
+                passes.append(call.pulled_back(units, call.open))
+            columns = zip(*passes, strict=True) if passes else [[] for _ in call.inner]
+            found = [_stacked(c, output.shape, x.shape, x) for c, x in zip(columns, call.inner, strict=True)]
+            return _nested_by_argument(argnums, arguments, found)
+
+        places = iter(range(len(call.outputs)))
+        result = call.returned(map_tensors(rows, call.result))
+        return (result, call.returned(call.aux)) if has_aux else result
+
+    return jacobian_of
+
+
+@public("func")
+def jacfwd(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the Jacobian of ``func``, column by column, one pass for each element of the arguments.
+
+    Cheaper than `jacrev` where the arguments have fewer elements than the results. All else is as there.
+    """
+    _named("jacfwd", func)
+
+    @functools.wraps(func)
+    def jacobian_of(*arguments: Any) -> Any:
+        call = _Call("jacfwd", func, arguments, _chosen("jacfwd", argnums, arguments), has_aux)
+        pushing = _Pushing(call)
+        by_input: list[list[Tensor]] = []
+        for place, x in enumerate(call.inner):
+            passes = []
+            for position in range(x.array.size):
+                units = [_basis(i, position) if n == place else _zeros(i) for n, i in enumerate(call.inner)]
+                passes.append(pushing.along(units, call.open))
+            columns = zip(*passes, strict=True) if passes else [[] for _ in call.outputs]
+            by_input.append(
+                [_stacked(c, o.shape, x.shape, o, dim=-1) for c, o in zip(columns, call.outputs, strict=True)]
+            )
+        places = iter(range(len(call.outputs)))
+
+        def of_output(_: Tensor) -> Any:
+            place = next(places)
+            return _nested_by_argument(argnums, arguments, [found[place] for found in by_input])
+
+        result = call.returned(map_tensors(of_output, call.result))
+        return (result, call.returned(call.aux)) if has_aux else result
+
+    return jacobian_of
+
+
+def _stacked(
+    parts: Sequence[Tensor], output: tuple[int, ...], argument: tuple[int, ...], like: Tensor, dim: int = 0
+) -> Tensor:
+    """Rows, or columns, as one tensor of the output's and the argument's shape."""
+    if not parts:
+        return wrap(np.zeros(output + argument, like.dtype))
+    return stack(list(parts), dim).reshape(output + argument)
+
+
+@public("func")
+def hessian(func: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
+    """A function that returns the matrix of second derivatives of ``func``: `jacfwd` of `jacrev`, of its shape and
+    structure. Arguments and errors as there."""
+    return jacfwd(jacrev(func, argnums), argnums)
+
+
+@public("func")
+def jacobian(func: Callable[..., Any], inputs: Any) -> Any:
+    """The Jacobian of ``func`` at ``inputs``, as `jacrev` computes it.
+
+    Args:
+        func: of one tensor, or of several; returns a tensor or a tuple of tensors.
+        inputs: the tensor, or a tuple with all arguments, which give a tuple.
+    """
+    several = isinstance(inputs, tuple)
+    arguments = inputs if several else (inputs,)
+    return jacrev(func, tuple(range(len(arguments))) if several else 0)(*arguments)
+
+
+@public("func")
+def hvp(func: Callable[..., Any], inputs: Any, v: Any) -> tuple[Any, Any]:
+    """What ``func`` returns at ``inputs``, and the product of its matrix of second derivatives with ``v``.
+
+    The matrix, which is symmetric, is not formed: the gradient is differentiated along v.
+
+    Args:
+        func: of one tensor, or of several; returns a tensor of one element.
+        inputs: the tensor, or a tuple with all arguments, which give a tuple.
+        v: of the inputs' structure and shapes.
+
+    Raises:
+        TypeError: an input or the result is not of floats.
+        ValueError: v of other shapes than the inputs, or the result has several elements.
+    """
+    several = isinstance(inputs, tuple)
+    arguments, direction = (inputs, v) if several else ((inputs,), (v,))
+    _as_given("hvp", "v", arguments, direction)
+    argnums = tuple(range(len(arguments))) if several else 0
+    chosen = tuple(range(len(arguments)))
+    outer = _Call("hvp", grad_and_value(_named("hvp", func), argnums), arguments, chosen, True)
+    found = iter(outer.pulled_back(tensors_in(direction), outer.open, keep=False))
+    product = map_tensors(lambda _: next(found), arguments)
+    return outer.returned(outer.aux), outer.returned(product if several else product[0])
+
+
+@public("func")
+def vmap(func: Callable[..., Any], in_dims: Any = 0, out_dims: int = 0) -> Callable[..., Any]:
+    """A function of batches: ``func`` is called for each example, and the results are stacked.
+
+    It saves writing the loop, not its time: ops that know a batch axis are faster.
+
+    Args:
+        func: of tensors of one example; returns a tensor, or several, nested.
+        in_dims: the axis of the examples, of all arguments, or a tuple with that of each; None for an argument that is
+            the same for all.
+        out_dims: the axis of the results.
+
+    Raises:
+        TypeError, ValueError: of the function made: no argument has examples, or their numbers differ.
+    """
+    _named("vmap", func)
+
+    @functools.wraps(func)
+    def of_batches(*arguments: Any) -> Any:
+        dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(arguments)
+        if len(dims) != len(arguments):
+            raise ValueError(f"vmap: in_dims has {len(dims)} entries for {len(arguments)} arguments")
+        sizes = {
+            each.shape[dim]
+            for dim, argument in zip(dims, arguments, strict=True)
+            if dim is not None
+            for each in tensors_in(argument)
+        }
+        if len(sizes) != 1 or sizes == {0}:
+            found = ", ".join(map(str, sorted(sizes))) or "none"
+            raise ValueError(f"vmap: all arguments must have the same number of examples, at least one; found {found}")
+        results = [
+            func(*[_example(argument, dim, number) for dim, argument in zip(dims, arguments, strict=True)])
+            for number in range(sizes.pop())
+        ]
+        columns = iter(list(zip(*[tensors_in(result) for result in results], strict=True)))
+        return map_tensors(lambda _: stack(list(next(columns)), out_dims), results[0])
+
+    return of_batches
+
+
+def _example(argument: Any, dim: int | None, number: int) -> Any:
+    return argument if dim is None else map_tensors(lambda each: select(each, dim, number), argument)
