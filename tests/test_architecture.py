@@ -30,6 +30,7 @@ ENGINE = (
         "creation",
         "differential",
         "formula",
+        "inner_call",
         "latex",
         "linalg",
         "program",

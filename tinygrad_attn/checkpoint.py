@@ -18,7 +18,7 @@ from tinygrad_attn.checked import shown
 from tinygrad_attn.modes import Mode, current_modes, enable_grad
 from tinygrad_attn.nested import tensors_in
 from tinygrad_attn.public import public
-from tinygrad_attn.tensor import Node, next_number
+from tinygrad_attn.tensor import Node, numbers
 
 __all__ = ["checkpoint"]
 
@@ -48,7 +48,7 @@ def checkpoint(function: Callable[..., Any], *inputs: Any, use_reentrant: bool |
     if any(keep) or not modes.grad:
         return function(*inputs, **options)
     call = _Call(lambda: function(*inputs, **options), modes.unfused)
-    first = next_number()
+    first = next(numbers)
     result = function(*inputs, **options)
     for place, node in enumerate(_nodes_since(first, result)):
         call.count += 1
@@ -98,7 +98,7 @@ class _Call:
     def _made_again(self) -> list[Node | None]:
         state = random.get_state()
         random.set_state(self._state)
-        first = next_number()
+        first = next(numbers)
         try:
             with enable_grad(), Mode("unfused", lambda _: self._unfused), Mode("observers", lambda _: ()):
                 nodes = _nodes_since(first, self._run())

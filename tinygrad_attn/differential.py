@@ -19,146 +19,16 @@ import numpy as np
 
 from tinygrad_attn.autograd import grad as _grad
 from tinygrad_attn.checked import shown
+from tinygrad_attn.inner_call import ArgNums, InnerCall, as_given, chosen, nested_by_argument, zeros
 from tinygrad_attn.modes import enable_grad, is_grad_enabled
 from tinygrad_attn.nested import map_tensors, tensors_in
 from tinygrad_attn.ops.joining import select, stack
-from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.public import public
-from tinygrad_attn.tensor import Tensor, share, wrap
+from tinygrad_attn.tensor import Tensor, wrap
 
 __all__ = [
     "grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "vjp", "vmap",
 ]  # fmt: skip
-
-ArgNums = int | tuple[int, ...]
-
-
-class _Call:
-    """One call of a function on tensors of its own in place of those to differentiate by.
-
-    Attributes:
-        given: the tensors to differentiate by, as they were given.
-        inner: the tensors in their place.
-        result: what the function returned.
-        outputs: the tensors of the result.
-        aux: what it returned besides.
-        open: whether the outputs depend on tensors outside that require a gradient, so that what is computed here must
-            be differentiable.
-    """
-
-    def __init__(
-        self, name: str, function: Callable[..., Any], arguments: Sequence[Any], chosen: Sequence[int], has_aux: bool
-    ) -> None:
-        self.name = name
-        self.given: list[Tensor] = []
-        self.inner: list[Tensor] = []
-        recorded = is_grad_enabled()
-        with enable_grad():
-            own = list(arguments)
-            for position in chosen:
-                own[position] = self._replaced(position, arguments[position], recorded)
-            self.result = function(*own)
-        self.aux = None
-        if has_aux:
-            if not isinstance(self.result, tuple) or len(self.result) != 2:
-                raise TypeError(
-                    f"{name}: with has_aux the function must return (result, aux), it returned {shown(self.result)}"
-                )
-            self.result, self.aux = self.result
-        self.outputs = tensors_in(self.result)
-        if not self.outputs or any(output.dtype.kind != "f" for output in self.outputs):
-            kinds = ", ".join(str(output.dtype) for output in self.outputs) or shown(self.result)
-            raise TypeError(f"{name}: the function must return tensors of float32 or float64, it returned {kinds}")
-        self.open = recorded and self._depends_on_outside()
-
-    def _replaced(self, position: int, argument: Any, recorded: bool) -> Any:
-        tensors = tensors_in(argument)
-        if not tensors or any(each.dtype.kind != "f" for each in tensors):
-            kinds = ", ".join(str(each.dtype) for each in tensors) or shown(argument)
-            raise TypeError(f"{self.name}: argument {position} must be tensors of float32 or float64, got {kinds}")
-        return map_tensors(functools.partial(self._own, recorded=recorded), argument)
-
-    def _own(self, tensor: Tensor, recorded: bool) -> Tensor:
-        if recorded and tensor.requires_grad:
-            own = alias(tensor)
-        else:
-            own = wrap(tensor.array)
-            share(tensor, own)
-            own.requires_grad = True
-        self.given.append(tensor)
-        self.inner.append(own)
-        return own
-
-    def _depends_on_outside(self) -> bool:
-        if not all(own.is_leaf for own in self.inner):
-            return True
-        leaves = {id(own) for own in self.inner}
-        stacked: list[Any] = [output.origin or output for output in self.outputs if output.requires_grad]
-        seen: set[Any] = set()
-        while stacked:
-            edge = stacked.pop()
-            if isinstance(edge, Tensor):
-                if id(edge) not in leaves:
-                    return True
-                continue
-            node = edge[0] if isinstance(edge, tuple) else edge
-            if node not in seen:
-                seen.add(node)
-                stacked += [each for each in node.edges if each is not None]
-        return False
-
-    def pulled_back(self, cotangents: Sequence[Tensor], differentiable: bool, keep: bool = True) -> list[Tensor]:
-        """The gradient of each of ``inner`` for those of the outputs; zeros where nothing depends on it."""
-        pairs = [(o, g) for o, g in zip(self.outputs, cotangents, strict=True) if o.requires_grad]
-        found: Sequence[Tensor | None] = [None] * len(self.inner)
-        if pairs:
-            found = _grad(
-                [o for o, _ in pairs],
-                self.inner,
-                [g for _, g in pairs],
-                retain_graph=keep or differentiable,
-                create_graph=differentiable,
-                allow_unused=True,
-            )
-        return [_zeros(x) if g is None else g for x, g in zip(self.inner, found, strict=True)]
-
-    def returned(self, structure: Any) -> Any:
-        """What the caller may have: outside the graph, unless it depends on what requires a gradient outside."""
-        return structure if self.open else map_tensors(Tensor.detach, structure)
-
-
-def _zeros(like: Tensor) -> Tensor:
-    return wrap(np.zeros(like.shape, like.dtype))
-
-
-def _as_given(name: str, what: str, wanted: Any, given: Any) -> list[Tensor]:
-    """The tensors of a structure that must have the shapes of another's."""
-    expected, tensors = tensors_in(wanted), tensors_in(given)
-    if [t.shape for t in tensors] != [t.shape for t in expected]:
-        raise ValueError(
-            f"{name}: {what} must have the shapes {', '.join(str(t.shape) for t in expected)}, "
-            f"got {', '.join(str(t.shape) for t in tensors) or shown(given)}"
-        )
-    return tensors
-
-
-def _chosen(name: str, argnums: ArgNums, arguments: Sequence[Any]) -> tuple[int, ...]:
-    """The positions that ``argnums`` names."""
-    several = argnums if isinstance(argnums, tuple) else (argnums,)
-    for position in several:
-        if isinstance(position, bool) or not isinstance(position, int):
-            raise TypeError(f"{name}: argnums must be an integer or a tuple of integers, got {shown(argnums)}")
-        if not -len(arguments) <= position < len(arguments):
-            raise ValueError(f"{name}: argnums names argument {position}, the function got {len(arguments)}")
-    return tuple([position % len(arguments) for position in several])
-
-
-def _nested_by_argument(argnums: ArgNums, arguments: Sequence[Any], found: Sequence[Any]) -> Any:
-    """One result for each tensor, in the structure of the arguments that ``argnums`` names."""
-    results = iter(found)
-    several = argnums if isinstance(argnums, tuple) else (argnums,)
-    parts = tuple([map_tensors(lambda _: next(results), arguments[position]) for position in several])
-    return parts if isinstance(argnums, tuple) else parts[0]
 
 
 def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -188,14 +58,14 @@ def grad_and_value(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool
 
     @functools.wraps(func)
     def gradient_and_value(*arguments: Any) -> Any:
-        call = _Call(name, func, arguments, _chosen(name, argnums, arguments), has_aux)
+        call = InnerCall(name, func, arguments, chosen(name, argnums, arguments), has_aux)
         (output,) = call.outputs if len(call.outputs) == 1 else (None,)
         if output is None or output.array.size != 1:
             shapes = ", ".join(str(each.shape) for each in call.outputs)
             raise ValueError(f"{name}: the function must return one scalar, it returned tensors of shape {shapes}")
         found = call.pulled_back([wrap(np.ones_like(output.array))], call.open, keep=False)
         value = call.returned(call.result)
-        gradient = _nested_by_argument(argnums, arguments, call.returned(found))
+        gradient = nested_by_argument(argnums, arguments, call.returned(found))
         return gradient, ((value, call.returned(call.aux)) if has_aux else value)
 
     return gradient_and_value
@@ -234,13 +104,13 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         TypeError: a primal or the result is not of floats.
         ValueError: of the function returned: cotangents of other shapes than the result.
     """
-    call = _Call("vjp", _named("vjp", func), primals, range(len(primals)), has_aux)
+    call = InnerCall("vjp", _named("vjp", func), primals, range(len(primals)), has_aux)
 
     def pull_back(cotangents: Any) -> Any:
-        tensors = _as_given("vjp", "the cotangents", call.result, cotangents)
+        tensors = as_given("vjp", "the cotangents", call.result, cotangents)
         differentiable = is_grad_enabled() and (call.open or any(each.requires_grad for each in tensors))
         found = call.pulled_back(tensors, differentiable)
-        structure = _nested_by_argument(tuple(range(len(primals))), primals, found)
+        structure = nested_by_argument(tuple(range(len(primals))), primals, found)
         return structure if differentiable else map_tensors(Tensor.detach, structure)
 
     result = call.returned(call.result)
@@ -267,8 +137,8 @@ def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
     for what, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, tuple):
             raise TypeError(f"jvp: {what} must be a tuple with one for each argument, got {shown(given)}")
-    call = _Call("jvp", _named("jvp", func), primals, range(len(primals)), has_aux)
-    directions = _as_given("jvp", "the tangents", primals, tangents)
+    call = InnerCall("jvp", _named("jvp", func), primals, range(len(primals)), has_aux)
+    directions = as_given("jvp", "the tangents", primals, tangents)
     differentiable = call.open or (is_grad_enabled() and any(each.requires_grad for each in directions))
     pushed = iter(_Pushing(call).along(directions, differentiable))
     derivative = map_tensors(lambda _: next(pushed), call.result)
@@ -280,7 +150,7 @@ def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
 class _Pushing:
     """v ↦ Jᵀ v as a graph in v, at any v; its backward pushes tangents forward."""
 
-    def __init__(self, call: _Call) -> None:
+    def __init__(self, call: InnerCall) -> None:
         self.call = call
         self.cotangents = [wrap(np.zeros_like(output.array)) for output in call.outputs]
         with enable_grad():
@@ -301,7 +171,7 @@ class _Pushing:
                 create_graph=differentiable,
                 allow_unused=True,
             )
-        return [_zeros(o) if f is None else f for o, f in zip(self.call.outputs, found, strict=True)]
+        return [zeros(o) if f is None else f for o, f in zip(self.call.outputs, found, strict=True)]
 
 
 # -- matrices ----------------------------------------------------------------------------------------------------------
@@ -337,17 +207,17 @@ def jacrev(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False
 
     @functools.wraps(func)
     def jacobian_of(*arguments: Any) -> Any:
-        call = _Call("jacrev", func, arguments, _chosen("jacrev", argnums, arguments), has_aux)
+        call = InnerCall("jacrev", func, arguments, chosen("jacrev", argnums, arguments), has_aux)
 
         def rows(output: Tensor) -> Any:
             place = next(places)
             passes = []
             for position in range(output.array.size):
-                units = [_basis(o, position) if i == place else _zeros(o) for i, o in enumerate(call.outputs)]
+                units = [_basis(o, position) if i == place else zeros(o) for i, o in enumerate(call.outputs)]
                 passes.append(call.pulled_back(units, call.open))
             columns = zip(*passes, strict=True) if passes else [[] for _ in call.inner]
             found = [_stacked(c, output.shape, x.shape, x) for c, x in zip(columns, call.inner, strict=True)]
-            return _nested_by_argument(argnums, arguments, found)
+            return nested_by_argument(argnums, arguments, found)
 
         places = iter(range(len(call.outputs)))
         result = call.returned(map_tensors(rows, call.result))
@@ -366,13 +236,13 @@ def jacfwd(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False
 
     @functools.wraps(func)
     def jacobian_of(*arguments: Any) -> Any:
-        call = _Call("jacfwd", func, arguments, _chosen("jacfwd", argnums, arguments), has_aux)
+        call = InnerCall("jacfwd", func, arguments, chosen("jacfwd", argnums, arguments), has_aux)
         pushing = _Pushing(call)
         by_input: list[list[Tensor]] = []
         for place, x in enumerate(call.inner):
             passes = []
             for position in range(x.array.size):
-                units = [_basis(i, position) if n == place else _zeros(i) for n, i in enumerate(call.inner)]
+                units = [_basis(i, position) if n == place else zeros(i) for n, i in enumerate(call.inner)]
                 passes.append(pushing.along(units, call.open))
             columns = zip(*passes, strict=True) if passes else [[] for _ in call.outputs]
             by_input.append(
@@ -382,7 +252,7 @@ def jacfwd(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False
 
         def of_output(_: Tensor) -> Any:
             place = next(places)
-            return _nested_by_argument(argnums, arguments, [found[place] for found in by_input])
+            return nested_by_argument(argnums, arguments, [found[place] for found in by_input])
 
         result = call.returned(map_tensors(of_output, call.result))
         return (result, call.returned(call.aux)) if has_aux else result
@@ -436,10 +306,9 @@ def hvp(func: Callable[..., Any], inputs: Any, v: Any) -> tuple[Any, Any]:
     """
     several = isinstance(inputs, tuple)
     arguments, direction = (inputs, v) if several else ((inputs,), (v,))
-    _as_given("hvp", "v", arguments, direction)
+    as_given("hvp", "v", arguments, direction)
     argnums = tuple(range(len(arguments))) if several else 0
-    chosen = tuple(range(len(arguments)))
-    outer = _Call("hvp", grad_and_value(_named("hvp", func), argnums), arguments, chosen, True)
+    outer = InnerCall("hvp", grad_and_value(_named("hvp", func), argnums), arguments, range(len(arguments)), True)
     found = iter(outer.pulled_back(tensors_in(direction), outer.open, keep=False))
     product = map_tensors(lambda _: next(found), arguments)
     return outer.returned(outer.aux), outer.returned(product if several else product[0])

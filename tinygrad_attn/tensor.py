@@ -21,17 +21,11 @@ from tinygrad_attn.rule import Differentiable, Plan
 
 __all__ = [
     "Edge", "HookHandle", "Node", "Storage", "Tensor", "ValuesAndIndices", "Watch", "default_dtype", "gradient_edge",
-    "next_number", "share", "wrap",
+    "numbers", "share", "wrap",
 ]  # fmt: skip
 
-_numbers = itertools.count()
+numbers: Iterator[int] = itertools.count()  # of nodes, so that a later node has a larger one
 _new: Callable[[type[Tensor]], Tensor] = object.__new__
-
-
-def next_number() -> int:
-    """A number for a node: above those of all nodes so far, and below those of all later ones."""
-    return next(_numbers)
-
 
 # Where a gradient goes: to a node with one output, to one of several outputs of a node, or to a leaf.
 Edge: TypeAlias = "Node | tuple[Node, int] | Tensor"
@@ -99,7 +93,7 @@ class Node:
         self.saved = saved
         self.options = options
         self.outputs: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
-        self.number = next(_numbers)
+        self.number = next(numbers)
         self.watch: dict[int, Watch] | None = None
         self.freed: bool | tuple[Any, int] = False
 

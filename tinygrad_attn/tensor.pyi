@@ -10,8 +10,7 @@ import numpy as np
 from tinygrad_attn.dtypes import default_dtype as default_dtype
 from tinygrad_attn.rule import Differentiable, Plan
 
-def next_number() -> int: ...
-
+numbers: Iterator[int]
 Edge: TypeAlias = "Node | tuple[Node, int] | Tensor"
 
 class Storage:

@@ -193,8 +193,9 @@ def tensor_stub() -> str:
             methods = names("Tensor").items()
             more = [definition(name, function, True) for name, function in methods] if node.name == "Tensor" else []
             parts.append(class_stub(node, more))
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "Edge":
-            parts.append(ast.unparse(node))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id[0] != "_":
+            alias = ast.unparse(node.annotation) == "TypeAlias"
+            parts.append(ast.unparse(node) if alias else f"{node.target.id}: {ast.unparse(node.annotation)}")
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             node.decorator_list, node.body = [], [ast.Expr(ast.Constant(...))]
             parts.append(ast.unparse(node))
