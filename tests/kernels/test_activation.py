@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from bits import assert_same_bits, compiled_only
 
-from tinygrad_attn.kernels.activation import ACTIVATIONS, activate, activate_backward, activate_in_numpy
+from tinygrad_attn.kernels.activation import (
+    ACTIVATIONS,
+    activate,
+    activate_backward,
+    activate_in_numpy,
+    gelu_in_place,
+    times_slope,
+)  # fmt: skip
 
 OPTIONS = {"leaky_relu": (0.2,), "elu": (0.7,), "softplus": (2.0, 1000.0)}
 POINTS = [0.0, 1e-9, -1e-9, 0.3, -0.3, 1.0, -1.0, 2.5, -2.5, 6.0, -6.0, 11.0, -11.0, 25.0, -25.0]
@@ -32,6 +39,27 @@ def test_far_below_zero_gelu_keeps_its_relative_precision(dtype):
     expected = [value * math.erfc(-value / math.sqrt(2)) / 2 for value in x.tolist()]
     # The error of the exponent's argument, x^2 / 2, becomes one of the result's digits.
     np.testing.assert_allclose(activate("gelu", x), expected, rtol=121 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gelu_and_its_derivative_at_once(dtype):
+    """Of 0 to 40 elements, so that the last vector is whole, or a part, or there is none."""
+    for size in range(41):
+        x = np.random.default_rng(size).standard_normal(size).astype(dtype) * 3
+        g, z = np.arange(size, dtype=dtype) - 9, x.copy()
+        slopes = gelu_in_place(z)
+        np.testing.assert_array_equal(z, activate("gelu", x))
+        np.testing.assert_array_equal(times_slope(g, slopes), activate_backward("gelu", g, x))
+
+
+@compiled_only
+def test_gelu_is_exact_to_a_few_units_of_float32():
+    x = np.linspace(-6, 6, 100_001).astype(np.float32)
+    expected, slope = activate_in_numpy("gelu", x.astype(np.float64))
+    eps = np.finfo(np.float32).eps
+    z = x.copy()
+    np.testing.assert_allclose(gelu_in_place(z), slope, rtol=0, atol=2 * eps)
+    assert (abs(z - expected) <= 2 * eps * np.maximum(abs(expected), abs(x) * 0.5 ** abs(x))).all()
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -18,7 +18,10 @@ from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, l
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.simd.math import exp, log, polynomial, tanh
 
-__all__ = ["ACTIVATIONS", "activate", "activate_backward", "activate_in_numpy", "activation_value"]
+__all__ = [
+    "ACTIVATIONS", "activate", "activate_backward", "activate_in_numpy", "activation_value", "gelu_in_place",
+    "times_slope",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
@@ -57,64 +60,75 @@ def activate_in_numpy(name: str, x: Array, first: float = 0.0, second: float = 0
     return np.where(first * x > second, x, softplus), np.where(first * x > second, one, 1 / (1 + np.exp(-first * x)))
 
 
-# --- GELU: x Phi(x) with Phi(-z sqrt(2)) = erfc(z) / 2. For z >= 0, erfc(z) = t exp(p(2t - 1) - z^2), t = 2 / (2 + z).
-#     p interpolates log(erfc(z) exp(z^2) / t) at Chebyshev's points, within 2e-8 for float32 and 4e-16 for float64. ---
+# --- GELU: x Phi(x). For z >= 0, Phi(-z sqrt(2)) = erfc(z) / 2 = t p(2t - 1) exp(-z^2) with t = 2 / (2 + z), where
+#     p is smooth: a polynomial meets it at Chebyshev's points, within 2e-8 for float32 and 1e-16 for float64. The same
+#     exponential is that of the density, so value and derivative together take little longer than one of them. ---
 
-_ERFC_SINGLE = (
-    -9.2464578e-5,
-    8.50831661e-6,
-    0.000588071689,
-    -0.00022919226,
-    -0.00230314347,
-    0.00179520149,
-    0.00881515696,
-    -0.00988043164,
-    -0.046894781,
-    0.0473439404,
-    0.672643212,
-    -0.671794093,
+_TAIL_SINGLE = (
+    -4.4010803e-06,
+    -6.3215657e-07,
+    3.4283312e-05,
+    -1.6562964e-05,
+    -0.00016454363,
+    0.00021359784,
+    0.0007722792,
+    -0.0016209661,
+    -0.0053776177,
+    0.009110699,
+    0.06986802,
+    0.17179017,
+    0.25539568,
 )
-_ERFC_DOUBLE = (
-    -1.3791307601906357e-8,
-    2.9923273542932058e-8,
-    8.3546945114653007e-8,
-    -2.9024440215376265e-7,
-    -5.7457247421306259e-8,
-    1.2851059723372738e-6,
-    -1.3853380878744253e-6,
-    -2.9659329937571234e-6,
-    8.6394853600067247e-6,
-    1.4209510635414642e-7,
-    -3.0223285600549507e-5,
-    3.1745644522484762e-5,
-    7.1411974208734143e-5,
-    -0.00017430363340314121,
-    -9.3737248441092638e-5,
-    0.00067367901255934015,
-    -0.00014624658593823333,
-    -0.0023458125344558172,
-    0.0017589335383343861,
-    0.0088249385597544483,
-    -0.0098726893657543293,
-    -0.046895610231268431,
-    0.047343306841898187,
-    0.67264322397765764,
-    -0.67179408405669227,
+_TAIL_DOUBLE = (
+    6.282936134298099e-10,
+    -5.369853245303889e-10,
+    -5.038906848493716e-09,
+    6.65491420585271e-09,
+    1.4997898454574925e-08,
+    -3.495799562905551e-08,
+    -1.6439818113801779e-09,
+    8.954139507562802e-08,
+    -1.4192016684791096e-07,
+    -7.086574128402279e-09,
+    4.99840529895456e-07,
+    -9.073751154198438e-07,
+    -2.811008694647182e-07,
+    4.028872093674045e-06,
+    -5.424133085027359e-06,
+    -8.53687013681313e-06,
+    3.611769905011661e-05,
+    -8.592920079836816e-06,
+    -0.0001657683772684705,
+    0.00020932402215890383,
+    0.0007726530148281085,
+    -0.001619796267327507,
+    -0.0053776654723716065,
+    0.009110557876730709,
+    0.06986802313901368,
+    0.17179017110345254,
+    0.25539567631050575,
 )
+
+
+@inlined_kernel
+def _normal(x: Any) -> Any:
+    """Phi(x), the probability that a standard normal variable lies below ``x``, and exp(-x^2 / 2)."""
+    size = simd.select(x < 0.0, -x, x)
+    t = 2.0 / simd.fma(size, simd.splat(x, _ROOT_HALF), simd.splat(x, 2.0))
+    bell = exp(-0.5 * x * x)
+    upper = t * polynomial(2.0 * t - 1.0, _TAIL_SINGLE, _TAIL_DOUBLE) * bell
+    return simd.select(x < 0.0, upper, 1.0 - upper), bell
 
 
 @called_kernel
-def _normal_cdf(x: Any) -> Any:
-    """Phi(x), the probability that a standard normal variable lies below ``x``."""
-    z = simd.select(x < 0.0, -x, x) * _ROOT_HALF
-    t = 2.0 / (z + 2.0)
-    upper = 0.5 * t * exp(simd.fma(-z, z, polynomial(2.0 * t - 1.0, _ERFC_SINGLE, _ERFC_DOUBLE)))
-    return simd.select(x < 0.0, upper, 1.0 - upper)
+def _gelu(x: Any) -> Any:
+    return x * _normal(x)[0]
 
 
 @called_kernel
-def _gelu_backward(g: Any, x: Any) -> Any:
-    return g * simd.fma(x * _DENSITY_AT_ZERO, exp(-0.5 * x * x), _normal_cdf(x))
+def _gelu_slope(x: Any) -> Any:
+    cdf, bell = _normal(x)
+    return simd.fma(x * _DENSITY_AT_ZERO, bell, cdf)
 
 
 @called_kernel
@@ -165,7 +179,7 @@ def activation_value(kind: int, x: Any, first: float, second: float) -> Any:
     if kind == _ELU:
         return _elu(x, first)
     if kind == _GELU:
-        return x * _normal_cdf(x)
+        return _gelu(x)
     if kind == _GELU_TANH:
         return x * (0.5 + 0.5 * tanh(_gelu_argument(x)))
     if kind == _SILU:
@@ -183,7 +197,7 @@ def _gradient(kind: int, g: Any, x: Any, first: float, second: float) -> Any:
     if kind == _ELU:
         return simd.select(x <= 0.0, g * (exp(x) * first), g)
     if kind == _GELU:
-        return _gelu_backward(g, x)
+        return g * _gelu_slope(x)
     if kind == _GELU_TANH:
         return _gelu_tanh_backward(g, x)
     if kind == _SILU:
@@ -202,6 +216,7 @@ class _Elements(NamedTuple):
     first: float
     second: float
     g: Address = None
+    slopes: Address = None
 
 
 def _make_values(dtype: Any) -> Any:
@@ -237,6 +252,46 @@ def _make_gradients(dtype: Any) -> Any:
     return gradients
 
 
+def _make_gelu(dtype: Any) -> Any:
+    @serial_kernel
+    def values_and_slopes(arguments: int, start: int, stop: int) -> None:
+        s = read_struct(_Elements, arguments)
+        x, out, slopes = (
+            row_at(dtype, s.x, 0, s.size),
+            row_at(dtype, s.out, 0, s.size),
+            row_at(dtype, s.slopes, 0, s.size),
+        )
+        for i in range(start, stop, simd.lanes(x)):
+            rest = stop - i
+            whole = rest >= simd.lanes(x)
+            v = simd.load(x, i) if whole else simd.load_part(x, i, rest, 0.0)
+            cdf, bell = _normal(v)
+            slope = simd.fma(v * _DENSITY_AT_ZERO, bell, cdf)
+            if whole:
+                simd.store(out, i, v * cdf)
+                simd.store(slopes, i, slope)
+            else:
+                simd.store_part(out, i, rest, v * cdf)
+                simd.store_part(slopes, i, rest, slope)
+
+    return values_and_slopes
+
+
+def _make_scaling(dtype: Any) -> Any:
+    @serial_kernel
+    def scaled(arguments: int, start: int, stop: int) -> None:
+        s = read_struct(_Elements, arguments)
+        g, x, out = (row_at(dtype, s.g, 0, s.size), row_at(dtype, s.x, 0, s.size), row_at(dtype, s.out, 0, s.size))
+        rest = (stop - start) % simd.lanes(x)
+        whole = stop - rest
+        for i in range(start, whole, simd.lanes(x)):
+            simd.store(out, i, simd.load(g, i) * simd.load(x, i))
+        for i in range(whole, stop):
+            out[i] = g[i] * x[i]
+
+    return scaled
+
+
 def _launch(make: Callable[[Any], Any], elements: _Elements) -> None:
     """Run the kernel that ``make`` makes for a dtype on all elements."""
     shares = 1 if elements.size <= _SERIAL_SIZE else -(-elements.size // _BLOCK_SIZE)
@@ -267,4 +322,19 @@ def activate_backward(name: str, g: Array, x: Array, first: float = 0.0, second:
     """
     out = np.empty(x.shape, x.dtype)
     _launch(_make_gradients, _Elements(x, out, ACTIVATIONS.index(name), x.size, first, second, g))
+    return out
+
+
+def gelu_in_place(x: Array) -> Array:
+    """Write ``activate("gelu", x)`` to ``x``, which is contiguous; returns the derivative at every element of it, which
+    `times_slope` takes."""
+    slopes = np.empty(x.shape, x.dtype)
+    _launch(_make_gelu, _Elements(x, x, _GELU, x.size, 0.0, 0.0, slopes=slopes))
+    return slopes
+
+
+def times_slope(g: Array, slopes: Array) -> Array:
+    """``g * slopes``, of one shape and dtype."""
+    out = np.empty(slopes.shape, slopes.dtype)
+    _launch(_make_scaling, _Elements(slopes, out, _GELU, slopes.size, 0.0, 0.0, g))
     return out

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.kernels import linear as kernels
-from tinygrad_attn.kernels.activation import activate, activate_backward
+from tinygrad_attn.kernels.activation import activate_backward, gelu_in_place, times_slope
 from tinygrad_attn.kernels.column_sums import column_sums
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.activation import gelu, gelu_gradient, relu
@@ -147,13 +147,15 @@ def _activated_samples(draw: Draw) -> Sample:
         ErrorSample((np.ones((2, 3)), np.ones((5, 4)), None), {"activation": "relu"}, ValueError, "input has size 3"),
         ErrorSample((np.ones((2, 3)), np.ones((5, 3)), None), {"activation": "tanh"}, ValueError, "relu, gelu.*'tanh'"),
     ],
-    saves=("before",),
+    saves=("slopes",),
     symbols={"W": "weight", "b": "bias", r"\phi": "activation"},
 )
 def activated_linear(
     input: Array, weight: Array, bias: Array | None = None, /, *, activation: str
 ) -> tuple[Array, Array | None]:
     """`linear` followed by an activation function; relu is applied inside the matrix product.
+
+    Of gelu the derivative is computed beside the value, with which it shares an exponential, and kept for backward.
 
     Args:
         input: ``(..., in)``.
@@ -171,8 +173,8 @@ def activated_linear(
     _check_activation(activation)
     if activation == "relu":
         return _mapped(input, weight, bias, "relu"), None
-    before = _mapped(input, weight, bias)
-    return activate("gelu", before), before
+    z = _mapped(input, weight, bias)
+    return z, gelu_in_place(z)
 
 
 def _check_activation(activation: str) -> None:
@@ -217,11 +219,11 @@ def _activated_linear_gradients(
     z: Array,
     input: Array,
     weight: Array,
-    before: Array | None,
+    slopes: Array | None,
     needs: tuple[bool, bool, bool],
-    activation: str,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    return _linear_gradients(activate_backward(activation, g, z if before is None else before), input, weight, needs)
+    g = activate_backward("relu", g, z) if slopes is None else times_slope(g, slopes)
+    return _linear_gradients(g, input, weight, needs)
 
 
 # -- two linear maps in one matrix -------------------------------------------------------------------------------------
