@@ -131,7 +131,7 @@ def test_the_inner_loop_of_8_bit_weights_adds_several_products_at_once(cpu):
 
 def test_products_by_parts_are_loads_and_products_of_tiles():
     """The loop of the large terms: all four products of two tiles of A with two of B, each loaded once."""
-    loop = loops_of("sapphirerapids", types.float32, _emit_multiply, 4, "tdpbf16ps")
+    loop = loops_of("sapphirerapids", types.float32, _emit_multiply, 5, "tdpbf16ps")
     products = sum(line.startswith("tdpbf16ps") for line in loop)
     assert products % 4 == 0
     assert sum(line.startswith("tileload") for line in loop) == products

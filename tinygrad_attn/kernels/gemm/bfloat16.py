@@ -233,7 +233,9 @@ _SMALL_TERMS = ((0, 2), (0, 1), (1, 1), (1, 0), (2, 0))
 _LARGE_TERMS = ((0, 0),)
 
 
-def _emit_multiply(emit: Emitter, a: Address, b: Address, steps: ir.Value, sums: Address) -> None:
+def _emit_multiply(
+    emit: Emitter, a: Address, b: Address, steps: ir.Value, square: Address, square_row: ir.Value
+) -> None:
     builder = emit.builder
     for tile in range(4):
         _call(builder, "tilezero", _number(tile))
@@ -252,20 +254,48 @@ def _emit_multiply(emit: Emitter, a: Address, b: Address, steps: ir.Value, sums:
                     _call(builder, "tdpbf16ps", _number(tile), _number(4 + tile // 2), _number(6 + tile % 2))
                 before = part
     for tile in range(4):
-        place = emit.offset(sums, 1, tile // 2 * 16 * 4 * SIDE + tile % 2 * 64)
-        _call(builder, "tilestored64", _number(tile), emit.pointer(place, ir.IntType(8)), emit.integer(4 * SIDE))
+        place = emit.offset(emit.offset(square, tile // 2 * 16, square_row), 1, tile % 2 * 64)
+        _call(builder, "tilestored64", _number(tile), emit.pointer(place, ir.IntType(8)), square_row)
 
 
 @intrinsic
-def _multiply_tiles(typingctx: Any, a: Any, b: Any, steps: Any, sums: Any) -> Any:
-    """Write the product of two panels of so many steps to ``sums``, (32, 32)."""
+def _multiply_tiles(typingctx: Any, a: Any, b: Any, steps: Any, square: Any, square_row: Any) -> Any:
+    """Write the product of two panels of so many steps to a square, whose rows begin every so many bytes."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         emit = Emitter(builder, types.DType(types.float32), 16)
-        builder.call(define(_emit_multiply, "multiply_tiles", emit, 4), arguments)
+        builder.call(define(_emit_multiply, "multiply_tiles", emit, 5), arguments)
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64, types.int64), generate
+    return types.void(types.int64, types.int64, types.int64, types.int64, types.int64), generate
+
+
+def _emit_is_ordinary(emit: Emitter, square: Address, square_row: ir.Value) -> ir.Value:
+    """Numbers of the bits without the sign: those of what is not finite are the largest, zero less one wraps around."""
+    builder, integers = emit.builder, ir.VectorType(ir.IntType(32), 16)
+    one, infinite = (ir.Constant(integers, [value] * 16) for value in (1, 0xFF000000))
+    tiny = ir.Constant(integers, [2 * int(np.float32(_SMALLEST).view(np.uint32)) - 1] * 16)
+    slot = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(ir.IntType(1), 16), None))
+    with cgutils.for_range(builder, emit.integer(SIDE), intp=INT) as loop:
+        row, odd = emit.offset(square, loop.index, square_row), builder.load(slot)
+        for v in range(2):
+            size = builder.shl(builder.bitcast(emit.load(emit.vector_offset(row, v)), integers), one)
+            odd = builder.or_(odd, builder.icmp_unsigned(">=", size, infinite))
+            odd = builder.or_(odd, builder.icmp_unsigned("<", builder.sub(size, one), tiny))
+        builder.store(odd, slot)
+    return builder.icmp_unsigned(
+        "==", builder.bitcast(builder.load(slot), ir.IntType(16)), ir.Constant(ir.IntType(16), 0)
+    )
+
+
+@intrinsic
+def _is_ordinary(typingctx: Any, square: Any, square_row: Any) -> Any:
+    """Whether all elements of a square are zero, or finite and not tiny, so that `_correct` has nothing to do."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return _emit_is_ordinary(Emitter(builder, types.DType(types.float32), 16), *arguments)
+
+    return types.boolean(types.int64, types.int64), generate
 
 
 @intrinsic
@@ -281,30 +311,32 @@ def _prefetch(typingctx: Any, address: Any) -> Any:
 
 
 @called_kernel
-def _correct(sums: Any, a: Any, b: Any, extent: Any) -> None:
-    """Compute anew, in float32, the elements of a square of C that are not finite or nearly subnormal."""
+def _correct(square: int, square_row: int, a: Any, b: Any, extent: Any) -> None:
+    """Compute anew, in float32, the elements of a square that are not finite or nearly subnormal."""
     rows, columns, depth = extent
     for i in range(rows):
+        sums = row_at(np.float32, square + i * square_row, 0, columns)
         for j in range(columns):
-            size = abs(sums[i * SIDE + j])
+            size = abs(sums[j])
             if size == 0.0 or _SMALLEST <= size < math.inf:
                 continue
             total = np.float32(0.0)
             for k in range(depth):
                 x = row_at(np.float32, a.address + i * a.row + k * a.column, 0, 1)[0]
                 total += x * row_at(np.float32, b.address + k * b.row + j * b.column, 0, 1)[0]
-            sums[i * SIDE + j] = total
+            sums[j] = total
 
 
 @called_kernel
-def _write_square(sums: Any, c: Any, extent: Any, bias: int, accumulate: int) -> None:
-    """C, or C +, = sums + bias."""
+def _write_square(square: int, c: Any, extent: Any, bias: int, accumulate: int) -> None:
+    """C, or C +, = the square + bias."""
     rows, columns, _ = extent
     for i in range(rows):
+        sums = row_at(np.float32, square, i, SIDE)
         target = row_at(np.float32, c.address + i * c.row, 0, columns)
         for j in range(0, columns, 16):
             count = min(16, columns - j)
-            x = simd.load(sums, i * SIDE + j)
+            x = simd.load(sums, j)
             if bias != 0:
                 x = x + simd.load_part(row_at(np.float32, bias, 0, columns), j, count, 0.0)
             if accumulate != 0:
@@ -316,18 +348,6 @@ def _write_square(sums: Any, c: Any, extent: Any, bias: int, accumulate: int) ->
 
 
 @called_kernel
-def _is_ordinary(sums: Any) -> bool:
-    """Whether `_correct` has nothing to do."""
-    odd = simd.splat(sums, 0.0)
-    for i in range(0, SIDE * SIDE, 16):
-        x = simd.load(sums, i)
-        size = simd.select(x < 0.0, -x, x)
-        tiny = simd.select(size < _SMALLEST, size, 0.0)
-        odd = odd + x * 0.0 + tiny * 2.0**126
-    return simd.reduce_sum(odd) == 0.0
-
-
-@called_kernel
 def _multiply_square(
     panels: Any, extent: Any, a: Any, b: Any, c: Any, bias: int, accumulate: int, scratch: int
 ) -> None:
@@ -336,11 +356,13 @@ def _multiply_square(
     for i in range(rows):
         _prefetch(c.address + i * c.row)
         _prefetch(c.address + i * c.row + 4 * columns - 4)
-    sums = row_at(np.float32, scratch, 0, SIDE * SIDE)
-    _multiply_tiles(panels[0], panels[1], -(-depth // _STEP), scratch)
-    if not _is_ordinary(sums):
-        _correct(sums, a, b, extent)
-    _write_square(sums, c, extent, bias, accumulate)
+    direct = rows == SIDE and columns == SIDE and bias == 0 and accumulate == 0
+    square, square_row = (c.address, c.row) if direct else (scratch, 4 * SIDE)
+    _multiply_tiles(panels[0], panels[1], -(-depth // _STEP), square, square_row)
+    if not _is_ordinary(square, square_row):
+        _correct(square, square_row, a, b, extent)
+    if not direct:
+        _write_square(square, c, extent, bias, accumulate)
 
 
 @serial_kernel
