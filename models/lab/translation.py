@@ -1,4 +1,7 @@
-"""The Transformer against recurrent models at translating: dates, with the same number of steps and like sizes."""
+"""The Transformer against recurrent models at translating: dates, with the same number of steps and like sizes.
+
+``--data DIR --source L --target L`` names parallel text, such as Multi30k, in place of the dates.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..bahdanau import Bahdanau
-from ..data import Dates
+from ..data import Dates, Parallel, Task
+from ..evaluation.metrics import exact_match
 from ..interface import Translator
 from ..luong import Luong
 from ..seq2seq import Seq2Seq
 from ..transformer import Transformer
 from .form.experiment import Curve, Expect, Experiment, Measured, Number, OfSeed, Trial, Words
-from .form.training import fit_translator, pairs_of, translated_right
+from .form.training import bleu_of, fit_translator, pairs_of, translated
 
 __all__ = ["EXPERIMENT", "Sizes", "measure"]
 
@@ -25,6 +29,10 @@ class Sizes:
     steps: tuple[int, ...] = (250, 500, 1_000)
     pairs: int = 8_000
     tested: int = 400
+    data: str = ""
+    """A folder of parallel text, in place of generated dates."""
+    source: str = ""
+    target: str = ""
 
 
 MODELS: dict[str, Callable[[int, int], Translator]] = {
@@ -36,23 +44,39 @@ MODELS: dict[str, Callable[[int, int], Translator]] = {
 
 
 def measure(trial: Trial[Sizes]) -> Measured:
-    """The dates translated right by the number of steps, parameters, and processor time of a step."""
+    """BLEU and whole translations right, parameters, and processor time of a step."""
     sizes = trial.sizes
-    pairs = pairs_of(Dates(train_size=sizes.pairs, valid_size=1, test_size=sizes.tested, seed=trial.seed))
-    right = {}
+    task = task_of(sizes, trial.seed)
+    pairs = pairs_of(task)
+    scores = {}
     for steps in sizes.steps:
         model = MODELS[trial.case](*pairs.sizes)
         began = time.process_time()
         fit_translator(model, pairs, steps, trial.seed)
         milliseconds = 1000.0 * (time.process_time() - began) / steps
-        right[steps] = 100.0 * translated_right(model, pairs.test)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"right": right, "parameters": parameters, "milliseconds": milliseconds}
+        translations = translated(model, pairs.test)
+        scores[steps] = bleu_of(translations, pairs, task)
+    return {
+        "bleu": scores,
+        "right": 100.0 * exact_match(translations, [target for _, target in pairs.test]),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "milliseconds": milliseconds,
+    }
+
+
+def task_of(sizes: Sizes, seed: int) -> Task:
+    """Dates, or the words of parallel text."""
+    if not sizes.data:
+        return Dates(train_size=sizes.pairs, valid_size=1, test_size=sizes.tested, seed=seed)
+    return Parallel(
+        directory=sizes.data, source=sizes.source, target=sizes.target, train_size=sizes.pairs, test_size=sizes.tested,
+        tokenizer="words", lowercase=True, min_frequency=2,
+    )  # fmt: skip
 
 
 def at_the_end(seed: OfSeed, case: str) -> float:
     """With the most steps."""
-    curve = seed[case]["right"]
+    curve = seed[case]["bleu"]
     return float(curve[max(curve)])
 
 
@@ -63,7 +87,7 @@ EXPERIMENT = Experiment(
     ),
     method=Words(
         "Four models of like sizes learn dates in English and Korean forms to ISO form, with the same pairs, batches "
-        "and steps; unseen dates are translated greedily.",
+        "and steps; unseen dates are translated greedily, and BLEU is of characters.",
         "크기가 비슷한 네 모델이 같은 문장 쌍, 배치, 스텝 수로 영어와 한국어 날짜를 ISO 형식으로 옮기도록 학습한다.",
     ),
     cases={
@@ -73,23 +97,20 @@ EXPERIMENT = Experiment(
         "transformer": Words("Transformer", "트랜스포머"),
     },
     quantities={
-        "right": Curve(
-            Words("dates right (%)", "맞은 날짜 (%)"), Words("steps", "스텝"), ".1f", log_over=True, shown=3
-        ),
+        "bleu": Curve(Words("BLEU", "BLEU"), Words("steps", "스텝"), ".1f", log_over=True, shown=3),
+        "right": Number(Words("wholly right (%)", "완전히 맞음 (%)"), ".1f", drawn=False),
         "parameters": Number(Words("parameters", "매개변수"), ",.0f", drawn=False),
         "milliseconds": Number(Words("processor time of a step (ms)", "한 스텝의 프로세서 시간 (ms)"), ".1f"),
     },
     expected=[
         Expect(
-            Words("right, Luong less without attention (points)", "정답, 루옹 − 어텐션 없음 (%p)"),
+            Words("BLEU, Luong less without attention", "BLEU, 루옹 − 어텐션 없음"),
             lambda seed: at_the_end(seed, "luong") - at_the_end(seed, "seq2seq"),
             above=10.0,
             format=".1f",
         ),
         Expect(
-            Words(
-                "right, Transformer less the best recurrent model (points)", "정답, 트랜스포머 − 순환 모델 중 최고 (%p)"
-            ),
+            Words("BLEU, Transformer less the best recurrent model", "BLEU, 트랜스포머 − 순환 모델 중 최고"),
             lambda seed: (
                 at_the_end(seed, "transformer") - max(at_the_end(seed, case) for case in ("luong", "bahdanau"))
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 from collections.abc import Iterable
 from html import escape
@@ -27,27 +28,22 @@ LANGUAGES = Words("English", "한국어")._asdict()
 PAGE = "lab.html"
 
 
-def write_page(folder: Path, quick: bool) -> Path:
+def write_page(folder: Path) -> Path:
     """Write the page of every experiment that has been measured in the folder; returns its path."""
     measured = []
     for name in find_experiments():
         if (folder / name / FILE).exists():
-            experiment = load_experiment(name)
-            try:
-                measured.append(
-                    Results(name, experiment, folder / name, experiment.quick if quick else experiment.full)
-                )
-            except UserError:
-                continue  # of other sizes: it says so when it is asked for
+            with contextlib.suppress(UserError):  # it is told when the experiment is carried out
+                measured.append(Results.kept(name, load_experiment(name), folder / name))
     with atomic_path(folder / PAGE) as path:
-        path.write_text(render(measured, quick), encoding="utf-8")
+        path.write_text(render(measured), encoding="utf-8")
     return folder / PAGE
 
 
-def render(measured: Iterable[Results], quick: bool = False) -> str:
+def render(measured: Iterable[Results]) -> str:
     """The page's HTML."""
     all_results = list(measured)
-    bodies = [_body(all_results, language, quick) for language in LANGUAGES]
+    bodies = [_body(all_results, language) for language in LANGUAGES]
     switches = "".join(
         f'<input type="radio" name="language" id="{language}"{" checked" if language == "en" else ""}>'
         f'<label for="{language}" lang="{language}">{name}</label>'
@@ -61,11 +57,10 @@ def render(measured: Iterable[Results], quick: bool = False) -> str:
     )
 
 
-def _body(all_results: list[Results], language: str, quick: bool) -> str:
+def _body(all_results: list[Results], language: str) -> str:
     def say(key: str) -> str:
         return escape(getattr(_WORDS[key], language))
 
-    note = f"<p>{say('quick')}</p>" if quick else ""
     lines = "".join(
         f'<tr><td><a href="#{language}-{results.name}">{escape(results.name)}</a></td>'
         f"<td>{escape(getattr(results.experiment.claim, language))}</td><td>{_badge(results, language)}</td></tr>"
@@ -75,25 +70,26 @@ def _body(all_results: list[Results], language: str, quick: bool) -> str:
         f"<table><thead><tr><th>{say('experiment')}</th><th>{say('claim')}</th><th>{say('verdict')}</th></tr></thead>"
         f"<tbody>{lines}</tbody></table>"
     )
-    sections = "".join(_section(results, language, quick) for results in all_results)
+    sections = "".join(_section(results, language) for results in all_results)
     return (
-        f'<main lang="{language}" class="{language}"><h1>{say("title")}</h1><p>{say("about")}</p>{note}'
+        f'<main lang="{language}" class="{language}"><h1>{say("title")}</h1><p>{say("about")}</p>'
         f'<div class="wide">{overview}</div>{sections}</main>'
     )
 
 
-def _section(results: Results, language: str, quick: bool) -> str:
+def _section(results: Results, language: str) -> str:
     experiment = results.experiment
 
     def say(key: str) -> str:
         return escape(getattr(_WORDS[key], language))
 
     remark = f"<p>{escape(getattr(experiment.remark, language))}</p>" if experiment.remark else ""
-    command = command_line("lab", results.name, *(["--quick"] if quick else []))
+    command = command_line("lab", results.name, *(["--quick"] if results.quick else []))
+    note = f'<p class="mixed">{say("quick")}</p>' if results.quick else ""
     return (
         f'<section id="{language}-{escape(results.name)}"><h2>{escape(results.name)} {_badge(results, language)}</h2>'
         f'<p class="claim">{escape(getattr(experiment.claim, language))}</p>'
-        f"<p>{escape(getattr(experiment.method, language))}</p>"
+        f"<p>{escape(getattr(experiment.method, language))}</p>{note}"
         f'<h3>{say("judged")}</h3><div class="wide">{_expectations(results, language)}</div>{remark}'
         f"{_picture(results, language)}"
         f'<h3>{say("numbers")}</h3><p class="small">{say("spread")}</p>'

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Self
 
 from tinygrad_attn.atomic import atomic_path
 
@@ -53,6 +53,7 @@ class Results:
 
     Attributes:
         measured: by seed, then by case.
+        quick: whether these are the quick sizes.
         seconds: how long each trial took, in the same way.
 
     Args:
@@ -67,11 +68,29 @@ class Results:
 
     def __init__(self, name: str, experiment: Experiment[Any], folder: Path, sizes: Any) -> None:
         self.name, self.experiment, self.folder, self.sizes = name, experiment, folder, sizes
+        self.quick = sizes == experiment.quick
         self.measured: dict[int, dict[str, Measured]] = {}
         self.seconds: dict[int, dict[str, float]] = {}
         self.versions = versions()
         if (folder / FILE).exists():
             self._read(folder / FILE)
+
+    @classmethod
+    def kept(cls, name: str, experiment: Experiment[Any], folder: Path) -> Self:
+        """The results of a folder, of whatever sizes.
+
+        Raises:
+            UserError: as for the class.
+        """
+        path = folder / FILE
+        try:
+            stored = read_json(path)["sizes"]
+            sizes = type(experiment.full)(
+                **{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error}); remove it to measure anew") from error
+        return cls(name, experiment, folder, sizes)
 
     def _read(self, path: Path) -> None:
         try:

@@ -45,13 +45,13 @@ def carry_out(name: str, experiment: Experiment[Any], folder: Path, seeds: Seque
         _measure(results, seeds)
     except KeyboardInterrupt:
         if results.measured:
-            _publish(results, folder, quick)
+            _publish(results, folder)
             words = [name, *(["--quick"] if quick else []), "--out", str(folder)]
             print(
                 f"Interrupted; what was measured is kept. The rest is measured by:\n    {command_line('lab', *words)}"
             )
         raise
-    _publish(results, folder, quick)
+    _publish(results, folder)
     return results
 
 
@@ -85,7 +85,7 @@ def _time_left(results: Results, trials: Sequence[tuple[int, str]]) -> str:
     return f"{counted(len(trials), 'trial')} left, about {clock(left)}"
 
 
-def _publish(results: Results, folder: Path, quick: bool) -> None:
+def _publish(results: Results, folder: Path) -> None:
     """Print the outcome, and write the table, the figures, and the page of all experiments."""
     own = results.folder
     table = plain_table(headers(results, "en"), rows(results, "en"))
@@ -96,7 +96,7 @@ def _publish(results: Results, folder: Path, quick: bool) -> None:
     for name, text in files.items():
         with atomic_path(own / name) as path:
             path.write_text(text, encoding="utf-8")
-    page = write_page(folder, quick)
+    page = write_page(folder)
     print(f"{results.experiment.claim.en}")
     print(f"Seeds {', '.join(map(str, sorted(results.measured)))}; in brackets what they range over.")
     print_table(headers(results, "en"), rows(results, "en"))

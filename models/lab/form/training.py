@@ -15,15 +15,27 @@ from tinygrad_attn import Tensor, nn, optim
 from tinygrad_attn.schedule import cosine
 
 from ...console.working import worked_off
-from ...data import Batches, PairBatch, Task, Tokenizer, encode_pairs, train_tokenizers
+from ...data import Batches, PairBatch, Task, Tokenizer, encode_pairs, normalise, train_tokenizers
 from ...data.batches import Example
 from ...decoding.translate import translate
-from ...evaluation.metrics import mean_loss, token_loss
+from ...evaluation.bleu import BleuSettings, bleu
+from ...evaluation.metrics import exact_match, mean_loss, token_loss
 from ...interface import Translator
 from ...runs.config import DecodingConfig
 from ...training.sampling import sampled_logits
 
-__all__ = ["Pairs", "captured", "eager", "fit", "fit_translator", "in_order", "pairs_of", "translated_right"]
+__all__ = [
+    "Pairs",
+    "bleu_of",
+    "captured",
+    "eager",
+    "fit",
+    "fit_translator",
+    "in_order",
+    "pairs_of",
+    "translated",
+    "translated_right",
+]
 
 
 def fit(
@@ -80,6 +92,8 @@ class Pairs:
     train: list[Example]
     test: list[Example]
     tokenizers: tuple[Tokenizer, Tokenizer]
+    references: list[str]
+    """The targets of the test pairs."""
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -97,7 +111,7 @@ def pairs_of(task: Task) -> Pairs:
     text = task.load()
     tokenizers = train_tokenizers(text, task)
     train, test = (encode_pairs(pairs, *tokenizers) for pairs in (text.train, text.test))
-    return Pairs(train, test, tokenizers)
+    return Pairs(train, test, tokenizers, [target for _, target in text.test])
 
 
 def fit_translator(
@@ -131,9 +145,19 @@ def in_order(examples: list[Example]) -> Iterator[PairBatch]:
     return Batches(examples, batch_size=128).in_order()
 
 
-def translated_right(model: Translator, examples: list[Example], max_length: int = 40) -> float:
-    """The share of pairs whose greedy translation is the target, symbol for symbol."""
+def translated(model: Translator, examples: list[Example], max_length: int = 60) -> list[list[int]]:
+    """The greedy translations of the sources."""
     decoding = DecodingConfig(batch_size=128, max_length=max_length)
-    translations = translate(model, [source for source, _ in examples], decoding)
-    right = [list(found) == list(target) for found, (_, target) in zip(translations, examples, strict=True)]
-    return sum(right) / len(right)
+    return translate(model, [source for source, _ in examples], decoding)
+
+
+def translated_right(model: Translator, examples: list[Example]) -> float:
+    """The share of pairs whose greedy translation is the target, symbol for symbol."""
+    return exact_match(translated(model, examples), [target for _, target in examples])
+
+
+def bleu_of(translations: list[list[int]], pairs: Pairs, task: Task) -> float:
+    """BLEU of translations of the test pairs, from 0 to 100."""
+    texts = [pairs.tokenizers[1].decode(translation) for translation in translations]
+    references = [normalise(reference, lowercase=task.lowercase) for reference in pairs.references]
+    return bleu(texts, references, BleuSettings(task.bleu_tokenizer, task.lowercase)).score

@@ -4,7 +4,9 @@ import dataclasses
 import math
 
 import pytest
+from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.data import Copy
+from tinygrad_attn_models.lab import translation
 from tinygrad_attn_models.lab.form.experiment import Curve, Trial, find_experiments, load_experiment
 from tinygrad_attn_models.lab.form.results import Results
 from tinygrad_attn_models.lab.form.training import pairs_of
@@ -55,3 +57,19 @@ def test_strings_of_other_lengths_are_in_the_symbols_of_training():
 def test_every_experiment_has_its_tiny_form():
     elsewhere = {"copy_length"}
     assert TINY.keys() | elsewhere == find_experiments().keys()
+
+
+def test_translation_of_files(tmp_path, capsys):
+    for split, count in (("train", 30), ("valid", 2), ("test", 3)):
+        for language, text in (("ko", "하나 둘 셋"), ("en", "one two three <b>")):
+            (tmp_path / f"{split}.{language}").write_text(f"{text}\n" * count, encoding="utf-8")
+    sizes = {**TINY["translation"], "data": str(tmp_path), "source": "ko", "target": "en"}
+    found = translation.measure(Trial("luong", 0, translation.Sizes(**sizes), tmp_path))
+    assert found["bleu"].keys() == {1, 2} and 0.0 <= found["bleu"][2] <= 100.0
+    assert main(["lab", "scale", "--data", str(tmp_path), "--source", "ko", "--target", "en"]) == 2
+    assert capsys.readouterr().err == "error: the experiment scale reads no data; leave out --data\n"
+    assert main(["lab", "translation", "--data", str(tmp_path), "--source", "ko"]) == 2
+    assert "parallel text needs --target, too" in capsys.readouterr().err
+    nowhere = ["--data", str(tmp_path / "none"), "--source", "ko", "--target", "en", "--out", str(tmp_path / "out")]
+    assert main(["lab", "translation", *nowhere]) == 2
+    assert "does not exist" in capsys.readouterr().err

@@ -191,7 +191,17 @@ def test_the_page_says_that_a_claim_has_failed(tmp_path):
     results = measured(tmp_path, [1.0, 1.1], [Expect(Words("right", "옳음"), of_right, above=2.0)])
     html = render([results])
     assert "came out otherwise" in html and "예상과 다르게 나왔다" in html and "&gt; 2" in html and "0/2" in html
-    assert "came out as expected" not in html and "quick sizes" not in html and "quick sizes" in render([results], True)
+    assert "came out as expected" not in html and "quick sizes" not in html
+
+
+def test_the_page_has_results_of_any_sizes_and_says_which_are_quick(tmp_path):
+    carry_out("made_up", made_up(), tmp_path, [0], quick=True)
+    page = (tmp_path / PAGE).read_text(encoding="utf-8")
+    assert "quick sizes" in page and "lab made_up --quick" in page
+    other = made_up(full=Sizes(steps=7, lengths=(1, 2)))
+    carry_out("made_up", other, tmp_path / "other", [0], quick=False)
+    page = (tmp_path / "other" / PAGE).read_text(encoding="utf-8")
+    assert "steps 7, lengths 1 2" in page and "quick" not in page
 
 
 def test_every_file_of_the_folder_is_an_experiment():
