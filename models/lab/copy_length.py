@@ -53,6 +53,9 @@ def measure(trial: Trial[Sizes]) -> Measured:
     seeds = {"data.seed": trial.seed, "training.seed": trial.seed}
     settings = {"data.train_size": sizes.train_size, "training.epochs": sizes.epochs}
     config = load_config(find_config(name), seeds | settings)
+    steps = sizes.epochs * sizes.train_size // config.training.batch_size
+    if config.training.warmup > steps // 4:  # of the quick sizes
+        config = load_config(find_config(name), seeds | settings | {"training.warmup": steps // 4})
     progress = make_progress()
     try:
         run, model, seconds = trained(config, trial.folder / f"{name}-seed{trial.seed}", progress)

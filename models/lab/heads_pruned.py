@@ -151,4 +151,9 @@ EXPERIMENT = Experiment(
     full=Sizes(),
     quick=Sizes(steps=80, pairs=1_000, tested=60),
     minutes=3.0,
+    remark=Words(
+        "Half of the heads of any kind can go. Only when nearly all are gone do those that look at the source cost "
+        "more than the others.",
+        "어느 종류든 헤드의 절반은 없애도 된다. 거의 다 없앨 때에야 입력을 보는 헤드가 다른 헤드보다 크게 필요하다.",
+    ),
 )

@@ -149,4 +149,10 @@ EXPERIMENT = Experiment(
     full=Sizes(),
     quick=Sizes(steps=60, pairs=1_000, tested=40),
     minutes=3.0,
+    remark=Words(
+        "The loss is at its best where the model is at its worst. That a few strings are copied all the same shows "
+        "that it has not given up the source altogether.",
+        "손실이 가장 좋을 때 모델은 가장 나쁘다. 그래도 몇몇 문자열을 베끼는 것은 입력을 완전히 무시하지는 않았음을 "
+        "보여 준다.",
+    ),
 )

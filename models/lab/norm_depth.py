@@ -103,4 +103,10 @@ EXPERIMENT = Experiment(
     full=Sizes(),
     quick=Sizes(steps=30, depths=(1, 4), tested=64),
     minutes=3.0,
+    remark=Words(
+        "Up to 8 layers all learn alike. At 16 post-norm fails, though half of its gradient still arrives; a warmup "
+        "helped with one seed of three.",
+        "8층까지는 모두 비슷하게 배운다. 16층에서 post-norm은 기울기의 절반이 도달하는데도 실패하고, 워밍업은 세 "
+        "시드 중 하나에서 도움이 되었다.",
+    ),
 )  # fmt: skip

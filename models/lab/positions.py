@@ -136,4 +136,10 @@ EXPERIMENT = Experiment(
     full=Sizes(),
     quick=Sizes(steps=60, tested=64),
     minutes=1.5,
+    remark=Words(
+        "A causal mask tells positions, since each sees one symbol more than the one before: a decoder can do without "
+        "positions, an encoder cannot.",
+        "인과 마스크는 위치를 알려 준다. 각 위치는 앞의 위치보다 기호를 하나 더 보기 때문이다. 디코더는 위치 정보 "
+        "없이도 되지만 인코더는 그렇지 않다.",
+    ),
 )

@@ -114,4 +114,9 @@ EXPERIMENT = Experiment(
     full=Sizes(),
     quick=Sizes(steps=40, widths=(16, 64, 128), tested=64),
     minutes=2.0,
+    remark=Words(
+        "About half of the softmax's Jacobian is left at the start, more than the bound allows; what is learnt "
+        "falls by much more than that.",
+        "학습 전 소프트맥스 야코비의 절반쯤은 남아 예상한 범위보다 크다. 학습 결과는 그보다 훨씬 크게 나빠진다.",
+    ),
 )

@@ -115,4 +115,11 @@ EXPERIMENT = Experiment(
     full=Sizes(),
     quick=Sizes(lengths=(4, 8, 12), hidden=16, steps=40, pairs=500, tested=40),
     minutes=4.0,
+    remark=Words(
+        "An LSTM's states lie within -1 and 1, so that dot needs no division here: scaled dot is the slowest to learn. "
+        "After at most 8 letters in training no score copies 12; of 10 letters additive and concat copy half, location "
+        "none.",
+        "LSTM의 상태는 -1과 1 사이여서 dot을 나눌 필요가 없다. scaled dot이 가장 늦게 배운다. 8글자까지 학습하면 "
+        "12글자는 어떤 점수도 베끼지 못하고, 10글자는 additive와 concat이 절반쯤, location은 하나도 베끼지 못한다.",
+    ),
 )

@@ -17,7 +17,7 @@ from ...console.program import command_line
 from .experiment import Words, find_experiments, load_experiment
 from .figures import THEMES, draw
 from .results import FILE, Results
-from .tables import headers, rows
+from .tables import Table, tables
 from .verdict import VERDICTS, judge, verdict
 
 __all__ = ["LANGUAGES", "PAGE", "render", "write_page"]
@@ -93,7 +93,7 @@ def _section(results: Results, language: str) -> str:
         f'<h3>{say("judged")}</h3><div class="wide">{_expectations(results, language)}</div>{remark}'
         f"{_picture(results, language)}"
         f'<h3>{say("numbers")}</h3><p class="small">{say("spread")}</p>'
-        f'<div class="wide">{_table(results, language)}</div>'
+        f"{''.join(map(_table, tables(results, language)))}"
         f'<p class="small"><code>{escape(command)}</code><br>{escape(_about(results))}</p></section>'
     )
 
@@ -112,13 +112,17 @@ def _expectations(results: Results, language: str) -> str:
     return f"<table><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table>"
 
 
-def _table(results: Results, language: str) -> str:
-    titles = "".join(f"<th>{escape(header)}</th>" for header in headers(results, language))
+def _table(table: Table) -> str:
+    titles = "".join(f"<th>{escape(header)}</th>" for header in table.headers)
     lines = "".join(
         f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
-        for name, *cells in rows(results, language)
+        for name, *cells in table.rows
     )
-    return f'<table class="numbers"><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table>'
+    caption = f"<caption>{escape(table.title)}</caption>" if table.title else ""
+    return (
+        f'<div class="wide"><table class="numbers">{caption}<thead><tr>{titles}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
 
 
 def _picture(results: Results, language: str) -> str:
@@ -157,7 +161,7 @@ _WORDS = {
         "The lab: claims about attention, put to the test", "실험실: 어텐션에 관한 주장을 실험으로 확인하기"
     ),
     "about": Words(
-        "Each claim has an experiment: what should come out if it holds was written down as bounds, several seeds were "
+        "Each claim has an experiment: what should come out if it holds is written down as bounds, several seeds are "
         "measured, and the verdict is computed from their numbers. A claim can also come out otherwise.",
         "주장마다 실험이 하나 있습니다. 주장이 맞다면 어떤 값이 나와야 하는지를 먼저 범위로 정하고, 여러 시드로 "
         "측정한 값에서 판정을 계산합니다. 예상과 다르게 나올 수도 있습니다.",
@@ -205,7 +209,8 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem; }
 th, td { border-bottom: 1px solid var(--line); padding: 5px 14px 5px 0; text-align: left; vertical-align: top; }
-th { font-weight: 600; } .numbers td, .numbers th[scope] { white-space: nowrap; }
+th { font-weight: 600; } caption { text-align: left; color: var(--muted); }
+.numbers { margin-bottom: 14px; } .numbers td, .numbers th[scope] { white-space: nowrap; }
 picture { display: block; margin: 14px 0; } img { max-width: 100%; height: auto; }
 .badge { display: inline-block; border: 1px solid; border-radius: 99px; padding: 1px 10px; font-size: 0.8rem;
   font-weight: 600; white-space: nowrap; }

@@ -18,7 +18,7 @@ from .experiment import Experiment, Trial
 from .figures import THEMES, draw
 from .page import LANGUAGES, write_page
 from .results import Results
-from .tables import headers, rows
+from .tables import tables
 from .verdict import VERDICTS, judge, verdict
 
 __all__ = ["carry_out"]
@@ -88,8 +88,9 @@ def _time_left(results: Results, trials: Sequence[tuple[int, str]]) -> str:
 def _publish(results: Results, folder: Path) -> None:
     """Print the outcome, and write the table, the figures, and the page of all experiments."""
     own = results.folder
-    table = plain_table(headers(results, "en"), rows(results, "en"))
-    files = {"table.txt": table + "\n"}
+    found = tables(results, "en")
+    blocks = [f"{table.title}\n{plain_table(table.headers, table.rows)}".lstrip("\n") for table in found]
+    files = {"table.txt": "\n\n".join(blocks) + "\n"}
     for language in LANGUAGES:
         for theme in THEMES:
             files[f"figure-{language}-{theme}.svg"] = draw(results, language, theme)
@@ -99,12 +100,13 @@ def _publish(results: Results, folder: Path) -> None:
     page = write_page(folder)
     print(f"{results.experiment.claim.en}")
     print(f"Seeds {', '.join(map(str, sorted(results.measured)))}; in brackets what they range over.")
-    print_table(headers(results, "en"), rows(results, "en"))
+    for table in found:
+        if table.title:
+            print(f"{table.title}:")
+        print_table(table.headers, table.rows)
     judged = judge(results)
     for each in judged:
         expect, seeds = each.expect, len(each.found.values)
-        found = each.found.text(expect.format)
-        print(
-            f"{expect.words.en}: expected {expect.bounds()}, found {found}: in {each.held} of {counted(seeds, 'seed')}"
-        )
+        outcome = f"expected {expect.bounds()}, found {each.found.text(expect.format)}"
+        print(f"{expect.words.en}: {outcome}: in {each.held} of {counted(seeds, 'seed')}")
     print(f"The claim {VERDICTS[verdict(judged)].en}. In {own}: {', '.join(files)}; all experiments: {page}")

@@ -16,7 +16,7 @@ from tinygrad_attn_models.lab.form.figures import draw
 from tinygrad_attn_models.lab.form.page import LANGUAGES, PAGE, render
 from tinygrad_attn_models.lab.form.results import FILE, Results, Spread
 from tinygrad_attn_models.lab.form.running import carry_out
-from tinygrad_attn_models.lab.form.tables import headers, rows
+from tinygrad_attn_models.lab.form.tables import tables
 from tinygrad_attn_models.lab.form.verdict import judge, verdict
 
 
@@ -137,11 +137,14 @@ def test_numbers_that_are_not_finite_are_kept_as_none(tmp_path):
     assert math.isnan(again.measured[0]["right"]["value"])
 
 
-def test_the_table_has_numbers_and_some_points_of_curves(tmp_path):
+def test_a_table_of_numbers_and_one_of_each_curve(tmp_path):
     results = carry_out("made_up", made_up(), tmp_path, [0, 1, 2], quick=False)
-    assert headers(results, "en")[2:] == ["decay, length 1", "decay, length 4"]
-    assert headers(results, "ko")[3] == "감소, 길이 4"
-    assert rows(results, "ko")[1] == ["틀린 것", "0.55 (0.50–0.60)", "0.275 (0.250–0.300)", "0.034 (0.031–0.037)"]
+    decay, numbers = tables(results, "en")
+    assert decay.title == "decay, by length" and decay.headers == ["", "1", "4"]
+    assert decay.rows[1] == ["wrong", "0.275 (0.250–0.300)", "0.034 (0.031–0.037)"]
+    assert numbers.title == "" and numbers.headers == ["", f"value {LOUD}"]
+    decay, numbers = tables(results, "ko")
+    assert decay.title == "감소, 길이별" and numbers.rows[1] == ["틀린 것", "0.55 (0.50–0.60)"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
