@@ -1,6 +1,6 @@
-"""The build backend: setuptools, with URLs for the README's pictures, so that a package index shows them.
+"""The build backend: setuptools, with URLs for the README's pictures and pages, so that a package index shows them.
 
-The README refers to its pictures by paths within the repository. An index shows the README alone, so for it each path
+The README refers to its pictures and pages by paths within the repository. An index shows the README alone, so for it each path
 is prefixed with the URL of the repository.
 """
 
@@ -29,12 +29,12 @@ __all__ = [
     "prepare_metadata_for_build_wheel",
 ]
 
-_PICTURE = re.compile(r'(?P<before>!\[[^\]]*\]\(|(?:src|srcset)=")(?P<path>\.pictures/)')
+_FILE = re.compile(r'(?P<before>!?\[[^\]]*\]\(|(?:src|srcset)=")(?P<path>\.(?:pictures|pages)/)')
 
 
 def readme_for_an_index(readme: str, repository: str) -> str:
-    """The README with the address of the repository before the path of each picture."""
-    return _PICTURE.sub(rf"\g<before>{repository}/raw/main/\g<path>", readme)
+    """The README with the address of the repository before the path of each picture and page."""
+    return _FILE.sub(rf"\g<before>{repository}/raw/main/\g<path>", readme)
 
 
 def _write_readme() -> None:

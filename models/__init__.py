@@ -34,8 +34,11 @@ if __name__ == "models":
 def load(directory: str | os.PathLike[str]) -> TrainedModel:
     """The best model of a run folder, ready to translate: see `tinygrad_attn_models.trained.TrainedModel`.
 
+    ``load("demo:dates-bahdanau")`` is one that ships with the package.
+
     Raises:
         RunError: no such folder, or a checkpoint that is missing or damaged.
+        CommandError: no such demo.
     """
     from .trained import TrainedModel
 

@@ -25,6 +25,7 @@ from .decoding.alignment import Alignment
 from .decoding.generate import Sampling, generate
 from .decoding.translate import OnBatch, search, translate
 from .decoding.unknown import Detokenizer
+from .demos import folder_of
 from .evaluation.scoring import Score, score
 from .interface import LanguageModel, Translator
 from .runs.config import Config, DecodingConfig
@@ -59,12 +60,13 @@ class TrainedModel:
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> TrainedModel:
-        """The best model of a run folder, as ``python -m models train`` makes it.
+        """The best model of a run folder, as ``python -m models train`` makes it; of ``"demo:NAME"`` one that ships.
 
         Raises:
             RunError: no such folder, or a checkpoint that is missing or damaged.
+            CommandError: no such demo.
         """
-        return cls(*Run.load(directory))
+        return cls(*Run.load(folder_of(directory)))
 
     def __repr__(self) -> str:
         parameters = sum(parameter.numel() for parameter in self.module.parameters())

@@ -50,6 +50,7 @@ MODELS = (
     ("evaluation",),
     ("training",),
     ("lab", "lessons", "microscope", "speed"),
+    ("demos",),
     ("gpt2_weights", "trained"),
     ("", "__main__", "cli"),
 )

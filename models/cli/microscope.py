@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..console.errors import CHECK_FAILED, CommandError
-from .options import add_run, path_name, port
+from .options import path_name, port
 
 if TYPE_CHECKING:
     from ..microscope import Microscope
     from ..microscope.record.schema import Rerun
     from ..trained import TrainedModel
 
+# What is a name, and no sentence.
+_NAME = re.compile(r"[A-Za-z][\w:-]*")
+
 NEEDS = ("latex2mathml", "rich", "safetensors")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See `parser.Command`."""
-    add_run(parser)
-    parser.add_argument("source", metavar="SOURCE", help="a source sentence; of a language model, the text")
+    parser.add_argument(
+        "run", metavar="RUN", nargs="?", type=path_name, help="a run folder that train has made; with --demo its name"
+    )
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help="a source sentence; of a language model, the text")
+    parser.add_argument(
+        "--demo",
+        action="store_true",
+        help="look into a trained run that ships with the package: --demo [NAME] [SOURCE]; an unknown name lists them",
+    )
     parser.add_argument(
         "--target", metavar="TEXT", help="the target (default: the model's own translation); a language model has none"
     )
     parser.add_argument(
         "--out", metavar="FILE", type=path_name, help="the page, or with .json its data (default: microscope.html)"
+    )
+    parser.add_argument(
+        "--worksheet", metavar="FILE", type=path_name, help="a page with the tour's questions and their key, to print"
     )
     parser.add_argument(
         "--view", choices=("page", "term"), default="page", help="page (default), or term: tables in the terminal"
@@ -55,6 +69,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.port is not None and not arguments.serve:
         raise CommandError("--port is the port of --serve; give --serve too")
+    if arguments.demo:
+        _choose_demo(arguments)
+    elif arguments.source is None:
+        missing = "SOURCE" if arguments.run else "RUN, SOURCE"
+        arguments.parser.error(f"the following arguments are required: {missing}, or --demo")
     model = TrainedModel.load(arguments.run)
     if arguments.serve:
         return _serve(arguments, model)
@@ -69,17 +88,40 @@ def run(arguments: argparse.Namespace) -> int:
         from ..microscope.page.terminal import print_microscope
 
         print_microscope(found.data)
-    if arguments.out or arguments.view == "page":
-        from ..microscope.checks.verdict import verdict_of
-        from ..microscope.record.example import headline
-
-        path = arguments.out or "microscope.html"
+    if arguments.worksheet:
+        found.save_worksheet(arguments.worksheet)
+    path = arguments.out or ("microscope.html" if arguments.view == "page" and not arguments.worksheet else None)
+    if path:
         with working(f"writing {path}"):
             found.save(path)
-        print(f"{path}: {headline(found.data)}; {verdict_of(found.data['check'])}")
+    if written := path or arguments.worksheet:
+        _report(found, written)
         if arguments.open:
-            _open(Path(path).absolute().as_uri())
+            _open(Path(written).absolute().as_uri())
     return _verdict(found, arguments.broken)
+
+
+def _report(found: Microscope, path: str) -> None:
+    """One line: what is in the page, and whether its numbers hold."""
+    from ..microscope.checks.verdict import verdict_of
+    from ..microscope.record.example import headline
+
+    print(f"{path}: {headline(found.data)}; {verdict_of(found.data['check'])}")
+
+
+def _choose_demo(arguments: argparse.Namespace) -> None:
+    """Read RUN and SOURCE as a demo's name and a sentence; either may be missing. In a terminal its page is opened."""
+    from ..demos import DEMOS, find_demo
+    from ..demos.catalog import PREFIX
+
+    if arguments.source is None and arguments.run and not _NAME.fullmatch(arguments.run):
+        arguments.run, arguments.source = None, arguments.run
+    demo = find_demo((arguments.run or next(iter(DEMOS))).removeprefix(PREFIX))
+    if arguments.source is None:
+        arguments.source, arguments.target = demo.source, arguments.target or demo.target
+    arguments.run = demo.folder
+    if sys.stdout.isatty() and arguments.view == "page" and not arguments.out:
+        arguments.open = True
 
 
 def _open(address: str) -> None:
@@ -111,7 +153,12 @@ def _verdict(found: Microscope, broken: str | None) -> int:
 
 def _serve(arguments: argparse.Namespace, model: TrainedModel) -> int:
     """The live microscope, until Ctrl-C."""
-    others = {"--out": arguments.out, "--beside": arguments.beside, "--broken": arguments.broken}
+    others = {
+        "--out": arguments.out,
+        "--worksheet": arguments.worksheet,
+        "--beside": arguments.beside,
+        "--broken": arguments.broken,
+    }
     given = [name for name, value in others.items() if value]
     if given or arguments.view != "page":
         raise CommandError(f"--serve shows the page of one run; leave out {' and '.join(given) or '--view'}")

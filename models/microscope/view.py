@@ -44,16 +44,29 @@ class Microscope:
         """The data as JSON."""
         return as_json(self.data)
 
+    def worksheet(self) -> str:
+        """The page, opened at the tour's worksheet and its key, to be printed."""
+        from .page.render import render
+
+        return render(dict(self.data), opens={"view": "tour", "sheet": "key"})
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the page, or the data alone if the name ends in ``.json``."""
-        content = self.json() if Path(path).suffix == ".json" else self.html()
-        with atomic_path(Path(path)) as unfinished:
-            unfinished.write_text(content, encoding="utf-8")
+        _write(path, self.json() if Path(path).suffix == ".json" else self.html())
+
+    def save_worksheet(self, path: str | os.PathLike[str]) -> None:
+        """Write the page that opens at the worksheet."""
+        _write(path, self.worksheet())
 
     def _repr_html_(self) -> str:
         # In a frame, so that page and notebook do not affect each other.
         frame = 'sandbox="allow-scripts allow-downloads" style="width: 100%; height: 50em; border: 0"'
         return f'<iframe title="microscope" {frame} srcdoc="{html.escape(self.html())}"></iframe>'
+
+
+def _write(path: str | os.PathLike[str], content: str) -> None:
+    with atomic_path(Path(path)) as unfinished:
+        unfinished.write_text(content, encoding="utf-8")
 
 
 def microscope(

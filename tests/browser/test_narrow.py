@@ -25,7 +25,7 @@ def test_nothing_is_wider_than_the_screen(visit, file, locale):
 
 def test_formulas_that_do_not_fit_can_be_scrolled_and_show_it(visit, file):
     page = visit(file, viewport={"width": WIDTH, "height": 800})
-    page.keyboard.press("2")
+    show(page, "steps")
     page.wait_for_selector(".step .formula-block")
     for block in page.locator(".step .formula-block").all():
         found = block.evaluate(
@@ -44,7 +44,7 @@ def test_formulas_that_do_not_fit_can_be_scrolled_and_show_it(visit, file):
 
 def test_the_cards_stand_below_each_other(visit, file):
     page = visit(file, viewport={"width": WIDTH, "height": 800})
-    page.keyboard.press("2")
+    show(page, "steps")
     page.wait_for_selector(".strip.value .step")
     lefts = page.evaluate("[...document.querySelectorAll('.step')].map((card) => card.getBoundingClientRect().left)")
     assert len(lefts) in (12, 14) and len(set(lefts)) == 1

@@ -4,6 +4,7 @@ import pytest
 from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.page.render import render
+from views import show
 
 ARABIC = ["صباح", "الخير", "يا", "صديقي", "العزيز"]
 BOXES = "(all) => all.map((each) => each.getBoundingClientRect().left)"
@@ -24,6 +25,7 @@ def file(tmp_path_factory):
 
 def test_an_arabic_sentence_runs_from_right_to_left(visit, file):
     page = visit(file)
+    show(page, "summary")
     source, target = page.locator(".sentence").all()[:2]
     assert source.locator(".token").all_inner_texts() == ARABIC
     lefts = source.locator(".token").evaluate_all(BOXES)
@@ -35,12 +37,12 @@ def test_an_arabic_sentence_runs_from_right_to_left(visit, file):
 def test_each_symbol_is_set_apart_in_its_own_direction(visit, file):
     page = visit(file)
     for view, selector in (
-        ("2", ".row th bdi"),
-        ("3", ".heatmap thead bdi"),
-        ("4", ".products bdi"),
-        ("5", ".runs td + th bdi"),
+        ("steps", ".row th bdi"),
+        ("site", ".heatmap thead bdi"),
+        ("jacobian", ".products bdi"),
+        ("paths", ".runs td + th bdi"),
     ):
-        page.keyboard.press(view)
+        show(page, view)
         found = page.locator(selector).evaluate_all(
             """(all) => all.map((each) => [each.textContent, getComputedStyle(each)])
             .map(([text, style]) => [text, style.direction, style.unicodeBidi])"""
@@ -51,7 +53,7 @@ def test_each_symbol_is_set_apart_in_its_own_direction(visit, file):
 
 def test_columns_keep_the_order_of_the_sentence(visit, file):
     page = visit(file)
-    page.keyboard.press("3")
+    show(page, "site")
     heads = page.locator("table.heatmap").first.locator("thead th")
     assert heads.all_inner_texts() == ARABIC
     lefts = heads.evaluate_all(BOXES)

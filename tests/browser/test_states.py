@@ -48,7 +48,7 @@ def test_a_model_without_attention_has_no_empty_views(look):
     page = look(make("seq2seq"), "summary")
     assert tabs(page) == WITHOUT_ATTENTION
     assert "announces no attention" in page.inner_text("#panel")
-    page.keyboard.press("2")
+    page.keyboard.press(str(WITHOUT_ATTENTION.index("paths") + 1))
     page.wait_for_selector("#tab-paths[aria-selected=true]")
 
 

@@ -37,6 +37,7 @@ def test_every_view_is_there_and_fits(visit, file, locale, width):
 
 def test_the_summary_is_of_a_text(visit, file, found):
     page = visit(file)
+    show(page, "summary")
     assert page.inner_text(".pair-line").split() == found.data["target"]["text"].split()
     terms = page.locator(".pair-list dt").all_inner_texts()
     assert terms == ["Text", "Loss"] and "no source" in page.inner_text("#panel")
@@ -66,6 +67,7 @@ def test_a_live_page_asks_for_one_text(visit, found, tmp_path):
     path = tmp_path / "live.html"
     path.write_text(render({**found.data, "meta": meta}), encoding="utf-8")
     page = visit(path)
+    show(page, "summary")
     assert page.locator("form.live .wide").all_inner_texts() == ["Text"]
     assert page.input_value("form.live .wide input") == found.data["target"]["text"]
 
@@ -75,6 +77,8 @@ def test_a_model_without_attention_has_no_empty_views(visit, tmp_path):
     microscope(Silent(), TEXT).save(path)
     page = visit(path)
     assert [tab.get_attribute("id") for tab in page.locator("[role=tab]").all()] == [
+        "tab-picture",
+        "tab-tour",
         "tab-summary",
         "tab-tape",
         "tab-check",

@@ -45,8 +45,10 @@ def map_in_readme(readme: str) -> str:
 
 
 def _rooms(folder: Path) -> list[Path]:
-    """The folder and those below it that hold something of the package, each before its own."""
+    """The folder and those below it that hold something of the package, each before its own; trained runs are none."""
     inside = sorted(folder.iterdir())
+    if any(path.suffix == ".safetensors" for path in inside):
+        return []
     below = [room for path in inside if path.is_dir() and path.name[0] not in "._" for room in _rooms(path)]
     return [folder, *below] if below or any(path.is_file() for path in inside) else []
 

@@ -126,7 +126,7 @@ export function labels(site, axis, size) {
 
 const formulas = embedded("formulas"); // { en: { LaTeX: MathML }, ko: those that have words, own: the page's own LaTeX }
 
-export const { central, letters } = formulas.own;
+export const { central, letters, tour: tourFormulas } = formulas.own;
 
 // The MathML of a LaTeX formula in the reader's language; null for one that this page was made without.
 export function mathml(latex) {

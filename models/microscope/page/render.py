@@ -26,7 +26,7 @@ _ICON = (
 )
 
 
-def render(data: Mapping[str, Any], views: Sequence[Path] = (VIEWS,)) -> str:
+def render(data: Mapping[str, Any], views: Sequence[Path] = (VIEWS,), opens: Mapping[str, str] | None = None) -> str:
     """The page that shows ``data`` (see `models.microscope.record.schema.Data`).
 
     Its content security policy allows only the modules in the page to run, and nothing to be loaded; the page of a live
@@ -35,10 +35,12 @@ def render(data: Mapping[str, Any], views: Sequence[Path] = (VIEWS,)) -> str:
     Args:
         data: the data to show.
         views: the folders with the views.
+        opens: what is selected at first, as in the page's address, such as ``{"view": "tour"}``.
     """
     found = find_views(views)
     modules, start, style = import_map(found), entry(found), (ASSETS / "page.css").read_text(encoding="utf-8")
-    blocks = {key: embeddable(value) for key, value in _blocks(data).items()}
+    content = {**_blocks(data), **({"opens": dict(opens)} if opens else {})}
+    blocks = {key: embeddable(value) for key, value in content.items()}
     # A digest of the whole page: no text on the page can contain it, so no text can run as a script of the page.
     nonce = _digest("\0".join([modules, start, *blocks.values()]))
     policy = {
@@ -100,8 +102,9 @@ def _typeset(formulas: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def _own(formulas: Mapping[str, Any]) -> Iterator[str]:
-    """The LaTeX of the page's own formulas, and of the legend's letters."""
+    """The LaTeX of the page's own formulas, those of the tour, and of the legend's letters."""
     yield formulas["central"]
+    yield from formulas["tour"].values()
     for latex, _ in formulas["letters"].values():
         yield latex
 

@@ -1,20 +1,23 @@
 // The selection, common to all views and kept in the page's address, so that a link shows the same cell.
 
-import { makeStore } from "page/core.js";
+import { embedded, makeStore } from "page/core.js";
 import { data, labels } from "page/data.js";
+import { opening } from "page/opening.js";
 
 const NUMBERS = ["head", "step", "key", "channel", "op"];
 const TEXTS = ["view", "site", "tensor", "part", "parameter"];
+const PROGRESS = ["stop", "answers", "sheet"]; // of the tour; in the address once it has begun
+
+const opens = embedded("opens"); // of a page that does not open with the first view
 
 const start = () => ({
-  view: "", site: data.get().sites.at(-1)?.id ?? "", head: 0, step: 0, key: 0, channel: 0, op: 0,
-  tensor: "scores", part: "gradient", parameter: "",
+  view: "", ...opening(data.get()), channel: 0, op: 0, tensor: "scores", part: "gradient", parameter: "", stop: "", answers: "", sheet: "", ...opens,
 });
 
 function read(address = location.hash) {
   const given = new URLSearchParams(address.slice(1));
   const chosen = start();
-  for (const name of TEXTS) if (given.has(name)) chosen[name] = given.get(name);
+  for (const name of [...TEXTS, ...PROGRESS]) if (given.has(name)) chosen[name] = given.get(name);
   for (const name of NUMBERS) if (given.has(name)) chosen[name] = Number.parseInt(given.get(name), 10) || 0;
   return within(chosen);
 }
@@ -43,7 +46,8 @@ export const selection = makeStore(read());
 
 export function hash(changes) {
   const chosen = within({ ...selection.get(), ...changes });
-  return `#${new URLSearchParams([...TEXTS, ...NUMBERS].map((name) => [name, chosen[name]]))}`;
+  const names = [...TEXTS, ...NUMBERS, ...PROGRESS.filter((name) => chosen[name] !== "")];
+  return `#${new URLSearchParams(names.map((name) => [name, chosen[name]]))}`;
 }
 
 // Select something; a change of view can be undone with the browser's back button.

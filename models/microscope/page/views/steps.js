@@ -12,7 +12,7 @@ import { chosenBy, hash, place, select } from "page/selection.js";
 
 // Of a row over channels or symbols, which have no names, the largest numbers tell the most.
 const MOST = 12;
-// Of a row over keys, all can be seen; at first as many as the card shows.
+// Of a row over keys, all can be seen; at first as many as the card shows, and the chosen one.
 const FIRST = 16;
 
 // The walk runs forward through the steps, then backward through them, as the computation did.
@@ -116,7 +116,7 @@ function Row({ site, tensor, chosen, part }) {
     entries = entries.sort((a, b) => size(b) - size(a)).slice(0, MOST).sort(([a], [b]) => a - b);
   }
   const [whole, showWhole] = useState(false);
-  const shown = whole ? entries : entries.slice(0, Math.max(FIRST, keyed ? chosen.key + 1 : 0));
+  const shown = whole ? entries : entries.filter(([j], i) => i < FIRST || (keyed && j === chosen.key));
   const ends = endsOf(tensor, part);
   return html`${ofKey && html`<p class="note of-key">${t("of_key", { j: chosen.key })} <${Token} text=${site.keys[chosen.key]} /></p>`}
     <div class="row-scroll" tabindex="0" onScroll=${() => showWhole(true)} onFocusCapture=${() => showWhole(true)} role="region" aria-label=${t("numbers", { name: symbol(tensor.name, part) })}>

@@ -1,0 +1,96 @@
+"""The trained runs that ship: they are there, small, of this version, and do what the catalog says of them."""
+
+import json
+import re
+import tomllib
+
+import pytest
+from commands import refused
+from tinygrad_attn_models import load
+from tinygrad_attn_models.cli.main import main
+from tinygrad_attn_models.demos import DEMOS, find_demo, folder_of
+from tinygrad_attn_models.demos.make import PAGES
+from tinygrad_attn_models.runs.config import load_config
+from tinygrad_attn_models.runs.folder import BEST, Run
+
+pytest.importorskip("safetensors")
+
+BAHDANAU, SENTENCE = "dates-bahdanau", "22 November 2026"
+LARGEST = 1_000_000  # bytes of a demo
+LARGEST_PAGE = 3_000_000
+
+
+@pytest.fixture(params=DEMOS)
+def demo(request):
+    return DEMOS[request.param]
+
+
+def test_the_folders_are_those_of_the_catalog():
+    folder = next(iter(DEMOS.values())).folder.parent
+    assert {path.parent.name for path in folder.glob(f"*/{BEST}")} == set(DEMOS)
+
+
+def test_a_demo_is_small_and_of_the_settings_that_the_catalog_has(demo):
+    assert sum(path.stat().st_size for path in demo.folder.iterdir()) < LARGEST
+    run, _ = Run.load(demo.folder)
+    assert run.config == load_config(None, demo.settings)
+    about = json.loads((demo.folder / "run.json").read_text(encoding="utf-8"))
+    assert about["versions"]["numpy"] and about["seed"] == run.config.training.seed and "results" in about
+    assert not any("/" in word for word in about["command"])
+    assert tomllib.loads((demo.folder / "config.toml").read_text(encoding="utf-8"))
+
+
+def test_the_wheel_has_them():
+    from pathlib import Path
+
+    about = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert about["tool"]["setuptools"]["package-data"]["tinygrad_attn_models.demos"] == ["*/*"]
+
+
+def test_from_python_by_name():
+    model = load("demo:dates-bahdanau")
+    assert model.translate(["22 November 2026"]) == ["2026-11-22"]
+    assert (
+        folder_of("runs/dates") == "runs/dates"
+        and folder_of("demo:dates-bahdanau") == find_demo("dates-bahdanau").folder
+    )
+
+
+def test_an_unknown_name_lists_them(capsys):
+    for arguments in (["microscope", "--demo", "dates-bahdanua"], ["translate", "demo:dates-bahdanua", "x"]):
+        refused(capsys, arguments, "no demo 'dates-bahdanua'", "did you mean dates-bahdanau?", *DEMOS)
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"), [([], "RUN, SOURCE"), (["runs/x"], "SOURCE")], ids=["nothing", "a run alone"]
+)
+def test_without_demo_run_and_source_are_required(capsys, words, missing):
+    refused(capsys, ["microscope", *words], f"the following arguments are required: {missing}", "--demo")
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["dates-bahdanau"], ["22 November 2026"], ["dates-bahdanau", "22 November 2026"]]
+)
+def test_a_demo_makes_its_page(capsys, tmp_path, words):
+    out = tmp_path / "page.html"
+    assert main(["microscope", "--demo", *words, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    sentence = SENTENCE if SENTENCE in words else DEMOS[BAHDANAU].source
+    assert sentence in said and out.stat().st_size < LARGEST_PAGE
+
+
+def test_a_worksheet(capsys, tmp_path):
+    out = tmp_path / "sheet.html"
+    assert main(["microscope", "--demo", "--worksheet", str(out)]) == 0
+    assert str(out) in capsys.readouterr().out and not (tmp_path / "microscope.html").exists()
+    (opens,) = re.findall(r'<script type="application/json" id="opens">(.*?)</script>', out.read_text(encoding="utf-8"))
+    assert json.loads(opens) == {"view": "tour", "sheet": "key"}
+
+
+def test_the_page_in_the_repository():
+    pages = list(PAGES.iterdir())
+    assert pages and sum(page.stat().st_size for page in pages) < LARGEST_PAGE
+    (page,) = pages
+    content = page.read_text(encoding="utf-8")
+    demo = DEMOS[page.stem]
+    assert demo.source in content and "/home/" not in content
