@@ -1,6 +1,7 @@
 """The build backend: setuptools, with URLs for the README's pictures and pages, so that a package index shows them.
 
-The README refers to its pictures and pages by paths within the repository. An index shows the README alone, so for it each path
+The README refers to its pictures and pages by paths within the repository. An index shows the README alone, so for it
+each path
 is prefixed with the URL of the repository.
 """
 
