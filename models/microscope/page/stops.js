@@ -1,4 +1,5 @@
-// The stops of the tour, from "the model is wrong here" to "so this weight grows", computed from the page's own record.
+// The stops of the tour, which lead from the loss of a step that is wrong to a weight that grows, computed from the page's own
+// record.
 //
 // Each is about one cell, that with which the page opens: a step t, a key j. A stop has
 //   name     its texts: tour.js has them under stop.NAME.…
