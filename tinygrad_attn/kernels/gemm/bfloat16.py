@@ -47,7 +47,8 @@ _STEP = 32  # of the depth in one tile: pairs of bfloat16 in 16 columns
 _TILE = 1024  # bytes
 _PART = 2 * _TILE  # of one of three parts of a step of a panel
 _PANEL_STEP = 3 * _PART
-_BLOCK_DEPTH, _BLOCK_COLUMNS = 384, 512  # a block of B in parts has at most 1.2 MB, of 2 in the second-level cache
+# A block of B in parts has at most 1.2 MB, of 2 in the second-level cache, and one of A 0.3.
+_BLOCK_DEPTH, _BLOCK_COLUMNS, _BLOCK_ROWS = 384, 512, 128
 _SMALLEST = 2.0**-100  # whose parts are no subnormal numbers, which count as zero on tiles
 
 
@@ -365,13 +366,27 @@ def _multiply_square(
         _write_square(square, c, extent, bias, accumulate)
 
 
+@called_kernel
+def _pack_panels(panels: int, panel: int, source: Any, items: int, depth: int, pairs_down: int) -> None:
+    """Panels of ``panel`` bytes of all items. Where items adjoin, a step of all panels is packed before the next: one
+    panel alone takes two cache lines of each of many rows, which no prefetching sees."""
+    chunk = _STEP if source.row == 4 else depth
+    for k in range(0, depth, chunk):
+        for i in range(0, items, SIDE):
+            target = panels + i // SIDE * panel + k // _STEP * _PANEL_STEP
+            part = Matrix(source.address + i * source.row + k * source.column, source.row, source.column)
+            _pack(target, part, min(SIDE, items - i), min(chunk, depth - k), pairs_down)
+
+
 @serial_kernel
 def multiply_by_parts(scratch: int, extent: Extent, a: Matrix, b: Matrix, c: Matrix, epilogue: Epilogue) -> None:
     """As what `kernels.gemm.blocks.block_product_for` gives; rows or columns of A and of B adjoin."""
     rows, columns, depth = extent
     block_depth = -(-depth // -(-depth // _BLOCK_DEPTH) // _STEP) * _STEP
     panel = block_depth // _STEP * _PANEL_STEP
-    sums, a_panel, b_panels = scratch + 64, scratch + 4096 + 64, scratch + 4096 + 64 + panel
+    sums, a_panels = scratch + 64, scratch + 4096 + 64
+    b_panels = a_panels + _BLOCK_ROWS // SIDE * panel
+    block_rows = _BLOCK_ROWS if a.row == 4 else SIDE  # a panel alone stays in the first-level cache
     _begin_tiles(scratch)
     for k in range(0, depth, block_depth):
         ks = min(block_depth, depth - k)
@@ -379,20 +394,19 @@ def multiply_by_parts(scratch: int, extent: Extent, a: Matrix, b: Matrix, c: Mat
         accumulate = 1 if epilogue.accumulate != 0 or k > 0 else 0
         for j0 in range(0, columns, _BLOCK_COLUMNS):
             width = min(_BLOCK_COLUMNS, columns - j0)
-            b_block = Matrix(b.address + k * b.row + j0 * b.column, b.row, b.column)
-            for j in range(0, width, SIDE):
-                source = Matrix(b_block.address + j * b.column, b.column, b.row)
-                _pack(b_panels + j // SIDE * panel, source, min(SIDE, width - j), ks, 1)
+            b_block = Matrix(b.address + k * b.row + j0 * b.column, b.column, b.row)
+            _pack_panels(b_panels, panel, b_block, width, ks, 1)
             for i in range(0, rows, SIDE):
                 height = min(SIDE, rows - i)
                 a_rows = Matrix(a.address + i * a.row + k * a.column, a.row, a.column)
-                _pack(a_panel, a_rows, height, ks, 0)
+                if i % block_rows == 0:
+                    _pack_panels(a_panels, panel, a_rows, min(block_rows, rows - i), ks, 0)
                 for j in range(0, width, SIDE):
                     square = Extent(height, min(SIDE, width - j), ks)
                     b_columns = Matrix(b_block.address + j * b.column, b.row, b.column)
                     target = Matrix(c.address + i * c.row + (j0 + j) * 4, c.row, 4)
                     added = bias + (j0 + j) * 4 if bias != 0 else 0
-                    panels = a_panel, b_panels + j // SIDE * panel
+                    panels = a_panels + i % block_rows // SIDE * panel, b_panels + j // SIDE * panel
                     _multiply_square(panels, square, a_rows, b_columns, target, added, accumulate, sums)
                     if activation >= 0:
                         activate_tile(np.float32, activation, target, square.rows, square.columns)
