@@ -7,14 +7,17 @@ them all, and a number says which to call: a few percent slower than a loop for 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
-from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
+from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
+from tinygrad_attn.kernels.runtime.structs import Address, kernel_for, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.simd.math import exp, log, polynomial, tanh
 
@@ -211,12 +214,12 @@ def _gradient(kind: int, g: Any, x: Any, first: float, second: float) -> Any:
 class _Elements(NamedTuple):
     x: Address
     out: Address
+    g: Address
+    slopes: Address
     kind: int  # position in ACTIVATIONS
     size: int
     first: float
     second: float
-    g: Address = None
-    slopes: Address = None
 
 
 def _make_values(dtype: Any) -> Any:
@@ -292,10 +295,14 @@ def _make_scaling(dtype: Any) -> Any:
     return scaled
 
 
-def _launch(make: Callable[[Any], Any], elements: _Elements) -> None:
-    """Run the kernel that ``make`` makes for a dtype on all elements."""
-    shares = 1 if elements.size <= _SERIAL_SIZE else -(-elements.size // _BLOCK_SIZE)
-    launch(kernel_for(make, elements.out.dtype.type), Struct(elements), elements.size, shares)
+@functools.lru_cache(maxsize=MOST_PREPARED)
+def _prepared(
+    make: Callable[[Any], Any], dtype: Any, size: int, kind: int, first: float = 0.0, second: float = 0.0
+) -> Prepared:
+    """The kernel that ``make`` makes for a dtype, on all elements."""
+    shares = 1 if size <= _SERIAL_SIZE else -(-size // _BLOCK_SIZE)
+    last = {"kind": kind, "size": size, "first": first, "second": second}
+    return Prepared(Job(kernel_for(make, dtype.type), _Elements, last, size, shares))
 
 
 def activate(name: str, x: Array, first: float = 0.0, second: float = 0.0) -> Array:
@@ -310,8 +317,9 @@ def activate(name: str, x: Array, first: float = 0.0, second: float = 0.0) -> Ar
     Returns:
         A new array of ``x``'s shape and dtype.
     """
-    out = np.empty(x.shape, x.dtype)
-    _launch(_make_values, _Elements(x, out, ACTIVATIONS.index(name), x.size, first, second))
+    x, out = np.ascontiguousarray(x), np.empty(x.shape, x.dtype)
+    prepared = _prepared(_make_values, x.dtype, x.size, ACTIVATIONS.index(name), first, second)
+    prepared.launch((data_address(x), data_address(out), 0, 0))
     return out
 
 
@@ -320,8 +328,9 @@ def activate_backward(name: str, g: Array, x: Array, first: float = 0.0, second:
 
     ``g`` has the shape and dtype of ``x``. For relu ``x`` may be the result as well.
     """
-    out = np.empty(x.shape, x.dtype)
-    _launch(_make_gradients, _Elements(x, out, ACTIVATIONS.index(name), x.size, first, second, g))
+    g, x, out = np.ascontiguousarray(g), np.ascontiguousarray(x), np.empty(x.shape, x.dtype)
+    prepared = _prepared(_make_gradients, x.dtype, x.size, ACTIVATIONS.index(name), first, second)
+    prepared.launch((data_address(x), data_address(out), data_address(g), 0))
     return out
 
 
@@ -329,12 +338,14 @@ def gelu_in_place(x: Array) -> Array:
     """Write ``activate("gelu", x)`` to ``x``, which is contiguous; returns the derivative at every element of it, which
     `times_slope` takes."""
     slopes = np.empty(x.shape, x.dtype)
-    _launch(_make_gelu, _Elements(x, x, _GELU, x.size, 0.0, 0.0, slopes=slopes))
+    at = data_address(x)
+    _prepared(_make_gelu, x.dtype, x.size, _GELU).launch((at, at, 0, data_address(slopes)))
     return slopes
 
 
 def times_slope(g: Array, slopes: Array) -> Array:
     """``g * slopes``, of one shape and dtype."""
-    out = np.empty(slopes.shape, slopes.dtype)
-    _launch(_make_scaling, _Elements(slopes, out, _GELU, slopes.size, 0.0, 0.0, g))
+    g, out = np.ascontiguousarray(g), np.empty(slopes.shape, slopes.dtype)
+    prepared = _prepared(_make_scaling, slopes.dtype, slopes.size, _GELU)
+    prepared.launch((data_address(slopes), data_address(out), data_address(g), 0))
     return out

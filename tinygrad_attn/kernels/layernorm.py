@@ -15,13 +15,16 @@ stored. `layer_norm_in_numpy` and `layer_norm_backward_in_numpy` say what the ke
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
-from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
+from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.sums import sum_over
 
@@ -59,21 +62,21 @@ def layer_norm_backward_in_numpy(g: Array, x: Array, weight: Array, eps: float) 
 
 
 class _Rows(NamedTuple):
-    """What the kernels work on; the last four are for the one backward."""
+    """What the kernels work on; gradients and sums are for the one backward."""
 
     x: Address  # (rows, size)
     residual: Address  # (rows, size), or None
     weight: Address  # (size,)
+    bias: Address  # (size,)
     means: Address  # (rows,), written in the forward pass
     rstds: Address  # (rows,), likewise
+    y: Address  # (rows, size)
+    g: Address  # (rows, size)
+    dx: Address  # (rows, size)
+    sums: Address  # (blocks, 2, size), each block's share of dweight and of dbias
     rows: int
     size: int
     eps: float = 0.0
-    bias: Address = None  # (size,)
-    y: Address = None  # (rows, size)
-    g: Address = None  # (rows, size)
-    dx: Address = None  # (rows, size)
-    sums: Address = None  # (blocks, 2, size), each block's share of dweight and of dbias
     block: int = 0  # rows in a block
 
 
@@ -161,11 +164,21 @@ def layer_norm(
     _check_residual("layer_norm", x, residual)
     y = np.empty(x.shape, x.dtype)
     means, rstds = np.empty(x.shape[:-1], x.dtype), np.empty(x.shape[:-1], x.dtype)
-    rows, size = means.size, weight.size
-    arguments = _Rows(x, residual, weight, means, rstds, rows, size, eps, bias, y)
-    shares = 1 if x.size <= _SERIAL_SIZE else min(rows, -(-x.size // _BLOCK_SIZE))
-    launch(kernel_for(_make_forward, x.dtype.type), Struct(arguments), rows, shares)
+    x, residual = np.ascontiguousarray(x), None if residual is None else np.ascontiguousarray(residual)
+    prepared = _prepared_forward(x.dtype, means.size, weight.size, eps)
+    prepared.launch((*_addresses(x, residual, weight, bias, means, rstds, y), 0, 0, 0))
     return y, means, rstds
+
+
+@functools.lru_cache(maxsize=MOST_PREPARED)
+def _prepared_forward(dtype: Any, rows: int, size: int, eps: float) -> Prepared:
+    shares = 1 if rows * size <= _SERIAL_SIZE else min(rows, -(-rows * size // _BLOCK_SIZE))
+    last = {"rows": rows, "size": size, "eps": eps}
+    return Prepared(Job(kernel_for(_make_forward, dtype.type), _Rows, last, rows, shares))
+
+
+def _addresses(*arrays: Array | None) -> list[int]:
+    return [0 if array is None else data_address(array) for array in arrays]
 
 
 def layer_norm_call(
@@ -177,7 +190,8 @@ def layer_norm_call(
     """
     weight, bias = _check("layer_norm", x, weight, "weight", 1.0), _check("layer_norm", x, bias, "bias", 0.0)
     means, rstds = np.empty((2, len(x)), x.dtype)
-    arguments = _Rows(x, residual, weight, means, rstds, len(x), weight.size, eps, bias, y)
+    arrays = (x, residual, weight, bias, means, rstds, y)
+    arguments = _Rows(*arrays, g=None, dx=None, sums=None, rows=len(x), size=weight.size, eps=eps)
     return kernel_for(_make_forward, x.dtype.type), Struct(arguments)
 
 
@@ -272,11 +286,20 @@ def layer_norm_backward(
     rows, size = mean.size, weight.size
     block = min(max(_GRADIENT_ROWS, -(-rows // _GRADIENT_BLOCKS)), _GRADIENT_LONGEST)
     sums = np.zeros((-(-rows // block), 2, size), x.dtype)
-    arguments = _Rows(x, residual, weight, mean, rstd, rows, size, g=g, dx=dx, sums=sums, block=block)
-    shares = 1 if x.size <= _SERIAL_SIZE else len(sums)
-    launch(kernel_for(_make_backward, x.dtype.type), Struct(arguments), len(sums), shares)
+    g, x, mean, rstd = (np.ascontiguousarray(array) for array in (g, x, mean, rstd))
+    residual = None if residual is None else np.ascontiguousarray(residual)
+    prepared = _prepared_backward(x.dtype, rows, size, block)
+    prepared.launch(tuple(_addresses(x, residual, weight, None, mean, rstd, None, g, dx, sums)))
     dweight, dbias = sum_over(sums, (0,))
     return dx, dweight, dbias
+
+
+@functools.lru_cache(maxsize=MOST_PREPARED)
+def _prepared_backward(dtype: Any, rows: int, size: int, block: int) -> Prepared:
+    blocks = -(-rows // block)
+    last = {"rows": rows, "size": size, "block": block}
+    shares = 1 if rows * size <= _SERIAL_SIZE else blocks
+    return Prepared(Job(kernel_for(_make_backward, dtype.type), _Rows, last, blocks, shares))
 
 
 def _check(name: str, x: Array, vector: Array | None, which: str, default: float) -> Array:
@@ -286,12 +309,17 @@ def _check(name: str, x: Array, vector: Array | None, which: str, default: float
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"{name}: x {x.shape} has no elements along its last axis to normalise")
     if vector is None:
-        return np.full(x.shape[-1], default, x.dtype)
+        return _constant(x.shape[-1], default, x.dtype)
     if vector.shape != x.shape[-1:] or vector.dtype != x.dtype:
         raise ValueError(
             f"{name}: {which} must be {x.shape[-1:]} and {x.dtype} for x {x.shape}, got {vector.shape} {vector.dtype}"
         )
     return np.ascontiguousarray(vector)
+
+
+@functools.lru_cache(maxsize=64)
+def _constant(size: int, value: float, dtype: Any) -> Array:
+    return np.full(size, value, dtype)
 
 
 def _check_residual(name: str, x: Array, residual: Array | None) -> None:
