@@ -19,7 +19,7 @@ from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, ser
 from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
 from tinygrad_attn.kernels.runtime.structs import Address, kernel_for, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
-from tinygrad_attn.kernels.simd.math import exp, log, polynomial, tanh
+from tinygrad_attn.kernels.simd.math import exp, exp2, log, polynomial, tanh
 
 __all__ = [
     "ACTIVATIONS", "activate", "activate_backward", "activate_in_numpy", "activation_value", "gelu_in_place",
@@ -35,6 +35,7 @@ _SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than 
 _BLOCK_SIZE = 16384  # elements that a thread takes at a time
 
 _ROOT_HALF = math.sqrt(0.5)
+_HALF_IN_BITS = -0.5 / math.log(2.0)  # exp(-x^2 / 2) as a power of 2
 _DENSITY_AT_ZERO = 1.0 / math.sqrt(2.0 * math.pi)
 _ROOT_TWO_OVER_PI = math.sqrt(2.0 / math.pi)
 _CUBIC = 0.044715
@@ -118,7 +119,7 @@ def _normal(x: Any) -> Any:
     """Phi(x), the probability that a standard normal variable lies below ``x``, and exp(-x^2 / 2)."""
     size = simd.select(x < 0.0, -x, x)
     t = 2.0 / simd.fma(size, simd.splat(x, _ROOT_HALF), simd.splat(x, 2.0))
-    bell = exp(-0.5 * x * x)
+    bell = exp2(x * x * _HALF_IN_BITS)
     upper = t * polynomial(2.0 * t - 1.0, _TAIL_SINGLE, _TAIL_DOUBLE) * bell
     return simd.select(x < 0.0, upper, 1.0 - upper), bell
 
