@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out or ("runs/lab-quick" if arguments.quick else "runs/lab"))
     with lasting_output():
         for each in sorted(experiments, key=lambda each: experiments[each].minutes):
-            carry_out(each, experiments[each], folder, arguments.seed, arguments.quick)
+            carry_out(each, experiments[each], folder, list(dict.fromkeys(arguments.seed)), arguments.quick)
     return 0
 
 

@@ -105,13 +105,13 @@ def behind(seed: OfSeed, case: str, right: str) -> float:
 EXPERIMENT = Experiment(
     claim=Words(
         "A wrong derivative shows: the model does not learn.",
-        "미분이 틀리면 드러난다. 모델이 학습하지 못한다.",
+        "미분이 틀리면 드러납니다. 모델이 학습하지 못합니다.",
     ),
     method=Words(
         "Readers of one layer learn to say 8 symbols in reverse, with right derivatives and with common mistakes. "
         "Beside what they learn stands the largest error of a finite difference along a parameter's gradient.",
-        "한 층 모델이 기호 8개를 거꾸로 말하도록 학습한다. 미분이 옳은 것과 흔한 실수가 있는 것을 비교하고, "
-        "매개변수마다 기울기 방향으로 잰 유한 차분의 최대 오차를 곁에 둔다.",
+        "한 층 모델이 기호 8개를 거꾸로 말하도록 학습합니다. 미분이 옳은 것과 흔한 실수가 있는 것을 비교하고, "
+        "매개변수마다 기울기 방향으로 잰 유한 차분의 최대 오차를 곁에 둡니다.",
     ),
     cases={
         "right": Words("all right, heads", "모두 옳음, 헤드"),
@@ -162,7 +162,7 @@ EXPERIMENT = Experiment(
     remark=Words(
         "The model with γ outside learns as well as the right one, so that no curve of losses shows the mistake; nor "
         "does a check at the start, where γ is 1 throughout. The finite difference after training does.",
-        "γ가 밖에 있는 모델은 옳은 모델만큼 잘 배우므로 손실 곡선으로는 실수를 알 수 없다. γ가 모두 1인 학습 전의 "
-        "검사로도 알 수 없고, 학습 후의 유한 차분으로 드러난다.",
+        "γ가 밖에 있는 모델은 옳은 모델만큼 잘 배우므로 손실 곡선으로는 실수를 알 수 없습니다. γ가 모두 1인 학습 전의 "
+        "검사로도 알 수 없고, 학습 후의 유한 차분으로 드러납니다.",
     ),
 )

@@ -96,12 +96,13 @@ def worst_within_training(seed: OfSeed) -> float:
 EXPERIMENT = Experiment(
     claim=Words(
         "One vector of fixed size loses what a long sentence says; attention does not.",
-        "고정 크기 벡터 하나는 긴 문장의 정보를 잃지만, 어텐션은 잃지 않는다.",
+        "고정 크기 벡터 하나는 긴 문장의 정보를 잃지만, 어텐션은 잃지 않습니다.",
     ),
     method=Words(
         "Seven systems learn to copy strings of 6 to 15 letters. Shown is how many unseen strings of each length are "
         "copied without a mistake.",
-        "일곱 모델이 6~15글자 문자열을 베끼도록 학습한다. 처음 보는 문자열을 길이별로 얼마나 틀림없이 베끼는지 보인다.",
+        "일곱 모델이 6~15글자 문자열을 베끼도록 학습합니다. 처음 보는 문자열을 길이별로 얼마나 틀림없이 베끼는지 "
+        "보입니다.",
     ),
     cases={
         "none": Words("no attention", "어텐션 없음"),

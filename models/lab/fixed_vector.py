@@ -70,12 +70,13 @@ def shortest(seed: OfSeed, case: str) -> float:
 EXPERIMENT = Experiment(
     claim=Words(
         "A vector of fixed size loses information as sentences grow, the smaller it is the sooner; attention does not.",
-        "고정 크기 벡터는 문장이 길어질수록 정보를 잃고, 작을수록 빨리 잃는다. 어텐션은 그렇지 않다.",
+        "고정 크기 벡터는 문장이 길어질수록 정보를 잃고, 작을수록 빨리 잃습니다. 어텐션은 그렇지 않습니다.",
     ),
     method=Words(
         "GRU encoder-decoders with states of 16 to 128 numbers, and one of 32 with Luong's attention, learn to copy "
         "strings of up to 8 letters.",
-        "상태가 16~128개 수인 GRU 인코더-디코더와, 루옹 어텐션이 있는 32짜리가 8글자까지의 문자열을 베끼도록 학습한다.",
+        "상태가 16~128개 수인 GRU 인코더-디코더와, 루옹 어텐션이 있는 32짜리가 8글자까지의 문자열을 베끼도록 "
+        "학습합니다.",
     ),
     cases={
         "16": Words("vector of 16", "벡터 16"),

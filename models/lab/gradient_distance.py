@@ -119,13 +119,13 @@ def reach(seed: OfSeed, case: str, when: str = "before") -> float:
 EXPERIMENT = Experiment(
     claim=Words(
         "Without attention the gradient vanishes with distance; gates (GRU, LSTM) slow that, attention ends it.",
-        "어텐션이 없으면 기울기가 거리에 따라 사라진다. 게이트(GRU, LSTM)는 이를 늦추고, 어텐션은 없앤다.",
+        "어텐션이 없으면 기울기가 거리에 따라 사라집니다. 게이트(GRU, LSTM)는 이를 늦추고, 어텐션은 없앱니다.",
     ),
     method=Words(
         "Read 24 random symbols, then say the first. Shown is the share of the loss's gradient that reaches each "
         "source symbol, by its distance from the end.",
-        "무작위 기호 24개를 읽고 첫 번째 기호를 말한다. 손실의 기울기 가운데 각 입력 기호에 도달하는 몫을 끝에서부터의 "
-        "거리별로 보인다.",
+        "무작위 기호 24개를 읽고 첫 번째 기호를 말합니다. 손실의 기울기 가운데 각 입력 기호에 도달하는 몫을 "
+        "끝에서부터의 거리별로 보입니다.",
     ),
     cases={
         "rnn": Words("RNN", "RNN"),
@@ -190,7 +190,7 @@ EXPERIMENT = Experiment(
         "How far the first gradient reaches decides how soon a model learns, not whether: with one seed of three "
         "the GRU without attention has learnt the task, and then its gradient reaches the farthest symbol. One RNN "
         "with attention was not done yet.",
-        "첫 기울기가 닿는 거리는 학습 여부가 아니라 속도를 정한다. 세 시드 중 하나에서 어텐션 없는 GRU가 과제를 "
-        "배웠고, 그 뒤에는 기울기가 가장 먼 기호에 닿는다. 어텐션 있는 RNN 하나는 아직 다 배우지 못했다.",
+        "첫 기울기가 닿는 거리는 학습 여부가 아니라 속도를 정합니다. 세 시드 중 하나에서 어텐션 없는 GRU가 과제를 "
+        "배웠고, 그 뒤에는 기울기가 가장 먼 기호에 닿습니다. 어텐션 있는 RNN 하나는 아직 다 배우지 못했습니다.",
     ),
 )

@@ -104,12 +104,12 @@ def lost(seed: OfSeed, kind: str, removed: int) -> float:
 EXPERIMENT = Experiment(
     claim=Words(
         "Most heads of a trained Transformer can be removed; those that look at the source are needed most.",
-        "학습한 트랜스포머의 헤드는 대부분 없애도 된다. 입력을 보는 헤드가 가장 필요하다.",
+        "학습한 트랜스포머의 헤드는 대부분 없애도 됩니다. 입력을 보는 헤드가 가장 필요합니다.",
     ),
     method=Words(
         "A Transformer with 2 + 2 layers and 4 heads learns dates; then heads of one kind are removed, the least "
         "needed first, without further training.",
-        "2+2층, 헤드 4개인 트랜스포머가 날짜를 학습한 뒤, 한 종류의 헤드를 덜 필요한 것부터 없앤다.",
+        "2+2층, 헤드 4개인 트랜스포머가 날짜를 학습한 뒤, 한 종류의 헤드를 덜 필요한 것부터 없앱니다.",
     ),
     cases={
         "encoder": Words("encoder's self-attention", "인코더 셀프 어텐션"),
@@ -154,6 +154,7 @@ EXPERIMENT = Experiment(
     remark=Words(
         "Half of the heads of any kind can go. Only when nearly all are gone do those that look at the source cost "
         "more than the others.",
-        "어느 종류든 헤드의 절반은 없애도 된다. 거의 다 없앨 때에야 입력을 보는 헤드가 다른 헤드보다 크게 필요하다.",
+        "어느 종류든 헤드의 절반은 없애도 됩니다. 거의 다 없앨 때에야 입력을 보는 헤드가 다른 헤드보다 크게 "
+        "필요합니다.",
     ),
 )

@@ -97,11 +97,12 @@ EXPERIMENT = Experiment(
     claim=Words(
         "Without the causal mask training looks perfect and the model is useless; without the padding mask a "
         "translation depends on its batch.",
-        "인과 마스크가 없으면 학습은 완벽해 보이지만 모델은 쓸모없고, 패딩 마스크가 없으면 번역이 배치에 달렸다.",
+        "인과 마스크가 없으면 학습은 완벽해 보이지만 모델은 쓸모없고, 패딩 마스크가 없으면 번역이 배치에 따라 "
+        "달라집니다.",
     ),
     method=Words(
         "A small Transformer learns to copy strings of 2 to 8 letters, with both masks or without one of them.",
-        "작은 트랜스포머가 2~8글자 문자열을 베끼도록 학습한다. 두 마스크가 모두 있거나 하나가 없다.",
+        "작은 트랜스포머가 2~8글자 문자열을 베끼도록 학습합니다. 두 마스크가 모두 있거나 하나가 없습니다.",
     ),
     cases={
         "both": Words("both masks", "두 마스크"),
@@ -152,7 +153,7 @@ EXPERIMENT = Experiment(
     remark=Words(
         "The loss is at its best where the model is at its worst. That a few strings are copied all the same shows "
         "that it has not given up the source altogether.",
-        "손실이 가장 좋을 때 모델은 가장 나쁘다. 그래도 몇몇 문자열을 베끼는 것은 입력을 완전히 무시하지는 않았음을 "
-        "보여 준다.",
+        "손실이 가장 좋을 때 모델은 가장 나쁩니다. 그래도 몇몇 문자열을 베끼는 것은 입력을 완전히 무시하지는 않았음을 "
+        "보여 줍니다.",
     ),
 )

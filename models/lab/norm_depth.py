@@ -55,12 +55,12 @@ LAYERS = Words("layers", "층 수")
 EXPERIMENT = Experiment(
     claim=Words(
         "Deep post-norm Transformers lose the gradient on its way down and need a warmup; pre-norm ones do not.",
-        "깊은 post-norm 트랜스포머는 기울기가 내려가며 줄고 워밍업이 필요하지만, pre-norm은 그렇지 않다.",
+        "깊은 post-norm 트랜스포머는 기울기가 내려가며 줄고 워밍업이 필요하지만, pre-norm은 그렇지 않습니다.",
     ),
     method=Words(
         "Encoders of 1 to 16 layers learn to say 8 symbols in reverse, with the same learning rate from the first "
         "step, or rising to it.",
-        "1~16층 인코더가 기호 8개를 거꾸로 말하도록 학습한다. 학습률은 처음부터 같거나, 서서히 올린다.",
+        "1~16층 인코더가 기호 8개를 거꾸로 말하도록 학습합니다. 학습률은 처음부터 같거나, 서서히 올립니다.",
     ),
     cases={
         "post": Words("post-norm", "post-norm"),
@@ -106,7 +106,7 @@ EXPERIMENT = Experiment(
     remark=Words(
         "Up to 8 layers all learn alike. At 16 post-norm fails, though half of its gradient still arrives; a warmup "
         "helped with one seed of three.",
-        "8층까지는 모두 비슷하게 배운다. 16층에서 post-norm은 기울기의 절반이 도달하는데도 실패하고, 워밍업은 세 "
-        "시드 중 하나에서 도움이 되었다.",
+        "8층까지는 모두 비슷하게 배웁니다. 16층에서 post-norm은 기울기의 절반이 도달하는데도 실패하고, 워밍업은 세 "
+        "시드 중 하나에서 도움이 되었습니다.",
     ),
 )  # fmt: skip

@@ -86,12 +86,12 @@ def moved_by_permutation(model: Reader, ids: Array, seed: int) -> float:
 EXPERIMENT = Experiment(
     claim=Words(
         "Attention knows no order: without positions a Transformer cannot tell one from another.",
-        "어텐션은 순서를 모른다. 위치 정보가 없으면 트랜스포머는 순서를 구별하지 못한다.",
+        "어텐션은 순서를 모릅니다. 위치 정보가 없으면 트랜스포머는 순서를 구별하지 못합니다.",
     ),
     method=Words(
         "Encoders of two layers learn three tasks on 8 random symbols: reverse them, name the one before, count how "
         "often each occurs.",
-        "두 층 인코더가 무작위 기호 8개로 세 과제를 학습한다. 거꾸로 말하기, 앞 기호 말하기, 횟수 세기이다.",
+        "두 층 인코더가 무작위 기호 8개로 세 과제를 학습합니다. 거꾸로 말하기, 앞 기호 말하기, 횟수 세기입니다.",
     ),
     cases={
         "sinusoidal": Words("sinusoidal", "사인파"),
@@ -139,7 +139,7 @@ EXPERIMENT = Experiment(
     remark=Words(
         "A causal mask tells positions, since each sees one symbol more than the one before: a decoder can do without "
         "positions, an encoder cannot.",
-        "인과 마스크는 위치를 알려 준다. 각 위치는 앞의 위치보다 기호를 하나 더 보기 때문이다. 디코더는 위치 정보 "
-        "없이도 되지만 인코더는 그렇지 않다.",
+        "인과 마스크는 위치를 알려 줍니다. 각 위치는 앞의 위치보다 기호를 하나 더 보기 때문입니다. 디코더는 위치 정보 "
+        "없이도 되지만 인코더는 그렇지 않습니다.",
     ),
 )

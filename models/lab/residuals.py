@@ -77,11 +77,11 @@ LAYERS = Words("layers", "층 수")
 EXPERIMENT = Experiment(
     claim=Words(
         "Residual connections let the gradient pass; without them deep stacks do not learn.",
-        "잔차 연결이 기울기를 통과시킨다. 잔차 연결이 없으면 깊은 층은 학습하지 못한다.",
+        "잔차 연결이 기울기를 통과시킵니다. 잔차 연결이 없으면 깊은 층은 학습하지 못합니다.",
     ),
     method=Words(
         "Encoders of 1 to 8 layers with and without x + f(x), both with layer norm, learn to say 8 symbols in reverse.",
-        "x + f(x)가 있는 1~8층 인코더와 없는 인코더가(둘 다 층 정규화 있음) 기호 8개를 거꾸로 말하도록 학습한다.",
+        "x + f(x)가 있는 1~8층 인코더와 없는 인코더가(둘 다 층 정규화 있음) 기호 8개를 거꾸로 말하도록 학습합니다.",
     ),
     cases={"with": Words("with residuals", "잔차 연결 있음"), "without": Words("without", "없음")},
     quantities={

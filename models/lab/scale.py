@@ -73,11 +73,11 @@ D_K = Words("d_k", "d_k")
 EXPERIMENT = Experiment(
     claim=Words(
         "Without 1/√d_k the softmax saturates as d_k grows: no gradient passes it, and less is learnt.",
-        "1/√d_k가 없으면 d_k가 커질수록 소프트맥스가 포화되어 기울기가 지나가지 못하고 학습이 나빠진다.",
+        "1/√d_k가 없으면 d_k가 커질수록 소프트맥스가 포화되어 기울기가 지나가지 못하고 학습이 나빠집니다.",
     ),
     method=Words(
         "One layer of self-attention with one head learns to say 8 symbols in reverse, with d_k from 16 to 256.",
-        "헤드가 하나인 셀프 어텐션 한 층이 기호 8개를 거꾸로 말하도록 학습한다. d_k는 16부터 256까지이다.",
+        "헤드가 하나인 셀프 어텐션 한 층이 기호 8개를 거꾸로 말하도록 학습합니다. d_k는 16부터 256까지입니다.",
     ),
     cases={"with": Words("with 1/√d_k", "1/√d_k 있음"), "without": Words("without", "없음")},
     quantities={
@@ -117,6 +117,6 @@ EXPERIMENT = Experiment(
     remark=Words(
         "About half of the softmax's Jacobian is left at the start, more than the bound allows; what is learnt "
         "falls by much more than that.",
-        "학습 전 소프트맥스 야코비의 절반쯤은 남아 예상한 범위보다 크다. 학습 결과는 그보다 훨씬 크게 나빠진다.",
+        "학습 전 소프트맥스 야코비의 절반쯤은 남아 예상한 범위보다 큽니다. 학습 결과는 그보다 훨씬 크게 나빠집니다.",
     ),
 )

@@ -74,11 +74,12 @@ EXPERIMENT = Experiment(
     claim=Words(
         "All scores that compare states learn to align; the score by location alone fails beyond the trained lengths; "
         "dot is the cheapest.",
-        "상태를 비교하는 점수는 모두 정렬을 배운다. location 점수는 학습한 길이를 넘으면 실패하고, dot이 가장 싸다.",
+        "상태를 비교하는 스코어는 모두 정렬을 배웁니다. location 스코어는 학습한 길이를 넘으면 실패하고, dot이 가장 "
+        "쌉니다.",
     ),
     method=Words(
         "Luong's model learns to copy strings of 4 to 8 letters with each score, the same number of steps.",
-        "루옹 모델이 점수마다 같은 스텝 수로 4~8글자 문자열을 베끼도록 학습한다.",
+        "루옹 모델이 스코어마다 같은 스텝 수로 4~8글자 문자열을 베끼도록 학습합니다.",
     ),
     cases={name: Words(name.replace("_", " "), name.replace("_", " ")) for name in nn.SCORES},
     quantities={
@@ -88,7 +89,7 @@ EXPERIMENT = Experiment(
     },
     expected=[
         Expect(
-            Words("comparing scores: the worst, up to 8 letters (%)", "비교하는 점수: 8글자까지 최저 (%)"),
+            Words("comparing scores: the worst, up to 8 letters (%)", "비교하는 스코어: 8글자까지 최저 (%)"),
             lambda seed: min(within_training(seed, case) for case in CONTENT),
             above=90.0,
             format=".1f",
@@ -100,7 +101,7 @@ EXPERIMENT = Experiment(
             format=".1f",
         ),
         Expect(
-            Words("the best comparing score: longest strings (%)", "비교하는 점수 중 최고: 가장 긴 문자열 (%)"),
+            Words("the best comparing score: longest strings (%)", "비교하는 스코어 중 최고: 가장 긴 문자열 (%)"),
             lambda seed: max(beyond(seed, case) for case in CONTENT),
             above=50.0,
             format=".1f",
@@ -119,7 +120,7 @@ EXPERIMENT = Experiment(
         "An LSTM's states lie within -1 and 1, so that dot needs no division here: scaled dot is the slowest to learn. "
         "After at most 8 letters in training no score copies 12; of 10 letters additive and concat copy half, location "
         "none.",
-        "LSTM의 상태는 -1과 1 사이여서 dot을 나눌 필요가 없다. scaled dot이 가장 늦게 배운다. 8글자까지 학습하면 "
-        "12글자는 어떤 점수도 베끼지 못하고, 10글자는 additive와 concat이 절반쯤, location은 하나도 베끼지 못한다.",
+        "LSTM의 상태는 -1과 1 사이여서 dot을 나눌 필요가 없습니다. scaled dot이 가장 늦게 배웁니다. 8글자까지 학습하면 "
+        "12글자는 어떤 스코어도 베끼지 못하고, 10글자는 additive와 concat이 절반쯤, location은 하나도 베끼지 못합니다.",
     ),
 )

@@ -69,17 +69,17 @@ def loss_of(scores: Tensor, values: Tensor, case: str) -> Tensor:
     return 0.5 * (context - values[RIGHT]).square().sum()
 
 
-MARGIN = Words("margin of the wrong score", "틀린 점수의 차이")
+MARGIN = Words("margin of the wrong score", "틀린 스코어의 차이")
 
 EXPERIMENT = Experiment(
     claim=Words(
         "A saturated softmax stops learning: the surer attention is of a wrong place, the smaller its gradient.",
-        "포화된 소프트맥스는 학습이 멈춘다. 어텐션이 틀린 곳을 확신할수록 기울기가 작아진다.",
+        "포화된 소프트맥스는 학습이 멈춥니다. 어텐션이 틀린 곳을 확신할수록 기울기가 작아집니다.",
     ),
     method=Words(
         "Gradient descent on eight scores that prefer a wrong symbol by a margin. The same softmax under a cross "
         "entropy is the counterexample.",
-        "틀린 기호를 선호하는 점수 여덟 개를 경사 하강으로 고친다. 교차 엔트로피의 소프트맥스가 반례이다.",
+        "틀린 기호를 선호하는 스코어 여덟 개를 경사 하강으로 고칩니다. 교차 엔트로피의 소프트맥스가 반례입니다.",
     ),
     cases={
         "attention": Words("attention, squared error", "어텐션, 제곱 오차"),
@@ -120,7 +120,7 @@ EXPERIMENT = Experiment(
     remark=Words(
         "The same softmax under a cross entropy gets a larger gradient the surer it is of the wrong symbol: it is the "
         "product with a Jacobian near 0 that stops learning, not the softmax.",
-        "교차 엔트로피 아래의 같은 소프트맥스는 틀린 것을 확신할수록 기울기가 커진다. 학습을 멈추는 것은 "
-        "소프트맥스가 아니라 0에 가까운 야코비와의 곱이다.",
+        "교차 엔트로피 아래의 같은 소프트맥스는 틀린 것을 확신할수록 기울기가 커집니다. 학습을 멈추는 것은 "
+        "소프트맥스가 아니라 0에 가까운 야코비와의 곱입니다.",
     ),
 )

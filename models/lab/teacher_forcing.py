@@ -73,12 +73,13 @@ EXPERIMENT = Experiment(
     claim=Words(
         "Teacher forcing hides mistakes: reading its own words a model gets worse from position to position, and "
         "training on its own words narrows that gap.",
-        "교사 강요는 오류를 가린다. 자기 출력을 읽으면 뒤로 갈수록 나빠지고, 자기 출력으로 학습하면 차이가 준다.",
+        "교사 강요는 오류를 가립니다. 자기 출력을 읽으면 뒤로 갈수록 나빠지고, 자기 출력으로 학습하면 차이가 "
+        "줄어듭니다.",
     ),
     method=Words(
         "A GRU encoder-decoder without attention learns to copy 8 letters, reading the target always, half of the "
         "time, or never.",
-        "어텐션 없는 GRU 인코더-디코더가 글자 8개를 베끼도록 학습한다. 정답을 늘, 절반만, 또는 전혀 읽지 않는다.",
+        "어텐션 없는 GRU 인코더-디코더가 글자 8개를 베끼도록 학습합니다. 정답을 늘, 절반만, 또는 전혀 읽지 않습니다.",
     ),
     cases={
         "forced": Words("target always", "늘 정답"),

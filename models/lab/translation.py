@@ -83,12 +83,12 @@ def at_the_end(seed: OfSeed, case: str) -> float:
 EXPERIMENT = Experiment(
     claim=Words(
         "The Transformer translates better than recurrent models and trains faster; attention helps recurrent models.",
-        "트랜스포머는 순환 모델보다 번역을 잘하고 빨리 학습한다. 어텐션은 순환 모델에 도움이 된다.",
+        "트랜스포머는 순환 모델보다 번역을 잘하고 빨리 학습합니다. 어텐션은 순환 모델에 도움이 됩니다.",
     ),
     method=Words(
         "Four models of like sizes learn dates in English and Korean forms to ISO form, with the same pairs, batches "
         "and steps; unseen dates are translated greedily, and BLEU is of characters.",
-        "크기가 비슷한 네 모델이 같은 문장 쌍, 배치, 스텝 수로 영어와 한국어 날짜를 ISO 형식으로 옮기도록 학습한다.",
+        "크기가 비슷한 네 모델이 같은 문장 쌍, 배치, 스텝 수로 영어와 한국어 날짜를 ISO 형식으로 옮기도록 학습합니다.",
     ),
     cases={
         "seq2seq": Words("LSTM without attention", "LSTM, 어텐션 없음"),

@@ -214,7 +214,7 @@ th { font-weight: 600; } caption { text-align: left; color: var(--muted); }
 picture { display: block; margin: 14px 0; } img { max-width: 100%; height: auto; }
 .badge { display: inline-block; border: 1px solid; border-radius: 99px; padding: 1px 10px; font-size: 0.8rem;
   font-weight: 600; white-space: nowrap; }
-.held { color: var(--good); } .failed { color: var(--bad); } .mixed, .unfinished { color: var(--warn); }
+.held { color: var(--good); } .failed { color: var(--bad); } .part, .mixed, .unfinished { color: var(--warn); }
 .badge.held { background: var(--good-soft); } .badge.failed { background: var(--bad-soft); }
-.badge.mixed, .badge.unfinished { background: var(--warn-soft); }
+.badge.part, .badge.mixed, .badge.unfinished { background: var(--warn-soft); }
 """

@@ -52,22 +52,24 @@ def of_right(seed):
         ([1.0, 1.1, 1.2], {"above": 0.9, "below": 1.05}, "mixed"),
         ([1.0, 1.1, 1.2], {"above": 2.0, "below": 3.0}, "failed"),
         ([math.nan] * 3, {"above": -math.inf, "below": math.inf}, "failed"),
+        ([0.0, 1.0], {"above": 0.5, "value": lambda of: 1.0 / of["right"]["value"]}, "mixed"),
         ([], {"above": 0.0}, "unfinished"),
     ],
 )
 def test_an_expectation_is_held_with_every_seed_with_none_or_with_some(tmp_path, values, bounds, outcome):
-    results = measured(tmp_path, values, [Expect(Words("right", "옳음"), of_right, **bounds)])
+    results = measured(tmp_path, values, [Expect(Words("right", "옳음"), **{"value": of_right, **bounds})])
     (judged,) = judge(results)
     assert judged.verdict == verdict([judged]) == outcome
-    assert judged.held == sum(judged.expect.holds(value) for value in values)
+    assert judged.held == sum(judged.expect.holds(value) for value in judged.found.values)
 
 
 def test_a_claim_needs_all_of_its_expectations(tmp_path):
     held, failed = (Expect(Words("", ""), of_right, above=bound) for bound in (0.0, 9.0))
     mixed = Expect(Words("", ""), of_right, above=1.05)
-    for expected, outcome in (([held, held], "held"), ([held, mixed], "mixed"), ([mixed, failed, held], "failed")):
-        results = measured(tmp_path / outcome, [1.0, 1.1], expected)
-        assert verdict(judge(results)) == outcome
+    outcomes = {"held": [held, held], "part": [held, mixed], "mixed": [mixed], "failed": [failed, failed]}
+    for outcome, expected in outcomes.items():
+        assert verdict(judge(measured(tmp_path / outcome, [1.0, 1.1], expected))) == outcome
+    assert verdict(judge(measured(tmp_path / "three", [1.0, 1.1], [mixed, failed, held]))) == "part"
 
 
 def test_a_seed_counts_when_all_of_its_cases_are_measured(tmp_path):
@@ -177,7 +179,7 @@ def test_the_page_is_escaped_in_both_languages_and_loads_nothing(tmp_path):
     html = (tmp_path / PAGE).read_text(encoding="utf-8")
     read = Reader(html)
     assert not [tag for tag, _ in read.tags if tag in ("script", "link", "iframe")]
-    for language, words in {"en": "came out as expected", "ko": "예상대로 나왔다"}.items():
+    for language, words in {"en": "came out as expected", "ko": "예상대로 나왔습니다"}.items():
         assert ("main", {"lang": language, "class": language}) in read.tags
         assert words in read.text
     assert sum(LOUD in text for text in read.text) >= 8  # claim, case, quantity and expectation, in two languages
@@ -193,7 +195,7 @@ def test_the_page_is_escaped_in_both_languages_and_loads_nothing(tmp_path):
 def test_the_page_says_that_a_claim_has_failed(tmp_path):
     results = measured(tmp_path, [1.0, 1.1], [Expect(Words("right", "옳음"), of_right, above=2.0)])
     html = render([results])
-    assert "came out otherwise" in html and "예상과 다르게 나왔다" in html and "&gt; 2" in html and "0/2" in html
+    assert "came out otherwise" in html and "예상과 다르게 나왔습니다" in html and "&gt; 2" in html and "0/2" in html
     assert "came out as expected" not in html and "quick sizes" not in html
 
 
@@ -216,6 +218,9 @@ def test_every_file_of_the_folder_is_an_experiment():
         texts += [expect.words for expect in experiment.expected]
         texts += [experiment.remark] if experiment.remark else []
         assert all(text.en and text.ko for text in texts)
+        assert not [
+            text.ko for text in texts if re.search("[가-힣](?<!니)다[.]", text.ko)
+        ]  # whole sentences are polite
         assert all(expect.bounds() for expect in experiment.expected) and experiment.full != experiment.quick
 
 
@@ -233,7 +238,7 @@ def test_the_experiments_are_listed_and_mistakes_are_answered(capsys, monkeypatc
 def test_all_carries_out_every_experiment_the_shortest_first(monkeypatch, tmp_path, capsys):
     done = []
     monkeypatch.setattr(running, "carry_out", lambda name, *rest: done.append((name, *rest[1:])))
-    assert main(["lab", "--all", "--quick", "--out", str(tmp_path), "--seed", "3", "4"]) == 0
+    assert main(["lab", "--all", "--quick", "--out", str(tmp_path), "--seed", "3", "4", "3"]) == 0
     assert sorted(name for name, *_ in done) == sorted(find_experiments())
     minutes = [load_experiment(name).minutes for name, *_ in done]
     assert minutes == sorted(minutes) and {tuple(rest[1]) for _, *rest in done} == {(3, 4)}
