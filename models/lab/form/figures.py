@@ -22,7 +22,7 @@ from ...evaluation.plots import drawn_with
 from .experiment import Curve, Number, Words
 from .results import Results, Spread
 
-__all__ = ["THEMES", "draw"]
+__all__ = ["THEMES", "draw", "figure_name"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ THEMES = {
 _MARKERS = "osD^vPX*<"
 _PANEL, _HEIGHT, _ROW = 4.6, 3.5, 0.3  # inches
 _WIDEST = 2  # panels beside each other
+
+
+def figure_name(language: str, theme: str) -> str:
+    """The file of a figure."""
+    return f"figure-{language}-{theme}.svg"
 
 
 def draw(results: Results, language: str, theme: str) -> str:

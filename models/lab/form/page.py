@@ -15,7 +15,7 @@ from tinygrad_attn.atomic import atomic_path
 from ...console.errors import UserError
 from ...console.program import command_line
 from .experiment import Words, find_experiments, load_experiment
-from .figures import THEMES, draw
+from .figures import THEMES, draw, figure_name
 from .results import FILE, Results
 from .tables import Table, tables
 from .verdict import VERDICTS, judge, verdict
@@ -127,12 +127,18 @@ def _table(table: Table) -> str:
 
 def _picture(results: Results, language: str) -> str:
     """The figure, light or dark as the reader's system is."""
-    urls = {theme: _url(draw(results, language, theme)) for theme in THEMES}
+    urls = {theme: _url(_drawn(results, language, theme)) for theme in THEMES}
     text = escape(getattr(results.experiment.claim, language), quote=True)
     return (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{urls["dark"]}">'
         f'<img src="{urls["light"]}" alt="{text}"></picture>'
     )
+
+
+def _drawn(results: Results, language: str, theme: str) -> str:
+    """The figure that the experiment has written, or a new one: to draw those of all takes long."""
+    path = results.folder / figure_name(language, theme)
+    return path.read_text(encoding="utf-8") if path.exists() else draw(results, language, theme)
 
 
 def _url(svg: str) -> str:

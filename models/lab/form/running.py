@@ -15,7 +15,7 @@ from ...console.program import command_line
 from ...console.tables import plain_table, print_table
 from ...console.working import is_quiet, working
 from .experiment import Experiment, Trial
-from .figures import THEMES, draw
+from .figures import THEMES, draw, figure_name
 from .page import LANGUAGES, write_page
 from .results import Results
 from .tables import tables
@@ -93,7 +93,7 @@ def _publish(results: Results, folder: Path) -> None:
     files = {"table.txt": "\n\n".join(blocks) + "\n"}
     for language in LANGUAGES:
         for theme in THEMES:
-            files[f"figure-{language}-{theme}.svg"] = draw(results, language, theme)
+            files[figure_name(language, theme)] = draw(results, language, theme)
     for name, text in files.items():
         with atomic_path(own / name) as path:
             path.write_text(text, encoding="utf-8")

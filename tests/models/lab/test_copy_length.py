@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from tinygrad_attn_models.data import train_tokenizer
 from tinygrad_attn_models.lab import copy_length
+from tinygrad_attn_models.lab.form import running
 from tinygrad_attn_models.lab.form.running import carry_out
 from tinygrad_attn_models.lab.form.verdict import judge
 from tinygrad_attn_models.runs.config import load_config
@@ -24,6 +25,7 @@ def tiny(monkeypatch):
     experiment = copy_length.EXPERIMENT
     cases = {case: experiment.cases[case] for case in ("none", "dot")}
     sizes = copy_length.Sizes(train_size=30, epochs=1, lengths=(6, 7), per_length=5)
+    monkeypatch.setattr(running, "draw", lambda *figure: "<svg/>")  # to draw takes long
     return dataclasses.replace(experiment, cases=cases, full=sizes, expected=experiment.expected[:0])
 
 
