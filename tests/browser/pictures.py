@@ -4,6 +4,8 @@
     python -m models train --config dates --set model.name=seq2seq training.epochs=4 --out runs/dates-seq2seq
     python tests/browser/pictures.py runs/dates-bahdanau runs/dates-seq2seq
 
+Without runs it takes the pictures of what ships alone: python tests/browser/pictures.py
+
 Figures come from the page's own SVG buttons; what is more than a figure is photographed. Needs the extras models and
 browser, and a Chromium of the system.
 """
@@ -21,6 +23,8 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
+from tinygrad_attn_models.demos import DEMOS
+from tinygrad_attn_models.demos.make import make_page
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.runs.folder import Run
 
@@ -35,14 +39,17 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def main() -> None:
     """Make them all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="a run of the config dates")
-    parser.add_argument("beside", help="another, without attention")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="*", help="a run of the config dates, and another without attention"
+    )
     arguments = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    run, model = Run.load(arguments.run)
     with tempfile.TemporaryDirectory() as scratch, chromium(Path(scratch)) as browser:
-        file = Path(scratch) / "page.html"
-        microscope(model, SOURCE, TARGET, run=run, beside=Run.load(arguments.beside)).save(file)
+        opening, file = Path(scratch) / "opening.html", Path(scratch) / "page.html"
+        make_page(next(iter(DEMOS.values())), opening)
+        if arguments.runs:
+            (run, model), beside = map(Run.load, arguments.runs)
+            microscope(model, SOURCE, TARGET, run=run, beside=beside).save(file)
         for theme in ("light", "dark"):
             context = browser.new_context(
                 offline=True,
@@ -51,7 +58,12 @@ def main() -> None:
                 viewport={"width": 1280, "height": 930},
                 device_scale_factor=1.25,
             )
-            take(context.new_page(), file.as_uri(), theme)
+            page = context.new_page()
+            page.goto(opening.as_uri())
+            page.wait_for_selector("#says")
+            photograph(page, "body", f"picture-{theme}")
+            if arguments.runs:
+                take(page, file.as_uri(), theme)
             context.close()
 
 

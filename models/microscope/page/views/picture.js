@@ -92,6 +92,9 @@ function pulls(site, { dScore }) {
 
 // -- the drawing ----------------------------------------------------------------------------------------------------
 
+// What stands above the symbols that a step may look at, by the role of the attention.
+const HEADS = { cross: "head.source", self: "head.symbol", causal: "head.read" };
+
 // Steps, symbols, and steps again, with the lines between them: forward from the left, backward from the right.
 function Drawing({ all, site, chosen, row, pointed, point }) {
   const box = useRef();
@@ -105,7 +108,7 @@ function Drawing({ all, site, chosen, row, pointed, point }) {
     if (scrollHeight > clientHeight && (top < scrollTop + height || top > scrollTop + clientHeight - height)) box.current.scrollTop = top - clientHeight / 2;
   }, [chosen.step, site.id, rows]);
   return html`<div class="picture-heads" aria-hidden="true">
-      <b>${t(isDecoder(site) ? "head.read" : "head.symbol")}</b><span class="value">${t("head.looks")} α →</span><b>${t(all.source ? "head.source" : "head.text")}</b>
+      <b>${t(isDecoder(site) ? "head.read" : "head.symbol")}</b><span class="value">${t("head.looks")} α →</span><b>${t(HEADS[site.role])}</b>
       <span class="gradient">← ${t("head.pulls")} ∂L/∂e</span><b>${isDecoder(site) ? t("head.expected") : ""}</b>
     </div>
     <div class="picture-box" ref=${box}><div class="picture-grid" style=${{ "--rows": rows }}>
@@ -197,7 +200,7 @@ function Reading({ site, row }) {
     <li><svg aria-hidden="true"><path class="away" d="M0 8H40" /></svg>${t("reading.away")}</li>
     ${isDecoder(site) && html`<li><span class="loss-sample" aria-hidden="true"></span>${t("reading.loss")}</li>`}
   </ul>
-  ${row.dScore && share < SEEN && html`<p class="note">${t("reading.small", { share: percent(share) })}</p>`}`;
+  ${row.dScore && share < SEEN && html`<p class="note">${t("reading.small", { share: short(share) })}</p>`}`;
 }
 
 // The numbers of what is pointed at or has the focus.
@@ -267,7 +270,6 @@ export const words = {
     "head.symbol": "symbol",
     "head.looks": "looks",
     "head.source": "source",
-    "head.text": "text",
     "head.pulls": "pulls",
     "head.expected": "should say",
     "step.label": "Step {t}: has read {read}, should say {expected}, says {said}, loss {loss}",
@@ -278,7 +280,7 @@ export const words = {
     "reading.towards": "∂L/∂e below zero: a larger score lowers the loss, so attention is pulled towards here",
     "reading.away": "∂L/∂e above zero: a larger score raises the loss, so attention is pulled away from here",
     "reading.loss": "the longer the bar, the larger the loss",
-    "reading.small": "The largest gradient of this row is {share} of the largest in this layer.",
+    "reading.small": "The largest gradient of this row is {share} times the largest in this layer.",
     "numbers": "Numbers",
     "point": "Point at a symbol or a line, and its numbers stand here.",
     "keyboard": "With the keyboard: Tab goes to the steps and to the symbols, arrow keys go on from there.",
@@ -310,7 +312,6 @@ export const words = {
     "head.symbol": "기호",
     "head.looks": "보는 곳",
     "head.source": "소스",
-    "head.text": "텍스트",
     "head.pulls": "당기는 곳",
     "head.expected": "내야 할 것",
     "step.label": "스텝 {t}: 읽은 것 {read}, 내야 할 것 {expected}, 낸 것 {said}, 손실 {loss}",
@@ -321,7 +322,7 @@ export const words = {
     "reading.towards": "∂L/∂e가 0보다 작음: 스코어가 커지면 손실이 줄어들므로 어텐션을 이쪽으로 당깁니다",
     "reading.away": "∂L/∂e가 0보다 큼: 스코어가 커지면 손실이 늘어나므로 어텐션을 여기서 밀어냅니다",
     "reading.loss": "막대가 길수록 손실이 큽니다",
-    "reading.small": "이 행의 가장 큰 기울기는 이 층에서 가장 큰 것의 {share}입니다.",
+    "reading.small": "이 행의 가장 큰 기울기는 이 층에서 가장 큰 것의 {share}배입니다.",
     "numbers": "숫자",
     "point": "기호나 선을 가리키면 그 숫자가 여기에 나옵니다.",
     "keyboard": "키보드로는 Tab으로 스텝과 기호에 가서 화살표 키로 옮깁니다.",
