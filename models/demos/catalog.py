@@ -64,6 +64,26 @@ _DEMOS = [
         source="이천칠십이년 시월 십구일",
         target="2072-10-19",
     ),
+    Demo(
+        name="stories-gpt",
+        about="a GPT of two blocks goes on with stories",
+        settings={
+            "data.kind": "stories",
+            "data.epoch_windows": 2400,
+            "model.name": "gpt",
+            "model.layers": 2,
+            "model.heads": 4,
+            "model.d_model": 96,
+            "model.context": 96,
+            "training.epochs": 10,
+            "training.batch_size": 12,
+            "training.learning_rate": 0.003,
+            "training.schedule": "cosine",
+            "training.warmup": 100,
+            "training.beta2": 0.99,
+        },
+        source="Lucy is stronger than Jiwoo, and Jiwoo is stronger than Ben. So Lucy is stronger than Ben.",
+    ),
 ]
 
 DEMOS = {demo.name: demo for demo in _DEMOS}
