@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tinygrad_attn.kernels.gemm import product as gemm_module
 from tinygrad_attn.kernels.gemm import shares
-from tinygrad_attn.kernels.gemm.bfloat16 import multiply_in_numpy, split_in_numpy, tiles_are_there
+from tinygrad_attn.kernels.gemm.bfloat16 import multiply_in_numpy, tiles_are_there
+from tinygrad_attn.kernels.gemm.parts import split_in_numpy
 from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import registers
@@ -121,3 +122,35 @@ def test_what_is_not_finite_or_nearly_subnormal_arrives():
     np.testing.assert_allclose(result, expected, rtol=1e-5)
     assert result[1, 0] == np.inf and (result[4] == 0.0).all()
     np.testing.assert_allclose(result[3, 0], 70 * 1.2345678e-36, rtol=1e-5)
+
+
+@with_tiles
+@examples
+@given(st.data())
+def test_any_scales_are_as_exact_as_float32(data):
+    """One scale a matrix, one tiny row, one tiny element; both sides anywhere that float32 has numbers."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    rows, depth, columns = data.draw(st.sampled_from([(40, 70, 33), (64, 400, 70)]))
+    sides = []
+    for shape in ((rows, depth), (depth, columns)):
+        x = rng.standard_normal(shape) * 10.0 ** data.draw(st.integers(-40, 35))
+        if data.draw(st.booleans()):
+            x[3] *= 1e-20
+        if data.draw(st.booleans()):
+            x[5, 7] = 3e-38
+        sides.append(x.astype(np.float32).copy(data.draw(st.sampled_from("CF"))))
+    a, b = sides
+    expected, sizes = a.astype(np.float64) @ b, abs(a.astype(np.float64)) @ abs(b.astype(np.float64))
+    with np.errstate(all="ignore"):
+        result = gemm(a, b)
+    fits = sizes < 1e38
+    bound = depth * np.finfo(np.float32).eps * sizes + depth * 2.0**-149
+    assert (abs(result - expected)[fits] <= bound[fits]).all()
+
+
+@with_tiles
+def test_numbers_next_to_infinity():
+    a, b = np.zeros((40, 70), np.float32), np.zeros((70, 40), np.float32)
+    a[0, 0], b[0, 0], b[0, 1] = np.finfo(np.float32).max, 0.5, 1.0
+    result = gemm(a, b)
+    assert result[0, 0] == a[0, 0] / 2 and result[0, 1] == a[0, 0] and (result[1:] == 0).all()

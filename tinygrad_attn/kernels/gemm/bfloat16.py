@@ -7,8 +7,9 @@ sum ``h + m + l`` of three, and a product of two is, but for terms below 2^-25 o
 
 Six products on tiles, which add in float32, take less time than one of float32 in other registers. The small terms are
 summed first, of all steps of a block of the depth, and the large ones, of which the processor adds two at once, after
-them: the sums are nearer to the exact ones than those of `kernels.gemm.tile`. Where an element is not finite, or nearly
-subnormal, its parts may not be what they should, and it is computed anew, as a sum in float32.
+them: the sums are nearer to the exact ones than those of `kernels.gemm.tile`. On tiles subnormal numbers count as zero,
+and rounding may end in infinity. So elements of C that are not finite or below 2^-100, and all of a row of A, or a
+column of B, with numbers below 2^-100, whose parts may be subnormal, are taken from `kernels.gemm.blocks`.
 
 Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations",
 ARITH 2019. `split_in_numpy` and `multiply_in_numpy` say what the kernels compute.
@@ -31,46 +32,45 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
+from tinygrad_attn.kernels.gemm.parts import (
+    PANEL_STEP,
+    PART,
+    SIDE,
+    SMALLEST,
+    SMALLEST_BITS,
+    STEP,
+    TILE,
+    emit_any,
+    emit_size,
+    look_for_tiny,
+    pack_panels,
+    split_in_numpy,
+)  # fmt: skip
 from tinygrad_attn.kernels.gemm.tile import activate_tile
-from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
+from tinygrad_attn.kernels.runtime.calls import call
+from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import row_at
 from tinygrad_attn.kernels.simd import vectors as simd
-from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define, flatten
+from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define
 from tinygrad_attn.kernels.simd.registers import has_tiles
 
-__all__ = ["SIDE", "multiply_by_parts", "multiply_in_numpy", "split_in_numpy", "tiles_are_there"]
+__all__ = ["multiply_by_parts", "multiply_in_numpy", "tiles_are_there"]
 
 Array = np.ndarray[Any, Any]
 
-SIDE = 32  # rows and columns of a square of C: two tiles' each
-_STEP = 32  # of the depth in one tile: pairs of bfloat16 in 16 columns
-_TILE = 1024  # bytes
-_PART = 2 * _TILE  # of one of three parts of a step of a panel
-_PANEL_STEP = 3 * _PART
 # A block of B in parts has at most 1.2 MB, of 2 in the second-level cache, and one of A 0.3.
 _BLOCK_DEPTH, _BLOCK_COLUMNS, _BLOCK_ROWS = 384, 512, 128
-_SMALLEST = 2.0**-100  # whose parts are no subnormal numbers, which count as zero on tiles
 
 
 # --- In NumPy ---------------------------------------------------------------------------------------------------------
 
 
-def split_in_numpy(x: Array) -> tuple[Array, Array, Array]:
-    """``h``, ``m`` and ``l``, whose sum is ``x``: float32 whose lower halves are zero."""
-    parts = []
-    for _ in range(3):
-        part = ((x.view(np.uint32) + np.uint32(0x8000)) & np.uint32(0xFFFF0000)).view(np.float32)
-        parts.append(part)
-        x = x - part
-    return parts[0], parts[1], parts[2]
-
-
 def multiply_in_numpy(a: Array, b: Array) -> Array:
     """A B of float32 matrices, some steps of the depth after the other."""
     c = np.zeros((len(a), b.shape[1]), np.float32)
-    for k in range(0, len(b), _STEP):
-        h, m, low = split_in_numpy(a[:, k : k + _STEP])
-        h_b, m_b, low_b = split_in_numpy(b[k : k + _STEP])
+    for k in range(0, len(b), STEP):
+        h, m, low = split_in_numpy(a[:, k : k + STEP])
+        h_b, m_b, low_b = split_in_numpy(b[k : k + STEP])
         c = c + ((h @ low_b + m @ m_b + low @ h_b + h @ m_b + m @ h_b) + h @ h_b)
     return c
 
@@ -123,111 +123,6 @@ def _end_tiles(typingctx: Any) -> Any:
     return types.void(), generate
 
 
-class _Panel(NamedTuple):
-    """The arguments of `_pack`, as LLVM values."""
-
-    panel: Address
-    source: Address
-    item_stride: ir.Value
-    depth_stride: ir.Value
-    items: ir.Value
-    depth: ir.Value
-    pairs_down: ir.Value
-
-
-def _emit_pack(emit: Emitter, *arguments: ir.Value) -> None:
-    p, builder = _Panel(*arguments), emit.builder
-    along_depth = builder.icmp_signed("==", p.depth_stride, emit.integer(4))
-    steps = builder.sdiv(builder.add(p.depth, emit.integer(_STEP - 1)), emit.integer(_STEP))
-    with (
-        cgutils.for_range(builder, steps, intp=INT) as step,
-        cgutils.for_range(builder, emit.integer(2), intp=INT) as group,
-    ):
-        k, first = builder.mul(step.index, emit.integer(_STEP)), builder.mul(group.index, emit.integer(16))
-        target = emit.offset(emit.offset(p.panel, step.index, _PANEL_STEP), group.index, _TILE)
-        items, depth = builder.sub(p.items, first), builder.sub(p.depth, k)
-        source = emit.offset(emit.offset(p.source, first, p.item_stride), k, p.depth_stride)
-        with cgutils.for_range(builder, emit.integer(16), intp=INT) as row:
-            at = emit.offset(target, row.index, 64)
-            with builder.if_else(along_depth) as (depths_adjoin, items_adjoin):
-                with depths_adjoin:
-                    _emit_row_of_depths(emit, p, at, source, row.index, items, depth)
-                with items_adjoin:
-                    _emit_row_of_items(emit, p, at, source, row.index, items, depth)
-        with (
-            builder.if_then(builder.icmp_signed("==", builder.zext(along_depth, INT), p.pairs_down)),
-            cgutils.for_range(builder, emit.integer(3), intp=INT) as part,
-        ):
-            _emit_transposed(emit, emit.offset(target, part.index, _PART))
-
-
-def _emit_row_of_depths(
-    emit: Emitter, p: _Panel, at: Address, source: Address, item: ir.Value, items: ir.Value, depth: ir.Value
-) -> None:
-    """32 steps of the depth of one item, or zeros past the last item."""
-    builder = emit.builder
-    depth = builder.select(builder.icmp_signed("<", item, items), depth, emit.integer(0))
-    row = emit.offset(source, item, p.item_stride)
-    masks = [emit.first_lanes(builder.sub(depth, emit.integer(16 * v))) for v in range(2)]
-    parts = [_emit_parts(emit, emit.load(emit.vector_offset(row, v), mask)) for v, mask in enumerate(masks)]
-    halves, index = ir.VectorType(ir.IntType(16), 32), ir.VectorType(ir.IntType(32), 32)
-    upper = ir.Constant(index, [2 * lane + 1 for lane in range(32)])
-    for number, pair in enumerate(zip(*parts, strict=True)):
-        both = builder.shuffle_vector(*[builder.bitcast(each, halves) for each in pair], upper)
-        emit.store(builder.bitcast(both, emit.vector), emit.offset(at, number, _PART))
-
-
-def _emit_row_of_items(
-    emit: Emitter, p: _Panel, at: Address, source: Address, pair: ir.Value, items: ir.Value, depth: ir.Value
-) -> None:
-    """Two steps of the depth of 16 items, or zeros past the last step."""
-    builder, integers = emit.builder, ir.VectorType(ir.IntType(32), 16)
-    parts = []
-    for which in range(2):
-        k = builder.add(builder.mul(pair, emit.integer(2)), emit.integer(which))
-        count = builder.select(builder.icmp_signed("<", k, depth), items, emit.integer(0))
-        parts.append(_emit_parts(emit, emit.load(emit.offset(source, k, p.depth_stride), emit.first_lanes(count))))
-    shift, upper = (ir.Constant(integers, [value] * 16) for value in (16, 0xFFFF0000))
-    for number, (first, second) in enumerate(zip(*parts, strict=True)):
-        both = builder.or_(builder.lshr(first, shift), builder.and_(second, upper))
-        emit.store(builder.bitcast(both, emit.vector), emit.offset(at, number, _PART))
-
-
-def _emit_parts(emit: Emitter, x: ir.Value) -> list[ir.Value]:
-    """The three parts of a vector as integers, whose upper halves count."""
-    builder, integers = emit.builder, ir.VectorType(ir.IntType(32), 16)
-    half, upper = (ir.Constant(integers, [value] * 16) for value in (0x8000, 0xFFFF0000))
-    parts = []
-    for _ in range(2):
-        parts.append(builder.and_(builder.add(builder.bitcast(x, integers), half), upper))
-        x = builder.fsub(x, builder.bitcast(parts[-1], emit.vector))
-    return [*parts, builder.bitcast(x, integers)]
-
-
-def _emit_transposed(emit: Emitter, tile: Address) -> None:
-    """Exchange rows and columns of a tile, of pairs."""
-    rows = [emit.load(emit.vector_offset(tile, row)) for row in range(16)]
-    for row, value in enumerate(emit.transpose(rows)):
-        emit.store(value, emit.vector_offset(tile, row))
-
-
-@intrinsic
-def _pack(typingctx: Any, panel: Any, source: Any, items: Any, depth: Any, pairs_down: Any) -> Any:
-    """Split up to 32 rows of A, or columns of B, whose source is given as (items, depth), into the parts' tiles.
-
-    In a tile of A a row of pairs belongs to a row; in one of B, for which ``pairs_down`` is 1, a column to a column.
-    Either the items or the steps of the depth adjoin in ``source``.
-    """
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        emit = Emitter(builder, types.DType(types.float32), 16)
-        values = flatten(builder, arguments)
-        builder.call(define(_emit_pack, "pack_parts", emit, len(values)), values)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, source, types.int64, types.int64, types.int64), generate
-
-
 # The tiles: 0 to 3 hold sums of C, 4 and 5 parts of A, 6 and 7 of B. In which order parts meet, so that each time only
 # one side is loaded anew; the numbers are those of the parts.
 _SMALL_TERMS = ((0, 2), (0, 1), (1, 1), (1, 0), (2, 0))
@@ -242,13 +137,13 @@ def _emit_multiply(
         _call(builder, "tilezero", _number(tile))
     for terms in (_SMALL_TERMS, _LARGE_TERMS):
         with cgutils.for_range(builder, steps, intp=INT) as step:
-            a_step, b_step = (emit.offset(side, step.index, _PANEL_STEP) for side in (a, b))
+            a_step, b_step = (emit.offset(side, step.index, PANEL_STEP) for side in (a, b))
             before: tuple[int | None, int | None] = None, None
             for part in terms:
                 for side, address, tile in ((0, a_step, 4), (1, b_step, 6)):
                     if part[side] != before[side]:
                         for half in range(2):
-                            place = emit.offset(address, 1, part[side] * _PART + half * _TILE)
+                            place = emit.offset(address, 1, part[side] * PART + half * TILE)
                             pointer = emit.pointer(place, ir.IntType(8))
                             _call(builder, "tileloadd64", _number(tile + half), pointer, emit.integer(64))
                 for tile in range(4):
@@ -272,26 +167,22 @@ def _multiply_tiles(typingctx: Any, a: Any, b: Any, steps: Any, square: Any, squ
 
 
 def _emit_is_ordinary(emit: Emitter, square: Address, square_row: ir.Value) -> ir.Value:
-    """Numbers of the bits without the sign: those of what is not finite are the largest, zero less one wraps around."""
     builder, integers = emit.builder, ir.VectorType(ir.IntType(32), 16)
-    one, infinite = (ir.Constant(integers, [value] * 16) for value in (1, 0xFF000000))
-    tiny = ir.Constant(integers, [2 * int(np.float32(_SMALLEST).view(np.uint32)) - 1] * 16)
     slot = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(ir.IntType(1), 16), None))
+    least = ir.Constant(integers, [2 * SMALLEST_BITS] * 16)
+    range_ = ir.Constant(integers, [0xFF000000 - 2 * SMALLEST_BITS] * 16)
     with cgutils.for_range(builder, emit.integer(SIDE), intp=INT) as loop:
         row, odd = emit.offset(square, loop.index, square_row), builder.load(slot)
         for v in range(2):
-            size = builder.shl(builder.bitcast(emit.load(emit.vector_offset(row, v)), integers), one)
-            odd = builder.or_(odd, builder.icmp_unsigned(">=", size, infinite))
-            odd = builder.or_(odd, builder.icmp_unsigned("<", builder.sub(size, one), tiny))
+            size = emit_size(emit, emit.load(emit.vector_offset(row, v)))
+            odd = builder.or_(odd, builder.icmp_unsigned(">=", builder.sub(size, least), range_))
         builder.store(odd, slot)
-    return builder.icmp_unsigned(
-        "==", builder.bitcast(builder.load(slot), ir.IntType(16)), ir.Constant(ir.IntType(16), 0)
-    )
+    return builder.not_(emit_any(emit, builder.load(slot)))
 
 
 @intrinsic
 def _is_ordinary(typingctx: Any, square: Any, square_row: Any) -> Any:
-    """Whether all elements of a square are zero, or finite and not tiny, so that `_correct` has nothing to do."""
+    """Whether all elements of a square are finite and at least 2^-100."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         return _emit_is_ordinary(Emitter(builder, types.DType(types.float32), 16), *arguments)
@@ -311,21 +202,49 @@ def _prefetch(typingctx: Any, address: Any) -> Any:
 # --- The loops --------------------------------------------------------------------------------------------------------
 
 
+class _Scratch(NamedTuple):
+    """Where the parts of a worker's memory begin, and what is known of a block."""
+
+    ordinary: int  # the address of the product of `kernels.gemm.blocks`
+    square: int  # sums of a square, and the same by the ordinary product
+    other: int
+    a_flags: int  # of `look_for_tiny`, of a panel's rows or columns
+    b_flags: int
+    blocks: int  # memory of the ordinary product
+
+
+@inlined_kernel
+def _is_wrong(x: Any, of_row: int, of_column: int) -> bool:
+    """Whether an element is not to be trusted; it is zero where a row or column is."""
+    if of_row & of_column & 2 == 0:
+        return not abs(x) < math.inf or (of_row | of_column) & 1 != 0
+    return (of_row | of_column) & 1 != 0 or not SMALLEST <= abs(x) < math.inf
+
+
 @called_kernel
-def _correct(square: int, square_row: int, a: Any, b: Any, extent: Any) -> None:
-    """Compute anew, in float32, the elements of a square that are not finite or nearly subnormal."""
-    rows, columns, depth = extent
+def _correct(square: int, square_row: int, a: Any, b: Any, extent: Any, s: Any) -> None:
+    """Exchange the elements of a square that are wrong for those of the ordinary product."""
+    rows, columns, _ = extent
+    of_rows, of_columns = row_at(np.int32, s.a_flags, 0, rows), row_at(np.int32, s.b_flags, 0, columns)
+    known = False
     for i in range(rows):
-        sums = row_at(np.float32, square + i * square_row, 0, columns)
+        sums, others = row_at(np.float32, square + i * square_row, 0, columns), row_at(np.float32, s.other, i, SIDE)
         for j in range(columns):
-            size = abs(sums[j])
-            if size == 0.0 or _SMALLEST <= size < math.inf:
-                continue
-            total = np.float32(0.0)
-            for k in range(depth):
-                x = row_at(np.float32, a.address + i * a.row + k * a.column, 0, 1)[0]
-                total += x * row_at(np.float32, b.address + k * b.row + j * b.column, 0, 1)[0]
-            sums[j] = total
+            if _is_wrong(sums[j], of_rows[i], of_columns[j]):
+                if not known:
+                    known = True
+                    target = Matrix(s.other, 4 * SIDE, 4)
+                    call(s.ordinary, s.blocks, extent, a, b, target, Epilogue(0, 0, -1))
+                sums[j] = others[j]
+
+
+@called_kernel
+def _all_ordinary(flags: int, count: int) -> bool:
+    found = row_at(np.int32, flags, 0, count)
+    tiny = np.int32(0)
+    for i in range(count):
+        tiny |= found[i]
+    return tiny & 1 == 0
 
 
 @called_kernel
@@ -350,44 +269,48 @@ def _write_square(square: int, c: Any, extent: Any, bias: int, accumulate: int) 
 
 @called_kernel
 def _multiply_square(
-    panels: Any, extent: Any, a: Any, b: Any, c: Any, bias: int, accumulate: int, scratch: int
+    panels: Any, extent: Any, a: Any, b: Any, c: Any, bias: int, accumulate: int, trusted: bool, s: Any
 ) -> None:
-    """A square of C, or what there is of it; ``panels`` are the addresses of the parts of A and of B."""
+    """A square of C, or what there is of it.
+
+    Args:
+        panels: the addresses of the parts of A and of B.
+        extent, a, b, c: of the square.
+        bias, accumulate: as in `Epilogue`.
+        trusted: whether neither A nor B has numbers below 2^-100.
+        s: a `_Scratch`.
+    """
     rows, columns, depth = extent
     for i in range(rows):
         _prefetch(c.address + i * c.row)
         _prefetch(c.address + i * c.row + 4 * columns - 4)
     direct = rows == SIDE and columns == SIDE and bias == 0 and accumulate == 0
-    square, square_row = (c.address, c.row) if direct else (scratch, 4 * SIDE)
-    _multiply_tiles(panels[0], panels[1], -(-depth // _STEP), square, square_row)
-    if not _is_ordinary(square, square_row):
-        _correct(square, square_row, a, b, extent)
+    square, square_row = (c.address, c.row) if direct else (s.square, 4 * SIDE)
+    _multiply_tiles(panels[0], panels[1], -(-depth // STEP), square, square_row)
+    if not trusted or not _is_ordinary(square, square_row):
+        _correct(square, square_row, a, b, extent, s)
     if not direct:
         _write_square(square, c, extent, bias, accumulate)
 
 
-@called_kernel
-def _pack_panels(panels: int, panel: int, source: Any, items: int, depth: int, pairs_down: int) -> None:
-    """Panels of ``panel`` bytes of all items. Where items adjoin, a step of all panels is packed before the next: one
-    panel alone takes two cache lines of each of many rows, which no prefetching sees."""
-    chunk = _STEP if source.row == 4 else depth
-    for k in range(0, depth, chunk):
-        for i in range(0, items, SIDE):
-            target = panels + i // SIDE * panel + k // _STEP * _PANEL_STEP
-            part = Matrix(source.address + i * source.row + k * source.column, source.row, source.column)
-            _pack(target, part, min(SIDE, items - i), min(chunk, depth - k), pairs_down)
-
-
 @serial_kernel
 def multiply_by_parts(scratch: int, extent: Extent, a: Matrix, b: Matrix, c: Matrix, epilogue: Epilogue) -> None:
-    """As what `kernels.gemm.blocks.block_product_for` gives; rows or columns of A and of B adjoin."""
+    """As what `kernels.gemm.blocks.block_product_for` gives, whose address lies where ``scratch`` begins.
+
+    Rows or columns of A and of B adjoin.
+    """
     rows, columns, depth = extent
-    block_depth = -(-depth // -(-depth // _BLOCK_DEPTH) // _STEP) * _STEP
-    panel = block_depth // _STEP * _PANEL_STEP
-    sums, a_panels = scratch + 64, scratch + 4096 + 64
+    block_depth = -(-depth // -(-depth // _BLOCK_DEPTH) // STEP) * STEP
+    panel = block_depth // STEP * PANEL_STEP
+    ordinary = row_at(np.int64, scratch, 0, 1)[0]
+    square = scratch + 128
+    a_flags = square + 2 * 4 * SIDE * SIDE
+    b_flags = a_flags + 4 * _BLOCK_ROWS
+    a_panels = b_flags + 4 * _BLOCK_COLUMNS
     b_panels = a_panels + _BLOCK_ROWS // SIDE * panel
+    blocks = b_panels + _BLOCK_COLUMNS // SIDE * panel
     block_rows = _BLOCK_ROWS if a.row == 4 else SIDE  # a panel alone stays in the first-level cache
-    _begin_tiles(scratch)
+    _begin_tiles(scratch + 64)
     for k in range(0, depth, block_depth):
         ks = min(block_depth, depth - k)
         bias, activation = epilogue.bias if k == 0 else 0, epilogue.activation if k + ks == depth else -1
@@ -395,19 +318,24 @@ def multiply_by_parts(scratch: int, extent: Extent, a: Matrix, b: Matrix, c: Mat
         for j0 in range(0, columns, _BLOCK_COLUMNS):
             width = min(_BLOCK_COLUMNS, columns - j0)
             b_block = Matrix(b.address + k * b.row + j0 * b.column, b.column, b.row)
-            _pack_panels(b_panels, panel, b_block, width, ks, 1)
+            pack_panels(b_panels, panel, b_block, width, ks, 1)
+            look_for_tiny(b_flags, b_block, width, ks)
+            b_trusted = _all_ordinary(b_flags, width)
             for i in range(0, rows, SIDE):
-                height = min(SIDE, rows - i)
+                height, at = min(SIDE, rows - i), i % block_rows
                 a_rows = Matrix(a.address + i * a.row + k * a.column, a.row, a.column)
-                if i % block_rows == 0:
-                    _pack_panels(a_panels, panel, a_rows, min(block_rows, rows - i), ks, 0)
+                if at == 0:
+                    pack_panels(a_panels, panel, a_rows, min(block_rows, rows - i), ks, 0)
+                    look_for_tiny(a_flags, a_rows, min(block_rows, rows - i), ks)
+                trusted = b_trusted and _all_ordinary(a_flags + 4 * at, height)
                 for j in range(0, width, SIDE):
-                    square = Extent(height, min(SIDE, width - j), ks)
+                    part = Extent(height, min(SIDE, width - j), ks)
                     b_columns = Matrix(b_block.address + j * b.column, b.row, b.column)
                     target = Matrix(c.address + i * c.row + (j0 + j) * 4, c.row, 4)
                     added = bias + (j0 + j) * 4 if bias != 0 else 0
-                    panels = a_panels + i % block_rows // SIDE * panel, b_panels + j // SIDE * panel
-                    _multiply_square(panels, square, a_rows, b_columns, target, added, accumulate, sums)
+                    panels = a_panels + at // SIDE * panel, b_panels + j // SIDE * panel
+                    s = _Scratch(ordinary, square, square + 4 * SIDE * SIDE, a_flags + 4 * at, b_flags + 4 * j, blocks)
+                    _multiply_square(panels, part, a_rows, b_columns, target, added, accumulate, trusted, s)
                     if activation >= 0:
-                        activate_tile(np.float32, activation, target, square.rows, square.columns)
+                        activate_tile(np.float32, activation, target, part.rows, part.columns)
     _end_tiles()

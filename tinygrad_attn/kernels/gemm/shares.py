@@ -12,15 +12,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.gemm.bfloat16 import SIDE, multiply_by_parts, tiles_are_there
+from tinygrad_attn.kernels.gemm.bfloat16 import multiply_by_parts, tiles_are_there
 from tinygrad_attn.kernels.gemm.blocks import block_product_for, workspaces
 from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
+from tinygrad_attn.kernels.gemm.parts import SIDE
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of, call
 from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
-from tinygrad_attn.kernels.runtime.structs import Address, read_struct
+from tinygrad_attn.kernels.runtime.structs import Address, read_struct, row_at
 
 __all__ = ["Place", "multiply", "product_job"]
 
@@ -51,7 +52,8 @@ class _Product(NamedTuple):
     rows: int
     columns: int
     depth: int
-    product: int  # from `kernels.gemm.blocks.block_product_for`
+    product: int  # the kernel that multiplies
+    ordinary: int  # `kernels.gemm.blocks.block_product_for`, which that may need
     itemsize: int
     accumulate: int
     activation: int
@@ -90,9 +92,11 @@ def _multiply_shares(arguments: int, first: int, last: int) -> None:
             matrix, i = row // s.rows, row % s.rows
             height = min(s.rows - i, last_row - row)
             group, member = matrix // s.members, matrix % s.members
+            own = s.scratch + worker * s.scratch_size
+            row_at(np.int64, own, 0, 1)[0] = s.ordinary
             call(
                 s.product,
-                s.scratch + worker * s.scratch_size,
+                own,
                 Extent(height, width, s.depth),
                 Matrix(s.a + group * s.a_group + member * s.a_member + i * s.a_row, s.a_row, s.a_column),
                 Matrix(s.b + group * s.b_group + member * s.b_member + j * s.b_column, s.b_row, s.b_column),
@@ -163,7 +167,8 @@ def product_job(
     accumulate, activation = epilogue
     last = {"scratch_size": workspaces.row_size, **_steps("a", a), **_steps("b", b), **_steps("c", c)}
     last |= {"groups": leading[-2], "members": leading[-1], "rows": rows, "columns": columns, "depth": a.shape[-1]}
-    last |= {"product": _product_for(a, b, c, itemsize), "itemsize": itemsize, "workers": workers}
+    last |= {"product": _product_for(a, b, c, itemsize), "ordinary": block_product_for(itemsize)}
+    last |= {"itemsize": itemsize, "workers": workers}
     last |= {"accumulate": accumulate, "activation": activation}
     return Job(address_of(_multiply_shares), _Product, last, workers, workers)
 
