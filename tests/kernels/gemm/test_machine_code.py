@@ -17,7 +17,7 @@ from tinygrad_attn.kernels.gemm.plan import CUTS
 from tinygrad_attn.kernels.gemm.tile import _emit_tile, _Tile
 from tinygrad_attn.kernels.simd.dots import PAIRS, SDOT, VNNI, dots_of
 from tinygrad_attn.kernels.simd.instructions import Emitter, define
-from tinygrad_attn.kernels.simd.registers import KINDS, registers_of
+from tinygrad_attn.kernels.simd.registers import KINDS, _of_all_features, registers, registers_of, target
 
 X86, ARM, APPLE = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "arm64-apple-darwin"
 PROCESSORS = {
@@ -51,6 +51,13 @@ def test_features_that_are_switched_off_or_on_count():
     assert registers_of("sapphirerapids", "-avx512f", X86).kind == "AVX"
     assert registers_of("sapphirerapids", "-avx", X86).kind == "SSE"
     assert registers_of("x86-64", "+avx2,+fma", X86).kind == "AVX"
+
+
+def test_the_features_of_this_machine_tell_what_the_assembly_does():
+    assert registers() == registers_of(*target())
+    for features, kind in (("+avx,+avx512f", "AVX-512"), ("-avx512f,+avx", "AVX"), ("-avx,+sse2,-avx512f", "SSE")):
+        assert _of_all_features(features) == registers_of("x86-64", features, X86)
+        assert _of_all_features(features).kind == kind
 
 
 def inner_loop(cpu: str, dtype: types.Type) -> list[str]:
