@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.kernels.pairs import add_into
 from tinygrad_attn.modes import Observer, current_modes, enable_grad, no_grad, span
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.shape import clone
@@ -198,9 +199,9 @@ class _Pending:
         elif isinstance(gradient, Tensor):
             values[edge] = add(present, gradient)
         elif edge in self.owned:
-            np.add(present, gradient, out=present)
+            add_into(present, gradient, present)
         elif fresh:
-            values[edge] = np.add(present, gradient, out=gradient)
+            values[edge] = add_into(present, gradient, gradient)
             self.owned.add(edge)
         else:
             values[edge] = np.asarray(present + gradient)
@@ -363,7 +364,7 @@ def _accumulate(tensor: Tensor, gradient: Any, owned: bool) -> None:
         elif isinstance(gradient, Tensor):
             tensor._grad = add(tensor._grad, gradient)
         else:
-            np.add(tensor._grad.array, gradient, out=tensor._grad.array)
+            add_into(tensor._grad.array, gradient, tensor._grad.array)
             tensor._grad.storage.written_by("backward()")
 
 

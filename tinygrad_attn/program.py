@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinygrad_attn import random
+from tinygrad_attn.kernels.pairs import add_into
 from tinygrad_attn.modes import Observer, current_modes, enable_grad, is_grad_enabled, no_grad, observe
 from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.pullback import fit, values_of
@@ -177,7 +178,7 @@ class Program:
     def __init__(self, trace: Trace) -> None:
         if trace.beyond:
             raise NotImplementedError(trace.beyond)
-        self._names: dict[str, Any] = {"add": np.add, "asarray": np.asarray, "new_key": random.new_key}
+        self._names: dict[str, Any] = {"add": add_into, "asarray": np.asarray, "new_key": random.new_key}
         self._constants: dict[int, str] = {}
         self._lines: list[tuple[list[str], str, list[str]]] = []  # the names that each writes, its code, what it reads
         self._tensors: dict[int, Tensor] = {}  # that neither a call nor the caller has made: parameters, buffers
@@ -410,13 +411,13 @@ class Program:
         present, its_name = before
         if edge in self._owned:
             self._line([], f"add({its_name}, {name}, {its_name})", [its_name, name])
-            np.add(present, gradient, out=present)
+            add_into(present, gradient, present)
         elif fresh:
             self._line([], f"add({its_name}, {name}, {name})", [its_name, name])
-            self._arrived[edge] = np.add(present, gradient, out=gradient), name
+            self._arrived[edge] = add_into(present, gradient, gradient), name
         else:
             total = self._name("g")
-            self._line([total], f"asarray(add({its_name}, {name}))", [its_name, name])
+            self._line([total], f"asarray({its_name} + {name})", [its_name, name])
             self._arrived[edge] = np.asarray(present + gradient), total
         self._owned.add(edge)
 

@@ -6,7 +6,7 @@ from bits import assert_same_bits, compiled_only, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_attn.kernels.scatter import scatter_add_rows
+from tinygrad_attn.kernels.scatter import scatter_add_rows, scattered_rows
 
 DTYPES = [np.float32, np.float64]
 
@@ -22,6 +22,8 @@ def test_equals_numpy_add_at_bit_for_bit(seed, table, count, width, dtype):
     np.add.at(expected, index, rows)
     assert scatter_add_rows(out, index, rows) is out
     np.testing.assert_array_equal(out, expected)
+    alone = scatter_add_rows(np.zeros_like(out), index, rows)
+    np.testing.assert_array_equal(scattered_rows(out.shape, index, rows), alone)
 
 
 def test_any_rank():
@@ -37,6 +39,7 @@ def test_any_rank():
     )
     turned = np.ascontiguousarray(rows.transpose(3, 2, 1, 0)).transpose(3, 2, 1, 0)
     np.testing.assert_array_equal(scatter_add_rows(np.zeros_like(out), index, turned), expected)
+    np.testing.assert_array_equal(scattered_rows(out.shape, index, turned), expected)
 
 
 @compiled_only
@@ -46,6 +49,7 @@ def test_same_bits_for_any_number_of_threads(width, dtype):
     rng = np.random.default_rng(0)
     rows, index = rng.standard_normal((1000, width)).astype(dtype), rng.integers(0, 3, 1000)
     assert_same_bits(lambda: scatter_add_rows(np.zeros((3, width), dtype), index, rows))
+    assert_same_bits(lambda: scattered_rows((2000, width), index, rows))
 
 
 def test_empty():

@@ -19,7 +19,7 @@ from tinygrad_attn.kernels.gemm.shares import Place, product_job
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Prepared
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
-from tinygrad_attn.kernels.together import multiply_and_sum
+from tinygrad_attn.kernels.together import launch_together
 
 __all__ = ["Gradients", "linear", "linear_backward", "paired_linear_backward"]
 
@@ -28,9 +28,11 @@ Array = np.ndarray[Any, Any]
 
 def _rows_of(array: Array, dtype: Any) -> Array | None:
     """(..., n) as (rows, n) without copying, or None if it does not lie so or has another dtype."""
-    if array.dtype is not dtype or not (array.ndim == 2 or array.flags.c_contiguous) or not array.size:
+    if array.dtype is not dtype or not array.size:
         return None
-    return array if array.ndim == 2 else array.reshape(-1, array.shape[-1])
+    if array.ndim == 2:
+        return array
+    return array.reshape(-1, array.shape[-1]) if array.ndim and array.flags.c_contiguous else None
 
 
 def _transposed(place: Place) -> Place:
@@ -45,9 +47,13 @@ def _contiguous(rows: int, columns: int, itemsize: int) -> Place:
 
 
 @functools.lru_cache(maxsize=MOST_PREPARED)
-def _prepared(x: Place, weight: Place, itemsize: int, activation: str | None, threads: int) -> Prepared | None:
-    rows, outputs = x.shape[0], weight.shape[0]
-    work = rows * x.shape[1] * outputs
+def _prepared(
+    x: Place, weight: Place, bias: tuple[int, ...] | None, itemsize: int, activation: str | None, threads: int
+) -> Prepared | None:
+    if len(weight.shape) != 2 or x.shape[1] != weight.shape[1] or bias not in (None, weight.shape[:1]):
+        return None
+    (rows, inputs), outputs = x.shape, weight.shape[0]
+    work = rows * inputs * outputs
     if is_tiny(work):
         return None
     z, workers = _contiguous(rows, outputs, itemsize), 1 if is_serial(work) else threads
@@ -57,7 +63,7 @@ def _prepared(x: Place, weight: Place, itemsize: int, activation: str | None, th
 
 def linear(x: Array, weight: Array, bias: Array | None, activation: str | None = None) -> Array | None:
     """activation(x Wᵀ + b), or None where that is for `kernels.gemm.product.gemm`: of tiny products, of weights that
-    are kept packed, and of operands that lie otherwise.
+    are kept packed, of operands that lie otherwise, and of those to be refused.
 
     Args:
         x: ``(..., in)``, C-contiguous or a matrix, float32 or float64 as the others.
@@ -67,16 +73,18 @@ def linear(x: Array, weight: Array, bias: Array | None, activation: str | None =
     """
     dtype = weight.dtype
     rows = _rows_of(x, dtype)
-    if rows is None or dtype.char not in "fd" or not weight.size or keeping.kept is not None:
+    if rows is None or dtype.char not in "fd" or keeping.kept is not None:
         return None
-    if bias is not None and (bias.dtype is not dtype or not bias.flags.c_contiguous):
-        return None
+    shape, bias_at = None, 0
+    if bias is not None:
+        if bias.dtype is not dtype or not bias.flags.c_contiguous:
+            return None
+        shape, bias_at = bias.shape, data_address(bias)
     places = Place(rows.shape, rows.strides), Place(weight.shape, weight.strides)
-    prepared = _prepared(*places, dtype.itemsize, activation, get_num_threads())
+    prepared = _prepared(*places, shape, dtype.itemsize, activation, get_num_threads())
     if prepared is None:
         return None
     z = np.empty((*x.shape[:-1], len(weight)), dtype)
-    bias_at = 0 if bias is None else data_address(bias)
     prepared.launch((data_address(rows), data_address(weight), data_address(z), bias_at, workspaces.address()))
     return z
 
@@ -93,7 +101,7 @@ class Gradients(NamedTuple):
 
 
 def _as_rows(g: Array, x: Array, dtype: Any) -> tuple[Array, Array] | None:
-    """Both as `_rows_of`, or None if their products are not for `multiply_and_sum`."""
+    """Both as `_rows_of`, or None if their products are not for `launch_together`."""
     g_rows, x_rows = _rows_of(g, dtype), _rows_of(x, dtype)
     if g_rows is None or x_rows is None or dtype.char not in "fd" or not g_rows.flags.c_contiguous:
         return None
@@ -103,7 +111,7 @@ def _as_rows(g: Array, x: Array, dtype: Any) -> tuple[Array, Array] | None:
 
 
 def _work(g: Array, x: Array, weight: Array, found: Gradients) -> tuple[list[Any], list[Any]]:
-    """The products and the sums that `multiply_and_sum` is to write, of operands as rows."""
+    """The products and the sums that `launch_together` is to write, of operands as rows."""
     products, sums = list[Any](), list[Any]()
     if found.x is not None:
         products.append((g, weight, found.x.reshape(x.shape)))
@@ -124,12 +132,12 @@ def linear_backward(g: Array, x: Array, weight: Array, needs: tuple[bool, bool, 
         needs: which of the three are needed.
     """
     rows = _as_rows(g, x, weight.dtype)
-    if rows is None:
+    if rows is None or not any(needs):
         return None
     shapes = (x.shape, weight.shape, weight.shape[:1])
     wanted = [np.empty(shape, weight.dtype) if need else None for shape, need in zip(shapes, needs, strict=True)]
     found = Gradients(*wanted)
-    multiply_and_sum(*_work(*rows, weight, found))
+    launch_together(*_work(*rows, weight, found))
     return found
 
 
@@ -155,5 +163,5 @@ def paired_linear_backward(
         of_map = _work(*map_rows, weight[part], Gradients(for_operand, for_weight[part], for_bias[part]))
         products += of_map[0]
         sums += of_map[1]
-    multiply_and_sum(products, sums)
+    launch_together(products, sums)
     return for_x, for_y, for_weight, for_bias

@@ -21,7 +21,7 @@ from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.sums import LONGEST_CHAIN, sum_over
 
-__all__ = ["scatter_add_rows"]
+__all__ = ["scatter_add_rows", "scattered_rows"]
 
 _SERIAL_SIZE = 32768  # elements up to which waking the threads costs more than they save
 _LINE = 16  # columns: a whole cache line of either dtype, so that threads don't write to the same one
@@ -32,6 +32,7 @@ class _Scatter(NamedTuple):
     index: Address  # (entries,) int64
     rows: Address  # (entries, width)
     entries: int  # of the index
+    cleared: int  # rows of the table that are set to 0 before
     width: int
     columns: int  # the columns that belong together
 
@@ -43,6 +44,8 @@ def _make_kernel(dtype: Any) -> Any:
         s = read_struct(_Scatter, arguments)
         index = row_at(np.int64, s.index, 0, s.entries)
         start, stop = first * s.columns, min(s.width, last * s.columns)
+        for i in range(s.cleared):
+            row_at(dtype, s.table, i, s.width)[start:stop] = 0.0
         for i in range(s.entries):
             to, added = row_at(dtype, s.table, index[i], s.width), row_at(dtype, s.rows, i, s.width)
             rest = (stop - start) % simd.lanes(to)
@@ -56,16 +59,26 @@ def _make_kernel(dtype: Any) -> Any:
     return add_columns
 
 
-def _add_frequent(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Add the rows of each index that occurs very often as one sum, and return the other indices and rows."""
-    if index.size > LONGEST_CHAIN:
-        counts = np.bincount(index)
-        for frequent in np.flatnonzero(counts > LONGEST_CHAIN):
-            out[frequent] += sum_over(rows[index == frequent], (0,)).reshape(out.shape[1:])
-        if counts.max() > LONGEST_CHAIN:
-            rest = counts[index] <= LONGEST_CHAIN
-            index, rows = index[rest], rows[rest]
-    return index, rows
+def _without_frequent(index: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
+    """The indices that do not occur very often with their rows, and by each of the others the sum of its rows."""
+    if index.size <= LONGEST_CHAIN:
+        return index, rows, {}
+    counts = np.bincount(index)
+    if counts.max() <= LONGEST_CHAIN:
+        return index, rows, {}
+    frequent = np.flatnonzero(counts > LONGEST_CHAIN)
+    rest = counts[index] <= LONGEST_CHAIN
+    return index[rest], rows[rest], {int(each): sum_over(rows[index == each], (0,)) for each in frequent}
+
+
+def scattered_rows(shape: tuple[int, ...], index: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`scatter_add_rows` to zeros of ``shape``, which all threads write."""
+    if not rows.size or 0 in shape:
+        return scatter_add_rows(np.zeros(shape, rows.dtype), index, rows)
+    out = np.empty(shape, rows.dtype)
+    _check(out, index, rows)
+    _scatter(out, index, rows, len(out))
+    return out
 
 
 def scatter_add_rows(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -82,6 +95,28 @@ def scatter_add_rows(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np
     Raises:
         IndexError: an index is out of range.
     """
+    _check(out, index, rows)
+    if rows.size:
+        _scatter(out, index, rows, 0)
+    return out
+
+
+def _scatter(out: np.ndarray, index: np.ndarray, rows: np.ndarray, cleared: int) -> None:
+    """Add all rows; ``cleared`` rows of ``out`` are set to 0 before."""
+    width = math.prod(out.shape[1:])
+    flat_index = np.ascontiguousarray(index, np.int64).reshape(-1)
+    flat_index, flat_rows, sums = _without_frequent(flat_index, np.ascontiguousarray(rows).reshape(-1, width))
+    threads = 1 if rows.size + cleared * width <= _SERIAL_SIZE else get_num_threads()
+    columns = -(-width // (_LINE * threads)) * _LINE
+    groups = -(-width // columns)
+    arguments = _Scatter(out, flat_index, flat_rows, flat_index.size, cleared, width, columns)
+    dtype: Any = out.dtype.type
+    launch(kernel_for(_make_kernel, dtype), Struct(arguments), groups, groups)
+    for each, total in sums.items():
+        out[each] += total.reshape(out.shape[1:])
+
+
+def _check(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> None:
     if out.dtype != np.float32 and out.dtype != np.float64:
         raise TypeError(f"scatter_add_rows: dtype must be float32 or float64, got {out.dtype}; convert with astype")
     if rows.dtype != out.dtype:
@@ -102,14 +137,3 @@ def scatter_add_rows(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> np
             f"scatter_add_rows: index must be from 0 to {len(out) - 1} for out {out.shape}, "
             f"got values from {index.min()} to {index.max()}"
         )
-    if rows.size:
-        width = math.prod(out.shape[1:])
-        flat_index = np.ascontiguousarray(index, np.int64).reshape(-1)
-        flat_index, flat_rows = _add_frequent(out, flat_index, np.ascontiguousarray(rows).reshape(-1, width))
-        threads = 1 if rows.size <= _SERIAL_SIZE else get_num_threads()
-        columns = -(-width // (_LINE * threads)) * _LINE
-        groups = -(-width // columns)
-        arguments = _Scatter(out, flat_index, flat_rows, flat_index.size, width, columns)
-        dtype: Any = out.dtype.type
-        launch(kernel_for(_make_kernel, dtype), Struct(arguments), groups, groups)
-    return out

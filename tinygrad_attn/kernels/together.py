@@ -22,10 +22,10 @@ from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Prepared
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.sums import sum_over
 
-__all__ = ["multiply_and_sum"]
+__all__ = ["launch_together", "multiply_and_sum"]
 
 Array = np.ndarray[Any, Any]
-_Places: TypeAlias = "tuple[Place, ...]"
+_Product: TypeAlias = "tuple[Array, Array, Array]"
 
 
 def _place(array: Array) -> Place:
@@ -34,7 +34,11 @@ def _place(array: Array) -> Place:
 
 @functools.lru_cache(maxsize=MOST_PREPARED)
 def _prepared(
-    products: tuple[_Places, ...], sums: tuple[tuple[int, int], ...], in_chains: bool, dtype: Any, threads: int
+    products: tuple[tuple[Place, ...], ...],
+    sums: tuple[tuple[int, int], ...],
+    in_chains: bool,
+    dtype: Any,
+    threads: int,
 ) -> Prepared:
     work = sum([math.prod(c.shape) * a.shape[-1] for a, _, c in products])
     alone, job = is_serial(work), row_sums_job if in_chains else column_sums_job
@@ -55,7 +59,7 @@ def _summed_in_numpy(matrix: Array, total: Array) -> bool:
 
 
 def multiply_and_sum(
-    products: Sequence[tuple[Array, Array, Array]],
+    products: Sequence[_Product],
     sums: Sequence[tuple[Array, Array]] = (),
     in_chains: bool = False,
 ) -> None:
@@ -76,14 +80,19 @@ def multiply_and_sum(
             gemm(a, b, c)
     if in_chains:
         sums = [each for each in sums if not _summed_in_numpy(*each)]
-    places = tuple([(_place(a), _place(b), _place(c)) for a, b, c in large])
+    if large or sums:
+        launch_together(large, sums, in_chains)
+
+
+def launch_together(products: Sequence[_Product], sums: Sequence[tuple[Array, Array]], in_chains: bool = False) -> None:
+    """`multiply_and_sum` of at least one product or sum, none of them for NumPy."""
+    dtype = products[0][0].dtype if products else sums[0][0].dtype
+    places = tuple([(_place(a), _place(b), _place(c)) for a, b, c in products])
     shapes = tuple([matrix.shape for matrix, _ in sums])
-    if not places and not shapes:
-        return
-    dtype = large[0][0].dtype if large else sums[0][0].dtype
+    prepared = _prepared(places, shapes, in_chains, dtype, get_num_threads())
     addresses: list[tuple[int, ...]] = [
         (data_address(a), data_address(b), data_address(c), 0, workspaces.address(number))
-        for number, (a, b, c) in enumerate(large)
+        for number, (a, b, c) in enumerate(products)
     ]
     kept = []  # the scratch memory, until the launch is over
     for matrix, total in sums:
@@ -93,4 +102,4 @@ def multiply_and_sum(
             kept.append(np.empty((row_sums_scratch(rows, columns), columns), dtype))
             of_sum = (*of_sum, data_address(kept[-1]))
         addresses.append(of_sum)
-    _prepared(places, shapes, in_chains, dtype, get_num_threads()).launch(*addresses)
+    prepared.launch(*addresses)

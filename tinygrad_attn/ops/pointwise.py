@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.dtypes import check_fits
+from tinygrad_attn.kernels.pairs import tanh_gradient
 from tinygrad_attn.kernels.special import erf as erf_kernel
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.quiet import quiet
@@ -289,13 +290,7 @@ def tanh(x: Array) -> Array:
     return np.tanh(x)
 
 
-def _tanh_kernel(g: Array, z: Array) -> Array:
-    result = np.multiply(z, z, out=np.empty_like(z))
-    np.subtract(1.0, result, out=result)
-    return np.multiply(g, result, out=result)
-
-
-tanh.vjp("x", r"\bar z \odot (1 - z^2)", lambda g, z: g * (1.0 - z * z), kernel=_tanh_kernel)
+tanh.vjp("x", r"\bar z \odot (1 - z^2)", lambda g, z: g * (1.0 - z * z), kernel=tanh_gradient)
 
 
 @public("ta", "F", "Tensor")

@@ -22,7 +22,7 @@ from tinygrad_attn.kernels.runtime.calls import address_of, call
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct
 
-__all__ = ["Packed", "Rows", "multiply_packed", "multiply_packed_in_numpy", "pack"]
+__all__ = ["Packed", "Rows", "multiply_packed", "multiply_packed_in_numpy", "pack", "packed_product_for"]
 
 _SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than they save
 
@@ -97,7 +97,7 @@ def _pack(matrix: np.ndarray) -> Packed:
     arguments = _Packing(data_address(matrix), row, column, depth, columns, panels, width)
     shares = 1 if matrix.size <= _SERIAL_SIZE else len(panels)
     launch(kernel_for(_make_packing, dtype), Struct(arguments), len(panels), shares)
-    return Packed(panels, columns, _product_for(matrix.itemsize))
+    return Packed(panels, columns, packed_product_for(matrix.itemsize))
 
 
 # --- Products ---------------------------------------------------------------------------------------------------------
@@ -134,7 +134,8 @@ _multiply_single = _make_product(np.float32, 4, tile_shape(4).rows)
 _multiply_double = _make_product(np.float64, 8, tile_shape(8).rows)
 
 
-def _product_for(itemsize: int) -> int:
+def packed_product_for(itemsize: int) -> int:
+    """The address of the product by panels of elements of so many bytes."""
     return address_of(_multiply_single if itemsize == 4 else _multiply_double)
 
 

@@ -90,33 +90,33 @@ class Loop(NamedTuple):
     ``(attention, t, first, last)``.
     """
 
+    panels: Address  # the packed weights of W_hh, transposed for the forward pass
+    h0: Address  # (B, H)
+    states: Address  # (T, B, H)
+    dgh: Address  # (T, B, parts * H)
+    bias: Address  # (parts * H,)
+    mask: Address  # (T, B) booleans
+    c0: Address  # (B, H)
+    cells: Address  # (T, B, H)
+    gates: Address  # (T, B, n * H), what the cell keeps for its backward step
+    gx: Address  # (T, B, parts * H)
+    gh: Address  # (B, parts * H)
+    g: Address  # (T, B, H)
+    dgx: Address  # (T, B, parts * H)
+    dh: Address  # (B, H)
+    dc: Address  # (B, H)
+    before: Address  # (T, B, H), for the states h before each step, which the backward pass writes
+    attention: Address
     cell: int
     size: int  # H
     parts: int  # gx and gh have rows of parts * H
     steps: int
     step_stride: int
     stride: int
-    product: int  # address of the product with W_hh, transposed for the forward pass
-    panels: Address  # its packed weights
+    product: int  # address of the product with the panels
     width: int  # of a panel
-    h0: Address  # (B, H)
-    states: Address  # (T, B, H)
-    dgh: Address = 0  # (T, B, parts * H)
-    bias: Address = None  # (parts * H,)
-    mask: Address = None  # (T, B) booleans
-    reverse: int = 0
-    c0: Address = None  # (B, H)
-    cells: Address = None  # (T, B, H)
-    gates: Address = None  # (T, B, n * H), what the cell keeps for its backward step
-    gx: Address = None  # (T, B, parts * H)
-    gh: Address = None  # (B, parts * H)
-    g: Address = None  # (T, B, H)
-    dgx: Address = None  # (T, B, parts * H)
-    dh: Address = None  # (B, H)
-    dc: Address = None  # (B, H)
-    before: Address = None  # (T, B, H), for the states h before each step, which the backward pass writes
-    attend: int = 0
-    attention: Address = None
+    reverse: int
+    attend: int
 
 
 def make_forward(dtype: Any) -> Any:

@@ -8,14 +8,16 @@ An array over all steps is (T, B, ...), and contiguous that way or as (B, T, ...
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.gemm.packed import pack
+from tinygrad_attn.kernels.gemm.packed import pack, packed_product_for
 from tinygrad_attn.kernels.recurrent.loops import Loop, make_backward, make_forward
-from tinygrad_attn.kernels.runtime.structs import Struct, kernel_for, launch
+from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
+from tinygrad_attn.kernels.runtime.structs import address_in, kernel_for
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.together import multiply_and_sum
 
@@ -165,23 +167,39 @@ def launch_loop(
         fields: those of `Loop` that do not follow from the other arguments; arrays over all steps lie in ``layout``.
         other_work: the multiplications in one step of one sequence beside those with W_hh.
     """
-    dtype, weights = layout.dtype, pack(w_hh if backward else w_hh.T)
+    weights = pack(w_hh if backward else w_hh.T)
+    arrays = [fields.get(name) for name in _ARRAYS]
+    arrays = [np.ascontiguousarray(a) if isinstance(a, np.ndarray) else a for a in (weights.panels, *arrays[1:])]
+    options = (fields.get("reverse", False), fields.get("attend", 0), backward, other_work)
+    prepared = _prepared(cell, layout, w_hh.shape, weights.panels.shape[-1], options, get_num_threads())
+    prepared.launch(tuple([address_in(array) for array in arrays]))
+
+
+_ARRAYS = Loop._fields[: Loop._fields.index("cell")]
+
+
+@functools.lru_cache(maxsize=MOST_PREPARED)
+def _prepared(
+    cell: Cell,
+    layout: Layout,
+    shape: tuple[int, int],
+    width: int,
+    options: tuple[bool, int, bool, int],
+    threads: int,
+) -> Prepared:
+    """The launch of a loop for weights of some shape, in panels of some width; see `launch_loop`."""
+    reverse, attend, backward, other_work = options
+    (rows, size), dtype = shape, layout.dtype
     step_stride, stride = (1, layout.steps) if layout.by_sequence else (layout.batch, 1)
-    loop = Loop(
-        cell=kernel_for(cell.make_backward if backward else cell.make_forward, dtype),
-        size=w_hh.shape[1],
-        parts=cell.parts,
-        steps=layout.steps,
-        step_stride=step_stride,
-        stride=stride,
-        product=weights.product,
-        panels=weights.panels,
-        width=weights.panels.shape[-1],
-        **fields,
+    last = {"size": size, "parts": cell.parts, "steps": layout.steps, "step_stride": step_stride, "stride": stride}
+    last["cell"] = kernel_for(cell.make_backward if backward else cell.make_forward, dtype)
+    last |= {"product": packed_product_for(np.dtype(dtype).itemsize), "width": width}
+    last |= {"reverse": reverse, "attend": attend}
+    work = (rows * size + other_work) * layout.steps * layout.batch
+    shares = 1 if work <= _SERIAL_WORK else min(layout.batch, threads)
+    return Prepared(
+        Job(kernel_for(make_backward if backward else make_forward, dtype), Loop, last, layout.batch, shares)
     )
-    work = (w_hh.size + other_work) * layout.steps * layout.batch
-    shares = 1 if work <= _SERIAL_WORK else min(layout.batch, get_num_threads())
-    launch(kernel_for(make_backward if backward else make_forward, dtype), Struct(loop), layout.batch, shares)
 
 
 def _common_fields(

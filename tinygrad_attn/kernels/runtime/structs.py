@@ -41,7 +41,7 @@ from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of
 from tinygrad_attn.kernels.runtime.threads import launch_at
 
-__all__ = ["Address", "Struct", "Template", "kernel_for", "launch", "read_struct", "row_at"]
+__all__ = ["Address", "Struct", "Template", "address_in", "kernel_for", "launch", "read_struct", "row_at"]
 
 Address = Any  # of a field: an array, a `Struct` or None outside kernels, an integer inside
 
@@ -127,6 +127,13 @@ def _layout(kind: Any) -> tuple[struct.Struct, Any, list[int]]:
     layout, annotations = _format(kind), typing.get_type_hints(kind).values()
     places = [position for position, annotation in enumerate(annotations) if annotation is Address]
     return layout, ctypes.c_char * layout.size, places
+
+
+def address_in(field: Any) -> int:
+    """What stands in a struct for a field that is an `Address`: a C-contiguous array, a `Struct` or None."""
+    if field is None:
+        return 0
+    return data_address(field) if isinstance(field, np.ndarray) else field.address  # type: ignore[no-any-return]
 
 
 # --- In kernels -------------------------------------------------------------------------------------------------------

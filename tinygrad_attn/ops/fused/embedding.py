@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.kernels.indices import highest_index
-from tinygrad_attn.kernels.scatter import scatter_add_rows
+from tinygrad_attn.kernels.scatter import scattered_rows
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.comparison import eq
 from tinygrad_attn.ops.indexing import index_add
@@ -95,7 +95,7 @@ def _weight_gradient(g: Tensor, input: Tensor, shapes: Any, padding_idx: int | N
 
 
 def _weight_gradient_kernel(g: Array, input: Array, shapes: Any, padding_idx: int | None) -> Array:
-    gradient = scatter_add_rows(np.zeros(shapes[1], g.dtype), input, g)
+    gradient = scattered_rows(shapes[1], input, g)
     if padding_idx is not None:
         gradient[padding_idx] = 0.0
     return gradient

@@ -76,13 +76,15 @@ def linear(input: Array, weight: Array, bias: Array | None = None, /) -> Array:
         ValueError: shapes other than these.
         TypeError: bool operands.
     """
-    _check_linear(input, weight, bias)
     return _mapped(input, weight, bias)
 
 
 def _mapped(input: Array, weight: Array, bias: Array | None, activation: str | None = None) -> Array:
     z = kernels.linear(input, weight, bias, activation)
-    return product(input, weight.T, bias, activation) if z is None else z
+    if z is None:
+        _check_linear(input, weight, bias)
+        z = product(input, weight.T, bias, activation)
+    return z
 
 
 def _rows(tensor: Tensor) -> Tensor:
@@ -169,7 +171,6 @@ def activated_linear(
     Raises:
         ValueError: other shapes, or another activation.
     """
-    _check_linear(input, weight, bias)
     _check_activation(activation)
     if activation == "relu":
         return _mapped(input, weight, bias, "relu"), None
