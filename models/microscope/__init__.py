@@ -8,6 +8,7 @@
 `models.microscope.record.schema` documents the data; `models.microscope.checks.badge` says how it is verified.
 """
 
+from .from_torch import from_torch
 from .view import Microscope, microscope
 
-__all__ = ["Microscope", "microscope"]
+__all__ = ["Microscope", "from_torch", "microscope"]

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_attn.atomic import atomic_path
+from tinygrad_attn.nn.module import Module
 
+from ..console.errors import UserError
 from ..interface import LanguageModel
 from ..runs.folder import Run
 from ..setting import short
@@ -18,6 +20,7 @@ from .checks.verdict import verdict_of
 from .record.arrays import as_json
 from .record.build import build
 from .record.example import headline
+from .record.own import Loss, build_own
 from .record.schema import LIMIT, Data
 
 __all__ = ["Microscope", "microscope"]
@@ -70,10 +73,11 @@ def _write(path: str | os.PathLike[str], content: str) -> None:
 
 
 def microscope(
-    model: LanguageModel,
-    source: str | Sequence[int],
+    model: Any,
+    source: Any,
     target: str | Sequence[int] | None = None,
     *,
+    loss: Loss | None = None,
     run: Run | None = None,
     beside: tuple[Run, LanguageModel] | None = None,
     nudge: dict[str, Any] | None = None,
@@ -82,12 +86,19 @@ def microscope(
 ) -> Microscope:
     """Record and verify every number of a model's forward and backward pass over one pair or one text.
 
-    The loss is the mean cross entropy of the target's or the text's tokens, teacher-forced. The model is not changed.
+    The loss is the mean cross entropy of the target's or the text's tokens, teacher-forced, or that of ``loss``. The
+    model is not changed::
+
+        microscope(model, (query, memory), loss=lambda output: F.mse_loss(output, wanted))
 
     Args:
-        model: any translator or language model, trained or not.
-        source: ids, or a text if ``run`` is given; of a language model the text.
+        model: any translator or language model, trained or not; with ``loss`` any `nn.Module`. What its layers announce
+            is shown (`tinygrad_attn.modes.mark`): `nn.MultiheadAttention`, `F.scaled_dot_product_attention`, the
+            scores of `nn.SCORES` and the layers of a Transformer do.
+        source: ids, or a text if ``run`` is given; of a language model the text. With ``loss`` what the module reads: a
+            tensor or array, a tuple of several, or a dict of several by name.
         target: likewise; the model's own greedy translation if None. A language model has none.
+        loss: a function from what the module returns to a scalar tensor.
         run: the run that the model is from; its tokenizers encode the texts.
         beside: another run and its model of the same kind, say one without attention, for the paths of the gradient.
         nudge: ``{"parameter": name, "index": [i, …], "by": number}``: change one weight first.
@@ -95,8 +106,22 @@ def microscope(
         limit: the most bytes of arrays to keep.
 
     Raises:
-        UserError: no such model, or one that lacks a method or returns other than logits.
+        UserError: no such model, or one that lacks a method or returns other than logits; a loss that is no scalar
+            with a gradient.
         CommandError: a sentence that is empty or too long, a text without a run, or a nudge of no such weight.
         DataError: a sentence that is too long for the model.
     """
+    if _is_of_torch(model):
+        raise UserError("microscope: this is a module of PyTorch: use from_torch(module, inputs, loss)")
+    if loss is not None:
+        if target is not None or run is not None or beside is not None:
+            raise UserError("microscope: with a loss of your own there is no target, run or beside")
+        if not isinstance(model, Module):
+            raise UserError(f"microscope: the model must be an nn.Module, it is {type(model).__name__}")
+        return Microscope(build_own(model, source, loss, nudge=nudge, broken=broken, limit=limit))
     return Microscope(build(model, source, target, run=run, beside=beside, nudge=nudge, broken=broken, limit=limit))
+
+
+def _is_of_torch(model: Any) -> bool:
+    """Whether it is a module of PyTorch, which is not imported for that."""
+    return any(kind.__module__.partition(".")[0] == "torch" for kind in type(model).__mro__)

@@ -43,7 +43,7 @@ _FAILURES = 20
 
 def check(
     traced: Traced, sites: Sequence[AttentionSite], parameters: Sequence[ParameterUses] = (), samples: int = 2,
-    seed: int = 0,
+    seed: int = 0, witnessed: Sequence[Identity] = (),
 ) -> Check:  # fmt: skip
     """Verify a traced pass.
 
@@ -53,6 +53,7 @@ def check(
         parameters: its parameters with their uses.
         samples: how many cells of each gradient to compare with central differences, the largest among them.
         seed: of the random choice of the others.
+        witnessed: further comparisons that a witness outside has made.
     """
     not_finite = find_not_finite(traced)
     spoilt = not_finite is not None and not_finite["reaches"]
@@ -63,6 +64,7 @@ def check(
         each for site, witness in zip(sites, witnesses, strict=True) for each in find_identities(site, witness)
     ]
     identities += [*find_use_identities(parameters), *find_embedding_identities(traced), *find_layer_identities(traced)]
+    identities += witnessed
     cells = compare_with_differences(traced, sites, tape.rounding, samples, np.random.default_rng(seed))
     failures += [*tape.failures(RECOMPUTED_TOLERANCE), *_failing(identities, cells)]
     reasons = Counter(cell["reason"] for cell in cells if not cell["resolved"])

@@ -16,6 +16,12 @@ from ..record.schema import Check, Data, Paths, Site, SiteTensor
 __all__ = ["print_microscope"]
 
 _SHOWN = ("scores", "weights")
+_MISSING = {
+    "tokens": "symbols and predictions, since the loss is a number",
+    "batch": "the batch but its first item",
+    "evaluation": "dropout",
+    "outside": "the ops of PyTorch outside attention",
+}
 _DIGITS = 6
 
 
@@ -26,20 +32,11 @@ def print_microscope(data: Data) -> None:
     """
     meta, check = data["meta"], data["check"]
     print(f"{meta['model']}: {headline(data)}")
-    print(f"loss {meta['loss']:.{_DIGITS}g}, the mean of -ln p over {counted(len(data['tokens']), 'token')}")
-    print_table(
-        ["t", "input", "target", "p", "loss"],
-        [
-            [
-                str(t),
-                visible(token["read"]),
-                visible(token["expected"]),
-                _number(token["probability"]),
-                _number(token["loss"]),
-            ]
-            for t, token in enumerate(data["tokens"])
-        ],
-    )
+    if meta["inputs"] is None:
+        print(f"loss {meta['loss']:.{_DIGITS}g}, the mean of -ln p over {counted(len(data['tokens']), 'token')}")
+        _print_tokens(data)
+    else:
+        print(f"loss {meta['loss']:.{_DIGITS}g}; not shown: {', '.join(_MISSING[what] for what in meta['missing'])}")
     _print_badge(check)
     if not data["sites"]:
         print("the model announces no attention (see tinygrad_attn.modes.mark)")
@@ -89,6 +86,22 @@ def _print_paths(paths: Paths) -> None:
 
 
 _BRANCHES = ("skip", "branch", "total")
+
+
+def _print_tokens(data: Data) -> None:
+    print_table(
+        ["t", "input", "target", "p", "loss"],
+        [
+            [
+                str(t),
+                visible(token["read"]),
+                visible(token["expected"]),
+                _number(token["probability"]),
+                _number(token["loss"]),
+            ]
+            for t, token in enumerate(data["tokens"])
+        ],
+    )
 
 
 def _print_badge(check: Check) -> None:

@@ -23,13 +23,13 @@ from .layers import described_layers
 from .nudge import nudged
 from .parameters import described_parameters
 from .paths import find_paths
-from .schema import LIMIT, SCHEMA, Data, Meta, Sentence
+from .schema import LIMIT, SCHEMA, Data, Identity, Meta, Sentence
 from .sites import find_sites
 from .tape import ops_of, tape_of
 from .trace import Traced, dtype_of, greedy_translation, in_float64, trace, trace_broken
 from .uses import after_target, find_uses
 
-__all__ = ["build"]
+__all__ = ["build", "found_in", "meta_of"]
 
 
 @np.errstate(all="ignore")  # a model that has diverged is shown, not warned of
@@ -73,7 +73,7 @@ def build(
     example, translation = _example(model, source, target, run)
     refuse_too_large(model, example)
     traced = _traced(model, example, broken)
-    meta = _meta(traced, run)
+    meta = meta_of(traced, run)
     meta["trained_dtype"] = trained_dtype
     meta["target_from"] = "greedy" if example.target is translation else "given"
     meta["broken"], meta["nudge"], meta["served"] = broken, change, served
@@ -81,7 +81,7 @@ def build(
         "schema": SCHEMA,
         "meta": meta,
         "translation": translation,
-        **_found(traced, example, beside, limit),
+        **found_in(traced, example, beside, limit),
     }
     return found
 
@@ -108,8 +108,14 @@ def _example(
     return Example(of_source, translation if target is None else read(target, "target", run), run), translation
 
 
-def _found(traced: Traced, example: Example, beside: tuple[Run, LanguageModel] | None, limit: int) -> dict[str, Any]:
-    """The data of a traced pass."""
+def found_in(
+    traced: Traced,
+    example: Example,
+    beside: tuple[Run, LanguageModel] | None,
+    limit: int,
+    witnessed: Sequence[Identity] = (),
+) -> dict[str, Any]:
+    """The data of a traced pass; ``witnessed`` as in `models.microscope.checks.badge.check`."""
     sites = find_sites(traced)
     tokens = tokens_of(traced, example)
     runs = [(traced, example)]
@@ -130,7 +136,7 @@ def _found(traced: Traced, example: Example, beside: tuple[Run, LanguageModel] |
         "target": example.target,
         "tokens": tokens,
         "symbols": symbols_of(range(traced.logits.shape[-1]), example.run.target if example.run else None),
-        "check": check(traced, sites, uses),
+        "check": check(traced, sites, uses, witnessed=witnessed),
         "sites": without(dropped, described),
         "embeddings": without(dropped, embeddings),
         "parameters": without(dropped, parameters),
@@ -146,7 +152,7 @@ def _found(traced: Traced, example: Example, beside: tuple[Run, LanguageModel] |
     }
 
 
-def _meta(traced: Traced, run: Run | None) -> Meta:
+def meta_of(traced: Traced, run: Run | None) -> Meta:
     """Facts about model and run; `build` adds the options of the call."""
     model = traced.model
     return {
@@ -164,6 +170,8 @@ def _meta(traced: Traced, run: Run | None) -> Meta:
         "nudge": None,
         "nudgeable": [{"name": name, "shape": list(p.shape)} for name, p in model.named_parameters()],
         "served": None,
+        "inputs": None,
+        "missing": [],
     }
 
 

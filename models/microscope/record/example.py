@@ -123,7 +123,9 @@ def _sentence_of(text: str, tokenizer: Tokenizer) -> Sentence:
 
 
 def tokens_of(traced: Traced, example: Example) -> list[Token]:
-    """The prediction after each symbol that is read of the target, or of the text."""
+    """The prediction after each symbol that is read of the target, or of the text; none with a loss of the user's."""
+    if not isinstance(traced.model, LanguageModel) or not traced.expected:
+        return []
     probabilities, expected = softmax(traced.logits), traced.expected
     tokenizer = example.run.target if example.run else None
     names = example.target["tokens"]

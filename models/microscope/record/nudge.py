@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn.nn.module import Module
+
 from ...console.errors import CommandError
-from ...interface import LanguageModel
 from ...setting import short
 
 __all__ = ["nudged"]
 
 
-def nudged(model: LanguageModel, nudge: dict[str, Any]) -> dict[str, Any]:
+def nudged(model: Module, nudge: dict[str, Any]) -> dict[str, Any]:
     """Change one weight, and return the nudge with the values before and after.
 
     Args:

@@ -103,6 +103,10 @@ class Meta(TypedDict):
     """``{"name", "shape"}`` of every parameter."""
     served: dict[str, str] | None
     """``{"token"}`` when a live server made the page; None for one that stands alone."""
+    inputs: list[str] | None
+    """What a module with a loss of the user's own was given, as "x: float64 (2, 5, 8)"; None of other models."""
+    missing: list[str]
+    """What cannot be shown of such a module, by the keys of the page's words: tokens, batch, evaluation, outside."""
 
 
 class SiteTensor(TypedDict):
@@ -195,7 +199,8 @@ class Identity(TypedDict):
 
     site: str
     name: str
-    """softmax_rows_sum_to_zero, masked_are_zero, inner_products_agree, values_sum_as_outputs, additive_sums_agree."""
+    """softmax_rows_sum_to_zero, masked_are_zero, inner_products_agree, values_sum_as_outputs, additive_sums_agree; of a
+    PyTorch module torch_outputs, torch_gradients, torch_differences."""
     latex: str
     holds: bool
     worst: float
@@ -413,7 +418,8 @@ class Data(Views):
     source: Sentence | None
     """None of a language model, which has none."""
     target: Sentence
-    """Without <s> and </s>. Of a language model, the text."""
+    """Without <s> and </s>. Of a language model, the text; of a module with a loss of the user's own, what it was
+    given, without symbols."""
     translation: Sentence | None
     """The model's own greedy translation; None of a language model."""
     tokens: list[Token]

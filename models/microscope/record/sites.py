@@ -43,6 +43,8 @@ class Quantity:
     """Whether each part is the whole: a key that several steps score against."""
     batch_second: bool = False
     """Whether the announced arrays have the batch on axis 1."""
+    batched: bool = False
+    """Whether the first of three axes is the batch, not that of the heads."""
 
     @property
     def value(self) -> Array:
@@ -86,12 +88,12 @@ class Quantity:
         return [made[index] for index in sorted(made)]
 
     def _rows(self, array: Array) -> Array:
-        """A view (heads, rows, columns) of an announced array, for the one sentence of the batch."""
+        """A view (heads, rows, columns) of an announced array, for the first sentence of the batch."""
         if self.batch_second:
             array = np.swapaxes(array, 0, 1)
         if array.ndim == 2:  # (batch, columns), of one query
             return array[:, None]
-        return array[0] if array.ndim == 4 else array
+        return array[0] if array.ndim == 4 else array[:1] if self.batched else array
 
 
 @dataclass
@@ -161,7 +163,7 @@ def find_sites(traced: Traced) -> list[AttentionSite]:
         else:
             latest = {}
     names = _names([attending[0].module for attending, _ in groups.values()])
-    role: Role = "causal" if traced.source is None else "cross"
+    role: Role = "causal" if traced.source is None and traced.expected else "cross"
     return [_site(name, role, *group) for name, group in zip(names, groups.values(), strict=True)]
 
 
@@ -224,7 +226,8 @@ def _site(name: str, role: Role, attending: list[_Attending], outcomes: Mapping[
     for mark in _OUTCOMES:
         if mark in outcomes and (mark != "logits" or "attentional" in outcomes):
             batch_second = not outcomes[mark][0].details.get("batch_first", True)
-            quantities[mark] = Quantity([each.source for each in outcomes[mark]], batch_second=batch_second)
+            parts = [each.source for each in outcomes[mark]]
+            quantities[mark] = Quantity(parts, batch_second=batch_second, batched=True)
     role = next((mark.details["role"] for mark in joined if "role" in mark.details), role)
     site = AttentionSite(
         id=name,

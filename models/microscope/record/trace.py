@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,7 +26,10 @@ from ..checks.gallery import GALLERY, broken_derivative
 from .single_tokens import Embedded, find_embedded
 from .ways import Ways, find_ways
 
-__all__ = ["Traced", "dtype_of", "greedy_translation", "in_float64", "trace", "trace_broken"]
+__all__ = [
+    "Traced", "copy_in_float64", "dtype_of", "greedy_translation", "in_float64", "trace", "trace_broken",
+    "trace_pass", "trace_with",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
@@ -37,17 +40,17 @@ _METHODS = ("forward", "encode", "start", "step")
 class Traced:
     """One forward and backward pass over one example."""
 
-    model: LanguageModel
+    model: Module
     """The model, in float64 and in evaluation mode."""
     record: Record
     loss: Call
-    """The last op: the mean of the tokens' cross entropies."""
+    """The last op: the mean of the tokens' cross entropies, or what a user's own loss ends in."""
     logits: Array
-    """(T, V)."""
+    """(T, V); (0, 0) with a loss of the user's own."""
     source: Sequence[int] | None
     """S ids; None of a model that has no source."""
     expected: Sequence[int]
-    """T ids: what is to be predicted from the symbols read so far."""
+    """T ids: what is to be predicted from the symbols read so far; none with a loss of the user's own."""
     read: Output | Leaf | None
     """The ids that the decoder reads, or the text; None if no op of the model read the tensor it was given."""
     derivatives: Mapping[Op, Mapping[str, str]]
@@ -102,20 +105,27 @@ def in_float64(model: LanguageModel) -> LanguageModel:
         raise UserError(
             f"the microscope looks into a LanguageModel or a Translator (models.interface), which say how a text, or a "
             f"source and its target, are read; {type(model).__name__} is none: derive it from Translator and define "
-            f"{', '.join(_METHODS)}, or from LanguageModel and define forward"
+            f"{', '.join(_METHODS)}, or from LanguageModel and define forward. Any other module needs a loss: "
+            "microscope(model, inputs, loss=function of what the model returns)"
         )
     kind = type(model)
     base, methods = (Translator, _METHODS) if isinstance(model, Translator) else (LanguageModel, _METHODS[:1])
     missing = [name for name in methods if getattr(kind, name) is getattr(base, name)]
     if missing:
         raise UserError(f"the microscope needs {kind.__name__} to define {', '.join(missing)}: see models.interface")
+    same = copy_in_float64(model)
+    assert isinstance(same, LanguageModel)
+    return same
+
+
+def copy_in_float64(model: Module) -> Module:
+    """A copy of any module in float64 and in evaluation mode, without gradients."""
     same: Module = copy.deepcopy(model)
     for module in same.modules():
         if isinstance(module, RMSNorm) and module.eps is None:  # the eps of the trained dtype, not float64's
             module.eps = float(np.finfo(dtype_of(module if module.weight is not None else model)).eps)
     same = same.to(np.float64).eval()
     same.zero_grad()
-    assert isinstance(same, LanguageModel)
     return same
 
 
@@ -147,10 +157,32 @@ def trace(
     read, expected = read_and_said(model, target)
     given = [] if source is None else [np.array([source], np.int64), np.ones((1, len(source)), bool)]
     said = Tensor(np.array([read], np.int64))
-    with record() as recorded, unfused():
+
+    def forward() -> tuple[Tensor, Array]:
         logits = model(*map(Tensor, given), said)
         _check_logits(model, logits, len(expected))
-        loss = F.cross_entropy(logits.squeeze(0), Tensor(np.array(expected, np.int64)))
+        return F.cross_entropy(logits.squeeze(0), Tensor(np.array(expected, np.int64))), logits.array[0]
+
+    return trace_pass(model, forward, source, expected, said)
+
+
+def trace_pass(
+    model: Module,
+    forward: Callable[[], tuple[Tensor, Array]],
+    source: Sequence[int] | None = None,
+    expected: Sequence[int] = (),
+    said: Tensor | None = None,
+) -> Traced:
+    """Record a forward pass, in primitives, and its backward pass.
+
+    Args:
+        model: in float64 (see `copy_in_float64`).
+        forward: computes the loss, a scalar, and the logits (see `Traced`).
+        source, expected: see `Traced`.
+        said: the ids that the decoder reads, or the text, if there are such.
+    """
+    with record() as recorded, unfused():
+        loss, logits = forward()
         loss.backward(retain_graph=True)
     with unfused():
         ways = find_ways(recorded)
@@ -164,10 +196,10 @@ def trace(
         model,
         recorded,
         made_by.call,
-        logits.array[0],
+        logits,
         source,
         expected,
-        recorded.source_of(said),
+        None if said is None else recorded.source_of(said),
         derivatives,
         ways,
         embedded,
@@ -186,7 +218,17 @@ def _check_logits(model: LanguageModel, logits: Any, length: int) -> None:
 
 
 def trace_broken(model: LanguageModel, source: Sequence[int] | None, target: Sequence[int], name: str) -> Traced:
-    """`trace` with a wrong derivative of `models.microscope.checks.gallery.GALLERY`.
+    """`trace` with a wrong derivative of `models.microscope.checks.gallery.GALLERY`; see `trace_with`."""
+    return trace_with(name, lambda: trace(model, source, target), type(model).__name__)
+
+
+def trace_with(name: str, attempted: Callable[[], Traced], model: str) -> Traced:
+    """A traced pass with a wrong derivative of `models.microscope.checks.gallery.GALLERY`.
+
+    Args:
+        name: of the wrong derivative.
+        attempted: traces the pass.
+        model: the name of the model's class.
 
     Raises:
         CommandError: no such name, or the model does not run its op.
@@ -194,7 +236,7 @@ def trace_broken(model: LanguageModel, source: Sequence[int] | None, target: Seq
 
     def attempt(name: str) -> Traced | None:
         with broken_derivative(name) as wrong:
-            traced = trace(model, source, target)
+            traced = attempted()
         traced.broken = [op for op in wrong if op in traced.derivatives]
         return traced if traced.broken else None
 
@@ -202,7 +244,7 @@ def trace_broken(model: LanguageModel, source: Sequence[int] | None, target: Seq
     if traced is None:
         others = [other for other in GALLERY if attempt(other)]
         raise CommandError(
-            f"{name}: this {type(model).__name__} runs no {GALLERY[name].op}, so that nothing would be wrong; "
+            f"{name}: this {model} runs no {GALLERY[name].op}, so that nothing would be wrong; "
             + (f"of the gallery it has {' and '.join(others)}" if others else "it has nothing of the gallery")
         )
     return traced

@@ -15,12 +15,13 @@ export function View() {
   const all = data.get();
   return html`
     <div class="columns">
-      <section class="card pair"><h2>${t(all.source ? "pair" : "text")}</h2><${Pair} all=${all} /></section>
+      <section class="card pair"><h2>${t(all.meta.inputs ? "own" : all.source ? "pair" : "text")}</h2><${Pair} all=${all} /></section>
       <${Badge} check=${all.check} loss=${all.meta.loss} />
     </div>
     ${!all.sites.length && html`<p class="note">${withoutSites(all)}</p>`}
     ${all.meta.served && html`<${Live} />`}
-    <section class="card"><h2>${t("tokens")}</h2>${!all.source && html`<p class="muted">${t("tokens.of_text")}</p>`}<${Tokens} all=${all} /></section>
+    ${all.meta.missing.length > 0 && html`<section class="card" id="missing"><h2>${t("missing")}</h2><ul>${all.meta.missing.map((what) => html`<li key=${what}>${t(`missing.${what}`)}</li>`)}</ul></section>`}
+    ${all.tokens.length > 0 && html`<section class="card"><h2>${t("tokens")}</h2>${!all.source && html`<p class="muted">${t("tokens.of_text")}</p>`}<${Tokens} all=${all} /></section>`}
     <div class="columns">
       <section class="card"><h2>${t("identities")}</h2><${Identities} identities=${all.check.identities} /></section>
       <section class="card"><h2>${t("model")}</h2><${Model} all=${all} /></section>
@@ -29,8 +30,10 @@ export function View() {
 
 const line = (sentence) => sentence.tokens.map((token, i) => html`<${Token} key=${i} text=${token} />`);
 
-// A source with its target and the model's own translation, or the text of a language model.
+// A source with its target and the model's own translation, the text of a language model, or the inputs of a module.
 function Pair({ all }) {
+  if (all.meta.inputs) return html`<dl class="pair-list"><dt>${t("inputs")}</dt><dd><code>${all.target.text}</code></dd>
+    <dt>${t("loss")}</dt><dd class="number big">${rounded(all.meta.loss)} <span class="muted">${t("loss_own")}</span></dd></dl>`;
   return html`<dl class="pair-list">
     ${all.source ? html`<${Translated} all=${all} />` : html`<dt>${t("read")}</dt><dd dir=${direction(all.target.text)} class="sentence">${line(all.target)}</dd>`}
     <dt>${t("loss")}</dt><dd class="number big">${rounded(all.meta.loss)} <span class="muted">${t("loss_words")}</span></dd>
@@ -136,6 +139,17 @@ export const words = {
     "same": "as the target",
     "differs": "not the target",
     "loss_words": "mean of −ln p over the tokens; this number is what all gradients differentiate",
+    "own": "What the module read",
+    "inputs": "Inputs",
+    "loss_own": "your own loss; this number is what all gradients differentiate",
+    "missing": "What cannot be shown here",
+    "missing.tokens": "Symbols and predictions: the loss is one number, so nothing says which symbol it is of. Rows and columns are numbered, and there is no path to an encoder.",
+    "missing.batch": "All of the batch but its first item; the loss and the gradients of the weights are of the whole batch.",
+    "missing.evaluation": "Dropout: the module is run in evaluation mode.",
+    "missing.outside": "PyTorch's other ops: each nn.MultiheadAttention is computed again here, on PyTorch's inputs and with the gradient that PyTorch's loss sends to its output. The tape has attention alone, and between attentions the loss is taken to be linear.",
+    "identity.torch_outputs": "Every attention's output is PyTorch's",
+    "identity.torch_gradients": "The gradients of its inputs and weights are PyTorch's",
+    "identity.torch_differences": "Moving its output moves PyTorch's loss as the gradient says",
     "tokens": "Loss, token by token",
     "tokens.of_text": "A language model predicts each symbol from those before it. There is no source, and so neither an encoder nor attention to one: every attention is self-attention over this text.",
     "identities": "Identities that hold for every correct derivative",
@@ -200,6 +214,17 @@ export const words = {
     "same": "타깃과 같음",
     "differs": "타깃과 다름",
     "loss_words": "토큰별 −ln p의 평균이며, 모든 기울기는 이 수를 미분한 것입니다",
+    "own": "모듈이 읽은 것",
+    "inputs": "입력",
+    "loss_own": "직접 정한 손실입니다. 모든 기울기는 이 숫자를 미분한 것입니다",
+    "missing": "여기서 보여 줄 수 없는 것",
+    "missing.tokens": "기호와 예측: 손실이 숫자 하나이므로 어느 기호의 것인지 알 수 없습니다. 행과 열에는 번호가 붙고, 인코더로 가는 경로도 없습니다.",
+    "missing.batch": "배치의 첫 항목을 뺀 나머지. 손실과 가중치의 기울기는 배치 전체에 대한 것입니다.",
+    "missing.evaluation": "드롭아웃: 모듈은 평가 모드로 실행합니다.",
+    "missing.outside": "PyTorch의 다른 연산: nn.MultiheadAttention마다 PyTorch의 입력과, PyTorch의 손실이 그 출력에 보내는 기울기를 받아 여기서 다시 계산합니다. 테이프에는 어텐션만 있고, 어텐션 사이에서 손실은 선형으로 봅니다.",
+    "identity.torch_outputs": "어텐션마다 출력이 PyTorch와 같음",
+    "identity.torch_gradients": "입력과 가중치의 기울기가 PyTorch와 같음",
+    "identity.torch_differences": "출력을 움직이면 PyTorch의 손실이 기울기만큼 움직임",
     "tokens": "토큰별 손실",
     "tokens.of_text": "언어 모델은 앞의 기호들로 다음 기호를 예측합니다. 소스가 없으므로 인코더도, 소스를 보는 어텐션도 없습니다. 모든 어텐션은 이 텍스트에 대한 셀프 어텐션입니다.",
     "identities": "올바른 미분이라면 지켜지는 항등식",
