@@ -35,6 +35,7 @@ _TOLERANCE, _OF_DIFFERENCES = 1e-9, 1e-5
 _STEP = 1e-4
 _SAMPLES = 2
 _SAFETY = 64  # roundings of the loss that a difference may have
+_INPUTS = ("query", "key", "value")
 _MASKS = ("key_padding_mask", "attn_mask")
 
 
@@ -64,7 +65,7 @@ def from_torch(module: Any, inputs: Any, loss: Callable[[Any], Any], *, limit: i
         mirror, (), lambda output: output, limit=limit, witness=lambda traced: list(_compared(calls, traced)),
         missing=["outside"],
     )  # fmt: skip
-    given = [f"{name}: {_kind(value)}" for name, value in calls.named_inputs()]
+    given = [f"{name}: {_kind(value)}" for name, value in calls.named_inputs() if value is not None]
     data["meta"]["inputs"], data["target"]["text"] = given, ", ".join(given)
     data["meta"]["trained_dtype"] = calls.trained_dtype
     data["meta"]["parameters"] = sum(parameter.numel() for parameter in module.parameters())
@@ -113,7 +114,7 @@ class _Call:
     path: str
     module: Any
     given: dict[str, Any]
-    """The arguments; query, key and value as PyTorch's tensors of this call alone."""
+    """The arguments, as PyTorch's tensors."""
     results: tuple[Any, ...]
     """The output, and the weights if they were asked for."""
     gradients: tuple[Any, ...] = ()
@@ -142,7 +143,7 @@ class _Pass:
         found = [each for call in self.calls for each in call.results]
         if not self.calls:
             raise UserError(f"from_torch: {type(module).__name__} calls none of its nn.MultiheadAttention")
-        gradients = iter(torch.autograd.grad(result, found, retain_graph=True, allow_unused=True))
+        gradients = iter(torch.autograd.grad(result, found, allow_unused=True))
         for call in self.calls:
             call.gradients = tuple(
                 torch.zeros_like(each) if gradient is None else gradient
@@ -194,10 +195,6 @@ def _recorded(calls: list[_Call], path: str, attention: Any, moved: Mapping[int,
         bound = signature.bind(*arguments, **options)
         bound.apply_defaults()
         given = dict(bound.arguments)
-        own: dict[int, Any] = {}  # one tensor for each that is given, so that query is key stays true
-        for name in ("query", "key", "value"):
-            each = given[name]
-            given[name] = own.setdefault(id(each), each.view_as(each) if each.requires_grad else _leaf(each))
         results = original(attention, **given)
         number = len(calls)
         if number in moved:
@@ -207,10 +204,6 @@ def _recorded(calls: list[_Call], path: str, attention: Any, moved: Mapping[int,
         return results
 
     return forward
-
-
-def _leaf(x: Any) -> Any:
-    return x.detach().clone().requires_grad_()
 
 
 def _arguments(inputs: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -283,8 +276,10 @@ def _mirror(calls: _Pass) -> _Mirror:
     mirror.loss, mirror.computed = calls.loss, []
     for call in calls.reached():
         own: dict[int, Tensor] = {}
-        given = [call.given[name] for name in ("query", "key", "value")]
-        inputs = [own.setdefault(id(x), Tensor(_numbers(x), requires_grad=True)) for x in given]
+        inputs = [
+            own.setdefault(id(x), Tensor(_numbers(x), requires_grad=True))
+            for x in (call.given[name] for name in _INPUTS)
+        ]
         options: dict[str, Any] = {name: _mask(call.given[name]) for name in _MASKS}
         options["average_attn_weights"] = call.given["average_attn_weights"]
         options["need_weights"] = len(call.results) > 1
@@ -351,9 +346,11 @@ def _gradients(call: _Call) -> tuple[list[Array], dict[str, Array]]:
     import torch
 
     names, parameters = zip(*call.module.named_parameters(), strict=True)
-    given = [call.given[name] for name in ("query", "key", "value")]
+    own: dict[int, Any] = {}  # one leaf for each tensor that is given, so that query is key stays true
+    given = [own.setdefault(id(x), x.detach().clone().requires_grad_()) for x in (call.given[name] for name in _INPUTS)]
+    results = type(call.module).forward(call.module, **{**call.given, **dict(zip(_INPUTS, given, strict=True))})
     wanted = [*given, *parameters]
-    found = torch.autograd.grad(call.results, wanted, call.gradients, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad([x for x in results if x is not None], wanted, call.gradients, allow_unused=True)
     arrays = [
         np.zeros(tuple(x.shape)) if gradient is None else _numbers(gradient)
         for x, gradient in zip(wanted, found, strict=True)

@@ -57,8 +57,8 @@ def build_own(
     change = None if nudge is None else nudged(copied, nudge)
     positional, named = _arguments(inputs)
 
-    def forward() -> tuple[Tensor, np.ndarray[Any, Any]]:
-        return _scalar(loss(copied(*positional, **named))), np.empty((0, 0))
+    def forward() -> tuple[Tensor, None]:
+        return _scalar(loss(copied(*positional, **named))), None
 
     def traced_pass() -> Traced:
         return trace_pass(copied, forward)
@@ -125,18 +125,20 @@ def _described(model: Module, positional: Sequence[Any], named: Mapping[str, Any
 
 def _refuse_other_uses(traced: Traced) -> None:
     """Refuse weights with a gradient that comes past the context, since the formulas shown know of none."""
-    for mark in traced.record.marks:
+    marks = traced.record.marks
+    for place, mark in enumerate(marks):
         if mark.name != "weights":
             continue
-        reached = [
+        uses = [
             call
             for call in traced.forward
             if any(x == mark.source and np.any(call.contributions.get(i, 0)) for i, x in enumerate(call.inputs))
         ]
-        if len(reached) > 1:
+        context = next((each.source.gradient for each in marks[place:] if each.name == "context"), None)
+        if len(uses) > 1 or (uses and (context is None or not context.any())):
             raise UserError(
-                f"microscope: the loss reads the attention weights of {mark.module} themselves, beside the context; the "
-                "formulas shown know no such gradient: leave the weights out of the loss"
+                f"microscope: the loss reads the attention weights of {mark.module} themselves, beside the context; "
+                "the formulas shown know no such gradient: leave the weights out of the loss"
             )
 
 

@@ -1,7 +1,7 @@
 """Finds the attention sites of a model from the tensors it announces (`tinygrad_attn.modes.MARKS`).
 
 A call of attention announces its tensors, from the query to the context. The calls of several decoder steps over the
-same values are one site, with a row for each step. Tensors that are not announced are not shown.
+same keys and values are one site, with a row for each step. Tensors that are not announced are not shown.
 """
 
 from __future__ import annotations
@@ -151,13 +151,14 @@ def find_sites(traced: Traced) -> list[AttentionSite]:
     Raises:
         UserError: a call of attention that announces only some of the necessary tensors.
     """
-    groups: dict[tuple[str, bytes], tuple[list[_Attending], dict[str, list[Mark]]]] = {}
+    groups: dict[tuple[str, tuple[bytes, ...]], tuple[list[_Attending], dict[str, list[Mark]]]] = {}
     latest: dict[str, list[Mark]] = {}
     for found in _announced(traced.record.marks):
         if isinstance(found, Mark):
             latest.setdefault(found.name, []).append(found)
         elif found.marks["weights"].source.gradient is not None:
-            key = found.module, found.marks["value"].source.value.tobytes()
+            read = (found.marks[name].source.value.tobytes() for name in _SHARED if name in found.marks)
+            key = found.module, tuple(read)
             attending, latest = groups.setdefault(key, ([], {}))
             attending.append(found)
         else:

@@ -158,36 +158,39 @@ def trace(
     given = [] if source is None else [np.array([source], np.int64), np.ones((1, len(source)), bool)]
     said = Tensor(np.array([read], np.int64))
 
-    def forward() -> tuple[Tensor, Array]:
+    def forward() -> tuple[Tensor, Tensor]:
         logits = model(*map(Tensor, given), said)
         _check_logits(model, logits, len(expected))
-        return F.cross_entropy(logits.squeeze(0), Tensor(np.array(expected, np.int64))), logits.array[0]
+        return F.cross_entropy(logits.squeeze(0), Tensor(np.array(expected, np.int64))), logits
 
-    return trace_pass(model, forward, source, expected, said)
+    return trace_pass(model, forward, source, expected, said, single_tokens)
 
 
 def trace_pass(
     model: Module,
-    forward: Callable[[], tuple[Tensor, Array]],
+    forward: Callable[[], tuple[Tensor, Tensor | None]],
     source: Sequence[int] | None = None,
     expected: Sequence[int] = (),
     said: Tensor | None = None,
+    single_tokens: bool = False,
 ) -> Traced:
     """Record a forward pass, in primitives, and its backward pass.
 
     Args:
         model: in float64 (see `copy_in_float64`).
-        forward: computes the loss, a scalar, and the logits (see `Traced`).
+        forward: computes the loss, a scalar, and the logits (1, T, V), if there are such.
         source, expected: see `Traced`.
         said: the ids that the decoder reads, or the text, if there are such.
+        single_tokens: see `trace`.
     """
     with record() as recorded, unfused():
         loss, logits = forward()
         loss.backward(retain_graph=True)
     with unfused():
         ways = find_ways(recorded)
-    parameters = {id(parameter) for parameter in model.parameters()} if single_tokens else set()
-    embedded = find_embedded(recorded, logits, expected, parameters)
+    embedded = Embedded([], [], [])
+    if logits is not None and single_tokens:
+        embedded = find_embedded(recorded, logits, expected, {id(parameter) for parameter in model.parameters()})
     made_by = recorded.source_of(loss)
     assert made_by is not None and not isinstance(made_by, Leaf)
     ops = {call.op for call in recorded.calls if not call.during_backward}
@@ -196,7 +199,7 @@ def trace_pass(
         model,
         recorded,
         made_by.call,
-        logits,
+        np.empty((0, 0)) if logits is None else logits.array[0],
         source,
         expected,
         None if said is None else recorded.source_of(said),
