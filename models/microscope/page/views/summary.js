@@ -219,7 +219,7 @@ export const words = {
     "loss_own": "직접 정한 손실입니다. 모든 기울기는 이 숫자를 미분한 것입니다",
     "missing": "여기서 보여 줄 수 없는 것",
     "missing.tokens": "기호와 예측: 손실이 숫자 하나이므로 어느 기호의 것인지 알 수 없습니다. 행과 열에는 번호가 붙고, 인코더로 가는 경로도 없습니다.",
-    "missing.batch": "배치의 첫 항목을 뺀 나머지. 손실과 가중치의 기울기는 배치 전체에 대한 것입니다.",
+    "missing.batch": "배치의 나머지 항목: 첫 항목만 보입니다. 손실과 가중치의 기울기는 배치 전체에 대한 것입니다.",
     "missing.evaluation": "드롭아웃: 모듈은 평가 모드로 실행합니다.",
     "missing.outside": "PyTorch의 다른 연산: nn.MultiheadAttention마다 PyTorch의 입력과, PyTorch의 손실이 그 출력에 보내는 기울기를 받아 여기서 다시 계산합니다. 테이프에는 어텐션만 있고, 어텐션 사이에서 손실은 선형으로 봅니다.",
     "identity.torch_outputs": "어텐션마다 출력이 PyTorch와 같음",
