@@ -19,6 +19,9 @@ const TAIL = 16; // symbols of a text that the sentence quotes
 
 export const order = 0;
 
+// It tells of predictions; with a loss of the user's own there are none.
+export const shows = (all) => all.tokens.length > 0;
+
 export function View({ chosen }) {
   const all = data.get();
   const [pointed, point] = useState(null); // { key: j } or { step: t } under the pointer or the focus

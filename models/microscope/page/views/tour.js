@@ -12,6 +12,9 @@ import { Worksheet } from "page/worksheet.js";
 
 export const order = 0.5;
 
+// It tells of predictions; with a loss of the user's own there are none.
+export const shows = (all) => all.tokens.length > 0;
+
 const UNANSWERED = "-";
 
 export function View({ chosen }) {
