@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from .views import Views
+from .views import OfModule, Views
 
 __all__ = [
     "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Kink", "LayerPaths", "Leaving", "Meta",
@@ -73,7 +73,7 @@ class Token(TypedDict):
     """The likeliest symbols with their probabilities, at most five."""
 
 
-class Meta(TypedDict):
+class Meta(OfModule):
     """Facts about the model, its run, and the options of the call."""
 
     model: str
@@ -103,10 +103,6 @@ class Meta(TypedDict):
     """``{"name", "shape"}`` of every parameter."""
     served: dict[str, str] | None
     """``{"token"}`` when a live server made the page; None for one that stands alone."""
-    inputs: list[str] | None
-    """What a module with a loss of the user's own was given, as "x: float64 (2, 5, 8)"; None of other models."""
-    missing: list[str]
-    """What cannot be shown of such a module, by the keys of the page's words: tokens, batch, evaluation, outside."""
 
 
 class SiteTensor(TypedDict):
@@ -199,8 +195,7 @@ class Identity(TypedDict):
 
     site: str
     name: str
-    """softmax_rows_sum_to_zero, masked_are_zero, inner_products_agree, values_sum_as_outputs, additive_sums_agree; of a
-    PyTorch module torch_outputs, torch_gradients, torch_differences."""
+    """softmax_rows_sum_to_zero, masked_are_zero, inner_products_agree, values_sum_as_outputs, additive_sums_agree, …"""
     latex: str
     holds: bool
     worst: float
@@ -418,8 +413,7 @@ class Data(Views):
     source: Sentence | None
     """None of a language model, which has none."""
     target: Sentence
-    """Without <s> and </s>. Of a language model, the text; of a module with a loss of the user's own, what it was
-    given, without symbols."""
+    """Without <s> and </s>. Of a language model, the text; with a loss of the user's own, the inputs, no symbols."""
     translation: Sentence | None
     """The model's own greedy translation; None of a language model."""
     tokens: list[Token]

@@ -14,6 +14,7 @@ __all__ = [
     "EmbeddedSide",
     "Embeddings",
     "Layers",
+    "OfModule",
     "Parameter",
     "Part",
     "Stack",
@@ -174,3 +175,12 @@ class Views(TypedDict):
 
     parameters: list[Parameter]
     """Those that the pass used, in the model's order."""
+
+
+class OfModule(TypedDict):
+    """The facts of a module with a loss of the user's own, part of `models.microscope.record.schema.Meta`."""
+
+    inputs: list[str] | None
+    """What it was given, as "x: float64 (2, 5, 8)"; None of other models."""
+    missing: list[str]
+    """What cannot be shown of it, by the keys of the page's words: tokens, batch, evaluation, outside."""
