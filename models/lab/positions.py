@@ -138,8 +138,9 @@ EXPERIMENT = Experiment(
     minutes=1.5,
     remark=Words(
         "A causal mask tells positions, since each sees one symbol more than the one before: a decoder can do without "
-        "positions, an encoder cannot.",
+        "positions, an encoder cannot. Learned positions, which begin small, had not learnt to reverse in these steps.",
         "인과 마스크는 위치를 알려 줍니다. 각 위치는 앞의 위치보다 기호를 하나 더 보기 때문입니다. 디코더는 위치 정보 "
-        "없이도 되지만 인코더는 그렇지 않습니다.",
+        "없이도 되지만 인코더는 그렇지 않습니다. 작은 값에서 시작하는 학습한 위치는 이 스텝 안에 거꾸로 말하기를 "
+        "배우지 못했습니다.",
     ),
 )

@@ -84,7 +84,9 @@ EXPERIMENT = Experiment(
         "largest": Curve(
             Words("largest weight of a row at the start", "학습 전 행의 최대 가중치"), D_K, ".2f", log_over=True
         ),
-        "passed": Curve(Words("norm of the softmax's Jacobian", "소프트맥스 야코비의 노름"), D_K, ".3f", log_over=True),
+        "passed": Curve(
+            Words("norm of the softmax's Jacobian", "소프트맥스 야코비안의 노름"), D_K, ".3f", log_over=True
+        ),
         "right": Curve(Words("right after training (%)", "학습 후 정답 (%)"), D_K, ".1f", log_over=True),
     },
     expected=[
@@ -99,7 +101,7 @@ EXPERIMENT = Experiment(
             above=0.8,
         ),
         Expect(
-            Words("largest d_k: Jacobian without / with", "가장 큰 d_k: 야코비 노름, 없음 / 있음"),
+            Words("largest d_k: Jacobian without / with", "가장 큰 d_k: 야코비안 노름, 없음 / 있음"),
             lambda seed: widest(seed, "without", "passed") / widest(seed, "with", "passed"),
             below=0.5,
         ),
@@ -117,6 +119,6 @@ EXPERIMENT = Experiment(
     remark=Words(
         "About half of the softmax's Jacobian is left at the start, more than the bound allows; what is learnt "
         "falls by much more than that.",
-        "학습 전 소프트맥스 야코비의 절반쯤은 남아 예상한 범위보다 큽니다. 학습 결과는 그보다 훨씬 크게 나빠집니다.",
+        "학습 전 소프트맥스 야코비안의 절반쯤은 남아 예상한 범위보다 큽니다. 학습 결과는 그보다 훨씬 크게 나빠집니다.",
     ),
 )

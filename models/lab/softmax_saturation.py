@@ -121,6 +121,6 @@ EXPERIMENT = Experiment(
         "The same softmax under a cross entropy gets a larger gradient the surer it is of the wrong symbol: it is the "
         "product with a Jacobian near 0 that stops learning, not the softmax.",
         "교차 엔트로피 아래의 같은 소프트맥스는 틀린 것을 확신할수록 기울기가 커집니다. 학습을 멈추는 것은 "
-        "소프트맥스가 아니라 0에 가까운 야코비와의 곱입니다.",
+        "소프트맥스가 아니라 0에 가까운 야코비안과의 곱입니다.",
     ),
 )
