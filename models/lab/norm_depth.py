@@ -69,7 +69,7 @@ EXPERIMENT = Experiment(
     },
     quantities={
         "reach": Curve(
-            Words("gradient below the first layer / above the last", "기울기: 첫 층 아래 / 마지막 층 위"),
+            Words("gradient, first / last layer", "기울기, 첫 층 / 마지막 층"),
             LAYERS, ".2g", log=True, log_over=True, shown=5,
         ),
         "right": Curve(Words("right after training (%)", "학습 후 정답 (%)"), LAYERS, ".1f", log_over=True, shown=5),

@@ -86,7 +86,7 @@ EXPERIMENT = Experiment(
     cases={"with": Words("with residuals", "잔차 연결 있음"), "without": Words("without", "없음")},
     quantities={
         "reach": Curve(
-            Words("gradient below the first layer / above the last", "기울기: 첫 층 아래 / 마지막 층 위"),
+            Words("gradient, first / last layer", "기울기, 첫 층 / 마지막 층"),
             LAYERS, ".2g", log=True, log_over=True,
         ),
         "alike": Curve(Words("cosine between positions", "위치 사이의 코사인"), LAYERS, ".2f", log_over=True),

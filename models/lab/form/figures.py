@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -110,8 +111,7 @@ def _draw_curves(
     axes.set_ylabel(_in(quantity.words, language))
     if quantity.log and axes.lines:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(_plainly)
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        _label_powers(axes.yaxis, axes.get_ylim())
     if quantity.log_over and axes.lines:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(_plainly)
@@ -135,8 +135,14 @@ def _draw_numbers(
     axes.set_xlabel(_in(quantity.words, language))
     if quantity.log and axes.lines:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_plainly)
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        _label_powers(axes.xaxis, axes.get_xlim())
+
+
+def _label_powers(axis: Axis, limits: tuple[float, float]) -> None:
+    """Label the powers of ten, and where there are few of them what lies between."""
+    axis.set_major_formatter(_plainly)
+    axis.set_minor_formatter(_plainly if limits[1] < 10.0 * limits[0] else NullFormatter())
+    axis.set_tick_params(which="minor", labelsize=7, labelcolor=axis.label.get_color(), color=axis.label.get_color())
 
 
 def _plainly(value: float, position: float | None) -> str:
