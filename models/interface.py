@@ -100,10 +100,10 @@ class Decoder(Protocol):
 
 @runtime_checkable
 class TextDecoder(Decoder, Protocol):
-    """A `Decoder` of a model without a source that need not be made anew for another state."""
+    """A `Decoder` of a model without a source that reads the beginning of a text at once."""
 
-    def restart(self, state: Any) -> None:
-        """Go on from another state of `LanguageModel.read`."""
+    def read(self, tokens: Array) -> Array:
+        """Begin anew with one text, and read its first tokens (T,): the logits (1, V) of the next, as of `step`."""
         ...
 
 

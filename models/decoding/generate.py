@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_attn import Tensor, no_grad
+from tinygrad_attn import no_grad
 from tinygrad_attn.nn.evaluating import evaluating
 
 from ..console.errors import UserError
@@ -86,7 +86,6 @@ def _overlap(text: str, end: str) -> int:
     return next((size for size in range(min(len(end) - 1, len(text)), 0, -1) if end.startswith(text[-size:])), 0)
 
 
-@no_grad()
 def generate_ids(
     model: LanguageModel, read: Sequence[int], sampling: Sampling, forbidden: Sequence[int] = (), end: int | None = None
 ) -> Iterator[int]:
@@ -123,20 +122,27 @@ def _reader(model: LanguageModel) -> Callable[[list[int]], Array]:
     decoder: Decoder | None = None
     done = first = 0
 
+    def begin(text: list[int]) -> Array:
+        """Read a window that ends with the text; what was read before is forgotten."""
+        nonlocal decoder, first
+        keep = len(text) if model.context is None else model.context if not done else max(1, model.context // 2)
+        first = max(0, len(text) - keep)
+        if not isinstance(decoder, TextDecoder):
+            decoder = decoder_of(model, model.start(model.encode()), 1)
+        window = np.array(text[first:])
+        if isinstance(decoder, TextDecoder):
+            return decoder.read(window)[0]
+        for number in window:
+            logits = decoder.step(np.array([number]))
+        return logits[0]
+
     def step(text: list[int]) -> Array:
-        nonlocal decoder, done, first
-        if decoder is None or (model.context is not None and len(text) - first > model.context):
-            keep = len(text) if model.context is None else model.context if not done else max(1, model.context // 2)
-            first = max(0, len(text) - keep)
-            read, state = model.read(model.start(model.encode()), Tensor(np.array([text[first:]], np.int64)))
-            if isinstance(decoder, TextDecoder):
-                decoder.restart(state)
+        nonlocal done
+        with no_grad():
+            if decoder is None or (model.context is not None and len(text) - first > model.context):
+                logits = begin(text)
             else:
-                decoder = decoder_of(model, state, 1)
-            logits = read.array[0].copy()
-        else:
-            for number in text[done:]:
-                logits = decoder.step(np.array([number]))[0]
+                logits = decoder.step(np.array(text[done:]))[0]
         done = len(text)
         return logits
 
@@ -146,8 +152,9 @@ def _reader(model: LanguageModel) -> Callable[[list[int]], Array]:
 def _drawn(logits: Array, sampling: Sampling, generator: np.random.Generator) -> int:
     """A symbol, drawn by `distribution`."""
     if sampling.temperature == 0:
-        _largest(logits)
-        return int(logits.argmax())
+        chosen = int(logits.argmax())  # of nan, if there is any
+        _check(logits[chosen])
+        return chosen
     reached = distribution(logits, sampling).cumsum()
     reached /= reached[-1]
     return int(reached.searchsorted(generator.random(), side="right"))  # as Generator.choice, without its checks
@@ -160,10 +167,11 @@ def distribution(logits: Array, sampling: Sampling) -> Array:
         UserError: all logits are -inf, so that no symbol may be drawn; or one is nan or inf.
     """
     logits = logits.astype(np.float64)
-    most = _largest(logits)
+    likeliest = logits.argmax()  # of nan, if there is any
+    _check(logits[likeliest])
     if sampling.temperature == 0:
-        return (np.arange(len(logits)) == logits.argmax()).astype(np.float64)
-    weights = np.exp((logits - most) / sampling.temperature)
+        return (np.arange(len(logits)) == likeliest).astype(np.float64)
+    weights = np.exp((logits - logits[likeliest]) / sampling.temperature)
     if sampling.top_k:
         _keep(weights, sampling.top_k)
     weights /= weights.sum()
@@ -175,18 +183,16 @@ def distribution(logits: Array, sampling: Sampling) -> Array:
     return weights
 
 
-def _largest(logits: Array) -> float:
-    """The largest logit; raises where `distribution` does."""
-    most = float(logits.max())
-    if math.isfinite(most):
-        return most
-    raise UserError(
-        "generate: no symbol may be drawn, since the vocabulary has none beside the control symbols; train on a "
-        "text of symbols that come at least data.min_frequency times"
-        if most == -math.inf
-        else f"generate: the model's logits have {most}, so its weights have diverged; train again with a lower "
-        "training.learning_rate"
-    )
+def _check(most: float) -> None:
+    """Raise, of the largest logit, where `distribution` does."""
+    if not math.isfinite(most):
+        raise UserError(
+            "generate: no symbol may be drawn, since the vocabulary has none beside the control symbols; train on a "
+            "text of symbols that come at least data.min_frequency times"
+            if most == -math.inf
+            else f"generate: the model's logits have {most}, so its weights have diverged; train again with a lower "
+            "training.learning_rate"
+        )
 
 
 def _keep(weights: Array, count: int) -> None:

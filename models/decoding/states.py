@@ -115,6 +115,12 @@ class PlainDecoder:
         logits, self._state, _ = self._model.step(self._state, Tensor(tokens))
         return logits.array
 
+    def read(self, tokens: IntArray) -> np.ndarray[Any, Any]:
+        """See `TextDecoder.read`."""
+        logits, self._state = self._model.read(self._model.start(self._model.encode()), Tensor(tokens[None]))
+        self._rows = Rows(self._state)
+        return logits.array.copy()
+
     def choose(self, rows: IntArray) -> None:
         """See `Decoder.choose`."""
         self._state = self._rows.choose(self._state, rows)

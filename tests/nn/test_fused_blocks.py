@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bits import examples
+from bits import assert_same_bits, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from own_forward import doubled
@@ -13,9 +13,11 @@ from tinygrad_attn_models.gpt import GPT
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, nn, no_grad
 from tinygrad_attn.modes import unfused
+from tinygrad_attn.nn import fused_blocks
 from tinygrad_attn.record import record
 
 SYMBOLS, CONTEXT = 11, 9
+MODERN = {"norm": "rms", "activation": "swiglu", "positions": "rotary", "kv_heads": 1, "qk_norm": True}
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 
 
@@ -55,6 +57,8 @@ def test_its_logits_are_those_of_the_layers(options, shape, dtype, prompt, seed)
     ids = rng.integers(SYMBOLS, size=(3, CONTEXT))
     with no_grad():
         expected, state = model(Tensor(ids)).array, model.start()
+        found = log_probabilities(model.fused_decoder(state, 1).read(ids[1]))
+        np.testing.assert_allclose(found[0], log_probabilities(expected[1, -1]), rtol=0, atol=TOLERANCE[dtype])
         if prompt:
             logits, state = model.read(state, Tensor(ids[:, :prompt]))
             np.testing.assert_allclose(logits.array, expected[:, prompt - 1], rtol=0, atol=TOLERANCE[dtype])
@@ -127,6 +131,39 @@ def test_it_goes_on_from_another_state():
             fused.restart(state)
 
 
+@pytest.mark.parametrize("options", [{}, MODERN, {"positions": "alibi", "qk_norm": True}])
+@pytest.mark.parametrize("chunk", [1, 2, 5, 64])
+def test_it_reads_a_text_at_once(options, chunk, monkeypatch):
+    monkeypatch.setattr(fused_blocks, "_CHUNK", chunk)
+    model, ids = make(**options), np.random.default_rng(0).integers(SYMBOLS, size=(1, CONTEXT))
+    with no_grad():
+        expected = model(Tensor(ids)).array[0]
+        fused = model.fused_decoder(model.start(), 1)
+        for count in (4, 1, CONTEXT, 6):
+            found = fused.read(ids[0, :count])
+            np.testing.assert_allclose(found[0], expected[count - 1], rtol=0, atol=1e-12)
+            for t in range(count, CONTEXT):
+                np.testing.assert_allclose(fused.step(ids[:, t])[0], expected[t], rtol=0, atol=1e-12)
+        with pytest.raises(ValueError, match="GPT: a text of 10 symbols is longer than its context of 9"):
+            fused.read(np.ones(CONTEXT + 1, np.int64))
+        for tokens in (np.array([]), np.array([1.5]), np.array([[1]])):
+            with pytest.raises(ValueError, match=r"FusedBlocks\.read: tokens must be integers, at least one"):
+                fused.read(tokens)
+        with pytest.raises(IndexError, match=r"FusedBlocks\.read: token -1 at 1 is not from 0 to 10"):
+            fused.read(np.array([3, -1, 2]))
+
+
+def test_the_bits_do_not_depend_on_the_threads():
+    model, ids = make(np.float32, context=80), np.random.default_rng(0).integers(SYMBOLS, size=80)
+
+    def read_and_step():
+        with no_grad():
+            fused = model.fused_decoder(model.start(), 1)
+            return [fused.read(ids[:70]).copy(), *(fused.step(ids[t : t + 1]).copy() for t in range(70, 80))]
+
+    assert_same_bits(read_and_step)
+
+
 def test_tokens_that_cannot_be():
     model = make()
     with no_grad():
@@ -136,7 +173,7 @@ def test_tokens_that_cannot_be():
                 fused.step(tokens)
         expected = fused.step(np.array([3])).copy()
         fused.restart(model.start())
-        with pytest.raises(IndexError, match=r"FusedBlocks\.step: token 11 of row 1 is not from 0 to 10"):
+        with pytest.raises(IndexError, match=r"FusedBlocks\.step: token 11 at 1 is not from 0 to 10"):
             fused.step(np.array([3, 11]))
         fused.restart(model.start())
         np.testing.assert_array_equal(fused.step(np.array([3])), expected)
@@ -167,9 +204,6 @@ def test_it_stands_aside_where_somebody_looks_on():
             assert model.fused_decoder(model.start(), 1) is None
         model.blocks[1].dropout.train()
         assert model.fused_decoder(model.start(), 1) is None
-
-
-MODERN = {"norm": "rms", "activation": "swiglu", "positions": "rotary", "kv_heads": 1, "qk_norm": True}
 
 
 @pytest.mark.parametrize("way", ["subclass", "assigned"])

@@ -7,12 +7,13 @@ is computed is what the layers compute one after the other, to rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 
 from tinygrad_attn.kernels.decoder.activate import activate_rows_call
-from tinygrad_attn.kernels.decoder.program import Call
+from tinygrad_attn.kernels.decoder.linear import rows_call
+from tinygrad_attn.kernels.decoder.program import Call, Program
 from tinygrad_attn.nn.embedding import Embedding
 from tinygrad_attn.nn.fused_decoder import TokenVectors
 from tinygrad_attn.nn.fused_steps import FusedSteps, Maps
@@ -26,6 +27,8 @@ from tinygrad_attn.nn.norm import LayerNorm, RMSNorm
 __all__ = ["FusedBlock", "FusedBlocks", "can_fuse_blocks"]
 
 Array = np.ndarray[Any, Any]
+
+_CHUNK = 64  # positions that are read at once: so many are what a product of matrices needs, and no buffer is large
 
 
 class FusedBlock(NamedTuple):
@@ -118,7 +121,7 @@ class FusedBlocks(FusedSteps):
         self._blocks, self._norm_of_last, self._position = list(blocks), norm, embedding.position
         inner = max(block.linear1.weight.shape[0] for block in blocks)
         maps = Maps(embedding.weight, embedding.scale, embedding.weight, None)
-        super().__init__([block.attention for block in blocks], inner, maps, rows, int8)
+        super().__init__([block.attention for block in blocks], inner, maps, rows, int8, min(_CHUNK, positions))
         self._reserve(max(1, positions))
         self.restart(state)
 
@@ -141,6 +144,40 @@ class FusedBlocks(FusedSteps):
                 self._buffers.rows[0] = rows
         self._buffers.count[0] = count
 
+    def read(self, tokens: Array) -> Array:
+        """Begin anew with one text, and read its first tokens (T,); the logits (1, V) of the next, as of `step`.
+
+        Raises:
+            ValueError: tokens that are no integers, or none.
+            IndexError: a token that is not from 0 to V - 1.
+        """
+        if tokens.ndim != 1 or not len(tokens) or tokens.dtype.kind not in "iu":
+            raise ValueError(
+                f"FusedBlocks.read: tokens must be integers, at least one; they are {tokens.dtype} of shape "
+                f"{tokens.shape}"
+            )
+        b = self._buffers
+        b.count[0] = 0
+        if len(tokens) > self._capacity:
+            self._reserve(len(tokens))
+        self._slots[0, : len(tokens)] = 0
+        chunk = len(b.tokens)
+        for first in range(0, len(tokens), chunk):
+            part = tokens[first : first + chunk]
+            b.tokens[: len(part)] = part
+            for i in range(len(part)):
+                b.vector[i] = self._position(first + i)
+            b.rows[0], b.position[0], b.count[0] = len(part), first, first + 1
+            for program in self._reads():
+                program.run(len(part))
+        b.rows[0], b.count[0] = 1, len(tokens)
+        if b.wrong[0]:
+            b.count[0], b.wrong[0] = 0, 0
+            self._refuse(tokens, "read")
+        b.x[0] = b.x[len(part) - 1]
+        self._last_of_read.run(1)
+        return b.logits[:1]
+
     def step(self, tokens: Array) -> Array:
         """The logits (R, V) of the next token after R tokens at the next position; the first say how many R is.
 
@@ -159,12 +196,38 @@ class FusedBlocks(FusedSteps):
         self._buffers.rows[0] = rows
         logits = self.run(tokens, self._position(self.count))
         if logits is None:
-            symbols = len(self._maps.embedding.array)
-            row = int(np.flatnonzero((tokens < 0) | (tokens >= symbols))[0])
-            raise IndexError(f"FusedBlocks.step: token {tokens[row]} of row {row} is not from 0 to {symbols - 1}")
+            self._refuse(tokens, "step")
         return logits
 
+    def _refuse(self, tokens: Array, method: str) -> NoReturn:
+        symbols = len(self._maps.embedding.array)
+        at = int(np.flatnonzero((tokens < 0) | (tokens >= symbols))[0])
+        raise IndexError(f"FusedBlocks.{method}: token {tokens[at]} at {at} is not from 0 to {symbols - 1}")
+
     # -- the program ---------------------------------------------------------------------------------------------------
+
+    def _reserve(self, capacity: int, keys: int = 0) -> None:
+        """See `FusedSteps._reserve`."""
+        super()._reserve(capacity, keys)
+        self._reading: list[Program] = []
+
+    def _reads(self) -> list[Program]:
+        """The programs that read positions of one text, made when they are first needed.
+
+        A position attends to the keys of others, which threads compute: so a program ends where the keys of a block
+        are written.
+        """
+        if not self._reading:
+            b, calls = self._buffers, [self._embed(reading=1)]
+            for number, block in enumerate(self._blocks):
+                attention = self._self_attention(number, reading=1)(b.branch, True)
+                calls += [self._norm(block.norm1, b.x, b.branch), *attention[:-2]]
+                self._reading.append(Program(calls))
+                calls = [*attention[-2:], self._norm(block.norm2, b.x, b.branch), *self._feed_forward(block)]
+            self._reading.append(Program(calls))
+            norm = self._norm(self._norm_of_last, b.x, b.branch)
+            self._last_of_read = Program([norm, rows_call(self._dtype, self._to_symbols())])
+        return self._reading
 
     def _calls(self) -> list[Call]:
         """See `FusedSteps._calls`."""

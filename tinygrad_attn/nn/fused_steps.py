@@ -17,6 +17,7 @@ import numpy as np
 from tinygrad_attn.kernels.decoder.attend import Attend, attend_call
 from tinygrad_attn.kernels.decoder.heads import Heads, heads_call
 from tinygrad_attn.kernels.decoder.int8 import Int8, pack_int8
+from tinygrad_attn.kernels.decoder.linear import Linear as LinearMap
 from tinygrad_attn.kernels.decoder.linear import columns_call, linear_of, rows_call
 from tinygrad_attn.kernels.decoder.program import Call, Program
 from tinygrad_attn.kernels.decoder.rows import Append, Embed, append_call, embed_call
@@ -69,7 +70,7 @@ class _Buffers:
 
     def __init__(self, rows: int, size: int, inner: int, symbols: int, dtype: Any) -> None:
         self.tokens = np.zeros(rows, np.int64)
-        self.vector = np.zeros(size, dtype)
+        self.vector = np.zeros((rows, size), dtype)
         self.x, self.branch, self.heads = np.empty((3, rows, size), dtype)
         self.wide, self.gate = np.empty((2, rows, max(3 * size, inner)), dtype)
         self.logits = np.empty((rows, symbols), dtype)
@@ -87,16 +88,19 @@ class FusedSteps(ABC):
         maps: at both ends.
         most_rows: how many rows there may be.
         int8: round the weights of all matrix products to 8 bits.
+        chunk: how many positions of one text are read at a time by a program of `_reads`, if there is one.
     """
 
     def __init__(
-        self, attentions: Sequence[MultiheadAttention], inner: int, maps: Maps, most_rows: int, int8: bool
-    ) -> None:
+        self, attentions: Sequence[MultiheadAttention], inner: int, maps: Maps, most_rows: int, int8: bool,
+        chunk: int = 1,
+    ) -> None:  # fmt: skip
         self._attentions, self._maps = list(attentions), maps
         self._pack: Callable[[Array], Packed | Int8] = pack_int8 if int8 else pack
+        self._packed: dict[tuple[int, bool], Packed | Int8] = {}
         self._size, self._dtype = maps.embedding.shape[1], maps.embedding.dtype
         self.most_rows = most_rows
-        self._buffers = _Buffers(most_rows, self._size, inner, maps.output.shape[0], self._dtype)
+        self._buffers = _Buffers(max(most_rows, chunk), self._size, inner, maps.output.shape[0], self._dtype)
         self._capacity = self._most_keys = 0
         self._past: list[Array] = []
         self._slots = np.empty((most_rows, 0), np.int64)
@@ -119,7 +123,7 @@ class FusedSteps(ABC):
         if position == self._capacity:
             self._reserve(2 * position)
         b.tokens[:rows] = tokens
-        b.vector[...] = vector
+        b.vector[0] = vector
         self._slots[:rows, position] = np.arange(rows)
         b.position[0], b.count[0] = position, position + 1
         self._program.run(rows)
@@ -161,40 +165,60 @@ class FusedSteps(ABC):
         self._past, self._slots, self._capacity = past, slots, capacity
         self._most_keys = max(capacity, keys, self._most_keys)
         heads = max(each.num_heads for each in self._attentions)
-        self._scores = np.empty((rows, heads * self._most_keys), self._dtype)
-        b, maps, table = self._buffers, self._maps, self._maps.embedding.array
-        embed = Embed(b.tokens, table, b.vector, b.x, self._size, maps.scale, len(table), b.wrong)
-        calls = [embed_call(self._dtype, embed), *self._calls()]
-        packed = self._pack(maps.output.array.T)
-        linear = linear_of(packed, _array(maps.bias), self._last(), b.logits, rows=b.rows)
-        self._panels = len(packed.panels)
-        if table.size > _SERIAL_WORK:  # few rows and many columns: each thread reads its part of the matrix
+        self._scores = np.empty((len(self._buffers.tokens), heads * self._most_keys), self._dtype)
+        linear = self._to_symbols()
+        calls = [self._embed(), *self._calls()]
+        if self._maps.output.array.size > _SERIAL_WORK:  # more columns than rows: each thread reads some of the matrix
             self._to_logits = Program([columns_call(self._dtype, linear)])
         else:
             calls.append(rows_call(self._dtype, linear))
         self._program = Program(calls)
 
-    def _self_attention(self, number: int) -> Callable[[Array, bool], list[Call]]:
+    def _embed(self, reading: int = 0) -> Call:
+        b, table = self._buffers, self._maps.embedding.array
+        embed = Embed(
+            b.tokens, table, b.vector, b.x, self._size, self._maps.scale, len(table), b.wrong, reading
+        )  # fmt: skip
+        return embed_call(self._dtype, embed)
+
+    def _to_symbols(self) -> LinearMap:
+        """The map to logits."""
+        packed, b = self._packed_once(self._maps.output), self._buffers
+        self._panels = len(packed.panels)
+        return linear_of(packed, _array(self._maps.bias), self._last(), b.logits, rows=b.rows)
+
+    def _packed_once(self, weight: Tensor, queries: bool = False) -> Packed | Int8:
+        """A weight, or its first d_model rows, packed at the first time."""
+        key = id(weight), queries
+        if key not in self._packed:
+            self._packed[key] = self._pack(weight.array[: self._size if queries else None].T)
+        return self._packed[key]
+
+    def _self_attention(self, number: int, reading: int = 0) -> Callable[[Array, bool], list[Call]]:
         """The kernels of a layer's self-attention, given what it reads and whether it adds to x or writes to the
-        branch."""
+        branch.
+
+        With ``reading`` rows are positions of one text; the last two kernels need the keys of those before.
+        """
         b, size, rows, attention = self._buffers, self._size, self.most_rows, self._attentions[number]
         past, kept = self._past[number], 2 * attention.kv_size
         own = b.wide.reshape(-1)[size:]  # in each row the queries, and from here on keys and values
-        append = Append(own, b.wide.shape[1], past, rows, b.position, kept)
-        keys = Keys(past, rows * kept, kept, self._slots, self._capacity, 1, b.count, None)
+        append = Append(own, b.wide.shape[1], past, rows, b.position, kept, reading)
+        slots_row = 0 if reading else self._capacity
+        keys = Keys(past, rows * kept, kept, self._slots, slots_row, 1, b.count, None)
 
         def calls(x: Array, add: bool) -> list[Call]:
             return [
                 self._linear(attention.in_proj_weight, attention.in_proj_bias, x, b.wide),
-                *self._prepared(attention),
+                *self._prepared(attention, reading),
                 append_call(self._dtype, append),
-                attend_call(self._dtype, self._attend(attention, keys)),
+                attend_call(self._dtype, self._attend(attention, keys, reading)),
                 self._onward(attention.out_proj, b.heads, add),
             ]
 
         return calls
 
-    def _prepared(self, attention: MultiheadAttention) -> list[Call]:
+    def _prepared(self, attention: MultiheadAttention, reading: int) -> list[Call]:
         """The kernel that normalises queries and keys, and turns them, if an attention does either."""
         q_norm, k_norm, rotary, width = attention.q_norm, attention.k_norm, attention.rotary, attention.head_dim
         if q_norm is None and rotary is None:
@@ -207,7 +231,7 @@ class FusedSteps(ABC):
         b = self._buffers
         heads = Heads(
             b.wide, b.wide.shape[1], attention.num_heads, attention.num_kv_heads, width, *weights, eps, cos, sin,
-            b.position,
+            b.position, reading,
         )  # fmt: skip
         return [heads_call(self._dtype, heads)]
 
@@ -223,16 +247,16 @@ class FusedSteps(ABC):
         """A linear map; with ``queries`` of the first d_model rows of its weight alone."""
         assert weight is not None
         rows = slice(self._size if queries else None)
-        packed, bias_array = self._pack(weight.array[rows].T), None if bias is None else bias.array[rows]
+        packed, bias_array = self._packed_once(weight, queries), None if bias is None else bias.array[rows]
         return rows_call(self._dtype, linear_of(packed, bias_array, x, y, relu=relu, add=add, rows=self._buffers.rows))
 
-    def _attend(self, attention: MultiheadAttention, keys: Keys) -> Attend:
+    def _attend(self, attention: MultiheadAttention, keys: Keys, reading: int = 0) -> Attend:
         b, heads, width = self._buffers, attention.num_heads, attention.head_dim
         slots, most = 0 if keys.mask is None else len(keys.mask), self._most_keys
         slopes = alibi_slopes(heads).astype(self._dtype) if attention.alibi else None
         return Attend(
             b.wide, b.wide.shape[1], *keys, slots, b.heads, self._scores, most, heads, width, 1.0 / math.sqrt(width),
-            heads // attention.num_kv_heads, slopes,
+            heads // attention.num_kv_heads, slopes, reading,
         )  # fmt: skip
 
     def _norm(self, norm: Module, x: Array, y: Array, residual: Array | None = None) -> Call:

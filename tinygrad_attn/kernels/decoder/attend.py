@@ -81,6 +81,7 @@ class Attend(NamedTuple):
     scale: float
     groups: int = 1  # heads that share their keys and values
     slopes: Address = None  # (heads,), or None
+    reading: int = 0  # 1 if a row attends to one more key than that before it; ``count`` is of the first
 
 
 @inlined_kernel
@@ -140,11 +141,12 @@ def _make_attend(dtype: Any) -> Any:
         size = s.heads * s.width
         kept = size // s.groups  # elements of a position's keys, and of its values
         slopes = row_at(dtype, s.slopes, 0, s.heads if s.slopes else 0)
-        count = row_at(np.int64, s.count, 0, 1)[0]
-        mask = row_at(np.uint8, s.mask, 0, s.mask_slots * count)
+        fewest = row_at(np.int64, s.count, 0, 1)[0]
+        mask = row_at(np.uint8, s.mask, 0, s.mask_slots * fewest)
         rest = s.width % simd.lanes(row_at(dtype, s.scratch, 0, 0))
         whole = s.width - rest
         for row in range(first, last):
+            count = fewest + row * s.reading
             slots = row_at(np.int64, s.slots + row * s.slots_row * 8, 0, s.slots_position * (count - 1) + 1)
             q, out = row_at(dtype, s.q + row * s.q_row * itemsize, 0, size), row_at(dtype, s.out, row, size)
             scores = row_at(dtype, s.scratch, row, s.heads * s.most)

@@ -55,6 +55,7 @@ class Heads(NamedTuple):
     cos: Address  # (positions, width / 2), or None like the next: nothing is turned
     sin: Address
     position: Address  # (1,) int64
+    reading: int = 0  # 1 if the rows are positions of one text, one after the other, and not texts
 
 
 def _make_heads(dtype: Any) -> Any:
@@ -63,8 +64,9 @@ def _make_heads(dtype: Any) -> Any:
     @serial_kernel
     def prepare(arguments: int, first: int, last: int) -> None:
         s = read_struct(Heads, arguments)
-        position, half = row_at(np.int64, s.position, 0, 1)[0], s.width // 2
+        half = s.width // 2
         for row in range(first, last):
+            position = row_at(np.int64, s.position, 0, 1)[0] + row * s.reading
             for head in range(s.queries + s.keys):
                 x = row_at(dtype, s.x + (row * s.row + head * s.width) * itemsize, 0, s.width)
                 if s.q_weight:

@@ -32,24 +32,26 @@ class Embed(NamedTuple):
 
     tokens: Address  # (rows,) int64
     table: Address  # (symbols, size)
-    vector: Address  # (size,)
+    vector: Address  # (size,), or (rows, size)
     y: Address  # (rows, size)
     size: int
     scale: float
     symbols: int
     wrong: Address  # (1,) int64, becomes 1 where a token is not from 0 to symbols - 1; its row is left as it is
+    reading: int = 0  # 1 if ``vector`` has a row for each
 
 
 def _make_embed(dtype: Any) -> Any:
     @serial_kernel
     def embed(arguments: int, first: int, last: int) -> None:
         s = read_struct(Embed, arguments)
-        tokens, vector, scale = row_at(np.int64, s.tokens, 0, last), row_at(dtype, s.vector, 0, s.size), dtype(s.scale)
+        tokens, scale = row_at(np.int64, s.tokens, 0, last), dtype(s.scale)
         for row in range(first, last):
             if not 0 <= tokens[row] < s.symbols:
                 row_at(np.int64, s.wrong, 0, 1)[0] = 1
                 continue
             x, y = row_at(dtype, s.table, tokens[row], s.size), row_at(dtype, s.y, row, s.size)
+            vector = row_at(dtype, s.vector, row * s.reading, s.size)
             for i in range(s.size):
                 y[i] = scale * x[i] + vector[i]
 
@@ -70,6 +72,7 @@ class Append(NamedTuple):
     rows_of_target: int
     position: Address  # (1,) int64
     size: int
+    reading: int = 0  # 1 if the rows are positions of one text, one after the other, which is row 0 of the target
 
 
 def _make_append(dtype: Any) -> Any:
@@ -81,7 +84,8 @@ def _make_append(dtype: Any) -> Any:
         position = row_at(np.int64, s.position, 0, 1)[0]
         for row in range(first, last):
             x = row_at(dtype, s.source + row * s.source_row * itemsize, 0, s.size)
-            y = row_at(dtype, s.target, position * s.rows_of_target + row, s.size)
+            place = (position + row) * s.rows_of_target if s.reading else position * s.rows_of_target + row
+            y = row_at(dtype, s.target, place, s.size)
             for i in range(s.size):
                 y[i] = x[i]
 
