@@ -4,7 +4,7 @@
     Yesterday was Sunday, so today is Monday and tomorrow is Tuesday.
 
 To go on with a story a model must have learnt spelling and grammar, who is she and who is he, to remember what was said
-some words ago, and to count. A story is determined by its beginning: its givens, found by a pattern, say how it goes
+some words ago, and to count. Splits are drawn by chance, so the shorter kinds come in several of them. A story is determined by its beginning: its givens, found by a pattern, say how it goes
 on, and so `Stories.is_right` judges what a model has written.
 """
 
@@ -24,16 +24,16 @@ from .task import TextTask, register_task
 
 __all__ = ["FORMS", "Form", "Stories", "generate_stories"]
 
-_SHE = ("Mina", "Anna", "Sora", "Eva", "Lucy", "Jiwoo")
-_HE = ("Tom", "Ben", "Minho", "Paul", "Leo", "David")
+_SHE = ("Mina", "Anna", "Sora", "Eva")
+_HE = ("Tom", "Ben", "Minho", "Leo")
 _NAMES = (*_SHE, *_HE)
-_THINGS = ("apple", "book", "coin", "pencil", "shell", "egg", "ball", "stone")
-_COLOURS = ("red", "blue", "green", "white", "small", "old", "new", "round")
-_ANIMALS = ("cat", "dog", "bird", "mouse", "horse", "frog")
-_PREPOSITIONS = ("under", "behind", "beside", "near")
-_PLACES = ("table", "house", "tree", "door", "river", "garden", "bed", "chair")
+_THINGS = ("apple", "book", "coin", "ball", "egg")
+_COLOURS = ("red", "blue", "green", "white")
+_ANIMALS = ("cat", "dog", "bird", "mouse")
+_PREPOSITIONS = ("under", "behind", "near")
+_PLACES = ("table", "house", "tree", "door")
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_SIZES = ("taller", "older", "faster", "stronger")
+_SIZES = ("taller", "older", "faster")
 _NUMBERS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
@@ -88,7 +88,7 @@ def _order(first: str, size: str, second: str, third: str) -> str:
 
 
 def _draw_giving(generator: np.random.Generator) -> list[str]:
-    had = int(generator.integers(2, 10))
+    had = int(generator.integers(2, 6))
     name, other = _some(generator, _NAMES, 2)
     gave = _NUMBERS[int(generator.integers(1, had))]
     things = _plural(_one(generator, _THINGS), had)
@@ -96,7 +96,7 @@ def _draw_giving(generator: np.random.Generator) -> list[str]:
 
 
 def _draw_finding(generator: np.random.Generator) -> list[str]:
-    first, second = (int(generator.integers(1, 10)) for _ in range(2))
+    first, second = (int(generator.integers(1, 4)) for _ in range(2))
     things = _plural(_one(generator, _THINGS), first)
     return [_one(generator, _NAMES), _NUMBERS[first], things, _NUMBERS[second]]
 
@@ -117,7 +117,7 @@ FORMS = (
     ),
     Form(re.compile(r"(\w+) is (\w+) than (\w+), and \w+ is \w+ than (\w+)\."), _draw_order, _order),
 )
-_SHARES = (0.3, 0.3, 0.1, 0.15, 0.15)
+_SHARES = (0.2, 0.2, 0.2, 0.2, 0.2)
 _LONGEST = 100  # characters of a story
 
 
