@@ -1,11 +1,12 @@
 """The stories task: a text of tiny stories, a line each, of which everybody can tell whether they are right.
 
-    Mina has nine red apples. She gives four to Tom. Now she has five.
+    Mina has five red apples. She gives two to Tom. Now she has three.
     Yesterday was Sunday, so today is Monday and tomorrow is Tuesday.
 
 To go on with a story a model must have learnt spelling and grammar, who is she and who is he, to remember what was said
-some words ago, and to count. Splits are drawn by chance, so the shorter kinds come in several of them. A story is determined by its beginning: its givens, found by a pattern, say how it goes
-on, and so `Stories.is_right` judges what a model has written.
+some words ago, and to count. A story is determined by its beginning: its givens, found by a pattern, say how it goes
+on, and so `Stories.is_right` judges what a model has written. Splits are drawn by chance, so stories of the shorter
+kinds come in several of them.
 """
 
 from __future__ import annotations
