@@ -121,6 +121,22 @@ def test_other_layers_and_heads(visit, tmp_path):
         assert page.locator(".expected-symbol").count() == (0 if "encoder" in site else len(TARGET) + 1)
 
 
+def test_a_long_text_is_dense_names_symbols_with_those_before_and_has_its_step_in_sight(visit, tmp_path):
+    ta.manual_seed(3)
+    microscope(GPT(9, layers=1, heads=2, d_model=8, context=90).eval(), [4 + i * i % 5 for i in range(80)]).save(
+        tmp_path / "page.html"
+    )
+    page = visit(tmp_path / "page.html")
+    assert page.locator(".picture.dense").count() == 1 and "looks most at “" in page.inner_text("#says")
+    page.evaluate("() => { location.hash = 'step=70'; }")
+    page.evaluate(SETTLED)
+    top, bottom, box_top, box_bottom = page.evaluate(
+        """() => [".readers [aria-checked=true]", ".picture-box"].map((name) => document.querySelector(name))
+        .map((each) => each.getBoundingClientRect()).flatMap(({ top, bottom }) => [top, bottom])"""
+    )
+    assert box_top <= top and bottom <= box_bottom and box_bottom - box_top < 600
+
+
 def test_a_model_without_attention_says_so(visit, tmp_path):
     microscope(make("seq2seq"), SOURCE, TARGET).save(tmp_path / "page.html")
     page = visit(tmp_path / "page.html")

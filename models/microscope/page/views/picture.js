@@ -16,6 +16,8 @@ const WIDEST = 16; // pixels of a line: a weight of 1, or the layer's largest gr
 const THINNEST = 0.2; // of a line that is drawn
 const SEEN = 0.04; // the share of the largest gradient from which a symbol is marked with the sign
 const TAIL = 16; // symbols of a text that the sentence quotes
+const NAMED = 6; // symbols of a text with which one of its letters is quoted: there are many of each
+const DENSE = 40; // rows from which they stand closer
 
 export const order = 0;
 
@@ -32,7 +34,7 @@ export function View({ chosen }) {
     <p class="says" id="says">${said(all, site, chosen, row).join(" ")}</p>
     <${Controls} chosen=${chosen} />
     <div class="with-readout">
-      <figure class="card picture" aria-label=${t("figure")}>
+      <figure class=${`card picture ${Math.max(site.queries.length, site.keys.length) > DENSE ? "dense" : ""}`} aria-label=${t("figure")}>
         <${Drawing} ...${{ all, site, chosen, row, pointed, point }} />
         <figcaption><${Reading} site=${site} row=${row} /></figcaption>
       </figure>
@@ -61,7 +63,7 @@ function said(all, site, chosen, row) {
   const first = isDecoder(site) && all.tokens[chosen.step] ? ofStep(all, chosen.step) : t("says.self", { read: visible(site.queries[chosen.step]) });
   if (!row.open.some(Boolean)) return [first, t("says.masked")];
   const most = row.alpha && largestOf(row.alpha);
-  const looks = row.alpha ? t("says.looks", { key: visible(site.keys[most]), share: percent(row.alpha[most]) }) : t("tensor.dropped");
+  const looks = row.alpha ? t("says.looks", { key: named(site, most), share: percent(row.alpha[most]) }) : t("tensor.dropped");
   return [first, looks, pulls(site, row)];
 }
 
@@ -78,19 +80,23 @@ function ofStep(all, step) {
   return `${t(kind, holes)} ${t(step === largestOf(losses) ? "says.largest" : "says.loss", holes)}`;
 }
 
-function tail(tokens, step) {
-  const last = tokens.slice(Math.max(0, step + 1 - TAIL), step + 1);
+// The last symbols of a text up to a step.
+function tail(tokens, step, count = TAIL) {
+  const last = tokens.slice(Math.max(0, step + 1 - count), step + 1);
   const letters = last.every((token) => [...token].length === 1);
-  return `${step + 1 > TAIL ? "…" : ""}${last.map((token) => (letters && token === " " ? " " : visible(token))).join(letters ? "" : " ")}`;
+  return `${step + 1 > count ? "…" : ""}${last.map((token) => (letters && token === " " ? " " : visible(token))).join(letters ? "" : " ")}`;
 }
+
+// A symbol that is looked at; in a long text, with those before it.
+const named = (site, j) => (site.role === "causal" && site.keys.length > DENSE ? tail(site.keys, j, NAMED) : visible(site.keys[j]));
 
 // From which symbol the gradient pulls attention away, and towards which.
 function pulls(site, { dScore }) {
   if (!dScore) return site.tensors.scores.state === "none" ? t("says.none") : t("tensor.dropped");
   const [up, down] = [largestOf(dScore), largestOf(dScore.map((x) => -x))];
   if (!(dScore[up] > 0) && !(dScore[down] < 0)) return t("says.zero");
-  if (!(dScore[up] > 0) || !(dScore[down] < 0)) return t("says.one", { key: visible(site.keys[dScore[up] > 0 ? up : down]) });
-  return t("says.pulls", { away: visible(site.keys[up]), towards: visible(site.keys[down]) });
+  if (!(dScore[up] > 0) || !(dScore[down] < 0)) return t("says.one", { key: named(site, dScore[up] > 0 ? up : down) });
+  return t("says.pulls", { away: named(site, up), towards: named(site, down) });
 }
 
 // -- the drawing ----------------------------------------------------------------------------------------------------
