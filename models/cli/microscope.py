@@ -13,7 +13,7 @@ from .options import path_name, port
 
 if TYPE_CHECKING:
     from ..microscope import Microscope
-    from ..microscope.record.schema import Rerun
+    from ..microscope.record.rerun import Rerun
     from ..trained import TrainedModel
 
 # What is a name, and no sentence.

@@ -11,6 +11,7 @@ from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.data import END, START
 from tinygrad_attn_models.gpt import GPT
 from tinygrad_attn_models.microscope import microscope
+from tinygrad_attn_models.transformer import Transformer
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
@@ -127,3 +128,138 @@ def test_13_the_gradient_of_a_shared_weight_is_the_sum_of_its_uses(ask):
         total = number(seen.page.locator("#sum-of-uses").get_attribute("title"))
         assert len(each) == uses and sum(each) == pytest.approx(total, abs=1e-15)
         close(total, seen.gradients[name][4, 2])
+
+
+def titles(page, selector):
+    return np.array([number(cell.get_attribute("title")) for cell in page.locator(selector).all()])
+
+
+def test_2_and_3_the_gradient_passes_through_attention_into_the_encoder_in_one_backward_pass(ask):
+    """Down to the embeddings of the source; encoder and decoder are one graph."""
+    seen = ask("bahdanau", view="embeddings")
+    sizes = titles(seen.page, "#embedded-source table.symbols td.size")
+    for j, symbol in enumerate(SOURCE):
+        if SOURCE.count(symbol) == 1:  # its gradient is all of its embedding's row
+            close(sizes[j], np.linalg.norm(seen.gradients["source_embedding.weight"][symbol]))
+    assert (sizes > 0.0).all() and "one graph" in seen.page.locator("#panel").inner_text().lower()
+    look(seen.page, view="paths")
+    values = titles(seen.page, "table.ways tbody td:nth-child(3)")
+    assert (values > 0.0).all()
+
+
+def test_4_large_scores_saturate_the_softmax_and_a_scale_undoes_it(visit, tmp_path):
+    """Why √d: scores that are too large leave one weight of 1 and no gradient."""
+    model = make("bahdanau")
+    model.attention.energy.weight.array[:] *= 4000.0
+    microscope(model, SOURCE, TARGET).save(tmp_path / "page.html")
+    page = visit(tmp_path / "page.html")
+    look(page, view="jacobian")
+    assert "saturated" in page.locator(".words").inner_text()
+    largest = titles(page, "table.products tbody td:nth-of-type(1)").max()
+    assert largest > 0.999
+
+
+def test_5_a_masked_score_has_the_weight_0_and_the_gradient_0(ask):
+    seen = ask("transformer", view="site", site="decoder.layers.0.self_attn")
+    for pair in seen.page.locator("details.matrix-pair:not([open]) > summary").all():
+        pair.click()
+    seen.page.evaluate(SETTLED)
+    later = np.triu(np.ones((4, 4), bool), 1)
+    # Scores and their gradient, weights and theirs, as they stand on the page.
+    assert (shown(seen.page, 1)[later] == 0.0).all() and np.isfinite(shown(seen.page, 1)).all()
+    assert (shown(seen.page, 2)[later] == 0.0).all() and (shown(seen.page, 2)[~later] > 0.0).all()
+    seen.page.locator("#masks summary").click()
+    assert "exactly 0" in seen.page.locator("#masks").inner_text()
+
+
+def test_7_heads_get_different_gradients(ask):
+    seen = ask("transformer", view="heads")
+    assert seen.page.locator(".multiple").count() == 6 * 4
+    alike = titles(seen.page, "table.cosines.gradients >> nth=0 >> td.number").reshape(4, 4)
+    np.testing.assert_allclose(np.diag(alike), 1.0, rtol=1e-12)
+    assert np.abs(alike - np.diag(np.diag(alike))).max() < 0.999
+    assert "What stops heads" in seen.page.locator("#panel").inner_text()
+
+
+def test_8_the_maps_of_queries_keys_and_values_bring_gradients_of_their_own(ask):
+    seen = ask("transformer", view="layers")
+    first = seen.page.locator("table.layers-table").first.locator("tbody tr").nth(1)  # self-attention of the last layer
+    parts = {
+        part.inner_text().split()[0]: number(part.get_attribute("title")) for part in first.locator(".guess").all()
+    }
+    assert set(parts) == {"Q", "K", "V"} and len({round(size, 9) for size in parts.values()}) == 3
+
+
+def test_9_pre_norm_passes_the_gradient_unchanged_and_post_norm_through_every_norm(visit, tmp_path):
+    for norm_first in (True, False):
+        ta.manual_seed(3)
+        model = Transformer(
+            9, 8, d_model=8, heads=2, encoder_layers=2, decoder_layers=2, d_ff=12, norm_first=norm_first
+        )
+        microscope(model, SOURCE, TARGET).save(tmp_path / "page.html")
+        page = visit(tmp_path / "page.html")
+        look(page, view="layers")
+        arrives, total = titles(page, "td.arrives"), titles(page, "td.total")
+        shares = titles(page, "td.past") + titles(page, "td.through")
+        np.testing.assert_allclose(shares, 1.0, rtol=1e-12)
+        # From one sublayer to the one below, within the encoder and within the decoder.
+        inside = np.array([n for n in range(len(total) - 1) if n != 3])
+        same = np.isclose(arrives[inside + 1], total[inside], rtol=1e-12)
+        assert same.all() if norm_first else not same.any()
+        assert ("Pre-norm" if norm_first else "Post-norm") in page.locator(".layers .words").inner_text()
+
+
+def test_10_the_derivative_of_softmax(ask):
+    """J = diag(α) − ααᵀ, and J times the gradient of the weights is that of the scores."""
+    seen = ask("bahdanau", view="jacobian", step=2)
+    jacobian = shown(seen.page, 0)
+    alpha = titles(seen.page, "table.products tbody td:nth-of-type(1)")
+    np.testing.assert_allclose(jacobian, np.diag(alpha) - np.outer(alpha, alpha), rtol=0, atol=1e-15)
+
+
+def test_12_the_gradient_of_attention_and_which_zeros_are_right(ask):
+    """∂L/∂α and ∂L/∂e of every cell, each row of the latter with the sum 0; zeros at masked cells alone."""
+    seen = ask("bahdanau", view="site")
+    gradient = shown(seen.page, 1)
+    assert np.abs(gradient.sum(axis=1)).max() < 1e-15 and (gradient != 0.0).all()
+
+
+def test_14_all_positions_are_trained_at_once_and_none_sees_a_later_symbol(ask):
+    seen = ask("gpt", view="embeddings")
+    norms = shown(seen.page, 1)
+    later = np.triu(np.ones(norms.shape, bool), 1)
+    assert norms.shape == (len(TEXT) - 1,) * 2 and (norms[later] == 0.0).all() and (norms[~later] > 0.0).all()
+    assert "All positions are trained at once" in seen.page.locator("#panel").inner_text()
+
+
+def test_15_how_each_input_word_affects_the_loss_of_each_token(ask):
+    seen = ask("transformer", view="embeddings")
+    effects = shown(seen.page, 0)
+    assert effects.shape == (len(TARGET) + 1, len(SOURCE))
+    # Their mean over the tokens is that of the loss, which erasing the symbol follows to first order.
+    predicted = titles(seen.page, "#embedded-source table.symbols td.effect")
+    np.testing.assert_allclose(-effects.mean(axis=0), predicted, rtol=0, atol=1e-14)
+    weight = make("transformer").source_embedding.weight.array.astype(float)
+    rows = [symbol for symbol in SOURCE if SOURCE.count(symbol) == 1]
+    gradient = seen.gradients["source_embedding.weight"]
+    found = [predicted[SOURCE.index(symbol)] for symbol in rows]
+    np.testing.assert_allclose(found, [-(weight[s] @ gradient[s]) for s in rows], rtol=1e-9)
+
+
+def test_does_the_gradient_point_where_it_says(ask):
+    seen = ask("bahdanau", view="step")
+    squared = sum(np.sum(gradient**2) for gradient in seen.gradients.values())
+    assert titles(seen.page, "#slope") == pytest.approx(-squared, rel=1e-12)
+    seen.page.locator("#rate").fill("0")
+    seen.page.evaluate(SETTLED)
+    assert titles(seen.page, "#real") == pytest.approx(titles(seen.page, "#predicted"), rel=0.01)
+    assert "nearly a straight line" in seen.page.locator("#whole-step").inner_text()
+    seen.page.locator("#site-rate").fill("-3")
+    seen.page.evaluate(SETTLED)
+    assert titles(seen.page, "#site-real") == pytest.approx(titles(seen.page, "#site-predicted"), rel=0.01)
+
+
+def test_luong_or_bahdanau_which_states(ask):
+    seen = ask("bahdanau", view="steps")
+    seen.page.locator("details.legend summary").first.click()
+    assert "t − 1 in Bahdanau's model and t in Luong's" in seen.page.locator("details.legend").first.inner_text()

@@ -84,5 +84,6 @@ def test_a_model_without_attention_has_no_empty_views(visit, tmp_path):
         "tab-check",
         "tab-parameters",
         "tab-embeddings",
+        "tab-step",
     ]
     assert "announces no attention" in page.inner_text("#panel") and "decoder" not in page.inner_text("#panel")

@@ -24,7 +24,9 @@ VIEWS = sorted(FILES, key=lambda name: order_of(FILES[name]))
 """Their names in the order of the tabs."""
 
 
-WITHOUT_ATTENTION = ["picture", "tour", "summary", "paths", "tape", "check", "parameters", "embeddings"]
+WITHOUT_ATTENTION = [
+    "picture", "tour", "summary", "paths", "tape", "check", "parameters", "embeddings", "vocabulary", "step",
+]  # fmt: skip
 """Those of a translator that announces no attention."""
 
 

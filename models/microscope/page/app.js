@@ -79,10 +79,11 @@ function Header({ all, openHelp }) {
 
 // What the reader must know in every view: the numbers are not those of the trained model.
 function Warnings({ all: { meta } }) {
-  const { broken, nudge } = meta;
+  const { broken, nudge, step } = meta;
   return html`
     ${broken && html`<${Broken} name=${broken} />`}
-    ${nudge && html`<p class="alert calm" role="note">${t("nudge.active", { parameter: nudge.parameter, index: `[${nudge.index.join(", ")}]`, by: full(nudge.by) })}</p>`}`;
+    ${nudge && html`<p class="alert calm" role="note">${t("nudge.active", { parameter: nudge.parameter, index: `[${nudge.index.join(", ")}]`, by: full(nudge.by) })}</p>`}
+    ${step && html`<p class="alert calm" role="note" id="step-taken">${t("step.active", { optimizer: step.optimizer, rate: full(step.rate), before: full(step.before), predicted: full(step.predicted), after: full(meta.loss) })}</p>`}`;
 }
 
 function show({ name }) {

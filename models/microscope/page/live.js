@@ -6,7 +6,7 @@ import { t } from "page/i18n.js";
 
 const run = makeStore({ state: "idle", message: "" }); // idle, pending, failed, done
 
-async function rerun(body) {
+export async function rerun(body) {
   run.set({ state: "pending", message: "" });
   try {
     const response = await fetch("/run", {

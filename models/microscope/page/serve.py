@@ -22,7 +22,8 @@ from ...runs.folder import Run
 from ...runs.jsons import parse_json
 from ..record.arrays import as_json
 from ..record.build import build
-from ..record.schema import Data, Rerun
+from ..record.rerun import Rerun
+from ..record.schema import Data
 from .render import render
 
 __all__ = ["MicroscopeServer"]
@@ -98,7 +99,7 @@ class MicroscopeServer(ThreadingHTTPServer):
             print(f"error: a request failed: {type(error).__name__}: {error}", file=sys.stderr)
 
     def rerun(self, request: Rerun) -> Data:
-        """The data for a request (see `models.microscope.record.schema.Rerun`).
+        """The data for a request (see `models.microscope.record.rerun.Rerun`).
 
         Raises:
             CommandError, DataError: the request cannot be run; the message says why.
@@ -110,11 +111,12 @@ class MicroscopeServer(ThreadingHTTPServer):
             raise CommandError(f"target must be a text or null, got {type(target).__name__}")
         if any("\ud800" <= character <= "\udfff" for character in source + (target or "")):
             raise CommandError("source and target must be text: they have half a surrogate pair")
-        nudge = request.get("nudge")
-        if nudge is not None and not isinstance(nudge, dict):
-            raise CommandError(f"nudge must be an object or null, got {type(nudge).__name__}")
+        nudge, step = request.get("nudge"), request.get("step")
+        for name, change in (("nudge", nudge), ("step", step)):
+            if change is not None and not isinstance(change, dict):
+                raise CommandError(f"{name} must be an object or null, got {type(change).__name__}")
         with self._turn:
-            return build(self.model, source, target, run=self.run, nudge=nudge, served={"token": self.token})
+            return build(self.model, source, target, run=self.run, nudge=nudge, step=step, served={"token": self.token})
 
 
 class _Handler(BaseHTTPRequestHandler):

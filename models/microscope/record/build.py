@@ -19,15 +19,18 @@ from .described import described_site
 from .embeddings import described_embeddings
 from .estimate import refuse_too_large
 from .example import LONGEST, Example, name_of, read, read_text, sentence, symbols_of, tokens_of
+from .heads import described_heads
 from .layers import described_layers
 from .nudge import nudged
 from .parameters import described_parameters
 from .paths import find_paths
 from .schema import LIMIT, SCHEMA, Data, Identity, Meta, Sentence
 from .sites import find_sites
+from .step import described_steps, take_step
 from .tape import ops_of, tape_of
 from .trace import Traced, dtype_of, greedy_translation, in_float64, trace, trace_broken
 from .uses import after_target, find_uses
+from .vocabulary import described_vocabulary
 
 __all__ = ["build", "found_in", "meta_of"]
 
@@ -41,6 +44,7 @@ def build(
     run: Run | None = None,
     beside: tuple[Run, LanguageModel] | None = None,
     nudge: dict[str, Any] | None = None,
+    step: dict[str, Any] | None = None,
     broken: str | None = None,
     limit: int = LIMIT,
     served: dict[str, str] | None = None,
@@ -54,7 +58,8 @@ def build(
             target.
         run: the run that the model is from.
         beside: a second run, to compare the paths of its gradient.
-        nudge: a change of one weight, see `models.microscope.record.schema.Rerun`.
+        nudge: a change of one weight, see `models.microscope.record.rerun.Rerun`.
+        step: a step of an optimiser before the pass, likewise.
         broken: the name of a wrong derivative of `models.microscope.checks.gallery` to compute with.
         limit: the most bytes of all arrays together.
         served: the page's connection to the live server.
@@ -72,11 +77,12 @@ def build(
         _check_alike(model, beside[1])
     example, translation = _example(model, source, target, run)
     refuse_too_large(model, example)
+    taken = None if step is None else take_step(model, _traced(model, example, None, single_tokens=False), step)
     traced = _traced(model, example, broken)
     meta = meta_of(traced, run)
     meta["trained_dtype"] = trained_dtype
     meta["target_from"] = "greedy" if example.target is translation else "given"
-    meta["broken"], meta["nudge"], meta["served"] = broken, change, served
+    meta["broken"], meta["nudge"], meta["step"], meta["served"] = broken, change, taken, served
     found: Any = {
         "schema": SCHEMA,
         "meta": meta,
@@ -140,6 +146,9 @@ def found_in(
         "sites": without(dropped, described),
         "embeddings": without(dropped, embeddings),
         "parameters": without(dropped, parameters),
+        "steps": described_steps(traced),
+        "heads": described_heads(sites),
+        "vocabulary": described_vocabulary(traced, after, example),
         "layers": [each for each in layers if each is not None],
         "paths": [each for each in paths if each is not None],
         "snippets": find_snippets(site.score for site in sites),
@@ -168,6 +177,7 @@ def meta_of(traced: Traced, run: Run | None) -> Meta:
         "target_from": "given",
         "broken": None,
         "nudge": None,
+        "step": None,
         "nudgeable": [{"name": name, "shape": list(p.shape)} for name, p in model.named_parameters()],
         "served": None,
         "inputs": None,

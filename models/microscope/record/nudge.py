@@ -19,7 +19,7 @@ def nudged(model: Module, nudge: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         model: the model; its weight is changed in place.
-        nudge: see `models.microscope.record.schema.Rerun`.
+        nudge: see `models.microscope.record.rerun.Rerun`.
 
     Raises:
         CommandError: the model has no such weight, or ``by`` is not a finite number.

@@ -18,7 +18,7 @@ from .trace import Traced
 from .uses import LARGEST, ParameterUses, Use
 from .views import Block, Parameter, UseGroup
 
-__all__ = ["blocks_of", "described_parameters", "share_of", "sum_of_uses"]
+__all__ = ["blocks_of", "described_parameters", "makes_logits", "share_of", "sum_of_uses"]
 
 Array = np.ndarray[Any, Any]
 
@@ -35,7 +35,7 @@ def described_parameters(
 ) -> list[Parameter]:  # fmt: skip
     """The JSON of every parameter; its arrays go into ``store``. ``after``: the calls that depend on the target."""
     lengths = {"source": 0 if example.source is None else len(example.source["ids"]), "target": len(tokens)}
-    outputs = _makes_logits(traced)
+    outputs = makes_logits(traced)
     found: list[Parameter] = []
     for parameter in parameters:
         gradient = parameter.leaf.gradient
@@ -105,7 +105,7 @@ def _rows_with_gradient(parameter: ParameterUses) -> list[int] | None:
     return [int(row) for row in rows] if 0 < len(rows) < len(gradient) else None
 
 
-def _makes_logits(traced: Traced) -> set[Call]:
+def makes_logits(traced: Traced) -> set[Call]:
     """The products that the logits are made of: walking back from them, past a bias and what only rearranges."""
     found: set[Call] = set()
     waiting = [mark.source.call for mark in traced.record.marks if mark.name == "logits"]

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from .views import OfModule, Views
+from .views import OfModule, StepTaken, Views
 
 __all__ = [
     "LIMIT", "PRIORITIES", "SCHEMA", "Cell", "Check", "Data", "Identity", "Kink", "LayerPaths", "Leaving", "Meta",
-    "NotFinite", "Paths", "Rerun", "Sentence", "Site", "SiteTensor", "Snippet", "Step", "StoredArray", "TapeOp",
+    "NotFinite", "Paths", "Sentence", "Site", "SiteTensor", "Snippet", "Step", "StoredArray", "TapeOp",
     "Token",
 ]  # fmt: skip
 
@@ -98,7 +98,9 @@ class Meta(OfModule):
     broken: str | None
     """The name of the gallery's broken derivative, if one is shown."""
     nudge: dict[str, Any] | None
-    """The change made to a weight: see `Rerun`."""
+    """The change made to a weight: see `models.microscope.record.rerun.Rerun`."""
+    step: StepTaken | None
+    """The step that the weights have taken, if one was asked for."""
     nudgeable: list[dict[str, Any]]
     """``{"name", "shape"}`` of every parameter."""
     served: dict[str, str] | None
@@ -434,17 +436,3 @@ class Data(Views):
     kept: dict[str, Any]
     """``{"limit", "bytes", "dropped": [names]}``."""
     arrays: dict[str, StoredArray]
-
-
-class Rerun(TypedDict):
-    """The body of ``POST /run`` in live mode.
-
-    The answer is `Data`, or ``{"error": message}`` with a status from 400 on.
-    """
-
-    source: str
-    """The source; of a language model, the text."""
-    target: NotRequired[str | None]
-    """None for the model's own greedy translation, and of a language model."""
-    nudge: NotRequired[dict[str, Any] | None]
-    """``{"parameter": name, "index": [i, …], "by": number}``, added to one weight for this run alone."""

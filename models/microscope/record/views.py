@@ -10,18 +10,9 @@ from typing import Literal, TypedDict
 from tinygrad_attn.record import GradientState
 
 __all__ = [
-    "Block",
-    "EmbeddedSide",
-    "Embeddings",
-    "Layers",
-    "OfModule",
-    "Parameter",
-    "Part",
-    "Stack",
-    "Sublayer",
-    "UseGroup",
-    "Views",
-]
+    "Block", "EmbeddedSide", "Embeddings", "Heads", "Layers", "Lens", "LensToken", "OfModule", "OptimizerStep",
+    "Parameter", "Part", "Stack", "StepTaken", "Sublayer", "UseGroup", "Views", "Vocabulary",
+]  # fmt: skip
 
 
 class Block(TypedDict):
@@ -165,11 +156,87 @@ class Layers(TypedDict):
     stacks: list[Stack]
 
 
+class Heads(TypedDict):
+    """The heads of one attention site, beside each other."""
+
+    site: str
+    entropy: list[float]
+    """Of each head: the mean over queries of −Σ α ln α, in nats."""
+    gradient_norms: list[float]
+    """Of each head ‖∂L/∂e‖."""
+    weights_alike: list[list[float]]
+    """The cosine between the weights of each two heads, as matrices."""
+    gradients_alike: list[list[float]] | None
+    """The cosine between the gradients of their scores; None if there is none."""
+
+
+class LensToken(TypedDict):
+    """A state at one token, read through the output layer."""
+
+    says: list[tuple[str, float]]
+    """The likeliest symbols with their probabilities, if the output layer read this state."""
+    expected: float
+    """The probability of the symbol to predict."""
+    asks: list[tuple[str, float]]
+    """The largest elements of −W ∂L/∂x: the symbols whose logits would grow most along −∂L/∂x."""
+    drops: list[tuple[str, float]]
+    """The smallest."""
+    asks_expected: float
+    """That of the symbol to predict."""
+
+
+class Lens(TypedDict):
+    """The state after a sublayer, for every token."""
+
+    name: str
+    """The layer, as in "layers.0"; empty for embeddings, and for the output layer's own input."""
+    sublayer: str
+    """As in `Sublayer`; "embeddings", or "output" of a model without residual connections."""
+    tokens: list[LensToken]
+
+
+class Vocabulary(TypedDict):
+    """The states that the output layer can read, the first first."""
+
+    normed: bool
+    """Whether the model's last norm was applied to each state."""
+    states: list[Lens]
+
+
+class OptimizerStep(TypedDict):
+    """Steps of one optimiser of several sizes, each from the weights as they are."""
+
+    optimizer: str
+    """sgd or adam."""
+    slope: float
+    """⟨g, d⟩ of the gradient and the step's direction: the loss is predicted to change by rate · slope."""
+    rates: list[float]
+    losses: list[float]
+    """The loss after the step of each rate."""
+
+
+class StepTaken(TypedDict):
+    """A step that the weights have taken before the pass that is shown."""
+
+    optimizer: str
+    rate: float
+    before: float
+    """The loss before."""
+    predicted: float
+    """The loss after it, to first order."""
+
+
 class Views(TypedDict):
     """The parts of the data by view."""
 
     layers: list[Layers]
     """Of this run, and of the run beside it; those that announce residual connections."""
+    steps: list[OptimizerStep]
+    """For each optimiser; empty of a pass that is not finite."""
+    heads: list[Heads]
+    """Of each site."""
+    vocabulary: Vocabulary | None
+    """None of a model that has no announced linear output layer."""
     embeddings: Embeddings | None
     """None of a model that looks no embeddings up."""
 

@@ -28,6 +28,7 @@ export function View({ chosen }) {
   const below = useStore(narrow);
   return html`<${Controls} chosen=${chosen} />
     <${Legend} site=${site} />
+    ${site.mask && html`<details class="legend" id="masks"><summary>${t("mask")}</summary><p class="words">${t("mask_words")}</p></details>`}
     <div class="with-inspector">
       <div class="matrices">
         ${ROWS.filter(([name]) => name in site.tensors).map(([name, open]) => html`<${Matrices} key=${site.id + name} ...${{ site, name, open, chosen, below }} />`)}
@@ -54,10 +55,14 @@ function Matrices({ site, name, open, chosen, below }) {
 
 export const words = {
   "en": {
-    "title": "Attention matrices"
+    "title": "Attention matrices",
+    "mask": "Masks: a score of −∞, and why no gradient is infinite",
+    "mask_words": "The mask does not add −∞ as a number that gradients run through. It chooses: where a query may not attend, the softmax never sees the score. The weight there is exp(−∞) = 0, exactly, and ∂L/∂e = α(∂L/∂α − Σ α ∂L/∂α) has this 0 as a factor, so it is exactly 0 as well: the right value, since that score changes nothing. If every key of a query is masked, the softmax would be 0/0; here such a row has weights 0, context 0 and gradient 0. With the causal mask each position attends to itself and what came before, so that all positions can be trained in one pass."
   },
   "ko": {
-    "title": "어텐션 행렬"
+    "title": "어텐션 행렬",
+    "mask": "마스크: 스코어는 −∞인데 기울기는 왜 무한하지 않을까요?",
+    "mask_words": "마스크는 기울기가 지나갈 숫자로 −∞를 더하는 것이 아니라 고르는 것입니다. 볼 수 없는 곳의 스코어는 소프트맥스가 아예 보지 않습니다. 그곳의 가중치는 exp(−∞) = 0으로 정확히 0이고, ∂L/∂e = α(∂L/∂α − Σ α ∂L/∂α)에는 이 0이 곱해지므로 기울기도 정확히 0입니다. 그 스코어는 아무것도 바꾸지 않으니 맞는 값입니다. 쿼리의 모든 키가 마스크되면 소프트맥스는 0/0이 되겠지만, 여기서 그런 행은 가중치도 컨텍스트도 기울기도 0입니다. 인과 마스크에서는 위치마다 자신과 그 앞만 보므로 모든 위치를 한 번에 학습할 수 있습니다."
   }
 };
 
