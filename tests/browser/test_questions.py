@@ -10,6 +10,7 @@ import pytest
 from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.data import END, START
 from tinygrad_attn_models.gpt import GPT
+from tinygrad_attn_models.interface import LanguageModel
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.transformer import Transformer
 
@@ -161,15 +162,38 @@ def test_4_large_scores_saturate_the_softmax_and_a_scale_undoes_it(visit, tmp_pa
 
 def test_5_a_masked_score_has_the_weight_0_and_the_gradient_0(ask):
     seen = ask("transformer", view="site", site="decoder.layers.0.self_attn")
-    for pair in seen.page.locator("details.matrix-pair:not([open]) > summary").all():
-        pair.click()
-    seen.page.evaluate(SETTLED)
     later = np.triu(np.ones((4, 4), bool), 1)
     # Scores and their gradient, weights and theirs, as they stand on the page.
     assert (shown(seen.page, 1)[later] == 0.0).all() and np.isfinite(shown(seen.page, 1)).all()
     assert (shown(seen.page, 2)[later] == 0.0).all() and (shown(seen.page, 2)[~later] > 0.0).all()
     seen.page.locator("#masks summary").click()
     assert "exactly 0" in seen.page.locator("#masks").inner_text()
+
+
+class Blind(LanguageModel):
+    """Its first query may attend to nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.output = nn.Embedding(9, 6), nn.Linear(6, 9)
+        self.attention = nn.MultiheadAttention(6, 1, batch_first=True)
+
+    def forward(self, text, *, need_weights=False):
+        x = self.embedding(text)
+        masked = ~np.tri(text.shape[1], k=-1, dtype=bool)  # of this layer True means masked, as in PyTorch
+        return self.output(x + self.attention(x, x, x, attn_mask=ta.tensor(masked), need_weights=False)[0])
+
+
+def test_6_a_row_that_is_wholly_masked_gives_zeros_and_no_nan(visit, tmp_path):
+    ta.manual_seed(0)
+    microscope(Blind(), TEXT).save(tmp_path / "page.html")
+    page = visit(tmp_path / "page.html")
+    look(page, view="site")
+    for which in (1, 2, 3):  # the scores' gradient, the weights, and their gradient
+        numbers = shown(page, which)
+        assert np.isfinite(numbers).all() and (numbers[0] == 0.0).all() == (which != 3) and numbers[2].any()
+    page.locator("#masks summary").click()
+    assert "weights 0, context 0 and gradient 0" in page.locator("#masks").inner_text()
 
 
 def test_7_heads_get_different_gradients(ask):

@@ -9,7 +9,7 @@ import { endsOf, Scale } from "page/parts.js";
 import { hash, select } from "page/selection.js";
 import { theme } from "page/theme.js";
 
-export const order = 3.2;
+export const order = 7.2;
 
 // Of models that attend.
 export const shows = (all) => all.sites.length > 0;
@@ -33,7 +33,7 @@ function Site({ site, chosen, facts }) {
   </section>`;
 }
 
-const LEAST = 132; // pixels of the longer side
+const LEAST = 108; // pixels of the longer side
 
 // A matrix as a picture, a pixel for each cell, which leads to the matrix with its numbers.
 function Small({ site, tensor, part, head }) {

@@ -9,7 +9,7 @@ import { Bar, Saving } from "page/parts.js";
 import { drawing, element, text } from "page/svg.js";
 import { theme } from "page/theme.js";
 
-export const order = 5.5;
+export const order = 7.4;
 
 // Of models that announce residual connections.
 export const shows = (all) => all.layers.length > 0;
@@ -57,11 +57,12 @@ function Stack({ stack }) {
       <td class="number total" title=${full(each.total)}>${rounded(each.total)}</td><td class="bar-cell"><${Bar} x=${each.total} ends=${[0, most]} /></td>
       <td class="number" title=${each.norm_input === null ? "" : `${full(each.norm_output)} → ${full(each.norm_input)}`}>${each.norm_input === null ? "" : `× ${rounded(each.norm_input / each.norm_output)}`}</td>
       <td class="number">${each.parts.map(({ name, norm }) => html`<span class="guess" key=${name} title=${full(norm)}>${name} ${rounded(norm)}</span>`)}</td></tr>`)}
-    <tr><th scope="row">${t("bottom")}</th><td colspan="6">${t("bottom_words")}</td><td class="number">${rounded(stack.sublayers[0].total)}</td><td class="bar-cell"><${Bar} x=${stack.sublayers[0].total} ends=${[0, most]} /></td><td></td><td></td></tr></tbody></table></div>`;
+    </tbody></table></div>
+    <p class="muted">${t("bottom", { total: rounded(stack.sublayers[0].total) })}</p>`;
 }
 
 function Share({ share, norm, kind: name }) {
-  return html`<td class=${`number measured ${name}`} title=${full(share)}>${percent(share)} <span class="muted" title=${full(norm)}>${rounded(norm)}</span><${Bar} x=${share} ends=${[-1, 1]} /></td>`;
+  return html`<td class=${`number measured ${name}`} title=${full(share)}>${percent(share)}<span class="hidden"> ‖·‖ ${rounded(norm)}</span><${Bar} x=${share} ends=${[-1, 1]} /></td>`;
 }
 
 // Okabe and Ito's colours; lines of the second run are dashed.
@@ -124,8 +125,7 @@ export const words = {
     "total": "‖∂L/∂x‖",
     "norm": "norm",
     "parts": "through W^Q, W^K, W^V",
-    "bottom": "embeddings",
-    "bottom_words": "x is the embedding plus the position's vector: a sum passes the same gradient to both. Positions of sines and cosines are constants and do not learn.",
+    "bottom": "The lowest x is the embedding plus the position's vector: a sum passes the same gradient, of length {total}, to both. Positions of sines and cosines are constants and do not learn.",
     "sublayer.self_attention": "self-attention",
     "sublayer.attention": "attention to the source",
     "sublayer.feed_forward": "feed-forward"
@@ -155,8 +155,7 @@ export const words = {
     "total": "‖∂L/∂x‖",
     "norm": "정규화",
     "parts": "W^Q, W^K, W^V를 지나",
-    "bottom": "임베딩",
-    "bottom_words": "x는 임베딩에 위치의 벡터를 더한 것입니다. 합은 둘에 같은 기울기를 전합니다. 사인과 코사인의 위치는 상수라 배우지 않습니다.",
+    "bottom": "맨 아래의 x는 임베딩에 위치의 벡터를 더한 것입니다. 합은 길이 {total}의 같은 기울기를 둘에 전합니다. 사인과 코사인의 위치는 상수라 배우지 않습니다.",
     "sublayer.self_attention": "셀프 어텐션",
     "sublayer.attention": "소스를 보는 어텐션",
     "sublayer.feed_forward": "피드포워드"

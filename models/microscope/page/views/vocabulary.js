@@ -3,7 +3,7 @@
 import { html } from "page/core.js";
 import { data } from "page/data.js";
 import { translator, useLanguage } from "page/i18n.js";
-import { full, percent, rounded } from "page/numbers.js";
+import { full, percent, short } from "page/numbers.js";
 import { Bar, Token } from "page/parts.js";
 import { select } from "page/selection.js";
 
@@ -36,7 +36,7 @@ function Row({ state, token, at }) {
   return html`<tr><th scope="row">${state.name ? `${state.name} ` : ""}<span class="muted">${name}</span></th>
     <td class="number expected" title=${full(at.expected)}>${percent(at.expected)}</td><td class="bar-cell"><${Bar} x=${at.expected} ends=${[0, 1]} /></td>
     <td class="says"><${Words} words=${at.says} expected=${token.expected} form=${percent} /></td>
-    <td class="asks"><${Words} words=${at.asks} expected=${token.expected} form=${rounded} /></td><td class="drops"><${Words} words=${at.drops} expected=${token.expected} form=${rounded} /></td></tr>`;
+    <td class="asks"><${Words} words=${at.asks} expected=${token.expected} form=${short} /></td><td class="drops"><${Words} words=${at.drops} expected=${token.expected} form=${short} /></td></tr>`;
 }
 
 function Words({ words: listed, expected, form }) {
