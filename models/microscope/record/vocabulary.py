@@ -148,6 +148,6 @@ def _states(traced: Traced, output: _Output, after: set[Call]) -> Iterator[_Stat
             yield _State(name, str(passed.branch.details.get("sublayer", "")), made, gradient)
     if first:  # no layers: what the output layer reads itself
         source = output.call.inputs[0]
-        gradient = source.gradient if isinstance(source, Output) else None
+        arrived = source.gradient if isinstance(source, Output) else None
         value = output.call.arrays[0].reshape(count, width)
-        yield _State("", "output", value, np.zeros_like(value) if gradient is None else gradient.reshape(count, width))
+        yield _State("", "output", value, np.zeros_like(value) if arrived is None else arrived.reshape(count, width))
