@@ -154,7 +154,7 @@ def test_4_large_scores_saturate_the_softmax_and_a_scale_undoes_it(visit, tmp_pa
     model.attention.energy.weight.array[:] *= 4000.0
     microscope(model, SOURCE, TARGET).save(tmp_path / "page.html")
     page = visit(tmp_path / "page.html")
-    look(page, view="jacobian")
+    look(page, view="jacobian", step=0, key=0)
     assert "saturated" in page.locator(".words").inner_text()
     largest = titles(page, "table.products tbody td:nth-of-type(1)").max()
     assert largest > 0.999

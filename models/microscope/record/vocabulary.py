@@ -54,7 +54,7 @@ class _State(NamedTuple):
 
 def described_vocabulary(traced: Traced, after: set[Call], example: Example) -> Vocabulary | None:
     """The JSON; None of a model without an announced, linear output layer, or of a pass that is not finite."""
-    output = _output(traced)
+    output = _output(traced) if traced.logits.size else None
     if output is None or not np.isfinite(traced.logits).all():
         return None
     tokenizer = example.run.target if example.run else None

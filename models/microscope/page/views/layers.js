@@ -53,7 +53,7 @@ function Stack({ stack }) {
       <th scope="col" class="number">${t("past")}</th><th scope="col" class="number">${t("through")}</th><th scope="col" class="number">${t("total")}</th><th scope="col"><span class="hidden">${t("total")}</span></th><th scope="col" class="number">${t("norm")}</th><th scope="col">${t("parts")}</th></tr></thead>
     <tbody>${rows.map((each) => html`<tr key=${each.module + each.sublayer}><th scope="row">${each.module.split(".").slice(-2).join(".")}</th><td>${t.has(`sublayer.${each.sublayer}`) ? t(`sublayer.${each.sublayer}`) : each.sublayer}</td>
       ${COLUMNS.map((name) => html`<td class=${`number ${name}`} key=${name} title=${full(each[name])}>${rounded(each[name])}</td>`)}
-      <${Share} share=${each.skip_share} norm=${each.skip} kind="past" /><${Share} share=${each.branch_share} norm=${each.branch} kind="through" />
+      <${Share} share=${each.skip_share} kind="past" /><${Share} share=${each.branch_share} kind="through" />
       <td class="number total" title=${full(each.total)}>${rounded(each.total)}</td><td class="bar-cell"><${Bar} x=${each.total} ends=${[0, most]} /></td>
       <td class="number" title=${each.norm_input === null ? "" : `${full(each.norm_output)} → ${full(each.norm_input)}`}>${each.norm_input === null ? "" : `× ${rounded(each.norm_input / each.norm_output)}`}</td>
       <td class="number">${each.parts.map(({ name, norm }) => html`<span class="guess" key=${name} title=${full(norm)}>${name} ${rounded(norm)}</span>`)}</td></tr>`)}
@@ -61,8 +61,8 @@ function Stack({ stack }) {
     <p class="muted">${t("bottom", { total: rounded(stack.sublayers[0].total) })}</p>`;
 }
 
-function Share({ share, norm, kind: name }) {
-  return html`<td class=${`number measured ${name}`} title=${full(share)}>${percent(share)}<span class="hidden"> ‖·‖ ${rounded(norm)}</span><${Bar} x=${share} ends=${[-1, 1]} /></td>`;
+function Share({ share, kind: name }) {
+  return html`<td class=${`number measured ${name}`} title=${full(share)}>${percent(share)}<${Bar} x=${share} ends=${[-1, 1]} /></td>`;
 }
 
 // Okabe and Ito's colours; lines of the second run are dashed.
