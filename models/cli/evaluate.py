@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, keep the figures and the picture of BLEU by length in the run folder, and print them."""
     from ..console.sentences import SentenceProgress
+    from ..demos import is_demo
     from ..evaluation.plots import plot_bleu_by_length
     from ..evaluation.report import EVALUATION, print_evaluation, refuse_language_model
     from ..trained import TrainedModel
@@ -64,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=2), flush=True)
     else:
         print_evaluation(evaluation)
+    if is_demo(folder):  # in the package, where nothing is written
+        return 0
     evaluation.save(folder)
     plot_bleu_by_length({evaluation.model: evaluation}, folder / picture)
     if not arguments.json:

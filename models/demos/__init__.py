@@ -4,6 +4,6 @@ A folder of this one is a run; `catalog` says what each is and which sentence it
 them.
 """
 
-from .catalog import DEMOS, Demo, find_demo, folder_of
+from .catalog import DEMOS, Demo, find_demo, folder_of, is_demo
 
-__all__ = ["DEMOS", "Demo", "find_demo", "folder_of"]
+__all__ = ["DEMOS", "Demo", "find_demo", "folder_of", "is_demo"]

@@ -11,7 +11,7 @@ from ..console.errors import CommandError
 from ..console.suggest import nearest
 from ..setting import Value, short
 
-__all__ = ["DEMOS", "PREFIX", "Demo", "find_demo", "folder_of"]
+__all__ = ["DEMOS", "PREFIX", "Demo", "find_demo", "folder_of", "is_demo"]
 
 PREFIX = "demo:"
 """What stands before a demo's name where a run folder is expected."""
@@ -112,3 +112,8 @@ def folder_of(run: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """
     name = os.fspath(run)
     return find_demo(name.removeprefix(PREFIX)).folder if name.startswith(PREFIX) else run
+
+
+def is_demo(folder: Path) -> bool:
+    """Whether a run folder is that of a demo."""
+    return any(folder == demo.folder for demo in DEMOS.values())

@@ -94,3 +94,11 @@ def test_the_page_in_the_repository():
     content = page.read_text(encoding="utf-8")
     demo = DEMOS[page.stem]
     assert demo.source in content and "/home/" not in content
+
+
+def test_evaluate_writes_nothing_into_the_package(capsys, monkeypatch):
+    folder = find_demo(BAHDANAU).folder
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert main(["evaluate", f"demo:{BAHDANAU}", "--split", "valid"]) == 0
+    assert "exact match" in capsys.readouterr().out.lower()
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
