@@ -37,9 +37,9 @@ function Whole({ all }) {
   return html`<section class="card" id="whole-step"><h2>${t("whole")}</h2>
     <div class="controls"><label>${t("optimizer")} <select value=${steps.optimizer} onChange=${(event) => setName(event.target.value)}>${all.steps.map(({ optimizer }) => html`<option key=${optimizer} value=${optimizer} selected=${optimizer === steps.optimizer}>${t(optimizer)}</option>`)}</select></label>
       <label>${t("rate")} <input type="range" id="rate" min="0" max=${steps.rates.length - 1} value=${at} aria-valuetext=${rounded(rate)} onInput=${(event) => setAt(Number(event.target.value))} /> <output class="number">η = ${rounded(rate)}</output></label></div>
-    <dl class="facts" role="status"><dt>${t(steps.optimizer === "sgd" ? "slope_sgd" : "slope")}</dt><dd class="number" id="slope" title=${full(steps.slope)}>${signed(steps.slope)}</dd>
+    <div role="status"><dl class="facts"><dt>${t(steps.optimizer === "sgd" ? "slope_sgd" : "slope")}</dt><dd class="number" id="slope" title=${full(steps.slope)}>${signed(steps.slope)}</dd>
       <dt>${t("predicted")}</dt><dd class="number" id="predicted" title=${full(predicted)}>${signed(predicted)}</dd>
-      <dt>${t("real")}</dt><dd class="number" id="real" title=${full(real)}>${signed(real)}</dd></dl>
+      <dt>${t("real")}</dt><dd class="number" id="real" title=${full(real)}>${signed(real)}</dd></dl></div>
     <p class="words">${t(verdict(predicted, real), { share: rounded((100 * real) / predicted) })}</p>
     <figure class="figure"><figcaption><span class="figure-title">${label}</span><${Saving} name=${`step-${steps.optimizer}`} svg=${() => chart(steps, loss, at, look, label)} /></figcaption>
       <div class="scroll" tabindex="0" role="region" aria-label=${label} dangerouslySetInnerHTML=${{ __html: chart(steps, loss, at, look, label) }}></div></figure>
@@ -78,7 +78,7 @@ function AtSite({ site, chosen: { head, step } }) {
   const after = raised.map((x) => x / total);
   const real = after.reduce((sum, a, i) => sum + dAlpha[i] * (a - before[i]), 0);
   return html`<div class="controls"><label>${t("rate")} <input type="range" id="site-rate" min="-3" max="2" step="0.1" value=${power} aria-valuetext=${rounded(rate)} onInput=${(event) => setPower(Number(event.target.value))} /> <output class="number">η = ${rounded(rate)}</output></label></div>
-    <dl class="facts" role="status"><dt>${t("site_predicted")}</dt><dd class="number" id="site-predicted" title=${full(-rate * squared)}>${signed(-rate * squared)}</dd><dt>${t("site_real")}</dt><dd class="number" id="site-real" title=${full(real)}>${signed(real)}</dd></dl>
+    <div role="status"><dl class="facts"><dt>${t("site_predicted")}</dt><dd class="number" id="site-predicted" title=${full(-rate * squared)}>${signed(-rate * squared)}</dd><dt>${t("site_real")}</dt><dd class="number" id="site-real" title=${full(real)}>${signed(real)}</dd></dl></div>
     <div class="scroll tall" tabindex="0" role="region" aria-label=${t("site")}><table class="plain site-step"><thead><tr><th scope="col">j</th><th scope="col">${t("axis.key")}</th><th scope="col" class="number">e</th><th scope="col" class="number">∂L/∂e</th><th scope="col" class="number">e − η ∂L/∂e</th><th scope="col" class="number">${t("alpha_before")}</th><th scope="col" class="number">${t("alpha_after")}</th></tr></thead>
       <tbody>${keys.map((j, i) => html`<tr key=${j}><td>${j}</td><th scope="row"><${Token} text=${site.keys[j]} /></th><td class="number" title=${full(e[i])}>${short(e[i])}</td><td class="number" title=${full(g[i])}>${rounded(g[i])}</td><td class="number" title=${full(moved[i])}>${short(moved[i])}</td>
         <td class="number measured" title=${full(before[i])}>${rounded(before[i])}<${Bar} x=${before[i]} ends=${[0, 1]} /></td><td class="number measured after" title=${full(after[i])}>${rounded(after[i])}<${Bar} x=${after[i]} ends=${[0, 1]} /></td></tr>`)}</tbody></table></div>`;
