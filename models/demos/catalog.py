@@ -61,8 +61,8 @@ _DEMOS = [
             "training.warmup": 200,
             "training.beta2": 0.98,
         },
-        source="이천칠십이년 시월 십구일",
-        target="2072-10-19",
+        source="30th Apr 99",
+        target="1999-04-30",
     ),
     Demo(
         name="stories-gpt",
@@ -82,7 +82,7 @@ _DEMOS = [
             "training.warmup": 100,
             "training.beta2": 0.99,
         },
-        source="Lucy is stronger than Jiwoo, and Jiwoo is stronger than Ben. So Lucy is stronger than Ben.",
+        source="Leo is taller than Mina, and Mina is taller than Tom. So Leo is taller than Tom.",
     ),
 ]
 
