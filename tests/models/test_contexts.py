@@ -91,6 +91,7 @@ def everything(run):
     return sys.stdout, sys.stderr, rules, handlers, drawn, listeners, current_modes().observers, Bar.started, work
 
 
+@pytest.mark.slow
 def test_every_context_of_the_package_is_interrupted():
     assert contexts_of(tinygrad_attn_models) <= set(CONTEXTS)
 

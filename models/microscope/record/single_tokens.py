@@ -38,6 +38,9 @@ class Embedded:
     """The tokens whose losses were differentiated."""
     gradients: list[list[Array]]
     """For each of them and each output ∂L_t/∂x, (symbols, E)."""
+    again: list[Array]
+    """Of all tokens' mean loss for each output ∂L/∂x, from a third of the seed and times 3: the same but for rounding,
+    which it shows. Empty if only some tokens were followed."""
 
     def complete(self, count: int) -> bool:
         """Whether these are all of ``count`` tokens, so that their mean is the gradient."""
@@ -66,7 +69,13 @@ def find_embedded(recorded: Record, logits: Tensor, expected: Sequence[int], par
         for t in worked_off(chosen, "following single tokens' losses", len(chosen)):
             found = grad(logits, tensors, _seed(logits.array, t, expected[t]), retain_graph=True, allow_unused=True)
             gradients.append([_rows(gradient, output) for gradient, output in zip(found, outputs, strict=True)])
-    return Embedded(outputs, chosen, gradients)
+        again = []
+        if len(chosen) == len(expected):
+            seeds = [_seed(logits.array, t, expected[t]).array for t in chosen]
+            third = Tensor(np.sum(seeds, axis=0) / (3.0 * len(expected)))
+            found = grad(logits, tensors, third, retain_graph=True, allow_unused=True)
+            again = [3.0 * _rows(gradient, output) for gradient, output in zip(found, outputs, strict=True)]
+    return Embedded(outputs, chosen, gradients, again)
 
 
 def _looks_up(call: Call, parameters: set[int]) -> bool:

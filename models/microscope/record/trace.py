@@ -188,7 +188,7 @@ def trace_pass(
         loss.backward(retain_graph=True)
     with unfused():
         ways = find_ways(recorded)
-    embedded = Embedded([], [], [])
+    embedded = Embedded([], [], [], [])
     if logits is not None and single_tokens:
         embedded = find_embedded(recorded, logits, expected, {id(parameter) for parameter in model.parameters()})
     made_by = recorded.source_of(loss)

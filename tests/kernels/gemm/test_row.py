@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_attn.kernels.gemm.plan import SINGLE
-from tinygrad_attn.kernels.gemm.product import _ACTIVATION_CODES
+from tinygrad_attn.kernels.gemm.product import ACTIVATION_CODES
 from tinygrad_attn.kernels.gemm.shares import multiply
 
 
@@ -36,7 +36,7 @@ def test_a_row_alone_has_the_bits_of_a_row_among_others(depth, columns, dtype, b
     )
     outs = rng.standard_normal((3, columns)).astype(dtype)
     alone = outs[:1].copy()
-    code = _ACTIVATION_CODES[activation]
+    code = ACTIVATION_CODES[activation]
     together = _product(a, b, outs, bias if biased else None, code, accumulate)
     _product(a[:1], b, alone, bias if biased else None, code, accumulate)
     np.testing.assert_array_equal(alone, together[:1])

@@ -56,7 +56,7 @@ def test_options_may_stand_between_texts(trained, capsys):
 def test_a_text_that_begins_with_a_dash(trained, capsys):
     refused(capsys, ["translate", trained, "-face"], "goes after --, as in: … -- -face")
     refused(capsys, ["translate", trained, "-fa ce", "-x"], "-- -x")
-    refused(capsys, ["microscope", trained, "-x"], "SOURCE", "goes after --, as in: … -- -x")
+    refused(capsys, ["microscope", trained, "-x"], "goes after --, as in: … -- -x")
     refused(capsys, ["microscope", trained, "2", "--target", "-x"], "is written --target=-x")
     refused(capsys, ["translate", trained, "--n-bst", "2"], "did you mean --n-best?")
     for words in (["--", trained, "-face", "--"], [trained, "--", "-face", "--"]):

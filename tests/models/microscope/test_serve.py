@@ -130,6 +130,7 @@ def test_a_body_that_ends_early_or_never(server, monkeypatch):
     assert "413" in raw(server, request(server, "9" * 5000, "{}")).splitlines()[0]
 
 
+@pytest.mark.slow
 def test_connections_that_say_nothing_are_closed(server, monkeypatch):
     patient = serve._Handler.timeout
     monkeypatch.setattr(serve._Handler, "timeout", 0.5)
