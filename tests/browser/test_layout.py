@@ -146,7 +146,7 @@ def test_a_saturated_softmax_says_so_and_the_slider_leaves_it(visit, tmp_path):
     model.attention.energy.weight.array[:] *= 4000.0
     microscope(model, SOURCE, TARGET).save(path)
     page = visit(path)
-    look(page, view="jacobian")
+    look(page, view="jacobian", step=0, key=0)
     assert (
         "saturated" in page.locator(".temperature").inner_text() and "saturated" in page.locator(".words").inner_text()
     )
