@@ -9,11 +9,14 @@ import stubs  # noqa: E402
 import tinygrad_attn as ta  # noqa: E402
 from tinygrad_attn.public import NAMESPACES  # noqa: E402
 
-PYTORCH = {"ta": torch, "F": torch.nn.functional, "linalg": torch.linalg, "Tensor": torch.Tensor}
+PYTORCH = {
+    "ta": torch, "F": torch.nn.functional, "func": torch.func, "linalg": torch.linalg, "Tensor": torch.Tensor
+}  # fmt: skip
 OURS = {
-    "ta": "CheckError OpReport backward capture check_op detect_anomaly expand grad gradcheck gradgradcheck fused_by "
+    "ta": "CheckError OpReport backward capture check_op checkpoint detect_anomaly expand grad gradcheck gradgradcheck fused_by "
     "op public registered_ops repeat unfused",
     "F": "activated_linear add_layer_norm additive_score attention_gru masked_softmax placed_embedding rotary",
+    "func": "hvp jacobian",  # PyTorch has them in autograd.functional
     "linalg": "",
     "Tensor": "__copy__ _repr_html_",
 }
