@@ -13,8 +13,8 @@ PYTORCH = {
     "ta": torch, "F": torch.nn.functional, "func": torch.func, "linalg": torch.linalg, "Tensor": torch.Tensor
 }  # fmt: skip
 OURS = {
-    "ta": "CheckError OpReport backward capture check_op checkpoint detect_anomaly expand grad gradcheck gradgradcheck fused_by "
-    "op public registered_ops repeat unfused",
+    "ta": "CheckError OpReport backward capture check_op checkpoint detect_anomaly expand grad gradcheck gradgradcheck "
+    "fused_by op public registered_ops repeat unfused",
     "F": "activated_linear add_layer_norm additive_score attention_gru masked_softmax placed_embedding rotary",
     "func": "hvp jacobian",  # PyTorch has them in autograd.functional
     "linalg": "",
