@@ -127,7 +127,5 @@ def test_packed_copies_of_what_is_kept_lie_in_few_large_blocks():
     assert len(owners) == 1 and id(panels[9].base) not in owners
     assert all(array.ctypes.data % 64 == 0 for array in panels[:9])
     for matrix, array in zip((*matrices, large), panels, strict=False):
-        columns = array.transpose(1, 0, 2).reshape(len(matrix), -1)[
-            :, : matrix.shape[1]
-        ]  # of padding nothing is stored
-        np.testing.assert_array_equal(columns, matrix)
+        rows = array.transpose(1, 0, 2).reshape(len(matrix), -1)
+        np.testing.assert_array_equal(rows[:, : matrix.shape[1]], matrix)  # the rest is padding
