@@ -48,8 +48,8 @@ def test_a_warmup_that_is_asked_for_stays():
 @pytest.mark.parametrize(
     ("settings", "warmup"),
     [
-        ([], 9),  # 3 of 8 epochs, a quarter of the windows
-        (["training.batch_type=tokens", "training.batch_size=4096"], 9),
+        ([], 4),  # 3 of 16 epochs, a quarter of the windows
+        (["training.batch_type=tokens", "training.batch_size=4096"], 4),
         (["training.schedule=noam", "training.warmup=4000"], 4000),
         (["training.warmup=0"], 0),
         (["training.warmup=3"], 1),
