@@ -12,7 +12,7 @@ from ..data import Copy
 from ..interface import Translator
 from ..luong import Luong
 from ..seq2seq import Seq2Seq
-from .form.experiment import Curve, Expect, Experiment, Measured, OfSeed, Trial, Words
+from .form.experiment import Curve, Expect, Experiment, Measured, OfSeed, Trial, Words, at_last
 from .form.training import fit_translator, pairs_of, translated_right
 
 __all__ = ["EXPERIMENT", "Sizes", "measure"]
@@ -55,12 +55,6 @@ def task(sizes: Sizes, seed: int, shortest: int, longest: int) -> Copy:
     )  # fmt: skip
 
 
-def longest(seed: OfSeed, case: str) -> float:
-    """Copied of the longest strings."""
-    curve = seed[case]["copied"]
-    return float(curve[max(curve)])
-
-
 def shortest(seed: OfSeed, case: str) -> float:
     """Copied of the shortest strings."""
     curve = seed[case]["copied"]
@@ -89,19 +83,19 @@ EXPERIMENT = Experiment(
     expected=[
         Expect(
             Words("vector of 32: shortest less longest (points)", "벡터 32: 가장 짧은 것 − 가장 긴 것 (%p)"),
-            lambda seed: shortest(seed, "32") - longest(seed, "32"),
+            lambda seed: shortest(seed, "32") - at_last(seed["32"]["copied"]),
             above=50.0,
             format=".1f",
         ),
         Expect(
             Words("longest: vector of 128 less vector of 32 (points)", "가장 긴 것: 벡터 128 − 벡터 32 (%p)"),
-            lambda seed: longest(seed, "128") - longest(seed, "32"),
+            lambda seed: at_last(seed["128"]["copied"]) - at_last(seed["32"]["copied"]),
             above=20.0,
             format=".1f",
         ),
         Expect(
             Words("longest: 32 with attention (%)", "가장 긴 것: 32, 어텐션 (%)"),
-            lambda seed: longest(seed, "attention"),
+            lambda seed: at_last(seed["attention"]["copied"]),
             above=90.0,
             format=".1f",
         ),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tinygrad_attn import nn
 
-from .form.experiment import Curve, Expect, Experiment, Measured, OfSeed, Trial, Words
+from .form.experiment import Curve, Expect, Experiment, Measured, Trial, Words, at_last
 from .form.reader import Reader, Sequences, fit_reader, gradients_by_layer, reverse, said_right
 
 __all__ = ["EXPERIMENT", "Sizes", "measure"]
@@ -44,12 +44,6 @@ def measure(trial: Trial[Sizes]) -> Measured:
     return {"reach": reach, "right": right}
 
 
-def deepest(seed: OfSeed, case: str, key: str) -> float:
-    """With the most layers."""
-    curve = seed[case][key]
-    return float(curve[max(curve)])
-
-
 LAYERS = Words("layers", "층 수")
 
 EXPERIMENT = Experiment(
@@ -77,24 +71,24 @@ EXPERIMENT = Experiment(
     expected=[
         Expect(
             Words("post-norm, most layers: first / last gradient", "post-norm, 가장 깊을 때: 첫 / 마지막 기울기"),
-            lambda seed: deepest(seed, "post", "reach"),
+            lambda seed: at_last(seed["post"]["reach"]),
             below=0.5,
         ),
         Expect(
             Words("pre-norm, most layers: first / last gradient", "pre-norm, 가장 깊을 때: 첫 / 마지막 기울기"),
-            lambda seed: deepest(seed, "pre", "reach"),
+            lambda seed: at_last(seed["pre"]["reach"]),
             above=1.0,
         ),
         Expect(
             Words("most layers: right, pre less post (points)", "가장 깊을 때: 정답, pre − post (%p)"),
-            lambda seed: deepest(seed, "pre", "right") - deepest(seed, "post", "right"),
+            lambda seed: at_last(seed["pre"]["right"]) - at_last(seed["post"]["right"]),
             above=20.0,
             format=".1f",
         ),
         Expect(
             Words("post-norm, most layers: right, with warmup less without (points)",
                   "post-norm, 가장 깊을 때: 정답, 워밍업 있음 − 없음 (%p)"),
-            lambda seed: deepest(seed, "post_warmup", "right") - deepest(seed, "post", "right"),
+            lambda seed: at_last(seed["post_warmup"]["right"]) - at_last(seed["post"]["right"]),
             above=10.0,
             format=".1f",
         ),

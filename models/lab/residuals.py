@@ -15,7 +15,7 @@ import tinygrad_attn as ta
 from tinygrad_attn import Tensor, nn
 from tinygrad_attn.nn import functional as F
 
-from .form.experiment import Curve, Expect, Experiment, Measured, OfSeed, Trial, Words
+from .form.experiment import Curve, Expect, Experiment, Measured, Trial, Words, at_last
 from .form.reader import Reader, Sequences, fit_reader, gradients_by_layer, reverse, said_right
 
 __all__ = ["EXPERIMENT", "Bare", "Sizes", "alikeness", "measure"]
@@ -66,12 +66,6 @@ def alikeness(states: np.ndarray[Any, Any]) -> float:
     return float((cosines.sum((1, 2)) - count).mean() / (count * (count - 1)))
 
 
-def deepest(seed: OfSeed, case: str, key: str) -> float:
-    """With the most layers."""
-    curve = seed[case][key]
-    return float(curve[max(curve)])
-
-
 LAYERS = Words("layers", "층 수")
 
 EXPERIMENT = Experiment(
@@ -95,17 +89,17 @@ EXPERIMENT = Experiment(
     expected=[
         Expect(
             Words("most layers: gradient's ratio, without / with", "가장 깊을 때: 기울기 비율, 없음 / 있음"),
-            lambda seed: deepest(seed, "without", "reach") / deepest(seed, "with", "reach"),
+            lambda seed: at_last(seed["without"]["reach"]) / at_last(seed["with"]["reach"]),
             below=0.5,
         ),
         Expect(
             Words("most layers, without: cosine between positions", "가장 깊을 때, 없음: 위치 사이의 코사인"),
-            lambda seed: deepest(seed, "without", "alike"),
+            lambda seed: at_last(seed["without"]["alike"]),
             above=0.9,
         ),
         Expect(
             Words("most layers: right, with less without (points)", "가장 깊을 때: 정답, 있음 − 없음 (%p)"),
-            lambda seed: deepest(seed, "with", "right") - deepest(seed, "without", "right"),
+            lambda seed: at_last(seed["with"]["right"]) - at_last(seed["without"]["right"]),
             above=30.0,
             format=".1f",
         ),

@@ -16,7 +16,7 @@ import numpy as np
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, nn
 
-from .form.experiment import Curve, Expect, Experiment, Measured, OfSeed, Trial, Words
+from .form.experiment import Curve, Expect, Experiment, Measured, Trial, Words, at_last
 from .form.reader import Reader, Sequences, fit_reader, reverse, said_right
 
 __all__ = ["EXPERIMENT", "Sizes", "Unscaled", "measure", "passing"]
@@ -62,12 +62,6 @@ def passing(weights: np.ndarray[Any, Any]) -> float:
     return float(np.sqrt((jacobian**2).sum((-2, -1))).mean())
 
 
-def widest(seed: OfSeed, case: str, key: str) -> float:
-    """At the largest d_k."""
-    curve = seed[case][key]
-    return float(curve[max(curve)])
-
-
 D_K = Words("d_k", "d_k")
 
 EXPERIMENT = Experiment(
@@ -92,22 +86,22 @@ EXPERIMENT = Experiment(
     expected=[
         Expect(
             Words("with, largest d_k: largest weight", "있음, 가장 큰 d_k: 최대 가중치"),
-            lambda seed: widest(seed, "with", "largest"),
+            lambda seed: at_last(seed["with"]["largest"]),
             below=0.5,
         ),
         Expect(
             Words("without, largest d_k: largest weight", "없음, 가장 큰 d_k: 최대 가중치"),
-            lambda seed: widest(seed, "without", "largest"),
+            lambda seed: at_last(seed["without"]["largest"]),
             above=0.8,
         ),
         Expect(
             Words("largest d_k: Jacobian without / with", "가장 큰 d_k: 야코비안 노름, 없음 / 있음"),
-            lambda seed: widest(seed, "without", "passed") / widest(seed, "with", "passed"),
+            lambda seed: at_last(seed["without"]["passed"]) / at_last(seed["with"]["passed"]),
             below=0.5,
         ),
         Expect(
             Words("largest d_k: right, with less without (points)", "가장 큰 d_k: 정답, 있음 − 없음 (%p)"),
-            lambda seed: widest(seed, "with", "right") - widest(seed, "without", "right"),
+            lambda seed: at_last(seed["with"]["right"]) - at_last(seed["without"]["right"]),
             above=10.0,
             format=".1f",
         ),

@@ -12,7 +12,7 @@ from tinygrad_attn import nn
 
 from ..data import Copy
 from ..luong import Luong
-from .form.experiment import Curve, Expect, Experiment, Measured, Number, OfSeed, Trial, Words
+from .form.experiment import Curve, Expect, Experiment, Measured, Number, OfSeed, Trial, Words, at_last
 from .form.training import fit_translator, pairs_of, translated_right
 
 __all__ = ["EXPERIMENT", "Sizes", "measure"]
@@ -64,12 +64,6 @@ def within_training(seed: OfSeed, case: str) -> float:
     return float(min(copied for length, copied in seed[case]["copied"].items() if length <= Sizes.longest))
 
 
-def beyond(seed: OfSeed, case: str) -> float:
-    """At the longest length of all."""
-    curve = seed[case]["copied"]
-    return float(curve[max(curve)])
-
-
 EXPERIMENT = Experiment(
     claim=Words(
         "All scores that compare states learn to align; the score by location alone fails beyond the trained lengths; "
@@ -96,13 +90,13 @@ EXPERIMENT = Experiment(
         ),
         Expect(
             Words("location: longest strings (%)", "location: 가장 긴 문자열 (%)"),
-            lambda seed: beyond(seed, "location"),
+            lambda seed: at_last(seed["location"]["copied"]),
             below=5.0,
             format=".1f",
         ),
         Expect(
             Words("the best comparing score: longest strings (%)", "비교하는 스코어 중 최고: 가장 긴 문자열 (%)"),
-            lambda seed: max(beyond(seed, case) for case in CONTENT),
+            lambda seed: max(at_last(seed[case]["copied"]) for case in CONTENT),
             above=50.0,
             format=".1f",
         ),

@@ -16,7 +16,7 @@ from ..interface import Translator
 from ..luong import Luong
 from ..seq2seq import Seq2Seq
 from ..transformer import Transformer
-from .form.experiment import Curve, Expect, Experiment, Measured, Number, OfSeed, Trial, Words
+from .form.experiment import Curve, Expect, Experiment, Measured, Number, Trial, Words, at_last
 from .form.training import bleu_of, fit_translator, pairs_of, translated
 
 __all__ = ["EXPERIMENT", "Sizes", "measure"]
@@ -74,12 +74,6 @@ def task_of(sizes: Sizes, seed: int) -> Task:
     )  # fmt: skip
 
 
-def at_the_end(seed: OfSeed, case: str) -> float:
-    """With the most steps."""
-    curve = seed[case]["bleu"]
-    return float(curve[max(curve)])
-
-
 EXPERIMENT = Experiment(
     claim=Words(
         "The Transformer translates better than recurrent models and trains faster; attention helps recurrent models.",
@@ -105,14 +99,15 @@ EXPERIMENT = Experiment(
     expected=[
         Expect(
             Words("BLEU, Luong less without attention", "BLEU, 루옹 − 어텐션 없음"),
-            lambda seed: at_the_end(seed, "luong") - at_the_end(seed, "seq2seq"),
+            lambda seed: at_last(seed["luong"]["bleu"]) - at_last(seed["seq2seq"]["bleu"]),
             above=10.0,
             format=".1f",
         ),
         Expect(
             Words("BLEU, Transformer less the best recurrent model", "BLEU, 트랜스포머 − 순환 모델 중 최고"),
             lambda seed: (
-                at_the_end(seed, "transformer") - max(at_the_end(seed, case) for case in ("luong", "bahdanau"))
+                at_last(seed["transformer"]["bleu"])
+                - max(at_last(seed[case]["bleu"]) for case in ("luong", "bahdanau"))
             ),
             above=0.0,
             format=".1f",

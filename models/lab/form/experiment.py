@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 __all__ = [
-    "Curve", "Expect", "Experiment", "Measured", "Number", "OfSeed", "Trial", "Words", "find_experiments",
-    "load_experiment",
+    "Curve", "Expect", "Experiment", "Measured", "Number", "OfSeed", "Trial", "Words", "at_last",
+    "find_experiments", "load_experiment",
 ]  # fmt: skip
 
 S = TypeVar("S")
@@ -39,6 +39,11 @@ Measured = Mapping[str, Any]
 
 OfSeed = Mapping[str, Measured]
 """What was measured with one seed, by case."""
+
+
+def at_last(curve: Mapping[Any, float]) -> float:
+    """What a curve has at its largest x."""
+    return float(curve[max(curve)])
 
 
 class Words(NamedTuple):
