@@ -116,7 +116,10 @@ def test_structures_and_argnums() -> None:
     assert sorted(gradient) == ["b", "w"] and value.shape == () and aux == "kept"
     matrix = func.hessian(lambda a, b: (a**2 * b).sum(), argnums=(0, 1))(x, x)
     np.testing.assert_allclose(matrix[0][1].array, np.diag(2.0 * x.array))
-    assert func.grad(lambda x, k: (x * k).sum())(x, 3).tolist() == [3, 3, 3]
+    for call in (lambda f: f(x, 3), lambda f: f(x, k=3)):
+        assert call(func.grad(lambda x, k: (x * k).sum(), np.int64(0))).tolist() == [3, 3, 3]
+        assert call(func.jacrev(lambda x, k: x * k)).tolist() == call(func.jacfwd(lambda x, k: x * k)).tolist()
+    assert func.vmap(lambda x, k: x * k)(x, k=3).tolist() == (x * 3).tolist()
 
 
 def test_vmap_is_the_loop() -> None:
@@ -172,6 +175,10 @@ X = draw((2,))
         (lambda: func.hvp(ta.sum, X, draw((3,))), ValueError, r"^hvp: v must have the shapes \(2,\)"),
         (lambda: func.vmap(ta.add)(X, draw((3,))), ValueError, "^vmap: all arguments .* found 2, 3$"),
         (lambda: func.vmap(ta.add, (0,))(X, X), ValueError, "^vmap: in_dims has 1 entries for 2 arguments$"),
+        (lambda: func.vmap(ta.add)(X, ta.tensor(1.0)), IndexError, "^vmap: a tensor without axes has no examples"),
+        (lambda: func.vmap(ta.exp, 3)(X), IndexError, r"^vmap: "),
+        (lambda: func.vmap(lambda x: 1.0)(X), TypeError, "^vmap: the function must return tensors, as many for each"),
+        (lambda: func.functional_call(nn.Linear(2, 2), X, X), TypeError, "^functional_call: expected a dict of tens"),
         (lambda: func.grad(ta.exp, has_aux=True)(X), TypeError, r"^grad: with has_aux .* \(result, aux\)"),
         (lambda: func.functional_call(nn.Linear(2, 2), {"w": X}, X), ValueError, "^functional_call: .* 'w'$"),
         (lambda: func.functional_call(ta.exp, {}, X), TypeError, "^functional_call: expected a module"),

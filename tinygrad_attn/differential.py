@@ -22,6 +22,7 @@ from tinygrad_attn.checked import shown
 from tinygrad_attn.inner_call import ArgNums, InnerCall, as_given, chosen, nested_by_argument, zeros
 from tinygrad_attn.modes import enable_grad, is_grad_enabled
 from tinygrad_attn.nested import map_tensors, tensors_in
+from tinygrad_attn.ops.dims import one_dim
 from tinygrad_attn.ops.joining import select, stack
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Tensor, wrap
@@ -46,7 +47,8 @@ def grad_and_value(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool
 
     Args:
         func: returns a tensor of one element, or with ``has_aux`` a pair of that and anything else.
-        argnums: the position of the argument to differentiate by, or a tuple of positions, which give a tuple.
+        argnums: the position of the argument to differentiate by, or a tuple of positions, which give a tuple. Named
+            arguments are passed on.
         has_aux: the value is then the pair.
 
     Raises:
@@ -57,8 +59,8 @@ def grad_and_value(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool
     _named(name, func)
 
     @functools.wraps(func)
-    def gradient_and_value(*arguments: Any) -> Any:
-        call = InnerCall(name, func, arguments, chosen(name, argnums, arguments), has_aux)
+    def gradient_and_value(*arguments: Any, **options: Any) -> Any:
+        call = InnerCall(name, func, arguments, chosen(name, argnums, arguments), has_aux, options)
         (output,) = call.outputs if len(call.outputs) == 1 else (None,)
         if output is None or output.array.size != 1:
             shapes = ", ".join(str(each.shape) for each in call.outputs)
@@ -80,8 +82,8 @@ def grad(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False) 
     both = grad_and_value(func, argnums, has_aux)
 
     @functools.wraps(func)
-    def gradient(*arguments: Any) -> Any:
-        found, value = both(*arguments)
+    def gradient(*arguments: Any, **options: Any) -> Any:
+        found, value = both(*arguments, **options)
         return (found, value[1]) if has_aux else found
 
     return gradient
@@ -206,8 +208,8 @@ def jacrev(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False
     _named("jacrev", func)
 
     @functools.wraps(func)
-    def jacobian_of(*arguments: Any) -> Any:
-        call = InnerCall("jacrev", func, arguments, chosen("jacrev", argnums, arguments), has_aux)
+    def jacobian_of(*arguments: Any, **options: Any) -> Any:
+        call = InnerCall("jacrev", func, arguments, chosen("jacrev", argnums, arguments), has_aux, options)
 
         def rows(output: Tensor) -> Any:
             place = next(places)
@@ -235,8 +237,8 @@ def jacfwd(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False
     _named("jacfwd", func)
 
     @functools.wraps(func)
-    def jacobian_of(*arguments: Any) -> Any:
-        call = InnerCall("jacfwd", func, arguments, chosen("jacfwd", argnums, arguments), has_aux)
+    def jacobian_of(*arguments: Any, **options: Any) -> Any:
+        call = InnerCall("jacfwd", func, arguments, chosen("jacfwd", argnums, arguments), has_aux, options)
         pushing = _Pushing(call)
         by_input: list[list[Tensor]] = []
         for place, x in enumerate(call.inner):
@@ -332,12 +334,12 @@ def vmap(func: Callable[..., Any], in_dims: Any = 0, out_dims: int = 0) -> Calla
     _named("vmap", func)
 
     @functools.wraps(func)
-    def of_batches(*arguments: Any) -> Any:
+    def of_batches(*arguments: Any, **options: Any) -> Any:
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(arguments)
         if len(dims) != len(arguments):
             raise ValueError(f"vmap: in_dims has {len(dims)} entries for {len(arguments)} arguments")
         sizes = {
-            each.shape[dim]
+            _count(each, dim)
             for dim, argument in zip(dims, arguments, strict=True)
             if dim is not None
             for each in tensors_in(argument)
@@ -346,13 +348,24 @@ def vmap(func: Callable[..., Any], in_dims: Any = 0, out_dims: int = 0) -> Calla
             found = ", ".join(map(str, sorted(sizes))) or "none"
             raise ValueError(f"vmap: all arguments must have the same number of examples, at least one; found {found}")
         results = [
-            func(*[_example(argument, dim, number) for dim, argument in zip(dims, arguments, strict=True)])
+            func(*[_example(argument, dim, number) for dim, argument in zip(dims, arguments, strict=True)], **options)
             for number in range(sizes.pop())
         ]
-        columns = iter(list(zip(*[tensors_in(result) for result in results], strict=True)))
+        tensors = [tensors_in(result) for result in results]
+        if {len(each) for each in tensors} != {len(tensors[0])} or not tensors[0]:
+            raise TypeError(
+                f"vmap: the function must return tensors, as many for each example, got {shown(results[0])}"
+            )
+        columns = iter(list(zip(*tensors, strict=True)))
         return map_tensors(lambda _: stack(list(next(columns)), out_dims), results[0])
 
     return of_batches
+
+
+def _count(batch: Tensor, dim: int) -> int:
+    if batch.ndim == 0:
+        raise IndexError("vmap: a tensor without axes has no examples; give None for it in in_dims")
+    return batch.shape[one_dim("vmap", dim, batch.ndim)]
 
 
 def _example(argument: Any, dim: int | None, number: int) -> Any:

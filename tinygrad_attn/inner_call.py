@@ -6,7 +6,7 @@ The function gets tensors of its own in place of those that it is differentiated
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,7 @@ class InnerCall:
     """One call of a function on tensors of its own in place of those to differentiate by.
 
     Attributes:
-        given: the tensors to differentiate by, as they were given.
-        inner: the tensors in their place.
+        inner: the tensors in place of those to differentiate by.
         result: what the function returned.
         outputs: the tensors of the result.
         aux: what it returned besides.
@@ -37,17 +36,22 @@ class InnerCall:
     """
 
     def __init__(
-        self, name: str, function: Callable[..., Any], arguments: Sequence[Any], chosen: Sequence[int], has_aux: bool
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        chosen: Sequence[int],
+        has_aux: bool,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
-        self.given: list[Tensor] = []
         self.inner: list[Tensor] = []
         recorded = is_grad_enabled()
         with enable_grad():
             own = list(arguments)
             for position in chosen:
                 own[position] = self._replaced(position, arguments[position], recorded)
-            self.result = function(*own)
+            self.result = function(*own, **(options or {}))
         self.aux = None
         if has_aux:
             if not isinstance(self.result, tuple) or len(self.result) != 2:
@@ -75,7 +79,6 @@ class InnerCall:
             own = wrap(tensor.array)
             share(tensor, own)
             own.requires_grad = True
-        self.given.append(tensor)
         self.inner.append(own)
         return own
 
@@ -118,6 +121,7 @@ class InnerCall:
 
 
 def zeros(like: Tensor) -> Tensor:
+    """Zeros of a tensor's shape and dtype."""
     return wrap(np.zeros(like.shape, like.dtype))
 
 
@@ -136,7 +140,7 @@ def chosen(name: str, argnums: ArgNums, arguments: Sequence[Any]) -> tuple[int, 
     """The positions that ``argnums`` names."""
     several = argnums if isinstance(argnums, tuple) else (argnums,)
     for position in several:
-        if isinstance(position, bool) or not isinstance(position, int):
+        if isinstance(position, bool) or not isinstance(position, (int, np.integer)):
             raise TypeError(f"{name}: argnums must be an integer or a tuple of integers, got {shown(argnums)}")
         if not -len(arguments) <= position < len(arguments):
             raise ValueError(f"{name}: argnums names argument {position}, the function got {len(arguments)}")

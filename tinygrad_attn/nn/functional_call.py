@@ -36,7 +36,10 @@ def functional_call(
     if not isinstance(module, Module):
         raise TypeError(f"functional_call: expected a module, got {shown(module)}")
     several = parameter_and_buffer_dicts
-    given = {n: t for part in (several if isinstance(several, (tuple, list)) else (several,)) for n, t in part.items()}
+    dicts = several if isinstance(several, (tuple, list)) else (several,)
+    if not all(isinstance(each, Mapping) for each in dicts):
+        raise TypeError(f"functional_call: expected a dict of tensors, or several, got {shown(several)}")
+    given = {name: tensor for each in dicts for name, tensor in each.items()}
     own = {name: tensor for kind in ("parameters", "buffers") for name, tensor in module._named(kind)}
     for name, tensor in given.items():
         if name not in own:
