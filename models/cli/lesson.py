@@ -44,6 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _waits() -> bool:
+    """Wait for Enter; whether to ask again, which Ctrl-D ends."""
+    try:
+        input("… ")
+    except EOFError:
+        print()
+        return False
+    return True
+
+
 def _read_aloud(lesson: Path, language: str) -> None:
     """Print each text and each piece of code, and run it; in a terminal wait for Enter after a question."""
     names: dict[str, Any] = {"__name__": "__main__"}
@@ -52,7 +62,7 @@ def _read_aloud(lesson: Path, language: str) -> None:
         if cell.language:
             print(f"\n{cell.text}\n")
             if asks and QUESTIONS[language] in cell.text:
-                input("… ")
+                asks = _waits()
             continue
         print("\n".join(f"    {line}".rstrip() for line in cell.text.splitlines()) + "\n", flush=True)
         try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..microscope.record.rerun import Rerun
     from ..trained import TrainedModel
 
-# What is a name, and no sentence.
+# A run's name, as opposed to a sentence.
 _NAME = re.compile(r"[A-Za-z][\w:-]*")
 
 NEEDS = ("latex2mathml", "rich", "safetensors")

@@ -116,4 +116,4 @@ def folder_of(run: str | os.PathLike[str]) -> str | os.PathLike[str]:
 
 def is_demo(folder: Path) -> bool:
     """Whether a run folder is that of a demo."""
-    return any(folder == demo.folder for demo in DEMOS.values())
+    return any(folder.resolve() == demo.folder.resolve() for demo in DEMOS.values())

@@ -21,7 +21,7 @@ from ..interface import Translator
 from ..luong import Luong
 from ..seq2seq import Seq2Seq
 from ..transformer import Transformer
-from .form.experiment import Curve, Expect, Experiment, Measured, Number, OfSeed, Trial, Words
+from .form.experiment import Curve, Expect, Experiment, Measured, Number, OfSeed, Trial, Words, at_last
 from .form.training import captured, fit
 
 __all__ = ["EXPERIMENT", "Sizes", "gradient_by_distance", "measure"]
@@ -113,7 +113,8 @@ def gradient_by_distance(model: Any, source: np.ndarray[Any, Any]) -> dict[int, 
 def reach(seed: OfSeed, case: str, when: str = "before") -> float:
     """The farthest symbol's gradient beside the nearest's."""
     curve = seed[case][when]
-    return float(curve[max(curve)] / curve[0]) if curve[0] else np.nan
+    # A gradient that has vanished altogether is still less than any other.
+    return max(at_last(curve), np.finfo(np.float64).tiny) / curve[0] if curve[0] else np.nan
 
 
 EXPERIMENT = Experiment(

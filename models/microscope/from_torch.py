@@ -367,7 +367,7 @@ def _differences(calls: _Pass, call: _Call) -> Iterator[tuple[Array, Array]]:
     rounding = _SAFETY * np.finfo(float).eps * abs(calls.loss) / _STEP  # of a difference
     scale = max(float(gradient.abs().max()), rounding / _OF_DIFFERENCES)
     for cell in {int(gradient.abs().argmax()), *chosen}:
-        step = torch.zeros(output.numel(), dtype=output.dtype)
+        step = torch.zeros(output.numel(), dtype=output.dtype, device=output.device)
         step[cell] = _STEP
         step = step.reshape(output.shape)
         above, below = (float(calls.run({call.number: sign * step})[0].detach()) for sign in (1.0, -1.0))

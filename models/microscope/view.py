@@ -48,9 +48,15 @@ class Microscope:
         return as_json(self.data)
 
     def worksheet(self) -> str:
-        """The page, opened at the tour's worksheet and its key, to be printed."""
+        """The page, opened at the tour's worksheet and its key, to be printed.
+
+        Raises:
+            UserError: a module's pass with a loss of its own, which predicts nothing to ask about.
+        """
         from .page.render import render
 
+        if not self.data["tokens"]:
+            raise UserError("the worksheet asks about predictions; this pass has a loss of your own, and none")
         return render(dict(self.data), opens={"view": "tour", "sheet": "key"})
 
     def save(self, path: str | os.PathLike[str]) -> None:

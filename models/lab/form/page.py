@@ -83,7 +83,9 @@ def _section(results: Results, language: str) -> str:
     def say(key: str) -> str:
         return escape(getattr(_WORDS[key], language))
 
-    remark = f"<p>{escape(getattr(experiment.remark, language))}</p>" if experiment.remark else ""
+    # What came out at the full sizes, to be read beside such numbers alone.
+    told = results.sizes == experiment.full and experiment.remark
+    remark = f"<p>{escape(getattr(told, language))}</p>" if told else ""
     command = command_line("lab", results.name, *(["--quick"] if results.quick else []))
     note = f'<p class="mixed">{say("quick")}</p>' if results.quick else ""
     return (

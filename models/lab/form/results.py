@@ -99,7 +99,7 @@ class Results:
             if same:
                 self.versions = values["versions"]
                 self.measured = {
-                    int(seed): {case: self._restored(trial) for case, trial in cases.items()}
+                    int(seed): {case: self._restored(cases[case]) for case in self.experiment.cases if case in cases}
                     for seed, cases in values["measured"].items()
                 }
                 self.seconds = {int(seed): dict(cases) for seed, cases in values["seconds"].items()}
@@ -112,7 +112,7 @@ class Results:
             )
 
     def _restored(self, trial: Mapping[str, Any]) -> Measured:
-        """A trial as `models.lab.form.experiment.Measured`, without cases and quantities that are no more."""
+        """A trial as `models.lab.form.experiment.Measured`, without quantities that are no more."""
         return {
             key: {x: _float(y) for x, y in trial[key]} if isinstance(quantity, Curve) else _float(trial[key])
             for key, quantity in self.experiment.quantities.items()
@@ -120,7 +120,7 @@ class Results:
 
     def add(self, seed: int, case: str, trial: Measured, seconds: float) -> None:
         """Keep the numbers of a trial, on disk too."""
-        self.measured.setdefault(seed, {})[case] = trial
+        self.measured.setdefault(seed, {})[case] = self._restored(_stored(trial))  # as who reads the file finds it
         self.seconds.setdefault(seed, {})[case] = seconds
         self.save()
 

@@ -59,4 +59,6 @@ def verdict(judged: list[Judged]) -> str:
     found = {each.verdict for each in judged}
     if "unfinished" in found:
         return "unfinished"
+    if len(found) > 1 and "held" not in found:
+        return "mixed"
     return found.pop() if len(found) == 1 else "part"

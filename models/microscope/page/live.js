@@ -23,6 +23,11 @@ export async function rerun(body) {
   }
 }
 
+// What was given, and no translation of the model's own, nor the target that a language model does not have.
+export function givenTarget({ meta, source, target }) {
+  return source && meta.target_from === "given" ? target.text : null;
+}
+
 export function RunState() {
   const { state, message } = useStore(run);
   return html`<span class=${`run-state ${state}`} role="status">${state === "idle" ? "" : t(`live.${state}`, { message })}</span>`;
@@ -31,7 +36,7 @@ export function RunState() {
 export function Live() {
   const { meta, source, target } = data.get();
   const [sentence, setSentence] = useState((source ?? target).text);
-  const [wanted, setWanted] = useState(source && meta.target_from === "given" ? target.text : ""); // a language model has no target
+  const [wanted, setWanted] = useState(givenTarget({ meta, source, target }) ?? "");
   const [parameter, setParameter] = useState(meta.nudge?.parameter ?? "");
   const [index, setIndex] = useState(meta.nudge?.index.join(", ") ?? "");
   const [by, setBy] = useState(String(meta.nudge?.by ?? "0.01"));

@@ -78,7 +78,7 @@ def take_step(model: LanguageModel, traced: Traced, step: Mapping[str, Any]) -> 
         CommandError: no such optimiser, or a rate that is no number from 0 on.
     """
     name, rate = step.get("optimizer"), step.get("rate")
-    if name not in OPTIMIZERS:
+    if not isinstance(name, str) or name not in OPTIMIZERS:
         raise CommandError(f"there is no step of {short(name)}; choose {' or '.join(OPTIMIZERS)}")
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0.0 <= rate <= np.finfo(float).max:
         raise CommandError(f"a step's rate is a number from 0 on, got {short(rate)}")

@@ -98,13 +98,7 @@ def _output(traced: Traced) -> _Output | None:
     if weight.ndim != 2 or weight.shape[1] != count or x.size // x.shape[-1] != len(traced.logits):
         return None
     product = call.values[0].reshape(-1, count)
-    bias = (traced.logits - product)[0] if len(product) == len(traced.logits) else np.zeros(count)
-    return _Output(call, weight, _snapped(bias, traced.logits, product), _final_norm(traced, call))
-
-
-def _snapped(bias: Array, logits: Array, product: Array) -> Array:
-    """The bias; zeros where the logits are the product itself."""
-    return np.zeros_like(bias) if np.array_equal(logits, product) else bias
+    return _Output(call, weight, (traced.logits - product)[0], _final_norm(traced, call))
 
 
 def _final_norm(traced: Traced, call: Call) -> Any:

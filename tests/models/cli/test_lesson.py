@@ -60,3 +60,15 @@ def test_what_cannot_be(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", lessons())
 def test_every_lesson_is_a_notebook(number, tmp_path):
     assert main(["lesson", str(number), "--notebook", str(tmp_path / "x.ipynb")]) == 0
+
+
+def test_ctrl_d_at_a_question_reads_on_without_asking(monkeypatch, capsys):
+    from tinygrad_attn_models.cli import lesson
+
+    def ended(prompt):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", ended)
+    assert not lesson._waits() and capsys.readouterr().out == "\n"
+    monkeypatch.setattr("builtins.input", lambda prompt: "")
+    assert lesson._waits()

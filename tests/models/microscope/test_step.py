@@ -64,6 +64,8 @@ def test_a_step_that_is_asked_for(name, optimizer):
     ("step", "message"),
     [
         ({"optimizer": "lion", "rate": 0.1}, "no step of 'lion'; choose sgd or adam"),
+        ({"optimizer": ["sgd"], "rate": 0.1}, r"no step of .*; choose sgd or adam"),
+        ({"optimizer": {}, "rate": 0.1}, r"no step of .*; choose sgd or adam"),
         ({"optimizer": "sgd", "rate": -1}, "a number from 0 on, got -1"),
         ({"optimizer": "sgd", "rate": True}, "a number from 0 on"),
         ({"optimizer": "sgd"}, "a number from 0 on, got None"),

@@ -4,7 +4,7 @@ import { html, useState, useStore } from "page/core.js";
 import { Controls } from "page/controls.js";
 import { data } from "page/data.js";
 import { translator, useLanguage } from "page/i18n.js";
-import { rerun, RunState } from "page/live.js";
+import { givenTarget, rerun, RunState } from "page/live.js";
 import { full, rounded, short, signed } from "page/numbers.js";
 import { Bar, Saving, Token } from "page/parts.js";
 import { drawing, element, text } from "page/svg.js";
@@ -43,7 +43,7 @@ function Whole({ all }) {
     <p class="words">${t(verdict(predicted, real), { share: rounded((100 * real) / predicted) })}</p>
     <figure class="figure"><figcaption><span class="figure-title">${label}</span><${Saving} name=${`step-${steps.optimizer}`} svg=${() => chart(steps, loss, at, look, label)} /></figcaption>
       <div class="scroll" tabindex="0" role="region" aria-label=${label} dangerouslySetInnerHTML=${{ __html: chart(steps, loss, at, look, label) }}></div></figure>
-    ${all.meta.served && html`<p><button type="button" class="primary" onClick=${() => rerun({ source: (all.source ?? all.target).text, target: all.source ? all.target.text : null, step: { optimizer: steps.optimizer, rate } })}>${t("take")}</button> <${RunState} /></p>`}
+    ${all.meta.served && !all.meta.step && html`<p><button type="button" class="primary" onClick=${() => rerun({ source: (all.source ?? all.target).text, target: givenTarget(all), nudge: all.meta.nudge, step: { optimizer: steps.optimizer, rate } })}>${t("take")}</button> <${RunState} /></p>`}
     <${Weights} all=${all} /></section>`;
 }
 
