@@ -160,3 +160,9 @@ def test_what_cannot_be():
         microscope(Reader(), inputs())
     with pytest.raises(UserError, match="input 1 is no tensor, array or list of numbers"):
         microscope(Reader(), (inputs()[0], object()), loss=loss)
+
+
+def test_there_is_no_worksheet_without_predictions():
+    found = microscope(Reader(), inputs(), loss=loss)
+    with pytest.raises(UserError, match=r"^the worksheet asks about predictions; .* a loss of your own"):
+        found.worksheet()
