@@ -167,6 +167,17 @@ X = draw((2,))
         (lambda: func.grad(lambda x: 1.0)(X), TypeError, "^grad: the function must return tensors of float32 or flo"),
         (lambda: func.grad(ta.sum)(ta.tensor([1])), TypeError, "^grad: argument 0 must be .*, got int64$"),
         (lambda: func.jacrev(ta.exp, 1)(X), ValueError, "^jacrev: argnums names argument 1, the function got 1$"),
+        (lambda: func.grad(ta.sum, (0, -1))(X), ValueError, "^grad: argnums names an argument twice"),
+        (
+            lambda: func.jvp(ta.exp, (X,), (X.float(),)),
+            TypeError,
+            "^jvp: the tangents must have the dtype of what they",
+        ),
+        (
+            lambda: func.vjp(ta.exp, X)[1](X.long()),
+            TypeError,
+            "^vjp: the cotangents must have the dtype of what they a",
+        ),
         (lambda: func.jacfwd(ta.exp, 0.0)(X), TypeError, "^jacfwd: argnums must be an integer or a tuple"),
         (lambda: func.jacrev(3), TypeError, "^jacrev: expected a function, got"),
         (lambda: func.vjp(ta.exp, X)[1](draw((3,))), ValueError, r"^vjp: the cotangents must have the shapes \(2,\)"),

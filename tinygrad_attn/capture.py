@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -40,6 +41,17 @@ from tinygrad_attn.tensor import Tensor, wrap
 __all__ = ["Captured", "capture"]
 
 _one_at_a_time = threading.RLock()  # of all functions: a comparison sets the generator of random numbers back
+
+
+def _begin_in_child() -> None:
+    """A lock that another thread held when the process was forked would be held in the child for ever."""
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
+
 _MOST_PROGRAMS = 256  # of one function: of shapes that come after so many others it stays eager
 
 

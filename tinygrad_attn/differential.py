@@ -103,7 +103,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         each primal.
 
     Raises:
-        TypeError: a primal or the result is not of floats.
+        TypeError: a primal or the result is not of floats; of the function returned: cotangents of another dtype.
         ValueError: of the function returned: cotangents of other shapes than the result.
     """
     call = InnerCall("vjp", _named("vjp", func), primals, range(len(primals)), has_aux)
@@ -133,7 +133,7 @@ def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
         The result, and the derivative in its structure.
 
     Raises:
-        TypeError: a primal or the result is not of floats, or primals or tangents are not tuples.
+        TypeError: a primal or the result is not of floats, tangents are of another dtype, or not tuples.
         ValueError: tangents of other shapes than the primals.
     """
     for what, given in (("primals", primals), ("tangents", tangents)):
@@ -303,15 +303,15 @@ def hvp(func: Callable[..., Any], inputs: Any, v: Any) -> tuple[Any, Any]:
         v: of the inputs' structure and shapes.
 
     Raises:
-        TypeError: an input or the result is not of floats.
+        TypeError: an input or the result is not of floats, or v is of another dtype.
         ValueError: v of other shapes than the inputs, or the result has several elements.
     """
     several = isinstance(inputs, tuple)
     arguments, direction = (inputs, v) if several else ((inputs,), (v,))
-    as_given("hvp", "v", arguments, direction)
+    tensors = as_given("hvp", "v", arguments, direction)
     argnums = tuple(range(len(arguments))) if several else 0
     outer = InnerCall("hvp", grad_and_value(_named("hvp", func), argnums), arguments, range(len(arguments)), True)
-    found = iter(outer.pulled_back(tensors_in(direction), outer.open, keep=False))
+    found = iter(outer.pulled_back(tensors, outer.open, keep=False))
     product = map_tensors(lambda _: next(found), arguments)
     return outer.returned(outer.aux), outer.returned(product if several else product[0])
 

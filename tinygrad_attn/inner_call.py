@@ -126,13 +126,18 @@ def zeros(like: Tensor) -> Tensor:
 
 
 def as_given(name: str, what: str, wanted: Any, given: Any) -> list[Tensor]:
-    """The tensors of a structure that must have the shapes of another's."""
+    """The tensors of a structure that must have the shapes and dtypes of another's."""
     expected, tensors = tensors_in(wanted), tensors_in(given)
     if [t.shape for t in tensors] != [t.shape for t in expected]:
         raise ValueError(
             f"{name}: {what} must have the shapes {', '.join(str(t.shape) for t in expected)}, "
             f"got {', '.join(str(t.shape) for t in tensors) or shown(given)}"
         )
+    for tensor, like in zip(tensors, expected, strict=True):
+        if tensor.dtype != like.dtype:
+            raise TypeError(
+                f"{name}: {what} must have the dtype of what they are for, {like.dtype}, got {tensor.dtype}"
+            )
     return tensors
 
 
@@ -144,7 +149,10 @@ def chosen(name: str, argnums: ArgNums, arguments: Sequence[Any]) -> tuple[int, 
             raise TypeError(f"{name}: argnums must be an integer or a tuple of integers, got {shown(argnums)}")
         if not -len(arguments) <= position < len(arguments):
             raise ValueError(f"{name}: argnums names argument {position}, the function got {len(arguments)}")
-    return tuple([position % len(arguments) for position in several])
+    found = tuple([int(position) % len(arguments) for position in several])
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name}: argnums names an argument twice, got {shown(argnums)}")
+    return found
 
 
 def nested_by_argument(argnums: ArgNums, arguments: Sequence[Any], found: Sequence[Any]) -> Any:

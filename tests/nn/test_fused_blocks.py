@@ -168,13 +168,39 @@ def test_tokens_that_cannot_be():
     model = make()
     with no_grad():
         fused = model.fused_decoder(model.start(), 2)
-        for tokens in (np.array([1, 2, 3]), np.array([[1]]), np.array([1.0])):
+        for tokens in (np.array([[1]]), np.array([1.0])):
             with pytest.raises(ValueError, match=r"FusedBlocks\.step: tokens must be integers, one for each of"):
                 fused.step(tokens)
+        with pytest.raises(ValueError, match=r"FusedBlocks\.step: there are 3 tokens, it was made for 2 rows"):
+            fused.step(np.array([1, 2, 3]))
         expected = fused.step(np.array([3])).copy()
         fused.restart(model.start())
         with pytest.raises(IndexError, match=r"FusedBlocks\.step: token 11 at 1 is not from 0 to 10"):
             fused.step(np.array([3, 11]))
+        fused.restart(model.start())
+        np.testing.assert_array_equal(fused.step(np.array([3])), expected)
+
+
+def test_rows_that_cannot_be_chosen():
+    model = make()
+    with no_grad():
+        fused = model.fused_decoder(model.start(), 2)
+        fused.step(np.array([3, 4]))
+    with pytest.raises(ValueError, match=r"^FusedBlocks\.choose: 3 rows are chosen, it was made for 2"):
+        fused.choose(np.array([0, 1, 1]))
+    for rows in (np.array([2]), np.array([-1]), np.array([0.0])):
+        with pytest.raises(IndexError, match=r"^FusedBlocks\.choose: rows must be integers from 0 to 1, got"):
+            fused.choose(rows)
+
+
+def test_a_text_that_is_too_long_leaves_what_was_read():
+    model = make()
+    with no_grad():
+        fused = model.fused_decoder(model.start(), 1)
+        expected = fused.step(np.array([3])).copy()
+        with pytest.raises(Exception, match=str(CONTEXT)):
+            fused.read(np.zeros(CONTEXT + 1, np.int64))
+        assert fused.count == 1 and fused.rows == 1
         fused.restart(model.start())
         np.testing.assert_array_equal(fused.step(np.array([3])), expected)
 

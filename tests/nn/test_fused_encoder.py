@@ -10,11 +10,13 @@ from tinygrad_attn import no_grad, unfused
 from tinygrad_attn.nn import (
     LayerNorm,
     Linear,
+    Module,
     TransformerEncoder,
     TransformerEncoderLayer,
     frozen_weights,
     record_attention_weights,
 )  # fmt: skip
+from tinygrad_attn.nn.functional_call import functional_call
 from tinygrad_attn.nn.fused_encoder import encode_at_once
 from tinygrad_attn.random import manual_seed
 from tinygrad_attn.tensor import Tensor
@@ -153,3 +155,38 @@ def test_inside_frozen_weights_sources_one_after_the_other_are_encoded_as_new():
                 np.testing.assert_array_equal(encode_at_once(other, *sources[0]).array, alone)
     for one, two in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one.array, two)
+
+
+def test_another_models_weights_are_not_frozen():
+    teacher, student = encoder_of(last=True), encoder_of(last=True)
+    source = sentences()
+    with no_grad(), frozen_weights(teacher):
+        for _ in range(2):
+            for parameter in student.parameters():
+                parameter.mul_(0.5)
+            with frozen_weights(student):  # which is within another block, and changes nothing
+                np.testing.assert_allclose(
+                    encode_at_once(student, *source).array, student(source[0], None, source[1]).array, rtol=1e-12
+                )
+
+
+def test_other_parameters_are_not_those_that_are_frozen():
+    encoder, source = encoder_of(), sentences()
+    halves = {name: parameter.detach() * 0.5 for name, parameter in encoder.named_parameters()}
+
+    class Fused(Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, source, padding):
+            return encode_at_once(self.encoder, source, padding)
+
+    model = Fused().eval()
+    given = {f"encoder.{name}": half for name, half in halves.items()}
+    with no_grad():
+        expected = functional_call(model, given, source).array
+        with frozen_weights(model):
+            before = model(*source).array
+            np.testing.assert_array_equal(functional_call(model, given, source).array, expected)
+            np.testing.assert_array_equal(model(*source).array, before)

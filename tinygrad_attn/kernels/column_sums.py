@@ -20,11 +20,11 @@ from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.sums import LONGEST_CHAIN, sum_over
 
-__all__ = ["MOST_ROWS", "column_sums", "column_sums_job"]
+__all__ = ["MOST_ROWS", "SERIAL_SIZE", "column_sums", "column_sums_job"]
 
 Array = np.ndarray[Any, Any]
 
-_SERIAL_SIZE = 32768  # elements up to which waking the threads costs more than they save
+SERIAL_SIZE = 32768  # elements up to which waking the threads costs more than they save
 _BLOCKS = 16  # of rows, unless they would be too long
 _LONGEST_BLOCK = 256  # rows that are added one after another
 MOST_ROWS = LONGEST_CHAIN * _LONGEST_BLOCK  # of one job
@@ -103,7 +103,7 @@ def column_sums_job(rows: int, columns: int, dtype: Any, threads: int) -> Job:
 
 @functools.lru_cache(maxsize=MOST_PREPARED)
 def _prepared(rows: int, columns: int, dtype: Any, threads: int) -> Prepared:
-    return Prepared(column_sums_job(rows, columns, dtype.type, threads), alone=rows * columns <= _SERIAL_SIZE)
+    return Prepared(column_sums_job(rows, columns, dtype.type, threads), alone=rows * columns <= SERIAL_SIZE)
 
 
 def column_sums(matrix: Array) -> Array:

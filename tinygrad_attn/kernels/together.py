@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_attn.kernels.column_sums import column_sums_job
+from tinygrad_attn.kernels.column_sums import SERIAL_SIZE, column_sums_job
 from tinygrad_attn.kernels.gemm.blocks import workspaces
 from tinygrad_attn.kernels.gemm.product import gemm, is_serial, numpy_is_best
 from tinygrad_attn.kernels.gemm.shares import Place, product_job
@@ -46,7 +46,7 @@ def _prepared(
     return Prepared(
         *[product_job(a, b, c, dtype.itemsize, workers) for a, b, c in products],
         *[job(*shape, dtype.type, threads) for shape in sums],
-        alone=alone,
+        alone=alone and sum(map(math.prod, sums)) <= SERIAL_SIZE,
     )
 
 

@@ -37,6 +37,8 @@ class Steps(FusedSteps):
         int8: round the weights of all matrix products to 8 bits.
     """
 
+    called = "FusedDecoder"
+
     def __init__(
         self, decoder: TransformerDecoder, weight: Tensor, scale: float, output: Linear, most_rows: int, int8: bool
     ) -> None:  # fmt: skip
@@ -70,9 +72,9 @@ class Steps(FusedSteps):
 
     def choose(self, rows: Array) -> None:
         """See `FusedSteps.choose`."""
-        sentences = self._sentences[: self.rows][rows]
+        before = self.rows
         super().choose(rows)
-        self._sentences[: len(rows)] = sentences
+        self._sentences[: len(rows)] = self._sentences[:before][rows]
 
     # -- the program ---------------------------------------------------------------------------------------------------
 

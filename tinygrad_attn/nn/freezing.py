@@ -34,7 +34,8 @@ def frozen_weights(model: Module) -> Iterator[None]:
 
     with undone_by(restore):
         if outside is None:  # within another block, this one changes nothing
-            keeping.kept = Kept(parameter.array for parameter in model.parameters())
+            things = [*model.modules(), *model.parameters()]
+            keeping.kept = Kept([parameter.array for parameter in model.parameters()], things)
         yield
     for name, parameter in model.named_parameters():
         same, version = before.get(name, (None, 0))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinygrad_attn.checked import shown
+from tinygrad_attn.kernels.gemm.cache import keeping
 from tinygrad_attn.nn.module import Module
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Tensor
@@ -50,6 +51,7 @@ def functional_call(
     replaced = {name: given.get(name, by_tensor.get(id(tensor))) for name, tensor in own.items()}
     modules = dict(module.named_modules())
     arguments = () if args is None else args if isinstance(args, tuple) else (args,)
+    kept, keeping.kept = keeping.kept, None  # what is packed or made of the module's own
     try:
         for name, other in replaced.items():
             if other is not None:
@@ -57,6 +59,7 @@ def functional_call(
                 vars(modules[path])[attribute] = other
         return module(*arguments, **(kwargs or {}))
     finally:
+        keeping.kept = kept
         for name, tensor in own.items():
             path, _, attribute = name.rpartition(".")
             vars(modules[path])[attribute] = tensor

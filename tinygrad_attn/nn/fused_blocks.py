@@ -109,6 +109,8 @@ class FusedBlocks(FusedSteps):
         ValueError: ``int8`` with parameters that are not float32; or more rows in ``state`` than ``rows``.
     """
 
+    called = "FusedBlocks"
+
     gather_share = 0.0
     """Choosing rows costs next to nothing, so that none that has ended need stay."""
 
@@ -150,13 +152,14 @@ class FusedBlocks(FusedSteps):
         Raises:
             ValueError: tokens that are no integers, or none.
             IndexError: a token that is not from 0 to V - 1.
+            Exception: a position that the model does not have, in its own words; nothing is read then.
         """
         if tokens.ndim != 1 or not len(tokens) or tokens.dtype.kind not in "iu":
             raise ValueError(
                 f"FusedBlocks.read: tokens must be integers, at least one; they are {tokens.dtype} of shape "
                 f"{tokens.shape}"
             )
-        b = self._buffers
+        b, vectors = self._buffers, [self._position(place) for place in range(len(tokens))]
         b.count[0] = 0
         if len(tokens) > self._capacity:
             self._reserve(len(tokens))
@@ -166,7 +169,7 @@ class FusedBlocks(FusedSteps):
             part = tokens[first : first + chunk]
             b.tokens[: len(part)] = part
             for i in range(len(part)):
-                b.vector[i] = self._position(first + i)
+                b.vector[i] = vectors[first + i]
             b.rows[0], b.position[0], b.count[0] = len(part), first, first + 1
             for program in self._reads():
                 program.run(len(part))
@@ -188,11 +191,13 @@ class FusedBlocks(FusedSteps):
             IndexError: a token that is not from 0 to V - 1; the step is not taken.
         """
         rows = self.rows if self.count else len(tokens)
-        if tokens.shape != (rows,) or tokens.dtype.kind not in "iu" or rows > self.most_rows:
+        if tokens.shape != (rows,) or tokens.dtype.kind not in "iu":
             raise ValueError(
-                f"FusedBlocks.step: tokens must be integers, one for each of {min(rows, self.most_rows)} rows; they "
-                f"are {tokens.dtype} of shape {tokens.shape}"
+                f"FusedBlocks.step: tokens must be integers, one for each of {rows} rows; they are {tokens.dtype} of "
+                f"shape {tokens.shape}"
             )
+        if rows > self.most_rows:
+            raise ValueError(f"FusedBlocks.step: there are {rows} tokens, it was made for {self.most_rows} rows")
         self._buffers.rows[0] = rows
         logits = self.run(tokens, self._position(self.count))
         if logits is None:

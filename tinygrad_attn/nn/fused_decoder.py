@@ -100,6 +100,7 @@ class FusedDecoder:
         key = ("decoder", id(decoder), id(embedding.weight), id(output), embedding.scale, int8)
         self._steps = lent(
             key,
+            (decoder, embedding.weight, output),
             self,
             lambda: Steps(decoder, embedding.weight, embedding.scale, output, rows, int8),
             lambda steps: steps.most_rows >= rows,
@@ -142,12 +143,7 @@ class FusedDecoder:
         """
         if len(rows) > self._most_rows:
             raise ValueError(f"FusedDecoder.choose: {len(rows)} rows are chosen, it was made for {self._most_rows}")
-        try:
-            self._steps.choose(rows)
-        except IndexError:
-            raise IndexError(
-                f"FusedDecoder.choose: rows must be integers from 0 to {self._steps.rows - 1}, got {rows!r}"
-            ) from None
+        self._steps.choose(rows)
 
 
 def _check(joined: Array, embedding: Tensor, output: Tensor, rows: int) -> None:

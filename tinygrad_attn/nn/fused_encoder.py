@@ -49,7 +49,11 @@ def encode_at_once(encoder: TransformerEncoder, src: Tensor, padding: Tensor) ->
     shape, dtype = src.shape, src.dtype
     user = _User()
     steps = lent(
-        ("encoder", id(encoder), dtype), user, lambda: _Steps(shape, dtype, encoder), lambda it: it.shape == shape
+        ("encoder", id(encoder), dtype),
+        (encoder,),
+        user,
+        lambda: _Steps(shape, dtype, encoder),
+        lambda it: it.shape == shape,
     )
     return Tensor(steps.run(src.array, padding.array))
 

@@ -91,6 +91,9 @@ class FusedSteps(ABC):
         chunk: how many positions of one text are read at a time by a program of `_reads`, if there is one.
     """
 
+    called = ""
+    """The class that users have, for errors."""
+
     def __init__(
         self, attentions: Sequence[MultiheadAttention], inner: int, maps: Maps, most_rows: int, int8: bool,
         chunk: int = 1,
@@ -135,12 +138,17 @@ class FusedSteps(ABC):
         return b.logits[:rows]
 
     def choose(self, rows: Array) -> None:
-        """Go on from these rows.
+        """Go on from these rows, in this order; a row may be chosen more than once.
 
         Raises:
+            ValueError: more rows than there may be.
             IndexError: there is no such row.
         """
-        count, number = self.count, self.rows
+        count, number, name = self.count, self.rows, self.called
+        if len(rows) > self.most_rows:
+            raise ValueError(f"{name}.choose: {len(rows)} rows are chosen, it was made for {self.most_rows}")
+        if rows.dtype.kind not in "iu" or (rows.size and not 0 <= rows.min() <= rows.max() < number):
+            raise IndexError(f"{name}.choose: rows must be integers from 0 to {number - 1}, got {rows!r}")
         self._slots[: len(rows), :count] = self._slots[:number, :count][rows]
         self._buffers.rows[0] = len(rows)
 

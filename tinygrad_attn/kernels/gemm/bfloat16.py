@@ -54,12 +54,20 @@ from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define
 from tinygrad_attn.kernels.simd.registers import has_tiles
 
-__all__ = ["multiply_by_parts", "multiply_in_numpy", "tiles_are_there"]
+__all__ = ["MEMORY", "multiply_by_parts", "multiply_in_numpy", "tiles_are_there"]
 
 Array = np.ndarray[Any, Any]
 
 # A block of B in parts has at most 1.2 MB, of 2 in the second-level cache, and one of A 0.3.
 _BLOCK_DEPTH, _BLOCK_COLUMNS, _BLOCK_ROWS = 384, 512, 128
+
+MEMORY = (
+    128
+    + 2 * 4 * SIDE * SIDE
+    + (_BLOCK_ROWS + _BLOCK_COLUMNS) * 4
+    + (_BLOCK_ROWS + _BLOCK_COLUMNS) // SIDE * (_BLOCK_DEPTH // STEP) * PANEL_STEP
+)
+"""Bytes of a worker's scratch memory that `multiply_by_parts` uses before what the ordinary product needs."""
 
 
 # --- In NumPy ---------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from tinygrad_attn.kernels.gemm.bfloat16 import MEMORY
 from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
 from tinygrad_attn.kernels.gemm.pack import pack_a, pack_b
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE, Plan
@@ -220,7 +221,7 @@ class _Workspaces(threading.local):
         row_size: the bytes that a worker of a product needs.
     """
 
-    row_size = max(plan.a_block + plan.b_block for plan in (SINGLE, DOUBLE))
+    row_size = MEMORY + max(plan.a_block + plan.b_block for plan in (SINGLE, DOUBLE))
 
     def __init__(self) -> None:
         self._kept: list[np.ndarray] = []

@@ -27,12 +27,18 @@ _LINE = 64
 class Kept:
     """Arrays to which nobody writes for a while, and the packed copies of matrices that are views of them.
 
+    Args:
+        arrays: the arrays.
+        things: whatever consists of them alone, such as a model's layers.
+
     Attributes:
+        things: by their ids.
         lent: what `lent` has made, by its key, with a reference to who has it.
         found: what `remembered` has found, by its key.
     """
 
-    def __init__(self, arrays: Iterable[np.ndarray[Any, Any]]) -> None:
+    def __init__(self, arrays: Iterable[np.ndarray[Any, Any]], things: Iterable[object] = ()) -> None:
+        self.things = {id(thing): thing for thing in things}
         self.owners = {id(owner): owner for owner in map(_owner, arrays)}
         self.packed: dict[tuple[Any, ...], Any] = {}
         self.lent: dict[tuple[Any, ...], tuple[weakref.ref[Any], Any]] = {}
@@ -88,9 +94,15 @@ def packed_memory(matrix: np.ndarray[Any, Any], shape: tuple[int, ...], dtype: n
     return kept.memory(size * dtype.itemsize).view(dtype)[:size].reshape(shape)
 
 
-def remembered(key: tuple[Any, ...], about: object, find: Callable[[], _P]) -> _P:
-    """``find()``; while matrices are kept, what it gave for the same key, which has the id of what it is ``about``."""
+def _kept_for(things: Iterable[object]) -> Kept | None:
+    """What is kept, if the matrices of all these things are."""
     kept = keeping.kept
+    return kept if kept is not None and all(id(thing) in kept.things for thing in things) else None
+
+
+def remembered(key: tuple[Any, ...], about: object, find: Callable[[], _P]) -> _P:
+    """``find()``; or, while what it is ``about`` is kept, what it gave for the same key, which has the id of that."""
+    kept = _kept_for((about,))
     if kept is None:
         return find()
     if key not in kept.found:
@@ -98,16 +110,19 @@ def remembered(key: tuple[Any, ...], about: object, find: Callable[[], _P]) -> _
     return kept.found[key][0]  # type: ignore[no-any-return]
 
 
-def lent(key: tuple[Any, ...], user: object, make: Callable[[], _P], fits: Callable[[_P], bool]) -> _P:
-    """What ``make`` gives; or, while matrices are kept, what an earlier user has had for the same key.
+def lent(
+    key: tuple[Any, ...], of: Iterable[object], user: object, make: Callable[[], _P], fits: Callable[[_P], bool]
+) -> _P:
+    """What ``make`` gives; or, while all that it is made of is kept, what an earlier user has had for the same key.
 
     Args:
-        key: what it depends on beside the matrices that are kept.
+        key: what it depends on.
+        of: what it is made of.
         user: has it for as long as it lives; what a living user has is not given to another.
         make: makes it.
         fits: whether what is there will do.
     """
-    kept = keeping.kept
+    kept = _kept_for(of)
     if kept is None:
         return make()
     before = kept.lent.get(key)

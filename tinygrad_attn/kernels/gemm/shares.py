@@ -1,8 +1,8 @@
 """The matrix product of arrays of up to four dimensions, spread over the threads.
 
 Every worker takes a rectangle of C of its own, and packs for itself what it needs, so workers never wait for each
-other. The bits of the result do not depend on their number: `kernels.gemm.blocks` sums an element of C in the same
-order whatever rectangle it lies in.
+other. The bits of the result do not depend on their number: both products, `kernels.gemm.blocks` and
+`kernels.gemm.bfloat16`, sum an element of C in an order that follows from the depth alone.
 """
 
 from __future__ import annotations
