@@ -46,24 +46,24 @@ Head = tuple[int, int]
 
 def measure(trial: Trial[Sizes]) -> Measured:
     """The tokens right by the number of heads that are removed from one kind of attention."""
-    model, batches = trained(trial.seed, trial.sizes)
+    model, valid, test = trained(trial.seed, trial.sizes)
     attentions = attentions_of(model, trial.case)
     every = [(layer, head) for layer in range(len(attentions)) for head in range(HEADS)]
     order = sorted(
         worked_off(every, "removing single heads", len(every)),
-        key=lambda head: without(model, attentions, [head], batches).loss,
+        key=lambda head: without(model, attentions, [head], valid).loss,
     )
     counts = range(len(order) + 1)
-    return {"right": {n: 100.0 * without(model, attentions, order[:n], batches).accuracy for n in counts}}
+    return {"right": {n: 100.0 * without(model, attentions, order[:n], test).accuracy for n in counts}}
 
 
 @functools.lru_cache(maxsize=1)
-def trained(seed: int, sizes: Sizes) -> tuple[Transformer, list[PairBatch]]:
-    """A model of dates, and test batches; the same for all kinds of attention."""
-    pairs = pairs_of(Dates(train_size=sizes.pairs, valid_size=1, test_size=sizes.tested, seed=seed))
+def trained(seed: int, sizes: Sizes) -> tuple[Transformer, list[PairBatch], list[PairBatch]]:
+    """A model of dates, batches to choose heads by, and others to test with; the same for all kinds of attention."""
+    pairs = pairs_of(Dates(train_size=sizes.pairs, valid_size=sizes.tested, test_size=sizes.tested, seed=seed))
     model = Transformer(*pairs.sizes, sizes.width, HEADS, LAYERS, LAYERS, 2 * sizes.width, dropout=0.0)
     fit_translator(model, pairs, sizes.steps, seed)
-    return model, list(in_order(pairs.test))
+    return model, list(in_order(pairs.valid)), list(in_order(pairs.test))
 
 
 def attentions_of(model: Transformer, kind: str) -> list[nn.MultiheadAttention]:
@@ -152,9 +152,9 @@ EXPERIMENT = Experiment(
     quick=Sizes(steps=80, pairs=1_000, tested=60),
     minutes=3.0,
     remark=Words(
-        "Half of the heads of any kind can go. Only when nearly all are gone do those that look at the source cost "
-        "more than the others.",
-        "어느 종류든 헤드의 절반은 없애도 됩니다. 거의 다 없앨 때에야 입력을 보는 헤드가 다른 헤드보다 크게 "
-        "필요합니다.",
+        "Half of the heads of any kind cost about two points or less, if they are chosen by other sentences than those "
+        "that are counted. Only when nearly all are gone do those that look at the source cost more than the others.",
+        "채점에 쓰지 않은 문장으로 고르면, 어느 종류든 헤드의 절반을 없애도 약 2%p 이하만 잃습니다. 거의 다 없앨 때에야 입력을 "
+        "보는 헤드가 다른 헤드보다 크게 필요합니다.",
     ),
 )

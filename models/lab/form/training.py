@@ -90,6 +90,7 @@ class Pairs:
     """The pairs of a task as ids."""
 
     train: list[Example]
+    valid: list[Example]
     test: list[Example]
     tokenizers: tuple[Tokenizer, Tokenizer]
     references: list[str]
@@ -107,11 +108,11 @@ class Pairs:
 
 @functools.lru_cache(maxsize=4)
 def pairs_of(task: Task) -> Pairs:
-    """The training and test pairs of a task."""
+    """The pairs of a task, all three splits."""
     text = task.load()
     tokenizers = train_tokenizers(text, task)
-    train, test = (encode_pairs(pairs, *tokenizers) for pairs in (text.train, text.test))
-    return Pairs(train, test, tokenizers, [target for _, target in text.test])
+    train, valid, test = (encode_pairs(pairs, *tokenizers) for pairs in (text.train, text.valid, text.test))
+    return Pairs(train, valid, test, tokenizers, [target for _, target in text.test])
 
 
 def fit_translator(
