@@ -155,7 +155,7 @@ EXPERIMENT = Experiment(
         "Half of the heads of any kind cost about two points or less, if they are chosen by other sentences than "
         "those that are counted. Only when nearly all are gone do those that look at the source cost more than the "
         "others.",
-        "채점에 쓰지 않은 문장으로 고르면, 어느 종류든 헤드의 절반을 없애도 약 2%p 이하만 잃습니다. 거의 다 없앨 때에야 "
-        "입력을 보는 헤드가 다른 헤드보다 크게 필요합니다.",
+        "채점에 쓰지 않은 문장으로 고르면, 어느 종류든 헤드의 절반을 없애도 약 2%p 이하만 잃습니다. 거의 다 없앨 "
+        "때에야 입력을 보는 헤드가 다른 헤드보다 크게 필요합니다.",
     ),
 )
