@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 from tinygrad_attn import nn
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import functional as F
+from tinygrad_attn.nn.fused_blocks import FusedBlock, FusedBlocks, can_fuse_blocks
+from tinygrad_attn.nn.fused_decoder import TokenVectors
 from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.module import is_plain
 from tinygrad_attn.nn.transformer_layers import make_norm
@@ -156,8 +158,8 @@ class Block(nn.Module):
         return mark("residual", skip + self.dropout(sublayer(norm(x))))
 
 
-def _parts(block: nn.Module) -> nn.FusedBlock | None:
-    """What a block computes with, for `nn.FusedBlocks`; None if it is not one of this file's."""
+def _parts(block: nn.Module) -> FusedBlock | None:
+    """What a block computes with, for `FusedBlocks`; None if it is not one of this file's."""
     if not (is_plain(block, Block) and is_plain(block.dropout, nn.Dropout)):
         return None
     inner = block.feed_forward
@@ -168,7 +170,7 @@ def _parts(block: nn.Module) -> nn.FusedBlock | None:
         sizes = inner.linear1, "silu", inner.linear3, inner.linear2
     else:
         return None
-    return nn.FusedBlock(block.norm1, block.self_attn, block.norm2, *sizes)
+    return FusedBlock(block.norm1, block.self_attn, block.norm2, *sizes)
 
 
 def _norm(settings: GPTSettings, dtype: Any) -> nn.Module:
@@ -270,15 +272,15 @@ class GPT(LanguageModel):
             return None
         if not (positions is None or is_plain(positions, nn.LearnedPositionalEncoding)):
             return None
-        if not nn.can_fuse_blocks(known, self.norm, self.embedding):
+        if not can_fuse_blocks(known, self.norm, self.embedding):
             return None
 
         def position(t: int) -> Any:
             self._check_length(t + 1)
             return 0.0 if positions is None else positions.weight.array[t]
 
-        embed = nn.TokenVectors(self.embedding.weight, position, 1.0)
-        return nn.FusedBlocks(known, self.norm, embed, state, rows, self.context, int8)
+        embed = TokenVectors(self.embedding.weight, position, 1.0)
+        return FusedBlocks(known, self.norm, embed, state, rows, self.context, int8)
 
     def _embed(self, tokens: Tensor, start: int = 0) -> Tensor:
         """E[x] + P: (B, T) ids, the first of which is at position ``start``, to (B, T, d_model)."""

@@ -17,6 +17,7 @@ import tinygrad_attn as ta
 from tinygrad_attn import nn
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import functional as F
+from tinygrad_attn.nn.fused_decoder import FusedDecoder, TokenVectors, can_fuse
 from tinygrad_attn.nn.fused_encoder import encode_at_once
 from tinygrad_attn.nn.module import is_plain
 from tinygrad_attn.nn.transformer_layers import NormKind
@@ -244,7 +245,7 @@ class Transformer(Translator):
 
     def fused_decoder(self, state: State, rows: int, *, int8: bool = False) -> Decoder | None:
         """See `Translator.fused_decoder`; the layers of this file's stacks run as one program."""
-        fusible = nn.can_fuse(self.transformer.decoder, state.decoder, self.output)
+        fusible = can_fuse(self.transformer.decoder, state.decoder, self.output)
         if self.training or not fusible or not is_plain(self.target_embedding, nn.Embedding):
             return None
 
@@ -253,8 +254,8 @@ class Transformer(Translator):
                 return 0.0
             return self.target_positions.vectors(1, t, self.output.weight.dtype).array[0]
 
-        embed = nn.TokenVectors(self.target_embedding.weight, position, math.sqrt(self.d_model))
-        return nn.FusedDecoder(self.transformer.decoder, embed, self.output, state.decoder, rows, int8)
+        embed = TokenVectors(self.target_embedding.weight, position, math.sqrt(self.d_model))
+        return FusedDecoder(self.transformer.decoder, embed, self.output, state.decoder, rows, int8)
 
     def _teacher_forced(self, source: Tensor, source_mask: Tensor, target_in: Tensor) -> Tensor:
         """The logits (B, T, V), all steps at once: position t attends to positions up to t only."""

@@ -16,7 +16,6 @@ import numpy as np
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.checked import shown
 from tinygrad_attn.formula import FormulaError, check_formulas, stands_for_gradient
-from tinygrad_attn.latex import Unsupported, evaluate_rule
 from tinygrad_attn.modes import no_grad, unfused
 from tinygrad_attn.op import Op
 from tinygrad_attn.ops.reduction import sum_to
@@ -343,6 +342,8 @@ def _evaluate_formulas(op: Op, sample: Sample, seed: int) -> tuple[str, ...]:
         The operands whose formulas were computed; `tinygrad_attn.latex` cannot compute every formula.
     """
     operands = _tensors(sample.operands, np.float64)
+    from tinygrad_attn.latex import Unsupported, evaluate_rule  # here, since only checks wait for its patterns
+
     outputs = _all_of(_call(op, operands, sample))
     if op.variadic or not _is_elementwise(op, sample, operands, outputs):
         return ()

@@ -14,6 +14,8 @@ import tinygrad_attn as ta
 from tinygrad_attn import Tensor, nn, no_grad
 from tinygrad_attn.modes import unfused
 from tinygrad_attn.nn import fused_blocks
+from tinygrad_attn.nn.fused_blocks import FusedBlock, FusedBlocks
+from tinygrad_attn.nn.fused_decoder import TokenVectors
 from tinygrad_attn.record import record
 
 SYMBOLS, CONTEXT = 11, 9
@@ -99,16 +101,16 @@ def test_a_text_longer_than_the_context():
 def test_more_positions_than_were_expected():
     model = make(positions="rotary", qk_norm=True, context=200)
     blocks = [
-        nn.FusedBlock(
+        FusedBlock(
             block.norm1, block.self_attn, block.norm2, block.feed_forward.linear1, "gelu", None,
             block.feed_forward.linear2,
         )
         for block in model.blocks
     ]  # fmt: skip
-    vectors = nn.TokenVectors(model.embedding.weight, lambda t: 0.0, 1.0)
+    vectors = TokenVectors(model.embedding.weight, lambda t: 0.0, 1.0)
     ids = np.random.default_rng(0).integers(SYMBOLS, size=(1, 20))
     with no_grad():
-        fused = nn.FusedBlocks(blocks, model.norm, vectors, model.start(), 1, positions=3)
+        fused = FusedBlocks(blocks, model.norm, vectors, model.start(), 1, positions=3)
         expected = model(Tensor(ids)).array[0]
         for t in range(20):
             np.testing.assert_allclose(fused.step(ids[:, t])[0], expected[t], rtol=0, atol=1e-12)

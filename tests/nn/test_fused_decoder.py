@@ -12,6 +12,7 @@ import tinygrad_attn as ta
 from tinygrad_attn import Tensor, nn, no_grad
 from tinygrad_attn.kernels.decoder.int8 import multiply_int8_in_numpy
 from tinygrad_attn.modes import unfused
+from tinygrad_attn.nn.fused_decoder import FusedDecoder, TokenVectors, can_fuse
 from tinygrad_attn.record import record
 
 D, V, B, S = 24, 11, 3, 5
@@ -68,8 +69,8 @@ def test_its_logits_are_those_of_the_plain_steps(dtype, bias, norm_first, batch_
     decoder, embedding, output = parts(dtype, bias=bias, norm_first=norm_first, batch_first=batch_first)
     with no_grad():
         state = decoder.start(memory_of(decoder, dtype), PADDING if bias else None)
-        vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, dtype), 2.0)
-        fused = nn.FusedDecoder(decoder, vectors, output, state, 6)
+        vectors = TokenVectors(embedding.weight, lambda t: positions(t, dtype), 2.0)
+        fused = FusedDecoder(decoder, vectors, output, state, 6)
         step, choose = plain_steps(decoder, embedding, output, state, dtype)
         tokens = np.array([1, 2, 3])
         for t in range(70):  # longer than what is reserved at first
@@ -87,17 +88,17 @@ def test_it_stands_aside_where_somebody_looks_on():
     decoder, *_ = parts()
     with no_grad():
         state = decoder.start(memory_of(decoder, np.float64), PADDING)
-        assert nn.can_fuse(decoder, state)
+        assert can_fuse(decoder, state)
         with unfused():
-            assert not nn.can_fuse(decoder, state)
+            assert not can_fuse(decoder, state)
         with record():
-            assert not nn.can_fuse(decoder, state)
+            assert not can_fuse(decoder, state)
         with nn.record_attention_weights(decoder):
-            assert not nn.can_fuse(decoder, state)
+            assert not can_fuse(decoder, state)
         with ta.enable_grad():
-            assert not nn.can_fuse(decoder, state)
+            assert not can_fuse(decoder, state)
         decoder.train()
-        assert not nn.can_fuse(decoder, state)
+        assert not can_fuse(decoder, state)
 
 
 def test_it_stands_aside_for_what_it_does_not_know():
@@ -109,10 +110,10 @@ def test_it_stands_aside_for_what_it_does_not_know():
             parts(activation="gelu")[0],
             nn.TransformerDecoder(Own(D, 2, dtype=np.float64), 1).eval(),
         ):
-            assert not nn.can_fuse(decoder, decoder.start(memory_of(decoder, np.float64)))
+            assert not can_fuse(decoder, decoder.start(memory_of(decoder, np.float64)))
         decoder, *_ = parts()
         added = np.where(PADDING, -np.inf, 0.0)
-        assert not nn.can_fuse(decoder, decoder.start(memory_of(decoder, np.float64), added))
+        assert not can_fuse(decoder, decoder.start(memory_of(decoder, np.float64), added))
 
 
 @pytest.mark.parametrize(
@@ -127,9 +128,9 @@ def test_it_stands_aside_for_a_forward_of_the_users_own(path, way):
     decoder, *_ = parts()
     with no_grad():
         state = decoder.start(memory_of(decoder, np.float64))
-        assert nn.can_fuse(decoder, state)
+        assert can_fuse(decoder, state)
         doubled(decoder.layers[1].get_submodule(path), way)
-        assert not nn.can_fuse(decoder, state)
+        assert not can_fuse(decoder, state)
 
 
 @pytest.mark.parametrize("way", ["subclass", "assigned"])
@@ -138,9 +139,9 @@ def test_it_stands_aside_for_a_decoder_a_last_norm_or_an_output_of_the_users_own
         decoder, _, output = parts()
         with no_grad():
             state = decoder.start(memory_of(decoder, np.float64))
-            assert nn.can_fuse(decoder, state, output)
+            assert can_fuse(decoder, state, output)
             doubled((decoder, decoder.norm, output)[which], way)
-            assert not nn.can_fuse(decoder, state, output)
+            assert not can_fuse(decoder, state, output)
 
 
 def test_it_stands_aside_for_dropout_that_still_drops_and_parameters_that_do_not_fit():
@@ -155,7 +156,7 @@ def test_it_stands_aside_for_dropout_that_still_drops_and_parameters_that_do_not
                 layer.linear2 = nn.Linear(50, D, dtype=np.float64).eval()
             else:
                 layer.norm2.float()
-            assert not nn.can_fuse(decoder, state)
+            assert not can_fuse(decoder, state)
 
 
 def test_an_embedding_and_an_output_for_another_decoder():
@@ -169,9 +170,9 @@ def test_an_embedding_and_an_output_for_another_decoder():
             (single.weight, output, "float64, .*embedding .*float32"),
             (embedding.weight, other, r"output is \(13, 11\)"),
         ):
-            vectors = nn.TokenVectors(weight, lambda t: positions(t, np.float64), 2.0)
+            vectors = TokenVectors(weight, lambda t: positions(t, np.float64), 2.0)
             with pytest.raises(ValueError, match=f"FusedDecoder: .*{message}"):
-                nn.FusedDecoder(decoder, vectors, last, state, 6)
+                FusedDecoder(decoder, vectors, last, state, 6)
 
 
 def test_with_8_bit_weights_it_is_the_decoder_of_rounded_products(monkeypatch):
@@ -184,9 +185,9 @@ def test_with_8_bit_weights_it_is_the_decoder_of_rounded_products(monkeypatch):
 
     with no_grad():
         state = decoder.start(memory_of(decoder, np.float32), PADDING)
-        vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float32), 2.0)
-        fused = nn.FusedDecoder(decoder, vectors, output, state, B, int8=True)
-        plain = nn.FusedDecoder(decoder, vectors, output, state, B)
+        vectors = TokenVectors(embedding.weight, lambda t: positions(t, np.float32), 2.0)
+        fused = FusedDecoder(decoder, vectors, output, state, B, int8=True)
+        plain = FusedDecoder(decoder, vectors, output, state, B)
         step, _ = plain_steps(decoder, embedding, output, state, np.float32)
         monkeypatch.setattr("tinygrad_attn.ops.fused.linear.product", rounded)
         for _ in range(4):
@@ -197,9 +198,9 @@ def test_with_8_bit_weights_it_is_the_decoder_of_rounded_products(monkeypatch):
 
 def test_8_bit_weights_are_for_float32():
     decoder, embedding, output = parts()
-    vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
+    vectors = TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
     with no_grad(), pytest.raises(ValueError, match=r"FusedDecoder: int8 is for float32 .* float64"):
-        nn.FusedDecoder(decoder, vectors, output, decoder.start(memory_of(decoder, np.float64)), B, int8=True)
+        FusedDecoder(decoder, vectors, output, decoder.start(memory_of(decoder, np.float64)), B, int8=True)
 
 
 def memories(dtype):
@@ -213,10 +214,10 @@ def memories(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_inside_frozen_weights_decoders_one_after_the_other_are_as_new(dtype):
     decoder, embedding, output = parts(dtype)
-    vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, dtype), 2.0)
+    vectors = TokenVectors(embedding.weight, lambda t: positions(t, dtype), 2.0)
 
     def logits(memory, padding):
-        fused = nn.FusedDecoder(decoder, vectors, output, decoder.start(memory, padding), 4)
+        fused = FusedDecoder(decoder, vectors, output, decoder.start(memory, padding), 4)
         found = [fused.step(np.arange(len(padding))).copy()]
         fused.choose(np.array([1, 0, 1]))
         return [*found, *(fused.step(np.array([4, t % V, 6])).copy() for t in range(66))]
@@ -231,25 +232,25 @@ def test_inside_frozen_weights_decoders_one_after_the_other_are_as_new(dtype):
 
 def test_inside_frozen_weights_decoders_at_the_same_time_do_not_disturb_each_other():
     decoder, embedding, output = parts()
-    vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
+    vectors = TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
     with no_grad(), nn.frozen_weights(nn.ModuleList([decoder, embedding, output])):
         for _ in range(2):
             states = [decoder.start(*source) for source in memories(np.float64)]
-            several = [nn.FusedDecoder(decoder, vectors, output, state, 4) for state in states]
+            several = [FusedDecoder(decoder, vectors, output, state, 4) for state in states]
             tokens = [np.arange(len(state.layers[0].memory.joined.array)) for state in states]
             found = [[fused.step(read).copy() for fused, read in zip(several, tokens, strict=True)] for _ in range(3)]
             for state, read, *steps in zip(states, tokens, *found, strict=True):
-                alone = nn.FusedDecoder(decoder, vectors, output, state, 4)
+                alone = FusedDecoder(decoder, vectors, output, state, 4)
                 np.testing.assert_array_equal([alone.step(read).copy() for _ in range(3)], steps)
 
 
 @pytest.mark.parametrize("wrong", [-1, V, 1 << 40])
 def test_a_token_that_is_no_symbol_is_refused_and_changes_nothing(wrong):
     decoder, embedding, output = parts()
-    vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
+    vectors = TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
     with no_grad():
         state = decoder.start(memory_of(decoder, np.float64), PADDING)
-        fused, other = (nn.FusedDecoder(decoder, vectors, output, state, 6) for _ in range(2))
+        fused, other = (FusedDecoder(decoder, vectors, output, state, 6) for _ in range(2))
         for t in range(3):
             with pytest.raises(IndexError, match=rf"^FusedDecoder.step: token {wrong} of row 1 is not from 0 to 10"):
                 fused.step(np.array([2, wrong, 3]))
@@ -258,12 +259,12 @@ def test_a_token_that_is_no_symbol_is_refused_and_changes_nothing(wrong):
 
 def test_tokens_and_rows_of_the_wrong_kind_are_refused():
     decoder, embedding, output = parts()
-    vectors = nn.TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
+    vectors = TokenVectors(embedding.weight, lambda t: positions(t, np.float64), 2.0)
     with no_grad():
         state = decoder.start(memory_of(decoder, np.float64), PADDING)
         with pytest.raises(ValueError, match=r"^FusedDecoder: rows must be at least 3, one for each sentence; got 2"):
-            nn.FusedDecoder(decoder, vectors, output, state, 2)
-        fused = nn.FusedDecoder(decoder, vectors, output, state, 6)
+            FusedDecoder(decoder, vectors, output, state, 2)
+        fused = FusedDecoder(decoder, vectors, output, state, 6)
         for tokens in (np.array([1, 2]), np.array([1.0, 2.0, 3.0]), np.array(1)):
             with pytest.raises(ValueError, match=r"^FusedDecoder.step: tokens must be integers, one for each of 3"):
                 fused.step(tokens)

@@ -22,8 +22,6 @@ from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.embedding import Embedding
 from tinygrad_attn.nn.feed_forward import SwiGLU
 from tinygrad_attn.nn.freezing import frozen_weights
-from tinygrad_attn.nn.fused_blocks import FusedBlock, FusedBlocks, can_fuse_blocks
-from tinygrad_attn.nn.fused_decoder import FusedDecoder, TokenVectors, can_fuse
 from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.loss import (

@@ -29,7 +29,7 @@ class Steps(FusedSteps):
     """The arrays and kernels of a decoder's steps.
 
     Args:
-        decoder: as `tinygrad_attn.nn.can_fuse` has it.
+        decoder: as `tinygrad_attn.nn.fused_decoder.can_fuse` has it.
         weight: of the embedding, (V, d_model).
         scale: of its vectors.
         output: the linear map to logits.

@@ -36,7 +36,7 @@ _MOST_ROWS = 512  # with more, their vectors leave the cache between two product
 def encode_at_once(encoder: TransformerEncoder, src: Tensor, padding: Tensor) -> Tensor | None:
     """``encoder(src, src_key_padding_mask=padding)``, or None where that is for the encoder itself to do.
 
-    It is for what `tinygrad_attn.nn.can_fuse` says of decoders, and for up to 512 positions. Inside
+    It is for what `tinygrad_attn.nn.fused_decoder.can_fuse` says of decoders, and for up to 512 positions. Inside
     `tinygrad_attn.nn.frozen_weights` the programs are made once for sources of the same shape that follow each other.
 
     Args:
