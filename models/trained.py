@@ -30,6 +30,7 @@ from .evaluation.scoring import Score, score
 from .interface import LanguageModel, Translator
 from .runs.config import Config, DecodingConfig
 from .runs.folder import Run
+from .runs.kept import at_step, kept_steps
 
 if TYPE_CHECKING:  # imported at the first use elsewhere: most uses of a model do not need them
     from .evaluation.report import Evaluation
@@ -104,6 +105,19 @@ class TrainedModel:
                 f"translates none; use {command_line('generate', self.run.directory, 'TEXT')}"
             )
         return self.module
+
+    @property
+    def kept_steps(self) -> list[int]:
+        """The steps of training whose weights the run has kept (``training.keep_checkpoints``), the first first."""
+        return kept_steps(self.run.directory)
+
+    def at_step(self, step: int) -> TrainedModel:
+        """The model as it was after this many steps of training, one of `kept_steps`.
+
+        Raises:
+            RunError: the run has not kept that step, or its file is damaged.
+        """
+        return TrainedModel(self.run, at_step(self.run, step))
 
     # -- translation -------------------------------------------------------------------------------------------------
 
@@ -343,7 +357,7 @@ class TrainedModel:
             source: a source sentence; of a language model the text.
             target: its translation; the model's own if None. A language model has none.
             beside: another model of the same kind, to compare the paths of its gradient.
-            options: ``nudge``, ``broken``, ``limit``: see `models.microscope.microscope`.
+            options: ``nudge``, ``broken``, ``checkpoints``, ``limit``: see `models.microscope.microscope`.
 
         Raises:
             UserError: a sentence that is empty or too long, or a target of a language model.

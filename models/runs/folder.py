@@ -12,6 +12,7 @@
                           as JSON within
 ``last.safetensors``      the latest weights, the optimiser's state, and the position in training, for ``--resume``
 ``epoch-N.safetensors``   the weights after epoch N, for an average
+``step-N.safetensors``    the weights after N steps, if ``training.keep_checkpoints`` keeps them (see ``kept``)
 ``learning_curve.png``    loss and accuracy by epoch
 ``attention.png``         the attention weights of a few sentences, if the model has attention
 ``evaluation.json``       the results of evaluate, by split: test, valid

@@ -82,6 +82,10 @@ class TrainingConfig(Section):
     capture: bool = setting(
         True, "run steps whose shapes recur as a program, without building the graph; the bits are the same"
     )
+    keep_checkpoints: bool = setting(
+        False,
+        "keep the weights of steps 0, 1, 3, 10, 30, 100, … and of the last, for the microscope's view Over training",
+    )
     checkpoint_seconds: float = setting(
         30.0, "seconds between checkpoints within an epoch; 0 writes them between epochs only", minimum=0
     )

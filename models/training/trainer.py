@@ -36,6 +36,7 @@ from .divergence import TrainingError, advise_against_divergence
 from .estimate import refuse_too_large
 from .goal import Goal
 from .interruption import Interruption
+from .keeping import Keeping
 from .optimizer import describe_schedule, make_optimizer, make_schedule
 from .records import StepRecords
 from .sampling import sampled_logits
@@ -119,6 +120,7 @@ class Trainer:
         self._captured = ta.capture(self._loss if self.group == 1 else self._share_of_loss)
         self.optimizer = make_optimizer(settings, self.model)
         self.records = StepRecords(run)
+        self.keeping = Keeping(run, self.model)
         self._compiles = True  # the first step does
         self._plan()
 
@@ -152,12 +154,14 @@ class Trainer:
             self.records.resume(self.position.step)
             self.save()  # so that a checkpoint to continue from exists from the start
             self.run.describe()
+            self.keeping.begin(self.position.step, self.steps, self.progress)
             self.progress.start(self.position.step, self.steps)
             while not (self.finished or self.interruption.requested):
                 self._train_epoch()
                 self.save()
                 if not self.interruption.requested:
                     self._finish_epoch()
+            self.keeping.after(self.position.step, ended=self.finished)
         return not self.interruption.requested
 
     @property
@@ -192,6 +196,7 @@ class Trainer:
             self.progress.advance(
                 position.step, position.loss / position.tokens, position.correct / position.tokens, tokens
             )
+            self.keeping.after(position.step)
             if self.interruption.requested or self._used_up:
                 return
             if 0.0 < self.settings.checkpoint_seconds <= ended - saved:

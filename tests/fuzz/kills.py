@@ -27,7 +27,7 @@ SETTINGS = {
     "data.train_size": 240, "data.valid_size": 4, "data.test_size": 4, "decoding.max_length": 12,
     "model.embedding_size": 4, "model.hidden_size": 6, "model.dropout": 0.1,
     "training.epochs": 3, "training.batch_size": 4, "training.average": 2, "training.teacher_forcing": 0.9,
-    "training.warmup": 3, "training.checkpoint_seconds": 0.001,
+    "training.warmup": 3, "training.checkpoint_seconds": 0.001, "training.keep_checkpoints": True,
 }  # fmt: skip
 POINTS = ("made", "half", "named")
 

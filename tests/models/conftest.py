@@ -103,6 +103,14 @@ def tiny_run(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def kept_run(tmp_path_factory):
+    """The folder of a run that has kept checkpoints, at the steps 0, 1, 3, 10 and 20."""
+    folder = tmp_path_factory.mktemp("runs") / "kept"
+    assert new_trainer(folder, load_config(None, {**TINY, "training.keep_checkpoints": True})).train()
+    return folder
+
+
 @pytest.fixture(scope="module")
 def trained(tiny_run, tmp_path_factory):
     """The folder of a finished run; what a test leaves in it, tests of other files do not find."""

@@ -16,6 +16,7 @@ from tinygrad_attn_models.data import DataError
 from tinygrad_attn_models.runs.folder import RunError
 
 import tinygrad_attn
+from tinygrad_attn import manual_seed
 
 TEXTS = ["22 Nov 2026", "", "2026년 11월 22일"]
 
@@ -134,3 +135,22 @@ def test_the_example_of_the_readme(trained, tmp_path, monkeypatch, capsys):
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
     assert len(eval(capsys.readouterr().out)) == 2
     assert "<html" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_weights_of_a_kept_step(kept_run):
+    model = load(kept_run)
+    assert model.kept_steps == [0, 1, 3, 10, 20]
+    before = model.at_step(0)
+    manual_seed(model.config.training.seed)
+    for name, tensor in model.run.build().state_dict().items():
+        np.testing.assert_array_equal(before.module.state_dict()[name].array, tensor.array, err_msg=name)
+    assert not before.module.training and before.translate(["22 Nov 2026"]) != [""]
+    scores = [model.at_step(step).score("2026-11-22", "22 Nov 2026").log_probability for step in (0, 20)]
+    assert scores[0] < scores[1]
+
+
+def test_a_step_that_was_not_kept(kept_run, trained):
+    with pytest.raises(RunError, match="has not kept the weights of step 7; it has 0, 1, 3, 10, 20"):
+        load(kept_run).at_step(7)
+    with pytest.raises(RunError, match=r"training\.keep_checkpoints keeps some"):
+        load(trained).at_step(0)
