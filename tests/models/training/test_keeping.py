@@ -89,16 +89,20 @@ def test_every_model_keeps_the_weights_that_it_had(make_trainer, name):
 
 
 def test_keeping_changes_no_bit_of_training(make_trainer):
-    keeps, does_not = make_trainer("keeps", **settings_of()), make_trainer("does not")
-    assert keeps.train() and does_not.train()
+    settings = settings_of(**{"model.dropout": 0.1})
+    keeps = make_trainer("keeps", **settings)
+    assert keeps.train()
+    does_not = make_trainer("does not", **{**settings, "training__keep_checkpoints": False})
+    assert does_not.train()
     assert_same(weights(keeps), weights(does_not))
 
 
 @pytest.mark.parametrize("steps", [0, 2, 3, 9, 12])
 def test_a_run_that_is_stopped_keeps_the_same_as_one_that_is_not(make_trainer, steps):
     settings = settings_of(**{"model.dropout": 0.1})
-    whole, stopped = make_trainer("whole", **settings), make_trainer("stopped", **settings)
+    whole = make_trainer("whole", **settings)
     assert whole.train() and kept_steps(whole.run.directory) == STEPS
+    stopped = make_trainer("stopped", **settings)
     stop_at(stopped, steps)
     assert not stopped.train()
     assert kept_steps(stopped.run.directory) == [step for step in STEPS if step <= steps + 1]
