@@ -357,7 +357,8 @@ class TrainedModel:
             source: a source sentence; of a language model the text.
             target: its translation; the model's own if None. A language model has none.
             beside: another model of the same kind, to compare the paths of its gradient.
-            options: ``nudge``, ``broken``, ``checkpoints``, ``limit``: see `models.microscope.microscope`.
+            options: ``nudge``, ``broken``, ``checkpoints``, ``sentences``, ``limit``: see
+                `models.microscope.microscope`.
 
         Raises:
             UserError: a sentence that is empty or too long, or a target of a language model.

@@ -6,13 +6,14 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..console.errors import CHECK_FAILED, CommandError
-from .options import path_name, port
+from .options import path_name, port, positive
 
 if TYPE_CHECKING:
     from ..microscope import Microscope
+    from ..microscope.record.drawn import Given
     from ..microscope.record.rerun import Rerun
     from ..trained import TrainedModel
 
@@ -54,6 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--beside", metavar="RUN", type=path_name, help="another run, to compare the paths of its gradient"
     )
     parser.add_argument(
+        "--sentences",
+        metavar="N",
+        type=positive,
+        help="show averages with their spread, too, over N sentences of the run's test set (or of --file)",
+    )
+    parser.add_argument(
+        "--file",
+        metavar="FILE",
+        type=path_name,
+        help="average over a file's lines: a source each, with a tab and its target or without; or a text each",
+    )
+    parser.add_argument(
         "--broken",
         metavar="NAME",
         help="compute with a wrong derivative, to see which check finds it; an unknown name lists them",
@@ -80,10 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.open and (arguments.view == "term" or Path(arguments.out or "").suffix == ".json"):
         raise CommandError("--open opens the page; leave out --view term, and give --out a name that ends in .html")
     beside = TrainedModel.load(arguments.beside) if arguments.beside else None
+    options = {"beside": beside, "broken": arguments.broken, "sentences": _sentences(arguments, model)}
     with working("recording and checking every number"):
-        found = first_run(
-            lambda: model.microscope(arguments.source, arguments.target, beside=beside, broken=arguments.broken)
-        )
+        found = first_run(lambda: model.microscope(arguments.source, arguments.target, **options))
     if arguments.view == "term":
         from ..microscope.page.terminal import print_microscope
 
@@ -99,6 +111,22 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.open:
             _open(Path(written).absolute().as_uri())
     return _verdict(found, arguments.broken)
+
+
+def _sentences(arguments: argparse.Namespace, model: TrainedModel) -> Given | None:
+    """The sentences to take averages over; None if none were asked for."""
+    from ..data.lines import file_lines
+    from ..interface import Translator
+
+    if arguments.file is None:
+        return arguments.sentences
+    lines = [line for line in file_lines(Path(arguments.file)) if line]
+    if not lines:
+        raise CommandError(f"{arguments.file} has no sentences; give it one a line")
+    texts: list[Any] = lines[: arguments.sentences]
+    if isinstance(model.module, Translator):
+        texts = [tuple(line.split("\t", 1)) if "\t" in line else line for line in texts]
+    return texts
 
 
 def _report(found: Microscope, path: str) -> None:
@@ -157,6 +185,8 @@ def _serve(arguments: argparse.Namespace, model: TrainedModel) -> int:
         "--out": arguments.out,
         "--worksheet": arguments.worksheet,
         "--beside": arguments.beside,
+        "--sentences": arguments.sentences,
+        "--file": arguments.file,
         "--broken": arguments.broken,
     }
     given = [name for name, value in others.items() if value]

@@ -22,6 +22,7 @@ from tinygrad_attn.record import Leaf
 from tinygrad_attn.tensor import Tensor
 
 from ..console.errors import UserError
+from .checks.equations import equation
 from .record.own import build_own
 from .record.schema import LIMIT, Identity
 from .record.trace import Traced
@@ -382,7 +383,4 @@ def _identity(call: _Call, name: str, latex: str, pairs: list[tuple[Array, Array
         size = float(np.abs(theirs).max(initial=0.0)) or 1.0
         worst = max(worst, float(np.abs(ours - theirs).max(initial=0.0)) / size)
     site = call.path or "attention"
-    return {
-        "site": site, "name": name, "latex": latex, "holds": worst <= tolerance, "worst": worst,
-        "tolerance": tolerance,
-    }  # fmt: skip
+    return equation(site, name, latex, worst, tolerance)

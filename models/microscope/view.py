@@ -19,6 +19,7 @@ from ..setting import short
 from .checks.verdict import verdict_of
 from .record.arrays import as_json
 from .record.build import build
+from .record.drawn import Given
 from .record.example import headline
 from .record.own import Loss, build_own
 from .record.schema import LIMIT, Data
@@ -88,6 +89,7 @@ def microscope(
     beside: tuple[Run, LanguageModel] | None = None,
     nudge: dict[str, Any] | None = None,
     broken: str | None = None,
+    sentences: Given | None = None,
     limit: int = LIMIT,
 ) -> Microscope:
     """Record and verify every number of a model's forward and backward pass over one pair or one text.
@@ -109,6 +111,8 @@ def microscope(
         beside: another run and its model of the same kind, say one without attention, for the paths of the gradient.
         nudge: ``{"parameter": name, "index": [i, …], "by": number}``: change one weight first.
         broken: compute with a wrong derivative, one of `models.microscope.checks.gallery.GALLERY`.
+        sentences: other sentences to take averages over, with their spread: how many of the run's test set; or a list
+            of ``(source, target)`` or of sources, which the model translates, of a language model of texts.
         limit: the most bytes of arrays to keep.
 
     Raises:
@@ -120,12 +124,16 @@ def microscope(
     if _is_of_torch(model):
         raise UserError("microscope: this is a module of PyTorch: use from_torch(module, inputs, loss)")
     if loss is not None:
-        if target is not None or run is not None or beside is not None:
-            raise UserError("microscope: with a loss of your own there is no target, run or beside")
+        if not all(option is None for option in (target, run, beside, sentences)):
+            raise UserError("microscope: with a loss of your own there is no target, run, beside or sentences")
         if not isinstance(model, Module):
             raise UserError(f"microscope: the model must be an nn.Module, it is {type(model).__name__}")
         return Microscope(build_own(model, source, loss, nudge=nudge, broken=broken, limit=limit))
-    return Microscope(build(model, source, target, run=run, beside=beside, nudge=nudge, broken=broken, limit=limit))
+    return Microscope(
+        build(
+            model, source, target, run=run, beside=beside, nudge=nudge, broken=broken, sentences=sentences, limit=limit
+        )
+    )
 
 
 def _is_of_torch(model: Any) -> bool:

@@ -5,7 +5,7 @@ from silent import Silent
 from tinygrad_attn_models.gpt import GPT
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.microscope.page.render import render
-from views import VIEWS, show
+from views import show, tabs
 
 import tinygrad_attn as ta
 
@@ -29,7 +29,7 @@ def file(found, tmp_path_factory):
 @pytest.mark.parametrize("width", [390, 1280])
 def test_every_view_is_there_and_fits(visit, file, locale, width):
     page = visit(file, locale=locale, viewport={"width": width, "height": 800})
-    for view in VIEWS:
+    for view in tabs(page):
         show(page, view)
         assert len(page.inner_text("#panel")) > 100, view
         assert page.evaluate("document.documentElement.scrollWidth") == width, view

@@ -15,21 +15,11 @@ from tinygrad_attn.nn import SCORES, Score
 
 from ..record.sites import AttentionSite
 from .rounding import Rounded, rounded, value_of
+from .softmax import softmax
 
-__all__ = ["recompute", "softmax"]
+__all__ = ["recompute"]
 
 Array = np.ndarray[Any, Any]
-
-
-def softmax(scores: Any, mask: Array | None = None) -> Any:
-    """Softmax along the last axis over the unmasked elements; zeros where all are masked, NaN beside a NaN or ∞."""
-    allowed = np.ones(scores.shape, bool) if mask is None else np.broadcast_to(mask, scores.shape)
-    with np.errstate(all="ignore"):
-        # The shift divides numerator and denominator alike, so that its own rounding has no effect.
-        highest = np.where(allowed, value_of(scores), -np.inf).max(axis=-1, keepdims=True)
-        raised = np.where(allowed, np.exp(scores - np.where(np.isfinite(highest), highest, 0.0)), 0.0)
-        total = raised.sum(axis=-1, keepdims=True)
-        return raised / np.where(total == 0.0, 1.0, total)
 
 
 def recompute(site: AttentionSite) -> dict[tuple[str, str], Any]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..record.schema import Identity
 from ..record.trace import Traced
+from .equations import equation
 
 __all__ = ["find_embedding_identities"]
 
@@ -32,10 +33,6 @@ def find_embedding_identities(traced: Traced) -> list[Identity]:
         tolerance = max(_TOLERANCE, _ROUNDINGS * rounding)
         if tolerance > _MOST:
             continue
-        found.append(
-            {
-                "site": f"op {traced.numbers[output.call]}", "name": "tokens_mean_is_gradient", "latex": _LATEX,
-                "holds": worst <= tolerance, "worst": worst, "tolerance": tolerance,
-            }
-        )  # fmt: skip
+        site = f"op {traced.numbers[output.call]}"
+        found.append(equation(site, "tokens_mean_is_gradient", _LATEX, worst, tolerance))
     return found

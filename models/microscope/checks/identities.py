@@ -14,6 +14,7 @@ from tinygrad_attn.nn import SCORES, Score
 
 from ..record.schema import Identity
 from ..record.sites import AttentionSite
+from .equations import equation
 from .expressions import depends_on_sums, is_bilinear
 from .rounding import terms_of
 
@@ -44,13 +45,7 @@ def find_identities(site: AttentionSite, recomputed: Mapping[tuple[str, str], An
     if depends_on_sums(score) and {"Q", "K"} <= terms.keys():
         found.append(_additive_sums(gradients, terms))
     found.append(_values_sum(site, values, gradients))
-    return [
-        {
-            "site": site.id, "name": name, "latex": latex, "holds": bool(worst <= tolerance), "worst": worst,
-            "tolerance": tolerance,
-        }
-        for name, latex, worst, tolerance in found
-    ]  # fmt: skip
+    return [equation(site.id, *compared) for compared in found]
 
 
 Compared = tuple[str, str, float, float]

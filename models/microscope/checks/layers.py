@@ -10,6 +10,7 @@ import numpy as np
 from ..record.layers import Array, Passed, find_passed, gradient_of
 from ..record.schema import Identity
 from ..record.trace import Traced
+from .equations import equation
 
 __all__ = ["find_layer_identities"]
 
@@ -50,7 +51,4 @@ def _identity(passed: Passed, name: str, latex: str, found: Array, expected: Arr
     size = max(float(np.abs(expected).max(initial=0.0)), 1e-290)
     worst = float(np.abs(found - expected).max(initial=0.0)) / size
     place = f"{passed.branch.module} {passed.branch.details.get('sublayer', '')}"
-    yield {
-        "site": place, "name": name, "latex": latex, "holds": worst <= _TOLERANCE, "worst": worst,
-        "tolerance": _TOLERANCE,
-    }  # fmt: skip
+    yield equation(place, name, latex, worst, _TOLERANCE)

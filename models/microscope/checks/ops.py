@@ -17,8 +17,8 @@ import numpy as np
 from tinygrad_attn.record import Call
 
 from ...console.working import worked_off
-from .attention import softmax
 from .rounding import Rounded, relative_error, rounded, terms_of, value_of
+from .softmax import softmax
 
 __all__ = ["MOVES", "TapeCheck", "check_tape", "side_of_kink"]
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..record.parameters import share_of, sum_of_uses
 from ..record.schema import Identity
 from ..record.uses import ParameterUses
+from .equations import equation
 
 __all__ = ["find_use_identities"]
 
@@ -19,13 +20,10 @@ _LATEX = r"\bar W = \textstyle\sum_n \bar y_n x_n^\top \quad \text{(over all use
 def find_use_identities(parameters: Sequence[ParameterUses]) -> list[Identity]:
     """One identity for every parameter with a gradient; none of those that are not finite."""
     return [
-        {
-            "site": parameter.name, "name": "uses_sum_to_gradient", "latex": _LATEX, "holds": worst <= _TOLERANCE,
-            "worst": worst, "tolerance": _TOLERANCE,
-        }
+        equation(parameter.name, "uses_sum_to_gradient", _LATEX, worst, _TOLERANCE)
         for parameter in parameters
         if (worst := _worst(parameter)) is not None
-    ]  # fmt: skip
+    ]
 
 
 def _worst(parameter: ParameterUses) -> float | None:

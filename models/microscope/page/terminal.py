@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ...console.counts import counted
@@ -12,6 +14,7 @@ from ..checks.verdict import verdict_of
 from ..record.arrays import decoded
 from ..record.example import headline
 from ..record.schema import Check, Data, Paths, Site, SiteTensor
+from ..record.views import Sentences
 
 __all__ = ["print_microscope"]
 
@@ -22,6 +25,16 @@ _MISSING = {
     "evaluation": "dropout",
     "outside": "the ops of PyTorch outside attention",
 }
+_CURVES = {
+    ("loss", ""): "loss",
+    ("distance", "norm"): "|dL_t/dx| by distance from the token",
+    ("distance", "share"): "share of the token's gradient by distance",
+    ("position", "norm"): "|dL/dx| by position",
+    ("position", "share"): "share of the loss's gradient by position",
+    ("entropy", ""): "entropy by head,",
+    ("gradient", ""): "|dL/de| by head,",
+}
+_SPREAD = ("mean", "error", "lower", "median", "upper", "own")
 _DIGITS = 6
 
 
@@ -54,6 +67,24 @@ def print_microscope(data: Data) -> None:
                 _print_tensor(data, site, tensor, head)
     for paths in data["paths"]:
         _print_paths(paths)
+    if data["sentences"] is not None:
+        _print_sentences(data["sentences"])
+
+
+def _print_sentences(found: Sentences) -> None:
+    """The averages over many sentences, a table for each curve."""
+    split = {"test": " of the test set", "valid": " of the validation set", "given": ""}[found["split"]]
+    print(f"\nAverages over {counted(found['count'], 'sentence')}{split}")
+    for curve in found["curves"]:
+        of = {"source": ", symbols of the source", "target": ", symbols read of the target or text"}
+        print(f"\n{_CURVES[curve['name'], curve['measure']]}{of.get(curve['of'], ' ' + curve['of'])}".rstrip())
+        columns = [curve["count"], *(_optional(curve[part]) for part in _SPREAD)]  # type: ignore[literal-required]
+        rows = zip(map(str, curve["places"]), *columns, strict=True)
+        print_table(["", "n", *_SPREAD[:-1], "this sentence"], [list(map(str, row)) for row in rows])
+
+
+def _optional(numbers: Sequence[float | None]) -> list[str]:
+    return ["" if x is None else _number(x) for x in numbers]
 
 
 def _print_paths(paths: Paths) -> None:

@@ -13,22 +13,26 @@ from ...console.errors import CommandError
 from ...interface import LanguageModel, Translator
 from ...runs.folder import Run
 from ..checks.badge import check
+from ..checks.sentences import find_sentence_identities
 from ..checks.snippets import find_snippets
 from .arrays import Store, without
 from .described import described_site
+from .drawn import Given
 from .embeddings import described_embeddings
 from .estimate import refuse_too_large
-from .example import LONGEST, Example, name_of, read, read_text, sentence, symbols_of, tokens_of
+from .example import Example, name_of, own_translation, read, read_text, symbols_of, tokens_of
 from .heads import described_heads
 from .layers import described_layers
 from .nudge import nudged
 from .parameters import described_parameters
 from .paths import find_paths
 from .schema import LIMIT, SCHEMA, Data, Identity, Meta, Sentence
+from .sentences import Among, follow_among
 from .sites import find_sites
+from .spread import described_sentences
 from .step import described_steps, take_step
 from .tape import ops_of, tape_of
-from .trace import Traced, dtype_of, greedy_translation, in_float64, trace, trace_broken
+from .trace import Traced, dtype_of, in_float64, trace, trace_broken
 from .uses import after_target, find_uses
 from .vocabulary import described_vocabulary
 
@@ -46,6 +50,7 @@ def build(
     nudge: dict[str, Any] | None = None,
     step: dict[str, Any] | None = None,
     broken: str | None = None,
+    sentences: Given | None = None,
     limit: int = LIMIT,
     served: dict[str, str] | None = None,
 ) -> Data:
@@ -61,13 +66,14 @@ def build(
         nudge: a change of one weight, see `models.microscope.record.rerun.Rerun`.
         step: a step of an optimiser before the pass, likewise.
         broken: the name of a wrong derivative of `models.microscope.checks.gallery` to compute with.
+        sentences: the sentences to take averages over, see `models.microscope.record.drawn.draw`.
         limit: the most bytes of all arrays together.
         served: the page's connection to the live server.
 
     Raises:
         CommandError: a sentence that is empty or too long, a text without a run, a target or a run beside it of another
-            kind than the model's, a nudge of no such weight, or a broken derivative that the gallery or the model does
-            not have.
+            kind than the model's, a nudge of no such weight, a broken derivative that the gallery or the model does
+            not have, or one together with averages, or no sentences to take these over.
         DataError: a sentence that is too long for the model.
     """
     trained_dtype = dtype_of(model)
@@ -75,10 +81,13 @@ def build(
     change = None if nudge is None else nudged(model, nudge)
     if beside is not None:
         _check_alike(model, beside[1])
+    if broken and sentences is not None:
+        raise CommandError("averages over sentences are taken with right derivatives: leave out sentences, or broken")
     example, translation = _example(model, source, target, run)
     refuse_too_large(model, example)
     taken = None if step is None else take_step(model, _traced(model, example, None, single_tokens=False), step)
     traced = _traced(model, example, broken)
+    among = None if sentences is None else follow_among(model, sentences, run, traced, example)
     meta = meta_of(traced, run)
     meta["trained_dtype"] = trained_dtype
     meta["target_from"] = "greedy" if example.target is translation else "given"
@@ -87,7 +96,7 @@ def build(
         "schema": SCHEMA,
         "meta": meta,
         "translation": translation,
-        **found_in(traced, example, beside, limit),
+        **found_in(traced, example, beside, limit, among=among),
     }
     return found
 
@@ -109,8 +118,7 @@ def _example(
             raise CommandError(f"{type(model).__name__} is a language model, which has no target; give it one text")
         return Example(None, read_text(source, model, run), run), None
     of_source = read(source, "source", run)
-    longest = min(run.config.decoding.max_length, LONGEST) if run else LONGEST
-    translation = sentence(greedy_translation(model, of_source["ids"], longest), run.target if run else None)
+    translation = own_translation(model, of_source, run)
     return Example(of_source, translation if target is None else read(target, "target", run), run), translation
 
 
@@ -120,8 +128,9 @@ def found_in(
     beside: tuple[Run, LanguageModel] | None,
     limit: int,
     witnessed: Sequence[Identity] = (),
+    among: Among | None = None,
 ) -> dict[str, Any]:
-    """The data of a traced pass; ``witnessed`` as in `models.microscope.checks.badge.check`."""
+    """The data of a traced pass, ``among`` others; ``witnessed`` as in `models.microscope.checks.badge.check`."""
     sites = find_sites(traced)
     tokens = tokens_of(traced, example)
     runs = [(traced, example)]
@@ -135,6 +144,8 @@ def found_in(
     after = after_target(traced)
     parameters = described_parameters(traced, uses, after, store, example, tokens)
     embeddings = described_embeddings(traced, after, store, example, tokens)
+    sentences = None if among is None else described_sentences(among, store)
+    witnessed = [*witnessed, *find_sentence_identities(among, sentences, traced)]
     modules, lines, tape = tape_of(traced, sites)
     arrays, kept, dropped = store.kept()
     return {
@@ -145,6 +156,7 @@ def found_in(
         "check": check(traced, sites, uses, witnessed=witnessed),
         "sites": without(dropped, described),
         "embeddings": without(dropped, embeddings),
+        "sentences": without(dropped, sentences),
         "parameters": without(dropped, parameters),
         "steps": described_steps(traced),
         "heads": described_heads(sites),

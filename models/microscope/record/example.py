@@ -11,13 +11,16 @@ import numpy as np
 from ...console.errors import CommandError
 from ...data import END, START, UNKNOWN, Tokenizer
 from ...evaluation.scoring import read_and_said
-from ...interface import LanguageModel
+from ...interface import LanguageModel, Translator
 from ...runs.folder import Run
-from ..checks.attention import softmax
+from ..checks.softmax import cross_entropies, softmax
 from .schema import Data, Sentence, Token
-from .trace import Traced
+from .trace import Traced, greedy_translation
 
-__all__ = ["LONGEST", "Example", "headline", "name_of", "read", "read_text", "sentence", "symbols_of", "tokens_of"]
+__all__ = [
+    "LONGEST", "Example", "headline", "name_of", "own_translation", "read", "read_text", "sentence", "symbols_of",
+    "tokens_of",
+]  # fmt: skip
 
 LONGEST = 200
 """The most symbols of a source, a target or a text."""
@@ -97,6 +100,12 @@ def _read(given: str | Sequence[int], name: str, tokenizer: Tokenizer | None) ->
     return found
 
 
+def own_translation(model: Translator, source: Sentence, run: Run | None) -> Sentence:
+    """The model's greedy translation of a source."""
+    longest = min(run.config.decoding.max_length, LONGEST) if run else LONGEST
+    return sentence(greedy_translation(model, source["ids"], longest), run.target if run else None)
+
+
 def headline(data: Data, form: Callable[[str], str] = str) -> str:
     """What was read, in one line: source → target, or the text; each as ``form`` writes it."""
     texts = [form(each["text"]) for each in (data["source"], data["target"]) if each is not None]
@@ -127,6 +136,7 @@ def tokens_of(traced: Traced, example: Example) -> list[Token]:
     if not isinstance(traced.model, LanguageModel) or not traced.expected:
         return []
     probabilities, expected = softmax(traced.logits), traced.expected
+    losses = cross_entropies(traced.logits, expected)
     tokenizer = example.run.target if example.run else None
     names = example.target["tokens"]
     if traced.model.delimited:
@@ -135,15 +145,12 @@ def tokens_of(traced: Traced, example: Example) -> list[Token]:
     tokens: list[Token] = []
     for step, row in enumerate(probabilities):
         best = [int(i) for i in np.argsort(-row, kind="stable")[:_PREDICTED]]
-        logits = traced.logits[step]
-        highest = logits.max()
-        loss = highest + np.log(np.exp(logits - highest).sum()) - logits[expected[step]]
         tokens.append(
             {
                 "read": names[step],
                 "expected": names[step + 1],
                 "expected_id": expected[step],
-                "loss": float(loss),
+                "loss": float(losses[step]),
                 "probability": float(row[expected[step]]),
                 "predicted": [
                     (symbol, float(row[i])) for symbol, i in zip(symbols_of(best, tokenizer), best, strict=True)

@@ -18,8 +18,9 @@ from tinygrad_attn.record import Call, Output, Record
 from tinygrad_attn.tensor import Tensor
 
 from ...console.working import worked_off
+from ..checks.softmax import cross_entropies, softmax
 
-__all__ = ["Embedded", "find_embedded"]
+__all__ = ["Embedded", "find_embedded", "looks_up"]
 
 Array = np.ndarray[Any, Any]
 
@@ -59,8 +60,8 @@ def find_embedded(recorded: Record, logits: Tensor, expected: Sequence[int], par
         parameters: the ids of the model's parameters, as tensors.
     """
     calls = [call for call in recorded.calls if not call.during_backward]
-    outputs = [Output(call, 0) for call in calls if _looks_up(call, parameters) and call.gradients[0] is not None]
-    losses = _losses(logits.array[0], expected)
+    outputs = [Output(call, 0) for call in calls if looks_up(call, parameters) and call.gradients[0] is not None]
+    losses = cross_entropies(logits.array[0], expected)
     most = max(_LEAST, _OPS // max(1, len(calls)))
     chosen = sorted(np.argsort(-losses, kind="stable")[:most].tolist()) if outputs and np.isfinite(losses).all() else []
     tensors = [recorded.tensor_of(output) for output in outputs]
@@ -78,22 +79,15 @@ def find_embedded(recorded: Record, logits: Tensor, expected: Sequence[int], par
     return Embedded(outputs, chosen, gradients, again)
 
 
-def _looks_up(call: Call, parameters: set[int]) -> bool:
+def looks_up(call: Call, parameters: set[int]) -> bool:
     """Whether a call reads rows of a parameter by the ids of symbols."""
     return call.op.name == "embedding" and id(getattr(call.inputs[1], "tensor", None)) in parameters
-
-
-def _losses(logits: Array, expected: Sequence[int]) -> Array:
-    highest = logits.max(axis=-1, keepdims=True)
-    totals = np.log(np.exp(logits - highest).sum(axis=-1)) + highest[:, 0]
-    return totals - logits[np.arange(len(expected)), list(expected)]
 
 
 def _seed(logits: Array, t: int, expected: int) -> Tensor:
     """∂L_t/∂logits: p − 1 at the expected symbol, in row t."""
     seed = np.zeros_like(logits)
-    raised = np.exp(logits[0, t] - logits[0, t].max())
-    seed[0, t] = raised / raised.sum()
+    seed[0, t] = softmax(logits[0, t])
     seed[0, t, expected] -= 1.0
     return Tensor(seed)
 

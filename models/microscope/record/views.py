@@ -10,8 +10,8 @@ from typing import Literal, TypedDict
 from tinygrad_attn.record import GradientState
 
 __all__ = [
-    "Block", "EmbeddedSide", "Embeddings", "Heads", "Layers", "Lens", "LensToken", "OfModule", "OptimizerStep",
-    "Parameter", "Part", "Stack", "StepTaken", "Sublayer", "UseGroup", "Views", "Vocabulary",
+    "Block", "Curve", "EmbeddedSide", "Embeddings", "Heads", "Layers", "Lens", "LensToken", "OfModule", "OptimizerStep",
+    "Parameter", "Part", "Sentences", "Stack", "StepTaken", "Sublayer", "UseGroup", "Views", "Vocabulary",
 ]  # fmt: skip
 
 
@@ -226,6 +226,50 @@ class StepTaken(TypedDict):
     """The loss after it, to first order."""
 
 
+class Curve(TypedDict):
+    """A number of every sentence at several places, with its spread over the sentences that have it."""
+
+    name: Literal["loss", "distance", "position", "entropy", "gradient"]
+    """loss: of the sentence. distance: ‖∂L_t/∂x_j‖, of token t's loss and the embedding of symbol j, the mean over all
+    that are so many symbols apart; 0 is the symbol that was read last. position: ‖∂L/∂x_j‖ by j. entropy and gradient:
+    of an attention's heads, as in `Heads`."""
+    of: str
+    """"source" or "target" (of a text, too), the symbols; of a head the site; of the loss empty."""
+    measure: Literal["norm", "share", ""]
+    """Of distance and position: the norm, or its share of the sum over all symbols, of token t or of L."""
+    places: list[int]
+    """The distances, positions or heads."""
+    values: str | None
+    """(sentences, places), nan for none."""
+    count: list[int]
+    """For each place the sentences that have it."""
+    mean: list[float | None]
+    error: list[float | None]
+    """The standard error of the mean; None of a single sentence."""
+    lower: list[float | None]
+    """The first quartile."""
+    median: list[float | None]
+    upper: list[float | None]
+    """The third quartile."""
+    own: list[float | None]
+    """The number of the sentence that is shown; None where it has none."""
+    below: list[int | None]
+    """How many sentences have a smaller one."""
+
+
+class Sentences(TypedDict):
+    """Averages over many sentences, among which the one that is shown may stand."""
+
+    count: int
+    split: Literal["test", "valid", "given"]
+    """What they were drawn from; or given."""
+    left_out: int
+    """How many could not be read, or had no finite loss."""
+    texts: list[tuple[str | None, str]]
+    """For each its source, None of a text, and its target or the text."""
+    curves: list[Curve]
+
+
 class Views(TypedDict):
     """The parts of the data by view."""
 
@@ -239,7 +283,8 @@ class Views(TypedDict):
     """None of a model that has no announced linear output layer."""
     embeddings: Embeddings | None
     """None of a model that looks no embeddings up."""
-
+    sentences: Sentences | None
+    """None where no averages were asked for."""
     parameters: list[Parameter]
     """Those that the pass used, in the model's order."""
 

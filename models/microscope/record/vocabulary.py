@@ -17,7 +17,7 @@ from tinygrad_attn import no_grad
 from tinygrad_attn.record import Call, Mark, Output
 from tinygrad_attn.tensor import Tensor
 
-from ..checks.attention import softmax
+from ..checks.softmax import softmax
 from .example import Example, symbols_of
 from .layers import find_passed, gradient_of
 from .parameters import makes_logits

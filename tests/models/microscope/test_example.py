@@ -7,7 +7,7 @@ from tinygrad_attn_models.console.errors import UserError
 from tinygrad_attn_models.data import END, train_tokenizer
 from tinygrad_attn_models.interface import Translator
 from tinygrad_attn_models.microscope import microscope
-from tinygrad_attn_models.microscope.checks.attention import softmax
+from tinygrad_attn_models.microscope.checks.softmax import softmax
 from tinygrad_attn_models.trained import TrainedModel
 
 import tinygrad_attn as ta

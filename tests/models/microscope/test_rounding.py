@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinygrad_attn_models.microscope.checks.attention import softmax
 from tinygrad_attn_models.microscope.checks.rounding import Rounded, relative_error, rounded, terms_of, value_of
+from tinygrad_attn_models.microscope.checks.softmax import softmax
 
 EPS = np.finfo(float).eps
 

@@ -6,6 +6,7 @@ import { Heatmap } from "page/heatmap.js";
 import { translator, useLanguage } from "page/i18n.js";
 import { full, rounded, signed } from "page/numbers.js";
 import { Bar, Token, visible } from "page/parts.js";
+import { hash } from "page/selection.js";
 
 export const order = 9;
 
@@ -18,7 +19,8 @@ export function View({ chosen }) {
   const { tokens, sides } = all.embeddings;
   return html`<p class="lead">${t("lead")}</p>
     ${Object.entries(sides).map(([name, side]) => html`<${Side} key=${name} ...${{ all, name, side, tokens, chosen }} />`)}
-    <section class="card"><h2>${t("graph")}</h2><p class="words">${t(all.source ? "graph_words" : "text_words")}</p></section>`;
+    <section class="card"><h2>${t("graph")}</h2><p class="words">${t(all.source ? "graph_words" : "text_words")}</p></section>
+    <p class="note">${all.sentences ? html`<a href=${hash({ view: "sentences" })}>${t("averages")}</a>` : t("anecdote")}</p>`;
 }
 
 function Side({ all, name, side, tokens, chosen }) {
@@ -79,7 +81,9 @@ export const words = {
     "lowers": "A longer vector of “{symbol}” would not raise the loss of “{token}” ({x}): it speaks for this token, or does not matter.",
     "graph": "One graph, one backward pass",
     "graph_words": "Encoder and decoder are not trained one after the other. The loss stands at the end of one graph, and backward walks it once: through the output layer and the decoder, through every attention to the encoder's states, through the encoder, to the embeddings of the source. That the source's rows above are not zero is the proof.",
-    "text_words": "All positions are trained at once: the loss is the mean over all tokens, and one backward pass serves them all. The causal mask is what makes that honest, since no token's loss depends on a symbol after it."
+    "text_words": "All positions are trained at once: the loss is the mean over all tokens, and one backward pass serves them all. The causal mask is what makes that honest, since no token's loss depends on a symbol after it.",
+    "anecdote": "These are the numbers of one sentence, an anecdote. With the option --sentences 100 the page has their averages and spread over 100 others, by distance, position and head.",
+    "averages": "Averages over many sentences, by distance, position and head →"
   },
   "ko": {
     "title": "임베딩",
@@ -100,7 +104,9 @@ export const words = {
     "lowers": "“{symbol}”의 벡터가 길어져도 “{token}”의 손실은 커지지 않습니다({x}). 이 토큰을 편들거나 상관이 없습니다.",
     "graph": "그래프 하나, 역전파 한 번",
     "graph_words": "인코더와 디코더를 따로 학습하지 않습니다. 손실은 한 그래프의 끝에 있고, 역전파는 그 그래프를 한 번 거슬러 갑니다. 출력층과 디코더를 지나, 어텐션마다 인코더의 상태로, 인코더를 지나 소스의 임베딩까지 갑니다. 위에서 소스의 행이 0이 아닌 것이 그 증거입니다.",
-    "text_words": "모든 위치를 한꺼번에 학습합니다. 손실은 모든 토큰의 평균이고, 역전파 한 번이면 됩니다. 인과 마스크가 있기에 공정합니다. 어떤 토큰의 손실도 뒤에 오는 기호에 기대지 않습니다."
+    "text_words": "모든 위치를 한꺼번에 학습합니다. 손실은 모든 토큰의 평균이고, 역전파 한 번이면 됩니다. 인과 마스크가 있기에 공정합니다. 어떤 토큰의 손실도 뒤에 오는 기호에 기대지 않습니다.",
+    "anecdote": "문장 하나의 숫자이니 일화일 뿐입니다. --sentences 100 옵션을 주면 다른 문장 100개에서 거리, 위치, 헤드별로 평균과 퍼진 정도를 보여 줍니다.",
+    "averages": "여러 문장의 평균: 거리별, 위치별, 헤드별 →"
   }
 };
 
