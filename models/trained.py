@@ -58,6 +58,7 @@ class TrainedModel:
     def __init__(self, run: Run, module: LanguageModel) -> None:
         self.run = run
         self.module = module
+        self._parts: dict[str, ParallelText | PlainText] = {}
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> TrainedModel:
@@ -91,6 +92,18 @@ class TrainedModel:
             DataError: the data can no longer be read.
         """
         return self.config.data.load()
+
+    def text_of(self, split: str) -> ParallelText | PlainText:
+        """The same, of which this split alone need be read.
+
+        Raises:
+            DataError: the data can no longer be read.
+        """
+        if "text" in self.__dict__:
+            return self.text
+        if split not in self._parts:
+            self._parts[split] = self.config.data.load_only(split)
+        return self._parts[split]
 
     @property
     def translator(self) -> Translator:
@@ -328,15 +341,15 @@ class TrainedModel:
         given: dict[str, Any] = {"tokenizer": bleu_tokenizer, "lowercase": bleu_lowercase}
         fitting = BleuSettings.fitting(self.config)
         bleu = dataclasses.replace(fitting, **{name: value for name, value in given.items() if value is not None})
-        model, text_of = self.translator, text or self.text
-        assert isinstance(text_of, ParallelText)
-        pairs = getattr(text_of, split)
+        model, measured = self.translator, text or self.text_of(split)
+        assert isinstance(measured, ParallelText)
+        pairs = getattr(measured, split)
         settings = self.decoding(**decoding)
-        where = functools.partial(text_of.where, split)
+        where = functools.partial(measured.where, split)
         name = self._name_of(split, pairs, text)
         return evaluate(self.run, model, name, pairs, settings, bleu, on_batch, where)
 
-    def _name_of(self, split: str, pairs: list[Pair], text: ParallelText | None) -> str:
+    def _name_of(self, split: str, pairs: Sequence[Pair], text: ParallelText | None) -> str:
         """The name of the pairs in the results; a note if the run's own are no longer those that it began with."""
         known = self.run.data.get(split)
         if known is None or Fingerprint.of(pairs) == known:

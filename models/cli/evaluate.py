@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     model, split = TrainedModel.load(arguments.run), arguments.split
     refuse_language_model(model.run)
     text = _other_text(arguments, model)
-    with SentenceProgress(len(getattr(text or model.text, split))) as progress:
+    with SentenceProgress(len(getattr(text or model.text_of(split), split))) as progress:
         evaluation = model.evaluate(
             split,
             text=text,

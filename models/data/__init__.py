@@ -1,11 +1,13 @@
 """Tasks and corpora (pairs of sentences, and texts), tokenizers, vocabularies and batches."""
 
-from .batches import Batch, Batches, PairBatch, collate, encode_pairs, pad
+from .batches import Batch, Batches, PairBatch, collate, pad
 from .bpe import BPETokenizer
 from .characters import CharacterTokenizer
 from .copy import Copy
 from .corpus import DataError, ParallelText, PlainText
 from .dates import Dates, generate_dates
+from .encode import encode_pairs, encode_text
+from .ids import Examples
 from .parallel import Parallel, read_parallel_text
 from .prepare import train_tokenizers
 from .reverse import Reverse

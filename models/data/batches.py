@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..console.working import worked_off
-from .corpus import DataError, Pair
-from .tokenizer import Tokenizer
+from .corpus import DataError
+from .ids import Example, Examples
 from .vocabulary import END, PAD, START
 
-__all__ = ["Batch", "Batches", "Example", "PairBatch", "collate", "encode_pairs", "pad"]
+__all__ = ["Batch", "Batches", "Example", "PairBatch", "collate", "pad"]
 
-Example = tuple[Sequence[int], Sequence[int]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -67,26 +66,25 @@ class PairBatch(Batch):
         return self.source, self.source_mask
 
 
-def encode_pairs(pairs: Sequence[Pair], source: Tokenizer, target: Tokenizer) -> list[Example]:
-    """Each pair's ids, without control symbols."""
-    known = worked_off(pairs, "cutting pairs into symbols", len(pairs))
-    return [(source.encode(source_text), target.encode(target_text)) for source_text, target_text in known]
-
-
 def collate(examples: Sequence[Example], indices: Sequence[int] | IntArray) -> PairBatch:
     """The batch of ``examples[i]`` for each i of ``indices``, in that order."""
-    chosen = [examples[i] for i in indices]
-    targets = [target for _, target in chosen]
-    source, source_mask = pad([source for source, _ in chosen])
-    target_in, target_mask = pad([[START, *target] for target in targets])
-    target_out, _ = pad([[*target, END] for target in targets])
+    chosen = rows = np.asarray(indices, dtype=np.int64)
+    if not isinstance(examples, Examples):
+        examples, chosen = Examples.of([examples[i] for i in rows]), np.arange(len(rows))
+    source, source_mask = examples.sources.padded(chosen)
+    target, filled = examples.targets.padded(chosen)
+    edge = np.full((len(rows), 1), PAD, dtype=np.int64)
+    target_in, target_out = np.hstack([edge, target]), np.hstack([target, edge])
+    target_in[:, 0] = START
+    target_out[np.arange(len(rows)), filled.sum(axis=1)] = END
+    target_mask = np.hstack([np.ones_like(edge, dtype=bool), filled])
     return PairBatch(
         source=source,
         source_mask=source_mask,
         target_in=target_in,
         target_out=target_out,
         target_mask=target_mask,
-        indices=np.asarray(indices, dtype=np.int64),
+        indices=rows,
         target_tokens=int(target_mask.sum()),
     )
 
@@ -123,21 +121,21 @@ class Batches:
             raise ValueError(f"Batches: batch_type must be 'sentences' or 'tokens', got {batch_type!r}")
         if batch_size < 1:
             raise ValueError(f"Batches: batch_size must be at least 1, got {batch_size}")
-        self.examples = examples
+        self.examples = Examples.of(examples)
         self.batch_size = batch_size
         self.batch_type = batch_type
         self.seed = seed
-        lengths = np.array([(len(source), len(target)) for source, target in examples], dtype=np.int64).reshape(-1, 2)
-        fits = np.ones(len(examples), dtype=bool) if max_length is None else lengths.max(axis=1) <= max_length
+        lengths = self.examples.lengths
+        fits = np.ones(len(lengths), dtype=bool) if max_length is None else lengths.max(axis=1) <= max_length
         self.dropped = int(np.count_nonzero(~fits))
         self._kept = np.flatnonzero(fits)
         # What each example costs in width: a padded source row, and a target row with its control symbol.
-        self._widths = lengths + np.array([0, 1])
+        self._widths = lengths + np.array([0, 1], dtype=lengths.dtype)
         self._check_kept(max_length)
 
     def _check_kept(self, max_length: int | None) -> None:
         if not len(self._kept):
-            shortest = int((self._widths - np.array([0, 1])).max(axis=1).min()) if self.dropped else 0
+            shortest = int(self.examples.lengths.max(axis=1).min()) if self.dropped else 0
             reason = (
                 f"all {self.dropped} are longer than max_length={max_length}; raise it (data.max_length) to at "
                 f"least {shortest}"
@@ -175,7 +173,8 @@ class Batches:
     def largest(self) -> tuple[int, int]:
         """The numbers of symbols, with padding, of the sources and of the targets of a largest batch."""
         groups = self._cut(self._sorted(self._kept))
-        sources, targets = max((self._widths[group].max(axis=0) * len(group) for group in groups), key=sum)
+        sizes = (self._widths[group].max(axis=0).astype(np.int64) * len(group) for group in groups)
+        sources, targets = max(sizes, key=sum)
         return int(sources), int(targets)
 
     def in_order(self) -> Iterator[PairBatch]:
@@ -202,13 +201,14 @@ class Batches:
         """Cut sorted indices into consecutive groups, each as large as ``batch_size`` allows."""
         if self.batch_type == "sentences":
             return [indices[first : first + self.batch_size] for first in range(0, len(indices), self.batch_size)]
-        groups = []
-        first = 0
-        for position, width in enumerate(self._widths[indices].max(axis=1).tolist()):
-            if width * (position + 1 - first) > self.batch_size:
-                groups.append(indices[first:position])
-                first = position
-        groups.append(indices[first:])
+        widths = self._widths[indices].max(axis=1).tolist()
+        groups, first = [], 0
+        while first < len(indices):
+            # Widths ascend, so the size of a group that begins at `first` does, too, with its end.
+            sizes = lambda last, first=first: widths[last] * (last + 1 - first)  # noqa: E731
+            end = bisect.bisect_right(range(len(indices)), self.batch_size, lo=first, key=sizes)
+            groups.append(indices[first:end])
+            first = end
         return groups
 
 

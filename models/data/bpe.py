@@ -8,7 +8,9 @@ pairs and applies merges; this module normalises, splits into words, and assigns
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 from .tokenizer import VocabularyTokenizer, normalise, register_tokenizer
@@ -17,6 +19,8 @@ from .vocabulary import CONTROL_SYMBOLS, UNKNOWN, Vocabulary
 __all__ = ["BPETokenizer", "TextBPETokenizer"]
 
 SPACE = "▁"
+_LOOK = 0.2  # seconds between two looks for Ctrl-C
+_LARGEST = 1 << 20  # symbols for which there is always room
 
 
 @register_tokenizer("bpe")
@@ -58,17 +62,19 @@ class BPETokenizer(VocabularyTokenizer):
         """
         from tokenizers import Tokenizer, models, trainers
 
-        plain = [cls._plain(text, lowercase) for text in texts]
-        # Each merge joins two symbols of the text, so there are fewer merges than characters, ``▁`` among them.
-        size = 2 * sum(len(text) + 1 for text in plain)
-        if vocabulary_size:
-            size = min(size, max(vocabulary_size - len(CONTROL_SYMBOLS), 0))
+        plain: Iterable[str] = (cls._plain(text, lowercase) for text in texts)
+        size = max(vocabulary_size - len(CONTROL_SYMBOLS), 0) if vocabulary_size else sys.maxsize
+        if size > _LARGEST:
+            # The package reserves room for all. Each merge joins two symbols of the text, so there are fewer merges
+            # than characters, ``▁`` among them.
+            plain = list(plain)
+            size = min(size, 2 * sum(len(text) + 1 for text in plain))
         trainer = trainers.BpeTrainer(
             vocab_size=size, limit_alphabet=size, min_frequency=min_frequency, show_progress=False
         )
         trained = Tokenizer(models.BPE())
         trained.pre_tokenizer = cls._cuts()
-        trained.train_from_iterator(plain, trainer)
+        _until_interrupted(plain, lambda texts: trained.train_from_iterator(texts, trainer))
         model = json.loads(trained.to_str())["model"]
         symbols = sorted(model["vocab"], key=model["vocab"].__getitem__)
         return cls(Vocabulary(symbols), [(first, second) for first, second in model["merges"]], lowercase)
@@ -77,6 +83,11 @@ class BPETokenizer(VocabularyTokenizer):
         """The ids of a text, without ``<s>`` and ``</s>``."""
         ids = self._tokenizer.encode(self._plain(text, self.lowercase)).ids
         return [number + UNKNOWN for number in ids]  # their unknown piece is 0
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, as `encode` gives them, of many texts at once."""
+        encoded = self._tokenizer.encode_batch_fast([self._plain(text, self.lowercase) for text in texts])
+        return [[number + UNKNOWN for number in found.ids] for found in encoded]
 
     def pieces(self, text: str) -> list[str]:
         """See `Tokenizer.pieces`."""
@@ -112,6 +123,35 @@ class BPETokenizer(VocabularyTokenizer):
 
         words = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always", split=True)
         return pre_tokenizers.Sequence([words, pre_tokenizers.Punctuation(behavior="isolated")])
+
+
+def _until_interrupted(texts: Iterable[str], train: Callable[[Iterable[str]], None]) -> None:
+    """``train(texts)``, which ends at the next text after Ctrl-C: the package itself does not look for signals."""
+    stopped = threading.Event()
+    errors: list[BaseException] = []
+
+    def given() -> Iterator[str]:
+        for text in texts:
+            if stopped.is_set():
+                raise InterruptedError
+            yield text
+
+    def work() -> None:
+        try:
+            train(given())
+        except BaseException as error:  # raised again in the thread that waits
+            errors.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        while worker.is_alive():
+            worker.join(_LOOK)
+    finally:
+        stopped.set()
+        worker.join()
+    if errors:
+        raise errors[0]
 
 
 class TextBPETokenizer(BPETokenizer):

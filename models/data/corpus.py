@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from ..console.errors import UserError
+from .lazy import Lazy
 
-__all__ = ["SPLITS", "DataError", "Fingerprint", "Pair", "ParallelText", "PlainText"]
+__all__ = ["SPLITS", "DataError", "Fingerprint", "LazyPairs", "LongText", "Pair", "ParallelText", "PlainText"]
 
 Pair = tuple[str, str]
 SPLITS = ("train", "valid", "test")
@@ -32,17 +36,54 @@ class Fingerprint:
             raise ValueError("the fingerprint of its text is damaged")
 
     @classmethod
-    def of(cls, pairs: list[Pair]) -> Self:
+    def of(cls, pairs: Sequence[Pair]) -> Fingerprint:
         """The fingerprint of pairs."""
-        digest = hashlib.sha256()
-        for source, target in pairs:
-            digest.update(f"{source}\t{target}\n".encode(errors="surrogatepass"))
-        return cls(len(pairs), digest.hexdigest())
+        return pairs.fingerprint if isinstance(pairs, LazyPairs) else cls.counted(pairs)
 
     @classmethod
-    def of_text(cls, text: str) -> Self:
+    def counted(cls, pairs: Iterable[Pair]) -> Self:
+        """The fingerprint of pairs, all of which are read."""
+        digest, count = hashlib.sha256(), 0
+        for source, target in pairs:
+            digest.update(f"{source}\t{target}\n".encode(errors="surrogatepass"))
+            count += 1
+        return cls(count, digest.hexdigest())
+
+    @classmethod
+    def of_text(cls, text: str | LongText) -> Fingerprint:
         """The fingerprint of a text."""
+        if isinstance(text, LongText):
+            return text.fingerprint
         return cls(len(text), hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest())
+
+
+class LazyPairs(Lazy[Pair]):
+    """Pairs of strings that are not held as such."""
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Of the pairs."""
+        return Fingerprint.counted(self)
+
+
+class LongText(ABC):
+    """A text that is not held as a string, but is had block by block."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of its characters."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[str]:
+        """Its blocks."""
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Of the text."""
+        digest = hashlib.sha256()
+        for block in self:
+            digest.update(block.encode(errors="surrogatepass"))
+        return Fingerprint(len(self), digest.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -56,11 +97,11 @@ class ParallelText:
     name: str
     source_language: str
     target_language: str
-    train: list[Pair]
-    valid: list[Pair]
-    test: list[Pair]
+    train: Sequence[Pair]
+    valid: Sequence[Pair]
+    test: Sequence[Pair]
     skipped: dict[str, int] = field(default_factory=dict)
-    lines: dict[str, list[int]] = field(default_factory=dict)
+    lines: dict[str, Sequence[int]] = field(default_factory=dict)
     directory: str = ""
     unit: ClassVar[str] = "pair"
 
@@ -93,9 +134,9 @@ class PlainText:
     """
 
     name: str
-    train: str
-    valid: str
-    test: str = ""
+    train: str | LongText
+    valid: str | LongText
+    test: str | LongText = ""
     file: str = ""
     unit: ClassVar[str] = "character"
 

@@ -14,6 +14,7 @@ Every source determines its ISO date:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -22,6 +23,7 @@ import numpy as np
 from ..console.working import worked_off
 from ..setting import constant
 from .corpus import DataError, Pair, ParallelText
+from .packed_pairs import PackedPairs
 from .task import GeneratedTask, register_task
 
 __all__ = ["FIRST_DATE", "FORMS", "LAST_DATE", "Dates", "forms_of", "generate_dates", "write_date"]
@@ -30,7 +32,7 @@ FIRST_DATE = date(1969, 1, 1)
 LAST_DATE = date(2068, 12, 31)
 _DAYS = (LAST_DATE - FIRST_DATE).days + 1
 
-# The fields are those of `_fields`; the examples are of 2026-11-22.
+# The fields are those of `_FIELDS`; the examples are of 2026-11-22.
 FORMS: dict[str, tuple[str, ...]] = {
     "en": (
         "{weekday}, {day} {month_name} {year}",  # Sunday, 22 November 2026
@@ -145,36 +147,47 @@ def forms_of(day: date, language: str) -> tuple[str, ...]:
 
 def write_date(day: date, form: str) -> str:
     """``day`` written in ``form``, one of ``forms_of(day, language)``."""
-    return form.format_map(_fields(day))
+    return form.format_map(_Fields(day))
 
 
-def _write_pairs(offsets: np.ndarray, generator: np.random.Generator) -> list[Pair]:
+def _write_pairs(offsets: np.ndarray, generator: np.random.Generator) -> PackedPairs:
+    return PackedPairs.of(_pairs(worked_off(offsets, "generating pairs", len(offsets)), generator))
+
+
+def _pairs(offsets: Iterable[int], generator: np.random.Generator) -> Iterator[Pair]:
     languages = tuple(FORMS)
-    pairs = []
-    for offset in worked_off(offsets, "generating pairs", len(offsets)):
+    for offset in offsets:
         day = FIRST_DATE + timedelta(days=int(offset))
         forms = forms_of(day, languages[generator.integers(len(languages))])
-        pairs.append((write_date(day, forms[generator.integers(len(forms))]), day.isoformat()))
-    return pairs
+        yield write_date(day, forms[generator.integers(len(forms))]), day.isoformat()
 
 
-def _fields(day: date) -> dict[str, str | int]:
-    return {
-        "year": day.year,
-        "short_year": f"{day.year % 100:02}",
-        "year_words": _year_words(day.year),
-        "year_sino": _sino_korean(day.year),
-        "month": day.month,
-        "month_name": _MONTHS[day.month - 1],
-        # June and October drop their final consonant before 월.
-        "month_sino": {6: "유", 10: "시"}.get(day.month) or _sino_korean(day.month),
-        "day": day.day,
-        "ordinal": f"{day.day}{_ordinal_suffix(day.day)}",
-        "ordinal_words": _ordinal_words(day.day),
-        "day_sino": _sino_korean(day.day),
-        "weekday": _WEEKDAYS[day.weekday()],
-        "weekday_ko": _WEEKDAYS_KO[day.weekday()],
-    }
+class _Fields(dict[str, str | int]):
+    """The fields of a date that a form asks for."""
+
+    def __init__(self, day: date) -> None:
+        self.day = day
+
+    def __missing__(self, name: str) -> str | int:
+        return _FIELDS[name](self.day)
+
+
+_FIELDS: dict[str, Callable[[date], str | int]] = {
+    "year": lambda day: day.year,
+    "short_year": lambda day: f"{day.year % 100:02}",
+    "year_words": lambda day: _year_words(day.year),
+    "year_sino": lambda day: _sino_korean(day.year),
+    "month": lambda day: day.month,
+    "month_name": lambda day: _MONTHS[day.month - 1],
+    # June and October drop their final consonant before 월.
+    "month_sino": lambda day: {6: "유", 10: "시"}.get(day.month) or _sino_korean(day.month),
+    "day": lambda day: day.day,
+    "ordinal": lambda day: f"{day.day}{_ordinal_suffix(day.day)}",
+    "ordinal_words": lambda day: _ordinal_words(day.day),
+    "day_sino": lambda day: _sino_korean(day.day),
+    "weekday": lambda day: _WEEKDAYS[day.weekday()],
+    "weekday_ko": lambda day: _WEEKDAYS_KO[day.weekday()],
+}
 
 
 def _ordinal_suffix(number: int) -> str:

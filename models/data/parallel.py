@@ -6,23 +6,17 @@ Line *n* of one file translates line *n* of the other.
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from ..console.counts import counted
-from ..console.working import worked_off
 from ..setting import ConfigError, constant, setting
-from .corpus import SPLITS, DataError, Pair, ParallelText
-from .lines import file_lines
+from .corpus import SPLITS, DataError, ParallelText
+from .file_pairs import FilePairs
 from .task import Task, register_task
 
 __all__ = ["Parallel", "read_parallel_text"]
-
-T = TypeVar("T")
 
 
 @register_task
@@ -50,11 +44,15 @@ class Parallel(Task):
 
     def load(self) -> ParallelText:
         """See `read_parallel_text`."""
-        text = read_parallel_text(self.directory, self.source, self.target)
-        sizes = {split: getattr(self, f"{split}_size") for split in SPLITS}
-        pairs: dict[str, Any] = {split: _spread(getattr(text, split), size) for split, size in sizes.items()}
-        lines = {split: _spread(text.lines[split], size) for split, size in sizes.items()}
-        return dataclasses.replace(text, lines=lines, **pairs)
+        return self._load(SPLITS)
+
+    def load_only(self, split: str) -> ParallelText:
+        """See `BaseTask.load_only`."""
+        return self._load([split])
+
+    def _load(self, splits: Sequence[str]) -> ParallelText:
+        sizes = {split: getattr(self, f"{split}_size") for split in splits}
+        return _read(self.directory, self.source, self.target, sizes)
 
 
 def read_parallel_text(
@@ -68,24 +66,28 @@ def read_parallel_text(
     line separator inside a sentence stays there. White space around a sentence is removed. Pairs with an empty side are
     skipped and counted.
 
+    The files are read once now, to find that they are whole, and again whenever pairs are asked for (see `FilePairs`).
+
     Raises:
         DataError: the folder or a file is missing, a file is not UTF-8, the two files of a split differ in their number
             of lines, or a split has no pair with text on both sides.
     """
+    return _read(directory, source, target, dict.fromkeys(splits, 0))
+
+
+def _read(directory: str | os.PathLike[str], source: str, target: str, sizes: Mapping[str, int]) -> ParallelText:
+    """`read_parallel_text`, so many pairs of each split; 0 for all."""
     if source == target:
         raise DataError(f"source and target are both {source!r}; name two languages, as in train.ko and train.en")
     folder = Path(directory).expanduser()
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise DataError(
-            f"{folder}: {problem}; name a folder that holds {splits[0]}.{source}, {splits[0]}.{target} and so on"
-        )
-    pairs: dict[str, list[Pair]] = {}
-    skipped: dict[str, int] = {}
-    lines: dict[str, list[int]] = {}
-    for split in splits:
-        paths = folder / f"{split}.{source}", folder / f"{split}.{target}"
-        pairs[split], lines[split], skipped[split] = _read_split(*paths)
+        first = next(iter(sizes))
+        raise DataError(f"{folder}: {problem}; name a folder that holds {first}.{source}, {first}.{target} and so on")
+    read = {
+        split: FilePairs(*(_found(folder / f"{split}.{language}") for language in (source, target))) for split in sizes
+    }
+    pairs = {split: found.spread(sizes[split]) for split, found in read.items()}
     return ParallelText(
         name=Path(os.path.realpath(folder)).name,
         source_language=source,
@@ -93,40 +95,19 @@ def read_parallel_text(
         train=pairs.get("train", []),
         valid=pairs.get("valid", []),
         test=pairs.get("test", []),
-        skipped=skipped,
-        lines=lines,
+        skipped={split: found.skipped for split, found in read.items()},
+        lines={split: found.lines for split, found in pairs.items()},
         directory=str(folder),
     )
 
 
-def _spread(items: list[T], size: int) -> list[T]:
-    """So many items, or all if ``size`` is 0 or more than there are: files are often sorted, so not just the first."""
-    return items if not 0 < size < len(items) else [items[i * len(items) // size] for i in range(size)]
-
-
-def _read_split(source_path: Path, target_path: Path) -> tuple[list[Pair], list[int], int]:
-    """The pairs with text on both sides, the numbers of their lines, and how many pairs are not among them."""
-    sources, targets = _read_lines(source_path), _read_lines(target_path)
-    if len(sources) != len(targets):
-        raise DataError(
-            f"{source_path} has {counted(len(sources), 'line')} and {target_path} has {counted(len(targets), 'line')}; "
-            f"line n of one must translate line n of the other"
-        )
-    both = zip(sources, targets, strict=True)
-    kept = [number for number, (source, target) in enumerate(both, 1) if source and target]
-    if not kept:
-        found = (
-            "are empty" if not sources else f"have no pair with text on both sides in {counted(len(sources), 'line')}"
-        )
-        raise DataError(f"{source_path} and {target_path} {found}; at least one pair is needed")
-    return [(sources[number - 1], targets[number - 1]) for number in kept], kept, len(sources) - len(kept)
-
-
-def _read_lines(path: Path) -> list[str]:
-    """The stripped lines of a UTF-8 file."""
+def _found(path: Path) -> Path:
+    """The file of this name, which is read more than once."""
     if not path.exists():
         raise DataError(f"{path} does not exist; {_contents(path.parent)}")
-    return list(worked_off(file_lines(path), f"reading {path}"))
+    if not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path} is no file but a pipe or a device, and text is read more than once; copy it to a file")
+    return path
 
 
 def _contents(folder: Path, shown: int = 12) -> str:

@@ -6,16 +6,18 @@ drawn uniformly and independently: a model cannot guess one from its neighbours.
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from ..console.working import working
+from ..console.working import worked_off
 from ..setting import ConfigError, setting
 from .corpus import SPLITS, Pair, ParallelText
+from .packed_pairs import PackedPairs
 from .task import GeneratedTask
 
 __all__ = ["SequenceTask"]
@@ -72,25 +74,21 @@ class SequenceTask(GeneratedTask):
         """See `Task.lengths`."""
         return {**super().lengths(), "data.longest": self.longest, "data.longest_test": self.longest_test}
 
-    def _draw(self, split: str, size: int, longest: int) -> list[Pair]:
+    def _draw(self, split: str, size: int, longest: int) -> PackedPairs:
         """``size`` pairs of the sequences that belong to the split."""
-        generator = np.random.default_rng([self.seed, SPLITS.index(split)])
-        with working(f"generating {split} pairs", size) as advance:
-            return self._drawn(generator, split, size, longest, advance)
+        own = itertools.islice(self._drawn(split, longest), size)
+        return PackedPairs.of(worked_off(own, f"generating {split} pairs", size))
 
-    def _drawn(
-        self, generator: np.random.Generator, split: str, size: int, longest: int, advance: Callable[[int], None]
-    ) -> list[Pair]:
-        pairs: list[Pair] = []
-        while len(pairs) < size:
+    def _drawn(self, split: str, longest: int) -> Iterator[Pair]:
+        """Pairs of the split, for ever."""
+        generator = np.random.default_rng([self.seed, SPLITS.index(split)])
+        while True:
             length = int(generator.integers(self.shortest, longest + 1))
             numbers = generator.integers(len(self.symbols), size=length).tolist()
             symbols = [self.symbols[number] for number in numbers]
             source, target = self.separator.join(symbols), self.separator.join(self.answer(symbols))
             if _split_of(source, self.seed) == split:
-                pairs.append((source, target))
-                advance(1)
-        return pairs
+                yield source, target
 
 
 def _split_of(source: str, seed: int) -> str:

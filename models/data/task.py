@@ -65,6 +65,14 @@ class BaseTask(Section):
         """
         raise NotImplementedError
 
+    def load_only(self, split: str) -> ParallelText | PlainText:
+        """The pairs or the text, as `load` gives them, of which this split alone is used.
+
+        Raises:
+            DataError: they cannot be generated or read.
+        """
+        return self.load()
+
     def lengths(self) -> dict[str, int]:
         """For each setting that limits lengths, by name, its limit; a model that reads fewer symbols is refused."""
         return {}
@@ -138,7 +146,7 @@ class GeneratedTask(Task):
             TooLargeError: they are.
         """
         pairs = self.train_size + self.valid_size + self.test_size
-        # Two strings in a tuple, and later two lists of ids.
+        # Text and ids, and numbers that tell where each pair is.
         each = _PAIR + int(length) * _SYMBOL
         refuse_beyond_memory(
             pairs * each,
@@ -148,7 +156,7 @@ class GeneratedTask(Task):
 
 
 # Bytes of a pair and its ids without any symbol, and of a symbol.
-_PAIR, _SYMBOL = 350, 18
+_PAIR, _SYMBOL = 100, 10
 
 SYMBOL_SETTINGS = tuple(field.name for field in Task.fields() if field.metadata["affects"] == "symbols")
 """The settings by which text becomes symbols."""

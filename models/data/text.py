@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..setting import ConfigError, constant, setting
 from .corpus import DataError, PlainText
+from .file_text import MANY_CHARACTERS, FileText, blocks
 from .task import TextTask, register_task
 
 __all__ = ["Text", "read_text"]
@@ -38,14 +39,24 @@ class Text(TextTask):
         Raises:
             DataError: the file cannot be read, is not UTF-8, or has too little text.
         """
-        text = read_text(self.file)
-        train, valid = (int(len(text) * share) for share in (1 - self.valid_share - self.test_share, self.valid_share))
-        splits = text[:train], text[train : train + valid] if self.test_share else text[train:], text[train + valid :]
-        path = Path(self.file)
-        found = PlainText(path.stem, *splits[:2], splits[2] if self.test_share else "", str(path))
+        path, place = Path(self.file), Path(self.file).expanduser()
+        text = FileText.whole(place) if place.is_file() else read_text(place)  # a pipe can be read but once
+        size = len(text)
+        train, valid = (int(size * share) for share in (1 - self.valid_share - self.test_share, self.valid_share))
+        test = train + valid if self.test_share else size
+        splits = [_part(text, *ends) for ends in ((0, train), (train, test), (test, size))]
+        found = PlainText(path.stem, splits[0], splits[1], splits[2], str(path))
         if not (found.train and found.valid and (found.test or not self.test_share)):
-            raise DataError(f"{path} has {len(text):,} characters, too few for training and validation")
+            raise DataError(f"{path} has {size:,} characters, too few for training and validation")
         return found
+
+
+def _part(text: str | FileText, first: int, last: int) -> str | FileText:
+    """A part of a text; of a long one in a file it is not held."""
+    if isinstance(text, str):
+        return text[first:last]
+    part = text.part(first, last)
+    return part if len(text) >= MANY_CHARACTERS and part else "".join(part)
 
 
 def read_text(file: str | Path) -> str:
@@ -54,18 +65,4 @@ def read_text(file: str | Path) -> str:
     Raises:
         DataError: there is no such file, or it is not UTF-8.
     """
-    path = Path(file).expanduser()
-    try:
-        content = path.read_bytes()
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder, not a text file") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}, is not UTF-8 (byte {error.start + 1} is 0x{content[error.start]:02x}); save it as "
-            "UTF-8"
-        ) from error
+    return "".join(blocks(Path(file).expanduser()))

@@ -11,9 +11,12 @@ Then ``[data] tokenizer = "syllables"`` in a config chooses it. All files of thi
 
 from __future__ import annotations
 
+import hashlib
+import sys
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from tinygrad_attn.registry import Registry
@@ -26,8 +29,11 @@ __all__ = [
     "RuleTokenizer",
     "Tokenizer",
     "VocabularyTokenizer",
+    "code_of",
+    "encode_all",
     "normalise",
     "register_tokenizer",
+    "tokenizer_class",
     "tokenizer_from_dict",
     "train_tokenizer",
 ]
@@ -117,9 +123,24 @@ def train_tokenizer(
     Raises:
         ValueError: no tokenizer is registered under ``name``.
     """
-    found = _of_text(_tokenizer_class(name), whole_text)
+    found = tokenizer_class(name, whole_text)
     with working(f"making the vocabulary ({name})"):
         return found.train(texts, lowercase=lowercase, min_frequency=min_frequency, vocabulary_size=vocabulary_size)
+
+
+def encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+    """The ids of each text: by the tokenizer's ``encode_all``, if it has one, which is faster than text by text."""
+    together = getattr(tokenizer, "encode_all", None)
+    found: Sequence[Sequence[int]] = together(texts) if together else [tokenizer.encode(text) for text in texts]
+    return found
+
+
+def code_of(tokenizer: type[Tokenizer]) -> list[str]:
+    """What the ids of a text depend on beside the tokenizer's ``to_dict``: its source, and the version of Unicode."""
+    modules = [sys.modules.get(owner.__module__) for owner in tokenizer.__mro__]
+    files = dict.fromkeys(getattr(module, "__file__", None) for module in modules if module)
+    found = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file and Path(file).is_file()]
+    return [unicodedata.unidata_version, *found]
 
 
 def tokenizer_from_dict(stored: dict[str, Any]) -> Tokenizer:
@@ -128,18 +149,20 @@ def tokenizer_from_dict(stored: dict[str, Any]) -> Tokenizer:
     Raises:
         ValueError: no tokenizer is registered under the stored name.
     """
-    return _of_text(_tokenizer_class(stored["name"]), stored.get("whole_text", False)).from_dict(stored)
+    return tokenizer_class(stored["name"], stored.get("whole_text", False)).from_dict(stored)
 
 
-def _of_text(found: type[Tokenizer], whole_text: bool) -> type[Tokenizer]:
-    other: type[Tokenizer] | None = getattr(found, "for_whole_text", None) if whole_text else None
-    return other or found
+def tokenizer_class(name: str, whole_text: bool) -> type[Tokenizer]:
+    """The class registered as ``name``, or with ``whole_text`` that for language models.
 
-
-def _tokenizer_class(name: str) -> type[Tokenizer]:
+    Raises:
+        ValueError: no tokenizer is registered under ``name``.
+    """
     if name not in TOKENIZERS:
         raise ValueError(TOKENIZERS.unknown(name))
-    return TOKENIZERS[name]
+    found = TOKENIZERS[name]
+    other: type[Tokenizer] | None = getattr(found, "for_whole_text", None) if whole_text else None
+    return other or found
 
 
 class VocabularyTokenizer(ABC):

@@ -40,7 +40,7 @@ class Windows:
         self, ids: Sequence[int] | IntArray, *, length: int, batch_size: int, count: int = 0, seed: int = 0,
         name: str = "the text",
     ) -> None:  # fmt: skip
-        self.ids = np.asarray(ids, dtype=np.int64)
+        self.ids = np.asarray(ids)
         if len(self.ids) <= length:
             raise DataError(
                 f"{name} has {len(self.ids):,} symbols, and a window is {length:,} and the one that follows; give more "
@@ -85,6 +85,7 @@ class Windows:
 
 def _batch(symbols: IntArray, places: np.ndarray[Any, np.dtype[Any]]) -> Batch:
     """The batch that reads all but the last of each row's symbols, and is to say all but the first."""
+    symbols = symbols.astype(np.int64)
     read = symbols[:, :-1]
     return Batch(
         target_in=np.ascontiguousarray(read),

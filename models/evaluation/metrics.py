@@ -82,13 +82,13 @@ def measure(
         references: the targets of the examples as texts.
     """
     batches = Batches(examples, batch_size=settings.batch_size)
-    translations = translate(model, [source for source, _ in examples], settings)
+    translations = translate(model, batches.examples.sources, settings)
     with evaluating(model):
         score = references.bleu(model, translations, settings).score
     return Figures(
         pairs=len(examples),
         teacher_forced=teacher_forced(model, batches.in_order()),
-        exact_match=exact_match(translations, [target for _, target in examples]),
+        exact_match=exact_match(translations, batches.examples.targets),
         bleu=score,
     )
 

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from tinygrad_attn.atomic import atomic_path
 
 from ..console.program import command_line
@@ -208,17 +210,18 @@ def evaluate(
         raise DataError(f"the {split} set is empty: there is nothing to evaluate on")
     bleu_settings.metric()  # if its tokenizer cannot be had, say so now
     examples = encode_pairs(pairs, run.source, run.target)
-    sources = [source for source, _ in examples]
+    sources = examples.sources
     names = where or (lambda side, number: f"{side} {number + 1} of {split}")
-    run.refuse_too_long(sources, [reference for _, reference in examples], names)
+    run.refuse_too_long(sources, examples.targets, names)
     translations = translate(model, sources, settings, on_batch)
     text_of = Detokenizer(model, run.source, run.target, settings).text
     texts = [text_of(source, translation) for (source, _), translation in zip(pairs, translations, strict=True)]
     references = [normalise(reference, lowercase=False) for _, reference in pairs]  # as tokenizers see them
     translated = _Translated(examples, translations, texts, references, bleu_settings)
     forced, by_length = [], []
-    for shortest, longest in buckets([len(source) for source in sources]):
-        rows = [i for i, source in enumerate(sources) if shortest <= len(source) <= longest]
+    lengths = sources.lengths
+    for shortest, longest in buckets(lengths.tolist()):
+        rows = np.flatnonzero((shortest <= lengths) & (lengths <= longest)).tolist()
         batches = Batches([examples[i] for i in rows], batch_size=settings.batch_size)
         forced.append(teacher_forced(model, batches.in_order()))
         scores, short_bleu, _ = translated.measure(rows, forced[-1], short=True)
@@ -237,7 +240,7 @@ def evaluate(
         seed=run.config.training.seed,
         versions={**versions(), "sacrebleu": metadata.version("sacrebleu")},
         config=run.config,
-        text=Fingerprint.of(list(pairs)).sha256,
+        text=Fingerprint.of(pairs).sha256,
         trained_on=run.data["train"].sha256 if run.data else "",
     )
 

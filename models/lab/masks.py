@@ -6,6 +6,7 @@ as soon as it has to write alone. Without the padding mask a translation depends
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,7 @@ def forget_causal_mask(model: Transformer) -> None:
     model.transformer.decoder = careless
 
 
-def same_when_padded(model: Translator, examples: list[Example], padding: int) -> float:
+def same_when_padded(model: Translator, examples: Sequence[Example], padding: int) -> float:
     """How many per cent of the sources have the same translation with so many symbols of padding behind them."""
     source, mask = pad([source for source, _ in examples])
     longer = np.pad(source, ((0, 0), (0, padding)), constant_values=PAD)

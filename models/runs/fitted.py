@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..console.working import working
+from ..console.working import worked_off, working
 from ..data import ParallelText, Tokenizer, train_tokenizers
 from ..data.corpus import Pair
 from ..registry import MODELS
@@ -170,7 +170,7 @@ class _Side:
 
 
 def _lengths(
-    fitted: Fitted, text: ParallelText, sample: list[Pair]
+    fitted: Fitted, text: ParallelText, sample: Sequence[Pair]
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """The symbols of each source and of each target of the sample, by tokenizers as chosen."""
     names = ("tokenizer", "lowercase", "min_frequency", "vocabulary_size", "shared_vocabulary")
@@ -319,23 +319,27 @@ def choose_training(fitted: Fitted) -> None:
 def _notes(text: ParallelText) -> list[str]:
     """What the user should know about the text."""
     found = []
-    train = Counter(text.train)
-    if len(train) < 1_000:
+    # A number of 64 bits for each pair, so that millions need not be held; two pairs have the same by a rare chance.
+    train, equal = np.empty(len(text.train), np.int64), 0
+    for i, pair in enumerate(worked_off(text.train, "comparing pairs", len(text.train))):
+        train[i] = hash(pair)
+        equal += pair[0] == pair[1]
+    different = np.unique(train)
+    if len(different) < 1_000:
         found.append(
-            f"{len(train):,} different pairs are few: expect little of sentences that are not among them; a model that "
-            "translates needs some ten thousand"
+            f"{len(different):,} different pairs are few: expect little of sentences that are not among them; a model "
+            "that translates needs some ten thousand"
         )
-    repeated = len(text.train) - len(train)
-    if repeated > len(text.train) / 20:
-        found.append(f"{repeated:,} of {len(text.train):,} training pairs come again; they count more than others")
-    seen = sum(pair in train for pair in text.test)
+    repeated = len(train) - len(different)
+    if repeated > len(train) / 20:
+        found.append(f"{repeated:,} of {len(train):,} training pairs come again; they count more than others")
+    seen = int(np.isin(np.array([hash(pair) for pair in text.test]), different).sum())
     if seen:
         found.append(
             f"{seen:,} of {len(text.test):,} test pairs are in the training text too: figures say too much of the model"
         )
-    same = sum(source == target for source, target in text.train)
-    if same > len(text.train) / 5:
-        found.append(f"in {same:,} of {len(text.train):,} training pairs source and target are equal")
+    if equal > len(train) / 5:
+        found.append(f"in {equal:,} of {len(train):,} training pairs source and target are equal")
     return found
 
 

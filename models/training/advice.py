@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..data import UNKNOWN, Parallel
-from ..data.batches import Example
+import numpy as np
+
+from ..data import UNKNOWN, Examples, Parallel
 from ..data.vocabulary import CONTROL_SYMBOLS
 from ..evaluation.metrics import Figures
 from ..runs.config import Config
@@ -90,15 +91,15 @@ def _longer(config: Config, history: Sequence[Mapping[str, Any]]) -> str:
     return f"training.epochs={2 * epochs}" + (" training.max_steps=0" if limit else "")
 
 
-def note_of_unknown(run: Run, examples: Sequence[Example]) -> str:
+def note_of_unknown(run: Run, examples: Examples) -> str:
     """A note if many symbols of the training text are ``<unk>``, which a model learns to write; else empty.
 
     Empty vocabularies have a note of their own.
     """
     notes = []
-    for side, (name, tokenizer) in enumerate((("source", run.source), ("target", run.target))):
-        symbols = sum(len(example[side]) for example in examples)
-        unknown = sum(list(example[side]).count(UNKNOWN) for example in examples)
+    sides = ("source", run.source, examples.sources), ("target", run.target, examples.targets)
+    for name, tokenizer, sentences in sides:
+        symbols, unknown = int(sentences.lengths.sum(dtype=np.int64)), sentences.occurrences(UNKNOWN)
         if unknown > _MANY_UNKNOWN * symbols and len(tokenizer) > len(CONTROL_SYMBOLS):
             notes.append(f"{100 * unknown / symbols:.0f} % of the {name}'s")
     if not notes:

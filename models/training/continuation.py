@@ -11,7 +11,9 @@ from ..console.counts import clock
 from ..console.errors import UserError
 from ..console.program import command_line
 from ..console.working import working
-from ..data import PlainText, TextTask, Tokenizer, Windows
+from ..data import PlainText, TextTask, Tokenizer, Windows, encode_text
+from ..data.corpus import LongText
+from ..data.file_text import pieces
 from ..data.windows import WINDOW
 from ..decoding.generate import Sampling, generate
 from ..evaluation.metrics import TeacherForced, teacher_forced
@@ -42,9 +44,9 @@ class TextValidation(Validation):
 
     metric = "loss"
 
-    def __init__(self, run: Run, text: str, length: int, name: str) -> None:
+    def __init__(self, run: Run, text: str | LongText, length: int, name: str) -> None:
         self.tokenizer = run.target
-        ids = _encode(run.target, text, name)
+        ids = encode_text(text, run.target, name)
         self.windows = Windows(ids, length=length, batch_size=run.config.decoding.batch_size, name=name)
         self.symbols_per_character = (len(ids) - 1) / max(1, len(text) - 1)
 
@@ -92,7 +94,7 @@ class Continuation(Goal):
         length = run.config.model.longest_target() or WINDOW
         size = settings.batch_size
         self.batches = Windows(
-            _encode(run.target, text.train, "the training text"),
+            encode_text(text.train, run.target, "the training text"),
             length=length,
             batch_size=size if settings.batch_type == "sentences" else max(1, size // length),
             count=data.epoch_windows,
@@ -194,15 +196,11 @@ def draw(run: Run, history: Sequence[Row]) -> None:
 def _beginning(text: PlainText, tokenizer: Tokenizer) -> str:
     """The first words of a line in the middle of the validation text, two symbols at least, so that they can be scored;
     empty if no line has any, nor the text as a whole."""
-    lines = text.valid.splitlines()
+    valid, train = (next(pieces(part)) for part in (text.valid, text.train))
+    lines = valid.splitlines()
     middle = len(lines) // 2
-    for line in (*lines[middle:], *lines[:middle], text.valid, text.train):
+    for line in (*lines[middle:], *lines[:middle], valid, train):
         words = " ".join(line.split(maxsplit=3)[:3])[:_LONGEST_PROMPT].strip()
         if len(tokenizer.encode(words)) > 1:
             return words
     return ""
-
-
-def _encode(tokenizer: Tokenizer, text: str, name: str) -> list[int]:
-    with working(f"cutting {name} into symbols"):
-        return tokenizer.encode(text)

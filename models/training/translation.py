@@ -38,8 +38,7 @@ class PairValidation(Validation):
     def __init__(self, run: Run, text: ParallelText, split: str) -> None:
         pairs = getattr(text, split)
         self.examples = encode_pairs(pairs, run.source, run.target)
-        sources, targets = zip(*self.examples, strict=True)
-        run.refuse_too_long(sources, targets, functools.partial(text.where, split))
+        run.refuse_too_long(self.examples.sources, self.examples.targets, functools.partial(text.where, split))
         self.references = References.of(pairs, run.source, run.target, BleuSettings.fitting(run.config))
         self.decoding = run.config.decoding
         self.metric = run.config.training.early_stopping_metric

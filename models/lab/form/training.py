@@ -15,7 +15,7 @@ from tinygrad_attn import Tensor, nn, optim
 from tinygrad_attn.schedule import cosine
 
 from ...console.working import worked_off
-from ...data import Batches, PairBatch, Task, Tokenizer, encode_pairs, normalise, train_tokenizers
+from ...data import Batches, Examples, PairBatch, Task, Tokenizer, encode_pairs, normalise, train_tokenizers
 from ...data.batches import Example
 from ...decoding.translate import translate
 from ...evaluation.bleu import BleuSettings, bleu
@@ -89,9 +89,9 @@ def eager(loss: Callable[[Any], Tensor]) -> Callable[[Any], float]:
 class Pairs:
     """The pairs of a task as ids."""
 
-    train: list[Example]
-    valid: list[Example]
-    test: list[Example]
+    train: Examples
+    valid: Examples
+    test: Examples
     tokenizers: tuple[Tokenizer, Tokenizer]
     references: list[str]
     """The targets of the test pairs."""
@@ -101,7 +101,7 @@ class Pairs:
         """The numbers of source and target symbols, the first arguments of every translator."""
         return len(self.tokenizers[0]), len(self.tokenizers[1])
 
-    def test_of(self, task: Task) -> list[Example]:
+    def test_of(self, task: Task) -> Examples:
         """The test pairs of another task, in the same symbols."""
         return encode_pairs(task.load().test, *self.tokenizers)
 
@@ -136,23 +136,23 @@ def fit_translator(
     return fit(model, eager(loss), batches, steps, rate)
 
 
-def _endless(examples: list[Example], batch_size: int, seed: int) -> Iterator[PairBatch]:
+def _endless(examples: Sequence[Example], batch_size: int, seed: int) -> Iterator[PairBatch]:
     batches = Batches(examples, batch_size=batch_size, seed=seed)
     return (batch for epoch in itertools.count() for batch in batches.epoch(epoch))
 
 
-def in_order(examples: list[Example]) -> Iterator[PairBatch]:
+def in_order(examples: Sequence[Example]) -> Iterator[PairBatch]:
     """The examples in batches, to measure with."""
     return Batches(examples, batch_size=128).in_order()
 
 
-def translated(model: Translator, examples: list[Example], max_length: int = 60) -> list[list[int]]:
+def translated(model: Translator, examples: Sequence[Example], max_length: int = 60) -> list[list[int]]:
     """The greedy translations of the sources."""
     decoding = DecodingConfig(batch_size=128, max_length=max_length)
     return translate(model, [source for source, _ in examples], decoding)
 
 
-def translated_right(model: Translator, examples: list[Example]) -> float:
+def translated_right(model: Translator, examples: Sequence[Example]) -> float:
     """The share of pairs whose greedy translation is the target, symbol for symbol."""
     return exact_match(translated(model, examples), [target for _, target in examples])
 
