@@ -219,9 +219,8 @@ def evaluate(
     references = [normalise(reference, lowercase=False) for _, reference in pairs]  # as tokenizers see them
     translated = _Translated(examples, translations, texts, references, bleu_settings)
     forced, by_length = [], []
-    lengths = sources.lengths
-    for shortest, longest in buckets(lengths.tolist()):
-        rows = np.flatnonzero((shortest <= lengths) & (lengths <= longest)).tolist()
+    for shortest, longest in buckets(sources.lengths.tolist()):
+        rows = np.flatnonzero((shortest <= sources.lengths) & (sources.lengths <= longest)).tolist()
         batches = Batches([examples[i] for i in rows], batch_size=settings.batch_size)
         forced.append(teacher_forced(model, batches.in_order()))
         scores, short_bleu, _ = translated.measure(rows, forced[-1], short=True)
