@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...console.errors import CommandError, UserError
-from ...data import ParallelText, PlainText
+from ...data import ParallelText, PlainText, encode_text
 from ...data.windows import WINDOW
 from ...interface import LanguageModel, Translator
 from ...runs.folder import Run
@@ -55,7 +55,7 @@ def draw(model: LanguageModel, given: Given, run: Run | None) -> Drawn:
         raise CommandError(f"sentences: expected at least 1, got {given}")
     if run is None:
         raise CommandError("a number of sentences is drawn from a run's test set; without a run give the sentences")
-    text = run.config.data.load()
+    text = run.config.data.load_only("test")
     split: Literal["test", "valid"] = "test" if text.test else "valid"
     return _read(model, _all_of(model, text, split, run), run, given, split)
 
@@ -71,10 +71,10 @@ def _all_of(
         return
     content = text.test if split == "test" else text.valid
     if model.delimited:
-        lines = content.splitlines()
+        lines = "".join(content).splitlines()
         yield from (lines[i] for i in rng.permutation(len(lines)))
         return
-    ids = list(run.target.encode(content))
+    ids = encode_text(content, run.target, f"the {split} text")
     length = min(model.context or WINDOW, LONGEST - 1)
     yield from (ids[i * length : (i + 1) * length + 1] for i in rng.permutation(max(1, (len(ids) - 1) // length)))
 
