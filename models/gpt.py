@@ -23,10 +23,12 @@ from typing import Any, NamedTuple
 from tinygrad_attn import nn
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn import functional as F
+from tinygrad_attn.nn.feed_forward import feed_forward_of
 from tinygrad_attn.nn.fused_blocks import FusedBlock, FusedBlocks, can_fuse_blocks
 from tinygrad_attn.nn.fused_decoder import TokenVectors
 from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.module import is_plain
+from tinygrad_attn.nn.norm import add_and_norm
 from tinygrad_attn.nn.transformer_layers import make_norm
 from tinygrad_attn.tensor import Tensor, default_dtype
 
@@ -108,9 +110,7 @@ class FeedForward(nn.Module):
         """(B, T, d_model), the same shape out."""
         if self.activation != "gelu":
             return self.linear2(F.gelu(self.linear1(x), approximate="tanh"))
-        if is_plain(self.linear1, nn.Linear):
-            return self.linear2(F.activated_linear(x, self.linear1.weight, self.linear1.bias, activation="gelu"))
-        return self.linear2(F.gelu(self.linear1(x)))
+        return feed_forward_of(x, self.linear1, "gelu", None, self.linear2)
 
 
 class Block(nn.Module):
@@ -139,8 +139,7 @@ class Block(nn.Module):
         def attend(x: Tensor) -> Tensor:
             return self.self_attn(x, x, x, need_weights=False, is_causal=True)[0]
 
-        x = self._add(x, "self_attention", attend, self.norm1)
-        return self._add(x, "feed_forward", self.feed_forward, self.norm2)
+        return self._sublayers(x, attend)
 
     def step(self, x: Tensor, past: KVCache | None) -> tuple[Tensor, KVCache | None]:
         """`forward` at the next positions, (B, T, d_model), given the keys and values of those before them."""
@@ -150,12 +149,14 @@ class Block(nn.Module):
             attended, past = self.self_attn.attend_to_past(x, past)
             return attended
 
-        x = self._add(x, "self_attention", attend, self.norm1)
-        return self._add(x, "feed_forward", self.feed_forward, self.norm2), past
+        x = self._sublayers(x, attend)
+        return x, past
 
-    def _add(self, x: Tensor, name: str, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
-        skip, x = mark("skip", x), mark("branch", x, sublayer=name)
-        return mark("residual", skip + self.dropout(sublayer(norm(x))))
+    def _sublayers(self, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
+        skip, x = mark("skip", x), mark("branch", x, sublayer="self_attention")
+        attended = self.dropout(attend(self.norm1(x)))
+        skip, x = add_and_norm(skip, attended, self.norm2, "feed_forward")
+        return mark("residual", skip + self.dropout(self.feed_forward(x)))
 
 
 def _parts(block: nn.Module) -> FusedBlock | None:

@@ -22,7 +22,8 @@ from tinygrad_attn.public import public
 
 __all__ = [
     "MARKS", "BareMode", "Mode", "Observer", "State", "at_step", "current_modes", "enable_grad", "fused_by",
-    "in_module", "is_grad_enabled", "mark", "modes", "no_grad", "observe", "set_grad_enabled", "span", "unfused",
+    "in_module", "is_grad_enabled", "mark", "marks_are_heard", "modes", "no_grad", "observe", "set_grad_enabled",
+    "span", "unfused",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -367,3 +368,8 @@ def mark(name: str, tensor: T, **details: Any) -> T:
     for observer in current_modes().observers:
         tensor = observer.marked(name, tensor, details)
     return tensor
+
+
+def marks_are_heard() -> bool:
+    """Whether an observer does anything with marks."""
+    return any(type(observer).marked is not Observer.marked for observer in current_modes().observers)

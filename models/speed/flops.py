@@ -56,6 +56,10 @@ def _linear(x: Shape, weight: Shape, bias: Shape | None = None) -> int:
     return 2 * math.prod(x) * weight[0]
 
 
+def _feed_forward(x: Shape, weight1: Shape, weight2: Shape, *_: object) -> int:
+    return 2 * math.prod(x[:-1]) * (math.prod(weight1) + math.prod(weight2))
+
+
 def _paired_linear(x: Shape, y: Shape, weight: Shape, bias: Shape | None = None, *, rows: int) -> int:
     return 2 * (math.prod(x) * rows + math.prod(y) * (weight[0] - rows))
 
@@ -92,6 +96,7 @@ MATMULS = {
     "mv": Matmuls(_matmul, (0, 1)),
     "linear": Matmuls(_linear, (0, 1)),
     "activated_linear": Matmuls(_linear, (0, 1)),
+    "feed_forward": Matmuls(_feed_forward, (0, 1, 2)),
     "paired_linear": Matmuls(_paired_linear, (0, 1, 2), ("rows",)),
     "scaled_dot_product_attention": Matmuls(_attention, (0, 1, 2)),
     "multihead_attention": Matmuls(_multihead_attention, (0, 1), ("batch_first",)),

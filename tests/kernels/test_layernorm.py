@@ -70,6 +70,25 @@ def test_a_residual_counts_as_if_it_were_added_before(seed, shape, dtype):
         assert ours.tobytes() == one.tobytes()
 
 
+@examples
+@given(st.integers(0, 1000), shapes, st.sampled_from(DTYPES), st.sampled_from([1.0, 1e-30, 1e30]))
+def test_the_sum_is_written_and_what_reaches_it_otherwise_is_added(seed, shape, dtype, scale):
+    rng = np.random.default_rng(seed)
+    x, residual, g, added = (scale * rng.standard_normal((4, *shape))).astype(dtype)
+    weight = rng.standard_normal(shape[-1]).astype(dtype)
+    total = np.full(shape, np.nan, dtype)
+    with np.errstate(all="ignore"):
+        found = layer_norm(x, weight, None, 0.1, residual, total)
+        assert total.tobytes() == (x + residual).tobytes()
+        for ours, one in zip(found, layer_norm(total, weight, None, 0.1), strict=True):
+            assert ours.tobytes() == one.tobytes()
+        dx, *sums = layer_norm_backward(g, total, weight, *found[1:], added=added)
+        without, *others = layer_norm_backward(g, total, weight, *found[1:])
+        np.testing.assert_array_equal(dx, without + added)
+    for ours, one in zip(sums, others, strict=True):
+        np.testing.assert_array_equal(ours, one)
+
+
 def test_a_residual_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"layer_norm: residual \(2,\) float32 must be as x, \(3,\) float32"):
         layer_norm(np.ones(3, np.float32), residual=np.ones(2, np.float32))

@@ -17,10 +17,11 @@ SIZES = [(1, 3, 5), (7, 40, 33), (130, 5, 2)]  # rows, in, out
 def of_any_size(monkeypatch):
     monkeypatch.setattr(product, "_NUMPY_WORK", 0)
     monkeypatch.setattr(product, "_SERIAL_WORK", 0)
-    for cached in (kernels._prepared, together._prepared):
+    prepared = kernels._prepared, kernels._prepared_backward, together.prepared_together
+    for cached in prepared:
         cached.cache_clear()
     yield
-    for cached in (kernels._prepared, together._prepared):
+    for cached in prepared:
         cached.cache_clear()
 
 

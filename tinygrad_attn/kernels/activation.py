@@ -22,14 +22,14 @@ from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.simd.math import exp, exp2, log, polynomial, tanh
 
 __all__ = [
-    "ACTIVATIONS", "activate", "activate_backward", "activate_in_numpy", "activation_value", "gelu_in_place",
-    "times_slope",
+    "ACTIVATIONS", "GELU", "RELU", "activate", "activate_backward", "activate_in_numpy", "activation_value",
+    "gelu_in_place", "pointwise_kernel", "times_slope",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "softplus")
-_RELU, _LEAKY_RELU, _ELU, _GELU, _GELU_TANH, _SILU, _SOFTPLUS = range(len(ACTIVATIONS))
+RELU, _LEAKY_RELU, _ELU, GELU, _GELU_TANH, _SILU, _SOFTPLUS = range(len(ACTIVATIONS))
 
 _SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than they save
 _BLOCK_SIZE = 16384  # elements that a thread takes at a time
@@ -176,13 +176,13 @@ def _softplus(x: Any, beta: float, threshold: float) -> Any:
 @inlined_kernel
 def activation_value(kind: int, x: Any, first: float, second: float) -> Any:
     """The activation at a position in `ACTIVATIONS` of a vector; the other arguments are those of `activate`."""
-    if kind == _RELU:
+    if kind == RELU:
         return simd.select(x < 0.0, 0.0, x)
     if kind == _LEAKY_RELU:
         return simd.select(x > 0.0, x, x * first)
     if kind == _ELU:
         return _elu(x, first)
-    if kind == _GELU:
+    if kind == GELU:
         return _gelu(x)
     if kind == _GELU_TANH:
         return x * (0.5 + 0.5 * tanh(_gelu_argument(x)))
@@ -194,13 +194,13 @@ def activation_value(kind: int, x: Any, first: float, second: float) -> Any:
 @inlined_kernel
 def _gradient(kind: int, g: Any, x: Any, first: float, second: float) -> Any:
     # A gradient is selected, not multiplied by 0 or 1: it may be infinite.
-    if kind == _RELU:
+    if kind == RELU:
         return simd.select(x <= 0.0, 0.0, g)
     if kind == _LEAKY_RELU:
         return simd.select(x > 0.0, g, g * first)
     if kind == _ELU:
         return simd.select(x <= 0.0, g * (exp(x) * first), g)
-    if kind == _GELU:
+    if kind == GELU:
         return g * _gelu_slope(x)
     if kind == _GELU_TANH:
         return _gelu_tanh_backward(g, x)
@@ -296,6 +296,14 @@ def _make_scaling(dtype: Any) -> Any:
     return scaled
 
 
+def pointwise_kernel(activation: str, backward: bool, dtype: Any) -> int:
+    """The address of the kernel ``(elements, start, stop)`` of `gelu_in_place`, or, backward, of `times_slope` for
+    "gelu" and of `activate_backward` for "relu". It takes eight fields of 8 bytes each: the addresses of x, of what is
+    written, of g and of the slopes; the position in `ACTIVATIONS`, the number of elements, and two zeros."""
+    make = (_make_scaling if activation == "gelu" else _make_gradients) if backward else _make_gelu
+    return kernel_for(make, dtype.type)
+
+
 @functools.lru_cache(maxsize=MOST_PREPARED)
 def _prepared(
     make: Callable[[Any], Any], dtype: Any, size: int, kind: int, first: float = 0.0, second: float = 0.0
@@ -340,13 +348,13 @@ def gelu_in_place(x: Array) -> Array:
     `times_slope` takes."""
     slopes = np.empty(x.shape, x.dtype)
     at = data_address(x)
-    _prepared(_make_gelu, x.dtype, x.size, _GELU).launch((at, at, 0, data_address(slopes)))
+    _prepared(_make_gelu, x.dtype, x.size, GELU).launch((at, at, 0, data_address(slopes)))
     return slopes
 
 
 def times_slope(g: Array, slopes: Array) -> Array:
     """``g * slopes``, of one shape and dtype."""
     g, out = np.ascontiguousarray(g), np.empty(slopes.shape, slopes.dtype)
-    prepared = _prepared(_make_scaling, slopes.dtype, slopes.size, _GELU)
+    prepared = _prepared(_make_scaling, slopes.dtype, slopes.size, GELU)
     prepared.launch((data_address(slopes), data_address(out), data_address(g), 0))
     return out

@@ -9,8 +9,9 @@ with the variance of a row's n elements the mean of their squares about the mean
 
     dx = rstd * (h - mean(h) - xhat * mean(h * xhat)),   dweight = sum of g * xhat,   dbias = sum of g over the rows
 
-x may be the sum of two arrays, the output of a sublayer and its residual: it is formed wherever it is read, and never
-stored. `layer_norm_in_numpy` and `layer_norm_backward_in_numpy` say what the kernels compute.
+x may be the sum of two arrays, the output of a sublayer and its residual: it is formed wherever it is read, and stored
+only where it is asked for, as what the next sublayer is added to. `layer_norm_in_numpy` and
+`layer_norm_backward_in_numpy` say what the kernels compute.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class _Rows(NamedTuple):
     g: Address  # (rows, size)
     dx: Address  # (rows, size)
     sums: Address  # (blocks, 2, size), each block's share of dweight and of dbias
+    total: Address  # (rows, size), x + residual, written in the forward pass, or None
+    added: Address  # (rows, size), what is added to dx, or None
     rows: int
     size: int
     eps: float = 0.0
@@ -112,6 +115,16 @@ def _variance(x: Any, residual: Any, mean: Any, whole: int) -> Any:
     return simd.reduce_sum(total) / x.size
 
 
+@inlined_kernel
+def _write_sum(x: Any, residual: Any, total: Any) -> None:
+    rest = x.size % simd.lanes(x)
+    whole = x.size - rest
+    for i in range(0, whole, simd.lanes(x)):
+        simd.store(total, i, _load(x, residual, i))
+    if rest:
+        simd.store_part(total, whole, rest, _load_part(x, residual, whole, rest, 0.0))
+
+
 def _make_forward(dtype: Any) -> Any:
     @serial_kernel
     def forward(arguments: int, first: int, last: int) -> None:
@@ -122,7 +135,9 @@ def _make_forward(dtype: Any) -> Any:
         whole = s.size - rest
         for row in range(first, last):
             x, residual = row_at(dtype, s.x, row, s.size), row_at(dtype, s.residual, row, s.size if s.residual else 0)
-            y = row_at(dtype, s.y, row, s.size)
+            y, total = row_at(dtype, s.y, row, s.size), row_at(dtype, s.total, row, s.size if s.total else 0)
+            if total.size:
+                _write_sum(x, residual, total)
             means[row] = _mean(x, residual, whole)
             rstds[row] = 1.0 / math.sqrt(_variance(x, residual, means[row], whole) + s.eps)
             mean, rstd = simd.splat(x, means[row]), simd.splat(x, rstds[row])
@@ -146,6 +161,7 @@ def layer_norm(
     bias: Array | None = None,
     eps: float = 1e-5,
     residual: Array | None = None,
+    total: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Normalise each row of ``x``, or of ``x + residual``.
 
@@ -155,6 +171,7 @@ def layer_norm(
         bias: ``(n,)``, of ``x``'s dtype; zeros if None.
         eps: added to the variance.
         residual: as ``x``, or None.
+        total: as ``x``, C-contiguous, where ``x + residual`` is to be written; or None.
 
     Returns:
         ``y`` as ``x``; each row's mean and 1 / sqrt(var + eps), of shape ``x.shape[:-1]``, for the backward pass.
@@ -166,7 +183,7 @@ def layer_norm(
     means, rstds = np.empty(x.shape[:-1], x.dtype), np.empty(x.shape[:-1], x.dtype)
     x, residual = np.ascontiguousarray(x), None if residual is None else np.ascontiguousarray(residual)
     prepared = _prepared_forward(x.dtype, means.size, weight.size, eps)
-    prepared.launch((*_addresses(x, residual, weight, bias, means, rstds, y), 0, 0, 0))
+    prepared.launch((*_addresses(x, residual, weight, bias, means, rstds, y), 0, 0, 0, *_addresses(total), 0))
     return y, means, rstds
 
 
@@ -191,7 +208,8 @@ def layer_norm_call(
     weight, bias = _check("layer_norm", x, weight, "weight", 1.0), _check("layer_norm", x, bias, "bias", 0.0)
     means, rstds = np.empty((2, len(x)), x.dtype)
     arrays = (x, residual, weight, bias, means, rstds, y)
-    arguments = _Rows(*arrays, g=None, dx=None, sums=None, rows=len(x), size=weight.size, eps=eps)
+    gradients: dict[str, Any] = {"g": None, "dx": None, "sums": None, "total": None, "added": None}
+    arguments = _Rows(*arrays, **gradients, rows=len(x), size=weight.size, eps=eps)
     return kernel_for(_make_forward, x.dtype.type), Struct(arguments)
 
 
@@ -207,11 +225,14 @@ def _make_backward(dtype: Any) -> Any:
         means, rstds = row_at(dtype, s.means, 0, s.rows), row_at(dtype, s.rstds, 0, s.rows)
         for block in range(first, last):
             dweight, dbias = row_at(dtype, s.sums, 2 * block, s.size), row_at(dtype, s.sums, 2 * block + 1, s.size)
+            dweight[:] = 0.0
+            dbias[:] = 0.0
             for row in range(block * s.block, min(s.rows, (block + 1) * s.block)):
                 x = row_at(dtype, s.x, row, s.size)
                 residual = row_at(dtype, s.residual, row, s.size if s.residual else 0)
                 g, dx = row_at(dtype, s.g, row, s.size), row_at(dtype, s.dx, row, s.size)
-                _backward_row(g, _Row(x, residual, weight, means[row], rstds[row]), dweight, dbias, dx)
+                added = row_at(dtype, s.added, row, s.size if s.added else 0)
+                _backward_row(g, _Row(x, residual, weight, means[row], rstds[row]), dweight, dbias, dx, added)
 
     return backward
 
@@ -225,8 +246,8 @@ class _Row(NamedTuple):
 
 
 @inlined_kernel
-def _backward_row(g: Any, forward: Any, dweight: Any, dbias: Any, dx: Any) -> None:
-    """Write ``dx``, and add the row's share to ``dweight`` and ``dbias``."""
+def _backward_row(g: Any, forward: Any, dweight: Any, dbias: Any, dx: Any, added: Any) -> None:
+    """Write ``dx``, plus ``added`` unless that is empty, and add the row's share to ``dweight`` and ``dbias``."""
     x, residual, weight = forward.x, forward.residual, forward.weight
     mean, rstd = simd.splat(x, forward.mean), simd.splat(x, forward.rstd)
     step, size = simd.lanes(x), x.size
@@ -255,9 +276,13 @@ def _backward_row(g: Any, forward: Any, dweight: Any, dbias: Any, dx: Any) -> No
     for i in range(0, whole, step):
         xhat = (_load(x, residual, i) - mean) * rstd
         h = simd.load(g, i) * simd.load(weight, i)
-        simd.store(dx, i, (h - h_mean - xhat * h_xhat_mean) * rstd)
+        gradient = (h - h_mean - xhat * h_xhat_mean) * rstd
+        simd.store(dx, i, gradient + simd.load(added, i) if added.size else gradient)
     if rest:
-        simd.store_part(dx, whole, rest, (tail_h - h_mean - tail_xhat * h_xhat_mean) * rstd)
+        tail = (tail_h - h_mean - tail_xhat * h_xhat_mean) * rstd
+        if added.size:
+            tail = tail + simd.load_part(added, whole, rest, 0.0)
+        simd.store_part(dx, whole, rest, tail)
 
 
 def layer_norm_backward(
@@ -267,14 +292,15 @@ def layer_norm_backward(
     mean: Array,
     rstd: Array,
     residual: Array | None = None,
+    added: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """The gradients of ``layer_norm`` with respect to ``x``, ``weight`` and ``bias``, from ``g``, that of ``y``.
 
     The gradient of ``residual`` is that of ``x``. ``g`` has ``x``'s shape and dtype; ``mean`` and ``rstd`` are what the
     forward pass returned. dweight and dbias are sums over blocks of rows, the blocks in order: their bits do not depend
-    on the number of threads.
+    on the number of threads. ``added``, the gradient that reaches x otherwise, is part of the first.
     """
-    if g.shape != x.shape or g.dtype != x.dtype:
+    if g.shape != x.shape or g.dtype.char != x.dtype.char:
         raise ValueError(f"layer_norm_backward: gradient {g.shape} {g.dtype} must be as x, {x.shape} {x.dtype}")
     if mean.shape != x.shape[:-1] or rstd.shape != x.shape[:-1]:
         raise ValueError(
@@ -285,11 +311,13 @@ def layer_norm_backward(
     dx = np.empty(x.shape, x.dtype)
     rows, size = mean.size, weight.size
     block = min(max(_GRADIENT_ROWS, -(-rows // _GRADIENT_BLOCKS)), _GRADIENT_LONGEST)
-    sums = np.zeros((-(-rows // block), 2, size), x.dtype)
-    g, x, mean, rstd = (np.ascontiguousarray(array) for array in (g, x, mean, rstd))
-    residual = None if residual is None else np.ascontiguousarray(residual)
+    sums = np.empty((-(-rows // block), 2, size), x.dtype)
+    arrays = [
+        array if array is None or array.flags.c_contiguous else np.ascontiguousarray(array)
+        for array in (x, residual, weight, None, mean, rstd, None, g, dx, sums, None, added)
+    ]
     prepared = _prepared_backward(x.dtype, rows, size, block)
-    prepared.launch(tuple(_addresses(x, residual, weight, None, mean, rstd, None, g, dx, sums)))
+    prepared.launch(tuple(_addresses(*arrays)))
     dweight, dbias = sum_over(sums, (0,))
     return dx, dweight, dbias
 
@@ -304,17 +332,17 @@ def _prepared_backward(dtype: Any, rows: int, size: int, block: int) -> Prepared
 
 def _check(name: str, x: Array, vector: Array | None, which: str, default: float) -> Array:
     """``weight`` or ``bias``, contiguous, after checking ``x`` and it."""
-    if x.dtype != np.float32 and x.dtype != np.float64:
+    if x.dtype.char not in "fd":
         raise TypeError(f"{name}: dtype must be float32 or float64, got {x.dtype}; convert with astype")
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"{name}: x {x.shape} has no elements along its last axis to normalise")
     if vector is None:
         return _constant(x.shape[-1], default, x.dtype)
-    if vector.shape != x.shape[-1:] or vector.dtype != x.dtype:
+    if vector.shape != x.shape[-1:] or vector.dtype.char != x.dtype.char:
         raise ValueError(
             f"{name}: {which} must be {x.shape[-1:]} and {x.dtype} for x {x.shape}, got {vector.shape} {vector.dtype}"
         )
-    return np.ascontiguousarray(vector)
+    return vector if vector.flags.c_contiguous else np.ascontiguousarray(vector)
 
 
 @functools.lru_cache(maxsize=64)
@@ -323,5 +351,5 @@ def _constant(size: int, value: float, dtype: Any) -> Array:
 
 
 def _check_residual(name: str, x: Array, residual: Array | None) -> None:
-    if residual is not None and (residual.shape != x.shape or residual.dtype != x.dtype):
+    if residual is not None and (residual.shape != x.shape or residual.dtype.char != x.dtype.char):
         raise ValueError(f"{name}: residual {residual.shape} {residual.dtype} must be as x, {x.shape} {x.dtype}")

@@ -19,7 +19,7 @@ from tinygrad_attn.kernels.gemm.shares import Place, product_job
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Prepared
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
-from tinygrad_attn.kernels.together import launch_together
+from tinygrad_attn.kernels.together import launch_together, prepared_together
 
 __all__ = ["Gradients", "linear", "linear_backward", "paired_linear_backward"]
 
@@ -122,6 +122,18 @@ def _work(g: Array, x: Array, weight: Array, found: Gradients) -> tuple[list[Any
     return products, sums
 
 
+@functools.lru_cache(maxsize=MOST_PREPARED)
+def _prepared_backward(x: Place, weight: Place, dtype: Any, needs: tuple[bool, bool, bool], threads: int) -> Prepared:
+    (rows, inputs), outputs = x.shape, weight.shape[0]
+    g = _contiguous(rows, outputs, dtype.itemsize)
+    products = []
+    if needs[0]:
+        products.append((g, weight, _contiguous(rows, inputs, dtype.itemsize)))
+    if needs[1]:
+        products.append((_transposed(g), x, _contiguous(outputs, inputs, dtype.itemsize)))
+    return prepared_together(tuple(products), (g.shape,) if needs[2] else (), False, dtype, threads)
+
+
 def linear_backward(g: Array, x: Array, weight: Array, needs: tuple[bool, bool, bool]) -> Gradients | None:
     """The gradients of x, W and b from that of z, in one launch; or None as `linear` does.
 
@@ -131,14 +143,24 @@ def linear_backward(g: Array, x: Array, weight: Array, needs: tuple[bool, bool, 
         weight: ``(out, in)``, any strides.
         needs: which of the three are needed.
     """
-    rows = _as_rows(g, x, weight.dtype)
+    dtype = weight.dtype
+    rows = _as_rows(g, x, dtype)
     if rows is None or not any(needs):
         return None
-    shapes = (x.shape, weight.shape, weight.shape[:1])
-    wanted = [np.empty(shape, weight.dtype) if need else None for shape, need in zip(shapes, needs, strict=True)]
-    found = Gradients(*wanted)
-    launch_together(*_work(*rows, weight, found))
-    return found
+    places = Place(rows[1].shape, rows[1].strides), Place(weight.shape, weight.strides)
+    prepared = _prepared_backward(*places, dtype, needs, get_num_threads())
+    g_at, firsts, for_x, for_weight, for_bias = data_address(g), list[Any](), None, None, None
+    if needs[0]:
+        for_x = np.empty(x.shape, dtype)
+        firsts.append((g_at, data_address(weight), data_address(for_x), 0, workspaces.address()))
+    if needs[1]:
+        for_weight = np.empty(weight.shape, dtype)
+        firsts.append((g_at, data_address(x), data_address(for_weight), 0, workspaces.address(len(firsts))))
+    if needs[2]:
+        for_bias = np.empty(len(weight), dtype)
+        firsts.append((g_at, data_address(for_bias)))
+    prepared.launch(*firsts)
+    return Gradients(for_x, for_weight, for_bias)
 
 
 def paired_linear_backward(

@@ -22,7 +22,7 @@ from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Prepared
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.sums import sum_over
 
-__all__ = ["launch_together", "multiply_and_sum"]
+__all__ = ["launch_together", "multiply_and_sum", "prepared_together"]
 
 Array = np.ndarray[Any, Any]
 _Product: TypeAlias = "tuple[Array, Array, Array]"
@@ -33,13 +33,14 @@ def _place(array: Array) -> Place:
 
 
 @functools.lru_cache(maxsize=MOST_PREPARED)
-def _prepared(
+def prepared_together(
     products: tuple[tuple[Place, ...], ...],
     sums: tuple[tuple[int, int], ...],
     in_chains: bool,
     dtype: Any,
     threads: int,
 ) -> Prepared:
+    """The launch of products, of each the places of its arrays, and of sums, of each the shape of its matrix."""
     work = sum([math.prod(c.shape) * a.shape[-1] for a, _, c in products])
     alone, job = is_serial(work), row_sums_job if in_chains else column_sums_job
     workers = 1 if alone else threads
@@ -89,7 +90,7 @@ def launch_together(products: Sequence[_Product], sums: Sequence[tuple[Array, Ar
     dtype = products[0][0].dtype if products else sums[0][0].dtype
     places = tuple([(_place(a), _place(b), _place(c)) for a, b, c in products])
     shapes = tuple([matrix.shape for matrix, _ in sums])
-    prepared = _prepared(places, shapes, in_chains, dtype, get_num_threads())
+    prepared = prepared_together(places, shapes, in_chains, dtype, get_num_threads())
     addresses: list[tuple[int, ...]] = [
         (data_address(a), data_address(b), data_address(c), 0, workspaces.address(number))
         for number, (a, b, c) in enumerate(products)

@@ -1,16 +1,50 @@
-"""SwiGLU: a feed-forward network with a gate."""
+"""Feed-forward networks: two linear maps with an activation between them, and SwiGLU, with a gate."""
 
 from __future__ import annotations
 
 from tinygrad_attn.checked import Count, FloatDtype, Probability, Size, checked
+from tinygrad_attn.modes import current_modes, marks_are_heard
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.linear import Linear
-from tinygrad_attn.nn.module import Module
-from tinygrad_attn.ops.activation import silu
+from tinygrad_attn.nn.module import Module, is_plain
+from tinygrad_attn.ops.activation import gelu, relu, silu
+from tinygrad_attn.ops.fused.feed_forward import feed_forward
+from tinygrad_attn.ops.fused.linear import activated_linear
 from tinygrad_attn.ops.pointwise import mul
 from tinygrad_attn.tensor import Tensor, default_dtype
 
-__all__ = ["SwiGLU"]
+__all__ = ["SwiGLU", "feed_forward_of"]
+
+
+def feed_forward_of(x: Tensor, linear1: Module, activation: str, dropout: Module | None, linear2: Module) -> Tensor:
+    """linear2(dropout(activation(linear1(x)))), in as few ops as compute it.
+
+    Args:
+        x: (…, in).
+        linear1: to the inner size.
+        activation: "relu" or "gelu".
+        dropout: of the inner vectors, or None.
+        linear2: from the inner size.
+    """
+    if not is_plain(linear1, Linear):
+        inner = _ACTIVATIONS[activation](linear1(x))
+    elif is_plain(linear2, Linear) and _is_idle(dropout) and not _is_looked_into():
+        weights = linear1.weight, linear2.weight, linear1.bias, linear2.bias
+        return feed_forward(x, *weights, activation=activation)
+    else:
+        inner = activated_linear(x, linear1.weight, linear1.bias, activation=activation)
+    return linear2(inner if dropout is None else dropout(inner))
+
+
+_ACTIVATIONS = {"relu": relu, "gelu": gelu}
+
+
+def _is_looked_into() -> bool:
+    return current_modes().unfused or marks_are_heard()
+
+
+def _is_idle(dropout: Module | None) -> bool:
+    return dropout is None or (is_plain(dropout, Dropout) and (dropout.p == 0.0 or not dropout.training))
 
 
 class SwiGLU(Module):

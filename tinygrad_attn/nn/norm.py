@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from tinygrad_attn.checked import FloatDtype, NonNegative, Sizes, checked
 from tinygrad_attn.dtypes import default_dtype
-from tinygrad_attn.modes import mark
+from tinygrad_attn.modes import current_modes, mark, marks_are_heard
 from tinygrad_attn.nn import init
 from tinygrad_attn.nn.counting import empty_parameter
-from tinygrad_attn.nn.module import Module
+from tinygrad_attn.nn.module import Module, is_plain
 from tinygrad_attn.ops.fused.normalize import layer_norm
+from tinygrad_attn.ops.fused.residual_norm import residual_layer_norm
 from tinygrad_attn.ops.fused.rms_norm import rms_norm
+from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["LayerNorm", "RMSNorm"]
+__all__ = ["LayerNorm", "RMSNorm", "add_and_norm"]
+
+
+def add_and_norm(skip: Tensor, output: Tensor, norm: Module, sublayer: str) -> tuple[Tensor, Tensor]:
+    """What the next sublayer starts with where norms come first: the residual sum ``skip + output``, and its norm.
+
+    Both are of one op where they can be, unless someone looks: then the sum is announced by `mark`, too.
+
+    Args:
+        skip: (…, d), on its way past the sublayer before.
+        output: (…, d), of that sublayer.
+        norm: of the next sublayer.
+        sublayer: the next one's name, as in `mark`'s "branch".
+    """
+    if is_plain(norm, LayerNorm) and not (current_modes().unfused or marks_are_heard()):
+        sizes, eps = norm.normalized_shape, norm.eps
+        return residual_layer_norm(output, skip, norm.weight, norm.bias, normalized_shape=sizes, eps=eps)
+    x = mark("residual", add(skip, output))
+    return mark("skip", x), norm(mark("branch", x, sublayer=sublayer))
 
 
 class LayerNorm(Module):

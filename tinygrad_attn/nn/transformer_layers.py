@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from tinygrad_attn.checked import Count, FloatDtype, NonNegative, Probability, Refused, Size, checked
 from tinygrad_attn.modes import mark
 from tinygrad_attn.nn.dropout import Dropout
-from tinygrad_attn.nn.feed_forward import SwiGLU
+from tinygrad_attn.nn.feed_forward import SwiGLU, feed_forward_of
 from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import Module, is_plain
@@ -20,7 +20,6 @@ from tinygrad_attn.nn.norm import LayerNorm, RMSNorm
 from tinygrad_attn.nn.positional import RotaryPositionalEncoding
 from tinygrad_attn.ops.activation import gelu, relu
 from tinygrad_attn.ops.arguments import layer_input
-from tinygrad_attn.ops.fused.linear import activated_linear
 from tinygrad_attn.ops.fused.normalize import add_layer_norm
 from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.tensor import Tensor, default_dtype
@@ -140,12 +139,9 @@ class TransformerLayer(Module):
         """W_2 activation(W_1 x + b_1) + b_2, at each position separately; or a `SwiGLU`."""
         if self.activation is None:
             return self.feed_forward(x)
-        if self.activation in _NAMES and is_plain(self.linear1, Linear):
-            name = _NAMES[self.activation]
-            inner = activated_linear(x, self.linear1.weight, self.linear1.bias, activation=name)
-        else:
-            inner = self.activation(self.linear1(x))
-        return self.linear2(self.dropout(inner))
+        if self.activation in _NAMES:
+            return feed_forward_of(x, self.linear1, _NAMES[self.activation], self.dropout, self.linear2)
+        return self.linear2(self.dropout(self.activation(self.linear1(x))))
 
 
 class TransformerEncoderLayer(TransformerLayer):

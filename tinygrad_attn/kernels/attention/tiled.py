@@ -52,7 +52,7 @@ _SERIAL_WORK = 80**3  # multiplications up to which waking the threads costs mor
 # Queries and keys of a block, and keys where a causal mask cuts through: scores of 64 KB, and as much of their
 # gradients, stay in the second-level cache, and products are long enough to be worth their start.
 _QUERIES, _KEYS, _CORNER = 64, 256, 32
-_LINE = 64  # bytes: of a vector and of a cache line
+LINE = 64  # bytes: of a vector and of a cache line
 # Fields of `Task`, in the order of what `flat_mask` returns after the elements.
 _MASKS = (
     ("mask_size", "mask_batch", "mask_head", "mask_query"),
@@ -202,15 +202,15 @@ def _attend(
     p, key = dropout or (0.0, 0)
     strides = tuple([(0, 0, 0) if array is None else array.strides[:3] for array in operands])
     sizes = (*q.shape, k.shape[1], *v.shape[2:])
-    prepared = _prepare(make, q.dtype, sizes, strides, tuple(places), (causal, scale, p), get_num_threads())
+    prepared = prepare(make, q.dtype, sizes, strides, tuple(places), (causal, scale, p), get_num_threads())
     scratch = np.empty(prepared.scratch_bytes, np.uint8)
     start = data_address(scratch)
     addresses = [0 if array is None else data_address(array) for array in (*operands, *elements, *scales)]
-    task = prepared.template.fill(*addresses, start + -start % _LINE, key)
+    task = prepared.template.fill(*addresses, start + -start % LINE, key)
     launch(prepared.kernel, task, prepared.workers, prepared.workers)
 
 
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
     """What a call needs that others of the same sizes need, too."""
 
     kernel: int  # its address
@@ -220,7 +220,7 @@ class _Prepared(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def _prepare(
+def prepare(
     make: Any,
     dtype: np.dtype[Any],
     sizes: tuple[int, ...],
@@ -228,7 +228,7 @@ def _prepare(
     masks: tuple[tuple[int, ...], ...],
     options: tuple[bool, float, float],
     threads: int,
-) -> _Prepared:
+) -> Prepared:
     """Everything but addresses and dropout's key.
 
     Args:
@@ -266,14 +266,14 @@ def _prepare(
         **cut,
     }
     kind: Any = dtype.type
-    scratch_bytes = workers * cut["scratch_size"] + _LINE
-    return _Prepared(kernel_for(make, kind), Template(Task, constants), workers, scratch_bytes)
+    scratch_bytes = workers * cut["scratch_size"] + LINE
+    return Prepared(kernel_for(make, kind), Template(Task, constants), workers, scratch_bytes)
 
 
 def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int) -> dict[str, int]:
     """The fields of `Task` that say how a head is cut into blocks, and where the parts of scratch memory begin."""
     queries, keys, width, value_width = sizes
-    panel, lanes = tile_shape(itemsize).columns, _LINE // itemsize
+    panel, lanes = tile_shape(itemsize).columns, LINE // itemsize
     blocks, stride = -(-queries // _QUERIES), -(-min(_KEYS, keys) // lanes) * lanes
     rows = -(-queries // blocks)
     parts = {"query": rows * width, "scores": rows * stride, "sums": rows * lanes}
@@ -287,7 +287,7 @@ def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int) -> dict
         parts["keys_down"] = packed_size(keys, width, itemsize)
         parts["query_panels"] = packed_size(rows, width, itemsize)
         parts["gradient_panels"] = packed_size(rows, value_width, itemsize)
-    lines = [-(-elements * itemsize // _LINE) * _LINE for elements in parts.values()]
+    lines = [-(-elements * itemsize // LINE) * LINE for elements in parts.values()]
     *starts, scratch_size = itertools.accumulate(lines, initial=0)
     return {
         "itemsize": itemsize,

@@ -6,10 +6,11 @@ sum ``h + m + l`` of three, and a product of two is, but for terms below 2^-25 o
     (h + m + l) (h' + m' + l')  =  h h' + (h m' + m h') + (h l' + m m' + l h')
 
 Six products on tiles, which add in float32, take less time than one of float32 in other registers. The small terms are
-summed first, of all steps of a block of the depth, and the large ones, of which the processor adds two at once, after
-them: the sums are nearer to the exact ones than those of `kernels.gemm.tile`. On tiles subnormal numbers count as zero,
-and rounding may end in infinity. So elements of C that are not finite or below 2^-100, and all of a row of A, or a
-column of B, with numbers below 2^-100, whose parts may be subnormal, are taken from `kernels.gemm.blocks`.
+summed first, of some steps of the depth, and the large ones, of which the processor adds two at once, after them: the
+sums are nearer to the exact ones than those of `kernels.gemm.tile`. On tiles subnormal numbers count as zero, and
+rounding may end in infinity. Where numbers of a row of A and of a column of B are so small or large that this may
+happen (`_fit`), elements of C that are not finite, or so small that it counts (`_least`), are taken from
+`kernels.gemm.blocks`.
 
 Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations",
 ARITH 2019. `split_in_numpy` and `multiply_in_numpy` say what the kernels compute.
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import math
 import platform
 import sys
 from typing import Any, NamedTuple
@@ -31,18 +31,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
+from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix, transposed
 from tinygrad_attn.kernels.gemm.parts import (
     PANEL_STEP,
     PART,
     SIDE,
-    SMALLEST,
     SMALLEST_BITS,
     STEP,
     TILE,
     emit_any,
     emit_size,
-    look_for_tiny,
     pack_panels,
     split_in_numpy,
 )  # fmt: skip
@@ -51,7 +49,7 @@ from tinygrad_attn.kernels.runtime.calls import call
 from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import row_at
 from tinygrad_attn.kernels.simd import vectors as simd
-from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define
+from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define, repeat
 from tinygrad_attn.kernels.simd.registers import has_tiles
 
 __all__ = ["MEMORY", "multiply_by_parts", "multiply_in_numpy", "tiles_are_there"]
@@ -60,13 +58,13 @@ Array = np.ndarray[Any, Any]
 
 # A block of B in parts has at most 1.2 MB, of 2 in the second-level cache, and one of A 0.3.
 _BLOCK_DEPTH, _BLOCK_COLUMNS, _BLOCK_ROWS = 384, 512, 128
+# Steps of the depth of which a square is summed at a time: panels of 24 KB each, of which A's stays in the first-level
+# cache of 48 while all of B's pass by, and both are there when their large parts' turn comes.
+_CHUNK = 4
 
-MEMORY = (
-    128
-    + 2 * 4 * SIDE * SIDE
-    + (_BLOCK_ROWS + _BLOCK_COLUMNS) * 4
-    + (_BLOCK_ROWS + _BLOCK_COLUMNS) // SIDE * (_BLOCK_DEPTH // STEP) * PANEL_STEP
-)
+# Where panels begin: after the settings of the tiles, two squares, and the ranges of a square's items and of panels.
+_PANELS = -(-(128 + 2 * 4 * SIDE * SIDE + (2 * SIDE + (_BLOCK_ROWS + _BLOCK_COLUMNS) // SIDE) * 16) // 64) * 64
+MEMORY = _PANELS + (_BLOCK_ROWS + _BLOCK_COLUMNS) // SIDE * (_BLOCK_DEPTH // STEP) * PANEL_STEP
 """Bytes of a worker's scratch memory that `multiply_by_parts` uses before what the ordinary product needs."""
 
 
@@ -174,11 +172,12 @@ def _multiply_tiles(typingctx: Any, a: Any, b: Any, steps: Any, square: Any, squ
     return types.void(types.int64, types.int64, types.int64, types.int64, types.int64), generate
 
 
-def _emit_is_ordinary(emit: Emitter, square: Address, square_row: ir.Value) -> ir.Value:
+def _emit_is_ordinary(emit: Emitter, square: Address, square_row: ir.Value, least: ir.Value) -> ir.Value:
     builder, integers = emit.builder, ir.VectorType(ir.IntType(32), 16)
     slot = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(ir.IntType(1), 16), None))
-    least = ir.Constant(integers, [2 * SMALLEST_BITS] * 16)
-    range_ = ir.Constant(integers, [0xFF000000 - 2 * SMALLEST_BITS] * 16)
+    least = builder.shl(builder.trunc(least, ir.IntType(32)), ir.Constant(ir.IntType(32), 24))
+    range_ = repeat(builder, integers, builder.sub(ir.Constant(ir.IntType(32), 0xFF000000), least))
+    least = repeat(builder, integers, least)
     with cgutils.for_range(builder, emit.integer(SIDE), intp=INT) as loop:
         row, odd = emit.offset(square, loop.index, square_row), builder.load(slot)
         for v in range(2):
@@ -189,56 +188,93 @@ def _emit_is_ordinary(emit: Emitter, square: Address, square_row: ir.Value) -> i
 
 
 @intrinsic
-def _is_ordinary(typingctx: Any, square: Any, square_row: Any) -> Any:
-    """Whether all elements of a square are finite and at least 2^-100."""
+def _is_ordinary(typingctx: Any, square: Any, square_row: Any, least: Any) -> Any:
+    """Whether all elements of a square are finite, with an exponent of at least ``least``."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         return _emit_is_ordinary(Emitter(builder, types.DType(types.float32), 16), *arguments)
 
-    return types.boolean(types.int64, types.int64), generate
-
-
-@intrinsic
-def _prefetch(typingctx: Any, address: Any) -> Any:
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        Emitter(builder, types.DType(types.float32), 16).prefetch(arguments[0], to_write=True)
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
+    return types.boolean(types.int64, types.int64, types.int64), generate
 
 
 # --- The loops --------------------------------------------------------------------------------------------------------
 
 
 class _Scratch(NamedTuple):
-    """Where the parts of a worker's memory begin, and what is known of a block."""
+    """Where the parts of a worker's memory begin."""
 
     ordinary: int  # the address of the product of `kernels.gemm.blocks`
     square: int  # sums of a square, and the same by the ordinary product
     other: int
-    a_flags: int  # of `look_for_tiny`, of a panel's rows or columns
-    b_flags: int
+    of_rows: int  # the ranges of a square's rows and columns
+    of_columns: int
     blocks: int  # memory of the ordinary product
 
 
+# Sizes are the bits of numbers without their signs, shifted to the left: the uppermost eight are the exponent.
+_LEAST_EXPONENT = SMALLEST_BITS >> 23
+_LEAST_SUM, _MOST, _MOST_SUM = 2 * 127 - 100, 127 + 120, 2 * 127 + 100
+_LEAST_OF_SUM, _LEAST_SHARE = 127 - 95, 95
+
+
 @inlined_kernel
-def _is_wrong(x: Any, of_row: int, of_column: int) -> bool:
+def _fit(low: int, high: int, other_low: int, other_high: int) -> bool:
+    """Whether all products of numbers in two ranges, and all their parts' products that count, are ordinary numbers."""
+    a, b, c, d = low >> 24, other_low >> 24, high >> 24, other_high >> 24
+    return min(a, b) >= _LEAST_EXPONENT and a + b >= _LEAST_SUM and max(c, d) <= _MOST and c + d <= _MOST_SUM
+
+
+@inlined_kernel
+def _size_at(address: int) -> Any:
+    return (np.int64(row_at(np.int32, address, 0, 1)[0]) & 0x7FFFFFFF) << 1
+
+
+@called_kernel
+def _note_ranges(ranges: int, source: Any, items: int, depth: int) -> None:
+    """The range of each item, as of a panel."""
+    for i in range(items):
+        low, high = 0xFFFFFFFF, 0
+        for k in range(depth):
+            size = _size_at(source.address + i * source.row + k * source.column)
+            if size != 0:
+                low = min(low, size - 1)
+            high = max(high, size)
+        bounds = row_at(np.int64, ranges, i, 2)
+        bounds[0], bounds[1] = low, high
+
+
+@inlined_kernel
+def _least(high: int, other_high: int) -> int:
+    """The exponent from which on an element of C is right, whatever has counted as zero.
+
+    Of a number that is less than 2^-126, times the largest on the other side; or of 2^-126 itself. Of each there may be
+    some hundred.
+    """
+    return max(_LEAST_OF_SUM, (max(high, other_high) >> 24) - _LEAST_SHARE)
+
+
+@inlined_kernel
+def _is_wrong(size: int, of_row: Any, of_column: Any) -> bool:
     """Whether an element is not to be trusted; it is zero where a row or column is."""
-    if of_row & of_column & 2 == 0:
-        return not abs(x) < math.inf or (of_row | of_column) & 1 != 0
-    return (of_row | of_column) & 1 != 0 or not SMALLEST <= abs(x) < math.inf
+    if _fit(of_row[0], of_row[1], of_column[0], of_column[1]):
+        return False
+    if size >= 0xFF000000:
+        return True
+    return of_row[1] != 0 and of_column[1] != 0 and size >> 24 < _least(of_row[1], of_column[1])
 
 
 @called_kernel
 def _correct(square: int, square_row: int, a: Any, b: Any, extent: Any, s: Any) -> None:
     """Exchange the elements of a square that are wrong for those of the ordinary product."""
-    rows, columns, _ = extent
-    of_rows, of_columns = row_at(np.int32, s.a_flags, 0, rows), row_at(np.int32, s.b_flags, 0, columns)
+    rows, columns, depth = extent
+    _note_ranges(s.of_rows, a, rows, depth)
+    _note_ranges(s.of_columns, transposed(b), columns, depth)
     known = False
     for i in range(rows):
         sums, others = row_at(np.float32, square + i * square_row, 0, columns), row_at(np.float32, s.other, i, SIDE)
         for j in range(columns):
-            if _is_wrong(sums[j], of_rows[i], of_columns[j]):
+            size = _size_at(square + i * square_row + 4 * j)
+            if _is_wrong(size, row_at(np.int64, s.of_rows, i, 2), row_at(np.int64, s.of_columns, j, 2)):
                 if not known:
                     known = True
                     target = Matrix(s.other, 4 * SIDE, 4)
@@ -247,12 +283,12 @@ def _correct(square: int, square_row: int, a: Any, b: Any, extent: Any, s: Any) 
 
 
 @called_kernel
-def _all_ordinary(flags: int, count: int) -> bool:
-    found = row_at(np.int32, flags, 0, count)
-    tiny = np.int32(0)
-    for i in range(count):
-        tiny |= found[i]
-    return tiny & 1 == 0
+def _add_square(square: int, c: Any) -> None:
+    """C + = the square, which is whole."""
+    for i in range(SIDE):
+        sums, target = row_at(np.float32, square, i, SIDE), row_at(np.float32, c.address + i * c.row, 0, SIDE)
+        simd.store(target, 0, simd.load(target, 0) + simd.load(sums, 0))
+        simd.store(target, 16, simd.load(target, 16) + simd.load(sums, 16))
 
 
 @called_kernel
@@ -276,29 +312,63 @@ def _write_square(square: int, c: Any, extent: Any, bias: int, accumulate: int) 
 
 
 @called_kernel
-def _multiply_square(
-    panels: Any, extent: Any, a: Any, b: Any, c: Any, bias: int, accumulate: int, trusted: bool, s: Any
-) -> None:
+def _multiply_square(panels: Any, extent: Any, a: Any, b: Any, c: Any, bias: int, accumulate: int, s: Any) -> None:
     """A square of C, or what there is of it.
 
     Args:
-        panels: the addresses of the parts of A and of B.
+        panels: the addresses of the parts of A and of B, and of their ranges.
         extent, a, b, c: of the square.
         bias, accumulate: as in `Epilogue`.
-        trusted: whether neither A nor B has numbers below 2^-100.
         s: a `_Scratch`.
     """
     rows, columns, depth = extent
-    for i in range(rows):
-        _prefetch(c.address + i * c.row)
-        _prefetch(c.address + i * c.row + 4 * columns - 4)
-    direct = rows == SIDE and columns == SIDE and bias == 0 and accumulate == 0
+    whole = rows == SIDE and columns == SIDE and bias == 0
+    direct = whole and accumulate == 0
     square, square_row = (c.address, c.row) if direct else (s.square, 4 * SIDE)
     _multiply_tiles(panels[0], panels[1], -(-depth // STEP), square, square_row)
-    if not trusted or not _is_ordinary(square, square_row):
+    of_a, of_b = row_at(np.int64, panels[2], 0, 2), row_at(np.int64, panels[3], 0, 2)
+    fit = _fit(of_a[0], of_a[1], of_b[0], of_b[1])
+    if not fit and not _is_ordinary(square, square_row, _least(of_a[1], of_b[1])):
         _correct(square, square_row, a, b, extent, s)
-    if not direct:
+    if direct:
+        return
+    if whole:
+        _add_square(square, c)
+    else:
         _write_square(square, c, extent, bias, accumulate)
+
+
+class _Panels(NamedTuple):
+    """A panel of A and those of a block of B, with their ranges, and how many bytes lie from one of B to the next."""
+
+    a: int
+    a_range: int
+    b: int
+    b_ranges: int
+    step: int
+
+
+@called_kernel
+def _multiply_band(panels: Any, extent: Any, a: Any, b: Any, c: Any, epilogue: Any, s: Any) -> None:
+    """All squares side by side that a panel of A has with a block of B, some steps of the depth after the other."""
+    rows, columns, depth = extent
+    steps = -(-depth // STEP)
+    chunks = -(-steps // _CHUNK)
+    for chunk in range(chunks):
+        first, last = steps * chunk // chunks, steps * (chunk + 1) // chunks
+        here, there = first * STEP, min(depth, last * STEP)
+        a_part = Matrix(a.address + here * a.column, a.row, a.column)
+        for j in range(0, columns, SIDE):
+            part = Extent(rows, min(SIDE, columns - j), there - here)
+            b_part = Matrix(b.address + j * b.column + here * b.row, b.row, b.column)
+            target = Matrix(c.address + j * 4, c.row, 4)
+            b_panel, b_range = panels.b + j // SIDE * panels.step, panels.b_ranges + j // SIDE * 16
+            places = (panels.a + first * PANEL_STEP, b_panel + first * PANEL_STEP, panels.a_range, b_range)
+            bias = epilogue.bias + j * 4 if epilogue.bias != 0 and chunk == 0 else 0
+            accumulate = epilogue.accumulate if chunk == 0 else 1
+            _multiply_square(places, part, a_part, b_part, target, bias, accumulate, s)
+    if epilogue.activation >= 0:
+        activate_tile(np.float32, epilogue.activation, c, rows, columns)
 
 
 @serial_kernel
@@ -310,40 +380,29 @@ def multiply_by_parts(scratch: int, extent: Extent, a: Matrix, b: Matrix, c: Mat
     rows, columns, depth = extent
     block_depth = -(-depth // -(-depth // _BLOCK_DEPTH) // STEP) * STEP
     panel = block_depth // STEP * PANEL_STEP
-    ordinary = row_at(np.int64, scratch, 0, 1)[0]
-    square = scratch + 128
-    a_flags = square + 2 * 4 * SIDE * SIDE
-    b_flags = a_flags + 4 * _BLOCK_ROWS
-    a_panels = b_flags + 4 * _BLOCK_COLUMNS
-    b_panels = a_panels + _BLOCK_ROWS // SIDE * panel
-    blocks = b_panels + _BLOCK_COLUMNS // SIDE * panel
+    square, a_panels = scratch + 128, scratch + _PANELS
+    other, b_panels = square + 4 * SIDE * SIDE, a_panels + _BLOCK_ROWS // SIDE * panel
+    of_rows = other + 4 * SIDE * SIDE
+    of_columns, a_ranges = of_rows + 16 * SIDE, of_rows + 2 * 16 * SIDE
+    b_ranges, blocks = a_ranges + _BLOCK_ROWS // SIDE * 16, b_panels + _BLOCK_COLUMNS // SIDE * panel
+    s = _Scratch(row_at(np.int64, scratch, 0, 1)[0], square, other, of_rows, of_columns, blocks)
     block_rows = _BLOCK_ROWS if a.row == 4 else SIDE  # a panel alone stays in the first-level cache
     _begin_tiles(scratch + 64)
     for k in range(0, depth, block_depth):
         ks = min(block_depth, depth - k)
         bias, activation = epilogue.bias if k == 0 else 0, epilogue.activation if k + ks == depth else -1
-        accumulate = 1 if epilogue.accumulate != 0 or k > 0 else 0
-        for j0 in range(0, columns, _BLOCK_COLUMNS):
-            width = min(_BLOCK_COLUMNS, columns - j0)
-            b_block = Matrix(b.address + k * b.row + j0 * b.column, b.column, b.row)
-            pack_panels(b_panels, panel, b_block, width, ks, 1)
-            look_for_tiny(b_flags, b_block, width, ks)
-            b_trusted = _all_ordinary(b_flags, width)
+        accumulate = epilogue.accumulate if k == 0 else 1
+        for j in range(0, columns, _BLOCK_COLUMNS):
+            width = min(_BLOCK_COLUMNS, columns - j)
+            b_block = Matrix(b.address + k * b.row + j * b.column, b.row, b.column)
+            pack_panels(b_panels, panel, b_ranges, transposed(b_block), width, ks, 1)
+            of_block = Epilogue(bias + j * 4 if bias != 0 else 0, accumulate, activation)
             for i in range(0, rows, SIDE):
-                height, at = min(SIDE, rows - i), i % block_rows
+                at = i % block_rows // SIDE
                 a_rows = Matrix(a.address + i * a.row + k * a.column, a.row, a.column)
                 if at == 0:
-                    pack_panels(a_panels, panel, a_rows, min(block_rows, rows - i), ks, 0)
-                    look_for_tiny(a_flags, a_rows, min(block_rows, rows - i), ks)
-                trusted = b_trusted and _all_ordinary(a_flags + 4 * at, height)
-                for j in range(0, width, SIDE):
-                    part = Extent(height, min(SIDE, width - j), ks)
-                    b_columns = Matrix(b_block.address + j * b.column, b.row, b.column)
-                    target = Matrix(c.address + i * c.row + (j0 + j) * 4, c.row, 4)
-                    added = bias + (j0 + j) * 4 if bias != 0 else 0
-                    panels = a_panels + at // SIDE * panel, b_panels + j // SIDE * panel
-                    s = _Scratch(ordinary, square, square + 4 * SIDE * SIDE, a_flags + 4 * at, b_flags + 4 * j, blocks)
-                    _multiply_square(panels, part, a_rows, b_columns, target, added, accumulate, trusted, s)
-                    if activation >= 0:
-                        activate_tile(np.float32, activation, target, part.rows, part.columns)
+                    pack_panels(a_panels, panel, a_ranges, a_rows, min(block_rows, rows - i), ks, 0)
+                panels = _Panels(a_panels + at * panel, a_ranges + at * 16, b_panels, b_ranges, panel)
+                band, target = Extent(min(SIDE, rows - i), width, ks), Matrix(c.address + i * c.row + j * 4, c.row, 4)
+                _multiply_band(panels, band, a_rows, b_block, target, of_block, s)
     _end_tiles()

@@ -7,6 +7,7 @@ says what the parts are.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +18,12 @@ from numba.extending import intrinsic
 
 from tinygrad_attn.kernels.gemm.operands import Matrix
 from tinygrad_attn.kernels.runtime.jit import called_kernel
-from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define, flatten
+from tinygrad_attn.kernels.runtime.structs import row_at
+from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define, flatten, fold
 
 __all__ = [
-    "PANEL_STEP", "PART", "SIDE", "SMALLEST", "SMALLEST_BITS", "STEP", "TILE", "emit_any", "emit_size", "look_for_tiny",
-    "pack_panels", "split_in_numpy",
+    "PANEL_STEP", "PART", "SIDE", "SMALLEST_BITS", "STEP", "TILE", "emit_any", "emit_size", "pack_panels",
+    "split_in_numpy",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -31,8 +33,7 @@ STEP = 32  # of the depth in one tile: pairs of bfloat16 in 16 columns
 TILE = 1024  # bytes
 PART = 2 * TILE  # of one of three parts of a step of a panel
 PANEL_STEP = 3 * PART
-SMALLEST = 2.0**-100  # whose parts are no subnormal numbers, which count as zero on tiles
-SMALLEST_BITS = (127 - 100) << 23
+SMALLEST_BITS = (127 - 100) << 23  # 2^-100, whose parts are no subnormal numbers, which count as zero on tiles
 
 
 def split_in_numpy(x: Array) -> tuple[Array, Array, Array]:
@@ -52,6 +53,7 @@ class _Panel(NamedTuple):
     """The arguments of `_pack`, as LLVM values."""
 
     panel: Address
+    range: Address
     source: Address
     item_stride: ir.Value
     depth_stride: ir.Value
@@ -60,9 +62,47 @@ class _Panel(NamedTuple):
     pairs_down: ir.Value
 
 
+class _Range:
+    """The smallest size that is not zero, less one, and the largest of the numbers that pass by."""
+
+    def __init__(self, emit: Emitter) -> None:
+        self._emit = emit
+        integers = ir.VectorType(ir.IntType(32), 16)
+        self._low = cgutils.alloca_once_value(emit.builder, ir.Constant(integers, [0xFFFFFFFF] * 16))
+        self._high = cgutils.alloca_once_value(emit.builder, ir.Constant(integers, None))
+
+    def note(self, x: ir.Value) -> None:
+        builder, size = self._emit.builder, emit_size(self._emit, x)
+        less = builder.sub(size, ir.Constant(size.type, [1] * 16))  # of zero it is the largest number
+        builder.store(_smaller(builder, builder.load(self._low), less), self._low)
+        builder.store(_larger(builder, builder.load(self._high), size), self._high)
+
+    def write(self, address: Address) -> None:
+        """Extend the range at an address, two int64."""
+        builder = self._emit.builder
+        for number, (slot, choose) in enumerate(((self._low, _smaller), (self._high, _larger))):
+            pointer = self._emit.pointer(self._emit.offset(address, number, 8), INT)
+            found = fold(builder, builder.load(slot), functools.partial(choose, builder))
+            builder.store(choose(builder, builder.load(pointer), builder.zext(found, INT)), pointer)
+
+
+def _smaller(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return builder.select(builder.icmp_unsigned("<", x, y), x, y)
+
+
+def _larger(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return builder.select(builder.icmp_unsigned(">", x, y), x, y)
+
+
 def _emit_pack(emit: Emitter, *arguments: ir.Value) -> None:
     p, builder = _Panel(*arguments), emit.builder
+    seen = _Range(emit)
+    turned = cgutils.alloca_once(builder, ir.ArrayType(emit.vector, 2 * 16))
+    turned.align = 64
+    turned = builder.ptrtoint(turned, INT)
     along_depth = builder.icmp_signed("==", p.depth_stride, emit.integer(4))
+    by_depths = builder.icmp_signed("==", p.pairs_down, emit.integer(0))
+    as_it_lies = builder.icmp_signed("==", builder.zext(along_depth, INT), builder.zext(by_depths, INT))
     steps = builder.sdiv(builder.add(p.depth, emit.integer(STEP - 1)), emit.integer(STEP))
     with (
         cgutils.for_range(builder, steps, intp=INT) as step,
@@ -72,46 +112,79 @@ def _emit_pack(emit: Emitter, *arguments: ir.Value) -> None:
         target = emit.offset(emit.offset(p.panel, step.index, PANEL_STEP), group.index, TILE)
         items, depth = builder.sub(p.items, first), builder.sub(p.depth, k)
         source = emit.offset(emit.offset(p.source, first, p.item_stride), k, p.depth_stride)
-        with cgutils.for_range(builder, emit.integer(16), intp=INT) as row:
-            at = emit.offset(target, row.index, 64)
-            with builder.if_else(along_depth) as (depths_adjoin, items_adjoin):
-                with depths_adjoin:
-                    _emit_row_of_depths(emit, p, at, source, row.index, items, depth)
-                with items_adjoin:
-                    _emit_row_of_items(emit, p, at, source, row.index, items, depth)
-        with (
-            builder.if_then(builder.icmp_signed("==", builder.zext(along_depth, INT), p.pairs_down)),
-            cgutils.for_range(builder, emit.integer(3), intp=INT) as part,
-        ):
-            _emit_transposed(emit, emit.offset(target, part.index, PART))
+        with builder.if_then(builder.not_(as_it_lies)):
+            _emit_turned(emit, p, along_depth, source, turned, items, depth)
+        source = builder.select(as_it_lies, source, turned)
+        items, depth = (
+            builder.select(as_it_lies, count, emit.integer(whole)) for count, whole in ((items, 16), (depth, STEP))
+        )
+        with builder.if_else(by_depths) as (rows_of_depths, rows_of_items):
+            with rows_of_depths:
+                stride = builder.select(as_it_lies, p.item_stride, emit.integer(4 * STEP))
+                with cgutils.for_range(builder, emit.integer(16), intp=INT) as row:
+                    at = emit.offset(target, row.index, 64)
+                    _emit_row_of_depths(emit, seen, at, source, stride, row.index, items, depth)
+            with rows_of_items:
+                stride = builder.select(as_it_lies, p.depth_stride, emit.integer(64))
+                with cgutils.for_range(builder, emit.integer(16), intp=INT) as row:
+                    at = emit.offset(target, row.index, 64)
+                    _emit_row_of_items(emit, seen, at, source, stride, row.index, items, depth)
+    seen.write(p.range)
+
+
+def _emit_turned(
+    emit: Emitter, p: _Panel, along_depth: ir.Value, source: Address, target: Address, items: ir.Value, depth: ir.Value
+) -> None:
+    """16 items and 32 steps of the depth with rows and columns exchanged, and zeros beside them."""
+    builder = emit.builder
+    row_stride = builder.select(along_depth, p.item_stride, p.depth_stride)
+    with cgutils.for_range(builder, emit.integer(2), intp=INT) as half:
+        before = builder.mul(half.index, emit.integer(16))
+        rest = builder.sub(depth, before)
+        row_count, lane_count = builder.select(along_depth, items, rest), builder.select(along_depth, rest, items)
+        start = emit.offset(source, before, p.depth_stride)
+        rows = []
+        for row in range(16):
+            lanes = builder.select(builder.icmp_signed("<", emit.integer(row), row_count), lane_count, emit.integer(0))
+            rows.append(emit.load(emit.offset(start, row, row_stride), emit.first_lanes(lanes)))
+        place = emit.offset(target, before, builder.select(along_depth, emit.integer(64), emit.integer(4)))
+        stride = builder.select(along_depth, emit.integer(64), emit.integer(4 * STEP))
+        for row, value in enumerate(emit.transpose(rows)):
+            emit.store(value, emit.offset(place, row, stride))
 
 
 def _emit_row_of_depths(
-    emit: Emitter, p: _Panel, at: Address, source: Address, item: ir.Value, items: ir.Value, depth: ir.Value
-) -> None:
+    emit: Emitter, seen: _Range, at: Address, source: Address, stride: ir.Value, item: ir.Value, items: ir.Value,
+    depth: ir.Value,
+) -> None:  # fmt: skip
     """32 steps of the depth of one item, or zeros past the last item."""
     builder = emit.builder
     depth = builder.select(builder.icmp_signed("<", item, items), depth, emit.integer(0))
-    row = emit.offset(source, item, p.item_stride)
+    row = emit.offset(source, item, stride)
     masks = [emit.first_lanes(builder.sub(depth, emit.integer(16 * v))) for v in range(2)]
-    parts = [_emit_parts(emit, emit.load(emit.vector_offset(row, v), mask)) for v, mask in enumerate(masks)]
+    vectors = [emit.load(emit.vector_offset(row, v), mask) for v, mask in enumerate(masks)]
     halves, index = ir.VectorType(ir.IntType(16), 32), ir.VectorType(ir.IntType(32), 32)
     upper = ir.Constant(index, [2 * lane + 1 for lane in range(32)])
-    for number, pair in enumerate(zip(*parts, strict=True)):
+    for vector in vectors:
+        seen.note(vector)
+    for number, pair in enumerate(zip(*[_emit_parts(emit, vector) for vector in vectors], strict=True)):
         both = builder.shuffle_vector(*[builder.bitcast(each, halves) for each in pair], upper)
         emit.store(builder.bitcast(both, emit.vector), emit.offset(at, number, PART))
 
 
 def _emit_row_of_items(
-    emit: Emitter, p: _Panel, at: Address, source: Address, pair: ir.Value, items: ir.Value, depth: ir.Value
-) -> None:
+    emit: Emitter, seen: _Range, at: Address, source: Address, stride: ir.Value, pair: ir.Value, items: ir.Value,
+    depth: ir.Value,
+) -> None:  # fmt: skip
     """Two steps of the depth of 16 items, or zeros past the last step."""
     builder, integers = emit.builder, ir.VectorType(ir.IntType(32), 16)
     parts = []
     for which in range(2):
         k = builder.add(builder.mul(pair, emit.integer(2)), emit.integer(which))
         count = builder.select(builder.icmp_signed("<", k, depth), items, emit.integer(0))
-        parts.append(_emit_parts(emit, emit.load(emit.offset(source, k, p.depth_stride), emit.first_lanes(count))))
+        vector = emit.load(emit.offset(source, k, stride), emit.first_lanes(count))
+        seen.note(vector)
+        parts.append(_emit_parts(emit, vector))
     shift, upper = (ir.Constant(integers, [value] * 16) for value in (16, 0xFFFF0000))
     for number, (first, second) in enumerate(zip(*parts, strict=True)):
         both = builder.or_(builder.lshr(first, shift), builder.and_(second, upper))
@@ -129,15 +202,8 @@ def _emit_parts(emit: Emitter, x: ir.Value) -> list[ir.Value]:
     return [*parts, builder.bitcast(x, integers)]
 
 
-def _emit_transposed(emit: Emitter, tile: Address) -> None:
-    """Exchange rows and columns of a tile, of pairs."""
-    rows = [emit.load(emit.vector_offset(tile, row)) for row in range(16)]
-    for row, value in enumerate(emit.transpose(rows)):
-        emit.store(value, emit.vector_offset(tile, row))
-
-
 @intrinsic
-def _pack(typingctx: Any, panel: Any, source: Any, items: Any, depth: Any, pairs_down: Any) -> Any:
+def _pack(typingctx: Any, panel: Any, range: Any, source: Any, items: Any, depth: Any, pairs_down: Any) -> Any:
     """Split up to 32 rows of A, or columns of B, whose source is given as (items, depth), into the parts' tiles.
 
     In a tile of A a row of pairs belongs to a row; in one of B, for which ``pairs_down`` is 1, a column to a column.
@@ -150,7 +216,7 @@ def _pack(typingctx: Any, panel: Any, source: Any, items: Any, depth: Any, pairs
         builder.call(define(_emit_pack, "pack_parts", emit, len(values)), values)
         return context.get_dummy_value()
 
-    return types.void(types.int64, source, types.int64, types.int64, types.int64), generate
+    return types.void(types.int64, types.int64, source, types.int64, types.int64, types.int64), generate
 
 
 def emit_size(emit: Emitter, x: ir.Value) -> ir.Value:
@@ -164,68 +230,20 @@ def emit_any(emit: Emitter, mask: ir.Value) -> ir.Value:
     return emit.builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(16), 0))
 
 
-def _emit_look(
-    emit: Emitter, flags: Address, source: Address, item_stride: ir.Value, depth_stride: ir.Value, items: ir.Value,
-    depth: ir.Value,
-) -> None:  # fmt: skip
-    builder, none = emit.builder, ir.Constant(ir.VectorType(ir.IntType(1), 16), None)
-    tiny, some = (cgutils.alloca_once_value(builder, none) for _ in range(2))
-
-    def note(x: ir.Value) -> None:
-        size = emit_size(emit, x)
-        zero, one = (ir.Constant(size.type, [value] * 16) for value in (0, 1))
-        least = ir.Constant(size.type, [2 * SMALLEST_BITS - 1] * 16)
-        builder.store(builder.or_(builder.load(some), builder.icmp_unsigned("!=", size, zero)), some)
-        below = builder.icmp_unsigned("<", builder.sub(size, one), least)  # zero less one is the largest
-        builder.store(builder.or_(builder.load(tiny), below), tiny)
-
-    with builder.if_else(builder.icmp_signed("==", depth_stride, emit.integer(4))) as (depths_adjoin, items_adjoin):
-        with depths_adjoin, cgutils.for_range(builder, items, intp=INT) as item:
-            row = emit.offset(source, item.index, item_stride)
-            builder.store(none, tiny)
-            builder.store(none, some)
-            with cgutils.for_range_slice(builder, emit.integer(0), depth, emit.integer(16), intp=INT) as (k, _):
-                note(emit.load(emit.offset(row, k, 4), emit.first_lanes(builder.sub(depth, k))))
-            found = [builder.zext(emit_any(emit, builder.load(slot)), ir.IntType(32)) for slot in (tiny, some)]
-            flag = builder.or_(found[0], builder.shl(found[1], ir.Constant(ir.IntType(32), 1)))
-            builder.store(flag, emit.pointer(emit.offset(flags, item.index, 4), ir.IntType(32)))
-        with (
-            items_adjoin,
-            cgutils.for_range_slice(builder, emit.integer(0), items, emit.integer(16), intp=INT) as (item, _),
-        ):
-            mask, integers = emit.first_lanes(builder.sub(items, item)), ir.VectorType(ir.IntType(32), 16)
-            builder.store(none, tiny)
-            builder.store(none, some)
-            with cgutils.for_range(builder, depth, intp=INT) as k:
-                note(emit.load(emit.offset(emit.offset(source, k.index, depth_stride), item, 4), mask))
-            found = [builder.zext(builder.load(slot), integers) for slot in (tiny, some)]
-            flag = builder.or_(found[0], builder.shl(found[1], ir.Constant(integers, [1] * 16)))
-            builder.store(flag, emit.pointer(emit.offset(flags, item, 4), integers), align=4)
-
-
-@intrinsic
-def look_for_tiny(typingctx: Any, flags: Any, source: Any, items: Any, depth: Any) -> Any:
-    """Write of each item an int32: 1 for a number below 2^-100, 2 for one that is not zero, or both.
-
-    ``source`` is given as (items, depth), one of which adjoins. Whole vectors of flags are written.
-    """
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        emit = Emitter(builder, types.DType(types.float32), 16)
-        values = flatten(builder, arguments)
-        builder.call(define(_emit_look, "look", emit, len(values)), values)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, source, types.int64, types.int64), generate
-
-
 @called_kernel
-def pack_panels(panels: int, panel: int, source: Any, items: int, depth: int, pairs_down: int) -> None:
-    """Panels of ``panel`` bytes of all items. Where items adjoin, a step of all panels is packed before the next: one
-    panel alone takes two cache lines of each of many rows, which no prefetching sees."""
+def pack_panels(panels: int, panel: int, ranges: int, source: Any, items: int, depth: int, pairs_down: int) -> None:
+    """Panels of ``panel`` bytes of all items, and at ``ranges`` of each its range.
+
+    Where items adjoin, a step of all panels is packed before the next: one panel alone takes two cache lines of each of
+    many rows, which no prefetching sees. A range is two int64, the least size that is not zero, less one, and the
+    largest; sizes are the bits of numbers without their signs, shifted to the left.
+    """
     chunk = STEP if source.row == 4 else depth
+    for i in range(0, items, SIDE):
+        bounds = row_at(np.int64, ranges, i // SIDE, 2)
+        bounds[0], bounds[1] = 0xFFFFFFFF, 0
     for k in range(0, depth, chunk):
         for i in range(0, items, SIDE):
             target = panels + i // SIDE * panel + k // STEP * PANEL_STEP
             part = Matrix(source.address + i * source.row + k * source.column, source.row, source.column)
-            _pack(target, part, min(SIDE, items - i), min(chunk, depth - k), pairs_down)
+            _pack(target, ranges + i // SIDE * 16, part, min(SIDE, items - i), min(chunk, depth - k), pairs_down)

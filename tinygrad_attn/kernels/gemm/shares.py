@@ -23,7 +23,7 @@ from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
 from tinygrad_attn.kernels.runtime.structs import Address, read_struct, row_at
 
-__all__ = ["Place", "multiply", "product_job"]
+__all__ = ["Place", "multiply", "product_for", "product_job"]
 
 
 class _Product(NamedTuple):
@@ -130,7 +130,7 @@ _PARTS_WORK, _PARTS_DEPTH = 1 << 23, 64
 _MOST_IN_VAIN = 1.25  # elements of squares for each of C, whose edges need not fall on those of squares
 
 
-def _product_for(a: Place, b: Place, c: Place, itemsize: int) -> int:
+def product_for(a: Place, b: Place, c: Place, itemsize: int) -> int:
     """The address of the kernel that multiplies; the choice does not depend on the number of workers."""
     rows, columns, depth = *c.shape[-2:], a.shape[-1]
     if (
@@ -167,7 +167,7 @@ def product_job(
     accumulate, activation = epilogue
     last = {"scratch_size": workspaces.row_size, **_steps("a", a), **_steps("b", b), **_steps("c", c)}
     last |= {"groups": leading[-2], "members": leading[-1], "rows": rows, "columns": columns, "depth": a.shape[-1]}
-    last |= {"product": _product_for(a, b, c, itemsize), "ordinary": block_product_for(itemsize)}
+    last |= {"product": product_for(a, b, c, itemsize), "ordinary": block_product_for(itemsize)}
     last |= {"itemsize": itemsize, "workers": workers}
     last |= {"accumulate": accumulate, "activation": activation}
     return Job(address_of(_multiply_shares), _Product, last, workers, workers)

@@ -155,7 +155,8 @@ def placed_embedding(
     _check("placed_embedding", input, weight, padding_idx)
     _check_positions(positions, (*input.shape, weight.shape[1]))
     z = np.take(weight, input, axis=0)
-    z *= scale
+    if scale != 1.0:
+        z *= scale
     z += positions
     return z
 
@@ -188,4 +189,5 @@ def _placed_embedding_gradients(
 ) -> tuple[None, Array | None, Array]:
     if not needs[1]:
         return None, None, g
-    return None, _weight_gradient_kernel(g * scale, input, (None, weight.shape), padding_idx), g
+    scaled = g if scale == 1.0 else g * scale
+    return None, _weight_gradient_kernel(scaled, input, (None, weight.shape), padding_idx), g

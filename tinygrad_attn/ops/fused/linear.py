@@ -21,7 +21,10 @@ from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample, shape_error
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["activated_linear", "linear", "paired_linear"]
+__all__ = [
+    "activated_gradient", "activated_linear", "activated_samples", "activation_gradient", "linear", "linear_gradients",
+    "outer_sum", "paired_linear", "row_sum",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
@@ -92,17 +95,17 @@ def _rows(tensor: Tensor) -> Tensor:
     return reshape(tensor, (math.prod(tensor.shape[:-1]), tensor.shape[-1]))
 
 
-def _outer_sum(g: Tensor, input: Tensor) -> Tensor:
+def outer_sum(g: Tensor, input: Tensor) -> Tensor:
     return matmul(transpose(_rows(g), 0, 1), _rows(input))
 
 
-def _row_sum(g: Tensor) -> Tensor:
+def row_sum(g: Tensor) -> Tensor:
     return sum(_rows(g), 0)
 
 
 linear.vjp("input", r"\bar z\,W", lambda g, weight: matmul(g, weight))
-linear.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z\,x^\top", _outer_sum)
-linear.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z", _row_sum)
+linear.vjp("weight", r"\textstyle\sum_{\text{rows}} \bar z\,x^\top", outer_sum)
+linear.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z", row_sum)
 
 
 @linear.composed_of
@@ -113,7 +116,7 @@ def _linear_reference(input: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
 
 
 @linear.kernel
-def _linear_gradients(
+def linear_gradients(
     g: Array, input: Array, weight: Array, needs: tuple[bool, bool, bool]
 ) -> tuple[Array | None, Array | None, Array | None]:
     found = kernels.linear_backward(g, input, weight, needs)
@@ -132,7 +135,7 @@ def _as_rows(array: Array) -> Array:
 # -- linear with an activation -----------------------------------------------------------------------------------------
 
 
-def _activated_samples(draw: Draw) -> Sample:
+def activated_samples(draw: Draw) -> Sample:
     input, weight, bias = _linear_samples(draw).operands
     # relu has a kink at 0: a bias larger than any product keeps all sums away from it.
     reach = 4.0 * max(weight.shape[1], 1) + 1.0
@@ -144,7 +147,7 @@ def _activated_samples(draw: Draw) -> Sample:
 @public("F")
 @op(
     r"z = \phi(a), \quad a = x\,W^\top + b",
-    samples=_activated_samples,
+    samples=activated_samples,
     errors=[
         ErrorSample((np.ones((2, 3)), np.ones((5, 4)), None), {"activation": "relu"}, ValueError, "input has size 3"),
         ErrorSample((np.ones((2, 3)), np.ones((5, 3)), None), {"activation": "tanh"}, ValueError, "relu, gelu.*'tanh'"),
@@ -185,7 +188,10 @@ def _check_activation(activation: str) -> None:
 
 def _before_gradient(g: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
     """ā, the gradient of the activation's input."""
-    before = linear(input, weight, bias)
+    return activation_gradient(g, linear(input, weight, bias), activation)
+
+
+def activation_gradient(g: Tensor, before: Tensor, activation: str) -> Tensor:
     return where(before <= 0.0, 0.0, g) if activation == "relu" else gelu_gradient(g, before, "none")
 
 
@@ -198,12 +204,12 @@ activated_linear.vjp(
 activated_linear.vjp(
     "weight",
     rf"\textstyle\sum_{{\text{{rows}}}} \bar a\,x^\top, {_BEFORE}",
-    lambda g, input, weight, bias, activation: _outer_sum(_before_gradient(g, input, weight, bias, activation), input),
+    lambda g, input, weight, bias, activation: outer_sum(_before_gradient(g, input, weight, bias, activation), input),
 )
 activated_linear.vjp(
     "bias",
     rf"\textstyle\sum_{{\text{{rows}}}} \bar a, {_BEFORE}",
-    lambda g, input, weight, bias, activation: _row_sum(_before_gradient(g, input, weight, bias, activation)),
+    lambda g, input, weight, bias, activation: row_sum(_before_gradient(g, input, weight, bias, activation)),
 )
 
 
@@ -215,7 +221,7 @@ def _activated_linear_reference(input: Tensor, weight: Tensor, bias: Tensor | No
 
 
 @activated_linear.kernel
-def _activated_linear_gradients(
+def _activatedlinear_gradients(
     g: Array,
     z: Array,
     input: Array,
@@ -223,8 +229,12 @@ def _activated_linear_gradients(
     slopes: Array | None,
     needs: tuple[bool, bool, bool],
 ) -> tuple[Array | None, Array | None, Array | None]:
-    g = activate_backward("relu", g, z) if slopes is None else times_slope(g, slopes)
-    return _linear_gradients(g, input, weight, needs)
+    return linear_gradients(activated_gradient(g, z, slopes), input, weight, needs)
+
+
+def activated_gradient(g: Array, z: Array, slopes: Array | None) -> Array:
+    """The gradient of the activation's input from that of its result z; ``slopes`` are those of gelu, else None."""
+    return activate_backward("relu", g, z) if slopes is None else times_slope(g, slopes)
 
 
 # -- two linear maps in one matrix -------------------------------------------------------------------------------------
@@ -285,7 +295,7 @@ def _paired_weight_gradient(g: Arrived, x: Tensor, y: Tensor, rows: int, shapes:
     outputs, inputs = shapes[2]
     return cat(
         [
-            Tensor(np.zeros((count, inputs), x.dtype)) if arrived is None else _outer_sum(arrived, input)
+            Tensor(np.zeros((count, inputs), x.dtype)) if arrived is None else outer_sum(arrived, input)
             for arrived, input, count in zip(g, (x, y), (rows, outputs - rows), strict=True)
         ]
     )
@@ -295,7 +305,7 @@ def _paired_bias_gradient(g: Arrived, rows: int, shapes: Any, dtypes: Any) -> Te
     outputs = shapes[2][0]
     return cat(
         [
-            Tensor(np.zeros(count, dtypes[2])) if arrived is None else _row_sum(arrived)
+            Tensor(np.zeros(count, dtypes[2])) if arrived is None else row_sum(arrived)
             for arrived, count in zip(g, (rows, outputs - rows), strict=True)
         ]
     )
@@ -333,7 +343,7 @@ def _paired_linear_reference(
 
 
 @paired_linear.kernel
-def _paired_linear_gradients(
+def _pairedlinear_gradients(
     g: tuple[Array | None, Array | None],
     x: Array,
     y: Array,

@@ -12,6 +12,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.kernels.attention import tiled as kernels
+from tinygrad_attn.kernels.attention.heads import (
+    Heads,
+    heads_of,
+    projected_attention,
+    projected_attention_backward,
+    queries_keys_values,
+)
 from tinygrad_attn.kernels.attention.step import single_query_attention
 from tinygrad_attn.op import op
 from tinygrad_attn.ops.arguments import only_floats
@@ -123,17 +130,24 @@ def multihead_attention(
     """
     only_floats("multihead_attention", projected)
     size = _check_shapes(projected, memory, heads, groups, batch_first)
-    q, k, v = _queries_keys_values(projected, memory, heads, groups, batch_first)
+    batch, length = (0, 1) if batch_first else (1, 0)
+    queries, keys = projected.shape[length], (projected if memory is None else memory).shape[length]
+    shape = (projected.shape[batch], heads, queries, keys)
     if mask is not None:
-        check_mask(mask, (*q.shape[:3], k.shape[2]), (np.bool_,), "multihead_attention: mask")
+        check_mask(mask, shape, (np.bool_,), "multihead_attention: mask")
     if bias is not None:
-        check_mask(bias, (*q.shape[:3], k.shape[2]), (q.dtype,), "multihead_attention: bias")
+        check_mask(bias, shape, (projected.dtype,), "multihead_attention: bias")
+    kind, dropped = Heads(heads, groups, batch_first), kernels.Dropout(dropout_p, dropout_key)
+    alone = queries == 1 and not is_causal and not dropout_p
+    if not alone:
+        found = projected_attention(projected, memory, (mask, bias), kind, is_causal, dropped)
+        if found is not None:
+            return found
+    q, k, v = queries_keys_values(projected, memory, kind)
     z = np.empty((*projected.shape[:2], size), projected.dtype)
-    out = _heads_of(z, heads, batch_first)
-    scale = _scale(size // heads)
-    if q.shape[2] == 1 and not is_causal and not dropout_p:
+    out, scale = heads_of(z, heads, batch_first), _scale(size // heads)
+    if alone:
         return z, *single_query_attention(q, k, v, out, mask, bias, scale=scale)
-    dropped = kernels.Dropout(dropout_p, dropout_key)
     return z, *kernels.attention(q, k, v, out, mask, bias, causal=is_causal, scale=scale, dropout=dropped)
 
 
@@ -172,24 +186,6 @@ def _check_shapes(projected: Array, memory: Array | None, heads: int, groups: in
 
 def _scale(width: int) -> float:
     return 1.0 / math.sqrt(max(width, 1))
-
-
-def _heads_of(projected: Array, heads: int, batch_first: bool) -> Array:
-    """(B, L, heads · d) as (B, heads, L, d)."""
-    split = projected.reshape(*projected.shape[:2], heads, projected.shape[-1] // heads)
-    return split.transpose((0, 2, 1, 3) if batch_first else (1, 2, 0, 3))
-
-
-def _queries_keys_values(
-    projected: Array, memory: Array | None, heads: int, groups: int, batch_first: bool
-) -> tuple[Array, Array, Array]:
-    """(B, heads, L, d), and twice (B, heads / groups, L or S, d), where they lie."""
-    shared = heads // groups
-    if memory is None:
-        every = _heads_of(projected, heads + 2 * shared, batch_first)
-        return every[:, :heads], every[:, heads : heads + shared], every[:, heads + shared :]
-    pairs = _heads_of(memory, 2 * shared, batch_first)
-    return _heads_of(projected, heads, batch_first), pairs[:, :shared], pairs[:, shared:]
 
 
 def _split_heads(
@@ -324,18 +320,18 @@ def _gradients(
     dropout_key: int,
     groups: int,
 ) -> tuple[Array, Array | None, None, None]:
-    inputs = _queries_keys_values(projected, memory, heads, groups, batch_first)
+    kind, dropped = Heads(heads, groups, batch_first), kernels.Dropout(dropout_p, dropout_key)
+    operands = (projected, memory)
+    found = projected_attention_backward(g, operands, (z, tops, factors), (mask, bias), kind, is_causal, dropped)
+    if found is not None:
+        return *found, None, None
+    inputs = queries_keys_values(*operands, kind)
     for_projected = np.empty(projected.shape, g.dtype)
     for_memory = None if memory is None else np.empty(memory.shape, g.dtype)
-    gradients = _queries_keys_values(for_projected, for_memory, heads, groups, batch_first)
-    attended = (_heads_of(z, heads, batch_first), tops, factors)
-    options: dict[str, Any] = {
-        "causal": is_causal,
-        "scale": _scale(inputs[0].shape[-1]),
-        "dropout": kernels.Dropout(dropout_p, dropout_key),
-    }
-    g = _heads_of(g, heads, batch_first)
-    kernels.attention_backward(g, inputs, attended, gradients, mask, bias, **options)
+    gradients = queries_keys_values(for_projected, for_memory, kind)
+    attended = (heads_of(z, heads, batch_first), tops, factors)
+    options: dict[str, Any] = {"causal": is_causal, "scale": _scale(inputs[0].shape[-1]), "dropout": dropped}
+    kernels.attention_backward(heads_of(g, heads, batch_first), inputs, attended, gradients, mask, bias, **options)
     return for_projected, for_memory, None, None
 
 

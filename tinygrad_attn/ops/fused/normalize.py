@@ -1,4 +1,4 @@
-"""layer_norm, add_layer_norm (of a residual sum), normalize, cosine_similarity; for `rms_norm`, how rows are read."""
+"""layer_norm, add_layer_norm (of a residual sum), normalize, cosine_similarity; for other norms, how rows are read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
 __all__ = [
-    "add_layer_norm", "check_normalized", "cosine_similarity", "in_shape", "layer_norm", "normalize", "rows_of",
-    "sizes_of_rows",
+    "add_layer_norm", "add_layer_norm_samples", "check_normalized", "check_residual", "cosine_similarity", "flat",
+    "in_shape", "layer_norm", "normalize", "rows_of", "sizes_of_rows", "standardize", "standardize_gradient",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -88,7 +88,7 @@ def _layer_norm(
     if not math.prod(normalized_shape):
         nothing = np.empty(input.shape, input.dtype)
         return nothing, nothing, nothing
-    z, means, rstds = layer_norm_kernel(rows_of(input, normalized_shape), _flat(weight), _flat(bias), eps)
+    z, means, rstds = layer_norm_kernel(rows_of(input, normalized_shape), flat(weight), flat(bias), eps)
     return in_shape(z, input.shape), means, rstds
 
 
@@ -104,12 +104,12 @@ def in_shape(array: Array, shape: tuple[int, ...]) -> Array:
     return array if array.shape == shape else array.reshape(shape)
 
 
-def _flat(array: Array | None) -> Array | None:
+def flat(array: Array | None) -> Array | None:
     return None if array is None else array.reshape(-1)
 
 
 @once_per_node
-def _standardize(x: Tensor, normalized_shape: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor]:
+def standardize(x: Tensor, normalized_shape: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor]:
     """x̂ of mean 0 and variance 1, and ρ, the reciprocal of the standard deviation."""
     dims = tuple(range(-len(normalized_shape), 0))
     centred = sub(x, mean(x, dims, keepdim=True))
@@ -117,12 +117,12 @@ def _standardize(x: Tensor, normalized_shape: tuple[int, ...], eps: float) -> tu
     return mul(centred, rstd), rstd
 
 
-def _standardize_gradient(
+def standardize_gradient(
     g: Tensor, x: Tensor, weight: Tensor | None, normalized_shape: tuple[int, ...], eps: float
 ) -> Tensor:
     """The gradient that reaches x through x̂ ⊙ w."""
     dims = tuple(range(-len(normalized_shape), 0))
-    standard, rstd = _standardize(x, normalized_shape, eps)
+    standard, rstd = standardize(x, normalized_shape, eps)
     h = g if weight is None else g * weight
     return rstd * (h - mean(h, dims, keepdim=True) - standard * mean(h * standard, dims, keepdim=True))
 
@@ -131,12 +131,12 @@ def _standardize_gradient(
 _layer_norm.vjp(
     "input",
     r"\rho\,(h - \operatorname{mean} h - \hat x \odot \operatorname{mean}(h \odot \hat x)), \quad h = \bar z \odot w",
-    lambda g, input, weight, normalized_shape, eps: _standardize_gradient(g, input, weight, normalized_shape, eps),
+    lambda g, input, weight, normalized_shape, eps: standardize_gradient(g, input, weight, normalized_shape, eps),
 )
 _layer_norm.vjp(
     "weight",
     r"\textstyle\sum_{\text{rows}} \bar z \odot \hat x",
-    lambda g, input, normalized_shape, eps: g * _standardize(input, normalized_shape, eps)[0],
+    lambda g, input, normalized_shape, eps: g * standardize(input, normalized_shape, eps)[0],
 )
 _layer_norm.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z", lambda g: g)
 
@@ -146,7 +146,7 @@ def _layer_norm_reference(
     input: Tensor, weight: Tensor | None, bias: Tensor | None, normalized_shape: tuple[int, ...], eps: float
 ) -> Tensor:
     check_normalized("layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
-    result, _ = _standardize(input, normalized_shape, eps)
+    result, _ = standardize(input, normalized_shape, eps)
     if weight is not None:
         result = mul(result, weight)
     return result if bias is None else add(result, bias)
@@ -164,7 +164,7 @@ def _layer_norm_gradients(
     if not math.prod(normalized_shape):
         return tuple(np.zeros(shape, g.dtype) for shape in (g.shape, normalized_shape, normalized_shape))
     rows = (rows_of(g, normalized_shape), rows_of(input, normalized_shape))
-    for_input, for_weight, for_bias = layer_norm_backward(*rows, _flat(weight), means, rstds)
+    for_input, for_weight, for_bias = layer_norm_backward(*rows, flat(weight), means, rstds)
     return (
         in_shape(for_input, input.shape),
         in_shape(for_weight, normalized_shape),
@@ -199,7 +199,7 @@ def layer_norm(
 # -- layer norm of a sum -----------------------------------------------------------------------------------------------
 
 
-def _add_layer_norm_samples(draw: Draw) -> Sample:
+def add_layer_norm_samples(draw: Draw) -> Sample:
     sample = _layer_norm_samples(draw)
     input, weight, bias = sample.operands
     return Sample((input, draw.floats(input.shape), weight, bias), sample.options)
@@ -208,7 +208,7 @@ def _add_layer_norm_samples(draw: Draw) -> Sample:
 @op(
     r"z = \hat s \odot w + b, \quad \hat s = (s - \mu)\,\rho, \quad s = x + r, \quad \mu = \operatorname{mean} s, "
     r"\quad \rho = 1/\sqrt{\operatorname{mean} (s - \mu)^2 + \epsilon}",
-    samples=_add_layer_norm_samples,
+    samples=add_layer_norm_samples,
     errors=[
         ErrorSample((_square, _square, None, None), {"normalized_shape": (4,)}, ValueError, r"\(4,\).* \(2, 3\)"),
         ErrorSample(
@@ -230,21 +230,19 @@ def _add_layer_norm(
     eps: float = 1e-5,
 ) -> tuple[Array, Array, Array]:
     """`layer_norm` of input + residual, without storing the sum; saves each row's mean and 1 / sqrt(variance + eps)."""
-    _check_residual(input, residual)
+    check_residual("add_layer_norm", input, residual)
     check_normalized("add_layer_norm", input.shape, normalized_shape, weight=weight, bias=bias)
     if not math.prod(normalized_shape):
         nothing = np.empty(input.shape, input.dtype)
         return nothing, nothing, nothing
     rows = rows_of(input, normalized_shape)
-    z, means, rstds = layer_norm_kernel(rows, _flat(weight), _flat(bias), eps, rows_of(residual, normalized_shape))
+    z, means, rstds = layer_norm_kernel(rows, flat(weight), flat(bias), eps, rows_of(residual, normalized_shape))
     return in_shape(z, input.shape), means, rstds
 
 
-def _check_residual(input: Tensor | Array, residual: Tensor | Array) -> None:
+def check_residual(op: str, input: Tensor | Array, residual: Tensor | Array) -> None:
     if input.shape != residual.shape:
-        raise ValueError(
-            f"add_layer_norm: residual must have input's shape {input.shape}, its shape is {residual.shape}"
-        )
+        raise ValueError(f"{op}: residual must have input's shape {input.shape}, its shape is {residual.shape}")
 
 
 _SUM_RULE = (
@@ -255,7 +253,7 @@ _SUM_RULE = (
 def _sum_gradient(
     g: Tensor, input: Tensor, residual: Tensor, weight: Tensor | None, normalized_shape: tuple[int, ...], eps: float
 ) -> Tensor:
-    return _standardize_gradient(g, add(input, residual), weight, normalized_shape, eps)
+    return standardize_gradient(g, add(input, residual), weight, normalized_shape, eps)
 
 
 _add_layer_norm.vjp("input", _SUM_RULE, _sum_gradient)
@@ -263,7 +261,7 @@ _add_layer_norm.vjp("residual", _SUM_RULE, _sum_gradient)
 _add_layer_norm.vjp(
     "weight",
     r"\textstyle\sum_{\text{rows}} \bar z \odot \hat s",
-    lambda g, input, residual, normalized_shape, eps: g * _standardize(add(input, residual), normalized_shape, eps)[0],
+    lambda g, input, residual, normalized_shape, eps: g * standardize(add(input, residual), normalized_shape, eps)[0],
 )
 _add_layer_norm.vjp("bias", r"\textstyle\sum_{\text{rows}} \bar z", lambda g: g)
 
@@ -277,7 +275,7 @@ def _add_layer_norm_reference(
     normalized_shape: tuple[int, ...],
     eps: float,
 ) -> Tensor:
-    _check_residual(input, residual)
+    check_residual("add_layer_norm", input, residual)
     return layer_norm(mark("residual", add(input, residual)), normalized_shape, weight, bias, eps)
 
 
@@ -294,7 +292,7 @@ def _add_layer_norm_gradients(
     if not math.prod(normalized_shape):
         return tuple(np.zeros(shape, g.dtype) for shape in (g.shape, g.shape, normalized_shape, normalized_shape))
     rows, terms, others = (rows_of(array, normalized_shape) for array in (g, input, residual))
-    for_sum, for_weight, for_bias = layer_norm_backward(rows, terms, _flat(weight), means, rstds, others)
+    for_sum, for_weight, for_bias = layer_norm_backward(rows, terms, flat(weight), means, rstds, others)
     # One array is the gradient of two operands: returned as views, so that the engine adds to neither in place.
     for_sum = for_sum.reshape(input.shape)
     return for_sum[...], for_sum[...], in_shape(for_weight, normalized_shape), in_shape(for_bias, normalized_shape)
