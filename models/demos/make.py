@@ -19,6 +19,7 @@ from ..microscope import microscope
 from ..runs.config import load_config
 from ..runs.folder import BEST, CONFIG, Run
 from ..runs.jsons import read_json
+from ..runs.kept import file_of, kept_steps
 from ..training.trainer import Trainer
 from .catalog import DEMOS, Demo, find_demo
 
@@ -46,7 +47,9 @@ def train_demo(demo: Demo, folder: Path) -> None:
         about["command"] = ["python", "-m", "tinygrad_attn_models.demos.make", demo.name]  # not where this file stood
         run.write_json("run.json", about)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (*_KEPT, "run.json"):
+        for step in kept_steps(folder):
+            (folder / file_of(step)).unlink()
+        for name in (*_KEPT, "run.json", *map(file_of, demo.frames)):
             shutil.copyfile(run.directory / name, folder / name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def microscope(
     nudge: dict[str, Any] | None = None,
     broken: str | None = None,
     sentences: Given | None = None,
+    checkpoints: Mapping[int, Mapping[str, Any]] | None = None,
     limit: int = LIMIT,
 ) -> Microscope:
     """Record and verify every number of a model's forward and backward pass over one pair or one text.
@@ -113,14 +114,17 @@ def microscope(
         broken: compute with a wrong derivative, one of `models.microscope.checks.gallery.GALLERY`.
         sentences: other sentences to take averages over, with their spread: how many of the run's test set; or a list
             of ``(source, target)`` or of sources, which the model translates, of a language model of texts.
+        checkpoints: the model's ``state_dict`` at some steps of its training, as ``{0: …, 100: …}``, for the view Over
+            training; if None, those that the run has kept (``training.keep_checkpoints``).
         limit: the most bytes of arrays to keep.
 
     Raises:
         UserError: no such model, or one that lacks a method or returns other than logits; a loss that is no scalar
-            with a gradient.
+            with a gradient; checkpoints that are no dict of state dicts by step.
         CommandError: a sentence that is empty or too long, a text without a run, or a nudge of no such weight.
         DataError: a sentence that is too long for the model.
     """
+    options: dict[str, Any] = {"nudge": nudge, "broken": broken, "checkpoints": checkpoints, "limit": limit}
     if _is_of_torch(model):
         raise UserError("microscope: this is a module of PyTorch: use from_torch(module, inputs, loss)")
     if loss is not None:
@@ -128,12 +132,8 @@ def microscope(
             raise UserError("microscope: with a loss of your own there is no target, run, beside or sentences")
         if not isinstance(model, Module):
             raise UserError(f"microscope: the model must be an nn.Module, it is {type(model).__name__}")
-        return Microscope(build_own(model, source, loss, nudge=nudge, broken=broken, limit=limit))
-    return Microscope(
-        build(
-            model, source, target, run=run, beside=beside, nudge=nudge, broken=broken, sentences=sentences, limit=limit
-        )
-    )
+        return Microscope(build_own(model, source, loss, **options))
+    return Microscope(build(model, source, target, run=run, beside=beside, sentences=sentences, **options))
 
 
 def _is_of_torch(model: Any) -> bool:

@@ -11,11 +11,13 @@ from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.data import END, START
 from tinygrad_attn_models.gpt import GPT
 from tinygrad_attn_models.interface import LanguageModel
+from tinygrad_attn_models.lab.scale import Unscaled
 from tinygrad_attn_models.microscope import microscope
 from tinygrad_attn_models.transformer import Transformer
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
+from tinygrad_attn.optim import Adam
 
 SETTLED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 TEXT = [4, 6, 5, 7, 6, 5, 8]
@@ -148,16 +150,63 @@ def test_2_and_3_the_gradient_passes_through_attention_into_the_encoder_in_one_b
     assert (values > 0.0).all()
 
 
-def test_4_large_scores_saturate_the_softmax_and_a_scale_undoes_it(visit, tmp_path):
-    """Why √d: scores that are too large leave one weight of 1 and no gradient."""
-    model = make("bahdanau")
-    model.attention.energy.weight.array[:] *= 4000.0
-    microscope(model, SOURCE, TARGET).save(tmp_path / "page.html")
-    page = visit(tmp_path / "page.html")
-    look(page, view="jacobian", step=0, key=0)
-    assert "saturated" in page.locator(".words").inner_text()
-    largest = titles(page, "table.products tbody td:nth-of-type(1)").max()
-    assert largest > 0.999
+WIDTH, SYMBOLS, KEPT = 128, 10, (0, 1, 3, 10)
+
+
+def reversing(kind):
+    """One head of dot attention that learns to say what it reads in reverse, with its weights at some steps."""
+    ta.manual_seed(0)
+    model = kind(WIDTH, 1, batch_first=True)
+    x = np.random.default_rng(0).normal(size=(1, SYMBOLS, WIDTH)).astype(np.float32)
+    read, optimizer, kept = [ta.tensor(x)] * 3, Adam(model.parameters(), lr=0.003), {}
+
+    def loss(output):
+        return (output[0] - ta.tensor(x[:, ::-1].astype(output[0].dtype))).square().mean()
+
+    for step in range(KEPT[-1] + 1):
+        if step in KEPT:
+            kept[step] = {name: tensor.array.copy() for name, tensor in model.state_dict().items()}
+        optimizer.zero_grad()
+        loss(model(*read)).backward()
+        optimizer.step()
+    model.load_state_dict(kept[KEPT[-1]])
+    return model, (x, x, x), loss, kept
+
+
+def attention_by_hand(x, state, factor):
+    """The spread of the scores, the largest weight and the share of saturated rows; queries are of factor times x."""
+    matrices, biases = (np.split(state[f"in_proj_{part}"].astype(float), 3) for part in ("weight", "bias"))
+    q, k = factor * x[0] @ matrices[0].T + biases[0], x[0] @ matrices[1].T + biases[1]
+    scores = q @ k.T / np.sqrt(WIDTH)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    largest = (weights / weights.sum(axis=1, keepdims=True)).max(axis=1)
+    return scores.std(axis=1).mean(), largest.mean(), np.mean(largest >= 0.99)
+
+
+def test_4_dot_attention_collapses_without_the_scale_and_learns_with_it(visit, tmp_path):
+    """Why √d: without it the scores spread √d times as far, ten steps saturate every row, and no gradient passes."""
+    columns, found = ("loss", "spread", "largest", "saturated", "passes"), {}
+    for kind, factor in ((nn.MultiheadAttention, 1.0), (Unscaled, np.sqrt(WIDTH))):
+        model, inputs, loss, kept = reversing(kind)
+        microscope(model, inputs, loss=loss, checkpoints=kept).save(tmp_path / "page.html")
+        page = visit(tmp_path / "page.html")
+        look(page, view="over_training")
+        table = {name: titles(page, f"table.film-facts td.{name}") for name in columns}
+        by_hand = np.transpose([attention_by_hand(inputs[0].astype(float), state, factor) for state in kept.values()])
+        for name, expected in zip(columns[1:4], by_hand, strict=True):
+            np.testing.assert_allclose(table[name], expected, rtol=1e-9)
+        page.locator("#frame").press("End")
+        page.evaluate(SETTLED)
+        found[kind] = table, page.locator(".film-says").inner_text()
+    (scaled, says_scaled), (bare, says_bare) = found.values()
+    np.testing.assert_allclose(bare["spread"][0], WIDTH**0.5 * scaled["spread"][0], rtol=1e-9)
+    assert scaled["largest"][0] < 0.25 and bare["largest"][0] > 0.8
+    assert bare["saturated"][-1] == 1.0 and bare["passes"][-1] < 1e-6
+    assert scaled["saturated"][-1] <= 0.2 and scaled["passes"][-1] > 0.05
+    assert scaled["loss"][-1] < 0.7 * bare["loss"][-1]
+    assert "100.0 % of the queries put 0.99 or more on one key" in says_bare and "0.0 % passes" in says_bare
+    assert "100.0 % of the queries" not in says_scaled
+    assert "Why divide by √d?" in page.locator("#panel").inner_text()
 
 
 def test_5_a_masked_score_has_the_weight_0_and_the_gradient_0(ask):

@@ -32,7 +32,7 @@ from .ops import check_tape
 from .rounding import relative_error, value_of
 from .uses import find_use_identities
 
-__all__ = ["check", "describe_worst"]
+__all__ = ["RECOMPUTED_TOLERANCE", "check", "compare_recomputed", "describe_worst"]
 
 Array = np.ndarray[Any, Any]
 Failure = dict[str, Any]
@@ -58,7 +58,7 @@ def check(
     not_finite = find_not_finite(traced)
     spoilt = not_finite is not None and not_finite["reaches"]
     witnesses = [recompute(site) for site in sites]
-    count, largest, failures = _recomputed(sites, witnesses, spoilt)
+    count, largest, failures = compare_recomputed(sites, witnesses, spoilt)
     tape = check_tape(traced.calls)
     identities = [
         each for site, witness in zip(sites, witnesses, strict=True) for each in find_identities(site, witness)
@@ -91,7 +91,7 @@ def check(
     }
 
 
-def _recomputed(
+def compare_recomputed(
     sites: Sequence[AttentionSite], witnesses: Sequence[Mapping[tuple[str, str], Any]], spoilt: bool
 ) -> tuple[int, float, list[Failure]]:
     """How many numbers of the sites were recomputed in plain NumPy, the largest error, and the failures.

@@ -14,7 +14,7 @@ from ..checks.verdict import verdict_of
 from ..record.arrays import decoded
 from ..record.example import headline
 from ..record.schema import Check, Data, Paths, Site, SiteTensor
-from ..record.views import Sentences
+from ..record.views import Film, Sentences
 
 __all__ = ["print_microscope"]
 
@@ -39,7 +39,7 @@ _DIGITS = 6
 
 
 def print_microscope(data: Data) -> None:
-    """Print the summary, the badge, every attention site, and the paths of the gradient.
+    """Print the summary, the badge, every attention site, the paths of the gradient, and the steps that were kept.
 
     A site is printed with the norms of all its tensors, and the scores and weights of each head with their gradients.
     """
@@ -69,6 +69,8 @@ def print_microscope(data: Data) -> None:
         _print_paths(paths)
     if data["sentences"] is not None:
         _print_sentences(data["sentences"])
+    for film in data["films"]:
+        _print_film(film)
 
 
 def _print_sentences(found: Sentences) -> None:
@@ -114,6 +116,36 @@ def _print_paths(paths: Paths) -> None:
                     for token, *norms in zip(layer["tokens"], *(layer[name] for name in _BRANCHES), strict=True)  # type: ignore[literal-required]
                 ],
             )
+
+
+def _print_film(film: Film) -> None:
+    """By kept step the loss, and how saturated each site is: means over its heads."""
+    print(f"\nOver training, {film['model']} {film['run']}")
+    steps = ["best" if frame["step"] is None else f"{frame['step']:,}" for frame in film["frames"]]
+    losses = [_number(frame["loss"]) for frame in film["frames"]]
+    print_table(["step", "loss"], list(zip(steps, losses, strict=True)))
+    for name in [site["site"] for site in film["frames"][0]["sites"]]:
+        print(f"\nAttention at {name} over training, means of its heads")
+        sites = [next((site for site in frame["sites"] if site["site"] == name), None) for frame in film["frames"]]
+        print_table(
+            ["step", *_SATURATION.values()],
+            [
+                [step, *(_mean(site[what]) for what in _SATURATION)]  # type: ignore[literal-required]
+                for step, site in zip(steps, sites, strict=True)
+                if site is not None
+            ],
+        )
+
+
+_SATURATION = {
+    "spread": "spread of scores", "entropy": "entropy", "largest": "largest weight", "saturated": "saturated",
+    "weights_gradient": "|dL/dweights|", "scores_gradient": "|dL/dscores|",
+}  # fmt: skip
+
+
+def _mean(numbers: Sequence[float | None]) -> str:
+    found = [number for number in numbers if number is not None]
+    return _number(np.mean(found)) if found else ""
 
 
 _BRANCHES = ("skip", "branch", "total")

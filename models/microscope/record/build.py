@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from .example import Example, name_of, own_translation, read, read_text, symbols
 from .heads import described_heads
 from .layers import described_layers
 from .nudge import nudged
+from .over_training import Reel, checkpoints_of, described_films, film, given_checkpoints
 from .parameters import described_parameters
 from .paths import find_paths
 from .schema import LIMIT, SCHEMA, Data, Identity, Meta, Sentence
@@ -51,6 +52,7 @@ def build(
     step: dict[str, Any] | None = None,
     broken: str | None = None,
     sentences: Given | None = None,
+    checkpoints: Mapping[int, Mapping[str, Any]] | None = None,
     limit: int = LIMIT,
     served: dict[str, str] | None = None,
 ) -> Data:
@@ -67,6 +69,7 @@ def build(
         step: a step of an optimiser before the pass, likewise.
         broken: the name of a wrong derivative of `models.microscope.checks.gallery` to compute with.
         sentences: the sentences to take averages over, see `models.microscope.record.drawn.draw`.
+        checkpoints: the model's ``state_dict`` at some steps of its training; if None, those that the run has kept.
         limit: the most bytes of all arrays together.
         served: the page's connection to the live server.
 
@@ -76,8 +79,7 @@ def build(
             not have, or one together with averages, or no sentences to take these over.
         DataError: a sentence that is too long for the model.
     """
-    trained_dtype = dtype_of(model)
-    model = in_float64(model)
+    given, model = model, in_float64(model)
     change = None if nudge is None else nudged(model, nudge)
     if beside is not None:
         _check_alike(model, beside[1])
@@ -88,17 +90,41 @@ def build(
     taken = None if step is None else take_step(model, _traced(model, example, None, single_tokens=False), step)
     traced = _traced(model, example, broken)
     among = None if sentences is None else follow_among(model, sentences, run, traced, example)
+    reels = _reels(given, traced, example, beside, checkpoints, broken, bool(change or taken))
     meta = meta_of(traced, run)
-    meta["trained_dtype"] = trained_dtype
+    meta["trained_dtype"] = dtype_of(given)
     meta["target_from"] = "greedy" if example.target is translation else "given"
     meta["broken"], meta["nudge"], meta["step"], meta["served"] = broken, change, taken, served
     found: Any = {
         "schema": SCHEMA,
         "meta": meta,
         "translation": translation,
-        **found_in(traced, example, beside, limit, among=among),
+        **found_in(traced, example, beside, limit, among=among, reels=reels),
     }
     return found
+
+
+def _reels(
+    model: LanguageModel, traced: Traced, example: Example, beside: tuple[Run, LanguageModel] | None,
+    checkpoints: Mapping[int, Mapping[str, Any]] | None, broken: str | None, changed: bool,
+) -> list[Reel]:  # fmt: skip
+    """The frames of the model, and of the one beside it, of those that have checkpoints.
+
+    Args:
+        model: as it was given.
+        traced: its pass, with other weights if they were ``changed``.
+        example, beside, checkpoints, broken: see `build`.
+    """
+
+    def again(example: Example, broken: str | None) -> Callable[[Any], Traced]:
+        return lambda model: _traced(model, example, broken, single_tokens=False)
+
+    kept = checkpoints_of(example.run) if checkpoints is None else given_checkpoints(checkpoints)
+    reels = [film(name_of(example.run), model, traced, again(example, broken), kept, changed)]
+    if beside is not None and reels[0].frames and (kept := checkpoints_of(beside[0])).count:
+        other, same = _traced_beside(beside, example)
+        reels.append(film(name_of(beside[0]), beside[1], other, again(same, None), kept))
+    return reels
 
 
 def _check_alike(model: LanguageModel, other: LanguageModel) -> None:
@@ -129,6 +155,7 @@ def found_in(
     limit: int,
     witnessed: Sequence[Identity] = (),
     among: Among | None = None,
+    reels: Sequence[Reel] = (),
 ) -> dict[str, Any]:
     """The data of a traced pass, ``among`` others; ``witnessed`` as in `models.microscope.checks.badge.check`."""
     sites = find_sites(traced)
@@ -145,8 +172,10 @@ def found_in(
     parameters = described_parameters(traced, uses, after, store, example, tokens)
     embeddings = described_embeddings(traced, after, store, example, tokens)
     sentences = None if among is None else described_sentences(among, store)
-    witnessed = [*witnessed, *find_sentence_identities(among, sentences, traced)]
     modules, lines, tape = tape_of(traced, sites)
+    films = described_films(reels, store)
+    witnessed = [*witnessed, *find_sentence_identities(among, sentences, traced)]
+    witnessed += [each for reel in reels for each in reel.identities]
     arrays, kept, dropped = store.kept()
     return {
         "source": example.source,
@@ -159,6 +188,7 @@ def found_in(
         "sentences": without(dropped, sentences),
         "parameters": without(dropped, parameters),
         "steps": described_steps(traced),
+        "films": without(dropped, films),
         "heads": described_heads(sites),
         "vocabulary": described_vocabulary(traced, after, example),
         "layers": [each for each in layers if each is not None],

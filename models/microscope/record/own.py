@@ -17,6 +17,7 @@ from ...console.errors import UserError
 from .build import found_in, meta_of
 from .example import Example
 from .nudge import nudged
+from .over_training import film, given_checkpoints
 from .schema import LIMIT, SCHEMA, Data, Identity
 from .trace import Traced, copy_in_float64, dtype_of, trace_pass, trace_with
 
@@ -34,6 +35,7 @@ def build_own(
     *,
     nudge: dict[str, Any] | None = None,
     broken: str | None = None,
+    checkpoints: Mapping[int, Mapping[str, Any]] | None = None,
     limit: int = LIMIT,
     witness: Callable[[Traced], Sequence[Identity]] = lambda traced: (),
     missing: Sequence[str] = (),
@@ -45,7 +47,7 @@ def build_own(
         inputs: a tensor or array, a tuple of several, or a dict of several by name. Floats are computed with in
             float64, and get gradients.
         loss: from what the module returns to a scalar.
-        nudge, broken, limit: as in `models.microscope.record.build.build`.
+        nudge, broken, checkpoints, limit: as in `models.microscope.record.build.build`.
         witness: compares the traced pass with one from elsewhere.
         missing: what cannot be shown, beside what is found out here; see `models.microscope.record.schema.Meta`.
 
@@ -57,15 +59,16 @@ def build_own(
     change = None if nudge is None else nudged(copied, nudge)
     positional, named = _arguments(inputs)
 
-    def forward() -> tuple[Tensor, None]:
-        return _scalar(loss(copied(*positional, **named))), None
+    def traced_pass(module: Module, positional: list[Any], named: dict[str, Any]) -> Traced:
+        def attempt() -> Traced:
+            return trace_pass(module, lambda: (_scalar(loss(module(*positional, **named))), None))
 
-    def traced_pass() -> Traced:
-        return trace_pass(copied, forward)
+        return trace_with(broken, attempt, type(model).__name__) if broken else attempt()
 
-    kind = type(model).__name__
-    traced = trace_with(broken, traced_pass, kind) if broken else traced_pass()
+    traced = traced_pass(copied, positional, named)
     _refuse_other_uses(traced)
+    kept = given_checkpoints(checkpoints or {})
+    reel = film("", model, traced, lambda module: traced_pass(module, *_arguments(inputs)), kept, change is not None)
     given = _described(copied, positional, named)
     example = Example(None, {"text": ", ".join(given), "tokens": [], "ids": []}, None)
     meta = meta_of(traced, None)
@@ -76,7 +79,7 @@ def build_own(
         "schema": SCHEMA,
         "meta": meta,
         "translation": None,
-        **found_in(traced, example, None, limit, witness(traced)),
+        **found_in(traced, example, None, limit, witness(traced), [reel]),
     }
     return found
 

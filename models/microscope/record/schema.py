@@ -31,7 +31,7 @@ SCHEMA = "tinygrad_attn.microscope/2"
 LIMIT = 10_500_000
 """The most bytes of all arrays together; base64 makes them a third larger."""
 
-PRIORITIES = ("site", "weight", "decoder", "logits", "parameter")
+PRIORITIES = ("site", "weight", "decoder", "logits", "parameter", "film")
 """The groups of arrays, the most important first."""
 
 State = Literal["value", "zero", "none", "nan"]

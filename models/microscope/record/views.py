@@ -10,8 +10,9 @@ from typing import Literal, TypedDict
 from tinygrad_attn.record import GradientState
 
 __all__ = [
-    "Block", "Curve", "EmbeddedSide", "Embeddings", "Heads", "Layers", "Lens", "LensToken", "OfModule", "OptimizerStep",
-    "Parameter", "Part", "Sentences", "Stack", "StepTaken", "Sublayer", "UseGroup", "Views", "Vocabulary",
+    "Block", "Curve", "EmbeddedSide", "Embeddings", "Film", "Frame", "FrameSite", "Heads", "Layers", "Lens",
+    "LensToken", "OfModule", "OptimizerStep", "Parameter", "Part", "Sentences", "Stack", "StepTaken", "Sublayer",
+    "UseGroup", "Views", "Vocabulary",
 ]  # fmt: skip
 
 
@@ -270,8 +271,64 @@ class Sentences(TypedDict):
     curves: list[Curve]
 
 
+class FrameSite(TypedDict):
+    """What one attention site does in a frame. Lists are by head, and take the mean over the queries that have several
+    keys to choose from; None where there is no such query, or no gradient."""
+
+    site: str
+    weights: str | None
+    """(heads, queries, keys)."""
+    gradient: str | None
+    """∂L/∂e, likewise."""
+    spread: list[float | None]
+    """The standard deviation of a query's scores."""
+    entropy: list[float | None]
+    """−Σ α ln α, in nats."""
+    room: list[float | None]
+    """The largest entropy that there could be: the logarithm of the number of keys."""
+    largest: list[float | None]
+    """The largest weight of a query."""
+    saturated: list[float | None]
+    """The share of queries whose largest weight is at least ``Film["saturated_at"]``."""
+    weights_gradient: list[float | None]
+    """‖∂L/∂α‖, without masked keys."""
+    scores_gradient: list[float | None]
+    """‖∂L/∂e‖."""
+
+
+class Frame(TypedDict):
+    """The pass with the weights of one step of training."""
+
+    step: int | None
+    """None of the weights that the other views show, if they are those of no kept step."""
+    shown: bool
+    """Whether the other views show these weights."""
+    loss: float
+    losses: list[float]
+    """By token."""
+    sites: list[FrameSite]
+    norms: list[float]
+    """‖W‖ of each of ``Film["parameters"]``."""
+    gradient_norms: list[float | None]
+    """‖∂L/∂W‖, likewise."""
+
+
+class Film(TypedDict):
+    """The same sentence with the weights that a run kept while it was trained."""
+
+    run: str
+    model: str
+    saturated_at: float
+    parameters: list[str]
+    frames: list[Frame]
+    """In the order of their steps; one that has no step is the last."""
+
+
 class Views(TypedDict):
     """The parts of the data by view."""
+
+    films: list[Film]
+    """Of this run, and of the run beside it; those that have kept checkpoints."""
 
     layers: list[Layers]
     """Of this run, and of the run beside it; those that announce residual connections."""

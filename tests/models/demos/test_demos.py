@@ -12,11 +12,13 @@ from tinygrad_attn_models.demos import DEMOS, find_demo, folder_of
 from tinygrad_attn_models.demos.make import PAGES
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import BEST, Run
+from tinygrad_attn_models.runs.kept import kept_steps
 
 pytest.importorskip("safetensors")
 
 BAHDANAU, SENTENCE = "dates-bahdanau", "22 November 2026"
-LARGEST = 1_000_000  # bytes of a demo
+LARGEST = 1_000_000  # bytes of a demo, but for the weights of other steps
+LARGEST_WITH_FRAMES = 2_200_000
 LARGEST_PAGE = 3_000_000
 
 
@@ -31,7 +33,10 @@ def test_the_folders_are_those_of_the_catalog():
 
 
 def test_a_demo_is_small_and_of_the_settings_that_the_catalog_has(demo):
-    assert sum(path.stat().st_size for path in demo.folder.iterdir()) < LARGEST
+    sizes = {path.name: path.stat().st_size for path in demo.folder.iterdir()}
+    assert sum(size for name, size in sizes.items() if not name.startswith("step-")) < LARGEST
+    assert sum(sizes.values()) < LARGEST_WITH_FRAMES
+    assert tuple(kept_steps(demo.folder)) == demo.frames
     run, _ = Run.load(demo.folder)
     assert run.config == load_config(None, demo.settings)
     about = json.loads((demo.folder / "run.json").read_text(encoding="utf-8"))
