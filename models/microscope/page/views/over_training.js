@@ -6,7 +6,7 @@ import { Controls } from "page/controls.js";
 import { data } from "page/data.js";
 import { Heatmap, widthOfMatrix } from "page/heatmap.js";
 import { translator, useLanguage } from "page/i18n.js";
-import { full, percent, rounded } from "page/numbers.js";
+import { full, percent, rounded, short } from "page/numbers.js";
 import { largestOf } from "page/opening.js";
 import { Bar, Saving, visible } from "page/parts.js";
 import { select } from "page/selection.js";
@@ -78,8 +78,8 @@ function Reel({ all, reel: { film, k, at }, chosen, choose, playing, several }) 
     <h2>${several ? title : t("attention")} <span class="muted">${named(frame)}, ${t("loss")} <span class="loss" title=${full(frame.loss)}>${rounded(frame.loss)}</span></span></h2>
     ${own && html`<${Attention} ...${{ all, film, frame, own, site, chosen, playing }} />`}
     ${site && !own && html`<p class="note">${t("no_site", { site: site.id })}</p>`}
-    ${frame.losses.length > 0 && html`<${Losses} ...${{ all, film, at, k, chosen, choose }} />`}
-    <${Norms} ...${{ film, at, k, choose: k ? () => {} : choose }} />
+    <div class="columns">${frame.losses.length > 0 && html`<${Losses} ...${{ all, film, at, k, chosen, choose }} />`}
+      <${Norms} ...${{ film, at, k, choose: k ? () => {} : choose }} /></div>
   </section>`;
 }
 
@@ -90,7 +90,7 @@ function Attention({ all, film, frame, own, site, chosen, playing }) {
   const row = weights && site.keys.map((_, j) => weights.at(head, chosen.step, j));
   const most = row && largestOf(row);
   const says = sentence(film, own, head);
-  return html`<p class="words film-says" role=${playing ? undefined : "status"}>${says}${row && Number.isFinite(row[most]) ? ` ${t("says.row", { t: chosen.step, key: visible(site.keys[most]), weight: rounded(row[most]) })}` : ""}</p>
+  return html`<p class="words film-says" role=${playing ? undefined : "status"}>${says}${row && Number.isFinite(row[most]) ? ` ${t("says.row", { t: chosen.step, key: visible(site.keys[most]), weight: short(row[most]) })}` : ""}</p>
     <div class="side-by-side" style=${{ "--wide": `${widthOfMatrix(site.queries, site.keys, "∂L/∂e")}px` }}>${["weights", "gradient"].map((part) => html`<${Matrix} key=${part} ...${{ all, film, frame, own, site, chosen, head, part }} />`)}</div>`;
 }
 
@@ -98,8 +98,8 @@ function sentence(film, own, head) {
   const { [head]: passes } = passing(own);
   if (own.entropy[head] === null) return t("says.alone");
   const holes = {
-    head, saturated: percent(own.saturated[head]), from: film.saturated_at, entropy: rounded(own.entropy[head]), room: rounded(own.room[head]),
-    largest: rounded(own.largest[head]), spread: rounded(own.spread[head]), passes: passes === null ? "—" : percent(passes),
+    head, saturated: percent(own.saturated[head]), from: film.saturated_at, entropy: short(own.entropy[head]), room: short(own.room[head]),
+    largest: short(own.largest[head]), spread: short(own.spread[head]), passes: passes === null ? "—" : percent(passes),
   };
   return `${t("says", holes)} ${t(passes === null ? "says.no_gradient" : "says.passes", holes)}`;
 }
@@ -151,9 +151,9 @@ function Norms({ film, at, k, choose }) {
   const norms = normsOf(film, which, byLayer);
   const names = Object.keys(norms);
   const most = Math.max(...Object.values(norms).flat().filter(Number.isFinite), 0);
-  return html`<div class="controls film-norms-of"><label>${t("norms")} <select value=${shown} onChange=${(event) => { setRow(0); show(event.target.value); }}>${Object.keys(NORMS).map((key) => html`<option key=${key} value=${key} selected=${key === shown}>${t(`norms.${key}`)}</option>`)}</select></label></div>
+  return html`<div><div class="controls film-norms-of"><label>${t("norms")} <select value=${shown} onChange=${(event) => { setRow(0); show(event.target.value); }}>${Object.keys(NORMS).map((key) => html`<option key=${key} value=${key} selected=${key === shown}>${t(`norms.${key}`)}</option>`)}</select></label></div>
     <div class="site-heatmap film-norms"><${Heatmap} name=${`film-norms-${k}`} label=${t(`norms.${shown}`)} corner=${t("axis.layer")} rows=${names} columns=${film.frames.map(column)} ends=${[0, most]}
-      at=${(i, j) => norms[names[i]][j]} version=${`norms ${film.run} ${shown}`} row=${Math.min(row, names.length - 1)} column=${at} active choose=${(i, j) => { setRow(i); choose(j); }} /></div>`;
+      at=${(i, j) => norms[names[i]][j]} version=${`norms ${film.run} ${shown}`} row=${Math.min(row, names.length - 1)} column=${at} active choose=${(i, j) => { setRow(i); choose(j); }} /></div></div>`;
 }
 
 // -- saturation -----------------------------------------------------------------------------------------------------
