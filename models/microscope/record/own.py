@@ -79,7 +79,7 @@ def build_own(
         "schema": SCHEMA,
         "meta": meta,
         "translation": None,
-        **found_in(traced, example, None, limit, witness(traced), [reel]),
+        **found_in(traced, example, None, limit, witness(traced), reels=[reel]),
     }
     return found
 
