@@ -92,16 +92,11 @@ def build(
     among = None if sentences is None else follow_among(model, sentences, run, traced, example)
     reels = _reels(given, traced, example, beside, checkpoints, broken, bool(change or taken))
     meta = meta_of(traced, run)
-    meta["trained_dtype"] = dtype_of(given)
+    meta["trained_dtype"], meta["served"] = dtype_of(given), served
     meta["target_from"] = "greedy" if example.target is translation else "given"
-    meta["broken"], meta["nudge"], meta["step"], meta["served"] = broken, change, taken, served
-    found: Any = {
-        "schema": SCHEMA,
-        "meta": meta,
-        "translation": translation,
-        **found_in(traced, example, beside, limit, among=among, reels=reels),
-    }
-    return found
+    meta["broken"], meta["nudge"], meta["step"] = broken, change, taken
+    found: Any = found_in(traced, example, beside, limit, among=among, reels=reels)
+    return {"schema": SCHEMA, "meta": meta, "translation": translation, **found}
 
 
 def _reels(
