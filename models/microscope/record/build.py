@@ -95,8 +95,8 @@ def build(
     meta["trained_dtype"], meta["served"] = dtype_of(given), served
     meta["target_from"] = "greedy" if example.target is translation else "given"
     meta["broken"], meta["nudge"], meta["step"] = broken, change, taken
-    found: Any = found_in(traced, example, beside, limit, among=among, reels=reels)
-    return {"schema": SCHEMA, "meta": meta, "translation": translation, **found}
+    found: Any = {"schema": SCHEMA, "meta": meta, "translation": translation}
+    return found | found_in(traced, example, beside, limit, among=among, reels=reels)  # type: ignore[no-any-return]
 
 
 def _reels(
