@@ -199,9 +199,14 @@ class GPT(LanguageModel):
         sizes: the settings of `GPTSettings`, such as ``layers`` and ``d_model``.
         dtype: of all parameters.
 
+    Attributes:
+        recompute: whether blocks are computed again in the backward pass; see `tinygrad_attn.nn.recompute_layers`.
+
     Raises:
         ConfigError: settings that do not fit together, such as heads that do not divide d_model.
     """
+
+    recompute = False
 
     def __init__(self, symbols: int, *, dtype: Any = default_dtype, **sizes: Any) -> None:
         super().__init__()
@@ -237,7 +242,7 @@ class GPT(LanguageModel):
             assert isinstance(logits, Tensor)
             return logits, {path: weights for path, (weights,) in recorded.items()}
         x = self._embed(text)
-        for block in self.blocks:
+        for block in nn.layers_of(self.blocks, self.recompute):
             x = block(x)
         return self._logits(x)
 

@@ -38,7 +38,7 @@ from tinygrad_attn.program import Program, Results, Trace, outputs_of
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Tensor, wrap
 
-__all__ = ["Captured", "capture"]
+__all__ = ["MOST_PROGRAMS", "Captured", "capture"]
 
 _one_at_a_time = threading.RLock()  # of all functions: a comparison sets the generator of random numbers back
 
@@ -52,7 +52,8 @@ def _begin_in_child() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_in_child)
 
-_MOST_PROGRAMS = 256  # of one function: of shapes that come after so many others it stays eager
+MOST_PROGRAMS = 256
+"""Of one function: of shapes that come after so many others it stays eager."""
 
 
 @public("ta")
@@ -119,7 +120,7 @@ class Captured:
             if program.holds():
                 return self._run(program, key, inputs)
             program = self.programs[key] = None
-        elif program is None and key not in self.programs and len(self.programs) < _MOST_PROGRAMS:
+        elif program is None and key not in self.programs and len(self.programs) < MOST_PROGRAMS:
             self.programs[key] = None
             return self._eagerly(inputs)
         if program is not None or key not in self.programs:

@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """See `parser.Command`."""
+    from ..demos import folder_of
     from ..evaluation.comparison import compare, read_runs
 
-    compare(read_runs(arguments.runs, arguments.split), Path(arguments.out))
+    compare(read_runs([folder_of(run) for run in arguments.runs], arguments.split), Path(arguments.out))
     return 0

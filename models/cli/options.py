@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..console.errors import CommandError
 from ..setting import short, suggested
 
 __all__ = [
-    "add_data", "add_decoding", "add_files", "add_run", "add_split", "add_threads", "count", "decoding",
-    "is_text", "name", "number", "overrides", "path_name", "picture_name", "port", "positive", "seconds", "seed",
-    "use_threads", "warn_of_unknown",
+    "above_zero", "add_data", "add_decoding", "add_files", "add_run", "add_split", "add_threads", "count", "decoding",
+    "is_text", "name", "not_negative", "number", "overrides", "path_name", "picture_name", "port", "positive",
+    "seconds", "seed", "several", "use_threads", "warn_of_unknown",
 ]  # fmt: skip
+
+T = TypeVar("T")
 
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
 # A larger count, of samples or steps, would not end in a day.
@@ -78,6 +80,31 @@ def number(text: str) -> float:
         found = float("nan")
     if not abs(found) < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number, got {short(text)}")
+    return found
+
+
+def several(kind: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """Values with commas between them, each of a kind, as in 1,10,100."""
+
+    def values(text: str) -> list[T]:
+        return [kind(part.strip()) for part in text.split(",")]
+
+    return values
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    found = number(text)
+    if found <= 0.0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {short(text)}")
+    return found
+
+
+def not_negative(text: str) -> float:
+    """A finite number of at least 0."""
+    found = number(text)
+    if found < 0.0:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {short(text)}")
     return found
 
 

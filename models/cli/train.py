@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         type=path_name,
         dest="origin",
-        help="begin a new run from the best weights, symbols and settings of another",
+        help="begin a new run from the best weights, symbols and settings of another, or of demo:NAME",
     )
     parser.add_argument(
         "--quick", action="store_true", help="a short run that shows every step, too short to learn much"
@@ -115,13 +115,14 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
 
 def _begin_from(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     """The trainer of a new run that begins with the weights of another."""
+    from ..demos import folder_of
     from ..runs.config import change
     from ..runs.continued import refuse_other_symbols
     from ..runs.folder import BEST, Run, RunError
     from ..training.trainer import Trainer
 
     _refuse(arguments, "--from takes the settings of another run", ("config", "quick"))
-    origin, arrays, _ = Run.open(arguments.origin, BEST)
+    origin, arrays, _ = Run.open(folder_of(arguments.origin), BEST)
     changes = _changes(arguments, origin)
     config = change(origin.config, changes)
     _print_defaults(progress, config, changes)
@@ -147,12 +148,16 @@ def _begin_from(arguments: argparse.Namespace, progress: Progress) -> Trainer:
 
 def _resume(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     """The trainer of a run that was stopped, at its last checkpoint."""
+    from ..demos import folder_of, is_demo
     from ..runs.config import differences
     from ..runs.continued import continued, refuse_edited
     from ..runs.folder import LAST, Run
     from ..training.trainer import Trainer
 
     _refuse(arguments, "--resume continues a run with its own settings", ("config", "origin", "out", "quick"))
+    if is_demo(Path(folder_of(arguments.resume))):
+        again = command_line("train", "--from", arguments.resume)
+        raise CommandError(f"{arguments.resume} ships with the package, and has ended; to train on from it: {again}")
     run, arrays, position = Run.open(arguments.resume, LAST)
     refuse_edited(run)
     before: Config = run.config

@@ -1,6 +1,7 @@
 """Trains the demos, and makes the page in the repository for those who only look.
 
     python -m tinygrad_attn_models.demos.make [NAME …]
+    python -m tinygrad_attn_models.demos.make --evaluate [NAME …]
     python -m tinygrad_attn_models.demos.make --page
 
 A minute or two of processor time each. The same seed, versions and kind of processor give the same bits.
@@ -14,7 +15,10 @@ import tempfile
 from pathlib import Path
 
 from ..console.progress import PlainProgress
-from ..data import train_tokenizers
+from ..data import ParallelText, train_tokenizers
+from ..evaluation.bleu import BleuSettings
+from ..evaluation.report import evaluate
+from ..interface import Translator
 from ..microscope import microscope
 from ..runs.config import load_config
 from ..runs.folder import BEST, CONFIG, Run
@@ -23,7 +27,7 @@ from ..runs.kept import file_of, kept_steps
 from ..training.trainer import Trainer
 from .catalog import DEMOS, Demo, find_demo
 
-__all__ = ["PAGES", "make_page", "train_demo"]
+__all__ = ["PAGES", "evaluate_demo", "make_page", "train_demo"]
 
 PAGES = Path(__file__).parents[2] / ".pages"
 """The folder of the repository with the pages."""
@@ -53,6 +57,17 @@ def train_demo(demo: Demo, folder: Path) -> None:
             shutil.copyfile(run.directory / name, folder / name)
 
 
+def evaluate_demo(demo: Demo) -> None:
+    """Keep in the folder of a translator what ``evaluate`` measures, for ``compare``; of a language model nothing."""
+    run, model = Run.load(demo.folder)
+    text = run.config.data.load()
+    if not (isinstance(text, ParallelText) and isinstance(model, Translator)):
+        return
+    for split in ("test", "valid"):
+        pairs, fitting = getattr(text, split), BleuSettings.fitting(run.config)
+        evaluate(run, model, split, pairs, run.config.decoding, fitting).save(demo.folder)
+
+
 def make_page(demo: Demo, path: Path) -> int:
     """Write the page that a demo opens with; its size in bytes."""
     run, model = Run.load(demo.folder)
@@ -65,12 +80,17 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", metavar="NAME", nargs="*", help="the demos to train (default: all)")
+    parser.add_argument("--evaluate", action="store_true", help="train nothing; measure the translators anew")
     parser.add_argument("--page", action="store_true", help="train nothing; make the page of the first demo anew")
     arguments = parser.parse_args()
-    if not arguments.page:
-        for demo in map(find_demo, arguments.names or DEMOS):
+    chosen = [] if arguments.page else [find_demo(name) for name in arguments.names or DEMOS]
+    for demo in chosen:
+        if not arguments.evaluate:
             train_demo(demo, demo.folder)
             print(f"{demo.folder}: {(demo.folder / BEST).stat().st_size:,} bytes of weights")
+        evaluate_demo(demo)
+    if arguments.evaluate:
+        return
     first = next(iter(DEMOS.values()))
     path = PAGES / f"{first.name}.html"
     print(f"{path}: {make_page(first, path):,} bytes")

@@ -30,10 +30,13 @@ class Sizes(Sequences):
 
 
 class Unscaled(nn.MultiheadAttention):
-    """softmax(Q Kᵀ) V: a query √d_k times as large undoes the division."""
+    """softmax(Q Kᵀ) V: queries √d_k times as large undo the division."""
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, *masks: Any, **options: Any) -> Any:
-        return super().forward(query * math.sqrt(self.head_dim), key, value, *masks, **options)
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor | None]:
+        projected, memory = super()._project(query, key, value)
+        factors = np.ones(projected.shape[-1], projected.dtype)
+        factors[: self.embed_dim] = math.sqrt(self.head_dim)  # keys and values, if they stand beside, stay
+        return projected * Tensor(factors), memory
 
 
 def measure(trial: Trial[Sizes]) -> Measured:

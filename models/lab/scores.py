@@ -5,7 +5,6 @@ Every score of `tinygrad_attn.nn.SCORES`, one of the user's own too, in the mode
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from tinygrad_attn import nn
@@ -13,7 +12,7 @@ from tinygrad_attn import nn
 from ..data import Copy
 from ..luong import Luong
 from .form.experiment import Curve, Expect, Experiment, Measured, Number, OfSeed, Trial, Words, at_last
-from .form.training import fit_translator, pairs_of, translated_right
+from .form.training import fit_translator, milliseconds_of, pairs_of, translated_right
 
 __all__ = ["EXPERIMENT", "Sizes", "measure"]
 
@@ -36,15 +35,14 @@ def measure(trial: Trial[Sizes]) -> Measured:
     sizes = trial.sizes
     pairs = pairs_of(task(sizes, trial.seed, sizes.shortest, sizes.longest))
     model = Luong(*pairs.sizes, sizes.hidden, sizes.hidden, score=trial.case)
-    began = time.process_time()
-    fit_translator(model, pairs, sizes.steps, trial.seed)
-    milliseconds = 1000.0 * (time.process_time() - began) / sizes.steps
+    times: list[float] = []
+    fit_translator(model, pairs, sizes.steps, trial.seed, times=times)
     copied = {}
     for length in sizes.lengths:
         test = pairs.test_of(task(sizes, trial.seed, length, length))
         copied[length] = 100.0 * translated_right(model, test)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"copied": copied, "parameters": parameters, "milliseconds": milliseconds}
+    return {"copied": copied, "parameters": parameters, "milliseconds": milliseconds_of(times)}
 
 
 def task(sizes: Sizes, seed: int, shortest: int, longest: int) -> Copy:

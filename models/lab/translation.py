@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from ..luong import Luong
 from ..seq2seq import Seq2Seq
 from ..transformer import Transformer
 from .form.experiment import Curve, Expect, Experiment, Measured, Number, Trial, Words, at_last
-from .form.training import bleu_of, fit_translator, pairs_of, translated
+from .form.training import bleu_of, fit_translator, milliseconds_of, pairs_of, translated
 
 __all__ = ["EXPERIMENT", "Sizes", "measure"]
 
@@ -51,16 +50,15 @@ def measure(trial: Trial[Sizes]) -> Measured:
     scores = {}
     for steps in sizes.steps:
         model = MODELS[trial.case](*pairs.sizes)
-        began = time.process_time()
-        fit_translator(model, pairs, steps, trial.seed)
-        milliseconds = 1000.0 * (time.process_time() - began) / steps
+        times: list[float] = []
+        fit_translator(model, pairs, steps, trial.seed, times=times)
         translations = translated(model, pairs.test)
         scores[steps] = bleu_of(translations, pairs, task)
     return {
         "bleu": scores,
         "right": 100.0 * exact_match(translations, [target for _, target in pairs.test]),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "milliseconds": milliseconds,
+        "milliseconds": milliseconds_of(times),
     }
 
 

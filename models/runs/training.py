@@ -86,6 +86,11 @@ class TrainingConfig(Section):
         False,
         "keep the weights of steps 0, 1, 3, 10, 30, 100, … and of the last, for the microscope's view Over training",
     )
+    recompute: bool = setting(
+        False,
+        "compute the inside of a Transformer's layers again in the backward pass, in place of keeping it: less memory "
+        "for a third more time, the same bits",
+    )
     checkpoint_seconds: float = setting(
         30.0, "seconds between checkpoints within an epoch; 0 writes them between epochs only", minimum=0
     )

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn, random
@@ -75,6 +75,11 @@ class TrainingStep:
         self.optimizer = Adam(self.model.parameters(), LEARNING_RATE)
         kind = type(self.batch)
         self._loss = ta.capture(lambda *tensors: batch_loss(self.model, kind(*tensors)))
+
+    @property
+    def programs(self) -> dict[Any, Any]:
+        """By the shapes of a batch, the program that its step runs as; see `tinygrad_attn.capture.Captured`."""
+        return self._loss.programs
 
     def __call__(self) -> float:
         """Take one step; returns the loss before it."""

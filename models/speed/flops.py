@@ -68,9 +68,12 @@ def _attention(query: Shape, key: Shape, value: Shape, *_: object) -> int:
     return 2 * math.prod(query[:-1]) * key[-2] * (key[-1] + value[-1])
 
 
-def _multihead_attention(projected: Shape, memory: Shape | None = None, *_: object, batch_first: bool = True) -> int:
+def _multihead_attention(
+    projected: Shape, memory: Shape | None = None, *_: object, heads: int, groups: int = 1, batch_first: bool = True
+) -> int:
+    """Queries alone if there is a memory, else with the keys and values of ``heads / groups`` heads beside them."""
     keys = (projected if memory is None else memory)[1 if batch_first else 0]
-    size = projected[-1] // (3 if memory is None else 1)
+    size = projected[-1] if memory is not None else heads * projected[-1] // (heads + 2 * (heads // groups))
     return 4 * projected[0] * projected[1] * keys * size
 
 
@@ -89,6 +92,26 @@ def _attention_gru(
     return 2 * x[0] * x[1] * (weights + keys[1] * (keys[2] + values[2]))
 
 
+def _additive_score(query: Shape, keys: Shape, energy: Shape) -> int:
+    """The product of each pair's tanh(q + k) with v."""
+    return 2 * math.prod(query) * keys[1]
+
+
+def _attention_gru_step(
+    gx: Shape,
+    h: Shape,
+    values: Shape,
+    keys: Shape,
+    w_query: Shape,
+    energy: Shape,
+    w_ctx: Shape,
+    w_hh: Shape,
+    *_: object,
+) -> int:
+    weights = math.prod(w_query) + math.prod(w_ctx) + math.prod(w_hh)
+    return 2 * gx[0] * (weights + keys[1] * (keys[2] + values[2]))
+
+
 MATMULS = {
     "matmul": Matmuls(_matmul, (0, 1)),
     "mm": Matmuls(_matmul, (0, 1)),
@@ -99,13 +122,15 @@ MATMULS = {
     "feed_forward": Matmuls(_feed_forward, (0, 1, 2)),
     "paired_linear": Matmuls(_paired_linear, (0, 1, 2), ("rows",)),
     "scaled_dot_product_attention": Matmuls(_attention, (0, 1, 2)),
-    "multihead_attention": Matmuls(_multihead_attention, (0, 1), ("batch_first",)),
+    "multihead_attention": Matmuls(_multihead_attention, (0, 1), ("heads", "groups", "batch_first")),
     "rnn": Matmuls(_recurrence, (0, 2)),
     "gru": Matmuls(_recurrence, (0, 2)),
     "lstm": Matmuls(_recurrence, (0, 3)),
     "rnn_step": Matmuls(_recurrence, (1, 2)),
     "gru_step": Matmuls(_recurrence, (1, 2)),
     "lstm_step": Matmuls(_recurrence, (1, 3)),
+    "additive_score": Matmuls(_additive_score, (0, 2)),
     "attention_gru": Matmuls(_attention_gru, (2, 4, 6, 7)),
+    "attention_gru_step": Matmuls(_attention_gru_step, (2, 4, 6, 7)),
 }
 """By name of the op."""

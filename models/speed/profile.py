@@ -24,7 +24,10 @@ from .memory import peak_memory
 from .stopwatch import BACKWARD, FORWARD, Entry, Key, Stopwatch, watched
 from .workloads import WORKLOADS
 
-__all__ = ["ELSE", "Profile", "ProfileError", "Row", "describe_profile", "find_step", "matmul_peak", "profile"]
+__all__ = [
+    "ELSE", "Profile", "ProfileError", "Row", "describe_profile", "find_config_of", "find_step", "matmul_peak",
+    "profile",
+]  # fmt: skip
 
 ELSE = "Python and everything else"
 WARM_UP = 2
@@ -190,10 +193,20 @@ def find_step(name: str, overrides: Sequence[str] = ()) -> Step:
         ProfileError: unknown name (the message suggests a similar one), or overrides given for a workload.
         ConfigError, DataError, TrainingError: the config has a mistake, or its data cannot be read.
     """
+    config = find_config_of(name, overrides)
+    return TrainingStep(name) if config is None else _ConfigStep(config)
+
+
+def find_config_of(name: str, overrides: Sequence[str] = ()) -> Config | None:
+    """The config of this name, None for a workload; see `find_step`.
+
+    Raises:
+        ProfileError, ConfigError: as `find_step`.
+    """
     if name in WORKLOADS:
         if overrides:
             raise ProfileError(f"{name} is a workload on random text; leave out --data, --source, --target and --set")
-        return TrainingStep(name)
+        return None
     try:
         path = find_config(name)
     except ConfigError:
@@ -201,7 +214,7 @@ def find_step(name: str, overrides: Sequence[str] = ()) -> Step:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}; or name a TOML file"
         raise ProfileError(f"there is no workload or config {name!r}; {hint}") from None
-    return _ConfigStep(load_config(path, overrides))
+    return load_config(path, overrides)
 
 
 class _ConfigStep:

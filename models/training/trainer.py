@@ -33,7 +33,7 @@ from ..runs.folder import BEST, LAST, Run, RunError
 from . import tensorboard
 from .continuation import Continuation
 from .divergence import TrainingError, advise_against_divergence
-from .estimate import refuse_too_large
+from .estimate import build_model, refuse_too_large
 from .goal import Goal
 from .interruption import Interruption
 from .keeping import Keeping
@@ -114,7 +114,7 @@ class Trainer:
         self.train_batches, self.validation = self.goal.batches, self.goal.validation
         refuse_too_large(run, self.train_batches)
         ta.manual_seed(settings.seed)
-        self.model = run.build()
+        self.model = build_model(run)
         self.goal.check(self.model)
         self.group = settings.gradient_accumulation_steps
         self._captured = ta.capture(self._loss if self.group == 1 else self._share_of_loss)

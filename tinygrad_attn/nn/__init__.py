@@ -45,6 +45,7 @@ from tinygrad_attn.nn.positional import (
     alibi_bias,
     alibi_slopes,
 )
+from tinygrad_attn.nn.recomputed import layers_of, recompute_layers
 from tinygrad_attn.nn.recurrent import GRU, LSTM, RNN
 from tinygrad_attn.nn.scores import (
     SCORES,
@@ -135,6 +136,8 @@ __all__ = [
     "functional",
     "generate_square_subsequent_mask",
     "init",
+    "layers_of",
+    "recompute_layers",
     "record_attention_weights",
     "utils",
 ]  # fmt: skip

@@ -27,6 +27,7 @@ from tinygrad_attn.nn.containers import ModuleList
 from tinygrad_attn.nn.module import Module
 from tinygrad_attn.nn.multihead import check_heads
 from tinygrad_attn.nn.positional import RotaryPositionalEncoding
+from tinygrad_attn.nn.recomputed import layers_of
 from tinygrad_attn.nn.transformer_layers import (
     Activation,
     DecoderLayerState,
@@ -55,7 +56,12 @@ class TransformerEncoder(Module):
         encoder_layer: copied ``num_layers`` times; all copies start with the same values, as in PyTorch.
         num_layers: N.
         norm: applied to the last layer's output, or None.
+
+    Attributes:
+        recompute: whether layers are computed again in the backward pass; see `tinygrad_attn.nn.recompute_layers`.
     """
+
+    recompute = False
 
     @checked
     def __init__(self, encoder_layer: Module, num_layers: Layers, norm: Module | None = None) -> None:
@@ -68,7 +74,7 @@ class TransformerEncoder(Module):
         self, src: Tensor, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
     ) -> Tensor:
         """Every layer in turn: see `TransformerEncoderLayer.forward`; ``is_causal`` None is False."""
-        for layer in self.layers:
+        for layer in layers_of(self.layers, self.recompute, backward_begins=False):
             src = layer(src, mask, src_key_padding_mask, bool(is_causal))
         return src if self.norm is None else self.norm(src)
 
@@ -92,7 +98,12 @@ class TransformerDecoder(Module):
         decoder_layer: copied ``num_layers`` times; all copies start with the same values, as in PyTorch.
         num_layers: N.
         norm: applied to the last layer's output, or None.
+
+    Attributes:
+        recompute: whether layers are computed again in the backward pass; see `tinygrad_attn.nn.recompute_layers`.
     """
+
+    recompute = False
 
     @checked
     def __init__(self, decoder_layer: Module, num_layers: Layers, norm: Module | None = None) -> None:
@@ -114,7 +125,7 @@ class TransformerDecoder(Module):
     ) -> Tensor:
         """Every layer in turn: see `TransformerDecoderLayer.forward`; ``tgt_is_causal`` None is False."""
         masks = (tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
-        for layer in self.layers:
+        for layer in layers_of(self.layers, self.recompute):
             tgt = layer(tgt, memory, *masks, bool(tgt_is_causal), memory_is_causal)
         return tgt if self.norm is None else self.norm(tgt)
 

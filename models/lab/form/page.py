@@ -16,7 +16,7 @@ from ...console.errors import UserError
 from ...console.program import command_line
 from .experiment import Words, find_experiments, load_experiment
 from .figures import THEMES, draw, figure_name
-from .results import FILE, Results
+from .results import FILE, Results, describe_mixed
 from .tables import Table, tables
 from .verdict import VERDICTS, judge, verdict
 
@@ -88,6 +88,8 @@ def _section(results: Results, language: str) -> str:
     remark = f"<p>{escape(getattr(told, language))}</p>" if told else ""
     command = command_line("lab", results.name, *(["--quick"] if results.quick else []))
     note = f'<p class="mixed">{say("quick")}</p>' if results.quick else ""
+    if mixed := results.mixed():
+        note += f'<p class="mixed">{say("versions")} {escape(describe_mixed(mixed))}</p>'
     return (
         f'<section id="{language}-{escape(results.name)}"><h2>{escape(results.name)} {_badge(results, language)}</h2>'
         f'<p class="claim">{escape(getattr(experiment.claim, language))}</p>'
@@ -156,8 +158,8 @@ def _about(results: Results) -> str:
     """Seeds, sizes and versions, on one line."""
     sizes = ", ".join(f"{name} {_plain(value)}" for name, value in dataclasses.asdict(results.sizes).items())
     seeds = " ".join(map(str, sorted(results.measured)))
-    versions = ", ".join(f"{name} {value}" for name, value in results.versions.items() if value)
-    return f"seeds {seeds}; {sizes}; {versions}"
+    known = [", ".join(f"{name} {value}" for name, value in each.items() if value) for each in results.versions()]
+    return f"seeds {seeds}; {sizes}; {' | '.join(known)}"
 
 
 def _plain(value: Any) -> str:
@@ -177,6 +179,10 @@ _WORDS = {
     "quick": Words(
         "These are the quick sizes: they show that it runs, and not always what the full sizes show.",
         "빠른 실행의 결과입니다. 실행되는 것을 보여 줄 뿐, 전체 크기의 결과와 다를 수 있습니다.",
+    ),
+    "versions": Words(
+        "These numbers come from different versions, which may differ in what they measure:",
+        "서로 다른 버전에서 측정한 값이 섞여 있어 차이가 버전 때문일 수도 있습니다:",
     ),
     "experiment": Words("experiment", "실험"),
     "claim": Words("claim", "주장"),

@@ -16,7 +16,7 @@ from ...runs.folder import versions
 from ...runs.jsons import checked_json, read_json
 from .experiment import Curve, Experiment, Measured, OfSeed
 
-__all__ = ["FILE", "Results", "Spread"]
+__all__ = ["FILE", "Results", "Spread", "describe_mixed"]
 
 FILE = "results.json"
 
@@ -55,6 +55,7 @@ class Results:
         measured: by seed, then by case.
         quick: whether these are the quick sizes.
         seconds: how long each trial took, in the same way.
+        made_with: the versions that each trial was measured with, in the same way.
 
     Args:
         name: of the experiment.
@@ -71,7 +72,8 @@ class Results:
         self.quick = sizes == experiment.quick
         self.measured: dict[int, dict[str, Measured]] = {}
         self.seconds: dict[int, dict[str, float]] = {}
-        self.versions = versions()
+        self.made_with: dict[int, dict[str, dict[str, str]]] = {}
+        self._versions = versions()
         if (folder / FILE).exists():
             self._read(folder / FILE)
 
@@ -97,13 +99,13 @@ class Results:
             values = read_json(path)
             same = values["experiment"] == self.name and values["sizes"] == _plain(self.sizes)
             if same:
-                self.versions = values["versions"]
                 self.measured = {
                     int(seed): {case: self._restored(cases[case]) for case in self.experiment.cases if case in cases}
                     for seed, cases in values["measured"].items()
                 }
                 self.seconds = {int(seed): dict(cases) for seed, cases in values["seconds"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+                self.made_with = _made_with(values)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}); remove it to measure anew") from error
         if not same:
             raise UserError(
@@ -122,14 +124,20 @@ class Results:
         """Keep the numbers of a trial, on disk too."""
         self.measured.setdefault(seed, {})[case] = self._restored(_stored(trial))  # as who reads the file finds it
         self.seconds.setdefault(seed, {})[case] = seconds
+        self.made_with.setdefault(seed, {})[case] = self._versions
         self.save()
 
     def save(self) -> None:
         """Write ``results.json``."""
+        known = self.versions()
         values = {
             "experiment": self.name,
             "sizes": _plain(self.sizes),
-            "versions": self.versions,
+            "versions": known,
+            "made_with": {
+                str(seed): {case: known.index(each) for case, each in cases.items()}
+                for seed, cases in self.made_with.items()
+            },
             "measured": {
                 str(seed): {case: _stored(trial) for case, trial in cases.items()}
                 for seed, cases in self.measured.items()
@@ -139,6 +147,18 @@ class Results:
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(self.folder / FILE) as path:
             path.write_text(checked_json(values), encoding="utf-8")
+
+    def versions(self) -> list[dict[str, str]]:
+        """The different versions that trials were measured with."""
+        every = [each for cases in self.made_with.values() for each in cases.values()]
+        return [each for number, each in enumerate(every) if each not in every[:number]]
+
+    def mixed(self) -> dict[str, list[str]]:
+        """Where versions differ between trials, whose numbers are put together nevertheless: by name, all of them."""
+        known = self.versions()
+        names = dict.fromkeys(name for each in known for name in each)
+        values = {name: list(dict.fromkeys(each.get(name, "") or "unknown" for each in known)) for name in names}
+        return {name: found for name, found in values.items() if len(found) > 1}
 
     def missing(self, seeds: Sequence[int]) -> list[tuple[int, str]]:
         """The trials that are still to be made: all cases of one seed after the other."""
@@ -160,6 +180,19 @@ class Results:
         curves = [found[case][key] for _, found in sorted(self.measured.items()) if case in found]
         positions = sorted({x for curve in curves for x in curve})
         return {x: Spread(tuple(curve[x] for curve in curves if x in curve)) for x in positions}
+
+
+def describe_mixed(mixed: Mapping[str, Sequence[str]]) -> str:
+    """What `Results.mixed` has found, as in "numpy 2.3 and 2.4"."""
+    return "; ".join(f"{name} {' and '.join(values)}" for name, values in mixed.items())
+
+
+def _made_with(values: Mapping[str, Any]) -> dict[int, dict[str, dict[str, str]]]:
+    """The versions of each trial in a file; older files have those of the first for all."""
+    known = values["versions"]
+    numbers = values.get("made_with") or {seed: dict.fromkeys(cases, 0) for seed, cases in values["measured"].items()}
+    known = [known] if isinstance(known, dict) else known
+    return {int(seed): {case: dict(known[number]) for case, number in cases.items()} for seed, cases in numbers.items()}
 
 
 def _plain(sizes: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ...console.working import is_quiet, working
 from .experiment import Experiment, Trial
 from .figures import THEMES, draw, figure_name
 from .page import LANGUAGES, write_page
-from .results import Results
+from .results import FILE, Results, describe_mixed
 from .tables import tables
 from .verdict import VERDICTS, judge, verdict
 
@@ -104,6 +104,11 @@ def _publish(results: Results, folder: Path) -> None:
         if table.title:
             print(f"{table.title}:")
         print_table(table.headers, table.rows)
+    if mixed := results.mixed():
+        print(
+            f"Note: these numbers come from different versions: {describe_mixed(mixed)}; remove {own / FILE} to "
+            "measure all anew"
+        )
     judged = judge(results)
     for each in judged:
         expect, seeds = each.expect, len(each.found.values)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,7 @@ __all__ = [
     "fit",
     "fit_translator",
     "in_order",
+    "milliseconds_of",
     "pairs_of",
     "translated",
     "translated_right",
@@ -40,7 +43,7 @@ __all__ = [
 
 def fit(
     model: nn.Module, gradients: Callable[[Any], float], batches: Iterator[Any], steps: int, rate: float,
-    warmup: float = 0.1,
+    warmup: float = 0.1, times: list[float] | None = None,
 ) -> list[float]:  # fmt: skip
     """Train with Adam: a cosine schedule after a linear warmup, gradients clipped to the norm 1.
 
@@ -51,6 +54,7 @@ def fit(
         steps: how many batches.
         rate: the largest learning rate.
         warmup: the share of the steps in which the rate rises.
+        times: receives the processor seconds of each step.
 
     Returns:
         The loss of each step.
@@ -61,11 +65,19 @@ def fit(
     losses = []
     for number in worked_off(range(steps), "training, step", steps):
         optimizer.lr = schedule(number)
+        batch, began = next(batches), time.process_time()
         optimizer.zero_grad()
-        losses.append(gradients(next(batches)))
+        losses.append(gradients(batch))
         optimizer.step(clip_norm=1.0)
+        if times is not None:
+            times.append(time.process_time() - began)
     model.eval()
     return losses
+
+
+def milliseconds_of(times: Sequence[float]) -> float:
+    """What a step takes: the median, which the few that compile kernels or write programs do not move."""
+    return 1000.0 * statistics.median(times)
 
 
 def captured(loss: Callable[..., Tensor]) -> Callable[[Sequence[Any]], float]:
@@ -117,23 +129,26 @@ def pairs_of(task: Task) -> Pairs:
 
 def fit_translator(
     model: Translator, pairs: Pairs, steps: int, seed: int, rate: float = 0.003, batch_size: int = 64,
-    forced: float = 1.0,
+    forced: float = 1.0, times: list[float] | None = None,
 ) -> list[float]:  # fmt: skip
     """Train a translator on pairs; see `fit`.
 
     Args:
         forced: the probability that the decoder reads a token of the target, and not its own last one.
+        times: see `fit`.
     """
     batches = _endless(pairs.train, batch_size, seed)
     if forced == 1.0:
         arrays = ((*batch.given, batch.target_in, batch.target_out) for batch in batches)
-        return fit(model, captured(lambda *read: mean_loss(model(*read[:-1]), read[-1])), arrays, steps, rate)
+        return fit(
+            model, captured(lambda *read: mean_loss(model(*read[:-1]), read[-1])), arrays, steps, rate, times=times
+        )
     generator = np.random.default_rng(seed)
 
     def loss(batch: PairBatch) -> Tensor:
         return token_loss(sampled_logits(model, batch, forced, generator), batch)
 
-    return fit(model, eager(loss), batches, steps, rate)
+    return fit(model, eager(loss), batches, steps, rate, times=times)
 
 
 def _endless(examples: Sequence[Example], batch_size: int, seed: int) -> Iterator[PairBatch]:

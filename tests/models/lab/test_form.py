@@ -102,7 +102,7 @@ def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, capsys):
     carry_out("made_up", experiment, tmp_path, [0, 1, 2], quick=False)
     assert tried[4:] == [(2, "right"), (2, "wrong")]
     kept = json.loads((tmp_path / "made_up" / FILE).read_text(encoding="utf-8"))
-    assert kept["sizes"] == {"steps": 3, "lengths": [1, 2, 4]} and kept["versions"]["numpy"]
+    assert kept["sizes"] == {"steps": 3, "lengths": [1, 2, 4]} and kept["versions"][0]["numpy"]
     assert kept["measured"]["2"]["right"] == {"value": 1.2, "decay": [[1, 0.6], [2, 0.3], [4, 0.075]]}
     table = (tmp_path / "made_up" / "table.txt").read_text(encoding="utf-8")
     assert "1.10 (1.00–1.20)" in table

@@ -1,26 +1,9 @@
 """Training from captured programs: for every model the bits of eager training, whatever the batches' masks."""
 
 import pytest
-from translators import TRANSLATORS
+from small_models import CASES, TEXT
 
-from tinygrad_attn.nn import SCORES
 from tinygrad_attn.program import Program
-
-SIZES = {"embedding_size": 4, "hidden_size": 6}
-SMALL = {"transformer": {"d_model": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "d_ff": 8, "dropout": 0.1}}
-CASES = {name: {"name": name, **SMALL.get(name, SIZES)} for name in TRANSLATORS}
-CASES |= {f"luong {score}": {"name": "luong", "score": score, **SIZES} for score in SCORES}
-CASES |= {
-    f"luong {attention}": {"name": "luong", "attention": attention, "window": 1, **SIZES}
-    for attention in ("local-m", "local-p")
-}
-CASES["luong fed"] = {"name": "luong", "input_feeding": True, **SIZES}
-TEXT = {
-    "model.name": "gpt", "model.layers": 1, "model.heads": 2, "model.d_model": 8, "model.context": 16,
-    "model.dropout": 0.1, "data.kind": "stories", "data.train_size": 60, "data.valid_size": 4, "data.test_size": 4,
-    "data.epoch_windows": 64, "training.batch_size": 4,
-}  # fmt: skip
-
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 

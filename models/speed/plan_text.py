@@ -1,0 +1,111 @@
+"""A plan as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..console.counts import clock, counted
+from ..console.tables import plain_table
+from ..memory import machine_memory, readable
+from .plan import OnRanks, Plan
+
+__all__ = ["describe_plan"]
+
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+
+
+def describe_plan(plan: Plan) -> str:
+    """The plan as text, with what its numbers assume."""
+    return "\n".join([*_model(plan), "", *_memory(plan), "", *_time(plan), *_machines(plan)])
+
+
+def _model(plan: Plan) -> list[str]:
+    rows = [[name, f"{count:,}", f"{100 * count / plan.parameters:.1f} %"] for name, count in plan.parts.items()]
+    return [f"{plan.name}: {plan.parameters:,} parameters", "", plain_table(["part", "parameters", "share"], rows)]
+
+
+def _memory(plan: Plan) -> list[str]:
+    memory = plan.memory
+    lines = {
+        "weights": memory.weights,
+        "gradients": memory.gradients,
+        "Adam's moments": memory.moments,
+        f"activations of the largest batch, {plan.largest}": memory.activations,
+        "a step at its peak, gradients and activations among it": memory.step,
+        "Python, NumPy and compiled kernels": memory.process,
+        f"the process at its peak, of {readable(machine_memory())}": memory.peak,
+    }
+    return [plain_table(["memory", ""], [[name, readable(size)] for name, size in lines.items()])]
+
+
+def _time(plan: Plan) -> list[str]:
+    operations = plan.forward + plan.backward
+    on = counted(plan.threads, "thread")
+    lines = [
+        ["operations of a step's matrix products", _count(operations)],
+        ["of those forward", _count(plan.forward)],
+        [f"a step, {on}", f"{plan.step_s * 1e3:.3g} ms"],
+        ["rate", f"{operations / plan.step_s / 1e9:.3g} GFLOP/s"],
+    ]
+    if plan.epochs:
+        lines.insert(2, ["an epoch's", _count(operations * plan.steps)])
+        later = max(plan.epochs - 1, 0)
+        lines += [
+            [f"an epoch, {counted(plan.steps, 'step')} of {_batch(plan)}", _seconds(plan.epoch_s)],
+            ["the first, with shapes that are new", _seconds(plan.first_epoch_s)],
+            [f"all {counted(plan.epochs, 'epoch')}", _seconds(plan.first_epoch_s + later * plan.epoch_s)],
+        ]
+    notes = "Steps alone: validation after each epoch, and compiling kernels once on a machine, come on top."
+    return [plain_table(["time", ""], lines), "", notes]
+
+
+def _batch(plan: Plan) -> str:
+    batches = f"{plan.batches} batches, " if plan.batches > 1 else ""
+    return f"{batches}{plan.typical} {plan.unit}"
+
+
+def _machines(plan: Plan) -> list[str]:
+    if not plan.same_batch:
+        return []
+    return [
+        "",
+        f"Several machines like this one, each with a share of every batch of {plan.typical.rows} {plan.unit}:",
+        "",
+        _table(plan, plan.same_batch),
+        "",
+        f"Each with a batch of {plan.typical.rows} {plan.unit}, so that a step has N times as many:",
+        "",
+        _table(plan, plan.larger_batch),
+        "",
+        f"Assumed: the ranks sum all gradients, {readable(plan.memory.gradients)} of float32, by a ring: 2 (N - 1) "
+        f"messages of a N-th each, each with a latency of {plan.latency_s * 1e6:g} µs. Buckets become ready evenly "
+        "over the backward pass, which hides the sums but for the last. The machines and the network are as fast for "
+        "all at once.",
+    ]
+
+
+def _table(plan: Plan, rows: Sequence[OnRanks]) -> str:
+    columns = {
+        "machines": [str(row.ranks) for row in rows],
+        "Gbit/s": [f"{row.gigabits:g}" for row in rows],
+        plan.unit: [str(row.rows) for row in rows],
+        "step": [f"{row.step_s * 1e3:.3g} ms" for row in rows],
+        **({"epoch": [_seconds(row.epoch_s) for row in rows]} if plan.epochs else {}),
+        "speed-up": [f"{row.speedup:.2f}" for row in rows],
+        "waiting": [f"{100 * row.communication:.0f} %" for row in rows],
+        "memory": [readable(row.process_bytes) for row in rows],
+    }
+    return plain_table(list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _seconds(seconds: float) -> str:
+    return clock(seconds) if seconds >= 60 else f"{seconds:.3g} s"
+
+
+def _count(number: float) -> str:
+    """A count of operations, as in "3.2 GFLOP"."""
+    power = 0
+    while number >= 1000 and power < len(_PREFIXES) - 1:
+        number /= 1000
+        power += 1
+    return f"{number:.3g} {_PREFIXES[power]}FLOP"
