@@ -42,9 +42,10 @@ _DEMOS = [
     Demo(
         name="dates-bahdanau",
         about="a GRU with Bahdanau's attention reads dates",
-        settings={"data.kind": "dates", "model.name": "bahdanau"},
+        settings={"data.kind": "dates", "model.name": "bahdanau", "training.keep_checkpoints": True},
         source="이천칠십이년 시월 십구일",
         target="2072-10-19",
+        frames=(0, 100, 300),
     ),
     Demo(
         name="dates-transformer",
