@@ -28,6 +28,7 @@ from .decoding.unknown import Detokenizer
 from .demos import folder_of
 from .evaluation.scoring import Score, score
 from .interface import LanguageModel, Translator
+from .parallel.ranks import current
 from .runs.config import Config, DecodingConfig
 from .runs.folder import Run
 from .runs.kept import at_step, kept_steps
@@ -182,7 +183,7 @@ class TrainedModel:
         text_of = Detokenizer(self.translator, *self.tokenizers, settings).text
         if n_best is None:
             translations = translate(self.translator, sentences, settings, on_batch)
-            return [text_of(*pair) for pair in zip(texts, translations, strict=True)]
+            return current().divided(zip(texts, translations, strict=True), lambda pair: text_of(*pair))
         found = search(self.translator, sentences, settings, n_best, on_batch)
         return [
             [ScoredText(text_of(text, one.tokens), one.score) for one in hypotheses]
@@ -197,10 +198,12 @@ class TrainedModel:
         sentences = self.encode(texts)
         aligned = Detokenizer(self.translator, *self.tokenizers, settings).aligned
         translations = translate(self.translator, sentences, settings, on_batch)
-        return [
-            aligned(text, ids) if sentence else ("", None)
-            for text, sentence, ids in zip(texts, sentences, translations, strict=True)
-        ]
+
+        def work(one: tuple[str, list[int], list[int]]) -> tuple[str, Alignment | None]:
+            text, sentence, ids = one
+            return aligned(text, ids) if sentence else ("", None)
+
+        return current().divided(zip(texts, sentences, translations, strict=True), work)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The source ids of each text, without control symbols.

@@ -45,6 +45,7 @@ MODELS = (
     ("console", "memory", "setting", "version"),
     ("interface", "multihead", "recurrence", "registry", "*"),  # and the systems, one a file
     ("data",),
+    ("parallel",),
     ("runs",),
     ("decoding",),
     ("evaluation",),

@@ -156,6 +156,25 @@ def test_hooks_see_and_replace_the_complete_gradient() -> None:
     assert seen == [2.0]
 
 
+def test_hooks_after_a_leafs_gradient_is_accumulated_see_the_sum_and_may_take_it() -> None:
+    x, seen = leaf(2.0), []
+    x.register_hook(lambda g: g + 1.0)
+    handle = x.register_post_accumulate_grad_hook(lambda p: seen.append((p is x, p.grad.item())))
+    for _ in range(2):
+        (x * 3.0 + x).sum().backward()
+    assert seen == [(True, 5.0), (True, 10.0)]
+    assert grad((x * 3.0).sum(), [x])[0].item() == 4.0  # changes no .grad
+    (x * 3.0).sum().backward(inputs=[x])
+    assert seen[2:] == [(True, 14.0)]
+    handle.remove()
+    x.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
+    (x * 3.0).sum().backward()
+    assert (len(seen), x.grad) == (3, None)
+    for wrong in (x * 1.0, ta.tensor([1.0])):
+        with pytest.raises(RuntimeError, match="leaf"):
+            wrong.register_post_accumulate_grad_hook(lambda p: None)
+
+
 def test_a_hook_that_returns_nonsense_is_named() -> None:
     x = leaf(2.0)
     x.register_hook(lambda g: ta.tensor(np.ones(7)))

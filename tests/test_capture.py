@@ -143,7 +143,7 @@ def test_the_program_can_be_read():
     captured(ta.ones(3))
     (program,) = captured.programs.values()
     lines = program.source.splitlines()
-    assert lines[0] == "def run(x0):" and "mul_" in lines[1] and lines[-1].startswith("    return (")
+    assert lines[0] == "def run(reach, x0):" and "mul_" in lines[1] and lines[-1].startswith("    return (")
 
 
 TAKEN_OUT = {
@@ -269,6 +269,20 @@ def test_hooks_of_leaves_are_called_and_others_keep_the_function_eager():
         assert w.grad.tolist() == [2.0] * 3
     (reason,) = captured.programs.values()
     assert "hook" in reason
+
+
+def test_leaves_have_their_gradients_while_others_are_still_to_come():
+    """What a program does for the first layer, the last to have its gradient, comes after the last layer's hook."""
+    first, last, seen = ta.ones(2, requires_grad=True), ta.ones(2, requires_grad=True), []
+    last.register_post_accumulate_grad_hook(lambda leaf: seen.append((leaf.grad.tolist(), first.grad)))
+    captured = ta.capture(lambda x: (last * (first * x).exp()).sum())
+    for _ in range(4):
+        first.grad = last.grad = None
+        captured(ta.zeros(2))
+    assert captured.runs == 2
+    assert seen[-1] == ([1.0, 1.0], None)
+    source = next(iter(captured.programs.values())).source
+    assert source.index("reach(") < source.index("exp_backward") < source.rindex("reach(")
 
 
 def test_a_hook_of_a_leaf_that_changes_its_gradient():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextvars
 import heapq
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from tinygrad_attn.ops.pointwise import add
 from tinygrad_attn.ops.shape import clone
 from tinygrad_attn.public import public
 from tinygrad_attn.pullback import as_tensors, pull_back
-from tinygrad_attn.tensor import Edge, Node, Tensor, wrap
+from tinygrad_attn.tensor import Edge, HookHandle, Node, Tensor, wrap
 from tinygrad_attn.values import as_array
 
 __all__ = ["backward", "grad", "reach_leaf"]
@@ -63,6 +63,7 @@ def backward(
         gradient = found.get(target.origin or target)
         if gradient is not None:
             _accumulate(target, gradient if create_graph else gradient.array.copy(), True)
+            _call_hooks_after(target)
 
 
 @public("ta")
@@ -344,15 +345,24 @@ def _as_result(gradient: Any, owned: bool) -> Tensor:
     return wrap(gradient if owned else gradient.copy())
 
 
-def reach_leaf(leaf: Tensor, gradient: Any, owned: bool, results: dict[Edge, Tensor] | None) -> None:
+def reach_leaf(leaf: Tensor, gradient: Any, owned: bool, results: dict[Edge, Tensor] | None = None) -> None:
     """Give a leaf its complete gradient, through its hooks: in ``results`` if there are any, else in ``.grad``."""
-    if leaf.hooks:
+    if leaf.hooks and (before := [hook for hook in leaf.hooks if not hook.after]):
         # A hook may have kept its argument or its result.
-        gradient, owned = _call_hooks(leaf.hooks, gradient), False
+        gradient, owned = _call_hooks(before, gradient), False
     if results is None:
         _accumulate(leaf, gradient, owned)
+        if leaf.hooks:
+            _call_hooks_after(leaf)
     else:
         results[leaf] = _as_result(gradient, owned)
+
+
+def _call_hooks_after(tensor: Tensor) -> None:
+    """Call the hooks that `Tensor.register_post_accumulate_grad_hook` has registered with a leaf."""
+    for hook in tuple(tensor.hooks or ()):
+        if hook.after:
+            hook.hook(tensor)
 
 
 def _accumulate(tensor: Tensor, gradient: Any, owned: bool) -> None:
@@ -378,3 +388,24 @@ def _backward_method(
 ) -> None:
     """Accumulate the gradient of this tensor into ``.grad`` of every leaf that requires one (see `backward`)."""
     backward(self, gradient, retain_graph, create_graph, inputs)
+
+
+@public("Tensor.register_post_accumulate_grad_hook")
+def _register_hook_after(self: Tensor, hook: Callable[[Tensor], None]) -> HookHandle:
+    """Call ``hook(leaf)`` whenever backward has added to ``.grad`` of this leaf all that it will; the hook may take the
+    gradient away.
+
+    A captured function (`capture`) calls it as soon as this gradient is complete, while it computes others.
+
+    Returns:
+        A handle whose ``remove()`` removes the hook.
+
+    Raises:
+        RuntimeError: the tensor is not a leaf that requires a gradient.
+    """
+    if not self._requires_grad or self.origin is not None or not callable(hook):
+        raise RuntimeError("register_post_accumulate_grad_hook needs a leaf that requires a gradient, and a function")
+    self.hooks = hooks = self.hooks or []
+    handle = HookHandle(hooks, hook, after=True)
+    hooks.append(handle)
+    return handle

@@ -2,8 +2,9 @@
 
 A training step repeats the same ops on arrays of the same shapes, and eager mode pays for each of them anew: for its
 call, its node, its turn in `backward`. A captured function is written down, when shapes come a second time, as Python
-code: a line for each call of an op's forward, of a derivative's kernel, and of a sum of gradients. From then on that
-code runs, on the arrays of the arguments::
+code: a line for each call of an op's forward, of a derivative's kernel, and of a sum of gradients; a leaf gets its
+gradient after the last line about it, while others are still to come. From then on that code runs, on the arrays of the
+arguments::
 
     step = capture(lambda x, y: F.mse_loss(model(x), y))
     for x, y in batches:
@@ -34,7 +35,7 @@ from tinygrad_attn import random
 from tinygrad_attn.autograd import reach_leaf
 from tinygrad_attn.checked import shown
 from tinygrad_attn.modes import current_modes, is_grad_enabled
-from tinygrad_attn.program import Program, Results, Trace, outputs_of
+from tinygrad_attn.program import Gradients, Program, Results, Trace, outputs_of
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Tensor, wrap
 
@@ -106,7 +107,7 @@ class Captured:
         with _one_at_a_time:
             outputs, gradients = self._results(inputs)
             for leaf, gradient, owned in gradients:
-                reach_leaf(leaf, gradient, owned, None)
+                reach_leaf(leaf, gradient, owned)
         found = tuple([wrap(output) for output in outputs])
         return found if len(found) > 1 else found[0]
 
@@ -152,13 +153,15 @@ class Captured:
         if program.has_new(arrays) or due:
             return self._compared(program, arrays, key, inputs)
         with np.errstate(all="ignore"):
-            return program.run(*arrays)
+            return program.run(reach_leaf, *arrays), []
 
     def _compared(self, program: Program, arrays: list[Any], key: Any, inputs: Sequence[Tensor]) -> Results:
         """The function's results, and whether the program's are the same."""
         state = random.get_state()
+        gradients: Gradients = []
         with np.errstate(all="ignore"):
-            found = _digests(program.run(*arrays))
+            found = _digests((program.run(lambda *of_leaf: gradients.append(of_leaf), *arrays), gradients))
+        gradients.clear()
         after = random.get_state()
         random.set_state(state)
         again, expected = self._made(key, inputs)
@@ -185,5 +188,5 @@ def _eager_results(outputs: Sequence[Tensor]) -> Results:
 def _digests(results: Results) -> list[bytes]:
     """What tells the bits of results apart from others; the results themselves would take their memory twice."""
     outputs, gradients = results
-    arrays = [*outputs, *[gradient for _, gradient, _ in gradients]]
+    arrays = [*outputs, *[gradient for _, gradient, _ in sorted(gradients, key=lambda of_leaf: id(of_leaf[0]))]]
     return [hashlib.sha256(np.ascontiguousarray(array).data).digest() for array in arrays]

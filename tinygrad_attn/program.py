@@ -167,7 +167,8 @@ class Program:
 
     Attributes:
         source: the code, to be read.
-        run: the code as a function of the arguments' arrays; it returns the outputs and the leaves' gradients.
+        run: the code as a function of ``reach`` and the arguments' arrays. It calls ``reach(leaf, gradient, owned)``
+            for each leaf as soon as its gradient is complete, and returns the outputs.
         alike: by their positions the bytes of the arguments that have been the same in all calls so far.
 
     Raises:
@@ -210,9 +211,9 @@ class Program:
         del self._arrived, self._owned, self._tensors
 
     @functools.cached_property
-    def run(self) -> Callable[..., Results]:
+    def run(self) -> Callable[..., tuple[Array, ...]]:
         exec(compile(self.source, "<captured program>", "exec"), self._names)
-        run: Callable[..., Results] = self._names["run"]
+        run: Callable[..., tuple[Array, ...]] = self._names["run"]
         return run
 
     def first(self) -> Results:
@@ -422,19 +423,23 @@ class Program:
         self._owned.add(edge)
 
     def _code(self, count: int, outputs: Sequence[str]) -> str:
-        """The lines as a function that forgets each array after its last use."""
-        leaves = ", ".join([f"({self._constant(leaf, 'p')}, {name}, {owned})" for leaf, name, owned in self._leaves])
+        """The lines as a function that gives a leaf its gradient after the last line about it, and forgets each array
+        after its last use."""
         last: dict[str, int] = {}
         for number, (writes, _, reads) in enumerate(self._lines):
             last.update(dict.fromkeys([*writes, *_NAMES.findall(" ".join(reads))], number))
-        for name in (*outputs, *[name for _, name, _ in self._leaves]):
+        after: dict[int, list[str]] = {}
+        for leaf, name, owned in self._leaves:
+            number = last.get(name, len(self._lines) - 1)
+            after.setdefault(number, []).append(f"reach({self._constant(leaf, 'p')}, {name}, {owned})")
+        for name in outputs:
             last.pop(name, None)
         ending: dict[int, list[str]] = {}
         for name, number in last.items():
             ending.setdefault(number, []).append(name)
-        lines = [f"def run({', '.join([f'x{position}' for position in range(count)])}):"]
+        lines = [f"def run({', '.join(['reach', *[f'x{position}' for position in range(count)]])}):"]
         for number, (_, code, _) in enumerate(self._lines):
-            lines.append(f"    {code}")
+            lines += [f"    {code}", *[f"    {call}" for call in after.get(number, ())]]
             if number in ending:
                 lines.append(f"    del {', '.join(ending[number])}")
-        return "\n".join([*lines, f"    return ({', '.join(outputs)},), [{leaves}]", ""])
+        return "\n".join([*lines, f"    return ({', '.join(outputs)},)", ""])

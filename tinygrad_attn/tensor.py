@@ -426,9 +426,10 @@ class ValuesAndIndices(NamedTuple):
 class HookHandle:
     """The result of `Tensor.register_hook`, and what stands for the hook in its list: ``remove()`` removes it."""
 
-    def __init__(self, hooks: list[Any], hook: Callable[[Tensor], Tensor | None]) -> None:
+    def __init__(self, hooks: list[Any], hook: Callable[[Tensor], Any], after: bool = False) -> None:
         self._hooks = hooks
         self.hook = hook
+        self.after = after  # called with the leaf, after its gradient has been accumulated
 
     def remove(self) -> None:
         """Remove this hook, and no other that calls the same function; a second call does nothing."""

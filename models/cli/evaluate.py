@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..trained import TrainedModel
 
 NEEDS = ("matplotlib", "rich", "sacrebleu", "safetensors")
+ON_RANKS = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=2), flush=True)
     else:
         print_evaluation(evaluation)
-    if is_demo(folder):  # in the package, where nothing is written
+    if is_demo(folder) or not model.run.writes:  # in the package nothing is written
         return 0
     evaluation.save(folder)
     plot_bleu_by_length({evaluation.model: evaluation}, folder / picture)

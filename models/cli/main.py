@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
-from ..console.errors import INTERRUPTED, PIPE_CLOSED, USER_ERROR, UserError
+from ..console.errors import INTERRUPTED, PIPE_CLOSED, USER_ERROR, CommandError, UserError
+from ..parallel.launcher import launched_rank, launched_size, silence_others
 from ..setting import short
 from .parser import INSTALL, make_parser
 
@@ -27,22 +30,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 for a failed check, 2 for a user's error (one line on stderr), 130 for Ctrl-C,
         141 if the reader of the output has closed the pipe.
     """
+    _prepare_streams()
+    errors = silence_others()
     try:
-        return _run(arguments)
+        return _run(arguments, errors)
     except KeyboardInterrupt:
+        if launched_size() > 1:
+            return _fail("interrupted", errors, INTERRUPTED)
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        if launched_size() > 1:  # the other processes must not wait for this one
+            return _fail("".join(traceback.format_exception(error)), errors)
+        raise
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str] | None, errors: TextIO) -> int:
     """See `main`; Ctrl-C is a KeyboardInterrupt."""
-    _prepare_streams()
     words = sys.argv[1:] if arguments is None else list(arguments)
     for word in words:
         if word != word.encode("utf-8", "replace").decode("utf-8"):
-            return _fail(f"the argument {short(word)} is not UTF-8; rename the file, or set the terminal to UTF-8")
-    parsed = make_parser().parse_args(words)
+            reason = f"the argument {short(word)} is not UTF-8; rename the file, or set the terminal to UTF-8"
+            return _fail_in_a_line(reason, errors)
     try:
+        if launched_size() > 1:
+            from ..parallel.ranks import join
+
+            join()
+        parsed = make_parser().parse_args(words)
+        if launched_size() > 1 and not parsed.on_ranks:
+            raise CommandError(f"{parsed.parser.prog} runs in one process; leave out mpirun")
+        parsed.quiet |= launched_rank() > 0
         from ..console.compilation import compilation_on_stderr
         from ..console.working import quietly
 
@@ -55,31 +73,40 @@ def _run(arguments: Sequence[str] | None) -> int:
             warnings.showwarning = _leave_out if parsed.quiet else _print_note
             return parsed.command(parsed)
     except UserError as error:
-        return _fail(str(error))
+        return _fail_in_a_line(str(error), errors)
     except ModuleNotFoundError as error:
-        return _fail(f"{error}; the commands need: {INSTALL}")
+        return _fail_in_a_line(f"{error}; the commands need: {INSTALL}", errors)
     except BrokenPipeError:
         return _pipe_closed()
     except MemoryError as error:
         reason = f" ({error})" if str(error) else ""
-        return _fail(f"there is not enough memory{reason}; use a smaller model, smaller batches or shorter sentences")
+        advice = "use a smaller model, smaller batches or shorter sentences"
+        return _fail_in_a_line(f"there is not enough memory{reason}; {advice}", errors)
     except OSError as error:
         if sys.platform == "win32" and error.errno == errno.EINVAL and error.filename is None:  # a closed pipe, there
             return _pipe_closed()
-        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        return _fail_in_a_line(f"{error.filename or 'input or output'}: {error.strerror or error}", errors)
 
 
 def _pipe_closed() -> int:
     """The reader of the output has closed the pipe; Python must not report it again when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return PIPE_CLOSED
+    return _fail("the output was closed", sys.stderr, PIPE_CLOSED) if launched_size() > 1 else PIPE_CLOSED
 
 
-def _fail(message: str) -> int:
+def _fail_in_a_line(message: str, errors: TextIO) -> int:
     # Some messages of the engine are lists.
     line = " ".join(message.split())
-    print("error:", line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…", file=sys.stderr)
-    return USER_ERROR
+    return _fail(line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…", errors)
+
+
+def _fail(message: str, errors: TextIO, code: int = USER_ERROR) -> int:
+    if launched_size() > 1:
+        from ..parallel.failure import fail
+
+        return fail(message, code, errors)
+    print("error:", message, file=errors)
+    return code
 
 
 def _print_note(message: Warning | str, *_: object, **__: object) -> None:

@@ -40,6 +40,8 @@ class Command(Protocol):
 
     NEEDS: tuple[str, ...]
     """The packages that it imports beside NumPy and numba."""
+    ON_RANKS: bool
+    """Whether several processes that mpirun has started share its work; False if it has none."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare its arguments."""
@@ -166,7 +168,7 @@ def make_parser() -> Parser:
         if not missing[name]:  # argparse lists the commands that have a help
             options["help"] = summary[:1].lower() + summary[1:]
         own = subparsers.add_parser(name, **options)
-        own.set_defaults(command=command.run, parser=own)
+        own.set_defaults(command=command.run, parser=own, on_ranks=getattr(command, "ON_RANKS", False))
         command.add_arguments(own)
         own.add_argument("-q", "--quiet", action="store_true", help=_QUIET)
         own.add_argument(

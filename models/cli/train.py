@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..training.trainer import Trainer
 
 NEEDS = ("filelock", "matplotlib", "rich", "safetensors", "tomli_w")
+ON_RANKS = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +107,8 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
         config = (load_quick_config if arguments.quick else load_config)(path, settings, imports)
         _print_defaults(progress, config, settings)
         text = config.data.load()
-    run = Run(arguments.out or _new_folder(text.name, config.model.name), config, *train_tokenizers(text, config.data))
+    folder = arguments.out or _new_folder(text.name, config.model.name)
+    run = Run(folder, config, *train_tokenizers(text, config.data))
     progress.print(text.summary())
     trainer = Trainer(run, text, progress)
     run.create()
@@ -209,9 +211,14 @@ def _describe(changed: Mapping[str, tuple[object, object]]) -> str:
 
 def _new_folder(data: str, model: str) -> Path:
     """``runs/data-model``, with a number if there is one already."""
-    first = Path("runs") / f"{data}-{model}"
-    number, folder = 1, first
-    while folder.exists():
-        number += 1
-        folder = first.with_name(f"{first.name}-{number}")
-    return folder
+    from ..parallel.ranks import current
+
+    def find() -> Path:
+        first = Path("runs") / f"{data}-{model}"
+        number, folder = 1, first
+        while folder.exists():
+            number += 1
+            folder = first.with_name(f"{first.name}-{number}")
+        return folder
+
+    return current().of_first(find)

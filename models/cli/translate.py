@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..trained import TrainedModel
 
 NEEDS = ("rich", "safetensors")
+ON_RANKS = True
 
 # The number of batches whose sentences are sorted by length together.
 _POOL = 16
@@ -78,18 +79,19 @@ class _Texts:
 
     def __init__(self, arguments: argparse.Namespace, size: int) -> None:
         from ..data.lines import STANDARD_INPUT, batched, batched_as_they_come, file_lines, standard_input_lines
+        from ..parallel.ranks import current
 
         self.batches: Iterable[Sequence[str]]
         self.total: int | None = None
         if arguments.texts or arguments.file:
-            lines = arguments.texts or list(file_lines(Path(arguments.file)))
+            lines = arguments.texts or current().of_first(lambda: list(file_lines(Path(arguments.file))))
             self.total = sum(map(bool, lines)) if len(lines) > size else 0
             self.batches = batched(lines, _POOL * size)
             self.name = f"{arguments.file}, line" if arguments.file else "text"
         else:
             if sys.stdin.isatty():
                 self.total = 0
-            self.batches = batched_as_they_come(standard_input_lines(), size)
+            self.batches = current().shared(batched_as_they_come(standard_input_lines(), size))
             self.name = f"{STANDARD_INPUT}, line"
 
 
@@ -101,11 +103,13 @@ def _print_translations(arguments: argparse.Namespace, model: TrainedModel, text
     """
     from ..console.json_lines import json_lines
     from ..console.sentences import SentenceProgress
+    from ..parallel.ranks import current
 
+    alignments = arguments.alignments if current().first else None
     first: list[str] = []
     number, failed = 0, 0
     showing = nullcontext() if texts.total == 0 else SentenceProgress(texts.total)
-    with showing as progress, json_lines(arguments.alignments) as write:
+    with showing as progress, json_lines(alignments) as write:
         options = {**decoding(arguments), "on_batch": progress.advance if progress else None}
         for batch in texts.batches:
             lines = list(batch)

@@ -1,7 +1,9 @@
-"""Translates lists of sentences in batches of similar length, by greedy decoding or beam search."""
+"""Translates lists of sentences in batches of similar length, by greedy decoding or beam search; of several processes
+that share the work each takes some of the batches."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
@@ -13,6 +15,7 @@ from ..console.working import working
 from ..data import pad
 from ..data.batches import BoolArray, IntArray
 from ..interface import Translator
+from ..parallel.ranks import current
 from ..runs.config import DecodingConfig
 from .beam import Hypothesis, beam_search
 from .constraints import Constraints
@@ -22,6 +25,8 @@ __all__ = ["OnBatch", "search", "translate"]
 
 # From this length on, fewer sentences than a batch may have are translated together.
 _LONGEST = 1000
+
+_Batch = tuple[list[int], IntArray, BoolArray]  # indices of sentences, their ids, and the mask
 
 OnBatch = Callable[[int], None]
 """Called after each batch with the number of its sentences."""
@@ -46,10 +51,15 @@ def translate(
         return [list(hypotheses[0].tokens) if hypotheses else [] for hypotheses in ranked]
     translations: list[list[int]] = [[] for _ in sentences]
     constraints = Constraints.of(settings)
-    for chosen, source, mask in _batches(model, sentences, settings.batch_size, on_batch):
+
+    def work(batch: _Batch) -> list[tuple[int, list[int]]]:
+        chosen, source, mask = batch
         found = greedy(model, source, mask, settings.max_length, constraints, settings.int8)
-        for i, translation in zip(chosen, found, strict=True):
-            translations[i] = translation
+        return list(zip(chosen, found, strict=True))
+
+    batches = _batches(model, sentences, settings.batch_size, on_batch)
+    for i, translation in itertools.chain(*current().divided(batches, work)):
+        translations[i] = translation
     return translations
 
 
@@ -71,19 +81,24 @@ def search(
         raise ValueError(f"search: n_best must be from 1 to the width of the beam, {settings.beam}; got {n_best}")
     found: list[list[Hypothesis]] = [[] for _ in sentences]
     constraints = Constraints.of(settings)
-    for chosen, source, mask in _batches(model, sentences, settings.batch_size, on_batch):
+
+    def work(batch: _Batch) -> list[tuple[int, list[Hypothesis]]]:
+        chosen, source, mask = batch
         best = beam_search(
             model, source, mask, settings.max_length, settings.beam, settings.length_penalty, n_best, constraints,
             settings.int8,
         )  # fmt: skip
-        for i, hypotheses in zip(chosen, best, strict=True):
-            found[i] = hypotheses
+        return list(zip(chosen, best, strict=True))
+
+    batches = _batches(model, sentences, settings.batch_size, on_batch)
+    for i, hypotheses in itertools.chain(*current().divided(batches, work)):
+        found[i] = hypotheses
     return found
 
 
 def _batches(
     model: Translator, sentences: Sequence[Sequence[int]], size: int, on_batch: OnBatch | None
-) -> Iterator[tuple[list[int], IntArray, BoolArray]]:
+) -> Iterator[_Batch]:
     """Batches of the sentences that are not empty, longest first: their indices, ids and mask.
 
     The model is in evaluation mode during the iteration. With the longest sentences first, the estimate of the time

@@ -18,6 +18,7 @@ from ..data import PAD, UNKNOWN, Batch, Batches
 from ..data.batches import Example
 from ..decoding.translate import translate
 from ..interface import LanguageModel, Translator
+from ..parallel.ranks import current
 from ..runs.config import DecodingConfig
 from .bleu import References
 
@@ -116,20 +117,26 @@ def correct_tokens(logits: Tensor, batch: Batch) -> int:
 
 
 def teacher_forced(model: LanguageModel, batches: Iterable[Batch]) -> TeacherForced:
-    """Loss and accuracy over all batches, every token with the same weight.
+    """Loss and accuracy over all batches, which the processes of this run share; every token with the same weight.
 
     Raises:
         ValueError: there is no batch.
     """
-    loss, correct, tokens = 0.0, 0, 0
+
+    def work(batch: Batch) -> tuple[float, int, int]:
+        logits = model(*map(Tensor, batch.given), Tensor(batch.target_in))
+        loss = float(token_loss(logits, batch).item()) * batch.target_tokens
+        return loss, correct_tokens(logits, batch), batch.target_tokens
+
     with evaluating(model), no_grad():
-        for batch in worked_off(batches, "measuring batches"):
-            logits = model(*map(Tensor, batch.given), Tensor(batch.target_in))
-            loss += float(token_loss(logits, batch).item()) * batch.target_tokens
-            correct += correct_tokens(logits, batch)
-            tokens += batch.target_tokens
-    if not tokens:
+        found = current().divided(worked_off(batches, "measuring batches"), work)
+    if not found:
         raise ValueError("teacher_forced: no batches were given")
+    loss, correct, tokens = 0.0, 0, 0
+    for of_batch, right, count in found:
+        loss += of_batch
+        correct += right
+        tokens += count
     return TeacherForced(loss / tokens, correct / tokens, tokens)
 
 

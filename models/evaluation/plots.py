@@ -23,6 +23,7 @@ from tinygrad_attn.contexts import context, undone_by
 from ..console.working import working
 from ..data.words import JOINER
 from ..decoding.alignment import Alignment
+from ..parallel.ranks import current
 from .fonts import find_fonts, font_advice
 from .report import Evaluation
 
@@ -283,7 +284,10 @@ def _ticks(epochs: Iterable[int]) -> list[int]:
 
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write the picture in the format of its ending; the same figure gives the same bytes."""
+    """Write the picture in the format of its ending; the same figure gives the same bytes. Of several processes that
+    share the work the first alone writes."""
+    if not current().first:
+        return
     FigureCanvasAgg(figure)
     width, height = figure.get_size_inches()
     dpi = min(120.0, math.sqrt(_MOST_PIXELS / (width * height)), _LONGEST_SIDE / max(width, height))

@@ -27,8 +27,9 @@ from ..decoding.translate import OnBatch, translate
 from ..decoding.unknown import Detokenizer
 from ..interface import Translator
 from ..runs.config import Config, DecodingConfig
-from ..runs.folder import BEST, Run, RunError, Side, versions
+from ..runs.folder import BEST, Run, RunError, Side
 from ..runs.jsons import checked_json, read_json
+from ..runs.versions import versions
 from .bleu import BleuSettings, CorpusScore, bleu, chrf
 from .metrics import TeacherForced, exact_match, teacher_forced
 

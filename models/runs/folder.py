@@ -27,21 +27,18 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import os
-import platform
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec
 
 import numpy as np
 
-from tinygrad_attn import __version__
 from tinygrad_attn.atomic import atomic_path, leftovers
 from tinygrad_attn.contexts import context, undone_by
 from tinygrad_attn.nn import count_parameters
@@ -53,15 +50,18 @@ from ..data import DataError, Tokenizer, tokenizer_from_dict
 from ..data.corpus import Fingerprint
 from ..interface import LanguageModel
 from ..memory import machine_memory, readable, refuse_beyond_memory
+from ..parallel.ranks import current
 from ..registry import IMPORTED, MODELS, import_file
 from .clock import CLOCK
 from .config import Config, ConfigError, differences, load_config
 from .jsons import checked_json, parse_json, read_json
+from .versions import versions
 
-__all__ = ["Run", "RunError", "versions"]
+__all__ = ["Run", "RunError"]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Side = Literal["source", "target"]
+P = ParamSpec("P")
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.toml"
 STEPS, PRINTED = "steps.csv", "train.log"
@@ -79,6 +79,17 @@ class RunError(UserError):
     """A run folder that cannot be used. The message names it and says what to do."""
 
 
+def _of_the_writer(method: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[Run, P], None]:
+    """A method that writes, which of several processes only the one that `Run.writes` carries out."""
+
+    @functools.wraps(method)
+    def carried_out(run: Run, *arguments: P.args, **options: P.kwargs) -> None:
+        if run.writes:
+            method(run, *arguments, **options)
+
+    return carried_out
+
+
 class Run:
     """A run: its folder, which `create` makes and `open` reads, its config, and its two tokenizers."""
 
@@ -91,6 +102,12 @@ class Run:
         """The fingerprint of each split that it is trained on; empty if it is not known."""
         self._held: tuple[int, int] | None = None
 
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes into the folder, as of several that share a run the first alone does."""
+        return current().first
+
+    @_of_the_writer
     def create(self) -> None:
         """Make the folder.
 
@@ -108,6 +125,7 @@ class Run:
             hint = f"continue it with: {command_line('train', '--resume', self.directory)}; or " if resumable else ""
             raise RunError(f"{self.directory} is not empty; {hint}name another folder with --out")
 
+    @_of_the_writer
     def describe(self) -> None:
         """Write ``config.toml`` and ``run.json`` where they are missing, and remove temporary files.
 
@@ -125,6 +143,7 @@ class Run:
             about = {"command": sys.argv, "seed": self.config.training.seed, "versions": versions()}
             self.write_json("run.json", about)
 
+    @_of_the_writer
     def drop_other_config(self) -> None:
         """Remove a ``config.toml`` with other settings; `describe` writes it anew, after a checkpoint."""
         if self.edited():
@@ -148,10 +167,12 @@ class Run:
         Raises:
             RunError: another process trains in the folder.
         """
+        if not self.writes:
+            yield
+            return
         import filelock
 
         lock = filelock.FileLock(self.directory / _LOCK, blocking=False)
-
         with undone_by(lock.release):
             try:
                 lock.acquire()
@@ -327,6 +348,7 @@ class Run:
                 continue
             raise RunError(f"a checkpoint in {self.directory} cannot be used: {name} {problem}; use another checkpoint")
 
+    @_of_the_writer
     def save(self, checkpoint: str, arrays: Mapping[str, Any], progress: Mapping[str, Any] | None = None) -> None:
         """Write a checkpoint that ``open`` reads back."""
         about = {
@@ -351,10 +373,16 @@ class Run:
         """A JSON file in the folder, with a checksum."""
         self.write_text(name, checked_json(values))
 
+    @_of_the_writer
     def write_text(self, name: str, content: str) -> None:
         """A text file in the folder."""
         with atomic_path(self.to_write(name)) as path:
             path.write_text(content, encoding="utf-8", errors="backslashreplace")
+
+    @_of_the_writer
+    def remove(self, name: str) -> None:
+        """Remove a file from the folder, if it is there."""
+        (self.directory / name).unlink(missing_ok=True)
 
     def to_write(self, name: str) -> Path:
         """The path of a file in the folder.
@@ -369,6 +397,7 @@ class Run:
             )
         return self.directory / name
 
+    @_of_the_writer
     def add_results(self, results: Mapping[str, Any]) -> None:
         """Add the final figures to ``run.json``.
 
@@ -393,26 +422,6 @@ def _import_again(fingerprints: Mapping[str, str], directory: Path) -> None:
             raise RunError(f"{directory} needs a file that it was trained with: {error}") from error
         if IMPORTED[path] != fingerprint:
             warnings.warn(f"{path} has changed since {directory} was trained with it", stacklevel=3)
-
-
-def versions() -> dict[str, str]:
-    """The versions that a run's numbers depend on, besides config and seed."""
-    packages = {name: metadata.version(name) for name in ("numpy", "numba")} | {"tinygrad-attn": __version__}
-    return {"python": platform.python_version(), **packages, "machine": platform.platform(), "commit": _commit()}
-
-
-def _commit() -> str:
-    """The commit of the source, marked if the source has changes; empty if it is in no repository."""
-    here = Path(__file__).resolve()
-    git = ["git", "-C", str(here.parent)]
-    options: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 10}
-    try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], **options)
-        return subprocess.run(
-            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], **options
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 def _identity(directory: Path) -> tuple[int, int] | None:

@@ -30,6 +30,12 @@ class TrainingConfig(Section):
         "batches whose gradients are summed for one step of the optimiser, as of one batch so many times as large",
         minimum=1,
     )
+    shards: int = setting(
+        0,
+        "parts of every batch whose gradients are summed in a fixed order, so that training has the same bits on any "
+        "number of processes; 0 makes one part for each process, and the sum is faster",
+        minimum=0,
+    )
     learning_rate: float = setting(0.004, "Adam's largest learning rate; the schedule noam ignores it", above=0)
     schedule: str = setting(
         "linear",
@@ -47,6 +53,9 @@ class TrainingConfig(Section):
     beta1: float = setting(0.9, "Adam's β₁, the decay rate of the mean of gradients", minimum=0, below=1)
     beta2: float = setting(0.999, "Adam's β₂, the decay rate of the mean of squared gradients", minimum=0, below=1)
     eps: float = setting(1e-8, "Adam's ε, added to the denominator", above=0)
+    divided_moments: bool = setting(
+        False, "divide Adam's moments among the processes of the run, where memory is short; the bits are the same"
+    )
     weight_decay: float = setting(
         0.0, "decoupled weight decay (AdamW) of matrices; vectors, such as biases and norms, have none", minimum=0
     )

@@ -32,7 +32,7 @@ class Keeping:
         """Training begins, or goes on, after ``step`` of ``steps``: drop what an interrupted process wrote beyond."""
         for beyond in kept_steps(self.run.directory):
             if beyond > step:
-                (self.run.directory / file_of(beyond)).unlink()
+                self.run.remove(file_of(beyond))
         if self.wanted and step < steps:
             progress.print(self._describe(steps))
         self.after(step)

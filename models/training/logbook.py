@@ -39,6 +39,8 @@ class Logbook:
         if self.run is None:
             self._before.append(text)
             return
+        if not self.run.writes:
+            return
         with contextlib.suppress(OSError, RunError):
             path = self.run.to_write(PRINTED)
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:

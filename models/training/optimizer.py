@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from tinygrad_attn import optim, schedule
 
 from ..console.counts import counted
 from ..interface import LanguageModel
+from ..parallel.moments import DividedAdam
+from ..parallel.ranks import Ranks
 from ..runs.config import Config
 from ..runs.training import TrainingConfig
 
 __all__ = ["describe_schedule", "make_optimizer", "make_schedule"]
 
 
-def make_optimizer(settings: TrainingConfig, model: LanguageModel) -> optim.Adam:
+def make_optimizer(settings: TrainingConfig, model: LanguageModel, ranks: Ranks) -> optim.Adam:
     """Adam for all parameters of a model; with a weight decay AdamW, which decays matrices alone.
 
     Biases and the weights of norms are few, and to pull them to zero is no simpler model; so only parameters of two or
-    more axes are decayed, embeddings among them.
+    more axes are decayed, embeddings among them. ``training.divided_moments`` divides its moments among ranks.
     """
-    betas = (settings.beta1, settings.beta2)
     parameters = list(model.parameters())
+    options: dict[str, Any] = {
+        "lr": settings.learning_rate, "betas": (settings.beta1, settings.beta2), "eps": settings.eps
+    }  # fmt: skip
+    divided = settings.divided_moments and ranks.size > 1
     if not settings.weight_decay:
-        return optim.Adam(parameters, lr=settings.learning_rate, betas=betas, eps=settings.eps)
+        return DividedAdam(parameters, ranks, **options) if divided else optim.Adam(parameters, **options)
     decayed = {
         True: [parameter for parameter in parameters if parameter.ndim > 1],
         False: [parameter for parameter in parameters if parameter.ndim < 2],
@@ -33,7 +39,7 @@ def make_optimizer(settings: TrainingConfig, model: LanguageModel) -> optim.Adam
         for matrices, some in decayed.items()
         if some
     ]
-    return optim.AdamW(groups, lr=settings.learning_rate, betas=betas, eps=settings.eps)
+    return DividedAdam(groups, ranks, **options) if divided else optim.AdamW(groups, **options)
 
 
 def make_schedule(config: Config, steps: int) -> schedule.Schedule:

@@ -34,6 +34,9 @@ class StepRecords:
             RunError: the run folder was renamed or removed.
             OSError: the file cannot be written.
         """
+        if not self.run.writes:
+            self._lines.clear()
+            return
         path = self.run.to_write(STEPS)
         try:
             new = not path.exists()
@@ -47,10 +50,11 @@ class StepRecords:
     def resume(self, steps: int) -> None:
         """Drop the lines after the first ``steps`` steps, and one that a kill has cut off."""
         path: Path = self.run.directory / STEPS
-        if not path.exists():
+        if not (self.run.writes and path.exists()):
             return
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        kept = [line for line in lines[1:] if line.endswith("\n") and _step(line) <= steps]
+        whole = {_step(line): line for line in lines[1:] if line.endswith("\n")}  # a process that died may repeat some
+        kept = [line for step, line in whole.items() if step <= steps]
         content = _COLUMNS + "".join(kept)
         if content != "".join(lines):
             self.run.write_text(STEPS, content)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import tinygrad_attn as ta
-from tinygrad_attn import Tensor, random
+from tinygrad_attn import random
 from tinygrad_attn.kernels.runtime.ahead import first_run
 from tinygrad_attn.nn.utils import NonFiniteGradientError
 
@@ -26,7 +26,7 @@ from ..console.counts import counted
 from ..console.program import command_line
 from ..console.progress import Progress
 from ..data import Batch, ParallelText, PlainText
-from ..evaluation.metrics import correct_tokens, mean_loss
+from ..parallel.ranks import current
 from ..runs.clock import CLOCK, Clock
 from ..runs.continued import refuse_other_text
 from ..runs.folder import BEST, LAST, Run, RunError
@@ -35,11 +35,12 @@ from .continuation import Continuation
 from .divergence import TrainingError, advise_against_divergence
 from .estimate import build_model, refuse_too_large
 from .goal import Goal
+from .gradients import Gradients
 from .interruption import Interruption
 from .keeping import Keeping
 from .optimizer import describe_schedule, make_optimizer, make_schedule
 from .records import StepRecords
-from .sampling import sampled_logits
+from .rescue import Rescue
 from .translation import Translation
 
 __all__ = ["Position", "Trainer", "TrainingError"]
@@ -107,6 +108,7 @@ class Trainer:
         self.settings = settings
         self.progress = progress
         self.interruption = Interruption()
+        self.ranks = current()
         self.position = Position()
         self.clock = Clock()
         refuse_too_large(run)
@@ -117,12 +119,15 @@ class Trainer:
         self.model = build_model(run)
         self.goal.check(self.model)
         self.group = settings.gradient_accumulation_steps
-        self._captured = ta.capture(self._loss if self.group == 1 else self._share_of_loss)
-        self.optimizer = make_optimizer(settings, self.model)
+        self.gradients = Gradients(self.model, settings, self.ranks)
+        self.optimizer = make_optimizer(settings, self.model, self.ranks)
         self.records = StepRecords(run)
         self.keeping = Keeping(run, self.model)
-        self._compiles = True  # the first step does
+        saves = run.writes and not settings.divided_moments  # which only all processes together have
+        self.rescue = Rescue(self.ranks, self.save if saves else None, self._is_whole)
+        self._compiles = self.ranks.size == 1  # the first step does; others' kernels too, if there are no other ranks
         self._plan()
+        self.ranks.agree((run.config.to_toml(), text.fingerprints(), self.steps), "settings or text")
 
     def _plan(self) -> None:
         """Count the steps of all epochs, and make the schedule for them."""
@@ -149,20 +154,32 @@ class Trainer:
             RunError: another process trains in the run's folder.
         """
         stopping = "Stopping soon; Ctrl-C again stops at once."
-        with self.run.held(), self.interruption.awaited(lambda: self.progress.print(stopping)):
+        with (
+            self.run.held(),
+            self.interruption.awaited(lambda: self.progress.print(stopping)),
+            self.rescue.watching(),
+        ):
             self.run.drop_other_config()
             self.records.resume(self.position.step)
             self.save()  # so that a checkpoint to continue from exists from the start
             self.run.describe()
             self.keeping.begin(self.position.step, self.steps, self.progress)
+            self.ranks.going_on = f"go on with: {command_line('train', '--resume', self.run.directory)}"
             self.progress.start(self.position.step, self.steps)
-            while not (self.finished or self.interruption.requested):
+            while not (self.finished or self._stopping):
                 self._train_epoch()
                 self.save()
-                if not self.interruption.requested:
+                if not self._stopping:
                     self._finish_epoch()
             self.keeping.after(self.position.step, ended=self.finished)
-        return not self.interruption.requested
+        return not self._stopping
+
+    @property
+    def _stopping(self) -> bool:
+        """Whether a signal has asked this process, or another of this run, to stop; all give the same answer."""
+        if stopping := self.ranks.any(self.interruption.requested):
+            self.interruption.requested = True
+        return stopping
 
     @property
     def finished(self) -> bool:
@@ -176,6 +193,10 @@ class Trainer:
         """Whether ``training.max_steps`` are taken."""
         return 0 < self.settings.max_steps <= self.position.step
 
+    def _is_whole(self) -> bool:
+        """Whether the weights are those after the steps that the position counts."""
+        return self.optimizer.steps == self.position.step
+
     def _train_epoch(self) -> None:
         """Train on the remaining batches of the current epoch."""
         position = self.position
@@ -186,20 +207,20 @@ class Trainer:
             loss, correct, norm = self._first_step(batches) if self._compiles else self.step(*batches)
             tokens = sum(batch.target_tokens for batch in batches)
             position.batch += len(batches)
-            position.step += 1
-            self.records.add(position.step, position.epoch + 1, loss, self.optimizer.lr, norm, tokens)
             position.loss += loss * tokens
             position.correct += correct
             position.tokens += tokens
+            self.records.add(position.step + 1, position.epoch + 1, loss, self.optimizer.lr, norm, tokens)
+            position.step += 1  # last: from here on the position is that of the weights
             ended = time.perf_counter()
             self.clock.batches += ended - began
             self.progress.advance(
                 position.step, position.loss / position.tokens, position.correct / position.tokens, tokens
             )
             self.keeping.after(position.step)
-            if self.interruption.requested or self._used_up:
+            if self._stopping or self._used_up:
                 return
-            if 0.0 < self.settings.checkpoint_seconds <= ended - saved:
+            if self.ranks.any(0.0 < self.settings.checkpoint_seconds <= ended - saved):
                 self.save()
                 saved = time.perf_counter()
 
@@ -221,12 +242,7 @@ class Trainer:
         """
         self.optimizer.lr = self.schedule(self.position.step)
         self.optimizer.zero_grad()
-        tokens = sum(batch.target_tokens for batch in batches)
-        value, correct = 0.0, 0
-        for batch in batches:
-            logits, loss = self._gradients(batch, batch.target_tokens / tokens)
-            value += loss
-            correct += correct_tokens(logits, batch)
+        value, correct = self.gradients(batches, self.position.step)
         if not math.isfinite(value):
             advice = advise_against_divergence(self.settings)
             raise TrainingError(f"the loss became {value} at step {self.position.step + 1}; {advice}")
@@ -237,33 +253,6 @@ class Trainer:
             raise TrainingError(f"at step {self.position.step + 1}, {error}; {advice}") from None
         assert norm is not None
         return value, correct, norm
-
-    def _gradients(self, batch: Batch, share: float) -> tuple[Tensor, float]:
-        """Add the gradients of a batch with this share of the step's tokens; returns the logits (B, T, V) and its share
-        of the loss."""
-        tensors = [Tensor(array) for array in (*batch.given, batch.target_in, batch.target_out)]
-        weight = [] if self.group == 1 else [Tensor(np.array(share, next(self.model.parameters()).dtype))]
-        if self.settings.capture and self.settings.teacher_forcing == 1.0:
-            loss, logits = self._captured(*weight, *tensors)
-        else:
-            if self.settings.teacher_forcing < 1.0:
-                logits = sampled_logits(self.model, batch, self.settings.teacher_forcing, random.generator())
-            else:
-                logits = self.model(*tensors[:-1])
-            loss = mean_loss(logits, tensors[-1], self.settings.label_smoothing)
-            loss = loss * weight[0] if weight else loss
-            loss.backward()
-        return logits, float(loss.item())
-
-    def _loss(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, given the reference prefix, and the logits; the last tensor is what is to be said."""
-        logits = self.model(*tensors[:-1])
-        return mean_loss(logits, tensors[-1], self.settings.label_smoothing), logits
-
-    def _share_of_loss(self, share: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """`_loss`, the loss times a batch's share of all tokens: their sum is the loss of all, and so are gradients."""
-        loss, logits = self._loss(*tensors)
-        return loss * share, logits
 
     def _finish_epoch(self) -> None:
         """Measure on the validation set, save the weights and the log, and show the examples."""
@@ -288,7 +277,7 @@ class Trainer:
         history = [*position.history, row]
         log = [row | times for row, times in zip(history, self.clock.epochs, strict=True)]
         self.run.write_log(log)
-        if self.settings.tensorboard:
+        if self.settings.tensorboard and self.run.writes:
             tensorboard.write_epoch(self.run.directory, log[-1])
         # Last, so that a process killed earlier repeats all of this.
         left = self.train_batches.count(position.epoch) - position.batch if self._used_up else 0
@@ -312,7 +301,7 @@ class Trainer:
         count, epoch = self.settings.average, self.position.epoch
         if count > 1:
             self.run.save(_of_epoch(epoch), self.model.state_dict())
-            (self.run.directory / _of_epoch(epoch - count)).unlink(missing_ok=True)
+            self.run.remove(_of_epoch(epoch - count))
 
     def _try_average(self) -> None:
         """Average the weights of the last epochs, and keep the average if it is better than the best epoch."""
@@ -386,6 +375,7 @@ class Trainer:
 
     def restore_best(self) -> None:
         """Give the model the weights with the lowest validation loss."""
+        self.ranks.wait()  # until rank 0 has written them
         _, arrays, _ = Run.open(self.run.directory, BEST)
         self.run.restore(self.model, arrays)
 

@@ -31,7 +31,8 @@ def test_names_are_those_of_pytorch(namespace):
 def test_elsewhere():
     assert callable(ta.nn.GRU) and callable(ta.optim.Adam) and torch.autograd.detect_anomaly is not None
     own = (
-        "detach register_hook retain_grad requires_grad_ numpy item tolist size dim numel shape dtype ndim grad is_leaf"
+        "detach register_hook register_post_accumulate_grad_hook retain_grad requires_grad_ numpy item tolist size dim "
+        "numel shape dtype ndim grad is_leaf"
     )
     assert all(hasattr(torch.Tensor, name) for name in own.split())
     assert all(hasattr(ta.tensor(1.0), name) for name in own.split())

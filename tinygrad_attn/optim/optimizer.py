@@ -226,6 +226,14 @@ class Optimizer:
                 then.
             TypeError: not a dict.
         """
+        given = self._checked_state(state)
+        for name, values in self.state.items():
+            for i, array in enumerate(values):
+                array[...] = given[f"{name}.{i}"]
+        self._set_counts(given)
+
+    def _checked_state(self, state: Any) -> dict[str, Array]:
+        """The arrays of a state that `load_state_dict` is given; see there."""
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict of {type(self).__name__}: state must be a dict, got {shown(state)}")
         given = {name: np.asarray(array) for name, array in state.items()}
@@ -239,8 +247,9 @@ class Optimizer:
                 wrong.append(f"wrong dtype: {name} is {given[name].dtype}, expected {array.dtype}")
         if wrong:
             raise ValueError(f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(wrong))
-        for name, values in self.state.items():
-            for i, array in enumerate(values):
-                array[...] = given[f"{name}.{i}"]
+        return given
+
+    def _set_counts(self, given: Mapping[str, Array]) -> None:
+        """Continue the counts of steps from a state."""
         self.steps = int(given["steps"])
         self.counts = [int(count) for count in given["counts"]]

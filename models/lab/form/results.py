@@ -12,8 +12,8 @@ from typing import Any, Self
 from tinygrad_attn.atomic import atomic_path
 
 from ...console.errors import UserError
-from ...runs.folder import versions
 from ...runs.jsons import checked_json, read_json
+from ...runs.versions import versions
 from .experiment import Curve, Experiment, Measured, OfSeed
 
 __all__ = ["FILE", "Results", "Spread", "describe_mixed"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tinygrad_attn_models.data import train_tokenizers
 from tinygrad_attn_models.runs.config import load_config
-from tinygrad_attn_models.runs.folder import BEST, LAST, Run, RunError, versions
+from tinygrad_attn_models.runs.folder import BEST, LAST, Run, RunError
+from tinygrad_attn_models.runs.versions import versions
 
 from tinygrad_attn import Tensor
 from tinygrad_attn.serialize import load_file, save_file

@@ -54,7 +54,7 @@ def test_a_step_is_that_of_one_large_batch(make_trainer, name, capture, dtype, t
     }  # fmt: skip
     parts, whole = make_trainer("parts", **options), make_trainer("whole", **options)
     whole.group = 1
-    whole._captured.function = whole._loss
+    whole.gradients.whole, whole.gradients.captured.function = True, whole.gradients._loss
     for trainer in (parts, whole):
         getattr(trainer.model, "double" if dtype == "float64" else "float")()
     for _ in range(3):  # of a program in the last
@@ -69,7 +69,7 @@ def test_a_step_is_that_of_one_large_batch(make_trainer, name, capture, dtype, t
             np.testing.assert_allclose(one.grad.array, other.grad.array, rtol=0, atol=tolerance, err_msg=path)
         for one, other in zip(parts.model.parameters(), whole.model.parameters(), strict=True):
             other.array[...] = one.array
-    made = [isinstance(program, Program) for program in parts._captured.programs.values()]
+    made = [isinstance(program, Program) for program in parts.gradients.captured.programs.values()]
     assert any(made) == capture
 
 

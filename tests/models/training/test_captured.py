@@ -14,8 +14,10 @@ def check_same_bits(make_trainer, **settings):
         trainer = make_trainer(f"captured {capture}", training__capture=capture, training__epochs=3, **settings)
         assert trainer.train()
         weights.append([parameter.array.tobytes() for parameter in trainer.model.parameters()])
-        programs = list(trainer._captured.programs.values())
-        assert not capture or (trainer._captured.runs > 4 and any(isinstance(each, Program) for each in programs))
+        programs = list(trainer.gradients.captured.programs.values())
+        assert not capture or (
+            trainer.gradients.captured.runs > 4 and any(isinstance(each, Program) for each in programs)
+        )
         assert not [why for why in programs if isinstance(why, str)]
     assert weights[0] == weights[1]
     return trainer

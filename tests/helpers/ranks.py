@@ -1,0 +1,64 @@
+"""Starts commands, or functions of `tests/helpers/rank_jobs.py`, on several processes with mpirun."""
+
+import functools
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+__all__ = ["MPIRUN", "ROOT", "environment", "job", "needs_mpi", "start"]
+
+ROOT = Path(__file__).parents[2]
+MPIRUN = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
+_MISSING = [
+    name for name, found in (("mpi4py", importlib.util.find_spec("mpi4py")), ("mpirun", MPIRUN)) if not found
+]  # fmt: skip
+needs_mpi = pytest.mark.skipif(bool(_MISSING), reason=f'no {" and no ".join(_MISSING)}: pip install -e ".[mpi]"')
+_SECONDS = 120.0
+
+
+def environment(**more):
+    """The environment of ranks: as many as are asked for on any machine and for any user; kernels are plain Python, so
+    that nothing is compiled."""
+    open_mpi = {
+        "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_mpi_yield_when_idle": "1",
+    }  # fmt: skip
+    return {**os.environ, **open_mpi, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT), **more}
+
+
+def start(ranks, *arguments, **more):
+    """A process of ``mpirun -n RANKS python ARGUMENTS``, in a group of its own."""
+    command = [MPIRUN, "-n", str(ranks), sys.executable, *map(str, arguments)]
+    if ranks == 1:
+        command = command[3:]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", cwd=more.pop("cwd", ROOT),
+        env=environment(**more), start_new_session=True,
+    )  # fmt: skip
+
+
+def run(ranks, *arguments, **more):
+    """Its exit code, what it printed, and what it said on stderr."""
+    process = start(ranks, *arguments, **more)
+    try:
+        out, errors = process.communicate(timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, errors = process.communicate()
+        raise AssertionError(f"the ranks did not end:\n{out}\n{errors}") from None
+    return process.returncode, out, errors
+
+
+@functools.cache
+def job(name, ranks, *arguments):
+    """What a function of ``rank_jobs`` returns on rank 0 of so many."""
+    code, out, errors = run(ranks, Path(__file__).with_name("rank_jobs.py"), name, *arguments)
+    assert code == 0, errors
+    return json.loads(out.splitlines()[-1])

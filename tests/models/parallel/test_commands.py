@@ -1,0 +1,142 @@
+"""Commands under mpirun: what they print and write, a process that dies, errors, and going on with other numbers."""
+
+import csv
+import os
+import signal
+import time
+
+import pytest
+from ranks import ROOT, needs_mpi, run, start
+from tinygrad_attn_models.runs.folder import LAST, Run
+from weights import assert_same
+
+pytestmark = [needs_mpi, pytest.mark.slow]
+SETTINGS = [
+    "data.kind=copy", "data.shortest=1", "data.longest=4", "data.longest_test=4",
+    "data.train_size=40", "data.valid_size=6", "data.test_size=7", "training.batch_size=9", "training.epochs=2",
+    "model.embedding_size=3", "model.hidden_size=4", "decoding.max_length=6", "decoding.batch_size=2",
+]  # fmt: skip
+
+
+def train(ranks, folder, *more, **options):
+    """A process that trains in a folder."""
+    return run(ranks, "-m", "models", "train", "--out", folder, "--set", *SETTINGS, *more, cwd=ROOT, **options)
+
+
+def state(folder):
+    """The weights and the optimiser's state of a run."""
+    return Run.open(folder, LAST)[1]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run of one process, with parts that any number of processes adds in the same order."""
+    folder = tmp_path_factory.mktemp("runs") / "alone"
+    code, _, errors = train(1, folder, "training.shards=4")
+    assert code == 0, errors
+    return folder
+
+
+def test_a_run_of_several_processes_is_written_and_told_once(alone, tmp_path):
+    folder = tmp_path / "run"
+    code, out, errors = train(3, folder, "training.shards=4", "training.divided_moments=true")
+    assert (code, errors) == (0, "")
+    assert out.count("epoch 1/2") == out.count("epoch 2/2") == out.count("Exact match") == 1
+    assert_same(state(folder), state(alone))
+    assert {path.name for path in folder.iterdir()} == {path.name for path in alone.iterdir()}
+    for name in ("steps.csv", "attention.png"):
+        assert (folder / name).read_bytes() == (alone / name).read_bytes()
+
+
+def test_errors_appear_once(alone, tmp_path):
+    for words, arguments in (
+        ("is not empty", ["train", "--out", alone]),
+        ("unknown", ["train", "--set", "training.epoch=1"]),
+        ("unrecognized arguments", ["train", "--epochs"]),
+        ("runs in one process", ["bench", "bahdanau-small"]),
+        ("there is no run folder", ["train", "--resume", tmp_path / "none"]),
+    ):
+        code, out, errors = run(2, "-m", "models", *arguments)
+        assert code != 0
+        assert (out, errors.count("error:")) == ("", 1), errors
+        assert words in errors
+
+
+def test_sentences_are_divided_and_their_order_kept(alone, tmp_path):
+    lines = ["abc", "d", "", "efgh", "xyz", "ab", "k", "lmno", "p", "qr", "stu", "vw"]
+    (tmp_path / "lines").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for options in ([], ["--beam", "2", "--n-best", "2"], ["--alignments", tmp_path / "alignments"]):
+        arguments = ["-m", "models", "translate", "-q", alone, "--file", tmp_path / "lines", "--batch-size", "3"]
+        outputs = []
+        for ranks in (1, 3):
+            code, out, errors = run(ranks, *arguments, *options)
+            assert (code, errors) == (0, "")
+            outputs.append([out, *[path.read_text() for path in tmp_path.glob("alignments")]])
+        assert outputs[0] == outputs[1]
+        assert outputs[0][0].count("\n") >= len(lines)
+    figures = [run(ranks, "-m", "models", "evaluate", alone, "--json", "-q")[1] for ranks in (1, 2)]
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("victim", ["rank", "mpirun"])
+def test_a_death_ends_all_and_the_run_goes_on_with_other_processes(victim, tmp_path):
+    folder = tmp_path / "run"
+    endless = ["training.shards=4", "training.epochs=300", "training.schedule=constant"]
+    process = start(2, "-m", "models", "train", "--out", folder, "--set", *SETTINGS, *endless, cwd=ROOT)
+    try:
+        ranks = _ranks_that_train(process, folder)
+        before = Run.open(folder, LAST)[2]["step"]
+        if victim == "rank":
+            os.kill(ranks[-1], signal.SIGKILL)
+        else:
+            process.send_signal(signal.SIGINT)  # as Ctrl-C
+        _, errors = process.communicate(timeout=30.0)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode != 0
+    if victim == "rank":  # when mpirun is stopped, it passes nothing on
+        assert errors.count("error:") == 1, errors
+        assert f"train --resume {folder}" in errors
+    _wait_until(lambda: Run.open(folder, LAST)[2]["step"] > before)
+    stopped = Run.open(folder, LAST)[2]
+    more = stopped["epoch"] + 2
+    code, out, errors = run(3, "-m", "models", "train", "--resume", folder, "--set", f"training.epochs={more}")
+    assert (code, errors) == (0, "")
+    assert f"continuing at step {stopped['step']}" in out
+    whole = tmp_path / "whole"
+    assert train(1, whole, *endless[:1], endless[2], f"training.epochs={more}")[0] == 0
+    assert_same(state(folder), state(whole))
+    with (folder / "steps.csv").open() as lines:
+        assert [int(row["step"]) for row in csv.DictReader(lines)] == list(range(1, 5 * more + 1))
+
+
+def _ranks_that_train(process, folder):
+    """The ids of the ranks' processes, once a checkpoint is there and steps are being taken."""
+    _wait_until(lambda: (folder / LAST).exists() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    time.sleep(1.0)
+    children = [int(line) for line in _children(process.pid)]
+    assert len(children) == 2
+    return children
+
+
+def _children(parent):
+    found = []
+    for path in os.listdir("/proc"):
+        if path.isdecimal():
+            try:
+                with open(f"/proc/{path}/stat") as file:
+                    if int(file.read().rpartition(")")[2].split()[1]) == parent:
+                        found.append(path)
+            except OSError:
+                pass
+    return sorted(found, key=int)
+
+
+def _wait_until(condition, seconds=30.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
