@@ -64,8 +64,7 @@ Side = Literal["source", "target"]
 P = ParamSpec("P")
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.toml"
-STEPS, PRINTED = "steps.csv", "train.log"
-_LOCK = ".lock"
+STEPS, PRINTED, _LOCK = "steps.csv", "train.log", ".lock"
 # Of a parameter or an activation.
 _BYTES = 4
 # One entry: safetensors writes several in an order of its own, and equal checkpoints would be different files.
