@@ -111,7 +111,7 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     run = Run(folder, config, *train_tokenizers(text, config.data))
     progress.print(text.summary())
     trainer = Trainer(run, text, progress)
-    run.create()
+    trainer.ranks.of_first(run.create)
     return trainer
 
 
@@ -144,7 +144,7 @@ def _begin_from(arguments: argparse.Namespace, progress: Progress) -> Trainer:
             ) from error
         raise
     progress.print(f"begins with the weights of {origin.directory}; {trainer.describe_schedule()}")
-    run.create()
+    trainer.ranks.of_first(run.create)
     return trainer
 
 
