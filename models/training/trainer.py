@@ -127,7 +127,7 @@ class Trainer:
         self.rescue = Rescue(self.ranks, self.save if saves else None, self._is_whole)
         self._compiles = self.ranks.size == 1  # the first step does; others' kernels too, if there are no other ranks
         self._plan()
-        self.ranks.agree((run.config.to_toml(), text.fingerprints(), self.steps), "settings or text")
+        self.ranks.agree((run.config.to_toml(), run.data, self.steps), "settings or text")
 
     def _plan(self) -> None:
         """Count the steps of all epochs, and make the schedule for them."""
