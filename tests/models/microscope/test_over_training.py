@@ -1,5 +1,6 @@
 """The view Over training: every frame's numbers beside an ordinary pass with those weights, and beside plain NumPy."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import plain_models
 import pytest
 from looked_at import SOURCE, TARGET, make, matrix, plain
 from tinygrad_attn_models import load
+from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.console.errors import UserError
 from tinygrad_attn_models.data import END, START
 from tinygrad_attn_models.gpt import GPT
@@ -242,3 +244,16 @@ def test_the_run_beside_has_a_film_too(kept_run):
     data = model.microscope("22 November 2026", "2026-11-22", beside=load(kept_run)).data
     first, second = data["films"]
     assert first == second
+
+
+def test_the_command_in_a_terminal_and_as_json(kept_run, tmp_path, capsys):
+    words = ["microscope", str(kept_run), "22 Nov 2026", "--target", "2026-11-22"]
+    assert main([*words, "--view", "term", "--out", str(tmp_path / "page.json")]) == 0
+    out = capsys.readouterr().out
+    data = json.loads((tmp_path / "page.json").read_text(encoding="utf-8"))
+    rows = [line.split() for line in out.partition("Over training, Bahdanau kept")[2].splitlines()]
+    found = [row for row in rows if len(row) == 2 and row[0].isdecimal()]
+    frames = [frame for frame in film_of(data)["frames"] if frame["step"] is not None]
+    assert found == [[str(frame["step"]), f"{frame['loss']:.6g}"] for frame in frames]
+    table = [float(row[3]) for row in rows if len(row) == 7 and row[0].isdecimal()]
+    assert table == pytest.approx([frame["sites"][0]["largest"][0] for frame in frames], rel=1e-5)

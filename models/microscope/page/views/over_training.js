@@ -53,8 +53,11 @@ function nearest(film, step) {
   return step === null ? film.frames.length - 1 : Math.max(0, before);
 }
 
-const named = (frame) => (frame.step === null ? t("frame.shown") : t("frame.step", { step: frame.step.toLocaleString("en-US") }));
-const column = (frame) => (frame.step === null ? t("frame.short") : frame.step.toLocaleString("en-US"));
+// Of weights without a step: a run's own are those of its best epoch, unless the page has changed them.
+const isBest = ({ run, nudge, step }) => run !== "" && nudge === null && step === null;
+
+const named = (frame) => (frame.step === null ? t(isBest(data.get().meta) ? "frame.best" : "frame.shown") : t("frame.step", { step: frame.step.toLocaleString("en-US") }));
+const column = (frame) => (frame.step === null ? t(isBest(data.get().meta) ? "frame.best_short" : "frame.shown_short") : frame.step.toLocaleString("en-US"));
 
 function Projector({ film, at, last, playing, still, choose, start, stop }) {
   const frame = film.frames[at];
@@ -241,8 +244,10 @@ export const words = {
     "of": "{n} of {count}",
     "still": "Your system asks for little motion, so nothing plays by itself: move the slider.",
     "frame.step": "step {step}",
-    "frame.shown": "the best weights",
-    "frame.short": "best",
+    "frame.best": "the best weights",
+    "frame.best_short": "best",
+    "frame.shown": "the weights of the other views",
+    "frame.shown_short": "shown",
     "frame.same": "the weights of the other views",
     "loss": "loss",
     "attention": "Attention",
@@ -300,9 +305,11 @@ export const words = {
     "of": "{count}개 중 {n}번째",
     "still": "시스템이 움직임을 줄여 달라고 하므로 저절로 재생하지 않습니다. 슬라이더를 움직이세요.",
     "frame.step": "스텝 {step}",
-    "frame.shown": "가장 좋은 가중치",
-    "frame.short": "최선",
-    "frame.same": "다른 보기와 같은 가중치",
+    "frame.best": "가장 좋은 가중치",
+    "frame.best_short": "최선",
+    "frame.shown": "다른 화면의 가중치",
+    "frame.shown_short": "지금",
+    "frame.same": "다른 화면과 같은 가중치",
     "loss": "손실",
     "attention": "어텐션",
     "says": "헤드 {head}: 쿼리 하나의 스코어는 평균에서 {spread}만큼 퍼져 있습니다. 가장 큰 가중치는 평균 {largest}, 엔트로피는 커야 {room}냇 가운데 {entropy}냇입니다. 쿼리의 {saturated}가 키 하나에 {from} 이상을 둡니다.",
