@@ -17,6 +17,17 @@ const viewsOf = (all) => every.filter(({ shows }) => shows?.(all) ?? true);
 
 const named = (views, name) => views.find((view) => view.name === name) ?? views[0];
 
+// The view that a key chooses, by its place: 1 to 9, 0 for the tenth, and with Shift those after it. A keyboard that has digits
+// with Shift alone has the first ten.
+function viewOf({ key, code, shiftKey }) {
+  const digit = /^[0-9]$/.test(key) ? key : shiftKey ? code?.match(/^Digit([0-9])$/)?.[1] : undefined;
+  if (digit === undefined) return -1;
+  return (Number(digit) || 10) - 1 + (digit === key ? 0 : 10);
+}
+
+// As the help writes it.
+const keyOf = (place) => (place < 10 ? String((place + 1) % 10) : `⇧${(place - 9) % 10}`);
+
 let runs = 0; // counts what was loaded, so that a view can tell other numbers from the same
 data.follow(() => { runs += 1; });
 
@@ -33,7 +44,7 @@ function App() {
       if (event.key === "?") help.current.showModal();
       else if (event.key === "[") select({ step: selection.get().step - 1 });
       else if (event.key === "]") select({ step: selection.get().step + 1 });
-      else if (views[Number(event.key) - 1]) show(views[Number(event.key) - 1]);
+      else if (views[viewOf(event)]) show(views[viewOf(event)]);
       else return;
       event.preventDefault();
     };
@@ -106,7 +117,7 @@ function Tabs({ views, view }) {
   };
   return html`<nav aria-label=${t("views")}><div class="tabs" role="tablist" aria-label=${t("views")} onKeyDown=${onKeyDown}>
     ${views.map(({ name, words }, i) => html`<button type="button" role="tab" key=${name} id=${`tab-${name}`} aria-selected=${name === view} aria-controls=${name === view ? "panel" : undefined}
-      tabindex=${name === view ? 0 : -1} onClick=${() => select({ view: name })}><span class="tab-number" aria-hidden="true">${i + 1}</span> ${words[language.get()]?.title ?? words.en.title}</button>`)}
+      tabindex=${name === view ? 0 : -1} aria-keyshortcuts=${keyOf(i).replace("⇧", "Shift+")} title=${t("views.key", { key: keyOf(i) })} onClick=${() => select({ view: name })}><span class="tab-number" aria-hidden="true">${i + 1}</span> ${words[language.get()]?.title ?? words.en.title}</button>`)}
   </div></nav>`;
 }
 
@@ -116,7 +127,7 @@ function Help({ box, count }) {
   return html`<dialog ref=${box} aria-labelledby="help-title">
     <h2 id="help-title">${t("help.title")}</h2>
     <p>${t("help.lead")}</p>
-    <dl class="keys">${[`1 … ${Math.min(count, 9)}`, ...KEYS].map((keys, i) => html`<dt key=${`${i}-keys`}>${keys.split(" ").map((key) => (key === "…" ? " … " : html`<kbd key=${key}>${key}</kbd>`))}</dt><dd key=${i}>${t(`help.${i}`)}</dd>`)}</dl>
+    <dl class="keys">${[`1 … ${keyOf(count - 1)}`, ...KEYS].map((keys, i) => html`<dt key=${`${i}-keys`}>${keys.split(" ").map((key) => (key === "…" ? " … " : html`<kbd key=${key}>${key}</kbd>`))}</dt><dd key=${i}>${t(`help.${i}`)}</dd>`)}</dl>
     <h3>${t("help.reading")}</h3>
     <ul>${["signs", "states", "colours", "exact", "through", "counting"].map((key) => html`<li key=${key}>${t(`help.${key}`)}</li>`)}</ul>
     <form method="dialog"><button class="primary">${t("help.close")}</button></form>

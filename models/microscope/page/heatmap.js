@@ -50,14 +50,23 @@ export function widthOfMatrix(rows, columns, corner) {
 const linked = new Map();
 let leader = null;
 
-function header(label, scope) {
+function header(scope) {
   const cell = document.createElement("th");
   cell.scope = scope;
-  const bdi = document.createElement("bdi");
-  bdi.textContent = visible(label);
-  cell.append(bdi);
-  cell.title = label;
+  cell.append(document.createElement("bdi"));
   return cell;
+}
+
+// What is the same stays as it is, so that the browser need not lay it out again.
+function put(cell, text, title) {
+  if (cell.textContent !== text) cell.textContent = text;
+  if (cell.title !== title) cell.title = title;
+}
+
+function label(cell, name) {
+  const { firstChild: bdi } = cell;
+  if (bdi.textContent !== visible(name)) bdi.textContent = visible(name);
+  cell.title = name;
 }
 
 class Grid {
@@ -226,43 +235,53 @@ class Grid {
     this.extent.style.paddingTop = `${top * ROW}px`;
     this.extent.style.paddingLeft = `${edges[left]}px`;
     this.table.style.width = `${side + edges[right] - edges[left]}px`;
-    const head = document.createElement("thead");
-    const first = document.createElement("td");
-    first.className = "corner";
-    first.textContent = corner;
+    this.fit(bottom - top, right - left);
+    const [titles, ...lines] = this.table.rows;
+    const [first, ...heads] = titles.cells;
+    put(first, corner, "");
     first.style.width = `${side}px`;
-    const titles = head.insertRow();
-    titles.ariaRowIndex = "1";
-    titles.append(first);
-    for (let j = left; j < right; j += 1) {
-      const title = header(columns[j], "col");
+    heads.forEach((title, k) => {
+      const j = left + k;
+      label(title, columns[j]);
       title.style.width = `${edges[j + 1] - edges[j]}px`;
       title.ariaColIndex = String(j + 2);
-      titles.append(title);
-    }
-    const body = document.createElement("tbody");
-    for (let i = top; i < bottom; i += 1) {
-      const line = document.createElement("tr");
+    });
+    lines.forEach((line, n) => {
+      const i = top + n;
+      const [name, ...cells] = line.cells;
       line.ariaRowIndex = String(i + 2);
-      line.append(header(rows[i], "row"));
-      for (let j = left; j < right; j += 1) {
-        const cell = document.createElement("td");
+      label(name, rows[i]);
+      cells.forEach((cell, k) => {
+        const j = left + k;
         const x = at(i, j);
-        cell.textContent = short(x);
-        cell.title = full(x);
-        cell.tabIndex = -1;
+        const out = Boolean(masked?.(i, j));
+        const { fill, ink } = out ? { fill: "", ink: "" } : colour(x, ends, theme);
+        put(cell, short(x), full(x));
         cell.ariaColIndex = String(j + 2);
-        if (masked?.(i, j)) cell.className = "masked";
-        else {
-          const { fill, ink } = colour(x, ends, theme);
-          cell.style.backgroundColor = fill;
-          cell.style.color = ink;
-        }
-        line.append(cell);
-      }
-      body.append(line);
+        cell.classList.toggle("masked", out);
+        cell.style.backgroundColor = fill;
+        cell.style.color = ink;
+      });
+    });
+  }
+
+  // As many cells as a part has: those that are there, if there are as many.
+  fit(rows, columns) {
+    const { table } = this;
+    if (table.rows.length === rows + 1 && table.rows[0].cells.length === columns + 1) return;
+    const [head, body] = ["thead", "tbody"].map((name) => document.createElement(name));
+    const corner = document.createElement("td");
+    corner.className = "corner";
+    head.insertRow().append(corner, ...Array.from({ length: columns }, () => header("col")));
+    head.rows[0].ariaRowIndex = "1";
+    for (let i = 0; i < rows; i += 1) {
+      body.insertRow().append(header("row"), ...Array.from({ length: columns }, () => {
+        const cell = document.createElement("td");
+        cell.tabIndex = -1;
+        return cell;
+      }));
     }
-    this.table.replaceChildren(head, body);
+    table.replaceChildren(head, body);
   }
 
   paintSelection() {

@@ -13,6 +13,7 @@ _ORDERED = [
     (r"\\text\{ where \} (.+) \\text\{ stays\}$", r"\\text{ (} \1 \\text{이 남는 곳)}"),
     (r"\\text\{ where \} (.+)$", r"\\text{ (} \1 \\text{인 곳)}"),
     (r"\\text\{ for \} (.+)$", r"\\text{ (} \1 \\text{일 때)}"),
+    (r"\\text\{\(over all uses \} (.+?) \\text\{\)\}", r"\\text{(쓰임 } \1 \\text{마다)}"),
     (r"\\text\{, with \} (0) \\text\{ at \} (.+?)(?= \\text|$)", r"\\text{, 단 } \2 \\text{ 자리는 } \1"),
     (r"\\text\{part \} (.+?) \\text\{ of \} (.+)$", r"\2 \\text{의 } \1 \\text{번째 부분}"),
     (r"\\text\{the first part of \} (.+)$", r"\1 \\text{의 첫 부분}"),

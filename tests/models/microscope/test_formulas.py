@@ -23,7 +23,7 @@ NAMES = {"gru", "nan", "mean"}
 
 @pytest.fixture(scope="module")
 def formulas():
-    """All that the page may show: of every op, of the scores, and of what models announce."""
+    """All that the page may show: of every op, of scores, of what models announce, and of the badge's identities."""
     found = set()
     for op in registered_ops().values():
         found |= {op.formula, *(rule.formula for rule in op.rules.values())}
@@ -33,7 +33,8 @@ def formulas():
         found |= {step[2] for step in step_formulas(shown)}
         found |= {latex for step in step_formulas(shown) for _, latex in step[3]}
     for name in ("bahdanau", "luong general global", "transformer"):
-        found |= set(_latex(microscope(make(name), SOURCE, TARGET).data["sites"]))
+        data = microscope(make(name), SOURCE, TARGET, sentences=[(SOURCE, TARGET)]).data
+        found |= set(_latex([*data["sites"], *data["check"]["identities"]]))
     return sorted(latex for latex in found if latex)
 
 

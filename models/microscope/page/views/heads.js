@@ -63,12 +63,12 @@ function Small({ site, tensor, part, head }) {
 function Alike({ site, facts }) {
   const [open, setOpen] = useState(site.heads <= 4);
   return html`<details open=${open} onToggle=${(event) => setOpen(event.currentTarget.open)}><summary>${t("alike")}</summary>
-    ${open && html`<div class="columns"><${Cosines} caption=${t("alike_weights")} kind="weights" matrix=${facts.weights_alike} />${facts.gradients_alike && html`<${Cosines} caption=${t("alike_gradients")} kind="gradients" matrix=${facts.gradients_alike} />`}</div>`}</details>`;
+    ${open && html`<div class="columns"><${Cosines} caption=${t("alike_weights")} kind="weights" site=${site.id} matrix=${facts.weights_alike} />${facts.gradients_alike && html`<${Cosines} caption=${t("alike_gradients")} kind="gradients" site=${site.id} matrix=${facts.gradients_alike} />`}</div>`}</details>`;
 }
 
-function Cosines({ caption, kind, matrix }) {
+function Cosines({ caption, kind, site, matrix }) {
   const look = useStore(theme);
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table class=${`plain cosines ${kind}`}><caption>${caption}</caption><thead><tr><td></td>${matrix.map((_, j) => html`<th scope="col" class="number" key=${j}>${j}</th>`)}</tr></thead>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${`${caption}, ${site}`}><table class=${`plain cosines ${kind}`}><caption>${caption}</caption><thead><tr><td></td>${matrix.map((_, j) => html`<th scope="col" class="number" key=${j}>${j}</th>`)}</tr></thead>
     <tbody>${matrix.map((row, i) => html`<tr key=${i}><th scope="row">${i}</th>${row.map((x, j) => {
       const { fill, ink } = colour(x, [-1, 1], look);
       return html`<td class="number" key=${j} title=${full(x)} style=${{ backgroundColor: fill, color: ink }}>${x.toFixed(2).replace("-", "−")}</td>`;

@@ -110,7 +110,7 @@ function ByWay({ paths, range, look }) {
 function Layers({ layers }) {
   const norm = (sizes) => Math.hypot(...sizes);
   const most = Math.max(...layers.flatMap((layer) => [norm(layer.skip), norm(layer.branch)]));
-  return html`<h3>${t("layers")}</h3><p class="muted">${t("layers_words")}</p>
+  return html`<h2>${t("layers")}</h2><p class="muted">${t("layers_words")}</p>
     <div class="scroll" tabindex="0" role="region" aria-label=${t("layers")}><table class="plain"><thead><tr><th scope="col">${t("layer")}</th><th scope="col">${t("sublayer")}</th>
       ${["skip", "branch", "total"].map((name) => html`<th scope="col" key=${name} class="number">${t(`layer.${name}`)}</th>`)}</tr></thead>
       <tbody>${layers.toReversed().map((layer) => html`<tr key=${layer.module + layer.sublayer}><th scope="row">${layer.module.split(".").slice(-3).join(".")}</th><td>${sublayer(layer)}</td>

@@ -133,7 +133,7 @@ const LEGEND = [
   ["own", (_, orange) => element("path", { d: "M0 0H24", stroke: orange, "stroke-width": 1.5, "stroke-dasharray": "7 3" }) + element("circle", { cx: 12, r: 3.5, fill: orange })],
 ];
 
-const STRIP = { width: 620, height: 96 };
+const STRIP = { width: 620, height: 104 };
 
 function strip(all, loss, look, label) {
   const values = all.array(loss.values);
@@ -143,13 +143,13 @@ function strip(all, loss, look, label) {
   const { median: blue, own: orange } = INKS[look];
   const drawn = [];
   for (let power = low; power <= high; power += Math.ceil((high - low) / 8)) {
-    drawn.push(element("path", { d: `M${x(10 ** power)} 14V64`, stroke: FAINT[look] }));
-    drawn.push(text(`1e${power}`.replace("-", "−"), { x: x(10 ** power), y: 82, "text-anchor": "middle", "font-size": 11 }));
+    drawn.push(element("path", { d: `M${x(10 ** power)} 22V72`, stroke: FAINT[look] }));
+    drawn.push(text(`1e${power}`.replace("-", "−"), { x: x(10 ** power), y: 90, "text-anchor": "middle", "font-size": 11 }));
   }
-  drawn.push(element("rect", { x: x(loss.lower[0]), y: 20, width: Math.max(2, x(loss.upper[0]) - x(loss.lower[0])), height: 38, fill: blue, "fill-opacity": 0.22 }));
-  drawn.push(element("path", { d: `M${x(loss.median[0])} 20V58`, stroke: blue, "stroke-width": 2.5 }));
-  drawn.push(element("g", { fill: blue, "fill-opacity": 0.55 }, ...losses.map((size, i) => element("circle", { cx: x(size), cy: 30 + ((7 * i) % 19), r: 3 }))));
-  if (loss.own[0] !== null) drawn.push(element("path", { d: `M${x(loss.own[0])} 12V66`, stroke: orange, "stroke-width": 2.5 }), text(t("legend.own"), { x: x(loss.own[0]), y: 10, "text-anchor": "middle", "font-size": 11, fill: orange }));
+  drawn.push(element("rect", { x: x(loss.lower[0]), y: 28, width: Math.max(2, x(loss.upper[0]) - x(loss.lower[0])), height: 38, fill: blue, "fill-opacity": 0.22 }));
+  drawn.push(element("path", { d: `M${x(loss.median[0])} 28V66`, stroke: blue, "stroke-width": 2.5 }));
+  drawn.push(element("g", { fill: blue, "fill-opacity": 0.55 }, ...losses.map((size, i) => element("circle", { cx: x(size), cy: 38 + ((7 * i) % 19), r: 3 }))));
+  if (loss.own[0] !== null) drawn.push(element("path", { d: `M${x(loss.own[0])} 20V74`, stroke: orange, "stroke-width": 2.5 }), text(t("legend.own"), { x: x(loss.own[0]), y: 14, "text-anchor": "middle", "font-size": 11, fill: orange }));
   return drawing(MARGIN.left + STRIP.width + MARGIN.right + 40, STRIP.height, look, label, ...drawn);
 }
 

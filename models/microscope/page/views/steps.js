@@ -121,7 +121,7 @@ function Row({ site, tensor, chosen, part }) {
   return html`${ofKey && html`<p class="note of-key">${t("of_key", { j: chosen.key })} <${Token} text=${site.keys[chosen.key]} /></p>`}
     <div class="row-scroll" tabindex="0" onScroll=${() => showWhole(true)} onFocusCapture=${() => showWhole(true)} role="region" aria-label=${t("numbers", { name: symbol(tensor.name, part) })}>
     <table class="row"><caption class="hidden">${t("numbers", { name: symbol(tensor.name, part) })}</caption><tbody>
-      ${shown.map(([j, x]) => html`<tr key=${j} class=${keyed && j === chosen.key ? "in-row" : ""} onClick=${() => select(chosenBy(tensor, part, ofKey ? chosen.key : chosen.step, j))}>
+      ${shown.map(([j, x], i) => html`<tr key=${i} class=${keyed && j === chosen.key ? "in-row" : ""} onClick=${() => select(chosenBy(tensor, part, ofKey ? chosen.key : chosen.step, j))}>
         <th scope="row"><${Token} text=${names[j]} /></th><td class="bar-cell"><${Bar} x=${x} ends=${ends} /></td><td class="number" title=${full(x)}>${short(x)}</td>
       </tr>`)}</tbody></table>
       ${shown.length < entries.length && html`<button type="button" class="quiet" onClick=${() => showWhole(true)}>${t("more", { count: entries.length - shown.length })}</button>`}</div>
