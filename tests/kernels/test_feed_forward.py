@@ -15,14 +15,20 @@ from tinygrad_attn.kernels.column_sums import column_sums
 from tinygrad_attn.kernels.gemm import product
 from tinygrad_attn.kernels.gemm.product import gemm
 
-SIZES = [(1, 3, 5, 2), (7, 40, 33, 18), (130, 5, 2, 9), (2, 1, 1, 1)]  # rows, in, inner, out
+SIZES = [(1, 3, 2, 5), (20, 40, 33, 18), (130, 5, 2, 9), (2, 1, 1, 1)]  # rows, in, inner, out
 
 
 @pytest.fixture(autouse=True)
 def of_any_size(monkeypatch):
     monkeypatch.setattr(product, "_NUMPY_WORK", 0)
     monkeypatch.setattr(product, "_SERIAL_WORK", 0)
-    prepared = kernels._prepared, linear._prepared, linear._prepared_backward, together.prepared_together
+    prepared = (
+        kernels._prepared,
+        kernels._prepared_weights,
+        linear._prepared,
+        linear._prepared_backward,
+        together.prepared_together,
+    )
     for cached in prepared:
         cached.cache_clear()
     yield
@@ -100,6 +106,7 @@ def test_leading_axes_and_no_biases():
         lambda x, w1, b1, w2, b2: (x, w1, b1, w2[:, :-1], b2),
         lambda x, w1, b1, w2, b2: (x.astype(np.float64), w1, b1, w2, b2),
         lambda x, w1, b1, w2, b2: (x[:0], w1, b1, w2, b2),
+        lambda x, w1, b1, w2, b2: (x[:2], w1, b1, w2, b2),
     ],
 )
 def test_what_is_for_others_is_left_to_them(wrong):

@@ -11,6 +11,7 @@ kernels compute.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,8 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.kernels.indices import highest_index
+from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
-from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
+from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
+from tinygrad_attn.kernels.runtime.structs import Address, kernel_for, read_struct, row_at
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.softmax import row_maximum, row_total, shift_of
@@ -57,13 +60,13 @@ class _Rows(NamedTuple):
     weight: Address  # (size,), or None
     losses: Address  # (rows,)
     lses: Address  # (rows,)
+    scale: Address  # (rows,), the gradient of each row's loss
+    dx: Address  # (rows, size)
     rows: int
     size: int
     ignore_index: int
     smoothing: float
     weight_sum: float
-    scale: Address = None  # (rows,), the gradient of each row's loss
-    dx: Address = None  # (rows, size)
 
 
 @inlined_kernel
@@ -146,11 +149,29 @@ def _write_gradient(x: Any, weight: Any, weighted: bool, dx: Any, lse: float, to
         simd.store_part(dx, whole, rest, tail)
 
 
-def _launch(make: Callable[[Any], Any], dtype: Any, arguments: _Rows) -> None:
-    """Run the kernel that ``make`` makes for a dtype on all rows."""
-    elements = arguments.rows * arguments.size
-    shares = 1 if elements <= _SERIAL_SIZE else min(arguments.rows, -(-elements // _BLOCK_SIZE))
-    launch(kernel_for(make, dtype), Struct(arguments), arguments.rows, shares)
+@functools.lru_cache(maxsize=MOST_PREPARED)
+def _prepared(
+    make: Callable[[Any], Any],
+    dtype: Any,
+    shape: tuple[int, int],
+    ignore_index: int,
+    smoothing: float,
+    weight_sum: float,
+) -> Prepared:
+    """The kernel that ``make`` makes for a dtype, on all rows."""
+    rows, size = shape
+    shares = 1 if rows * size <= _SERIAL_SIZE else min(rows, -(-rows * size // _BLOCK_SIZE))
+    last = {"rows": rows, "size": size, "ignore_index": ignore_index, "smoothing": smoothing, "weight_sum": weight_sum}
+    return Prepared(Job(kernel_for(make, dtype.type), _Rows, last, rows, shares))
+
+
+def _launch(make: Callable[[Any], Any], arrays: tuple[Array | None, ...], settings: tuple[int, float]) -> None:
+    """Run a kernel on arrays in the order of `_Rows`; those that are read may lie anyhow."""
+    arrays = tuple([a if a is None or a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays])
+    logits, weight = arrays[0], arrays[2]
+    assert logits is not None
+    prepared = _prepared(make, logits.dtype, logits.shape, *settings, _weight_sum(weight, logits.shape[1]))
+    prepared.launch(tuple([0 if array is None else data_address(array) for array in arrays]))
 
 
 # --- All rows ---------------------------------------------------------------------------------------------------------
@@ -181,11 +202,10 @@ def cross_entropy(
         IndexError: a target is neither a class nor ``ignore_index``.
     """
     _check("cross_entropy", logits, targets, weight, ignore_index, label_smoothing)
-    rows, size = logits.shape
+    rows = len(logits)
     losses, lses = np.empty(rows, logits.dtype), np.empty(rows, logits.dtype)
-    settings = (rows, size, ignore_index, label_smoothing, _weight_sum(weight, size))
-    arguments = _Rows(logits, targets.astype(np.int64, copy=False), weight, losses, lses, *settings)
-    _launch(_make_forward, logits.dtype.type, arguments)
+    arrays = (logits, targets.astype(np.int64, copy=False), weight, losses, lses, None, None)
+    _launch(_make_forward, arrays, (ignore_index, label_smoothing))
     return losses, lses
 
 
@@ -207,7 +227,7 @@ def cross_entropy_backward(
     """
     name = "cross_entropy_backward"
     _check(name, logits, targets, weight, ignore_index, label_smoothing)
-    rows, size = logits.shape
+    rows = len(logits)
     for which, array in (("g", g), ("lse", lse)):
         if array.shape != (rows,) or array.dtype != logits.dtype:
             raise ValueError(
@@ -221,9 +241,8 @@ def cross_entropy_backward(
             f"{name}: out must be writeable, C-contiguous, {logits.shape} and {logits.dtype}, "
             f"got {out.shape} {out.dtype}"
         )
-    settings = (rows, size, ignore_index, label_smoothing, _weight_sum(weight, size))
-    arguments = _Rows(logits, targets.astype(np.int64, copy=False), weight, None, lse, *settings, scale=g, dx=out)
-    _launch(_make_backward, logits.dtype.type, arguments)
+    arrays = (logits, targets.astype(np.int64, copy=False), weight, None, lse, g, out)
+    _launch(_make_backward, arrays, (ignore_index, label_smoothing))
     return out
 
 

@@ -29,11 +29,11 @@ from tinygrad_attn.kernels.gemm.product import ACTIVATION_CODES, is_serial, is_t
 from tinygrad_attn.kernels.gemm.shares import Place, product_for
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of, call
-from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
 from tinygrad_attn.kernels.runtime.structs import Address, read_struct, row_at
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
-from tinygrad_attn.kernels.together import launch_together
+from tinygrad_attn.kernels.together import prepared_together
 
 __all__ = ["feed_forward", "feed_forward_backward"]
 
@@ -75,31 +75,36 @@ class _Chain(NamedTuple):
     workers: int
 
 
+@called_kernel
+def _multiply_block(s: Any, own: int, row: int, count: int) -> None:
+    """Some rows of C and E, with the scratch memory of a worker."""
+    size = s.itemsize
+    a = Matrix(s.a + row * s.depth * size, s.depth * size, size)
+    c = Matrix(s.c + row * s.inner * size, s.inner * size, size)
+    b, d = Matrix(s.b, s.b_row, s.b_column), Matrix(s.d, s.d_row, s.d_column)
+    row_at(np.int64, own, 0, 1)[0] = s.ordinary
+    call(s.product, own, Extent(count, s.inner, s.depth), a, b, c, Epilogue(s.bias, 0, s.activation))
+    if s.pointwise != 0:
+        beside = s.beside + row * s.inner * size
+        elements = row_at(np.int64, own + 64, 0, 8)  # the struct that the kernel takes
+        elements[0], elements[1] = (beside, c.address) if s.backward else (c.address, c.address)
+        elements[2], elements[3] = (c.address, 0) if s.backward else (0, beside)
+        elements[4], elements[5], elements[6], elements[7] = s.kind, count * s.inner, 0, 0
+        call(s.pointwise, own + 64, 0, count * s.inner)
+    if s.e != 0:
+        e = Matrix(s.e + row * s.columns * size, s.columns * size, size)
+        row_at(np.int64, own, 0, 1)[0] = s.ordinary
+        call(s.last_product, own, Extent(count, s.columns, s.inner), c, d, e, Epilogue(s.last_bias, 0, -1))
+
+
 @serial_kernel
 def _multiply_twice(arguments: int, first: int, last: int) -> None:
     """The rows of some workers."""
     s = read_struct(_Chain, arguments)
-    size = s.itemsize
     for worker in range(first, last):
         row = s.rows * worker // s.workers
         count = s.rows * (worker + 1) // s.workers - row
-        own = s.scratch + worker * s.scratch_size
-        a = Matrix(s.a + row * s.depth * size, s.depth * size, size)
-        c = Matrix(s.c + row * s.inner * size, s.inner * size, size)
-        b, d = Matrix(s.b, s.b_row, s.b_column), Matrix(s.d, s.d_row, s.d_column)
-        row_at(np.int64, own, 0, 1)[0] = s.ordinary
-        call(s.product, own, Extent(count, s.inner, s.depth), a, b, c, Epilogue(s.bias, 0, s.activation))
-        if s.pointwise != 0:
-            beside = s.beside + row * s.inner * size
-            elements = row_at(np.int64, own + 64, 0, 8)  # the struct that the kernel takes
-            elements[0], elements[1] = (beside, c.address) if s.backward else (c.address, c.address)
-            elements[2], elements[3] = (c.address, 0) if s.backward else (0, beside)
-            elements[4], elements[5], elements[6], elements[7] = s.kind, count * s.inner, 0, 0
-            call(s.pointwise, own + 64, 0, count * s.inner)
-        if s.e != 0:
-            e = Matrix(s.e + row * s.columns * size, s.columns * size, size)
-            row_at(np.int64, own, 0, 1)[0] = s.ordinary
-            call(s.last_product, own, Extent(count, s.columns, s.inner), c, d, e, Epilogue(s.last_bias, 0, -1))
+        _multiply_block(s, s.scratch + worker * s.scratch_size, row, count)
 
 
 def _contiguous(rows: int, columns: int, itemsize: int) -> Place:
@@ -110,13 +115,14 @@ def _contiguous(rows: int, columns: int, itemsize: int) -> Place:
 def _prepared(
     sizes: tuple[int, int, int, int], dtype: Any, activation: str, backward: bool, threads: int
 ) -> Prepared | None:
-    """The launch of rows through a network of these sizes: rows, in, inner, out; None if NumPy should have a part.
+    """The launch of rows through a network of these sizes: rows, in, inner, out; None if NumPy should have a part, or
+    there are so few rows that threads had better share the columns, since each packs all of the weights here.
 
     Backward the rows go through it the other way round.
     """
     rows, depth, inner, columns = sizes
     work = rows * depth * inner, rows * inner * columns
-    if is_tiny(min(work)):
+    if is_tiny(min(work)) or 2 * rows < inner:
         return None
     itemsize = dtype.itemsize
     b, d = _contiguous(depth, inner, itemsize), _contiguous(inner, columns, itemsize)
@@ -214,13 +220,42 @@ def feed_forward_backward(
     beside = inner if slopes is None else slopes
     arrays = (g, weight2, None, for_inner, beside, weight1, None, for_x)
     prepared.launch((*[0 if array is None else data_address(array) for array in arrays], workspaces.address()))
-    rows = sizes[0]
-    g_rows, for_rows = g.reshape(rows, sizes[3]), for_inner.reshape(rows, sizes[2])
-    shapes = (weight1.shape, weight2.shape, (sizes[2],), (sizes[3],))
-    w1, w2, b1, b2 = (np.empty(shape, dtype) if need else None for shape, need in zip(shapes, needs[1:], strict=True))
-    products = [(g_rows.T, inner.reshape(for_rows.shape), w2)] if w2 is not None else []
-    products += [(for_rows.T, x.reshape(rows, sizes[1]), w1)] if w1 is not None else []
-    sums = [(matrix, total) for matrix, total in ((g_rows, b2), (for_rows, b1)) if total is not None]
-    if products or sums:
-        launch_together(products, sums)
+    w1, w2, b1, b2 = _gradients_of_weights((g, x, inner, for_inner), sizes, needs[1:])
     return for_x, w1, w2, b1, b2
+
+
+@functools.lru_cache(maxsize=MOST_PREPARED)
+def _prepared_weights(sizes: tuple[int, int, int, int], dtype: Any, needs: tuple[bool, ...], threads: int) -> Prepared:
+    """The launch of ūᵀ x, ḡᵀ u and the sums of the rows of ū and of ḡ, as far as they are needed."""
+    rows, inputs, inner, outputs = sizes
+    x, u, g = (_contiguous(rows, columns, dtype.itemsize) for columns in (inputs, inner, outputs))
+    pairs = ((u, x), (g, u))
+    products = [
+        (Place(a.shape[::-1], a.strides[::-1]), b, _contiguous(a.shape[1], b.shape[1], dtype.itemsize))
+        for a, b in pairs
+    ]
+    sums = (u.shape, g.shape)
+    return prepared_together(
+        tuple([each for each, need in zip(products, needs[:2], strict=True) if need]),
+        tuple([each for each, need in zip(sums, needs[2:], strict=True) if need]),
+        False, dtype, threads,
+    )  # fmt: skip
+
+
+def _gradients_of_weights(
+    arrays: tuple[Array, Array, Array, Array], sizes: tuple[int, int, int, int], needs: tuple[bool, ...]
+) -> tuple[Array | None, ...]:
+    """The gradients of W1, W2, b1 and b2 from ḡ, x, u and ū."""
+    dtype, (_, inputs, inner, outputs) = arrays[0].dtype, sizes
+    shapes = ((inner, inputs), (outputs, inner), (inner,), (outputs,))
+    found = tuple([np.empty(shape, dtype) if need else None for shape, need in zip(shapes, needs, strict=True)])
+    if any(needs):
+        g_at, x_at, u_at, of_u_at = map(data_address, arrays)
+        operands = ((of_u_at, x_at), (g_at, u_at), (of_u_at,), (g_at,))
+        firsts = list[tuple[int, ...]]()
+        for terms, result in zip(operands, found, strict=True):
+            if result is not None:
+                place = (data_address(result), 0, workspaces.address(len(firsts)))
+                firsts.append((*terms, *(place if len(terms) == 2 else place[:1])))
+        _prepared_weights(sizes, dtype, needs, get_num_threads()).launch(*firsts)
+    return found
