@@ -324,16 +324,18 @@ def _notes(text: ParallelText) -> list[str]:
     for i, pair in enumerate(worked_off(text.train, "comparing pairs", len(text.train))):
         train[i] = hash(pair)
         equal += pair[0] == pair[1]
-    different = np.unique(train)
-    if len(different) < 1_000:
+    train.sort()
+    different = len(train) and 1 + int(np.count_nonzero(train[1:] != train[:-1]))
+    if different < 1_000:
         found.append(
-            f"{len(different):,} different pairs are few: expect little of sentences that are not among them; a model "
+            f"{different:,} different pairs are few: expect little of sentences that are not among them; a model "
             "that translates needs some ten thousand"
         )
-    repeated = len(train) - len(different)
+    repeated = len(train) - different
     if repeated > len(train) / 20:
         found.append(f"{repeated:,} of {len(train):,} training pairs come again; they count more than others")
-    seen = int(np.isin(np.array([hash(pair) for pair in text.test]), different).sum())
+    test = np.array([hash(pair) for pair in text.test], np.int64)
+    seen = int(np.count_nonzero(np.searchsorted(train, test, "right") > np.searchsorted(train, test)))
     if seen:
         found.append(
             f"{seen:,} of {len(text.test):,} test pairs are in the training text too: figures say too much of the model"
