@@ -3,9 +3,9 @@
     python tests/benchmarks/bench_corpus.py [PAIRS ...]
 
 writes so many generated pairs (default: 10,000, 100,000 and a million) into a temporary folder, the same ones each
-time, and starts training on each twice, in new processes: the first time cuts the text into symbols, the second finds them
-in the cache, if they are many. Start-up is all that `train` does before its first step, the import of Python modules included: reading
-and checking the text, the vocabulary, the ids, the plan of all epochs, the model.
+time, and starts training on each twice, in new processes: the first time cuts the text into symbols, the second finds
+them in the cache, if they are many. Start-up is all that `train` does before its first step, the import of Python
+modules included: reading and checking the text, the vocabulary, the ids, the plan of all epochs, the model.
 
 Memory is the largest resident size of the process at the end of start-up and of training, and what of it is anonymous
 (not pages of files that the system may drop).
