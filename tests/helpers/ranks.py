@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tinygrad_attn_models.runs.folder import LAST, Run
 
-__all__ = ["MPIRUN", "ROOT", "environment", "job", "needs_mpi", "start"]
+__all__ = ["MPIRUN", "ROOT", "SETTINGS", "environment", "job", "needs_mpi", "run", "start", "state"]
 
 ROOT = Path(__file__).parents[2]
 MPIRUN = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
@@ -21,6 +22,12 @@ _MISSING = [
 ]  # fmt: skip
 needs_mpi = pytest.mark.skipif(bool(_MISSING), reason=f'no {" and no ".join(_MISSING)}: pip install -e ".[mpi]"')
 _SECONDS = 120.0
+SETTINGS = [
+    "data.kind=copy", "data.shortest=1", "data.longest=4", "data.longest_test=4",
+    "data.train_size=40", "data.valid_size=6", "data.test_size=7", "training.batch_size=9", "training.epochs=2",
+    "model.embedding_size=3", "model.hidden_size=4", "decoding.max_length=6", "decoding.batch_size=2",
+]  # fmt: skip
+"""Of a run that takes a second."""
 
 
 def environment(**more):
@@ -62,3 +69,8 @@ def job(name, ranks, *arguments):
     code, out, errors = run(ranks, Path(__file__).with_name("rank_jobs.py"), name, *arguments)
     assert code == 0, errors
     return json.loads(out.splitlines()[-1])
+
+
+def state(folder):
+    """The weights and the optimiser's state of a run."""
+    return Run.open(folder, LAST)[1]

@@ -6,26 +6,16 @@ import signal
 import time
 
 import pytest
-from ranks import ROOT, needs_mpi, run, start
+from ranks import ROOT, SETTINGS, needs_mpi, run, start, state
 from tinygrad_attn_models.runs.folder import LAST, Run
 from weights import assert_same
 
 pytestmark = [needs_mpi, pytest.mark.slow]
-SETTINGS = [
-    "data.kind=copy", "data.shortest=1", "data.longest=4", "data.longest_test=4",
-    "data.train_size=40", "data.valid_size=6", "data.test_size=7", "training.batch_size=9", "training.epochs=2",
-    "model.embedding_size=3", "model.hidden_size=4", "decoding.max_length=6", "decoding.batch_size=2",
-]  # fmt: skip
 
 
 def train(ranks, folder, *more, **options):
     """A process that trains in a folder."""
     return run(ranks, "-m", "models", "train", "--out", folder, "--set", *SETTINGS, *more, cwd=ROOT, **options)
-
-
-def state(folder):
-    """The weights and the optimiser's state of a run."""
-    return Run.open(folder, LAST)[1]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +41,7 @@ def test_a_run_of_several_processes_is_written_and_told_once(alone, tmp_path):
 def test_errors_appear_once(alone, tmp_path):
     for words, arguments in (
         ("is not empty", ["train", "--out", alone]),
-        ("unknown", ["train", "--set", "training.epoch=1"]),
+        ("there is no setting", ["train", "--set", "training.epoch=1"]),
         ("unrecognized arguments", ["train", "--epochs"]),
         ("runs in one process", ["bench", "bahdanau-small"]),
         ("there is no run folder", ["train", "--resume", tmp_path / "none"]),

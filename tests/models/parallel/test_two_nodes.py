@@ -1,14 +1,15 @@
 """Training on two machines: two network namespaces, each with a host name of its own, and a cable between them."""
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from rank_jobs import digest
-from ranks import MPIRUN, ROOT, environment, needs_mpi, run
-from test_commands import SETTINGS, state
+from ranks import MPIRUN, ROOT, SETTINGS, environment, needs_mpi, run, state
 
 pytestmark = [needs_mpi, pytest.mark.slow]
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
@@ -27,15 +28,20 @@ def why_not():
     return "" if "Open MPI" in version else "mpirun is not Open MPI's"
 
 
+def _namespaces(process):
+    return {os.readlink(f"/proc/{process}/ns/{kind}") for kind in ("net", "uts")}
+
+
 @contextlib.contextmanager
 def two_machines():
     """The beginnings of the commands that run something on the first machine, and on the second."""
     holders = [subprocess.Popen(["unshare", "-n", "-u", "sleep", "300"]) for _ in ADDRESSES]
     first, second = (["nsenter", "-t", str(holder.pid), "-n", "-u"] for holder in holders)
     try:
-        for holder in holders:  # until unshare has become sleep, in namespaces of its own
-            while b"unshare" in open(f"/proc/{holder.pid}/cmdline", "rb").read():  # noqa: SIM115
-                pass
+        for holder in holders:
+            while _namespaces(holder.pid) & _namespaces("self"):  # else the commands below would change this machine
+                assert holder.poll() is None
+                time.sleep(0.01)
         there = str(holders[1].pid)
         subprocess.run([*first, *f"ip link add cable0 type veth peer name cable1 netns {there}".split()], check=True)
         for number, (machine, address) in enumerate(zip((first, second), ADDRESSES, strict=True)):
@@ -60,7 +66,7 @@ def test_two_machines_train_as_one(tmp_path):
         agent.write_text(f'#!/bin/sh\nshift\nexec {" ".join(second)} sh -c "$*"\n', encoding="utf-8")
         agent.chmod(0o755)
         hosts = ",".join(f"{address}:1" for address in ADDRESSES)
-        mpirun = [MPIRUN, "-n", "2", "--host", hosts, "--prtemca", "plm_ssh_agent", str(agent)]
+        mpirun = [MPIRUN, "-n", "2", "--host", hosts, "--map-by", "node", "--prtemca", "plm_ssh_agent", str(agent)]
         show = "import os, socket; print(os.environ['OMPI_COMM_WORLD_RANK'], socket.gethostname())"
         options = {"env": environment(), "cwd": ROOT, "capture_output": True, "text": True, "timeout": 100}
         places = subprocess.run([*first, *mpirun, sys.executable, "-c", show], **options)
