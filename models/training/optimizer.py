@@ -17,19 +17,20 @@ from ..runs.training import TrainingConfig
 __all__ = ["describe_schedule", "make_optimizer", "make_schedule"]
 
 
-def make_optimizer(settings: TrainingConfig, model: LanguageModel, ranks: Ranks) -> optim.Adam:
+def make_optimizer(settings: TrainingConfig, model: LanguageModel, ranks: Ranks | None = None) -> optim.Adam:
     """Adam for all parameters of a model; with a weight decay AdamW, which decays matrices alone.
 
     Biases and the weights of norms are few, and to pull them to zero is no simpler model; so only parameters of two or
-    more axes are decayed, embeddings among them. ``training.divided_moments`` divides its moments among ranks.
+    more axes are decayed, embeddings among them. ``training.divided_moments`` divides its moments among ranks, if there
+    are several.
     """
     parameters = list(model.parameters())
     options: dict[str, Any] = {
         "lr": settings.learning_rate, "betas": (settings.beta1, settings.beta2), "eps": settings.eps
     }  # fmt: skip
-    divided = settings.divided_moments and ranks.size > 1
+    shared = ranks if ranks is not None and ranks.size > 1 and settings.divided_moments else None
     if not settings.weight_decay:
-        return DividedAdam(parameters, ranks, **options) if divided else optim.Adam(parameters, **options)
+        return DividedAdam(parameters, shared, **options) if shared else optim.Adam(parameters, **options)
     decayed = {
         True: [parameter for parameter in parameters if parameter.ndim > 1],
         False: [parameter for parameter in parameters if parameter.ndim < 2],
@@ -39,7 +40,7 @@ def make_optimizer(settings: TrainingConfig, model: LanguageModel, ranks: Ranks)
         for matrices, some in decayed.items()
         if some
     ]
-    return DividedAdam(groups, ranks, **options) if divided else optim.AdamW(groups, **options)
+    return DividedAdam(groups, shared, **options) if shared else optim.AdamW(groups, **options)
 
 
 def make_schedule(config: Config, steps: int) -> schedule.Schedule:

@@ -112,6 +112,19 @@ def test_same_bits_for_any_number_of_threads(shapes):
 
 
 @with_tiles
+@pytest.mark.skipif(get_num_threads() < 2, reason="needs two threads")
+def test_which_elements_are_exchanged_does_not_depend_on_the_number_of_threads():
+    """Threads begin panels at other rows: what a panel holds besides must not decide on an element."""
+    rng = np.random.default_rng(3)
+    a, b = rng.standard_normal((333, 200), np.float32), rng.standard_normal((200, 150), np.float32)
+    a[::7, 3], a[5], a[::40] = 1e-35, a[5] * np.float32(1e-25), a[::40] * np.float32(1e-30)
+    a[::3, 100:], b[100:] = -a[::3, :100], b[:100]  # sums that are zero, or as small as their rounding
+    a[::11] = 0.0
+    b[:, 9] *= np.float32(1e-28)
+    assert_same_bits(lambda: gemm(a, b))
+
+
+@with_tiles
 def test_what_is_not_finite_or_nearly_subnormal_arrives():
     a, b = np.ones((70, 70), np.float32), np.ones((70, 70), np.float32)
     a[0, 0], a[1, 1], a[2] = np.nan, np.inf, 3.3e38  # nearer to infinity than the largest bfloat16
