@@ -88,6 +88,8 @@ def test_the_tables_have_all_frames(opened, data):
         passes = own["scores_gradient"][HEAD] / own["weights_gradient"][HEAD]
         assert number(row.locator("td.passes").get_attribute("title")) == passes
     by_layer = shown(page, ".reel-0 .film-norms")
+    layers = page.locator(".reel-0 .film-norms tbody th").all_inner_texts()
+    assert len(layers) == len(by_layer) and "transformer.encoder.layers.0" in layers and "output" in layers
     total = np.sum(np.square([[x or 0.0 for x in frame["gradient_norms"]] for frame in film["frames"]]), axis=1)
     np.testing.assert_allclose(np.sum(by_layer**2, axis=0), total, rtol=1e-12)
     page.locator(".reel-0 .film-norms-of select").select_option("weight_parameter")

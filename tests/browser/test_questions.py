@@ -174,10 +174,10 @@ def reversing(kind):
 
 
 def attention_by_hand(x, state, factor):
-    """The spread of the scores, the largest weight and the share of saturated rows; queries are of factor times x."""
+    """The spread of the scores, the largest weight and the share of saturated rows, of factor times q·k/√d."""
     matrices, biases = (np.split(state[f"in_proj_{part}"].astype(float), 3) for part in ("weight", "bias"))
-    q, k = factor * x[0] @ matrices[0].T + biases[0], x[0] @ matrices[1].T + biases[1]
-    scores = q @ k.T / np.sqrt(WIDTH)
+    q, k = (x[0] @ matrix.T + bias for matrix, bias in zip(matrices[:2], biases[:2], strict=True))
+    scores = factor * q @ k.T / np.sqrt(WIDTH)
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     largest = (weights / weights.sum(axis=1, keepdims=True)).max(axis=1)
     return scores.std(axis=1).mean(), largest.mean(), np.mean(largest >= 0.99)

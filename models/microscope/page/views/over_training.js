@@ -133,7 +133,8 @@ function Losses({ all, film, at, k, chosen, choose }) {
     at=${(i, j) => film.frames[i].losses[j]} version=${`losses ${film.run} ${chosen.run}`} row=${at} column=${token} active choose=${(i, j) => { if (!k) choose(i); select({ step: j }); }} /></div>`;
 }
 
-const layerOf = (name) => name.match(/^(?:.*\.)?layers\.\d+/)?.[0] ?? (name.includes(".") ? name.slice(0, name.lastIndexOf(".")) : name);
+// A numbered layer, such as encoder.layers.0 or blocks.1, or else the module.
+const layerOf = (name) => name.match(/^.*?\.\d+(?=\.)/)?.[0] ?? (name.includes(".") ? name.slice(0, name.lastIndexOf(".")) : name);
 
 // The norms of these parts of the model at each kept step: { name: [a number for each frame] }.
 function normsOf(film, which, byLayer) {
@@ -287,7 +288,7 @@ export const words = {
     "column.scores_gradient": "‖∂L/∂e‖",
     "column.passes": "passes",
     "why": "Why divide by √d?",
-    "why_words": "A score q · k is a sum of d products. If they are of order one and independent, the sum spreads by √d, and so do the scores of a query: watch the spread of e. At a spread of 1 the softmax is soft and the gradient passes; at 8, which is √64, nearly all weight lies on whichever key happens to score highest before anything is learned, and what the loss says about the others is multiplied by nearly 0. Dividing by √d keeps the spread near 1 at the start, whatever the width; from there training sharpens attention where that helps.",
+    "why_words": "A score q · k is a sum of d products. If they are of order one and independent, the sum spreads by √d, and so do the scores of a query: watch the spread of e. At a spread of 1 the softmax is soft and the gradient passes; at 8, which is √64, nearly all weight lies on whichever key happens to score highest before anything is learned, and what the loss says about the others is multiplied by nearly 0. Dividing by √d keeps the spread near 1 at the start, whatever the width; from there training sharpens attention where that helps. python -m models lab scale measures this for d from 16 to 256.",
     "collapse": "My attention has collapsed: what to look for",
     "collapse_words": "If a head looks at the same one or two keys from every query, step through the film. When the largest weight is near 1 already at the first frames and hardly any gradient passes, the scores were too large from the start: divide by √d, initialise the maps of queries and keys smaller, or lower the learning rate and warm up. When it becomes so only after a certain step while the spread of e jumps, that step was too large. When entropy stays high and the loss falls nevertheless, the model has found a way that needs no attention.",
     "beside": "With --beside and a second run that has kept checkpoints, such as one with model.score=dot beside one with scaled_dot, both films run together.",
@@ -348,7 +349,7 @@ export const words = {
     "column.scores_gradient": "‖∂L/∂e‖",
     "column.passes": "지나감",
     "why": "왜 √d로 나눌까요?",
-    "why_words": "스코어 q · k는 곱 d개의 합입니다. 곱이 서로 독립이고 크기가 1쯤이면 합은 √d만큼 퍼지고, 한 쿼리의 스코어도 그만큼 퍼집니다. e의 퍼짐을 보세요. 퍼짐이 1이면 소프트맥스는 부드럽고 기울기가 지나갑니다. 퍼짐이 8(= √64)이면 아무것도 배우기 전에 우연히 스코어가 가장 큰 키에 가중치가 거의 다 쏠리고, 다른 키에 대해 손실이 하는 말에는 거의 0이 곱해집니다. √d로 나누면 폭이 얼마든 처음의 퍼짐이 1쯤으로 남고, 거기서부터 학습이 도움이 되는 곳에서 어텐션을 날카롭게 만듭니다.",
+    "why_words": "스코어 q · k는 곱 d개의 합입니다. 곱이 서로 독립이고 크기가 1쯤이면 합은 √d만큼 퍼지고, 한 쿼리의 스코어도 그만큼 퍼집니다. e의 퍼짐을 보세요. 퍼짐이 1이면 소프트맥스는 부드럽고 기울기가 지나갑니다. 퍼짐이 8(= √64)이면 아무것도 배우기 전에 우연히 스코어가 가장 큰 키에 가중치가 거의 다 쏠리고, 다른 키에 대해 손실이 하는 말에는 거의 0이 곱해집니다. √d로 나누면 폭이 얼마든 처음의 퍼짐이 1쯤으로 남고, 거기서부터 학습이 도움이 되는 곳에서 어텐션을 날카롭게 만듭니다. python -m models lab scale은 이것을 16부터 256까지의 d로 잽니다.",
     "collapse": "어텐션이 무너졌을 때 살펴볼 것",
     "collapse_words": "헤드가 어느 쿼리에서나 같은 키 한두 개만 본다면 장면을 하나씩 넘겨 보세요. 첫 장면부터 가장 큰 가중치가 1에 가깝고 기울기가 거의 지나가지 않으면 스코어가 처음부터 너무 컸던 것입니다. √d로 나누거나, 쿼리와 키의 사상을 더 작게 초기화하거나, 학습률을 낮추고 워밍업을 하세요. 어느 스텝 뒤에야 그렇게 되고 그때 e의 퍼짐이 뛰었다면 그 걸음이 너무 컸습니다. 엔트로피는 높은데도 손실이 줄면 모델이 어텐션 없이도 되는 길을 찾은 것입니다.",
     "beside": "--beside로 체크포인트를 남긴 다른 학습 결과를 주면(예를 들어 scaled_dot 옆에 model.score=dot) 두 필름을 함께 돌립니다.",
