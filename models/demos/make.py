@@ -31,6 +31,8 @@ __all__ = ["PAGES", "evaluate_demo", "make_page", "train_demo"]
 
 PAGES = Path(__file__).parents[2] / ".pages"
 """The folder of the repository with the pages."""
+_AVERAGED = 100
+"""The sentences that the page has averages of."""
 _KEPT = (BEST, CONFIG, "log.csv")
 
 
@@ -72,7 +74,7 @@ def make_page(demo: Demo, path: Path) -> int:
     """Write the page that a demo opens with; its size in bytes."""
     run, model = Run.load(demo.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    microscope(model, demo.source, demo.target, run=run).save(path)
+    microscope(model, demo.source, demo.target, run=run, sentences=_AVERAGED).save(path)
     return path.stat().st_size
 
 

@@ -25,7 +25,7 @@ import { html } from "page/core.js";
 import { data } from "page/data.js";
 import { translator } from "page/i18n.js";
 
-export const order = 3.5;
+export const order = 55;
 export const View = () => html`<p id="own">${t("hello", { name: data.get().source.tokens[2] })}</p>`;
 export const words = { "en": { "title": "Greeting", "hello": "Hello, {name}" }, "ko": { "title": "인사" } };
 

@@ -15,8 +15,9 @@ __all__ = ["ASSETS", "VIEWS", "entry", "find_views", "import_map"]
 
 ASSETS = Path(__file__).parent
 VIEWS = ASSETS / "views"
-"""One file for each view. It exports ``order``, its position in the row of tabs; ``words``, a JSON object of its texts
-by language, ``{"en": {"title": …}, "ko": {…}}``; and ``View``, the component."""
+"""One file for each view. It exports ``order``, its position in the row of tabs (those of this folder are 10, 20, 30
+and so on); ``words``, a JSON object of its texts by language, ``{"en": {"title": …}, "ko": {…}}``; and ``View``, the
+component."""
 
 _LIBRARIES = {"preact": "preact.mjs", "preact/hooks": "hooks.mjs", "htm": "htm.mjs"}
 

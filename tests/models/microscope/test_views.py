@@ -16,7 +16,7 @@ import { html } from "page/core.js";
 import { data } from "page/data.js";
 import { translator } from "page/i18n.js";
 
-export const order = 3.5;
+export const order = 55;
 
 export const View = () => html`<p id="own">${t("loss_is", { loss: data.get().meta.loss })}</p>`;
 

@@ -13,7 +13,7 @@ import { localDifference } from "page/recipes.js";
 import { chosenBy, describe, place, select } from "page/selection.js";
 import { findSnippet, renderSnippet } from "page/snippet.js";
 
-export const order = 7;
+export const order = 90;
 
 export function View({ chosen }) {
   const all = data.get();

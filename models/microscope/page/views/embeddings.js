@@ -8,7 +8,7 @@ import { full, rounded, signed } from "page/numbers.js";
 import { Bar, Token, visible } from "page/parts.js";
 import { hash } from "page/selection.js";
 
-export const order = 9;
+export const order = 130;
 
 // Of models that look embeddings up.
 export const shows = (all) => all.embeddings !== null;

@@ -9,7 +9,7 @@ import { endsOf, Scale } from "page/parts.js";
 import { hash, select } from "page/selection.js";
 import { theme } from "page/theme.js";
 
-export const order = 7.2;
+export const order = 100;
 
 // Of models that attend.
 export const shows = (all) => all.sites.length > 0;

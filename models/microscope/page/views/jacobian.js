@@ -33,7 +33,7 @@ function rowAt(site, head, step, temperature) {
   return { keys, e, alpha, dAlpha, mixture, dScore, terms };
 }
 
-export const order = 4;
+export const order = 60;
 
 // Of models that attend.
 export const shows = (all) => all.sites.length > 0;

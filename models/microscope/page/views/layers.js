@@ -9,7 +9,7 @@ import { Bar, Saving } from "page/parts.js";
 import { drawing, element, text } from "page/svg.js";
 import { theme } from "page/theme.js";
 
-export const order = 7.4;
+export const order = 110;
 
 // Of models that announce residual connections.
 export const shows = (all) => all.layers.length > 0;

@@ -13,7 +13,7 @@ import { select } from "page/selection.js";
 import { drawing, element, text } from "page/svg.js";
 import { theme } from "page/theme.js";
 
-export const order = 9.9;
+export const order = 170;
 
 // Of runs that have kept checkpoints.
 export const shows = (all) => all.films.length > 0;

@@ -8,7 +8,7 @@ import { full, percent, rounded } from "page/numbers.js";
 import { Bar, GradientState, Token, visible } from "page/parts.js";
 import { hash, select } from "page/selection.js";
 
-export const order = 8;
+export const order = 120;
 
 // Of models whose parameters were recorded.
 export const shows = (all) => all.parameters.length > 0;

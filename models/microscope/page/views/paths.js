@@ -66,7 +66,7 @@ function chart(paths, [low, high], look, label, titled) {
   return drawing(Math.max(width, margin.left + 420, titled ? 24 + 1.15 * widthOf(label) : 0), height, look, label, ...drawn);
 }
 
-export const order = 5;
+export const order = 70;
 
 // Of translators, and of language models that announce residual connections.
 export const shows = (all) => all.source !== null || all.paths.length > 0;

@@ -19,7 +19,7 @@ const TAIL = 16; // symbols of a text that the sentence quotes
 const NAMED = 6; // symbols of a text with which one of its letters is quoted: there are many of each
 const DENSE = 40; // rows from which they stand closer
 
-export const order = 0;
+export const order = 10;
 
 // It tells of predictions; with a loss of the user's own there are none.
 export const shows = (all) => all.tokens.length > 0;

@@ -9,7 +9,7 @@ import { Saving, visible } from "page/parts.js";
 import { drawing, element, text, widthOf } from "page/svg.js";
 import { theme } from "page/theme.js";
 
-export const order = 9.8;
+export const order = 160;
 
 // Of pages that averages were asked for.
 export const shows = (all) => all.sentences !== null;

@@ -16,7 +16,7 @@ const ROWS = [
   ["Q", false], ["K", false], ["V", false], ["product", false], ["masked", false], ["joined", false], ["attentional", false], ["logits", false],
 ];
 
-export const order = 3;
+export const order = 50;
 
 const narrow = mediaStore("(max-width: 1100px)"); // as in page.css: there the inspector stands below its cell
 

@@ -10,7 +10,7 @@ import { Bar, Saving, Token } from "page/parts.js";
 import { drawing, element, text } from "page/svg.js";
 import { theme } from "page/theme.js";
 
-export const order = 9.7;
+export const order = 150;
 
 // Of passes that are finite.
 export const shows = (all) => all.steps.length > 0;

@@ -23,7 +23,7 @@ function walk(chosen, site, by) {
   select(next <= last ? { part: "value", step: next } : { part: "gradient", step: 2 * last + 1 - next });
 }
 
-export const order = 2;
+export const order = 40;
 
 // Of models that attend.
 export const shows = (all) => all.sites.length > 0;

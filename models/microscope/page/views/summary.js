@@ -9,7 +9,7 @@ import { full, percent, rounded } from "page/numbers.js";
 import { BADGE, Bar, direction, source, Token, Verdict, withoutSites } from "page/parts.js";
 import { hash } from "page/selection.js";
 
-export const order = 1;
+export const order = 30;
 
 export function View() {
   const all = data.get();

@@ -23,7 +23,7 @@ function find(all, query, state) {
   });
 }
 
-export const order = 6;
+export const order = 80;
 
 export function View({ chosen }) {
   const all = data.get();

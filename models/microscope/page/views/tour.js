@@ -10,7 +10,7 @@ import { hash, select } from "page/selection.js";
 import { stopsOf } from "page/stops.js";
 import { Worksheet } from "page/worksheet.js";
 
-export const order = 0.5;
+export const order = 20;
 
 // It tells of predictions; with a loss of the user's own there are none.
 export const shows = (all) => all.tokens.length > 0;

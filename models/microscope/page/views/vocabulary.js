@@ -7,7 +7,7 @@ import { full, percent, short } from "page/numbers.js";
 import { Bar, Token } from "page/parts.js";
 import { select } from "page/selection.js";
 
-export const order = 9.5;
+export const order = 140;
 
 // Of models with an output layer of one matrix.
 export const shows = (all) => all.vocabulary !== null;
