@@ -1,5 +1,7 @@
 """Byte pair encoding: the merges of the paper's example, words kept apart, and text restored."""
 
+import _thread
+import itertools
 import json
 import unicodedata
 
@@ -12,6 +14,7 @@ from tinygrad_attn_models.data import (
     TASKS,
     UNKNOWN,
     BPETokenizer,
+    DataError,
     tokenizer_from_dict,
     train_tokenizer,
     train_tokenizers,
@@ -130,3 +133,23 @@ def test_text_tasks_have_it_and_a_line_that_no_symbol_has_is_unknown():
     tokenizer, _ = train_tokenizers(text, task)
     assert tokenizer.decode(tokenizer.encode(text.valid)) == text.valid
     assert train_tokenizer("bpe", ["abc"], whole_text=True).unknown("a\nb") == ["\n"]
+
+
+def test_ctrl_c_ends_training_at_the_next_text():
+    def for_ever():
+        for number in itertools.count():
+            if number == 10:
+                _thread.interrupt_main()
+            yield "some text"
+
+    with pytest.raises(KeyboardInterrupt):
+        BPETokenizer.train(for_ever(), vocabulary_size=20)
+
+
+def test_what_is_wrong_with_a_text_is_told():
+    def spoilt():
+        yield "some text"
+        raise DataError("line 2 is spoilt")
+
+    with pytest.raises(DataError, match="line 2 is spoilt"):
+        BPETokenizer.train(spoilt(), vocabulary_size=20)
