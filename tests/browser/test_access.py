@@ -21,11 +21,16 @@ def gpt():
     return GPT(9, layers=2, heads=2, d_model=8, context=10).eval()
 
 
+def kept(model):
+    """The weights of a step of training, twice as large, for the view Over training."""
+    return {0: {name: 2.0 * tensor.array for name, tensor in model.state_dict().items()}}
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     found = {
         "transformer": microscope(make("transformer"), SOURCE, TARGET, sentences=[(SOURCE, TARGET), ([4, 6], [5])]),
-        "gpt": microscope(gpt(), TEXT, sentences=[TEXT, TEXT[:4]]),
+        "gpt": microscope(gpt(), TEXT, sentences=[TEXT, TEXT[:4]], checkpoints=kept(gpt())),
         "luong": microscope(make("luong general global"), SOURCE, TARGET),
     }
     folder = tmp_path_factory.mktemp("access")
