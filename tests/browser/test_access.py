@@ -1,5 +1,7 @@
 """Every view for every reader: a screen reader, the keyboard alone, 200 % zoom, no motion, quick steps."""
 
+from pathlib import Path
+
 import pytest
 from looked_at import SOURCE, TARGET, make
 from tinygrad_attn_models.gpt import GPT
@@ -10,6 +12,7 @@ import tinygrad_attn as ta
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the browser extra is not installed")
 
+PAGE = Path(__file__).parents[2] / ".pages" / "dates-bahdanau.html"
 TEXT = [4, 6, 5, 7, 6, 5, 8]
 SETTLED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 ZOOMED = {"viewport": {"width": 640, "height": 450}, "device_scale_factor": 2}
@@ -55,6 +58,17 @@ def test_axe_finds_no_moderate_fault(visit, files, name, theme, locale):
         found = axe.Axe().run(page).response["violations"]
         faults = [(view, fault["id"], fault["nodes"][0]["html"]) for fault in found if fault["impact"] != "minor"]
         assert faults == []
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_the_page_in_the_repository_fits_on_a_phone(visit, locale):
+    page = visit(PAGE, locale=locale, viewport={"width": 390, "height": 844})
+    views = tabs(page)
+    assert {"sentences", "over_training"} <= set(views)
+    for view in views:
+        show(page, view)
+        page.evaluate(SETTLED)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, view
 
 
 CUT = """() => [...document.querySelectorAll('#panel *')].filter((element) => {
