@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tinygrad_attn_models.runs.folder import LAST, Run
 
-__all__ = ["MPIRUN", "ROOT", "SETTINGS", "environment", "job", "needs_mpi", "run", "start", "state"]
+__all__ = ["MPIRUN", "ROOT", "SETTINGS", "environment", "is_open_mpi", "job", "needs_mpi", "run", "start", "state"]
 
 ROOT = Path(__file__).parents[2]
 MPIRUN = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
@@ -28,6 +28,12 @@ SETTINGS = [
     "model.embedding_size=3", "model.hidden_size=4", "decoding.max_length=6", "decoding.batch_size=2",
 ]  # fmt: skip
 """Of a run that takes a second."""
+
+
+@functools.cache
+def is_open_mpi():
+    """Whether mpirun is that of Open MPI."""
+    return "Open MPI" in subprocess.run([MPIRUN, "--version"], capture_output=True, text=True).stdout
 
 
 def environment(**more):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from rank_jobs import digest
-from ranks import MPIRUN, ROOT, SETTINGS, environment, needs_mpi, run, state
+from ranks import MPIRUN, ROOT, SETTINGS, environment, is_open_mpi, needs_mpi, run, state
 
 pytestmark = [needs_mpi, pytest.mark.slow]
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
@@ -24,8 +24,7 @@ def why_not():
     if refused.returncode:
         return f"no namespaces: {refused.stderr.strip()}"
     # The agent that starts processes on the other machine is given in Open MPI's words.
-    version = subprocess.run([MPIRUN, "--version"], capture_output=True, text=True).stdout
-    return "" if "Open MPI" in version else "mpirun is not Open MPI's"
+    return "" if is_open_mpi() else "mpirun is not Open MPI's"
 
 
 def _namespaces(process):
