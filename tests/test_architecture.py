@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 # From the lowest up. A module may import from its own floor and from those below it.
 ENGINE = (
     ("atomic", "contexts", "kernels", "registry"),
-    ("checked", "dtypes", "modes", "public", "random", "rule", "samples", "schedule"),
+    ("checked", "dtypes", "modes", "overwriting", "public", "random", "rule", "samples", "schedule"),
     ("copying", "display", "nested", "options", "serialize", "tensor", "values", "version"),
     ("op",),
     ("ops",),
@@ -34,6 +34,7 @@ ENGINE = (
         "latex",
         "linalg",
         "program",
+        "program_lines",
         "pullback",
         "random_tensors",
         "record",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import heapq
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -18,6 +17,8 @@ from tinygrad_attn import random
 from tinygrad_attn.kernels.pairs import add_into
 from tinygrad_attn.modes import Observer, current_modes, enable_grad, is_grad_enabled, no_grad, observe
 from tinygrad_attn.ops.reduction import sum_to
+from tinygrad_attn.overwriting import variant_of
+from tinygrad_attn.program_lines import Lines, owner_of
 from tinygrad_attn.pullback import fit, values_of
 from tinygrad_attn.rule import Arguments, Rule, Source
 from tinygrad_attn.tensor import Node, Tensor, wrap
@@ -28,8 +29,6 @@ Array = np.ndarray[Any, Any]
 # Of each leaf its gradient, and whether nothing else refers to the gradient's memory.
 Gradients: TypeAlias = "list[tuple[Tensor, Array, bool]]"
 Results: TypeAlias = "tuple[tuple[Array, ...], Gradients]"
-
-_NAMES = re.compile(r"\b[vsgk]\d+\b")  # of what a program makes
 
 
 def outputs_of(result: Any) -> tuple[Tensor, ...]:
@@ -135,13 +134,6 @@ class Trace(Observer):
         return keys
 
 
-def _owner(array: Array) -> int:
-    """The id of what owns an array's memory."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return id(array)
-
-
 def _refuse(loss: Tensor) -> None:
     """Raise if the backward pass from ``loss`` cannot be written down."""
     seen: set[Any] = set()
@@ -181,7 +173,7 @@ class Program:
             raise NotImplementedError(trace.beyond)
         self._names: dict[str, Any] = {"add": add_into, "asarray": np.asarray, "new_key": random.new_key}
         self._constants: dict[int, str] = {}
-        self._lines: list[tuple[list[str], str, list[str]]] = []  # the names that each writes, its code, what it reads
+        self._lines = Lines()
         self._tensors: dict[int, Tensor] = {}  # that neither a call nor the caller has made: parameters, buffers
         self._count = 0
         outputs = trace.outputs
@@ -190,11 +182,12 @@ class Program:
         self._values: dict[
             int, str
         ] = {}  # by the id of a tensor, and by that of its array: detach() gives another tensor
-        # By `_owner`: whether the memory is of what changes from call to call, an argument or what an op has computed.
+        # By the id of its owner: whether memory is of what changes from call to call, an argument or a result.
         self._changing: dict[int, bool] = {}
         for position, each in enumerate(trace.inputs):
             self._values[id(each)] = self._values[id(each.array)] = f"x{position}"
-            self._changing[_owner(each.array)] = True
+            self._changing[id(owner_of(each.array))] = True
+            self._lines.lend(each.array)
         # Of each node the expressions of its operands, outputs and saved arrays.
         self._nodes: dict[Node, tuple[list[str], list[str], dict[str, str]]] = {}
         for call in trace.calls:
@@ -260,7 +253,7 @@ class Program:
             return self._constant(value)
         if not self._drawn[value]:
             self._drawn[value] = self._name("k")
-            self._line([self._drawn[value]], "new_key()", [])
+            self._lines.add([self._drawn[value]], "new_key()", [])
         return self._drawn[value]
 
     def _value(self, operand: Any) -> str:
@@ -270,17 +263,13 @@ class Program:
         known = self._values.get(id(operand)) or self._values.get(id(operand.array))
         if known is not None:
             return known
-        if self._changing.setdefault(_owner(operand.array), False):
+        if self._changing.setdefault(id(owner_of(operand.array)), False):
             raise NotImplementedError(
                 "the function makes a tensor from the array of another that changes, without an op"
             )
         self._tensors[id(operand)] = operand
+        self._lines.lend(operand.array)
         return f"{self._constant(operand, 'p')}.array"
-
-    def _line(self, writes: list[str], expression: str, reads: Sequence[str], several: bool = False) -> None:
-        """A line that gives names to the value of an expression, or, if it is ``several``, to its parts."""
-        targets = f"{', '.join(writes)}{',' * (several and len(writes) == 1)} = " if writes else ""
-        self._lines.append((writes, targets + expression, list(reads)))
 
     def _forward(
         self, op: Any, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Tensor, ...]
@@ -289,15 +278,19 @@ class Program:
         reads = [*values, *[f"{name}={self._option(value)}" for name, value in options.items()]]
         names = [self._name("v") for _ in outputs]
         saved = {name: self._name("s") for name in op.saves}
-        expression = f"{self._constant(op.forward, f'{op.name}_')}({', '.join(reads)})"
+        expression, over = self._expressions(op.forward, op.name, reads)
         if op.outputs == 1 and not op.saves:
             whole = f"asarray({expression})" if outputs[0].array.ndim == 0 else expression
-            self._line(names, whole, reads)
+            self._lines.add(names, whole, reads)
         else:
-            self._line([*names, *saved.values()], expression, reads, True)
+            self._lines.add([*names, *saved.values()], expression, reads, True, over)
+        node = outputs[0].node
+        for name, its_name in saved.items():
+            self._lines.name(its_name, None if node is None else node.saved.get(name))
         for name, output in zip(names, outputs, strict=True):
+            self._lines.name(name, output.array)
             self._values[id(output)] = self._values[id(output.array)] = name
-            self._changing.setdefault(_owner(output.array), True)
+            self._changing.setdefault(id(owner_of(output.array)), True)
             if output.node is not None and output.node not in self._nodes:
                 self._nodes[output.node] = (values, names, saved)
 
@@ -360,7 +353,7 @@ class Program:
     def _pull_back(self, node: Node, arrived: Any, name: str) -> Iterator[tuple[int, Array, str]]:
         op, plan = node.op, node.plan
         needs = tuple([edge is not None for edge in node.edges])
-        found: list[tuple[int, Any, str, list[str]]] = []
+        found: list[tuple[int, Any, str, list[str], tuple[str, str] | None]] = []
         if plan.kernels is not None:
             for position, kernel, arguments in plan.kernels:
                 if needs[position]:
@@ -369,9 +362,12 @@ class Program:
         elif op.joint_kernel is not None:
             results = op.joint_kernel(*values_of(node, op.joint_arguments, arrived, True, needs=needs))
             names = [self._name("g") for _ in results]
-            self._line(names, *self._call(op.joint_kernel, node, op.joint_arguments, name), True)
+            expression, reads, over = self._call(op.joint_kernel, node, op.joint_arguments, name)
+            self._lines.add(names, expression, reads, True, over)
+            for its_name, result in zip(names, results, strict=True):
+                self._lines.name(its_name, result)
             pairs = enumerate(zip(results, names, strict=True))
-            found = [(p, result, n, [n]) for p, (result, n) in pairs if needs[p] and result is not None]
+            found = [(p, result, n, [n], None) for p, (result, n) in pairs if needs[p] and result is not None]
         else:
             for position, rule in enumerate(plan.rules):
                 if not needs[position] or rule is None:
@@ -381,25 +377,36 @@ class Program:
                 result = kernel(*values_of(node, arguments, arrived, True, position))
                 if result is not None:
                     found.append((position, result, *self._call(kernel, node, arguments, name, position)))
-        for position, result, expression, reads in found:
+        for position, result, expression, reads, over in found:
             fitted = fit(node, position, result, node.edges[position])
             if fitted.shape != np.shape(result):
+                over = None
                 expression = f"{self._constant(sum_to.forward)}({expression}, shape={self._constant(fitted.shape)})"
             if not isinstance(result, np.ndarray) or fitted.ndim == 0:
-                expression = f"asarray({expression})"
+                over, expression = None, f"asarray({expression})"
             if reads[:1] == [expression]:  # one of the several results of a line that is written
                 gradient = expression
             else:
                 gradient = self._name("g")
-                self._line([gradient], expression, reads)
+                self._lines.add([gradient], expression, reads, over=over)
+                self._lines.name(gradient, fitted)
             yield position, fitted, gradient
 
     def _call(
         self, kernel: Callable[..., Any], node: Node, arguments: Arguments, gradient: str, position: int = 0
-    ) -> tuple[str, list[str]]:
-        """The call of a kernel, and what it reads."""
+    ) -> tuple[str, list[str], tuple[str, str] | None]:
+        """The call of a kernel, what it reads, and `_expressions`' second."""
         given = [self._argument(node, source, name, gradient, position) for source, name in arguments]
-        return f"{self._constant(kernel, f'{node.op.name}_backward_')}({', '.join(given)})", given
+        expression, over = self._expressions(kernel, f"{node.op.name}_backward", given)
+        return expression, given, over
+
+    def _expressions(self, kernel: Callable[..., Any], name: str, given: list[str]) -> tuple[str, Any]:
+        """The call of a kernel, and if it has a variant (`writes_over`), that one's call and what it writes over."""
+        call, variant = f"({', '.join(given)})", variant_of(kernel)
+        over = None
+        if variant is not None:
+            over = f"{self._constant(variant.function, f'{name}_over_')}{call}", given[variant.position]
+        return f"{self._constant(kernel, f'{name}_')}{call}", over
 
     def _send(self, edge: Any, gradient: Array, name: str, fresh: bool) -> None:
         """Add a gradient to the sum for an edge."""
@@ -411,35 +418,22 @@ class Program:
             return
         present, its_name = before
         if edge in self._owned:
-            self._line([], f"add({its_name}, {name}, {its_name})", [its_name, name])
+            self._lines.add([], f"add({its_name}, {name}, {its_name})", [its_name, name])
             add_into(present, gradient, present)
         elif fresh:
-            self._line([], f"add({its_name}, {name}, {name})", [its_name, name])
+            self._lines.add([], f"add({its_name}, {name}, {name})", [its_name, name])
             self._arrived[edge] = add_into(present, gradient, gradient), name
         else:
             total = self._name("g")
-            self._line([total], f"asarray({its_name} + {name})", [its_name, name])
+            self._lines.add([total], f"asarray({its_name} + {name})", [its_name, name])
             self._arrived[edge] = np.asarray(present + gradient), total
+            self._lines.name(total, self._arrived[edge][0])
         self._owned.add(edge)
 
     def _code(self, count: int, outputs: Sequence[str]) -> str:
         """The lines as a function that gives a leaf its gradient after the last line about it, and forgets each array
         after its last use."""
-        last: dict[str, int] = {}
-        for number, (writes, _, reads) in enumerate(self._lines):
-            last.update(dict.fromkeys([*writes, *_NAMES.findall(" ".join(reads))], number))
-        after: dict[int, list[str]] = {}
-        for leaf, name, owned in self._leaves:
-            number = last.get(name, len(self._lines) - 1)
-            after.setdefault(number, []).append(f"reach({self._constant(leaf, 'p')}, {name}, {owned})")
-        for name in outputs:
-            last.pop(name, None)
-        ending: dict[int, list[str]] = {}
-        for name, number in last.items():
-            ending.setdefault(number, []).append(name)
+        calls = [(name, f"reach({self._constant(leaf, 'p')}, {name}, {owned})") for leaf, name, owned in self._leaves]
         lines = [f"def run({', '.join(['reach', *[f'x{position}' for position in range(count)]])}):"]
-        for number, (_, code, _) in enumerate(self._lines):
-            lines += [f"    {code}", *[f"    {call}" for call in after.get(number, ())]]
-            if number in ending:
-                lines.append(f"    del {', '.join(ending[number])}")
+        lines += [f"    {line}" for line in self._lines.code(outputs, calls)]
         return "\n".join([*lines, f"    return ({', '.join(outputs)},)", ""])

@@ -71,6 +71,10 @@ class Layout(NamedTuple):
         """The array (T, B, ...) as it lies in memory; a copy if it does not lie in this layout."""
         return np.ascontiguousarray(array.swapaxes(0, 1) if self.by_sequence else array)
 
+    def has(self, array: Array) -> bool:
+        """Whether an array (T, B, ...) lies in this layout and may be written to."""
+        return array.dtype.type is self.dtype and (array.swapaxes(0, 1) if self.by_sequence else array).flags.carray
+
     def rows(self, array: Array) -> Array:
         """The array (T, B, n) as (T * B, n), in the order in which it lies in memory."""
         return self.contiguous(array).reshape(self.steps * self.batch, array.shape[-1])
@@ -84,6 +88,7 @@ def run_cell(
     initial: tuple[Array, ...],
     mask: Array | None = None,
     reverse: bool = False,
+    over: bool = False,
 ) -> Saved:
     """Run a cell over ``T`` steps of ``B`` sequences.
 
@@ -96,6 +101,7 @@ def run_cell(
         initial: h, of an LSTM h and c, each ``(B, H)``.
         mask: ``(T, B)`` booleans; a step where it is False, such as padding, keeps the state. None for all True.
         reverse: from the last step to the first.
+        over: the gates may be written over gx, which then holds nothing else.
 
     Raises:
         TypeError: a dtype that is neither float32 nor float64.
@@ -103,11 +109,10 @@ def run_cell(
     """
     _check(cell, gx, w_hh, b_hh, mask, initial)
     layout, size = Layout.of(gx), w_hh.shape[1]
-    saved = Saved(
-        layout.empty(size),
-        layout.empty(size) if len(initial) > 1 else None,
-        layout.empty(cell.gates * size) if cell.gates else None,
-    )
+    gates = layout.empty(cell.gates * size) if cell.gates else None
+    if over and cell.gates == cell.parts and layout.has(gx):
+        gates = gx
+    saved = Saved(layout.empty(size), layout.empty(size) if len(initial) > 1 else None, gates)
     fields = _common_fields(layout, saved, initial, mask, reverse)
     gh = np.empty((layout.batch, cell.parts * size), layout.dtype)
     fields |= {"gx": layout.contiguous(gx), "gh": gh, "bias": b_hh}
@@ -124,6 +129,7 @@ def run_cell_backward(
     mask: Array | None = None,
     reverse: bool = False,
     g_last: tuple[Array | None, ...] = (None, None),
+    over: bool = False,
 ) -> tuple[Array, Array, Array, tuple[Array, ...]]:
     """The gradients of `run_cell` from those of its states.
 
@@ -131,6 +137,7 @@ def run_cell_backward(
         g: the gradient of the states h after each step, ``(T, B, H)``.
         saved: what `run_cell` returned; the rest is what it was given.
         g_last: for each of the states a further gradient of the last one, ``(B, H)``, or None for zeros.
+        over: dgx may be written over the gates, which then hold nothing else.
 
     Returns:
         dgx ``(T, B, nH)``, dw_hh ``(nH, H)``, db_hh ``(nH,)`` and those of the initial states.
@@ -141,6 +148,8 @@ def run_cell_backward(
     _check_backward(cell, g, saved.states, mask)
     layout, size = Layout.of(saved.states), w_hh.shape[1]
     dgh = layout.empty(cell.parts * size)
+    if over and cell.gates == cell.parts and layout.has(saved.gates):
+        dgh = saved.gates
     dgx = dgh if cell.same_gradient else layout.empty(cell.parts * size)
     # These begin as the gradients of the last states and end as those of the initial ones.
     d = tuple(

@@ -21,6 +21,7 @@ from tinygrad_attn.ops.loss import check_reduction, reduced
 from tinygrad_attn.ops.pointwise import add, mul, neg, true_divide, where
 from tinygrad_attn.ops.reduction import sum, sum_to
 from tinygrad_attn.ops.shape import reshape, squeeze, unsqueeze
+from tinygrad_attn.overwriting import writes_over
 from tinygrad_attn.public import public
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
@@ -152,6 +153,26 @@ def _logits_gradient(
     ignore_index: int,
     label_smoothing: float,
 ) -> Array:
+    return _logits_gradient_into(None, g, input, target, weight, lses, divisor, ignore_index, label_smoothing)
+
+
+@writes_over(_logits_gradient, "input")
+def _logits_gradient_over_input(g: Array, input: Array, *others: Any) -> Array:
+    return _logits_gradient_into(input if input.ndim == 2 and input.flags.carray else None, g, input, *others)
+
+
+def _logits_gradient_into(
+    out: Array | None,
+    g: Array,
+    input: Array,
+    target: Array,
+    weight: Array | None,
+    lses: Array,
+    divisor: Array,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Array:
+    """The gradient of the logits, in the memory of ``out`` unless that is None."""
     scale = np.broadcast_to(g / divisor if divisor else g * 0.0, target.shape).reshape(-1)
     rows = kernels.cross_entropy_backward(
         scale,
@@ -161,6 +182,7 @@ def _logits_gradient(
         weight,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
+        out=out,
     )
     if input.ndim == 2:
         return rows

@@ -25,6 +25,7 @@ from tinygrad_attn.ops.fused.recurrence import (
 from tinygrad_attn.ops.joining import cat, chunk
 from tinygrad_attn.ops.matmul import matmul
 from tinygrad_attn.ops.pointwise import add, mul, sigmoid, tanh
+from tinygrad_attn.overwriting import writes_over
 from tinygrad_attn.rule import once_per_node
 from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
@@ -229,10 +230,23 @@ def lstm(
         ValueError: shapes other than these, or no step.
         TypeError: a mask that is not bool.
     """
+    return _run(gx, h0, c0, w_hh, b_hh, mask, reverse, over=False)
+
+
+def _run(
+    gx: Array, h0: Array, c0: Array, w_hh: Array, b_hh: Array | None, mask: Array | None, reverse: bool, over: bool
+) -> tuple[Array, Array, Array, Array, Array]:
     check_shapes("lstm", 4, step_count("lstm", 4, gx), gx, w_hh, b_hh, mask, h0=h0, c0=c0)
-    states, cells, gates = run_cell(LSTM, gx, w_hh, b_hh, (h0, c0), mask, reverse)
+    states, cells, gates = run_cell(LSTM, gx, w_hh, b_hh, (h0, c0), mask, reverse, over)
     last = 0 if reverse else -1
     return states, states[last].copy(), cells[last].copy(), cells, gates
+
+
+@writes_over(lstm.forward, "gx")
+def _lstm_over_gx(
+    gx: Array, h0: Array, c0: Array, w_hh: Array, b_hh: Array | None = None, mask: Array | None = None, *, reverse: bool
+) -> tuple[Array, Array, Array, Array, Array]:
+    return _run(gx, h0, c0, w_hh, b_hh, mask, reverse, over=True)
 
 
 @lstm.loop_of(lstm_step, "gx", "h0", "c0", "w_hh", "b_hh")
@@ -261,11 +275,36 @@ def _lstm_gradients(
     gates: Array,
     reverse: bool,
 ) -> tuple[Array | None, ...]:
+    return _gradients(g, (h0, c0), w_hh, mask, Saved(z[0], cells, gates), reverse, over=False)
+
+
+@writes_over(_lstm_gradients, "gates")
+def _lstm_gradients_over_gates(
+    g: tuple[Array | None, Array | None, Array | None],
+    z: tuple[Array, Array, Array],
+    h0: Array,
+    c0: Array,
+    w_hh: Array,
+    mask: Array | None,
+    cells: Array,
+    gates: Array,
+    reverse: bool,
+) -> tuple[Array | None, ...]:
+    return _gradients(g, (h0, c0), w_hh, mask, Saved(z[0], cells, gates), reverse, over=True)
+
+
+def _gradients(
+    g: tuple[Array | None, Array | None, Array | None],
+    initial: tuple[Array, Array],
+    w_hh: Array,
+    mask: Array | None,
+    saved: Saved,
+    reverse: bool,
+    over: bool,
+) -> tuple[Array | None, ...]:
     for_states, *for_last = g
-    states, _, _ = z
-    arrived = np.zeros_like(states) if for_states is None else for_states
-    saved = Saved(states, cells, gates)
+    arrived = np.zeros_like(saved.states) if for_states is None else for_states
     for_gx, for_w_hh, for_b_hh, (for_h0, for_c0) = run_cell_backward(
-        LSTM, arrived, saved, w_hh, (h0, c0), mask, reverse, tuple(for_last)
+        LSTM, arrived, saved, w_hh, initial, mask, reverse, tuple(for_last), over
     )
     return for_gx, for_h0, for_c0, for_w_hh, for_b_hh, None
