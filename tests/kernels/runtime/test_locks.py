@@ -7,6 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from children import Child
 from numba.core import event
 
 from tinygrad_attn.kernels.runtime import locks
@@ -34,7 +35,7 @@ sys.stdin.readline()
 def other(tmp_path):
     """Another process, which holds the lock of ``kernel``."""
     command = [sys.executable, "-c", _HOLD, locks.__file__, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from children import Child
 from tinygrad_attn_models import load
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.cli.parser import make_parser
@@ -44,7 +45,7 @@ def test_every_piece_is_flushed(storyteller, monkeypatch):
 
 def test_a_reader_that_has_enough_ends_it(storyteller):
     command = [sys.executable, "-m", "tinygrad_attn_models", "generate", storyteller, "Mina", "--length", "1000000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with Child(command, stdout=subprocess.PIPE) as process:
         assert len(process.stdout.read(200)) == 200
         process.stdout.close()  # as head does
         assert process.wait(60) == 141

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import tinygrad_attn_models.cli
 import tinygrad_attn_models.training.trainer
+from children import Child
 from commands import refused
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.cli.parser import find_commands
@@ -178,7 +179,7 @@ def test_help_needs_no_engine():
 def test_a_reader_who_has_enough(trained):
     """As in ``python -m models translate RUN --file F | head -1``."""
     command = [sys.executable, "-m", "models", "translate", "-q", str(trained)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         process.stdin.write(b"22 Nov 2026\n" * 200)
         process.stdin.close()

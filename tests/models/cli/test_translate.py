@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from children import Child
 from commands import refused, type_in
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.console.working import DELAYS
@@ -45,7 +46,7 @@ def test_more_lines_than_a_batch_holds_keep_their_order(trained, capsys, monkeyp
 
 def test_a_line_through_a_pipe_is_answered_while_the_next_is_awaited(trained):
     command = [sys.executable, "-m", "models", "translate", str(trained)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         for _ in range(3):
             process.stdin.write(b"22 Nov 2026\n")
             process.stdin.flush()
@@ -59,7 +60,7 @@ def test_a_line_through_a_pipe_is_answered_while_the_next_is_awaited(trained):
 @pytest.mark.slow
 def test_ctrl_c_while_a_line_is_awaited(trained):
     command = [sys.executable, "-m", "models", "translate", "-q", str(trained)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(b"22 Nov 2026\n")
         process.stdin.flush()
         process.stdout.readline()

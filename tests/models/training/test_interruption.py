@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from children import Child
 from commands import TINY
 from tinygrad_attn_models.runs.folder import LAST, Run
 from tinygrad_attn_models.training.interruption import Interruption
@@ -74,7 +75,7 @@ def test_ctrl_c_while_tee_keeps_a_log(tmp_path):
     run = tmp_path / "run"
     train = f"'{sys.executable}' -m models train --out '{run}' --set {' '.join(TINY)} training.epochs=5000"
     command = ["bash", "-c", f"set -o pipefail; {train} | tee '{tmp_path / 'log'}'"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as process:
+    with Child(command, stderr=subprocess.PIPE, start_new_session=True) as process:
         while not (run / LAST).exists() or Run.open(run, LAST)[2]["step"] < 10:
             time.sleep(0.05)
             assert process.poll() is None
