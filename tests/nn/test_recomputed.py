@@ -51,7 +51,8 @@ def test_memory_is_that_of_the_inputs_and_one_layer():
     assert peaks[1] < 0.5 * peaks[0]
 
 
-def test_the_last_layer_is_kept_where_backward_begins():
+@pytest.mark.parametrize(("layers", "again"), [(1, 0), (2, 1), (3, 2), (8, 6), (12, 9)])
+def test_the_last_quarter_is_kept_since_backward_comes_to_it_first(layers, again):
     calls = []
 
     class Counted(nn.Module):
@@ -59,14 +60,11 @@ def test_the_last_layer_is_kept_where_backward_begins():
             calls.append(1)
             return x * 2.0
 
-    layers = nn.ModuleList(Counted() for _ in range(3))
-    for backward_begins, expected in ((True, 5), (False, 6)):
-        calls.clear()
-        x = ta.ones(2, requires_grad=True)
-        for layer in nn.layers_of(layers, True, backward_begins):
-            x = layer(x)
-        (x * x).sum().backward()
-        assert len(calls) == expected
+    x = ta.ones(2, requires_grad=True)
+    for layer in nn.layers_of(nn.ModuleList(Counted() for _ in range(layers)), True):
+        x = layer(x)
+    (x * x).sum().backward()
+    assert len(calls) == layers + again
 
 
 def test_a_module_without_stacks_has_no_layers():

@@ -1,4 +1,4 @@
-"""recompute_layers: stacks that keep what each layer was given, and compute its inside again in the backward pass."""
+"""recompute_layers: stacks that keep what layers were given, and compute their inside again in the backward pass."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def recompute_layers(module: Module, recompute: bool = True) -> int:
     """Let every stack of layers in a module compute its layers again in the backward pass (`tinygrad_attn.checkpoint`).
 
     The numbers are the same, to the last bit; for about a third more time the graph of a training step keeps the inputs
-    of the layers, and the inside of one at a time. A stack is a module with the attribute ``recompute``, whose forward
-    takes its layers from `layers_of`: `TransformerEncoder`, `TransformerDecoder`, and modules of your own.
+    of most layers in place of what they compute (`layers_of`). A stack is a module with the attribute ``recompute``,
+    whose forward takes its layers from `layers_of`: `TransformerEncoder`, `TransformerDecoder`, modules of your own.
 
     Returns:
         How many layers these stacks have.
@@ -29,15 +29,12 @@ def recompute_layers(module: Module, recompute: bool = True) -> int:
     return sum(len(each) for stack in stacks for each in vars(stack).values() if isinstance(each, ModuleList))
 
 
-def layers_of(layers: ModuleList, recompute: bool, backward_begins: bool = True) -> Iterator[Callable[..., Any]]:
-    """The layers in turn, to be called, with ``recompute`` each in a checkpoint.
+def layers_of(layers: ModuleList, recompute: bool) -> Iterator[Callable[..., Any]]:
+    """The layers in turn, to be called; with ``recompute`` those of the first three quarters each in a checkpoint.
 
-    Args:
-        layers: the stack.
-        recompute: whether their values are computed again.
-        backward_begins: whether backward comes to the last layer first. Its values are kept then: they would be needed
-            while all inputs are still there, so nothing would be saved.
+    The last ones are kept, one at least: backward comes to them first, so that they are gone before the others are
+    computed again. Keeping none would save little more, and take longer: a forward pass is two fifths of a step.
     """
-    kept = len(layers) - 1 if backward_begins else -1
+    kept = max(1, len(layers) // 4)
     for position, layer in enumerate(layers):
-        yield functools.partial(checkpoint, layer) if recompute and position != kept else layer
+        yield functools.partial(checkpoint, layer) if recompute and position < len(layers) - kept else layer

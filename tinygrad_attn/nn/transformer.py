@@ -74,7 +74,7 @@ class TransformerEncoder(Module):
         self, src: Tensor, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
     ) -> Tensor:
         """Every layer in turn: see `TransformerEncoderLayer.forward`; ``is_causal`` None is False."""
-        for layer in layers_of(self.layers, self.recompute, backward_begins=False):
+        for layer in layers_of(self.layers, self.recompute):
             src = layer(src, mask, src_key_padding_mask, bool(is_causal))
         return src if self.norm is None else self.norm(src)
 

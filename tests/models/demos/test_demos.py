@@ -107,3 +107,25 @@ def test_evaluate_writes_nothing_into_the_package(capsys, monkeypatch):
     assert main(["evaluate", f"demo:{BAHDANAU}", "--split", "valid"]) == 0
     assert "exact match" in capsys.readouterr().out.lower()
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+SHORT = ["data.train_size=64", "data.valid_size=4", "data.test_size=4", "training.epochs=1"]
+
+
+def test_training_goes_on_from_a_demo(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--from", f"demo:{BAHDANAU}", "--out", "run", "--set", *SHORT]) == 0
+    assert f"begins with the weights of {find_demo(BAHDANAU).folder}" in capsys.readouterr().out
+    begun, origin = load("run").module.state_dict(), load(f"demo:{BAHDANAU}").module.state_dict()
+    assert begun.keys() == origin.keys()
+    refused(capsys, ["train", "--from", "demo:dates-bahdanua"], "did you mean dates-bahdanau?")
+    refused(capsys, ["train", "--resume", f"demo:{BAHDANAU}"], f"demo:{BAHDANAU} ships", f"--from demo:{BAHDANAU}")
+
+
+def test_demos_are_compared(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", f"demo:{BAHDANAU}", "demo:dates-transformer", "--out", "both.svg"]) == 0
+    said = capsys.readouterr().out
+    assert BAHDANAU in said and "dates-transformer" in said and "BLEU" in said and (tmp_path / "both.svg").exists()
+    refused(capsys, ["compare", "demo:stories-gpt"], "is a language model")
+    refused(capsys, ["compare", "demo:dates-bahdanua"], "did you mean dates-bahdanau?")

@@ -11,6 +11,7 @@ from made_up import LOUD, Sizes, made_up
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.console.errors import UserError
 from tinygrad_attn_models.lab.form import page, running
+from tinygrad_attn_models.lab.form import results as results_module
 from tinygrad_attn_models.lab.form.experiment import Expect, Words, find_experiments, load_experiment
 from tinygrad_attn_models.lab.form.figures import draw
 from tinygrad_attn_models.lab.form.page import PAGE, render
@@ -18,6 +19,7 @@ from tinygrad_attn_models.lab.form.results import FILE, Results, Spread
 from tinygrad_attn_models.lab.form.running import carry_out
 from tinygrad_attn_models.lab.form.tables import tables
 from tinygrad_attn_models.lab.form.verdict import judge, verdict
+from tinygrad_attn_models.runs.jsons import checked_json, read_json
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +110,36 @@ def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, capsys):
     assert "1.10 (1.00–1.20)" in table
     assert "came out as expected" in first and "in 2 of 2 seeds" in first and "1 trial left, about 0:00" in first
     assert capsys.readouterr().out.count("seed 2") == 2
+
+
+def test_results_of_several_versions_are_named(tmp_path, capsys, monkeypatch):
+    known = {"python": "3.11", "numpy": "2.3", "commit": ""}
+    monkeypatch.setattr(results_module, "versions", lambda: dict(known))
+    carry_out("made_up", made_up(), tmp_path, [0], quick=False)
+    carry_out("made_up", made_up(), tmp_path, [0, 1], quick=False)
+    assert "different versions" not in capsys.readouterr().out + (tmp_path / PAGE).read_text(encoding="utf-8")
+    known["numpy"] = "2.4"
+    results = carry_out("made_up", made_up(), tmp_path, [0, 1, 2], quick=False)
+    said = capsys.readouterr().out
+    assert "from different versions: numpy 2.3 and 2.4; remove" in said and str(tmp_path / "made_up" / FILE) in said
+    page = (tmp_path / PAGE).read_text(encoding="utf-8")
+    assert page.count("numpy 2.3 and 2.4") == 2 and "서로 다른 버전" in page
+    assert results.made_with[1]["right"]["numpy"] == "2.3" and results.made_with[2]["wrong"]["numpy"] == "2.4"
+    again = Results("made_up", results.experiment, tmp_path / "made_up", Sizes())
+    assert again.made_with == results.made_with and again.mixed() == {"numpy": ["2.3", "2.4"]}
+
+
+def test_an_older_file_has_the_versions_of_its_first_trial(tmp_path):
+    carry_out("made_up", made_up(), tmp_path, [0], quick=False)
+    path = tmp_path / "made_up" / FILE
+    values = read_json(path)
+    del values["made_with"]
+    path.write_text(checked_json(values | {"versions": {"numpy": "1.0"}}), encoding="utf-8")
+    results = carry_out("made_up", made_up(), tmp_path, [0, 1], quick=False)
+    assert results.made_with[0]["right"] == {"numpy": "1.0"} and results.mixed()["numpy"][0] == "1.0"
+    path.write_text(checked_json(values | {"made_with": {"0": {"right": 9}}}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"results\.json is damaged"):
+        carry_out("made_up", made_up(), tmp_path, [0], quick=False)
 
 
 def test_ctrl_c_keeps_what_has_been_measured(tmp_path, capsys):
