@@ -16,9 +16,10 @@ from tinygrad_attn import Tensor
 from .ranks import Ranks
 from .slots import Slots, grouped
 
-__all__ = ["OverlappedSum"]
+__all__ = ["BUCKET", "OverlappedSum"]
 
-_BUCKET = 4 * 2**20  # bytes
+BUCKET = 4 * 2**20
+"""Bytes of gradients that are summed together, at most, unless one parameter has more."""
 
 
 class _Bucket(Slots):
@@ -44,7 +45,7 @@ class OverlappedSum:
 
     def __init__(self, parameters: Sequence[Tensor], ranks: Ranks) -> None:
         self._ranks = ranks
-        self._buckets = [_Bucket(group) for group in grouped(list(reversed(parameters)), _BUCKET)]
+        self._buckets = [_Bucket(group) for group in grouped(list(reversed(parameters)), BUCKET)]
         self._places = {
             id(parameter): (bucket, position)
             for bucket in self._buckets

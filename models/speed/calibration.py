@@ -28,6 +28,7 @@ EAGER, TRACED, PROGRAM = range(3)
 """What a step is to its shape: the first, the second, or a later one."""
 
 _FEWEST, _MOST = 3, 40  # steps that are timed as a program
+_SLOW = 0.5  # seconds of a step so long that one will do
 # Seconds of a step, and of how many sizes steps are taken if it takes at most so long.
 _SIZES = ((0.1, 5), (0.4, 3), (math.inf, 2))
 
@@ -79,7 +80,8 @@ def time_step(subject: Subject, batch: Batch, seconds: float) -> tuple[float, fl
     subject.forget()
     eager, traced = (_seconds(lambda: subject.step(batch)) for _ in range(2))
     times: list[float] = []
-    while len(times) < _FEWEST or (len(times) < _MOST and sum(times) < seconds):
+    fewest = 1 if eager > _SLOW else _FEWEST
+    while len(times) < fewest or (len(times) < _MOST and sum(times) < seconds):
         times.append(_seconds(lambda: subject.step(batch)))
     subject.forget()
     program = statistics.median(times)

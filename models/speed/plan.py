@@ -19,11 +19,12 @@ import tinygrad_attn as ta
 from tinygrad_attn import nn
 
 from ..data import Batch
+from ..parallel.shares import shard_of
 from .calibration import PROGRAM, Pace, kinds_of, time_step, time_steps
 from .counts import Counts, Operations, Size, count_step
 from .memory import peak_memory
 from .ranks import LATENCY, Network, Share, on_ranks
-from .subject import Subject, resized, share_of, size_of
+from .subject import Subject, resized, size_of
 
 __all__ = ["Memory", "OnRanks", "Parts", "Plan", "PlanOptions", "make_plan", "parts_of"]
 
@@ -164,7 +165,7 @@ def make_plan(subject: Subject, options: PlanOptions) -> Plan:
         epoch_s=seconds[1] * subject.count(1) / len(epochs[1]),
         latency_s=options.latency,
     )
-    _plan_ranks(plan, subject, typical, pace, options)
+    _plan_ranks(plan, subject, typical, sum(cost(size_of(typical))), pace, options)
     return plan
 
 
@@ -250,13 +251,14 @@ def _seconds_of_epochs(
 # -- several machines --------------------------------------------------------------------------------------------------
 
 
-def _plan_ranks(plan: Plan, subject: Subject, typical: Batch, pace: Pace, options: PlanOptions) -> None:
-    """Add a line for each number of ranks and each bandwidth."""
-    rows = len(typical)
-    whole = time_step(subject, typical, options.seconds / 4)[PROGRAM]
+def _plan_ranks(
+    plan: Plan, subject: Subject, typical: Batch, operations: int, pace: Pace, options: PlanOptions
+) -> None:
+    """Add a line for each number of ranks and each bandwidth; ``operations`` are those of the typical batch."""
+    rows, whole = len(typical), pace(operations)
     for ranks in options.ranks:
         share = -(-rows // ranks)
-        part = time_step(subject, share_of(typical, ranks), options.seconds / 4)[PROGRAM] if ranks > 1 else whole
+        part = time_step(subject, shard_of(typical, 0, ranks), options.seconds / 4)[PROGRAM] if ranks > 1 else whole
         for gigabits in options.gigabits:
             network = Network(gigabits, options.latency)
             plan.same_batch.append(_on(plan, pace.update, ranks, network, share, part / whole))

@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BUCKET", "LATENCY", "Estimate", "Network", "Share", "on_ranks"]
+from ..parallel.overlapped import BUCKET
 
-BUCKET = 4 << 20
-"""Bytes of gradients that are summed together, at most."""
+__all__ = ["LATENCY", "Estimate", "Network", "Share", "on_ranks"]
 
 LATENCY = 50e-6
 """Seconds of a message without its bytes, as on Ethernet."""

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from tinygrad_attn import Tensor, nn, optim
-from tinygrad_attn.capture import Captured
 
 from ..console.progress import PlainProgress
 from ..data import Batch, PairBatch, train_tokenizers
@@ -24,7 +23,7 @@ from .counts import Size
 from .profile import find_config_of
 from .workloads import RandomBatch, RandomText
 
-__all__ = ["ConfigSubject", "Subject", "WorkloadSubject", "find_subject", "resized", "share_of", "size_of"]
+__all__ = ["ConfigSubject", "Subject", "WorkloadSubject", "find_subject", "resized", "size_of"]
 
 
 class Subject(Protocol):
@@ -91,14 +90,7 @@ class ConfigSubject:
 
     def forget(self) -> None:
         """See `Subject`."""
-        for program in _captured_by(self._trainer):
-            program.programs.clear()
-
-
-def _captured_by(trainer: Trainer) -> list[Captured]:
-    """The functions that a trainer, or what it computes gradients with, runs as programs."""
-    owners = [trainer, *(value for value in vars(trainer).values() if hasattr(value, "__dict__"))]
-    return [value for owner in owners for value in vars(owner).values() if isinstance(value, Captured)]
+        self._trainer.gradients.captured.programs.clear()
 
 
 class WorkloadSubject:
@@ -185,16 +177,6 @@ def size_of(batch: Batch) -> Size:
     """The shape of a batch."""
     rows, target = batch.target_in.shape
     return Size(rows, batch.source.shape[1] if isinstance(batch, PairBatch) else 0, target)
-
-
-def share_of(batch: Batch, ranks: int) -> Batch:
-    """The rows of a batch that the first of several ranks has, every N-th, with the batch's lengths."""
-    arrays = {
-        name: np.ascontiguousarray(value[::ranks])
-        for name, value in vars(batch).items()
-        if isinstance(value, np.ndarray)
-    }
-    return dataclasses.replace(batch, **arrays, target_tokens=int(arrays["target_mask"].sum()))
 
 
 def resized(batch: Batch, size: Size) -> Batch:

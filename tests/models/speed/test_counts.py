@@ -13,7 +13,7 @@ from tinygrad_attn_models.evaluation.metrics import token_loss
 from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.speed.counts import Counts, Operations, Size, count_step
 from tinygrad_attn_models.speed.flops import MATMULS
-from tinygrad_attn_models.speed.subject import resized, share_of, size_of
+from tinygrad_attn_models.speed.subject import resized, size_of
 
 import tinygrad_attn as ta
 from tinygrad_attn import Tensor, nn
@@ -175,10 +175,3 @@ def test_batches_of_any_size(rows, source, target):
         assert size_of(made) == size and made.target_tokens == rows * target == made.target_mask.sum()
         assert {*made.target_in.flat} <= {*batch.target_in[batch.target_mask]}
         assert len(made) == rows
-
-
-def test_the_rows_of_a_rank():
-    share = share_of(PAIRS, 2)
-    assert size_of(share) == Size(2, 4, 5) and share.target_tokens == 4 + 5
-    np.testing.assert_array_equal(share.source, PAIRS.source[[0, 2]])
-    assert len(share_of(PAIRS, 3)) == len(share_of(PAIRS, 99)) == 1

@@ -20,7 +20,6 @@ from tinygrad_attn_models.speed.plan_text import describe_plan
 from tinygrad_attn_models.speed.subject import (
     ConfigSubject,
     WorkloadSubject,
-    _captured_by,
     find_subject,
     new_run,
     size_of,
@@ -141,7 +140,7 @@ def test_what_lies_between_is_interpolated():
 
 def test_the_kinds_are_those_that_capture_makes():
     subject = subject_of({"training.batch_size": 4})
-    (program,) = _captured_by(subject._trainer)
+    program = subject._trainer.gradients.captured
     kinds = []
     for epoch in range(2):
         for group in subject.groups(epoch):
