@@ -197,11 +197,11 @@ def _count(subject: Subject, batches: Sequence[Batch]) -> tuple[Cost, Batch, Mem
         return count_step(lambda: subject.step(resized(some, size)))
 
     small(Size(1, 1 if source else 0, target))
-    process = peak_memory() * (1 << 20) - sum(_bytes(subject))
+    weights, moments = _bytes(subject)
+    process = peak_memory() * (1 << 20) - 2 * weights - moments  # after a step: with gradients, as many as weights
     polynomial = Operations.of(small, source, target)
     largest = max(batches, key=lambda batch: sum(polynomial(size_of(batch))))
     counts = count_step(lambda: subject.step(largest))
-    weights, moments = _bytes(subject)
     memory = Memory(weights, weights, moments, counts.kept, _peak_of_step(subject, largest), max(0, round(process)))
     if polynomial(size_of(largest)) == (counts.forward, counts.backward):
         return polynomial, largest, memory

@@ -44,7 +44,7 @@ def _time(plan: Plan) -> list[str]:
     lines = [
         ["operations of a step's matrix products", _count(operations)],
         ["of those forward", _count(plan.forward)],
-        [f"a step, {on}", f"{plan.step_s * 1e3:.3g} ms"],
+        [f"a step, {on}", _seconds(plan.step_s)],
         ["rate", f"{operations / plan.step_s / 1e9:.3g} GFLOP/s"],
     ]
     if plan.epochs:
@@ -89,7 +89,7 @@ def _table(plan: Plan, rows: Sequence[OnRanks]) -> str:
         "machines": [str(row.ranks) for row in rows],
         "Gbit/s": [f"{row.gigabits:g}" for row in rows],
         plan.unit: [str(row.rows) for row in rows],
-        "step": [f"{row.step_s * 1e3:.3g} ms" for row in rows],
+        "step": [_seconds(row.step_s) for row in rows],
         **({"epoch": [_seconds(row.epoch_s) for row in rows]} if plan.epochs else {}),
         "speed-up": [f"{row.speedup:.2f}" for row in rows],
         "waiting": [f"{100 * row.communication:.0f} %" for row in rows],
@@ -99,7 +99,9 @@ def _table(plan: Plan, rows: Sequence[OnRanks]) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return clock(seconds) if seconds >= 60 else f"{seconds:.3g} s"
+    if seconds >= 60.0:
+        return clock(seconds)
+    return f"{seconds:.3g} s" if seconds >= 1.0 else f"{seconds * 1e3:.3g} ms"
 
 
 def _count(number: float) -> str:

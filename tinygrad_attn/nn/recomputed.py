@@ -30,11 +30,11 @@ def recompute_layers(module: Module, recompute: bool = True) -> int:
 
 
 def layers_of(layers: ModuleList, recompute: bool) -> Iterator[Callable[..., Any]]:
-    """The layers in turn, to be called; with ``recompute`` those of the first three quarters each in a checkpoint.
+    """The layers in turn, to be called; with ``recompute`` those of the first two thirds each in a checkpoint.
 
     The last ones are kept, one at least: backward comes to them first, so that they are gone before the others are
     computed again. Keeping none would save little more, and take longer: a forward pass is two fifths of a step.
     """
-    kept = max(1, len(layers) // 4)
+    kept = max(1, len(layers) // 3)
     for position, layer in enumerate(layers):
         yield functools.partial(checkpoint, layer) if recompute and position < len(layers) - kept else layer
