@@ -9,7 +9,7 @@ pytestmark = [needs_mpi, pytest.mark.slow]
 TOLERANCES = {"float32": 1e-6, "float64": 1e-12}
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_losses_and_norms_are_those_of_one_process(dtype, ranks):
     alone, together = job("trained", 1)[dtype], job("trained", ranks)[dtype]
@@ -23,14 +23,14 @@ def test_losses_and_norms_are_those_of_one_process(dtype, ranks):
         assert len(set(losses)) > 1, name
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
 @pytest.mark.parametrize("which", ["plain", "sampled"])
 def test_the_same_number_of_ranks_gives_the_same_bits(which, ranks):
     found = job("trained", ranks)
     assert found[which] == found[f"{which} again"]
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
 @pytest.mark.parametrize("which", ["fixed order", "sampled, fixed order"])
 def test_a_fixed_order_gives_the_same_bits_for_any_number_of_ranks(which, ranks):
     alone = job("trained", 1)
@@ -38,7 +38,7 @@ def test_a_fixed_order_gives_the_same_bits_for_any_number_of_ranks(which, ranks)
     assert alone["other shards"]["losses"] != alone["fixed order"]["losses"]
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_divided_moments_are_those_of_one_rank(ranks):
     whole, divided = (job("trained", ranks)[which] for which in ("plain", "divided moments"))
     assert divided["weights"] == whole["weights"]
