@@ -55,6 +55,15 @@ def test_errors_appear_once(alone, tmp_path):
         assert "MPI_ABORT" not in errors  # all processes fail, so none has to end the others
 
 
+def test_an_error_of_one_rank_names_it_and_ends_the_others(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("import os\nif '1' in map(os.environ.get, ('OMPI_COMM_WORLD_RANK', 'PMI_RANK')): 1 / 0\n", "utf-8")
+    code, _, errors = train(2, tmp_path / "run", "--import", own)
+    assert code != 0
+    assert errors.count("error:") == 1, errors
+    assert "error: rank 1 of 2: " in errors and str(own) in errors
+
+
 def test_sentences_are_divided_and_their_order_kept(alone, tmp_path):
     lines = ["abc", "d", "", "efgh", "xyz", "ab", "k", "lmno", "p", "qr", "stu", "vw"]
     (tmp_path / "lines").write_text("\n".join(lines) + "\n", encoding="utf-8")
