@@ -29,6 +29,7 @@ from .subject import Subject, resized, size_of
 __all__ = ["Memory", "OnRanks", "Parts", "Plan", "PlanOptions", "make_plan", "parts_of"]
 
 _SAMPLE = 500  # steps of an epoch that are looked at
+_LATER = 2  # the epoch that stands for all but the first: a shape has its program when it comes for the third time
 _LARGE = 0.5  # a part with more than this share of all parameters is shown by its own parts
 
 Parts = dict[str, int]
@@ -123,7 +124,7 @@ class Plan:
     first_epoch_s: float
     """Seconds of the steps of the first epoch, in which every shape is new, without the compilation of kernels."""
     epoch_s: float
-    """Seconds of the steps of a later epoch."""
+    """Seconds of the steps of a later epoch, the third."""
     latency_s: float
     same_batch: list[OnRanks] = field(default_factory=list)
     """Each rank has a share of the batch."""
@@ -132,20 +133,20 @@ class Plan:
 
     @property
     def step_s(self) -> float:
-        """Seconds of a step, the mean of an epoch after the first."""
+        """Seconds of a step, the mean of a later epoch."""
         return self.epoch_s / self.steps
 
 
 def make_plan(subject: Subject, options: PlanOptions) -> Plan:
     """Plan the training of a subject."""
-    epochs = [list(itertools.islice(subject.groups(epoch), _SAMPLE)) for epoch in range(2)]
+    epochs = [list(itertools.islice(subject.groups(epoch), _SAMPLE)) for epoch in range(_LATER + 1)]
     batches = [batch for groups in epochs for group in groups for batch in group]
     cost, largest, memory = _count(subject, batches)
     pace = time_steps(subject, batches, lambda size: sum(cost(size)), options.seconds)
     seconds = _seconds_of_epochs(subject, epochs, cost, pace)
-    counted = [cost(size_of(batch)) for group in epochs[1] for batch in group]
-    forward, backward = (sum(column) // len(epochs[1]) for column in zip(*counted, strict=True))
-    mean = (forward + backward) * len(epochs[1]) / len(counted)
+    counted = [cost(size_of(batch)) for group in epochs[_LATER] for batch in group]
+    forward, backward = (sum(column) // len(epochs[_LATER]) for column in zip(*counted, strict=True))
+    mean = (forward + backward) * len(epochs[_LATER]) / len(counted)
     typical = min(batches, key=lambda batch: abs(sum(cost(size_of(batch))) - mean))
     plan = Plan(
         name=subject.name,
@@ -153,16 +154,16 @@ def make_plan(subject: Subject, options: PlanOptions) -> Plan:
         parts=parts_of(subject.model),
         threads=ta.get_num_threads(),
         unit=subject.unit,
-        steps=subject.count(1),
+        steps=subject.count(_LATER),
         epochs=subject.epochs,
-        batches=max(map(len, epochs[1])),
+        batches=max(map(len, epochs[_LATER])),
         typical=size_of(typical),
         largest=size_of(largest),
         forward=forward,
         backward=backward,
         memory=memory,
         first_epoch_s=seconds[0] * subject.count(0) / len(epochs[0]),
-        epoch_s=seconds[1] * subject.count(1) / len(epochs[1]),
+        epoch_s=seconds[_LATER] * subject.count(_LATER) / len(epochs[_LATER]),
         latency_s=options.latency,
     )
     _plan_ranks(plan, subject, typical, sum(cost(size_of(typical))), pace, options)

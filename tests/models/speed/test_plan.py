@@ -51,8 +51,8 @@ def test_a_plan_of_every_model(name):
     assert found.parameters == sum(found.parts.values()) == sum(p.numel() for p in subject.model.parameters())
     assert found.memory.weights == found.memory.gradients == 4 * found.parameters
     assert found.memory.moments == 2 * found.memory.weights
-    assert found.steps == subject.count(1) and found.epochs == subject.epochs
-    batches = [batch for groups in itertools.islice(subject.groups(1), 3) for batch in groups]
+    assert found.steps == subject.count(2) and found.epochs == subject.epochs
+    batches = [batch for groups in itertools.islice(subject.groups(2), 3) for batch in groups]
     assert found.forward > 0 and abs(found.backward - 2 * found.forward) < 2 and len(batches)
     assert found.memory.step > found.memory.gradients and found.memory.activations > 0
     assert found.step_s > 0.0 and found.first_epoch_s > 0.0 and len(found.same_batch) == 2
@@ -62,7 +62,7 @@ def test_a_plan_of_every_model(name):
 def test_the_operations_of_an_epoch_are_those_of_its_steps():
     subject = subject_of()
     found = make_plan(subject, QUICK)
-    counted = [count_step(lambda group=group: subject.step(*group)) for group in subject.groups(1)]
+    counted = [count_step(lambda group=group: subject.step(*group)) for group in subject.groups(2)]
     assert found.forward == sum(each.forward for each in counted) // len(counted)
     assert found.backward == sum(each.backward for each in counted) // len(counted)
 
@@ -131,6 +131,12 @@ def test_each_kind_of_step_is_timed_by_itself(monkeypatch):
     assert pace.update == pytest.approx(0.25)
     for kind, times in ((EAGER, 3.0), (TRACED, 10.0), (PROGRAM, 1.0)):
         assert pace(8000.0, kind) == pytest.approx(8e-3 * times, rel=0.01)
+
+
+def test_a_workload_repeats_its_step_as_a_program(monkeypatch):
+    monkeypatch.setattr(plan, "time_steps", lambda *_: Pace([1], [[5.0], [9.0], [2.0]], 0.0))
+    found = make_plan(WorkloadSubject("tiny-gpt"), QUICK)
+    assert (found.first_epoch_s, found.epoch_s) == (5.0, 2.0)
 
 
 def test_what_lies_between_is_interpolated():
