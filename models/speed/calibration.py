@@ -1,18 +1,20 @@
 """How long a training step takes on this machine: a few are taken, and those of other batches lie between them.
 
-A captured step is slow the first two times that a shape comes: it runs eagerly, then it is written down as a program
-(see `tinygrad_attn.capture`). An epoch of ever new shapes has many such steps, so each kind is timed by itself, and an
-epoch is the sum over its own batches.
+A captured step is slow the first three times that a shape comes: it runs eagerly, then it is written down as a program,
+then the program is held to it on other values (see `tinygrad_attn.capture`). An epoch of ever new shapes has many such
+steps, so each kind is timed by itself, and an epoch is the sum over its own batches.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +24,10 @@ from ..data import Batch
 from .counts import Size
 from .subject import Subject, size_of
 
-__all__ = ["EAGER", "PROGRAM", "TRACED", "Pace", "kinds_of", "time_steps"]
+__all__ = ["COMPARED", "EAGER", "PROGRAM", "TRACED", "Pace", "kinds_of", "time_steps"]
 
-EAGER, TRACED, PROGRAM = range(3)
-"""What a step is to its shape: the first, the second, or a later one."""
+EAGER, TRACED, COMPARED, PROGRAM = range(4)
+"""What a step is to its shape: the first, the second, the third, or a later one."""
 
 _FEWEST, _MOST = 3, 40  # steps that are timed as a program
 _SLOW = 0.5  # seconds of a step so long that one will do
@@ -75,17 +77,27 @@ def time_steps(
     )
 
 
-def time_step(subject: Subject, batch: Batch, seconds: float) -> tuple[float, float, float]:
+def time_step(subject: Subject, batch: Batch, seconds: float) -> tuple[float, float, float, float]:
     """Seconds of a step on one batch, of each kind, from about so many seconds of steps."""
     subject.forget()
+    other = _turned(batch)
     eager, traced = (_seconds(lambda: subject.step(batch)) for _ in range(2))
+    compared = _seconds(lambda: subject.step(other))
     times: list[float] = []
     fewest = 1 if eager > _SLOW else _FEWEST
     while len(times) < fewest or (len(times) < _MOST and sum(times) < seconds):
-        times.append(_seconds(lambda: subject.step(batch)))
+        times.append(_seconds(lambda: subject.step(other)))
     subject.forget()
     program = statistics.median(times)
-    return max(eager, program), max(traced, program), program
+    return max(eager, program), max(traced, program), max(compared, program), program
+
+
+def _turned(batch: Batch) -> Batch:
+    """The batch with its rows in another order: the same sizes, other values."""
+    arrays: dict[str, Any] = {
+        name: np.roll(value, 1, 0) for name, value in vars(batch).items() if isinstance(value, np.ndarray)
+    }
+    return dataclasses.replace(batch, **arrays)
 
 
 def kinds_of(sizes: Sequence[Sequence[Size]], captured: bool) -> Iterator[list[int]]:

@@ -29,7 +29,7 @@ from .subject import Subject, resized, size_of
 __all__ = ["Memory", "OnRanks", "Parts", "Plan", "PlanOptions", "make_plan", "parts_of"]
 
 _SAMPLE = 500  # steps of an epoch that are looked at
-_LATER = 2  # the epoch that stands for all but the first: a shape has its program when it comes for the third time
+_LATER = 3  # the epoch that stands for all but the first: a shape that comes for the fourth time has its program
 _LARGE = 0.5  # a part with more than this share of all parameters is shown by its own parts
 
 Parts = dict[str, int]
@@ -124,7 +124,7 @@ class Plan:
     first_epoch_s: float
     """Seconds of the steps of the first epoch, in which every shape is new, without the compilation of kernels."""
     epoch_s: float
-    """Seconds of the steps of a later epoch, the third."""
+    """Seconds of the steps of a later epoch, the fourth."""
     latency_s: float
     same_batch: list[OnRanks] = field(default_factory=list)
     """Each rank has a share of the batch."""

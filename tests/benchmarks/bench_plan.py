@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_plan.py [CASE …] [--threads 2] [--steps 150] [--clock wall]
 
 A case is a config with overrides after blanks, or a workload. Prediction and measurement are processes of their own, in
-turn. Measured are the steps of the third epoch, or as many of a workload's; those before are taken, too, since in them
+turn. Measured are the steps of the fourth epoch, or as many of a workload's; those before are taken, too, since in them
 shapes are new. With ``--clock processor`` and one thread both sides count processor time, for a machine that others
 use, too.
 """
@@ -61,7 +61,7 @@ def predicted(case: str, seconds: float) -> dict[str, float]:
 def measured(case: str, steps: int, clock) -> dict[str, float]:
     subject = subject_of(case)
     passed = []
-    for epoch in range(3):
+    for epoch in range(4):
         groups = subject.groups(epoch)
         if not subject.epochs:  # a workload has one batch
             groups = itertools.repeat(next(groups), steps)
@@ -73,7 +73,7 @@ def measured(case: str, steps: int, clock) -> dict[str, float]:
             subject.step(*group)
             count += 1
         passed.append((clock() - began) / count)
-    return {"step_s": passed[2], "first_s": passed[0], "memory": peak_memory()}
+    return {"step_s": passed[3], "first_s": passed[0], "memory": peak_memory()}
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.runs.config import load_config
 from tinygrad_attn_models.runs.folder import LAST
 from tinygrad_attn_models.speed import calibration, plan
-from tinygrad_attn_models.speed.calibration import EAGER, PROGRAM, TRACED, Pace, kinds_of, time_steps
+from tinygrad_attn_models.speed.calibration import COMPARED, EAGER, PROGRAM, TRACED, Pace, kinds_of, time_steps
 from tinygrad_attn_models.speed.counts import Size, count_step
 from tinygrad_attn_models.speed.plan import PlanOptions, make_plan, parts_of
 from tinygrad_attn_models.speed.plan_text import describe_plan
@@ -51,8 +51,8 @@ def test_a_plan_of_every_model(name):
     assert found.parameters == sum(found.parts.values()) == sum(p.numel() for p in subject.model.parameters())
     assert found.memory.weights == found.memory.gradients == 4 * found.parameters
     assert found.memory.moments == 2 * found.memory.weights
-    assert found.steps == subject.count(2) and found.epochs == subject.epochs
-    batches = [batch for groups in itertools.islice(subject.groups(2), 3) for batch in groups]
+    assert found.steps == subject.count(3) and found.epochs == subject.epochs
+    batches = [batch for groups in itertools.islice(subject.groups(3), 3) for batch in groups]
     assert found.forward > 0 and abs(found.backward - 2 * found.forward) < 2 and len(batches)
     assert found.memory.step > found.memory.gradients and found.memory.activations > 0
     assert found.step_s > 0.0 and found.first_epoch_s > 0.0 and len(found.same_batch) == 2
@@ -62,7 +62,7 @@ def test_a_plan_of_every_model(name):
 def test_the_operations_of_an_epoch_are_those_of_its_steps():
     subject = subject_of()
     found = make_plan(subject, QUICK)
-    counted = [count_step(lambda group=group: subject.step(*group)) for group in subject.groups(2)]
+    counted = [count_step(lambda group=group: subject.step(*group)) for group in subject.groups(3)]
     assert found.forward == sum(each.forward for each in counted) // len(counted)
     assert found.backward == sum(each.backward for each in counted) // len(counted)
 
@@ -116,7 +116,7 @@ class Timed:
             self.clock[0] += 0.25
             return
         size = size_of(batches[0])
-        self.clock[0] += (3.0, 10.0, 1.0)[min(self.seen.get(size, 0), 2)] * size.rows * 1e-3
+        self.clock[0] += (3.0, 10.0, 12.0, 1.0)[min(self.seen.get(size, 0), 3)] * size.rows * 1e-3
         self.seen[size] = self.seen.get(size, 0) + 1
 
     def forget(self):
@@ -129,18 +129,18 @@ def test_each_kind_of_step_is_timed_by_itself(monkeypatch):
     batches = [batch for group in subject_of({"data.train_size": 64}).groups(0) for batch in group]
     pace = time_steps(Timed(clock), batches, lambda size: size.rows * 1000 + size.target, 0.0)
     assert pace.update == pytest.approx(0.25)
-    for kind, times in ((EAGER, 3.0), (TRACED, 10.0), (PROGRAM, 1.0)):
+    for kind, times in ((EAGER, 3.0), (TRACED, 10.0), (COMPARED, 12.0), (PROGRAM, 1.0)):
         assert pace(8000.0, kind) == pytest.approx(8e-3 * times, rel=0.01)
 
 
 def test_a_workload_repeats_its_step_as_a_program(monkeypatch):
-    monkeypatch.setattr(plan, "time_steps", lambda *_: Pace([1], [[5.0], [9.0], [2.0]], 0.0))
+    monkeypatch.setattr(plan, "time_steps", lambda *_: Pace([1], [[5.0], [9.0], [7.0], [2.0]], 0.0))
     found = make_plan(WorkloadSubject("tiny-gpt"), QUICK)
     assert (found.first_epoch_s, found.epoch_s) == (5.0, 2.0)
 
 
 def test_what_lies_between_is_interpolated():
-    pace = Pace([10, 30], [[2.0, 4.0], [9.0, 9.0], [1.0, 2.0]], 0.0)
+    pace = Pace([10, 30], [[2.0, 4.0], [9.0, 9.0], [9.0, 9.0], [1.0, 2.0]], 0.0)
     assert pace(20, EAGER) == 3.0 and pace(20) == 1.5 and pace(5) == 1.0 and pace(99) == 2.0
 
 
@@ -153,16 +153,16 @@ def test_the_kinds_are_those_that_capture_makes():
             before, runs = dict(program.programs), program.runs
             subject.step(*group)
             new = len(program.programs) > len(before)
-            kinds.append(EAGER if new else PROGRAM if program.runs > runs else TRACED)
+            kinds.append(EAGER if new else COMPARED if program.runs > runs else TRACED)
     sizes = [[size_of(batch) for group in subject.groups(epoch) for batch in group] for epoch in range(2)]
-    assert list(itertools.chain.from_iterable(kinds_of(sizes, True))) == kinds
+    assert [min(kind, COMPARED) for epoch in kinds_of(sizes, True) for kind in epoch] == kinds
     assert {*itertools.chain.from_iterable(kinds_of(sizes, False))} == {EAGER}
 
 
 def test_shapes_that_come_after_too_many_others_stay_eager(monkeypatch):
     monkeypatch.setattr(calibration, "MOST_PROGRAMS", 2)
     sizes = [[Size(1, 1, number) for number in (1, 2, 3)] * 4]
-    assert list(kinds_of(sizes, True)) == [[0, 0, 0, 1, 1, 0, 2, 2, 0, 2, 2, 0]]
+    assert list(kinds_of(sizes, True)) == [[0, 0, 0, 1, 1, 0, 2, 2, 0, 3, 3, 0]]
 
 
 # -- parts and machines ------------------------------------------------------------------------------------------------
