@@ -114,7 +114,7 @@ def test_a_command_whose_packages_are_missing_is_not_listed_and_says_how_to_get_
     output = capsys.readouterr().out
     listed = {name for name in COMMANDS if f"\n    {name}" in output}
     assert listed == {name for name, command in COMMANDS.items() if not command.NEEDS}
-    assert listed == {"bench", "gradcheck", "lesson", "profile", "settings"}
+    assert listed == {"bench", "gradcheck", "lesson", "plan", "profile", "settings"}
     assert 'pip install "tinygrad-attn[models]" brings compare, evaluate,' in output
     for arguments in (["translate"], ["train", "--help"], ["lab", "--sed"]):
         refused(capsys, arguments, f"error: {arguments[0]} needs ", 'pip install "tinygrad-attn[models]"')
