@@ -55,3 +55,8 @@ def test_only_the_first_appearance_counts() -> None:
     with ta.detect_anomaly():
         assert (x * 2.0).tolist() == [np.inf, 2.0]
     assert ta.log(ta.tensor([0.0])).item() == -np.inf
+
+
+def test_an_op_without_outputs():
+    with ta.detect_anomaly():
+        assert ta.unbind(ta.zeros(2, 0, requires_grad=True), dim=1) == ()

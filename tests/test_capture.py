@@ -429,6 +429,17 @@ def test_without_the_graph_only_the_values_are_computed():
     assert w.grad is None and not captured.programs
 
 
+def test_an_op_without_outputs():
+    """unbind along an axis of size 0."""
+    w, empty = ta.ones(3, requires_grad=True), ta.zeros(2, 0, requires_grad=True)
+    captured = ta.capture(lambda x: sum((part.sum() for part in ta.unbind(empty, dim=1)), (w * x).sum()))
+    for _ in range(4):
+        w.grad = None
+        assert captured(ta.ones(3)).item() == 3.0
+        assert w.grad.tolist() == [1.0] * 3
+    assert captured.programs
+
+
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [

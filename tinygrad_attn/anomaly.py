@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_attn.modes import BareMode, Observer, current_modes
 from tinygrad_attn.op import Op
 from tinygrad_attn.public import public
-from tinygrad_attn.tensor import Node, Tensor
+from tinygrad_attn.tensor import Node, Tensor, node_of
 
 __all__ = ["detect_anomaly", "module_path", "source_line"]
 
@@ -59,7 +59,7 @@ class _Detector(Observer):
     ) -> None:
         module = module_path()
         site = f"{op.name} called at {source_line()}" + (f" in module {module}" if module else "")
-        node = outputs[0].node
+        node = node_of(outputs)
         if node is not None:
             self.sites[node.number] = site
         if any(_bad(operand.array) for operand in operands if isinstance(operand, Tensor)):

@@ -21,7 +21,7 @@ from tinygrad_attn.overwriting import variant_of
 from tinygrad_attn.program_lines import Lines, owner_of
 from tinygrad_attn.pullback import fit, values_of
 from tinygrad_attn.rule import Arguments, Rule, Source
-from tinygrad_attn.tensor import Node, Tensor, wrap
+from tinygrad_attn.tensor import Node, Tensor, node_of, wrap
 
 __all__ = ["Gradients", "Program", "Results", "Trace", "outputs_of"]
 
@@ -284,7 +284,7 @@ class Program:
             self._lines.add(names, whole, reads)
         else:
             self._lines.add([*names, *saved.values()], expression, reads, True, over)
-        node = outputs[0].node
+        node = node_of(outputs)
         for name, its_name in saved.items():
             self._lines.name(its_name, None if node is None else node.saved.get(name))
         for name, output in zip(names, outputs, strict=True):

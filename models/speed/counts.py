@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from tinygrad_attn.tensor import Node, Tensor
+from tinygrad_attn.tensor import Node, Tensor, node_of
 
 from .stopwatch import BACKWARD, FORWARD, Stopwatch, watched
 
@@ -69,7 +69,7 @@ class _Counter(Stopwatch):
 
     def forward(self, op: Any, operands: Any, options: Any, outputs: tuple[Tensor, ...]) -> None:
         super().forward(op, operands, options, outputs)
-        self.newest = outputs[0].node or self.newest
+        self.newest = node_of(outputs) or self.newest
 
     def checkpointed(self) -> bool:
         return False

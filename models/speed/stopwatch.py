@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from tinygrad_attn.contexts import context, undone_by
 from tinygrad_attn.modes import Observer, observe
 from tinygrad_attn.op import Op
-from tinygrad_attn.tensor import Node, Tensor
+from tinygrad_attn.tensor import Node, Tensor, node_of
 
 from .flops import MATMULS
 
@@ -83,9 +83,10 @@ class Stopwatch(Observer):
         self, op: Op, operands: tuple[Any, ...], options: Mapping[str, Any], outputs: tuple[Tensor, ...]
     ) -> None:
         """An op ends."""
-        if self._end() is not None and outputs[0].node is not None:
+        ended, node = self._end(), node_of(outputs)
+        if ended is not None and node is not None:
             key, flops = self._key_of(op, operands, options)
-            self.calls[outputs[0].node.number] = key, _shapes(operands), flops
+            self.calls[node.number] = key, _shapes(operands), flops
 
     def arrived(self, node: Node, gradient: Any) -> None:
         """A pullback begins."""

@@ -140,6 +140,13 @@ def test_nothing_is_charged_after_an_error():
     assert watch.entries[Key("matmul", FORWARD)].calls == 1  # that within, and not the one after
 
 
+def test_an_op_without_outputs():
+    watch = Stopwatch()
+    with watched(watch):
+        assert ta.unbind(ta.zeros(2, 0, requires_grad=True), dim=1) == ()
+    assert any(key.name == "unbind" for key in watch.entries)
+
+
 def test_the_same_bits_as_without():
     plain, observed = TrainingStep("tiny-luong"), TrainingStep("tiny-luong")
     losses = [plain() for _ in range(2)]

@@ -40,13 +40,16 @@ def test_the_handler_leaves_printing_to_another_thread():
 @POSIX
 @pytest.mark.parametrize("number", [1, 15])
 def test_a_terminal_that_is_closed_and_kill_ask_to_stop(number):
-    interruption, before = Interruption(), signal.getsignal(number)
-    with interruption.awaited(lambda: None):
-        signal.raise_signal(number)
-        signal.raise_signal(number)  # a shell may send its own beside the kernel's
-        assert interruption.requested
-    assert interruption.exit_code == 128 + number
-    assert signal.getsignal(number) == before
+    interruption, before = Interruption(), signal.signal(number, signal.SIG_DFL)  # whatever nohup has done for pytest
+    try:
+        with interruption.awaited(lambda: None):
+            signal.raise_signal(number)
+            signal.raise_signal(number)  # a shell may send its own beside the kernel's
+            assert interruption.requested
+        assert interruption.exit_code == 128 + number
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 @POSIX
