@@ -172,13 +172,15 @@ def _multiply_tiles(typingctx: Any, a: Any, b: Any, steps: Any, square: Any, squ
     return types.void(types.int64, types.int64, types.int64, types.int64, types.int64), generate
 
 
-def _emit_is_ordinary(emit: Emitter, square: Address, square_row: ir.Value, least: ir.Value) -> ir.Value:
+def _emit_is_ordinary(
+    emit: Emitter, square: Address, square_row: ir.Value, rows: ir.Value, least: ir.Value
+) -> ir.Value:
     builder, integers = emit.builder, ir.VectorType(ir.IntType(32), 16)
     slot = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(ir.IntType(1), 16), None))
     least = builder.shl(builder.trunc(least, ir.IntType(32)), ir.Constant(ir.IntType(32), 24))
     range_ = repeat(builder, integers, builder.sub(ir.Constant(ir.IntType(32), 0xFF000000), least))
     least = repeat(builder, integers, least)
-    with cgutils.for_range(builder, emit.integer(SIDE), intp=INT) as loop:
+    with cgutils.for_range(builder, rows, intp=INT) as loop:
         row, odd = emit.offset(square, loop.index, square_row), builder.load(slot)
         for v in range(2):
             size = emit_size(emit, emit.load(emit.vector_offset(row, v)))
@@ -188,13 +190,13 @@ def _emit_is_ordinary(emit: Emitter, square: Address, square_row: ir.Value, leas
 
 
 @intrinsic
-def _is_ordinary(typingctx: Any, square: Any, square_row: Any, least: Any) -> Any:
-    """Whether all elements of a square are finite, with an exponent of at least ``least``."""
+def _is_ordinary(typingctx: Any, square: Any, square_row: Any, rows: Any, least: Any) -> Any:
+    """Whether all elements of some rows of a square are finite, with an exponent of at least ``least``."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         return _emit_is_ordinary(Emitter(builder, types.DType(types.float32), 16), *arguments)
 
-    return types.boolean(types.int64, types.int64, types.int64), generate
+    return types.boolean(types.int64, types.int64, types.int64, types.int64), generate
 
 
 # --- The loops --------------------------------------------------------------------------------------------------------
@@ -225,22 +227,31 @@ def _fit(low: int, high: int, other_low: int, other_high: int) -> bool:
 
 
 @inlined_kernel
-def _size_at(address: int) -> Any:
-    return (np.int64(row_at(np.int32, address, 0, 1)[0]) & 0x7FFFFFFF) << 1
+def _size(bits: int) -> Any:
+    return (np.int64(bits) & 0x7FFFFFFF) << 1
+
+
+@inlined_kernel
+def _lower(low: int, size: int) -> Any:
+    return min(low, (size - 1) & 0xFFFFFFFF)  # which of zero is the largest number
 
 
 @called_kernel
 def _note_ranges(ranges: int, source: Any, items: int, depth: int) -> None:
-    """The range of each item, as of a panel."""
-    for i in range(items):
-        low, high = 0xFFFFFFFF, 0
-        for k in range(depth):
-            size = _size_at(source.address + i * source.row + k * source.column)
-            if size != 0:
-                low = min(low, size - 1)
-            high = max(high, size)
-        bounds = row_at(np.int64, ranges, i, 2)
-        bounds[0], bounds[1] = low, high
+    """The range of each item, as of a panel: all lows, and then all highs. Every loop runs along the memory."""
+    lows, highs = row_at(np.int64, ranges, 0, SIDE), row_at(np.int64, ranges, 1, SIDE)
+    if source.column == 4:
+        for i in range(items):
+            low, high = 0xFFFFFFFF, 0
+            for bits in row_at(np.int32, source.address + i * source.row, 0, depth):
+                low, high = _lower(low, _size(bits)), max(high, _size(bits))
+            lows[i], highs[i] = low, high
+        return
+    lows[:], highs[:] = 0xFFFFFFFF, 0
+    for k in range(depth):
+        row = row_at(np.int32, source.address + k * source.column, 0, items)
+        for i in range(items):
+            lows[i], highs[i] = _lower(lows[i], _size(row[i])), max(highs[i], _size(row[i]))
 
 
 @inlined_kernel
@@ -254,31 +265,39 @@ def _least(high: int, other_high: int) -> int:
 
 
 @inlined_kernel
-def _is_wrong(size: int, of_row: Any, of_column: Any) -> bool:
+def _is_wrong(size: int, low: int, high: int, other_low: int, other_high: int) -> bool:
     """Whether an element is not to be trusted; it is zero where a row or column is."""
-    if _fit(of_row[0], of_row[1], of_column[0], of_column[1]):
+    if _fit(low, high, other_low, other_high):
         return False
     if size >= 0xFF000000:
         return True
-    return of_row[1] != 0 and of_column[1] != 0 and size >> 24 < _least(of_row[1], of_column[1])
+    return high != 0 and other_high != 0 and size >> 24 < _least(high, other_high)
 
 
 @called_kernel
-def _correct(square: int, square_row: int, a: Any, b: Any, extent: Any, s: Any) -> None:
-    """Exchange the elements of a square that are wrong for those of the ordinary product."""
+def _correct(square: int, square_row: int, least: int, a: Any, b: Any, extent: Any, s: Any) -> None:
+    """Exchange the elements of a square that are wrong for those of the ordinary product.
+
+    Of rows all of whose elements have an exponent of ``least``, as `_least` of the panels, none is.
+    """
     rows, columns, depth = extent
-    _note_ranges(s.of_rows, a, rows, depth)
+    of_row = row_at(np.int64, s.of_rows, 0, 2 * SIDE)
+    other_lows, other_highs = row_at(np.int64, s.of_columns, 0, SIDE), row_at(np.int64, s.of_columns, 1, SIDE)
     _note_ranges(s.of_columns, transposed(b), columns, depth)
-    known = False
     for i in range(rows):
-        sums, others = row_at(np.float32, square + i * square_row, 0, columns), row_at(np.float32, s.other, i, SIDE)
+        if _is_ordinary(square + i * square_row, square_row, 1, least):
+            continue
+        row = Matrix(a.address + i * a.row, a.row, a.column)
+        _note_ranges(s.of_rows, row, 1, depth)
+        sums, others = row_at(np.float32, square + i * square_row, 0, columns), row_at(np.float32, s.other, 0, SIDE)
+        sizes = row_at(np.int32, square + i * square_row, 0, columns)
+        known = False
         for j in range(columns):
-            size = _size_at(square + i * square_row + 4 * j)
-            if _is_wrong(size, row_at(np.int64, s.of_rows, i, 2), row_at(np.int64, s.of_columns, j, 2)):
+            if _is_wrong(_size(sizes[j]), of_row[0], of_row[SIDE], other_lows[j], other_highs[j]):
                 if not known:
                     known = True
                     target = Matrix(s.other, 4 * SIDE, 4)
-                    call(s.ordinary, s.blocks, extent, a, b, target, Epilogue(0, 0, -1))
+                    call(s.ordinary, s.blocks, Extent(1, columns, depth), row, b, target, Epilogue(0, 0, -1))
                 sums[j] = others[j]
 
 
@@ -327,9 +346,10 @@ def _multiply_square(panels: Any, extent: Any, a: Any, b: Any, c: Any, bias: int
     square, square_row = (c.address, c.row) if direct else (s.square, 4 * SIDE)
     _multiply_tiles(panels[0], panels[1], -(-depth // STEP), square, square_row)
     of_a, of_b = row_at(np.int64, panels[2], 0, 2), row_at(np.int64, panels[3], 0, 2)
-    fit = _fit(of_a[0], of_a[1], of_b[0], of_b[1])
-    if not fit and not _is_ordinary(square, square_row, _least(of_a[1], of_b[1])):
-        _correct(square, square_row, a, b, extent, s)
+    if not _fit(of_a[0], of_a[1], of_b[0], of_b[1]):
+        least = _least(of_a[1], of_b[1])
+        if not _is_ordinary(square, square_row, SIDE, least):
+            _correct(square, square_row, least, a, b, extent, s)
     if direct:
         return
     if whole:
