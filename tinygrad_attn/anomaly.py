@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_attn.modes import BareMode, Observer, current_modes
-from tinygrad_attn.op import Op
+from tinygrad_attn.op import Op, node_of
 from tinygrad_attn.public import public
-from tinygrad_attn.tensor import Node, Tensor, node_of
+from tinygrad_attn.tensor import Node, Tensor
 
 __all__ = ["detect_anomaly", "module_path", "source_line"]
 

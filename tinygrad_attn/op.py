@@ -51,7 +51,7 @@ from tinygrad_attn.samples import Draw, ErrorSample, Sample, Samples
 from tinygrad_attn.tensor import Node, Tensor, gradient_edge, share, wrap
 from tinygrad_attn.values import MOST_AXES, as_array, as_number
 
-__all__ = ["Op", "Rule", "cast", "op", "registered_ops"]
+__all__ = ["Op", "Rule", "cast", "node_of", "op", "registered_ops"]
 
 _OPS: Registry[Op] = Registry("op")
 _NUMBERS = (float, int, bool)
@@ -416,3 +416,9 @@ def cast(x: np.ndarray[Any, Any], *, dtype: Any) -> np.ndarray[Any, Any]:
 
 
 cast.vjp("x", r"\bar z", lambda g, dtypes: cast(g, dtype=dtypes[0]))
+
+
+def node_of(outputs: tuple[Tensor, ...]) -> Node | None:
+    """The node of the call that made these outputs; None if no gradient is required, and of a call that made none, such
+    as unbind along an axis of size 0."""
+    return outputs[0].node if outputs else None

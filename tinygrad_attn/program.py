@@ -16,12 +16,13 @@ import numpy as np
 from tinygrad_attn import random
 from tinygrad_attn.kernels.pairs import add_into
 from tinygrad_attn.modes import Observer, current_modes, enable_grad, is_grad_enabled, no_grad, observe
+from tinygrad_attn.op import node_of
 from tinygrad_attn.ops.reduction import sum_to
 from tinygrad_attn.overwriting import variant_of
 from tinygrad_attn.program_lines import Lines, owner_of
 from tinygrad_attn.pullback import fit, values_of
 from tinygrad_attn.rule import Arguments, Rule, Source
-from tinygrad_attn.tensor import Node, Tensor, node_of, wrap
+from tinygrad_attn.tensor import Node, Tensor, wrap
 
 __all__ = ["Gradients", "Program", "Results", "Trace", "outputs_of"]
 

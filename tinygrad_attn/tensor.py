@@ -21,7 +21,7 @@ from tinygrad_attn.rule import Differentiable, Plan
 
 __all__ = [
     "Edge", "HookHandle", "Node", "Storage", "Tensor", "ValuesAndIndices", "Watch", "default_dtype", "gradient_edge",
-    "node_of", "numbers", "share", "wrap",
+    "numbers", "share", "wrap",
 ]  # fmt: skip
 
 numbers: Iterator[int] = itertools.count()  # of nodes, so that a later node has a larger one
@@ -440,12 +440,6 @@ class HookHandle:
 def gradient_edge(tensor: Tensor) -> Edge | None:
     """The edge along which the gradient of a tensor goes; None if it requires none."""
     return (tensor.origin or tensor) if tensor._requires_grad else None
-
-
-def node_of(outputs: tuple[Tensor, ...]) -> Node | None:
-    """The node of the call that made these outputs; None if no gradient is required, and of a call that made none, such
-    as unbind along an axis of size 0."""
-    return outputs[0].node if outputs else None
 
 
 def share(source: Tensor, view: Tensor) -> None:

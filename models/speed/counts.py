@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from tinygrad_attn.tensor import Node, Tensor, node_of
+from tinygrad_attn.op import node_of
+from tinygrad_attn.tensor import Node, Tensor
 
 from .stopwatch import BACKWARD, FORWARD, Stopwatch, watched
 

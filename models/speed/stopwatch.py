@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from tinygrad_attn.contexts import context, undone_by
 from tinygrad_attn.modes import Observer, observe
-from tinygrad_attn.op import Op
-from tinygrad_attn.tensor import Node, Tensor, node_of
+from tinygrad_attn.op import Op, node_of
+from tinygrad_attn.tensor import Node, Tensor
 
 from .flops import MATMULS
 
