@@ -55,16 +55,20 @@ class Rescue:
         self._lower = [process for where, process in places[: self._ranks.rank] if where == host]
         listens, speaks = os.pipe()
         os.set_blocking(speaks, False)
-        before = signal.set_wakeup_fd(speaks, warn_on_full_buffer=False)
         watcher = threading.Thread(target=self._watch, args=(listens,), daemon=True)
+        before, ends = -1, [speaks]  # nothing is woken
 
-        def end() -> None:
+        def end() -> None:  # once more after an interrupt
             self._over[0] = 1
+            if not ends:
+                return
             signal.set_wakeup_fd(before)
-            os.close(speaks)
-            watcher.join(timeout=1.0)
+            os.close(ends.pop())
+            if watcher.ident is not None:  # it was started
+                watcher.join(timeout=1.0)
 
         with undone_by(end):
+            before = signal.set_wakeup_fd(speaks, warn_on_full_buffer=False)
             watcher.start()
             yield
 

@@ -233,6 +233,7 @@ PEERS: dict[str, Callable[..., Any]] = {
     "index": _index,
     "split": lambda x, *, sizes, dim: torch.split(x, sizes, dim),
     "linear": F.linear,
+    "embedding": F.embedding,  # torch.embedding has its arguments in another order
     "activated_linear": lambda x, weight, bias=None, *, activation: getattr(F, activation)(F.linear(x, weight, bias)),
     "paired_linear": _paired_linear,
     "rnn_step": _rnn_step,

@@ -20,11 +20,13 @@ from tinygrad_attn_models.console import compilation, sentences, working
 from tinygrad_attn_models.console.compilation import compilation_on_stderr, watch_compilation
 from tinygrad_attn_models.console.json_lines import json_lines
 from tinygrad_attn_models.console.output import lasting_output
+from tinygrad_attn_models.data import cache
 from tinygrad_attn_models.evaluation.plots import drawn_with
 from tinygrad_attn_models.microscope.checks.gallery import GALLERY, broken_derivative
 from tinygrad_attn_models.runs.folder import Run
 from tinygrad_attn_models.speed.stopwatch import Stopwatch, watched
 from tinygrad_attn_models.training.interruption import Interruption
+from tinygrad_attn_models.training.rescue import Rescue
 
 from tinygrad_attn.atomic import leftovers
 from tinygrad_attn.modes import current_modes
@@ -44,6 +46,13 @@ class Bar:
         Bar.started = False
 
 
+class TwoRanks:
+    size, rank, going_on = 2, 0, ""
+
+    def gathered(self, value):
+        return [value, value]
+
+
 def sentence_progress(run):
     progress = sentences.SentenceProgress(3)
     progress._bar = Bar()
@@ -57,7 +66,9 @@ def broken(name):
 BROKEN = ("broken_derivative", "_softmax_without_second_term", "_composed_of")
 CONTEXTS = {
     "Interruption.awaited": lambda run: Interruption().awaited(lambda: None),
+    "Rescue.watching": lambda run: Rescue(TwoRanks(), None, lambda: True).watching(),
     "Run.held": lambda run: run.held(),
+    "_alone": lambda run: cache._alone(run.directory / "ids"),
     "SentenceProgress": sentence_progress,
     "drawn_with": lambda run: drawn_with(),
     "_listening": lambda run: compilation._listening(print),
@@ -83,12 +94,25 @@ def everything(run):
     lock = filelock.FileLock(run.directory / ".lock", blocking=False)
     lock.acquire()  # raises if another holds it
     lock.release()
+    woken = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(woken)
     rules = [[op.reference, *((r.formula, r.function, r.kernel) for r in op.rules.values())] for op in RULES]
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     drawn = dict(matplotlib.rcParams)
     listeners = list(event._registered["numba:compile"]), list(working._reports)
     work = list(working._under_way), working.is_quiet(), leftovers(run.directory)
-    return sys.stdout, sys.stderr, rules, handlers, drawn, listeners, current_modes().observers, Bar.started, work
+    return (
+        sys.stdout,
+        sys.stderr,
+        rules,
+        handlers,
+        drawn,
+        listeners,
+        current_modes().observers,
+        Bar.started,
+        work,
+        woken,
+    )
 
 
 @pytest.mark.slow

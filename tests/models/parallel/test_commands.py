@@ -85,25 +85,16 @@ def test_sentences_are_divided_and_their_order_kept(alone, tmp_path):
 def test_a_death_ends_all_and_the_run_goes_on_with_other_processes(victim, tmp_path):
     if victim == "rank" and not is_open_mpi():
         pytest.skip("MPICH kills the other ranks at once: they can say and save nothing")
-    folder = tmp_path / "run"
     endless = ["training.shards=4", "training.epochs=300", "training.schedule=constant"]
-    process = start(2, "-m", "models", "train", "--out", folder, "--set", *SETTINGS, *endless, cwd=ROOT)
-    try:
-        ranks = _ranks_that_train(process, folder)
-        before = Run.open(folder, LAST)[2]["step"]
-        if victim == "rank":
-            os.kill(ranks[-1], signal.SIGKILL)
-        else:
-            process.send_signal(signal.SIGINT)  # as Ctrl-C
-        _, errors = process.communicate(timeout=30.0)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode != 0
-    if victim == "rank":  # when mpirun is stopped, it passes nothing on
-        assert errors.count("error:") == 1, errors
-        assert f"train --resume {folder}" in errors
-    _wait_until(lambda: Run.open(folder, LAST)[2]["step"] > before)
+    for attempt in range(3):  # Open MPI leaves a quarter of a second to save in, which a busy machine may not give
+        folder = tmp_path / f"run-{attempt}"
+        before, errors = _dies(victim, folder, endless)
+        # When mpirun is stopped, it passes nothing on.
+        told = victim == "mpirun" or (errors.count("error:") == 1 and f"train --resume {folder}" in errors)
+        if told and _comes_true(lambda folder=folder, before=before: Run.open(folder, LAST)[2]["step"] > before):
+            break
+    else:
+        pytest.fail(f"nothing was saved, three times; the last time: {errors}")
     stopped = Run.open(folder, LAST)[2]
     more = stopped["epoch"] + 2
     code, out, errors = run(3, "-m", "models", "train", "--resume", folder, "--set", f"training.epochs={more}")
@@ -116,9 +107,27 @@ def test_a_death_ends_all_and_the_run_goes_on_with_other_processes(victim, tmp_p
         assert [int(row["step"]) for row in csv.DictReader(lines)] == list(range(1, 5 * more + 1))
 
 
+def _dies(victim, folder, settings):
+    """Begin a run of two ranks, and end one of them, or mpirun; the step of its checkpoint before, and its errors."""
+    process = start(2, "-m", "models", "train", "--out", folder, "--set", *SETTINGS, *settings, cwd=ROOT)
+    try:
+        ranks = _ranks_that_train(process, folder)
+        before = Run.open(folder, LAST)[2]["step"]
+        if victim == "rank":
+            os.kill(ranks[-1], signal.SIGKILL)
+        else:
+            process.send_signal(signal.SIGINT)  # as Ctrl-C
+        _, errors = process.communicate(timeout=30.0)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode != 0
+    return before, errors
+
+
 def _ranks_that_train(process, folder):
     """The ids of the ranks' processes, once a checkpoint is there and steps are being taken."""
-    _wait_until(lambda: (folder / LAST).exists() or process.poll() is not None)
+    assert _comes_true(lambda: (folder / LAST).exists() or process.poll() is not None, seconds=60.0)
     assert process.poll() is None, process.communicate()
     time.sleep(1.0)
     ranks = [each for each in _descendants(process.pid) if sys.executable.encode() in _command(each)]
@@ -146,8 +155,10 @@ def _command(process):
     return b""
 
 
-def _wait_until(condition, seconds=30.0):
+def _comes_true(condition, seconds=15.0):
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until
+        if time.monotonic() > until:
+            return False
         time.sleep(0.05)
+    return True
