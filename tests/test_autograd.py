@@ -1,4 +1,4 @@
-"""Backward: order, accumulation, hooks, freeing, versions, and errors that say what to do."""
+"""Backward: order, accumulation, freeing, versions, and errors that say what to do."""
 
 import gc
 import threading
@@ -137,51 +137,6 @@ def test_errors_at_the_start() -> None:
         backward([x * 2.0, x * 3.0], [ta.tensor(np.ones(2))])
     with pytest.raises(RuntimeError, match="input 0 of shape"):
         grad((x * 2.0).sum(), ta.tensor([1.0]))
-
-
-def test_hooks_see_and_replace_the_complete_gradient() -> None:
-    x = leaf(2.0)
-    y = x * 3.0
-    seen = []
-    handle = y.register_hook(lambda g: seen.append(g.item()))
-    y.register_hook(lambda g: g * 10.0)
-    x.register_hook(lambda g: g + 1.0)
-    (y + y).sum().backward()
-    assert seen == [2.0]
-    assert x.grad.item() == 61.0
-    handle.remove()
-    handle.remove()
-    z = x * 3.0
-    (z + z).sum().backward()
-    assert seen == [2.0]
-
-
-def test_hooks_after_a_leafs_gradient_is_accumulated_see_the_sum_and_may_take_it() -> None:
-    x, seen = leaf(2.0), []
-    x.register_hook(lambda g: g + 1.0)
-    handle = x.register_post_accumulate_grad_hook(lambda p: seen.append((p is x, p.grad.item())))
-    for _ in range(2):
-        (x * 3.0 + x).sum().backward()
-    assert seen == [(True, 5.0), (True, 10.0)]
-    assert grad((x * 3.0).sum(), [x])[0].item() == 4.0  # changes no .grad
-    (x * 3.0).sum().backward(inputs=[x])
-    assert seen[2:] == [(True, 14.0)]
-    handle.remove()
-    x.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
-    (x * 3.0).sum().backward()
-    assert (len(seen), x.grad) == (3, None)
-    for wrong in (x * 1.0, ta.tensor([1.0])):
-        with pytest.raises(RuntimeError, match="leaf"):
-            wrong.register_post_accumulate_grad_hook(lambda p: None)
-
-
-def test_a_hook_that_returns_nonsense_is_named() -> None:
-    x = leaf(2.0)
-    x.register_hook(lambda g: ta.tensor(np.ones(7)))
-    with pytest.raises(ValueError, match=r"hook returned must have shape \(1,\), it has \(7,\)"):
-        (x * 1.0).sum().backward()
-    with pytest.raises(RuntimeError, match="requires a gradient"):
-        ta.tensor([1.0]).register_hook(lambda g: g)
 
 
 def test_no_grad_and_enable_grad() -> None:
@@ -332,15 +287,6 @@ def test_gradients_of_create_graph_are_their_own() -> None:
     assert (a.grad.item(), b.grad.item(), seed.item()) == (6.0, 1.0, 1.0)
 
 
-def test_what_a_hook_returns_or_keeps_stays_as_it_is() -> None:
-    a, constant, kept = leaf(3.0), ta.tensor(np.array([7.0])), []
-    a.register_hook(lambda g: kept.append(g) or constant)
-    for _ in range(3):
-        (a * 2.0).sum().backward()
-    assert a.grad.item() == 21.0 and constant.item() == 7.0
-    assert [g.item() for g in kept] == [2.0, 2.0, 2.0]
-
-
 def test_threads_may_share_a_leaf() -> None:
     w = ta.tensor(np.ones(50_000), requires_grad=True)
 
@@ -399,28 +345,6 @@ def test_retain_grad_follows_a_write_in_place() -> None:
     y.mul_(2.0)
     (y * 3.0).sum().backward()
     assert y.grad.tolist() == [3.0, 3.0]
-
-
-def test_a_handle_removes_its_own_hook_alone() -> None:
-    calls: list[str] = []
-
-    def note(gradient: ta.Tensor) -> None:
-        calls.append("note")
-
-    for x in (ta.tensor([2.0], requires_grad=True), ta.tensor([2.0], requires_grad=True) * 1.0):
-        first, second = x.register_hook(note), x.register_hook(lambda g: g * 3.0)
-        third = x.register_hook(note)
-        third.remove()
-        third.remove()
-        first.remove()
-        first.remove()
-        calls.clear()
-        z = (x * 1.0).sum()
-        (gradient,) = grad(z, [x], retain_graph=True)
-        assert gradient.item() == 3.0 and calls == []
-        x.register_hook(note)
-        second.remove()
-        assert grad(z, [x])[0].item() == 1.0 and calls == ["note"]
 
 
 # -- where a second derivative is 0 ------------------------------------------------------------------------------------

@@ -248,43 +248,6 @@ def test_observed_calls_run_the_function():
     assert w.grad.tolist() == [5.0] * 3
 
 
-def test_hooks_of_leaves_are_called_and_others_keep_the_function_eager():
-    w = ta.ones(3, requires_grad=True)
-    seen = []
-    w.register_hook(lambda gradient: seen.append(gradient.tolist()))
-    captured = ta.capture(lambda x: (w * x).sum())
-    for _ in range(3):
-        captured(ta.ones(3))
-    assert seen == [[1.0] * 3] * 3
-
-    def hooked(x):
-        product = w * x
-        product.register_hook(lambda gradient: gradient * 2)
-        return product.sum()
-
-    captured = ta.capture(hooked)
-    for _ in range(3):
-        w.grad = None
-        captured(ta.ones(3))
-        assert w.grad.tolist() == [2.0] * 3
-    (reason,) = captured.programs.values()
-    assert "hook" in reason
-
-
-def test_leaves_have_their_gradients_while_others_are_still_to_come():
-    """What a program does for the first layer, the last to have its gradient, comes after the last layer's hook."""
-    first, last, seen = ta.ones(2, requires_grad=True), ta.ones(2, requires_grad=True), []
-    last.register_post_accumulate_grad_hook(lambda leaf: seen.append((leaf.grad.tolist(), first.grad)))
-    captured = ta.capture(lambda x: (last * (first * x).exp()).sum())
-    for _ in range(4):
-        first.grad = last.grad = None
-        captured(ta.zeros(2))
-    assert captured.runs == 2
-    assert seen[-1] == ([1.0, 1.0], None)
-    source = next(iter(captured.programs.values())).source
-    assert source.index("reach(") < source.index("exp_backward") < source.rindex("reach(")
-
-
 def test_a_hook_of_a_leaf_that_changes_its_gradient():
     w = ta.ones(3, requires_grad=True)
     w.register_hook(lambda gradient: gradient * 2)

@@ -279,17 +279,8 @@ def _lstm_gradients(
 
 
 @writes_over(_lstm_gradients, "gates")
-def _lstm_gradients_over_gates(
-    g: tuple[Array | None, Array | None, Array | None],
-    z: tuple[Array, Array, Array],
-    h0: Array,
-    c0: Array,
-    w_hh: Array,
-    mask: Array | None,
-    cells: Array,
-    gates: Array,
-    reverse: bool,
-) -> tuple[Array | None, ...]:
+def _lstm_gradients_over_gates(*arguments: Any) -> tuple[Array | None, ...]:
+    g, z, h0, c0, w_hh, mask, cells, gates, reverse = arguments
     return _gradients(g, (h0, c0), w_hh, mask, Saved(z[0], cells, gates), reverse, over=True)
 
 

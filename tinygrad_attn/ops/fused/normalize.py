@@ -22,8 +22,9 @@ from tinygrad_attn.samples import Draw, ErrorSample, Sample
 from tinygrad_attn.tensor import Tensor
 
 __all__ = [
-    "add_layer_norm", "add_layer_norm_samples", "check_normalized", "check_residual", "cosine_similarity", "flat",
-    "in_shape", "layer_norm", "normalize", "rows_of", "sizes_of_rows", "standardize", "standardize_gradient",
+    "ADD_LAYER_NORM_ERRORS", "add_layer_norm", "add_layer_norm_samples", "check_normalized", "check_residual",
+    "cosine_similarity", "flat", "in_shape", "layer_norm", "normalize", "rows_of", "sizes_of_rows", "standardize",
+    "standardize_gradient",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -205,17 +206,18 @@ def add_layer_norm_samples(draw: Draw) -> Sample:
     return Sample((input, draw.floats(input.shape), weight, bias), sample.options)
 
 
+ADD_LAYER_NORM_ERRORS = [
+    ErrorSample((_square, _square, None, None), {"normalized_shape": (4,)}, ValueError, r"\(4,\).* \(2, 3\)"),
+    ErrorSample((_square, np.ones((1, 3)), None, None), {"normalized_shape": (3,)}, ValueError, r"residual .*\(1, 3\)"),
+    ErrorSample((_square, _square, np.ones(2), None), {"normalized_shape": (3,)}, ValueError, r"weight .*\(2,\)"),
+]
+
+
 @op(
     r"z = \hat s \odot w + b, \quad \hat s = (s - \mu)\,\rho, \quad s = x + r, \quad \mu = \operatorname{mean} s, "
     r"\quad \rho = 1/\sqrt{\operatorname{mean} (s - \mu)^2 + \epsilon}",
     samples=add_layer_norm_samples,
-    errors=[
-        ErrorSample((_square, _square, None, None), {"normalized_shape": (4,)}, ValueError, r"\(4,\).* \(2, 3\)"),
-        ErrorSample(
-            (_square, np.ones((1, 3)), None, None), {"normalized_shape": (3,)}, ValueError, r"residual .*\(1, 3\)"
-        ),
-        ErrorSample((_square, _square, np.ones(2), None), {"normalized_shape": (3,)}, ValueError, r"weight .*\(2,\)"),
-    ],
+    errors=ADD_LAYER_NORM_ERRORS,
     saves=("means", "rstds"),
     symbols={"r": "residual", "w": "weight", "b": "bias", r"\epsilon": "eps"},
 )
