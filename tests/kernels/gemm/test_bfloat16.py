@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from tinygrad_attn.kernels.gemm import product as gemm_module
 from tinygrad_attn.kernels.gemm import shares
-from tinygrad_attn.kernels.gemm.bfloat16 import multiply_in_numpy, tiles_are_there
+from tinygrad_attn.kernels.gemm.bfloat16 import multiply_in_numpy
 from tinygrad_attn.kernels.gemm.parts import split_in_numpy
 from tinygrad_attn.kernels.gemm.product import gemm
+from tinygrad_attn.kernels.gemm.tiles import tiles_are_there
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import registers
 

@@ -12,9 +12,9 @@ from numba import types
 
 from tinygrad_attn.kernels.decoder.int8 import _emit_tile as emit_int8_tile
 from tinygrad_attn.kernels.decoder.int8 import _Tile as Int8Tile
-from tinygrad_attn.kernels.gemm.bfloat16 import _emit_multiply
 from tinygrad_attn.kernels.gemm.plan import CUTS
 from tinygrad_attn.kernels.gemm.tile import _emit_tile, _Tile
+from tinygrad_attn.kernels.gemm.tiles import _emit_multiply
 from tinygrad_attn.kernels.simd.dots import PAIRS, SDOT, VNNI, dots_of
 from tinygrad_attn.kernels.simd.instructions import Emitter, define
 from tinygrad_attn.kernels.simd.registers import KINDS, _of_all_features, registers, registers_of, target

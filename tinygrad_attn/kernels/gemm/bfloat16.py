@@ -18,13 +18,8 @@ ARITH 2019. `split_in_numpy` and `multiply_in_numpy` say what the kernels comput
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import platform
-import sys
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -34,25 +29,23 @@ from numba.extending import intrinsic
 from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix, transposed
 from tinygrad_attn.kernels.gemm.parts import (
     PANEL_STEP,
-    PART,
     SIDE,
     SMALLEST_BITS,
     STEP,
-    TILE,
     emit_any,
     emit_size,
     pack_panels,
     split_in_numpy,
 )  # fmt: skip
 from tinygrad_attn.kernels.gemm.tile import activate_tile
+from tinygrad_attn.kernels.gemm.tiles import begin_tiles, end_tiles, multiply_tiles
 from tinygrad_attn.kernels.runtime.calls import call
 from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import row_at
 from tinygrad_attn.kernels.simd import vectors as simd
-from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define, repeat
-from tinygrad_attn.kernels.simd.registers import has_tiles
+from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, repeat
 
-__all__ = ["MEMORY", "multiply_by_parts", "multiply_in_numpy", "tiles_are_there"]
+__all__ = ["MEMORY", "add_square", "multiply_by_parts", "multiply_in_numpy", "write_square"]
 
 Array = np.ndarray[Any, Any]
 
@@ -81,95 +74,7 @@ def multiply_in_numpy(a: Array, b: Array) -> Array:
     return c
 
 
-# --- Whether there are tiles ------------------------------------------------------------------------------------------
-
-_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18  # of Linux on x86-64
-
-
-@functools.cache
-def tiles_are_there() -> bool:
-    """Whether numba compiles for a processor with tiles of bfloat16, and the system lets this process use them."""
-    if numba.config.DISABLE_JIT or sys.platform != "linux" or platform.machine() != "x86_64" or not has_tiles():
-        return False
-    return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0  # type: ignore[no-any-return]
-
-
-# --- Emitted ----------------------------------------------------------------------------------------------------------
-
-
-def _call(builder: ir.IRBuilder, name: str, *arguments: ir.Value) -> None:
-    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), arguments)
-
-
-def _number(tile: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(8), tile)
-
-
-@intrinsic
-def _begin_tiles(typingctx: Any, memory: Any) -> Any:
-    """Eight tiles of 16 rows of 64 bytes from now on; at ``memory`` 64 bytes are written."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        settings = [1, *[0] * 15, *[64, 0] * 8, *[0] * 16, *[16] * 8, *[0] * 8]
-        bytes_ = ir.ArrayType(ir.IntType(8), 64)
-        builder.store(ir.Constant(bytes_, settings), builder.inttoptr(arguments[0], bytes_.as_pointer()))
-        _call(builder, "ldtilecfg", builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
-
-
-@intrinsic
-def _end_tiles(typingctx: Any) -> Any:
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        _call(builder, "tilerelease")
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-# The tiles: 0 to 3 hold sums of C, 4 and 5 parts of A, 6 and 7 of B. In which order parts meet, so that each time only
-# one side is loaded anew; the numbers are those of the parts.
-_SMALL_TERMS = ((0, 2), (0, 1), (1, 1), (1, 0), (2, 0))
-_LARGE_TERMS = ((0, 0),)
-
-
-def _emit_multiply(
-    emit: Emitter, a: Address, b: Address, steps: ir.Value, square: Address, square_row: ir.Value
-) -> None:
-    builder = emit.builder
-    for tile in range(4):
-        _call(builder, "tilezero", _number(tile))
-    for terms in (_SMALL_TERMS, _LARGE_TERMS):
-        with cgutils.for_range(builder, steps, intp=INT) as step:
-            a_step, b_step = (emit.offset(side, step.index, PANEL_STEP) for side in (a, b))
-            before: tuple[int | None, int | None] = None, None
-            for part in terms:
-                for side, address, tile in ((0, a_step, 4), (1, b_step, 6)):
-                    if part[side] != before[side]:
-                        for half in range(2):
-                            place = emit.offset(address, 1, part[side] * PART + half * TILE)
-                            pointer = emit.pointer(place, ir.IntType(8))
-                            _call(builder, "tileloadd64", _number(tile + half), pointer, emit.integer(64))
-                for tile in range(4):
-                    _call(builder, "tdpbf16ps", _number(tile), _number(4 + tile // 2), _number(6 + tile % 2))
-                before = part
-    for tile in range(4):
-        place = emit.offset(emit.offset(square, tile // 2 * 16, square_row), 1, tile % 2 * 64)
-        _call(builder, "tilestored64", _number(tile), emit.pointer(place, ir.IntType(8)), square_row)
-
-
-@intrinsic
-def _multiply_tiles(typingctx: Any, a: Any, b: Any, steps: Any, square: Any, square_row: Any) -> Any:
-    """Write the product of two panels of so many steps to a square, whose rows begin every so many bytes."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        emit = Emitter(builder, types.DType(types.float32), 16)
-        builder.call(define(_emit_multiply, "multiply_tiles", emit, 5), arguments)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, types.int64, types.int64), generate
+# --- What is right ----------------------------------------------------------------------------------------------------
 
 
 def _emit_is_ordinary(
@@ -302,7 +207,7 @@ def _correct(square: int, square_row: int, least: int, a: Any, b: Any, extent: A
 
 
 @called_kernel
-def _add_square(square: int, c: Any) -> None:
+def add_square(square: int, c: Any) -> None:
     """C + = the square, which is whole."""
     for i in range(SIDE):
         sums, target = row_at(np.float32, square, i, SIDE), row_at(np.float32, c.address + i * c.row, 0, SIDE)
@@ -311,7 +216,7 @@ def _add_square(square: int, c: Any) -> None:
 
 
 @called_kernel
-def _write_square(square: int, c: Any, extent: Any, bias: int, accumulate: int) -> None:
+def write_square(square: int, c: Any, extent: Any, bias: int, accumulate: int) -> None:
     """C, or C +, = the square + bias."""
     rows, columns, _ = extent
     for i in range(rows):
@@ -344,7 +249,7 @@ def _multiply_square(panels: Any, extent: Any, a: Any, b: Any, c: Any, bias: int
     whole = rows == SIDE and columns == SIDE and bias == 0
     direct = whole and accumulate == 0
     square, square_row = (c.address, c.row) if direct else (s.square, 4 * SIDE)
-    _multiply_tiles(panels[0], panels[1], -(-depth // STEP), square, square_row)
+    multiply_tiles(panels[0], panels[1], -(-depth // STEP), square, square_row)
     of_a, of_b = row_at(np.int64, panels[2], 0, 2), row_at(np.int64, panels[3], 0, 2)
     if not _fit(of_a[0], of_a[1], of_b[0], of_b[1]):
         least = _least(of_a[1], of_b[1])
@@ -353,9 +258,9 @@ def _multiply_square(panels: Any, extent: Any, a: Any, b: Any, c: Any, bias: int
     if direct:
         return
     if whole:
-        _add_square(square, c)
+        add_square(square, c)
     else:
-        _write_square(square, c, extent, bias, accumulate)
+        write_square(square, c, extent, bias, accumulate)
 
 
 class _Panels(NamedTuple):
@@ -407,7 +312,7 @@ def multiply_by_parts(scratch: int, extent: Extent, a: Matrix, b: Matrix, c: Mat
     b_ranges, blocks = a_ranges + _BLOCK_ROWS // SIDE * 16, b_panels + _BLOCK_COLUMNS // SIDE * panel
     s = _Scratch(row_at(np.int64, scratch, 0, 1)[0], square, other, of_rows, of_columns, blocks)
     block_rows = _BLOCK_ROWS if a.row == 4 else SIDE  # a panel alone stays in the first-level cache
-    _begin_tiles(scratch + 64)
+    begin_tiles(scratch + 64)
     for k in range(0, depth, block_depth):
         ks = min(block_depth, depth - k)
         bias, activation = epilogue.bias if k == 0 else 0, epilogue.activation if k + ks == depth else -1
@@ -425,4 +330,4 @@ def multiply_by_parts(scratch: int, extent: Extent, a: Matrix, b: Matrix, c: Mat
                 panels = _Panels(a_panels + at * panel, a_ranges + at * 16, b_panels, b_ranges, panel)
                 band, target = Extent(min(SIDE, rows - i), width, ks), Matrix(c.address + i * c.row + j * 4, c.row, 4)
                 _multiply_band(panels, band, a_rows, b_block, target, of_block, s)
-    _end_tiles()
+    end_tiles()

@@ -8,22 +8,25 @@ says what the parts are.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.typing.templates import Signature, signature
 from numba.extending import intrinsic
 
 from tinygrad_attn.kernels.gemm.operands import Matrix
 from tinygrad_attn.kernels.runtime.jit import called_kernel
 from tinygrad_attn.kernels.runtime.structs import row_at
 from tinygrad_attn.kernels.simd.instructions import INT, Address, Emitter, define, flatten, fold
+from tinygrad_attn.kernels.simd.vectors import emits
 
 __all__ = [
     "PANEL_STEP", "PART", "SIDE", "SMALLEST_BITS", "STEP", "TILE", "emit_any", "emit_size", "pack_panels",
-    "split_in_numpy",
+    "split_in_numpy", "store_depths", "store_items",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -163,11 +166,17 @@ def _emit_row_of_depths(
     row = emit.offset(source, item, stride)
     masks = [emit.first_lanes(builder.sub(depth, emit.integer(16 * v))) for v in range(2)]
     vectors = [emit.load(emit.vector_offset(row, v), mask) for v, mask in enumerate(masks)]
-    halves, index = ir.VectorType(ir.IntType(16), 32), ir.VectorType(ir.IntType(32), 32)
-    upper = ir.Constant(index, [2 * lane + 1 for lane in range(32)])
     for vector in vectors:
         seen.note(vector)
-    for number, pair in enumerate(zip(*[_emit_parts(emit, vector) for vector in vectors], strict=True)):
+    _emit_store_depths(emit, at, *vectors)
+
+
+def _emit_store_depths(emit: Emitter, at: Address, x: ir.Value, y: ir.Value) -> None:
+    """The parts of 32 steps of the depth of one item, to a row of three tiles."""
+    builder = emit.builder
+    halves, index = ir.VectorType(ir.IntType(16), 32), ir.VectorType(ir.IntType(32), 32)
+    upper = ir.Constant(index, [2 * lane + 1 for lane in range(32)])
+    for number, pair in enumerate(zip(_emit_parts(emit, x), _emit_parts(emit, y), strict=True)):
         both = builder.shuffle_vector(*[builder.bitcast(each, halves) for each in pair], upper)
         emit.store(builder.bitcast(both, emit.vector), emit.offset(at, number, PART))
 
@@ -177,16 +186,21 @@ def _emit_row_of_items(
     depth: ir.Value,
 ) -> None:  # fmt: skip
     """Two steps of the depth of 16 items, or zeros past the last step."""
-    builder, integers = emit.builder, ir.VectorType(ir.IntType(32), 16)
-    parts = []
+    builder = emit.builder
+    vectors = []
     for which in range(2):
         k = builder.add(builder.mul(pair, emit.integer(2)), emit.integer(which))
         count = builder.select(builder.icmp_signed("<", k, depth), items, emit.integer(0))
-        vector = emit.load(emit.offset(source, k, stride), emit.first_lanes(count))
-        seen.note(vector)
-        parts.append(_emit_parts(emit, vector))
+        vectors.append(emit.load(emit.offset(source, k, stride), emit.first_lanes(count)))
+        seen.note(vectors[-1])
+    _emit_store_items(emit, at, *vectors)
+
+
+def _emit_store_items(emit: Emitter, at: Address, x: ir.Value, y: ir.Value) -> None:
+    """The parts of two steps of the depth of 16 items, to a row of three tiles."""
+    builder, integers = emit.builder, ir.VectorType(ir.IntType(32), 16)
     shift, upper = (ir.Constant(integers, [value] * 16) for value in (16, 0xFFFF0000))
-    for number, (first, second) in enumerate(zip(*parts, strict=True)):
+    for number, (first, second) in enumerate(zip(_emit_parts(emit, x), _emit_parts(emit, y), strict=True)):
         both = builder.or_(builder.lshr(first, shift), builder.and_(second, upper))
         emit.store(builder.bitcast(both, emit.vector), emit.offset(at, number, PART))
 
@@ -247,3 +261,32 @@ def pack_panels(panels: int, panel: int, ranges: int, source: Any, items: int, d
             target = panels + i // SIDE * panel + k // STEP * PANEL_STEP
             part = Matrix(source.address + i * source.row + k * source.column, source.row, source.column)
             _pack(target, ranges + i // SIDE * 16, part, min(SIDE, items - i), min(chunk, depth - k), pairs_down)
+
+
+# --- Vectors that a kernel holds --------------------------------------------------------------------------------------
+
+
+def _write_parts(at: int, rows: Array) -> None:
+    for number, part in enumerate(split_in_numpy(rows)):
+        row_at(np.uint16, at + number * PART, 0, 32)[:] = part.view(np.uint32).ravel() >> np.uint32(16)
+
+
+def store_depths(at: int, x: Any, y: Any) -> None:
+    """Write the parts of 32 steps of the depth of one item, to a row of a panel's first tile and the same of others."""
+    _write_parts(at, np.concatenate((x, y)))
+
+
+def store_items(at: int, x: Any, y: Any) -> None:
+    """The same of two steps of the depth of 16 items."""
+    _write_parts(at, np.stack((x, y), 1))
+
+
+def _register(store: Callable[..., None], emit_store: Callable[..., None]) -> None:
+    @emits(store, lambda at, x, y: signature(types.none, types.int64, x, x))
+    def emit(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+        emit_store(Emitter(builder, types.DType(types.float32), 16), *arguments)
+        return context.get_dummy_value()
+
+
+_register(store_depths, _emit_store_depths)
+_register(store_items, _emit_store_items)

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.gemm.bfloat16 import multiply_by_parts, tiles_are_there
+from tinygrad_attn.kernels.gemm.bfloat16 import multiply_by_parts
 from tinygrad_attn.kernels.gemm.blocks import block_product_for, workspaces
 from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
 from tinygrad_attn.kernels.gemm.parts import SIDE
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE
+from tinygrad_attn.kernels.gemm.tiles import tiles_are_there
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of, call
 from tinygrad_attn.kernels.runtime.jit import called_kernel, serial_kernel
