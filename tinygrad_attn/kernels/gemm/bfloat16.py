@@ -49,15 +49,19 @@ __all__ = ["MEMORY", "add_square", "multiply_by_parts", "multiply_in_numpy", "wr
 
 Array = np.ndarray[Any, Any]
 
-# A block of B in parts has at most 1.2 MB, of 2 in the second-level cache, and one of A 0.3.
-_BLOCK_DEPTH, _BLOCK_COLUMNS, _BLOCK_ROWS = 384, 512, 128
 # Steps of the depth of which a square is summed at a time: panels of 24 KB each, of which A's stays in the first-level
 # cache of 48 while all of B's pass by, and both are there when their large parts' turn comes.
 _CHUNK = 4
+# The blocks: steps of the depth, columns of B, rows of A. Where the depth adjoins in A, rows are read from end to end,
+# and a panel alone stays in the first-level cache; where rows adjoin, several panels share the lines that are read.
+# The parts of a block of B have at most 1.2 MB, of 2 in the second-level cache.
+_ALONG_DEPTH, _ALONG_ROWS = (3 * _CHUNK, 512, SIDE), (_CHUNK, 1024, 4 * SIDE)
+_MOST_STEPS = max(steps * (columns + rows) // SIDE for steps, columns, rows in (_ALONG_DEPTH, _ALONG_ROWS))
+_MOST_PANELS = max((columns + rows) // SIDE for _, columns, rows in (_ALONG_DEPTH, _ALONG_ROWS))
 
 # Where panels begin: after the settings of the tiles, two squares, and the ranges of a square's items and of panels.
-_PANELS = -(-(128 + 2 * 4 * SIDE * SIDE + (2 * SIDE + (_BLOCK_ROWS + _BLOCK_COLUMNS) // SIDE) * 16) // 64) * 64
-MEMORY = _PANELS + (_BLOCK_ROWS + _BLOCK_COLUMNS) // SIDE * (_BLOCK_DEPTH // STEP) * PANEL_STEP
+_PANELS = -(-(128 + 2 * 4 * SIDE * SIDE + (2 * SIDE + _MOST_PANELS) * 16) // 64) * 64
+MEMORY = _PANELS + _MOST_STEPS * PANEL_STEP
 """Bytes of a worker's scratch memory that `multiply_by_parts` uses before what the ordinary product needs."""
 
 
@@ -277,20 +281,16 @@ class _Panels(NamedTuple):
 def _multiply_band(panels: Any, extent: Any, a: Any, b: Any, c: Any, epilogue: Any, s: Any) -> None:
     """All squares side by side that a panel of A has with a block of B, some steps of the depth after the other."""
     rows, columns, depth = extent
-    steps = -(-depth // STEP)
-    chunks = -(-steps // _CHUNK)
-    for chunk in range(chunks):
-        first, last = steps * chunk // chunks, steps * (chunk + 1) // chunks
-        here, there = first * STEP, min(depth, last * STEP)
+    for here in range(0, depth, _CHUNK * STEP):
         a_part = Matrix(a.address + here * a.column, a.row, a.column)
         for j in range(0, columns, SIDE):
-            part = Extent(rows, min(SIDE, columns - j), there - here)
+            part = Extent(rows, min(SIDE, columns - j), min(_CHUNK * STEP, depth - here))
             b_part = Matrix(b.address + j * b.column + here * b.row, b.row, b.column)
-            target = Matrix(c.address + j * 4, c.row, 4)
+            target, at = Matrix(c.address + j * 4, c.row, 4), here // STEP * PANEL_STEP
             b_panel, b_range = panels.b + j // SIDE * panels.step, panels.b_ranges + j // SIDE * 16
-            places = (panels.a + first * PANEL_STEP, b_panel + first * PANEL_STEP, panels.a_range, b_range)
-            bias = epilogue.bias + j * 4 if epilogue.bias != 0 and chunk == 0 else 0
-            accumulate = epilogue.accumulate if chunk == 0 else 1
+            bias = epilogue.bias + j * 4 if epilogue.bias != 0 and here == 0 else 0
+            accumulate = epilogue.accumulate if here == 0 else 1
+            places = (panels.a + at, b_panel + at, panels.a_range, b_range)
             _multiply_square(places, part, a_part, b_part, target, bias, accumulate, s)
     if epilogue.activation >= 0:
         activate_tile(np.float32, epilogue.activation, c, rows, columns)
@@ -303,25 +303,26 @@ def multiply_by_parts(scratch: int, extent: Extent, a: Matrix, b: Matrix, c: Mat
     Rows or columns of A and of B adjoin.
     """
     rows, columns, depth = extent
-    block_depth = -(-depth // -(-depth // _BLOCK_DEPTH) // STEP) * STEP
-    panel = block_depth // STEP * PANEL_STEP
+    block_steps, block_columns, block_rows = _ALONG_ROWS if a.row == 4 else _ALONG_DEPTH
+    panel = min(-(-depth // STEP), block_steps) * PANEL_STEP
     square, a_panels = scratch + 128, scratch + _PANELS
-    other, b_panels = square + 4 * SIDE * SIDE, a_panels + _BLOCK_ROWS // SIDE * panel
+    other, b_panels = square + 4 * SIDE * SIDE, a_panels + block_rows // SIDE * panel
     of_rows = other + 4 * SIDE * SIDE
     of_columns, a_ranges = of_rows + 16 * SIDE, of_rows + 2 * 16 * SIDE
-    b_ranges, blocks = a_ranges + _BLOCK_ROWS // SIDE * 16, b_panels + _BLOCK_COLUMNS // SIDE * panel
-    s = _Scratch(row_at(np.int64, scratch, 0, 1)[0], square, other, of_rows, of_columns, blocks)
-    block_rows = _BLOCK_ROWS if a.row == 4 else SIDE  # a panel alone stays in the first-level cache
+    b_ranges, after = a_ranges + block_rows // SIDE * 16, b_panels + block_columns // SIDE * panel
+    s = _Scratch(row_at(np.int64, scratch, 0, 1)[0], square, other, of_rows, of_columns, after)
     begin_tiles(scratch + 64)
-    for k in range(0, depth, block_depth):
-        ks = min(block_depth, depth - k)
-        bias, activation = epilogue.bias if k == 0 else 0, epilogue.activation if k + ks == depth else -1
-        accumulate = epilogue.accumulate if k == 0 else 1
-        for j in range(0, columns, _BLOCK_COLUMNS):
-            width = min(_BLOCK_COLUMNS, columns - j)
+    for j in range(0, columns, block_columns):
+        width = min(block_columns, columns - j)
+        for k in range(0, depth, block_steps * STEP):
+            ks = min(block_steps * STEP, depth - k)
             b_block = Matrix(b.address + k * b.row + j * b.column, b.row, b.column)
             pack_panels(b_panels, panel, b_ranges, transposed(b_block), width, ks, 1)
-            of_block = Epilogue(bias + j * 4 if bias != 0 else 0, accumulate, activation)
+            of_block = Epilogue(
+                epilogue.bias + j * 4 if epilogue.bias != 0 and k == 0 else 0,
+                epilogue.accumulate if k == 0 else 1,
+                epilogue.activation if k + ks == depth else -1,
+            )
             for i in range(0, rows, SIDE):
                 at = i % block_rows // SIDE
                 a_rows = Matrix(a.address + i * a.row + k * a.column, a.row, a.column)

@@ -97,12 +97,18 @@ def _larger(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return builder.select(builder.icmp_unsigned(">", x, y), x, y)
 
 
+class _Tile(NamedTuple):
+    """16 items and 32 steps of the depth in memory, as LLVM values."""
+
+    source: Address
+    item_stride: ir.Value
+    depth_stride: ir.Value
+
+
 def _emit_pack(emit: Emitter, *arguments: ir.Value) -> None:
     p, builder = _Panel(*arguments), emit.builder
     seen = _Range(emit)
-    turned = cgutils.alloca_once(builder, ir.ArrayType(emit.vector, 2 * 16))
-    turned.align = 64
-    turned = builder.ptrtoint(turned, INT)
+    padded, turned = _emit_memory(emit), _emit_memory(emit)
     along_depth = builder.icmp_signed("==", p.depth_stride, emit.integer(4))
     by_depths = builder.icmp_signed("==", p.pairs_down, emit.integer(0))
     as_it_lies = builder.icmp_signed("==", builder.zext(along_depth, INT), builder.zext(by_depths, INT))
@@ -113,59 +119,79 @@ def _emit_pack(emit: Emitter, *arguments: ir.Value) -> None:
     ):
         k, first = builder.mul(step.index, emit.integer(STEP)), builder.mul(group.index, emit.integer(16))
         target = emit.offset(emit.offset(p.panel, step.index, PANEL_STEP), group.index, TILE)
-        items, depth = builder.sub(p.items, first), builder.sub(p.depth, k)
         source = emit.offset(emit.offset(p.source, first, p.item_stride), k, p.depth_stride)
+        tile = _emit_whole(
+            emit, _Tile(source, p.item_stride, p.depth_stride), builder.sub(p.items, first), builder.sub(p.depth, k),
+            along_depth, padded,
+        )  # fmt: skip
         with builder.if_then(builder.not_(as_it_lies)):
-            _emit_turned(emit, p, along_depth, source, turned, items, depth)
-        source = builder.select(as_it_lies, source, turned)
-        items, depth = (
-            builder.select(as_it_lies, count, emit.integer(whole)) for count, whole in ((items, 16), (depth, STEP))
-        )
+            _emit_turned(emit, tile, along_depth, turned)
+        source = builder.select(as_it_lies, tile.source, turned)
         with builder.if_else(by_depths) as (rows_of_depths, rows_of_items):
             with rows_of_depths:
-                stride = builder.select(as_it_lies, p.item_stride, emit.integer(4 * STEP))
+                stride = builder.select(as_it_lies, tile.item_stride, emit.integer(4 * STEP))
                 with cgutils.for_range(builder, emit.integer(16), intp=INT) as row:
                     at = emit.offset(target, row.index, 64)
-                    _emit_row_of_depths(emit, seen, at, source, stride, row.index, items, depth)
+                    _emit_row_of_depths(emit, seen, at, emit.offset(source, row.index, stride))
             with rows_of_items:
-                stride = builder.select(as_it_lies, p.depth_stride, emit.integer(64))
+                stride = builder.select(as_it_lies, tile.depth_stride, emit.integer(64))
                 with cgutils.for_range(builder, emit.integer(16), intp=INT) as row:
-                    at = emit.offset(target, row.index, 64)
-                    _emit_row_of_items(emit, seen, at, source, stride, row.index, items, depth)
+                    at, pair = emit.offset(target, row.index, 64), builder.mul(row.index, emit.integer(2))
+                    _emit_row_of_items(emit, seen, at, emit.offset(source, pair, stride), stride)
     seen.write(p.range)
 
 
-def _emit_turned(
-    emit: Emitter, p: _Panel, along_depth: ir.Value, source: Address, target: Address, items: ir.Value, depth: ir.Value
-) -> None:
-    """16 items and 32 steps of the depth with rows and columns exchanged, and zeros beside them."""
+def _emit_memory(emit: Emitter) -> Address:
+    """Memory of a function for 16 items and 32 steps of the depth."""
+    memory = emit.builder.alloca(ir.ArrayType(emit.vector, 2 * 16))  # in its first block, and nobody fills it
+    memory.align = 64
+    return emit.builder.ptrtoint(memory, INT)
+
+
+def _emit_whole(
+    emit: Emitter, tile: _Tile, items: ir.Value, depth: ir.Value, along_depth: ir.Value, padded: Address
+) -> _Tile:
+    """The tile itself; of one with fewer items or steps of the depth a copy with zeros beside it."""
     builder = emit.builder
-    row_stride = builder.select(along_depth, p.item_stride, p.depth_stride)
+    whole = builder.and_(
+        builder.icmp_signed(">=", items, emit.integer(16)), builder.icmp_signed(">=", depth, emit.integer(STEP))
+    )
+    with builder.if_then(builder.not_(whole)), cgutils.for_range(builder, emit.integer(32), intp=INT) as loop:
+        # A vector of a row of items, or one of the two of a row of depths.
+        row = builder.select(along_depth, builder.lshr(loop.index, emit.integer(1)), loop.index)
+        before = builder.select(
+            along_depth, builder.shl(builder.and_(loop.index, emit.integer(1)), emit.integer(4)), emit.integer(0)
+        )
+        rows, lanes = builder.select(along_depth, items, depth), builder.select(along_depth, depth, items)
+        lanes = builder.select(builder.icmp_signed("<", row, rows), builder.sub(lanes, before), emit.integer(0))
+        row_stride = builder.select(along_depth, tile.item_stride, tile.depth_stride)
+        address = emit.offset(emit.offset(tile.source, row, row_stride), before, 4)
+        emit.store(emit.load(address, emit.first_lanes(lanes)), emit.offset(padded, loop.index, 64))
+    strides = ((tile.item_stride, 4 * STEP, 4), (tile.depth_stride, 4, 64))
+    padded_strides = [builder.select(along_depth, *map(emit.integer, each[1:])) for each in strides]
+    return _Tile(
+        builder.select(whole, tile.source, padded),
+        *[builder.select(whole, each[0], other) for each, other in zip(strides, padded_strides, strict=True)],
+    )
+
+
+def _emit_turned(emit: Emitter, tile: _Tile, along_depth: ir.Value, target: Address) -> None:
+    """A tile with rows and columns exchanged."""
+    builder = emit.builder
+    row_stride = builder.select(along_depth, tile.item_stride, tile.depth_stride)
     with cgutils.for_range(builder, emit.integer(2), intp=INT) as half:
         before = builder.mul(half.index, emit.integer(16))
-        rest = builder.sub(depth, before)
-        row_count, lane_count = builder.select(along_depth, items, rest), builder.select(along_depth, rest, items)
-        start = emit.offset(source, before, p.depth_stride)
-        rows = []
-        for row in range(16):
-            lanes = builder.select(builder.icmp_signed("<", emit.integer(row), row_count), lane_count, emit.integer(0))
-            rows.append(emit.load(emit.offset(start, row, row_stride), emit.first_lanes(lanes)))
+        start = emit.offset(tile.source, before, tile.depth_stride)
+        rows = [emit.load(emit.offset(start, row, row_stride)) for row in range(16)]
         place = emit.offset(target, before, builder.select(along_depth, emit.integer(64), emit.integer(4)))
         stride = builder.select(along_depth, emit.integer(64), emit.integer(4 * STEP))
         for row, value in enumerate(emit.transpose(rows)):
             emit.store(value, emit.offset(place, row, stride))
 
 
-def _emit_row_of_depths(
-    emit: Emitter, seen: _Range, at: Address, source: Address, stride: ir.Value, item: ir.Value, items: ir.Value,
-    depth: ir.Value,
-) -> None:  # fmt: skip
-    """32 steps of the depth of one item, or zeros past the last item."""
-    builder = emit.builder
-    depth = builder.select(builder.icmp_signed("<", item, items), depth, emit.integer(0))
-    row = emit.offset(source, item, stride)
-    masks = [emit.first_lanes(builder.sub(depth, emit.integer(16 * v))) for v in range(2)]
-    vectors = [emit.load(emit.vector_offset(row, v), mask) for v, mask in enumerate(masks)]
+def _emit_row_of_depths(emit: Emitter, seen: _Range, at: Address, source: Address) -> None:
+    """32 steps of the depth of one item."""
+    vectors = [emit.load(emit.vector_offset(source, v)) for v in range(2)]
     for vector in vectors:
         seen.note(vector)
     _emit_store_depths(emit, at, *vectors)
@@ -181,18 +207,11 @@ def _emit_store_depths(emit: Emitter, at: Address, x: ir.Value, y: ir.Value) -> 
         emit.store(builder.bitcast(both, emit.vector), emit.offset(at, number, PART))
 
 
-def _emit_row_of_items(
-    emit: Emitter, seen: _Range, at: Address, source: Address, stride: ir.Value, pair: ir.Value, items: ir.Value,
-    depth: ir.Value,
-) -> None:  # fmt: skip
-    """Two steps of the depth of 16 items, or zeros past the last step."""
-    builder = emit.builder
-    vectors = []
-    for which in range(2):
-        k = builder.add(builder.mul(pair, emit.integer(2)), emit.integer(which))
-        count = builder.select(builder.icmp_signed("<", k, depth), items, emit.integer(0))
-        vectors.append(emit.load(emit.offset(source, k, stride), emit.first_lanes(count)))
-        seen.note(vectors[-1])
+def _emit_row_of_items(emit: Emitter, seen: _Range, at: Address, source: Address, stride: ir.Value) -> None:
+    """Two steps of the depth of 16 items."""
+    vectors = [emit.load(emit.offset(source, which, stride)) for which in range(2)]
+    for vector in vectors:
+        seen.note(vector)
     _emit_store_items(emit, at, *vectors)
 
 
