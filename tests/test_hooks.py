@@ -122,3 +122,24 @@ def test_leaves_have_their_gradients_while_others_are_still_to_come():
     assert seen[-1] == ([1.0, 1.0], None)
     source = next(iter(captured.programs.values())).source
     assert source.index("reach(") < source.index("exp_backward") < source.rindex("reach(")
+
+
+def test_a_leafs_hook_is_called_as_soon_as_its_gradient_is_complete() -> None:
+    first, second, shared = leaf(2.0), leaf(3.0), leaf(0.5)
+    order = []
+    for name, each in (("first", first), ("second", second), ("shared", shared)):
+        each.register_post_accumulate_grad_hook(lambda p, name=name: order.append((name, p.grad.item())))
+    h = first * shared
+    h.register_hook(lambda g: order.append(("h", g.item())))
+    (h * second * shared).sum().backward()
+    # h = 1, so d second = h * shared, d h = second * shared, d shared = h * second + d h * first
+    assert order == [("second", 0.5), ("h", 1.5), ("first", 0.75), ("shared", 6.0)]
+    order.clear()
+    unused = ta.stack([shared * 2.0, shared * 5.0]).unbind(0)  # one of two outputs is not used
+    (unused[0] * second).sum().backward()
+    assert [name for name, _ in order] == ["second", "shared"]
+    order.clear()
+    leaf_alone = leaf(1.0)
+    leaf_alone.register_post_accumulate_grad_hook(lambda p: order.append(("alone", p.grad.item())))
+    leaf_alone.backward()
+    assert order == [("alone", 1.0)]

@@ -225,6 +225,7 @@ def _walk(
     pending = _Pending()
     subgraph = None if targets is None else _Subgraph(outputs, targets)
     results: dict[Edge, Tensor] = {}
+    uses = _Uses(outputs) if _Uses.wanted and targets is None else None
     observers = current_modes().observers
     with enable_grad() if create_graph else no_grad(), np.errstate(all="ignore"):
         for output, seed in zip(outputs, seeds, strict=True):
@@ -248,6 +249,9 @@ def _walk(
                 if gradient is not None and edge is not None:
                     fresh = gradient is not arrived and type(gradient) is np.ndarray and gradient.base is None
                     pending.send(edge, gradient, fresh)
+            for leaf in uses.completed(node) if uses is not None else ():
+                if leaf in pending.values:
+                    reach_leaf(leaf, pending.values.pop(leaf), leaf in pending.owned)
             if not retain:
                 node.release()
         for edge, gradient in pending.values.items():
@@ -293,6 +297,40 @@ def _complete_gradient(node: Node, pending: _Pending, subgraph: _Subgraph | None
                 results[edge] = _as_result(gradient, False)
         gradients.append(gradient)
     return gradients[0] if single else tuple(gradients)
+
+
+class _Uses:
+    """The leaves with hooks that wait for their gradients, and how many operands that they are have yet to send theirs.
+
+    So these hooks are called amid the pass, as soon as a gradient is complete. One that is partly used by nodes that
+    receive no gradient is complete when the pass is over.
+    """
+
+    wanted = False
+    """Whether a leaf has ever had such a hook."""
+
+    def __init__(self, outputs: Sequence[Tensor]) -> None:
+        self.left: dict[Edge, int] = {}
+        stack = [output.node for output in outputs if output.node is not None]
+        seen = set(stack)
+        while stack:
+            for edge in stack.pop().edges:
+                if isinstance(edge, Tensor):
+                    if edge.hooks and any(hook.after for hook in edge.hooks):
+                        self.left[edge] = self.left.get(edge, 0) + 1
+                elif edge is not None and (node := _node(edge)) not in seen:
+                    seen.add(node)
+                    stack.append(node)
+
+    def completed(self, node: Node) -> list[Tensor]:
+        """The leaves whose gradients are complete with those that a node has sent."""
+        found = []
+        for edge in node.edges:
+            if edge in self.left:
+                self.left[edge] -= 1
+                if not self.left[edge]:
+                    found.append(edge)
+        return found
 
 
 class _Subgraph:
@@ -395,7 +433,7 @@ def _register_hook_after(self: Tensor, hook: Callable[[Tensor], None]) -> HookHa
     """Call ``hook(leaf)`` whenever backward has added to ``.grad`` of this leaf all that it will; the hook may take the
     gradient away.
 
-    A captured function (`capture`) calls it as soon as this gradient is complete, while it computes others.
+    It is called as soon as this gradient is complete, while others are still to be computed.
 
     Returns:
         A handle whose ``remove()`` removes the hook.
@@ -406,6 +444,7 @@ def _register_hook_after(self: Tensor, hook: Callable[[Tensor], None]) -> HookHa
     if not self._requires_grad or self.origin is not None or not callable(hook):
         raise RuntimeError("register_post_accumulate_grad_hook needs a leaf that requires a gradient, and a function")
     self.hooks = hooks = self.hooks or []
+    _Uses.wanted = True
     handle = HookHandle(hooks, hook, after=True)
     hooks.append(handle)
     return handle
