@@ -38,6 +38,7 @@ ENGINE = (
         "pullback",
         "random_tensors",
         "record",
+        "vmap",
     ),
     ("nn", "optim"),
     ("func",),

@@ -122,20 +122,6 @@ def test_structures_and_argnums() -> None:
     assert func.vmap(lambda x, k: x * k)(x, k=3).tolist() == (x * 3).tolist()
 
 
-def test_vmap_is_the_loop() -> None:
-    x, w = draw((4, 3)), draw((2, 3), 1)
-    mapped = func.vmap(lambda x, w: {"y": w @ x}, in_dims=(0, None))(x, w)
-    np.testing.assert_allclose(mapped["y"].array, x.array @ w.array.T)
-    across = func.vmap(lambda a: a * 2.0, in_dims=1, out_dims=1)(x)
-    np.testing.assert_array_equal(across.array, x.array * 2.0)
-    per_example = func.vmap(func.grad(lambda w, x: (w @ x).square().sum()), in_dims=(None, 0))(w, x)
-    total = func.grad(lambda w: (x @ w.mT).square().sum())(w)
-    np.testing.assert_allclose(per_example.sum(0).array, total.array)
-    x.requires_grad_()
-    func.vmap(ta.exp)(x).sum().backward()
-    np.testing.assert_allclose(x.grad.array, np.exp(x.array))
-
-
 def test_a_module_as_a_function_of_its_parameters() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)).to(ta.float64)
     model[2].weight = model[0].weight  # tied
@@ -157,13 +143,108 @@ def test_a_module_as_a_function_of_its_parameters() -> None:
     assert all((p.array == before[name]).all() for name, p in parameters.items())
 
 
+def test_dicts_are_matched_by_their_keys() -> None:
+    x, u = draw((3,)), draw((3,), 1)
+    _, pull_back = func.vjp(lambda x: {"b": x * 2.0, "a": x * 5.0}, x)
+    np.testing.assert_allclose(pull_back({"a": u, "b": x})[0].array, 5.0 * u.array + 2.0 * x.array)
+    point, tangent = {"a": x, "b": u}, {"b": x, "a": u}
+    np.testing.assert_allclose(func.jvp(lambda p: p["a"] * 7.0, (point,), (tangent,))[1].array, 7.0 * u.array)
+
+
+def test_linearize_calls_the_function_once() -> None:
+    calls, x, u = [], draw((3,)), draw((3,), 1)
+
+    def f(x: Any) -> Any:
+        calls.append(1)
+        return x.sin() * x.sum()
+
+    value, push = func.linearize(f, x)
+    for scale in (1.0, -2.0):
+        expected = func.jvp(f, (x,), (u * scale,))
+        np.testing.assert_allclose(push(u * scale).array, expected[1].array, rtol=1e-14)
+        np.testing.assert_array_equal(value.array, expected[0].array)
+    assert len(calls) == 3
+
+
+def test_an_ensemble_is_its_modules() -> None:
+    models = [nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).to(ta.float64) for _ in range(3)]
+    models[0][0].bias.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"^stack_module_state: 0\.bias .* or requires no gradient"):
+        func.stack_module_state(models)
+    models[0][0].bias.requires_grad_()
+    parameters, buffers = func.stack_module_state(models)
+    assert all(p.is_leaf and p.requires_grad for p in parameters.values()) and parameters["0.weight"].shape == (3, 4, 3)
+    x = draw((5, 3))
+    found = func.vmap(lambda p, b: func.functional_call(models[0], (p, b), (x,)))(parameters, buffers)
+    np.testing.assert_array_equal(found.array, np.stack([model(x).array for model in models]))
+    found.sum().backward()
+    models[1](x).sum().backward()
+    np.testing.assert_allclose(parameters["0.weight"].grad.array[1], models[1][0].weight.grad.array)
+
+
+def test_a_tied_weight_may_be_replaced_in_one_place() -> None:
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)).to(ta.float64)
+    model[1].weight = model[0].weight
+    other, x = draw((2, 2), 5), draw((2,))
+    both, one = (func.functional_call(model, {"0.weight": other}, x, tie_weights=tied) for tied in (True, False))
+    np.testing.assert_allclose(both.array, other.array @ (other.array @ x.array))
+    np.testing.assert_allclose(one.array, model[1].weight.array @ (other.array @ x.array))
+
+
 X = draw((2,))
 
 
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
-        (lambda: func.grad(ta.exp)(X), ValueError, r"^grad: the function must return one scalar, .* \(2,\)$"),
+        (lambda: func.grad(ta.exp)(X), ValueError, r"^grad: the function must return one scalar, .* \(2,\); sum\(\)"),
+        (
+            lambda: func.grad(lambda x: x.sum(0, keepdim=True))(X),
+            ValueError,
+            r"^grad: the function must return .* \(1,\)",
+        ),
+        (lambda: func.grad(ta.sum, ())(X), ValueError, "^grad: argnums names no argument$"),
+        (
+            lambda: func.jacrev(ta.exp, chunk_size=0),
+            ValueError,
+            "^jacrev: chunk_size must be None or a whole number ab",
+        ),
+        (
+            lambda: func.jacfwd(ta.exp, randomness="no"),
+            ValueError,
+            "^jacfwd: randomness must be 'error', 'different' or",
+        ),
+        (
+            lambda: func.vjp(lambda x: {"a": x, "b": x}, X)[1]({"a": X, "c": X}),
+            ValueError,
+            "^vjp: the cotangents must have the structure .* got a dict of 'a', 'c' in place of a dict of 'a', 'b'$",
+        ),
+        (
+            lambda: func.linearize(ta.exp, X)[1](draw((3,))),
+            ValueError,
+            r"^linearize: the tangents must have the shapes",
+        ),
+        (
+            lambda: func.functional_call(nn.Linear(2, 2), {}, X, strict=True),
+            ValueError,
+            "nothing is given for weight, b",
+        ),
+        (
+            lambda: func.stack_module_state([]),
+            ValueError,
+            "^stack_module_state: expected at least one module, got none",
+        ),
+        (lambda: func.stack_module_state([nn.Linear(2, 2), nn.Tanh()]), TypeError, "expected modules of one class$"),
+        (
+            lambda: func.stack_module_state([nn.Linear(2, 2), nn.Linear(2, 3)]),
+            ValueError,
+            "^stack_module_state: weight has another shape in another module",
+        ),
+        (
+            lambda: func.stack_module_state([nn.Linear(2, 2), nn.Linear(2, 2).eval()]),
+            ValueError,
+            "^stack_module_state: some modules are in training mode and some are not$",
+        ),
         (lambda: func.grad(lambda x: 1.0)(X), TypeError, "^grad: the function must return tensors of float32 or flo"),
         (lambda: func.grad(ta.sum)(ta.tensor([1])), TypeError, "^grad: argument 0 must be .*, got int64$"),
         (lambda: func.jacrev(ta.exp, 1)(X), ValueError, "^jacrev: argnums names argument 1, the function got 1$"),
@@ -184,11 +265,6 @@ X = draw((2,))
         (lambda: func.jvp(ta.exp, (X,), (draw((3,)),)), ValueError, r"^jvp: the tangents must have the shapes \(2,\)"),
         (lambda: func.jvp(ta.exp, X, X), TypeError, "^jvp: primals must be a tuple"),
         (lambda: func.hvp(ta.sum, X, draw((3,))), ValueError, r"^hvp: v must have the shapes \(2,\)"),
-        (lambda: func.vmap(ta.add)(X, draw((3,))), ValueError, "^vmap: all arguments .* found 2, 3$"),
-        (lambda: func.vmap(ta.add, (0,))(X, X), ValueError, "^vmap: in_dims has 1 entries for 2 arguments$"),
-        (lambda: func.vmap(ta.add)(X, ta.tensor(1.0)), IndexError, "^vmap: a tensor without axes has no examples"),
-        (lambda: func.vmap(ta.exp, 3)(X), IndexError, r"^vmap: "),
-        (lambda: func.vmap(lambda x: 1.0)(X), TypeError, "^vmap: the function must return tensors, as many for each"),
         (lambda: func.functional_call(nn.Linear(2, 2), X, X), TypeError, "^functional_call: expected a dict of tens"),
         (lambda: func.grad(ta.exp, has_aux=True)(X), TypeError, r"^grad: with has_aux .* \(result, aux\)"),
         (lambda: func.functional_call(nn.Linear(2, 2), {"w": X}, X), ValueError, "^functional_call: .* 'w'$"),

@@ -24,7 +24,13 @@ __all__ = ["checkpoint"]
 
 
 @public("ta")
-def checkpoint(function: Callable[..., Any], *inputs: Any, use_reentrant: bool | None = None, **options: Any) -> Any:
+def checkpoint(
+    function: Callable[..., Any],
+    *inputs: Any,
+    use_reentrant: bool | None = None,
+    preserve_rng_state: bool = True,
+    **options: Any,
+) -> Any:
     """Call ``function(*inputs, **options)``, and call it again in the backward pass in place of keeping its values.
 
     Dropout drops the same then. While ops are observed, as by `record`, the values are kept.
@@ -33,6 +39,7 @@ def checkpoint(function: Callable[..., Any], *inputs: Any, use_reentrant: bool |
         function: of any arguments. What it reads besides must not have changed when it is called again.
         inputs: its arguments.
         use_reentrant: taken for PyTorch's sake; there is only the way that PyTorch calls not reentrant.
+        preserve_rng_state: taken for PyTorch's sake; the second call always draws what the first one did.
         options: its named arguments.
 
     Returns:

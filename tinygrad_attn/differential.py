@@ -21,15 +21,13 @@ from tinygrad_attn.autograd import grad as _grad
 from tinygrad_attn.checked import shown
 from tinygrad_attn.inner_call import ArgNums, InnerCall, as_given, chosen, nested_by_argument, zeros
 from tinygrad_attn.modes import enable_grad, is_grad_enabled
-from tinygrad_attn.nested import map_tensors, tensors_in
-from tinygrad_attn.ops.dims import one_dim
-from tinygrad_attn.ops.joining import select, stack
+from tinygrad_attn.nested import map_tensors
+from tinygrad_attn.ops.joining import stack
 from tinygrad_attn.public import public
 from tinygrad_attn.tensor import Tensor, wrap
+from tinygrad_attn.vmap import Randomness, check_chunk_size, check_randomness
 
-__all__ = [
-    "grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "vjp", "vmap",
-]  # fmt: skip
+__all__ = ["grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize", "vjp"]
 
 
 def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,14 +44,14 @@ def grad_and_value(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool
     """A function that returns the gradient of ``func``, and what it returned.
 
     Args:
-        func: returns a tensor of one element, or with ``has_aux`` a pair of that and anything else.
+        func: returns a tensor without axes, or with ``has_aux`` a pair of that and anything else.
         argnums: the position of the argument to differentiate by, or a tuple of positions, which give a tuple. Named
             arguments are passed on.
         has_aux: the value is then the pair.
 
     Raises:
         TypeError: of the function made: an argument or the result is not of floats.
-        ValueError: of the function made: the result has several elements, or ``argnums`` names no argument.
+        ValueError: of the function made: the result has axes, or ``argnums`` names no argument.
     """
     name = "grad"
     _named(name, func)
@@ -62,9 +60,12 @@ def grad_and_value(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool
     def gradient_and_value(*arguments: Any, **options: Any) -> Any:
         call = InnerCall(name, func, arguments, chosen(name, argnums, arguments), has_aux, options)
         (output,) = call.outputs if len(call.outputs) == 1 else (None,)
-        if output is None or output.array.size != 1:
+        if output is None or output.ndim:
             shapes = ", ".join(str(each.shape) for each in call.outputs)
-            raise ValueError(f"{name}: the function must return one scalar, it returned tensors of shape {shapes}")
+            raise ValueError(
+                f"{name}: the function must return one scalar, it returned tensors of shape {shapes}; sum() it, or "
+                "take jacrev or vjp"
+            )
         found = call.pulled_back([wrap(np.ones_like(output.array))], call.open, keep=False)
         value = call.returned(call.result)
         gradient = nested_by_argument(argnums, arguments, call.returned(found))
@@ -140,13 +141,40 @@ def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
         if not isinstance(given, tuple):
             raise TypeError(f"jvp: {what} must be a tuple with one for each argument, got {shown(given)}")
     call = InnerCall("jvp", _named("jvp", func), primals, range(len(primals)), has_aux)
-    directions = as_given("jvp", "the tangents", primals, tangents)
-    differentiable = call.open or (is_grad_enabled() and any(each.requires_grad for each in directions))
-    pushed = iter(_Pushing(call).along(directions, differentiable))
-    derivative = map_tensors(lambda _: next(pushed), call.result)
-    derivative = derivative if differentiable else map_tensors(Tensor.detach, derivative)
+    derivative = _derivative(_Pushing(call), primals, tangents)
     result = call.returned(call.result)
     return (result, derivative, call.returned(call.aux)) if has_aux else (result, derivative)
+
+
+@public("func")
+def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """What ``func(*primals)`` returns, and the function u ↦ J u, which does not call ``func`` again.
+
+    Args:
+        func: returns a tensor, or several, nested.
+        primals: the arguments, all of which are differentiated by.
+
+    Returns:
+        The result, and a function of tangents, one for each primal in its structure and shapes, that returns the
+        derivative in the result's structure.
+
+    Raises:
+        TypeError: a primal or the result is not of floats; of the function returned: tangents of another dtype.
+        ValueError: of the function returned: tangents of other shapes than the primals.
+    """
+    call = InnerCall("linearize", _named("linearize", func), primals, range(len(primals)), False)
+    pushing = _Pushing(call)
+    return call.returned(call.result), lambda *tangents: _derivative(pushing, primals, tangents)
+
+
+def _derivative(pushing: _Pushing, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    """The derivative of a call along tangents, in the structure of its result."""
+    call = pushing.call
+    directions = as_given(call.name, "the tangents", primals, tangents)
+    differentiable = is_grad_enabled() and (call.open or any(each.requires_grad for each in directions))
+    pushed = iter(pushing.along(directions, differentiable))
+    derivative = map_tensors(lambda _: next(pushed), call.result)
+    return derivative if differentiable else map_tensors(Tensor.detach, derivative)
 
 
 class _Pushing:
@@ -187,7 +215,9 @@ def _basis(like: Tensor, position: int) -> Tensor:
 
 
 @public("func")
-def jacrev(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False) -> Callable[..., Any]:
+def jacrev(
+    func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False, *, chunk_size: int | None = None
+) -> Callable[..., Any]:
     """A function that returns the Jacobian of ``func``, row by row, one backward pass for each element of the result.
 
     Cheaper than `jacfwd` where the results have fewer elements than the arguments.
@@ -196,6 +226,7 @@ def jacrev(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False
         func: returns a tensor, or several, nested.
         argnums: the position of the argument to differentiate by, or a tuple of positions, which give a tuple.
         has_aux: ``func`` returns a pair, of which the second part is returned too.
+        chunk_size: taken for PyTorch's sake: how many rows are computed at once. Here one is.
 
     Returns:
         A function that returns, in the structure of the result, and in each place that of the arguments, tensors of
@@ -206,6 +237,7 @@ def jacrev(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False
         ValueError: of the function made: ``argnums`` names no argument.
     """
     _named("jacrev", func)
+    check_chunk_size("jacrev", chunk_size)
 
     @functools.wraps(func)
     def jacobian_of(*arguments: Any, **options: Any) -> Any:
@@ -229,12 +261,17 @@ def jacrev(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False
 
 
 @public("func")
-def jacfwd(func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False) -> Callable[..., Any]:
+def jacfwd(
+    func: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False, *, randomness: Randomness = "error"
+) -> Callable[..., Any]:
     """A function that returns the Jacobian of ``func``, column by column, one pass for each element of the arguments.
 
-    Cheaper than `jacrev` where the arguments have fewer elements than the results. All else is as there.
+    Cheaper than `jacrev` where the arguments have fewer elements than the results. All else is as there. ``randomness``
+    is taken for PyTorch's sake, where each column calls ``func``: here it is called once, so all columns are those of
+    the same random numbers.
     """
     _named("jacfwd", func)
+    check_randomness("jacfwd", randomness)
 
     @functools.wraps(func)
     def jacobian_of(*arguments: Any, **options: Any) -> Any:
@@ -298,13 +335,13 @@ def hvp(func: Callable[..., Any], inputs: Any, v: Any) -> tuple[Any, Any]:
     The matrix, which is symmetric, is not formed: the gradient is differentiated along v.
 
     Args:
-        func: of one tensor, or of several; returns a tensor of one element.
+        func: of one tensor, or of several; returns a tensor without axes.
         inputs: the tensor, or a tuple with all arguments, which give a tuple.
         v: of the inputs' structure and shapes.
 
     Raises:
         TypeError: an input or the result is not of floats, or v is of another dtype.
-        ValueError: v of other shapes than the inputs, or the result has several elements.
+        ValueError: v of other shapes than the inputs, or the result has axes.
     """
     several = isinstance(inputs, tuple)
     arguments, direction = (inputs, v) if several else ((inputs,), (v,))
@@ -314,59 +351,3 @@ def hvp(func: Callable[..., Any], inputs: Any, v: Any) -> tuple[Any, Any]:
     found = iter(outer.pulled_back(tensors, outer.open, keep=False))
     product = map_tensors(lambda _: next(found), arguments)
     return outer.returned(outer.aux), outer.returned(product if several else product[0])
-
-
-@public("func")
-def vmap(func: Callable[..., Any], in_dims: Any = 0, out_dims: int = 0) -> Callable[..., Any]:
-    """A function of batches: ``func`` is called for each example, and the results are stacked.
-
-    It saves writing the loop, not its time: ops that know a batch axis are faster.
-
-    Args:
-        func: of tensors of one example; returns a tensor, or several, nested.
-        in_dims: the axis of the examples, of all arguments, or a tuple with that of each; None for an argument that is
-            the same for all.
-        out_dims: the axis of the results.
-
-    Raises:
-        TypeError, ValueError: of the function made: no argument has examples, or their numbers differ.
-    """
-    _named("vmap", func)
-
-    @functools.wraps(func)
-    def of_batches(*arguments: Any, **options: Any) -> Any:
-        dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(arguments)
-        if len(dims) != len(arguments):
-            raise ValueError(f"vmap: in_dims has {len(dims)} entries for {len(arguments)} arguments")
-        sizes = {
-            _count(each, dim)
-            for dim, argument in zip(dims, arguments, strict=True)
-            if dim is not None
-            for each in tensors_in(argument)
-        }
-        if len(sizes) != 1 or sizes == {0}:
-            found = ", ".join(map(str, sorted(sizes))) or "none"
-            raise ValueError(f"vmap: all arguments must have the same number of examples, at least one; found {found}")
-        results = [
-            func(*[_example(argument, dim, number) for dim, argument in zip(dims, arguments, strict=True)], **options)
-            for number in range(sizes.pop())
-        ]
-        tensors = [tensors_in(result) for result in results]
-        if {len(each) for each in tensors} != {len(tensors[0])} or not tensors[0]:
-            raise TypeError(
-                f"vmap: the function must return tensors, as many for each example, got {shown(results[0])}"
-            )
-        columns = iter(list(zip(*tensors, strict=True)))
-        return map_tensors(lambda _: stack(list(next(columns)), out_dims), results[0])
-
-    return of_batches
-
-
-def _count(batch: Tensor, dim: int) -> int:
-    if batch.ndim == 0:
-        raise IndexError("vmap: a tensor without axes has no examples; give None for it in in_dims")
-    return batch.shape[one_dim("vmap", dim, batch.ndim)]
-
-
-def _example(argument: Any, dim: int | None, number: int) -> Any:
-    return argument if dim is None else map_tensors(lambda each: select(each, dim, number), argument)

@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_attn.autograd import grad
 from tinygrad_attn.checked import shown
 from tinygrad_attn.modes import enable_grad, is_grad_enabled
-from tinygrad_attn.nested import map_tensors, tensors_in
+from tinygrad_attn.nested import map_tensors, paired, tensors_in
 from tinygrad_attn.ops.shape import alias
 from tinygrad_attn.tensor import Tensor, share, wrap
 
@@ -126,24 +126,30 @@ def zeros(like: Tensor) -> Tensor:
 
 
 def as_given(name: str, what: str, wanted: Any, given: Any) -> list[Tensor]:
-    """The tensors of a structure that must have the shapes and dtypes of another's."""
-    expected, tensors = tensors_in(wanted), tensors_in(given)
-    if [t.shape for t in tensors] != [t.shape for t in expected]:
+    """The tensors of a structure that must have the structure, shapes and dtypes of another; of dicts by their keys."""
+    expected = tensors_in(wanted)
+    try:
+        pairs = [(like, tensor) for like, tensor in paired(wanted, given) if isinstance(like, Tensor)]
+    except ValueError as error:
+        raise ValueError(f"{name}: {what} must have the structure of what they are for, got {error}") from None
+    if any(not isinstance(tensor, Tensor) or tensor.shape != like.shape for like, tensor in pairs):
         raise ValueError(
             f"{name}: {what} must have the shapes {', '.join(str(t.shape) for t in expected)}, "
-            f"got {', '.join(str(t.shape) for t in tensors) or shown(given)}"
+            f"got {', '.join(str(t.shape) for t in tensors_in(given)) or shown(given)}"
         )
-    for tensor, like in zip(tensors, expected, strict=True):
+    for like, tensor in pairs:
         if tensor.dtype != like.dtype:
             raise TypeError(
                 f"{name}: {what} must have the dtype of what they are for, {like.dtype}, got {tensor.dtype}"
             )
-    return tensors
+    return [tensor for _, tensor in pairs]
 
 
 def chosen(name: str, argnums: ArgNums, arguments: Sequence[Any]) -> tuple[int, ...]:
     """The positions that ``argnums`` names."""
     several = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not several:
+        raise ValueError(f"{name}: argnums names no argument")
     for position in several:
         if isinstance(position, bool) or not isinstance(position, (int, np.integer)):
             raise TypeError(f"{name}: argnums must be an integer or a tuple of integers, got {shown(argnums)}")
