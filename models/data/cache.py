@@ -1,15 +1,19 @@
 """The cache: what is made once from a large text, in files for all later runs and for all processes at once.
 
 The files are named by what they are made from (the SHA-256 of the text, the tokenizers), so none is ever out of date,
-and any may be removed. They stand where ``TINYGRAD_ATTN_CACHE_DIR`` says, or else in the user's cache.
+and any may be removed. They stand where ``TINYGRAD_ATTN_CACHE_DIR`` says, or else in the user's cache. What has not
+been used for long goes when something is made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,13 +24,20 @@ from tinygrad_attn.contexts import context, undone_by
 
 from ..console.working import working
 
-__all__ = ["FOLDER", "Damaged", "cache_folder", "kept", "key_of"]
+__all__ = ["FOLDER", "LONGEST", "MOST", "Damaged", "cache_folder", "kept", "key_of"]
 
 FOLDER = "TINYGRAD_ATTN_CACHE_DIR"
 """The variable of the environment that names the folder."""
 
+MOST = 10 * 10**9
+"""Bytes of all files beside a new one, beyond which those go that have not been used for longest."""
+LONGEST = 90 * 86_400.0
+"""Seconds after which a file goes that nobody has used."""
+
 T = TypeVar("T")
 
+_ENTRY = re.compile(r"[a-z]+-[0-9a-f]{32}\.safetensors")
+_STALE = 86_400.0  # seconds after which nobody writes an unfinished file any more
 _said: set[str] = set()
 
 
@@ -80,12 +91,12 @@ def kept(name: str, write: Callable[[Path], None], read: Callable[[Path], T]) ->
             with _alone(path):
                 found = _read(path, read)
                 if found is None:
-                    for unfinished in leftovers(folder):  # of a process that was killed
-                        if unfinished.name.startswith(f".{name}"):
-                            unfinished.unlink(missing_ok=True)
+                    _make_room(folder, path)
                     with atomic_path(path) as temporary:
                         write(temporary)
                     found = read(path)
+        with contextlib.suppress(OSError):  # a folder that only others may write to
+            os.utime(path)  # it is used now
         return found
     except (OSError, Damaged) as error:
         what = str(error)
@@ -108,12 +119,50 @@ def _read(path: Path, read: Callable[[Path], T]) -> T | None:
         return None
 
 
+def _make_room(folder: Path, path: Path) -> None:
+    """Remove what nobody has used for long, and what processes that were killed have left, but never ``path``."""
+    now = time.time()
+    for unfinished in leftovers(folder):
+        # Nobody else makes this one now; others' are written to, or left.
+        own = path.name.startswith(unfinished.name.removeprefix(".").rsplit(".", 2)[0])
+        if own or _last_used(unfinished) < now - _STALE:
+            _remove(unfinished)
+    entries = [entry for entry in folder.iterdir() if _ENTRY.fullmatch(entry.name) and entry != path]
+    size = 0
+    for entry in sorted(entries, key=_last_used, reverse=True):
+        size += _size(entry)
+        if size > MOST or _last_used(entry) < now - LONGEST:
+            _remove(entry)
+            _remove(_lock_of(entry))
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
+
+
+def _last_used(path: Path) -> float:
+    with contextlib.suppress(OSError):  # another process has removed it
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # on Windows while a process has it mapped into memory
+        path.unlink(missing_ok=True)
+
+
 @context
 def _alone(path: Path) -> Iterator[None]:
     """Inside, no other process that asks for the same makes it."""
     import filelock
 
-    lock = filelock.FileLock(f"{path}.lock")
+    lock = filelock.FileLock(_lock_of(path))
     with undone_by(lock.release):
         try:
             try:
