@@ -54,7 +54,7 @@ def _run(arguments: Sequence[str] | None, errors: TextIO) -> int:
             return _fail_in_a_line(reason, errors)
     try:
         if launched_size() > 1:
-            from ..parallel.ranks import join
+            from ..parallel.ranks import join, note_of_threads
 
             join()
         parsed = make_parser().parse_args(words)
@@ -71,6 +71,8 @@ def _run(arguments: Sequence[str] | None, errors: TextIO) -> int:
                 import_file(path)
         with warnings.catch_warnings(), quietly() if parsed.quiet else compilation_on_stderr():
             warnings.showwarning = _leave_out if parsed.quiet else _print_note
+            if launched_size() > 1 and not parsed.quiet and (note := note_of_threads()):
+                _print_note(note)
             return parsed.command(parsed)
     except UserError as error:
         return _fail_in_a_line(str(error), errors)

@@ -6,11 +6,11 @@ import os
 import sys
 from typing import TextIO
 
-__all__ = ["launched_rank", "launched_size", "silence_others"]
+__all__ = ["launched_rank", "launched_size", "silence_others", "warns_of_a_death"]
 
-# Open MPI; MPICH and Intel MPI; MVAPICH.
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
+# Open MPI; MPICH, Intel MPI and Microsoft's; MVAPICH; Slurm's srun, whichever MPI it starts.
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
 
 
 def launched_size() -> int:
@@ -21,6 +21,12 @@ def launched_size() -> int:
 def launched_rank() -> int:
     """Which of them this is."""
     return _number(_RANKS, 0)
+
+
+def warns_of_a_death() -> bool:
+    """Whether the launcher asks the other processes to end, some time before it ends them, when one has died: Open
+    MPI's does. Others end all at once."""
+    return _SIZES[0] in os.environ
 
 
 def silence_others() -> TextIO:

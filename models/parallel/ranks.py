@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from ..console.counts import counted
 from ..console.errors import UserError
 from .launcher import launched_size
 
-__all__ = ["INSTALL", "Ranks", "current", "join"]
+__all__ = ["INSTALL", "Ranks", "current", "join", "note_of_threads"]
 
 INSTALL = 'pip install "tinygrad-attn[mpi]"'
 
@@ -137,6 +138,21 @@ def join() -> Ranks:
 
             ta.set_num_threads(1)
     return _ranks
+
+
+def note_of_threads() -> str:
+    """What to say where each process has more threads than the cores that the launcher lets it use; else nothing."""
+    if launched_size() == 1 or not hasattr(os, "sched_getaffinity"):
+        return ""
+    import tinygrad_attn as ta
+
+    threads, cores = ta.get_num_threads(), len(os.sched_getaffinity(0))
+    if threads <= cores:
+        return ""
+    return (
+        f"NUMBA_NUM_THREADS gives each process {counted(threads, 'thread')}, and mpirun {counted(cores, 'core')}; with "
+        "mpirun --bind-to none a process may use all"
+    )
 
 
 def _communicator(size: int) -> Any:

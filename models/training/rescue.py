@@ -20,9 +20,11 @@ from collections.abc import Callable, Iterator
 
 from tinygrad_attn.contexts import context, undone_by
 
+from ..parallel.launcher import warns_of_a_death
 from ..parallel.ranks import Ranks
+from ..runs.training import TrainingConfig
 
-__all__ = ["Rescue"]
+__all__ = ["Rescue", "note_of_deaths"]
 
 _DEATH = 5.0
 """Seconds after which a process that was asked to end, and is there, is believed to manage by itself."""
@@ -105,6 +107,23 @@ class Rescue:
             time.sleep(0.01)
         if os.getppid() != parent and not self._over[0] and self._is_whole():
             save()
+
+
+def note_of_deaths(settings: TrainingConfig) -> str:
+    """What to say at the start where nothing can be saved when a process dies; else nothing."""
+    if settings.divided_moments:
+        reason = "with training.divided_moments only all processes together can save"
+    elif not warns_of_a_death():
+        reason = "this MPI ends all processes at once when one dies (Open MPI lets them save)"
+    else:
+        return ""
+    seconds = settings.checkpoint_seconds
+    kept = (
+        f"at most {seconds:g} s old (training.checkpoint_seconds)"
+        if seconds
+        else ("that of the last epoch, since training.checkpoint_seconds is 0")
+    )
+    return f"Note: {reason}: after a death training goes on from the last checkpoint, {kept}"
 
 
 def _in_another_thread() -> bool:

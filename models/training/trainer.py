@@ -40,10 +40,10 @@ from .interruption import Interruption
 from .keeping import Keeping
 from .optimizer import describe_schedule, make_optimizer, make_schedule
 from .records import StepRecords
-from .rescue import Rescue
+from .rescue import Rescue, note_of_deaths
 from .translation import Translation
 
-__all__ = ["Position", "Trainer", "TrainingError"]
+__all__ = ["Position", "Trainer", "TrainingError", "goal_of"]
 
 
 @dataclass
@@ -112,7 +112,7 @@ class Trainer:
         self.position = Position()
         self.clock = Clock()
         refuse_too_large(run)
-        self.goal: Goal = Translation(run, text) if isinstance(text, ParallelText) else Continuation(run, text)
+        self.goal = goal_of(run, text)
         self.train_batches, self.validation = self.goal.batches, self.goal.validation
         refuse_too_large(run, self.train_batches)
         ta.manual_seed(settings.seed)
@@ -164,6 +164,8 @@ class Trainer:
             self.save()  # so that a checkpoint to continue from exists from the start
             self.run.describe()
             self.keeping.begin(self.position.step, self.steps, self.progress)
+            if self.ranks.size > 1 and (note := note_of_deaths(self.settings)):
+                self.progress.print(note)
             self.ranks.going_on = f"go on with: {command_line('train', '--resume', self.run.directory)}"
             self.progress.start(self.position.step, self.steps)
             while not (self.finished or self._stopping):
@@ -421,6 +423,11 @@ class Trainer:
         if ending.notice:
             self.progress.print(f"Note: {ending.notice}")
         return ending.message
+
+
+def goal_of(run: Run, text: ParallelText | PlainText) -> Goal:
+    """What a run trains for on pairs or on a text; errors as of `Trainer`."""
+    return Translation(run, text) if isinstance(text, ParallelText) else Continuation(run, text)
 
 
 def _under(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
