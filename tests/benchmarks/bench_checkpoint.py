@@ -1,10 +1,12 @@
 """What ``training.recompute`` saves and costs: a GPT of 12 layers at length 512, with it and without.
 
-    python tests/benchmarks/bench_checkpoint.py [--layers 12] [--context 512] [--width 256] [--rows 2] [--rounds 3]
+    python tests/benchmarks/bench_checkpoint.py [--layers 12] [--context 512] [--width 256] [--rows 2] [--pairs 12]
 
-Steps as training takes them: captured without, eager with. Processor time with ``--threads 1`` by default, in turn in
-processes of their own; memory is what arrays take at the peak of a step, by tracemalloc, beside weights and Adam's
-moments, and the process's.
+Steps as training takes them: captured without, eager with. Memory is what arrays take at the peak of a step, by
+tracemalloc, beside weights and Adam's moments, and the process's, each in a process of its own: it is the same in every
+run. Time is of pairs of steps, one with and one without, right after each other in one process, and the ratio the
+median of theirs: a machine that others use slows down both of a pair. With ``--threads 1``, the default, it is
+processor time.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import statistics
 import time
 import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 from harness import run_in_process
@@ -27,7 +30,8 @@ from tinygrad_attn.nn import functional as F
 VOCABULARY, HEADS = 512, 8
 
 
-def measure(recompute: bool, options: argparse.Namespace) -> dict[str, float]:
+def step_of(recompute: bool, options: argparse.Namespace) -> Callable[[], float]:
+    """A training step of a model of its own, warm."""
     ta.set_num_threads(options.threads)
     ta.manual_seed(0)
     model = GPT(VOCABULARY, layers=options.layers, heads=HEADS, d_model=options.width, context=options.context)
@@ -41,21 +45,35 @@ def measure(recompute: bool, options: argparse.Namespace) -> dict[str, float]:
         optimizer.zero_grad()
         loss = loss_of(read, said)
         optimizer.step(clip_norm=1.0)
+        if not options.time:
+            optimizer.zero_grad()
         return float(loss.item())
 
-    losses = [step() for _ in range(3)]
-    clock = time.process_time if options.threads == 1 else time.perf_counter
-    times = []
-    for _ in range(options.steps):
-        began = clock()
-        losses.append(step())
-        times.append(clock() - began)
+    for _ in range(4):
+        step()
+    return step
+
+
+def memory(options: argparse.Namespace) -> dict[str, float]:
+    step = step_of(bool(options.memory), options)
     resident = peak_memory()
-    optimizer.zero_grad()
     tracemalloc.start()
-    step()
-    peak = tracemalloc.get_traced_memory()[1]
-    return {"seconds": statistics.median(times), "peak": peak / (1 << 20), "resident": resident, "loss": losses[-1]}
+    loss = step()
+    return {"peak": tracemalloc.get_traced_memory()[1] / (1 << 20), "resident": resident, "loss": loss}
+
+
+def seconds(options: argparse.Namespace) -> list[tuple[float, float]]:
+    clock = time.process_time if options.threads == 1 else time.perf_counter
+    steps = [step_of(recompute, options) for recompute in (False, True)]
+    pairs = []
+    for number in range(options.pairs):
+        times = [0.0, 0.0]
+        for which in (0, 1) if number % 2 else (1, 0):
+            began = clock()
+            steps[which]()
+            times[which] = clock() - began
+        pairs.append((times[0], times[1]))
+    return pairs
 
 
 def main() -> None:
@@ -64,35 +82,31 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--rows", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--recompute", type=int, choices=(0, 1), help=argparse.SUPPRESS)
+    parser.add_argument("--memory", type=int, choices=(0, 1), help=argparse.SUPPRESS)
+    parser.add_argument("--time", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.recompute is not None:
-        print(json.dumps(measure(bool(options.recompute), options)))
+    if options.time or options.memory is not None:
+        print(json.dumps(seconds(options) if options.time else memory(options)))
         return
     given = [
         word
-        for name in ("layers", "context", "width", "rows", "steps", "threads")
+        for name in ("layers", "context", "width", "rows", "pairs", "threads")
         for word in (f"--{name}", str(getattr(options, name)))
     ]
-    rounds = []
-    for _ in range(options.rounds):
-        plain, again = (
-            run_in_process(__file__, [*given, "--recompute", str(which)], options.threads) for which in (0, 1)
+    kept, again = (run_in_process(__file__, [*given, "--memory", which], options.threads) for which in ("0", "1"))
+    pairs = run_in_process(__file__, [*given, "--time"], options.threads)
+    for name, found, times in (("kept", kept, [a for a, _ in pairs]), ("recomputed", again, [b for _, b in pairs])):
+        print(
+            f"{name:>10}: {statistics.median(times) * 1e3:8.1f} ms, step's peak {found['peak']:7.1f} MiB, "
+            f"process {found['resident']:7.0f} MiB, loss {found['loss']:.6f}"
         )
-        rounds.append((plain, again))
-        for name, found in (("kept", plain), ("recomputed", again)):
-            print(
-                f"{name:>10}: {found['seconds'] * 1e3:8.1f} ms, step's peak {found['peak']:7.1f} MiB, "
-                f"process {found['resident']:7.0f} MiB, loss {found['loss']:.6f}",
-                flush=True,
-            )
-    time_ratio = statistics.median(again["seconds"] / plain["seconds"] for plain, again in rounds)
-    memory_ratio = statistics.median(again["peak"] / plain["peak"] for plain, again in rounds)
+    ratios = sorted(b / a for a, b in pairs)
+    low, middle, high = (ratios[round(share * (len(ratios) - 1))] for share in (0.25, 0.5, 0.75))
     print(
-        f"recomputed over kept: time {time_ratio:.2f}, memory of a step {memory_ratio:.2f}, median of {options.rounds}"
+        f"recomputed over kept: memory of a step {again['peak'] / kept['peak']:.2f}, time {middle:.2f} (half of the "
+        f"pairs of steps: {low:.2f} to {high:.2f})"
     )
 
 
