@@ -143,6 +143,7 @@ from tinygrad_attn.random_tensors import randn_like as randn_like
 from tinygrad_attn.random_tensors import randperm as randperm
 from tinygrad_attn.tensor import Tensor as Tensor
 from tinygrad_attn.version import __version__ as __version__
+from tinygrad_attn.vmap import vmap as vmap
 
 _Operand = Tensor | np.ndarray[Any, Any] | np.generic | builtins.float | list[Any]
 

@@ -310,7 +310,7 @@ class _Uses:
     """Whether a leaf has ever had such a hook."""
 
     def __init__(self, outputs: Sequence[Tensor]) -> None:
-        self.left: dict[Edge, int] = {}
+        self.left: dict[Tensor, int] = {}
         stack = [output.node for output in outputs if output.node is not None]
         seen = set(stack)
         while stack:
@@ -326,7 +326,7 @@ class _Uses:
         """The leaves whose gradients are complete with those that a node has sent."""
         found = []
         for edge in node.edges:
-            if edge in self.left:
+            if isinstance(edge, Tensor) and edge in self.left:
                 self.left[edge] -= 1
                 if not self.left[edge]:
                     found.append(edge)

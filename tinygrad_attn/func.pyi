@@ -13,9 +13,11 @@ from tinygrad_attn.differential import jacfwd as jacfwd
 from tinygrad_attn.differential import jacobian as jacobian
 from tinygrad_attn.differential import jacrev as jacrev
 from tinygrad_attn.differential import jvp as jvp
+from tinygrad_attn.differential import linearize as linearize
 from tinygrad_attn.differential import vjp as vjp
-from tinygrad_attn.differential import vmap as vmap
 from tinygrad_attn.nn.functional_call import functional_call as functional_call
+from tinygrad_attn.nn.functional_call import stack_module_state as stack_module_state
 from tinygrad_attn.tensor import Tensor
+from tinygrad_attn.vmap import vmap as vmap
 
 _Operand = Tensor | np.ndarray[Any, Any] | np.generic | builtins.float | list[Any]

@@ -30,7 +30,7 @@ FOLDER = "TINYGRAD_ATTN_CACHE_DIR"
 """The variable of the environment that names the folder."""
 
 MOST = 10 * 10**9
-"""Bytes of all files beside a new one, beyond which those go that have not been used for longest."""
+"""Bytes of all files beside a new one, beyond which those go that have not been used for longest; one always stays."""
 LONGEST = 90 * 86_400.0
 """Seconds after which a file goes that nobody has used."""
 
@@ -128,12 +128,13 @@ def _make_room(folder: Path, path: Path) -> None:
         if own or _last_used(unfinished) < now - _STALE:
             _remove(unfinished)
     entries = [entry for entry in folder.iterdir() if _ENTRY.fullmatch(entry.name) and entry != path]
-    size = 0
+    before = 0  # bytes of those used later
     for entry in sorted(entries, key=_last_used, reverse=True):
-        size += _size(entry)
-        if size > MOST or _last_used(entry) < now - LONGEST:
+        size = _size(entry)
+        if (before and before + size > MOST) or _last_used(entry) < now - LONGEST:
             _remove(entry)
             _remove(_lock_of(entry))
+        before += size
 
 
 def _lock_of(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """Shards of batches, sums in a fixed order, and what one process knows of others, without MPI."""
 
+import os
 import sys
 
 import numpy as np
@@ -11,9 +12,11 @@ from tinygrad_attn_models.console.errors import UserError
 from tinygrad_attn_models.data import collate
 from tinygrad_attn_models.parallel.fixed_order import FixedOrderSum
 from tinygrad_attn_models.parallel.launcher import launched_rank, launched_size
-from tinygrad_attn_models.parallel.ranks import Ranks, join
+from tinygrad_attn_models.parallel.ranks import Ranks, join, note_of_threads
 from tinygrad_attn_models.parallel.shares import owner, seed_for, shard_of
 from tinygrad_attn_models.parallel.slots import Slots, grouped
+from tinygrad_attn_models.runs.training import TrainingConfig
+from tinygrad_attn_models.training.rescue import note_of_deaths
 
 import tinygrad_attn as ta
 from tinygrad_attn import random
@@ -91,7 +94,14 @@ def test_one_process_does_everything():
     ranks.agree(1, "settings")
 
 
-@pytest.mark.parametrize("size, rank", [("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK")])
+@pytest.mark.parametrize(
+    "size, rank",
+    [
+        ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+        ("PMI_SIZE", "PMI_RANK"),
+        ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+    ],
+)
 def test_launchers_are_known_by_their_variables(monkeypatch, size, rank):
     assert (launched_size(), launched_rank()) == (1, 0)
     monkeypatch.setenv(size, "3")
@@ -105,3 +115,24 @@ def test_ranks_without_mpi4py_are_told_once_how_to_get_it(monkeypatch, capsys):
     with pytest.raises(UserError, match="mpi4py"):
         join()
     refused(capsys, ["train"], "mpirun has started 2 processes", 'pip install "tinygrad-attn[mpi]"')
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the cores of a process are not told here")
+def test_more_threads_than_cores_are_told(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(ta, "get_num_threads", lambda: 4)
+    assert note_of_threads() == ""  # no launcher has bound this process
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert "each process 4 threads, and mpirun 1 core; with mpirun --bind-to none" in note_of_threads()
+    monkeypatch.setattr(ta, "get_num_threads", lambda: 1)
+    assert note_of_threads() == ""
+
+
+def test_where_a_death_can_save_nothing_it_is_told_at_the_start(monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert "ends all processes at once when one dies" in note_of_deaths(TrainingConfig())
+    assert "the last checkpoint, at most 30 s old" in note_of_deaths(TrainingConfig())
+    assert "that of the last epoch" in note_of_deaths(TrainingConfig(checkpoint_seconds=0.0))
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    assert note_of_deaths(TrainingConfig()) == ""
+    assert "only all processes together can save" in note_of_deaths(TrainingConfig(divided_moments=True))
