@@ -71,17 +71,7 @@ def vmap(
             own = iter([_example(leaf, dim, number) for leaf, dim in zip(leaves, dims, strict=True)])
             return func(*map_nested(lambda _: next(own), arguments), **options)
 
-        results, before = [], random.get_state()
-        for number in range(max(1, size)):
-            if randomness == "same":
-                random.set_state(before)
-            results.append(result_of(number))
-            if randomness == "error" and random.get_state() != before:
-                random.set_state(before)
-                raise RuntimeError(
-                    "vmap: the function draws random numbers, as dropout does; give randomness='different' or 'same'"
-                )
-        return _joined(results, out_dims, size)
+        return _joined(_drawn(result_of, max(1, size), randomness), out_dims, size)
 
     return of_batches
 
@@ -126,6 +116,21 @@ def _example(leaf: Any, dim: int | None, number: int) -> Any:
     if leaf.shape[dim] == 0:
         return wrap(np.zeros(leaf.shape[:dim] + leaf.shape[dim + 1 :], leaf.dtype))
     return select(leaf, dim, number)
+
+
+def _drawn(result_of: Callable[[int], Any], count: int, randomness: Randomness) -> list[Any]:
+    """The results of so many examples, each with the random numbers that it may have."""
+    results, before = [], random.get_state()
+    for number in range(count):
+        if randomness == "same":
+            random.set_state(before)
+        results.append(result_of(number))
+        if randomness == "error" and random.get_state() != before:
+            random.set_state(before)
+            raise RuntimeError(
+                "vmap: the function draws random numbers, as dropout does; give randomness='different' or 'same'"
+            )
+    return results
 
 
 def _joined(results: Sequence[Any], out_dims: Any, size: int) -> Any:
