@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tinygrad_attn import nn
-from tinygrad_attn.modes import mark
+from tinygrad_attn.modes import in_module, mark, marks_are_heard
 from tinygrad_attn.nn import functional as F
 from tinygrad_attn.nn.feed_forward import feed_forward_of
 from tinygrad_attn.nn.fused_blocks import FusedBlock, FusedBlocks, can_fuse_blocks
@@ -135,11 +135,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, d_model), the same shape out: position t reads positions 0 to t."""
+        skip, output = self._sublayers(x, None, self._attend)
+        return mark("residual", skip + output)
 
-        def attend(x: Tensor) -> Tensor:
-            return self.self_attn(x, x, x, need_weights=False, is_causal=True)[0]
+    def terms(self, x: Tensor, output: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`forward` of x + ``output``, as two terms: the next norm reads their sum, and is of one op with it."""
+        with in_module(self):
+            return self._sublayers(x, output, self._attend)
 
-        return self._sublayers(x, attend)
+    def _attend(self, x: Tensor) -> Tensor:
+        return self.self_attn(x, x, x, need_weights=False, is_causal=True)[0]
 
     def step(self, x: Tensor, past: KVCache | None) -> tuple[Tensor, KVCache | None]:
         """`forward` at the next positions, (B, T, d_model), given the keys and values of those before them."""
@@ -149,14 +154,16 @@ class Block(nn.Module):
             attended, past = self.self_attn.attend_to_past(x, past)
             return attended
 
-        x = self._sublayers(x, attend)
-        return x, past
+        skip, output = self._sublayers(x, None, attend)
+        return mark("residual", skip + output), past
 
-    def _sublayers(self, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
-        skip, x = mark("skip", x), mark("branch", x, sublayer="self_attention")
-        attended = self.dropout(attend(self.norm1(x)))
-        skip, x = add_and_norm(skip, attended, self.norm2, "feed_forward")
-        return mark("residual", skip + self.dropout(self.feed_forward(x)))
+    def _sublayers(self, x: Tensor, output: Tensor | None, attend: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        if output is None:
+            skip, normed = mark("skip", x), self.norm1(mark("branch", x, sublayer="self_attention"))
+        else:
+            skip, normed = add_and_norm(x, output, self.norm1, "self_attention")
+        skip, normed = add_and_norm(skip, self.dropout(attend(normed)), self.norm2, "feed_forward")
+        return skip, self.dropout(self.feed_forward(normed))
 
 
 def _parts(block: nn.Module) -> FusedBlock | None:
@@ -242,9 +249,19 @@ class GPT(LanguageModel):
             assert isinstance(logits, Tensor)
             return logits, {path: weights for path, (weights,) in recorded.items()}
         x = self._embed(text)
+        if not self.recompute and not marks_are_heard() and all(is_plain(block, Block) for block in self.blocks):
+            return self._logits(*self._terms(x))
         for block in nn.layers_of(self.blocks, self.recompute):
             x = block(x)
         return self._logits(x)
+
+    def _terms(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The stream after all blocks as two terms, as long as nobody looks at the sums between blocks."""
+        output: Tensor | None = None
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            x, output = block.terms(x, output)
+        return x, output
 
     def start(self, memory: None = None) -> State:
         """No symbol is read."""
@@ -302,5 +319,6 @@ class GPT(LanguageModel):
         if length > self.context:
             raise ValueError(f"GPT: a text of {length} symbols is longer than its context of {self.context}")
 
-    def _logits(self, x: Tensor) -> Tensor:
-        return mark("logits", F.linear(self.norm(x), self.embedding.weight))
+    def _logits(self, x: Tensor, output: Tensor | None = None) -> Tensor:
+        normed = self.norm(x) if output is None else add_and_norm(x, output, self.norm, "logits")[1]
+        return mark("logits", F.linear(normed, self.embedding.weight))

@@ -43,6 +43,23 @@ def test_gradients(options):
     check_gradients(model, most=8, batch=batch)
 
 
+def test_the_sums_between_blocks_have_the_bits_of_blocks_called_one_by_one(options):
+    model = make(dtype=np.float32, **options)
+    symbols = Tensor(text())
+
+    def one_by_one():
+        x = model._embed(symbols)
+        for block in model.blocks:
+            x = block(x)
+        return model._logits(x)
+
+    def results(logits):
+        return logits, *ta.grad(logits.square().sum(), list(model.parameters()))
+
+    for ours, expected in zip(results(model(symbols)), results(one_by_one()), strict=True):
+        np.testing.assert_array_equal(ours.array, expected.array)
+
+
 @pytest.mark.parametrize("way", ["subclass", "assigned"])
 def test_a_block_calls_the_linear_map_that_a_user_put_into_it(way):
     ours, theirs = make(), make()
