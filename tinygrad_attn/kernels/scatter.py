@@ -9,14 +9,17 @@ times is summed apart, with a small error.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_attn.kernels.indices import highest_index
+from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
-from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct, row_at
+from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
+from tinygrad_attn.kernels.runtime.structs import Address, kernel_for, read_struct, row_at
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 from tinygrad_attn.kernels.simd import vectors as simd
 from tinygrad_attn.kernels.sums import LONGEST_CHAIN, sum_over
@@ -57,6 +60,14 @@ def _make_kernel(dtype: Any) -> Any:
                 simd.store_part(to, whole, rest, total)
 
     return add_columns
+
+
+@functools.lru_cache(maxsize=MOST_PREPARED)
+def _prepared(dtype: Any, cleared: int, width: int, threads: int) -> Prepared:
+    columns = -(-width // (_LINE * threads)) * _LINE
+    groups = -(-width // columns)
+    last = {"cleared": cleared, "width": width, "columns": columns}
+    return Prepared(Job(kernel_for(_make_kernel, dtype.type), _Scatter, last, groups, groups))
 
 
 def _without_frequent(index: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
@@ -107,17 +118,14 @@ def _scatter(out: np.ndarray, index: np.ndarray, rows: np.ndarray, cleared: int)
     flat_index = np.ascontiguousarray(index, np.int64).reshape(-1)
     flat_index, flat_rows, sums = _without_frequent(flat_index, np.ascontiguousarray(rows).reshape(-1, width))
     threads = 1 if rows.size + cleared * width <= _SERIAL_SIZE else get_num_threads()
-    columns = -(-width // (_LINE * threads)) * _LINE
-    groups = -(-width // columns)
-    arguments = _Scatter(out, flat_index, flat_rows, flat_index.size, cleared, width, columns)
-    dtype: Any = out.dtype.type
-    launch(kernel_for(_make_kernel, dtype), Struct(arguments), groups, groups)
+    prepared = _prepared(out.dtype, cleared, width, threads)
+    prepared.launch((data_address(out), data_address(flat_index), data_address(flat_rows), flat_index.size))
     for each, total in sums.items():
         out[each] += total.reshape(out.shape[1:])
 
 
 def _check(out: np.ndarray, index: np.ndarray, rows: np.ndarray) -> None:
-    if out.dtype != np.float32 and out.dtype != np.float64:
+    if out.dtype.char not in "fd" or not out.dtype.isnative:
         raise TypeError(f"scatter_add_rows: dtype must be float32 or float64, got {out.dtype}; convert with astype")
     if rows.dtype != out.dtype:
         raise TypeError(f"scatter_add_rows: rows are {rows.dtype} but out is {out.dtype}; convert with astype")

@@ -169,6 +169,22 @@ def test_the_layout_does_not_matter(kind):
 
 @compiled_only
 @kinds
+def test_large_ones_equal_their_twins(kind):
+    """Weights whose gradients take a launch of their own, and sequences of which each lies in one piece."""
+    arrays, initial, mask, g, g_last = sample(kind, 3, 40, 70)
+    (cell, _, step_backward), (gx, *weights) = CELLS[kind], arrays
+    by_sequence = [np.ascontiguousarray(array.swapaxes(0, 1)).swapaxes(0, 1) for array in (gx, g)]
+    saved = run_cell(cell, by_sequence[0], *weights, initial, mask)
+    found = run_cell_backward(cell, by_sequence[1], saved, weights[0], initial, mask, False, g_last)
+    states, history = twin(kind, arrays, initial, mask, False)
+    expected = loops.run_backward(step_backward, g, g_last, history, *arrays, mask)
+    close(saved.states, states[0], np.float64)
+    for one, other in zip((*found[:3], *found[3]), (*expected[:3], *expected[3]), strict=True):
+        close(one, other, np.float64)
+
+
+@compiled_only
+@kinds
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_same_bits_for_any_number_of_threads(kind, dtype):
     arrays, initial, mask, g, _ = sample(kind, 3, 70, 130, dtype)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -62,3 +64,28 @@ def test_same_bits_for_any_number_of_threads():
         return y
 
     assert_same_bits(both)
+
+
+def test_python_threads_may_launch_at_once():
+    prepared, wrong = Prepared(_job(50, 2.0, 4)), []
+
+    def work(seed: int) -> None:
+        x = np.random.default_rng(seed).standard_normal(50)
+        for _ in range(20):
+            y = np.empty(50)
+            prepared.launch((data_address(x), data_address(y)))
+            if not (y == 2.0 * x + 1).all():
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("firsts", [(), ((1,),), ((1, 2, 3),), ((1, 2), (1, 2))])
+def test_the_wrong_number_of_addresses_is_refused(firsts):
+    with pytest.raises((ValueError, struct.error)):
+        Prepared(_job(50, 2.0, 4)).launch(*firsts)

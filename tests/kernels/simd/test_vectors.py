@@ -166,3 +166,18 @@ def test_the_instructions_are_vector_instructions():
 def _softmax_like(x, y):
     for i in range(0, x.size, simd.lanes(x)):
         simd.store(y, i, simd_math.exp(simd.load(x, i)))
+
+
+@compiled_only
+def test_a_line_beyond_the_end_may_be_asked_for():
+    kernel, x = numba.njit(_prefetching), np.ones(64, np.float32)
+    kernel(x)
+    np.testing.assert_array_equal(x, 2.0)
+    (llvm,) = kernel.inspect_llvm().values()
+    assert "@llvm.prefetch" in llvm
+
+
+def _prefetching(x):
+    for i in range(0, x.size, simd.lanes(x)):
+        simd.prefetch(x, i + (1 << 40))
+        simd.store(x, i, simd.load(x, i) + 1.0)

@@ -8,6 +8,7 @@ with it.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +21,14 @@ from tinygrad_attn.kernels.gemm.plan import tile_shape
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of, call
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
-from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, launch, read_struct
+from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
+from tinygrad_attn.kernels.runtime.structs import Address, kernel_for, read_struct
+from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
 __all__ = ["Packed", "Rows", "multiply_packed", "multiply_packed_in_numpy", "pack", "packed_product_for"]
 
 _SERIAL_SIZE = 16384  # elements up to which waking the threads costs more than they save
+_CHUNK = 16  # rows
 
 
 def multiply_packed_in_numpy(
@@ -58,12 +62,12 @@ class Rows(NamedTuple):
 
 
 class _Packing(NamedTuple):
-    address: int  # of a `Matrix`, like the next two
+    address: Address  # of a `Matrix`, as row and column
+    panels: Address  # (number of panels, depth, width)
     row: int
     column: int
     depth: int
     columns: int
-    panels: Address  # (number of panels, depth, width)
     width: int
 
 
@@ -73,11 +77,15 @@ def _make_packing(dtype: Any) -> Any:
     @serial_kernel
     def write_panels(arguments: int, first: int, last: int) -> None:
         s = read_struct(_Packing, arguments)
-        for panel in range(first, last):
-            column = panel * s.width
-            source = Matrix(s.address + column * s.column, s.column, s.row)
-            target = s.panels + column * s.depth * size
-            pack_b(dtype, target, source, min(s.width, s.columns - column), s.depth)
+        # Along rows that adjoin, some rows of all panels before the next ones: whole cache lines, fetched in time.
+        chunk = _CHUNK if s.column == size else max(1, s.depth)
+        for k in range(0, s.depth, chunk):
+            rows = min(chunk, s.depth - k)
+            for panel in range(first, last):
+                column = panel * s.width
+                source = Matrix(s.address + column * s.column + k * s.row, s.column, s.row)
+                target = s.panels + (column * s.depth + k * s.width) * size
+                pack_b(dtype, target, source, min(s.width, s.columns - column), rows)
 
     return write_panels
 
@@ -88,16 +96,25 @@ def pack(matrix: np.ndarray) -> Packed:
     return packed_once(matrix, _pack)
 
 
+@functools.lru_cache(maxsize=MOST_PREPARED)
+def _prepared(
+    shape: tuple[int, int], strides: tuple[int, int], dtype: Any, threads: int
+) -> tuple[tuple[int, int, int], Prepared]:
+    """The shape of the panels, and the launch that writes them."""
+    (depth, columns), (row, column), width = shape, strides, tile_shape(dtype.itemsize).columns
+    panels = -(-columns // width)
+    last = {"row": row, "column": column, "depth": depth, "columns": columns, "width": width}
+    shares = 1 if depth * columns <= _SERIAL_SIZE else min(panels, threads)
+    job = Job(kernel_for(_make_packing, dtype.type), _Packing, last, panels, shares)
+    return (panels, depth, width), Prepared(job)
+
+
 def _pack(matrix: np.ndarray) -> Packed:
-    depth, columns = matrix.shape
-    width = tile_shape(matrix.itemsize).columns
-    panels = packed_memory(matrix, (-(-columns // width), depth, width), matrix.dtype)
-    dtype: Any = matrix.dtype.type
-    row, column = matrix.strides
-    arguments = _Packing(data_address(matrix), row, column, depth, columns, panels, width)
-    shares = 1 if matrix.size <= _SERIAL_SIZE else len(panels)
-    launch(kernel_for(_make_packing, dtype), Struct(arguments), len(panels), shares)
-    return Packed(panels, columns, packed_product_for(matrix.itemsize))
+    dtype = matrix.dtype
+    shape, prepared = _prepared(matrix.shape, matrix.strides, dtype, get_num_threads())
+    panels = packed_memory(matrix, shape, dtype)
+    prepared.launch((data_address(matrix), data_address(panels)))
+    return Packed(panels, matrix.shape[1], packed_product_for(dtype.itemsize))
 
 
 # --- Products ---------------------------------------------------------------------------------------------------------

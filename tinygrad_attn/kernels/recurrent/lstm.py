@@ -7,13 +7,13 @@ compute.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_attn.kernels.recurrent.loops import Loop, load_sum
 from tinygrad_attn.kernels.recurrent.sequence import Cell
-from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import read_struct, row_at
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
@@ -52,7 +52,36 @@ def _gates(sums: Array) -> tuple[Array, Array, Array, Array]:
     return i, f, np.tanh(g), o
 
 
-# --- In kernels, for one row at one step (see `Loop`); the gates that are kept are i, f, g and o ----------------------
+# --- In kernels, for one row at one step (see `Loop`); the gates that are kept are i, f, g and o. Rows of one step lie
+#     apart where arrays are by sequence, so that nothing but a request fetches the next one in time. ------------------
+
+
+class _Forward(NamedTuple):
+    """The arrays of a row forward."""
+
+    gx: Any
+    gh: Any
+    old_c: Any
+    gates: Any
+    new_c: Any
+    new: Any
+
+
+@inlined_kernel
+def _units_forward(row: Any, size: int, j: int, count: int) -> None:
+    """``count`` units from ``j`` on, at most as many as a vector has lanes."""
+    gx, gh, gates = row.gx, row.gh, row.gates
+    i = simd_math.sigmoid(load_sum(gx, gh, j, count))
+    f = simd_math.sigmoid(load_sum(gx, gh, size + j, count))
+    g = simd_math.tanh(load_sum(gx, gh, 2 * size + j, count))
+    o = simd_math.sigmoid(load_sum(gx, gh, 3 * size + j, count))
+    cell = simd.fma(f, simd.load_part(row.old_c, j, count, 0.0), i * g)
+    simd.store_part(gates, j, count, i)
+    simd.store_part(gates, size + j, count, f)
+    simd.store_part(gates, 2 * size + j, count, g)
+    simd.store_part(gates, 3 * size + j, count, o)
+    simd.store_part(row.new_c, j, count, cell)
+    simd.store_part(row.new, j, count, o * simd_math.tanh(cell))
 
 
 def _make_forward(dtype: Any) -> Any:
@@ -60,31 +89,59 @@ def _make_forward(dtype: Any) -> Any:
     def forward(loop: int, here: int, row: int, h: int, c: int) -> None:
         s = read_struct(Loop, loop)
         size = s.size
-        gx, gh, gates = (
+        of_row = _Forward(
             row_at(dtype, s.gx, here, 4 * size),
             row_at(dtype, s.gh, row, 4 * size),
-            row_at(dtype, s.gates, here, 4 * size),
-        )
-        old_c, new_c, new = (
             row_at(dtype, c, 0, size),
+            row_at(dtype, s.gates, here, 4 * size),
             row_at(dtype, s.cells, here, size),
             row_at(dtype, s.states, here, size),
         )
-        for j in range(0, size, simd.lanes(gx)):
-            count = min(simd.lanes(gx), size - j)
-            i = simd_math.sigmoid(load_sum(gx, gh, j, count))
-            f = simd_math.sigmoid(load_sum(gx, gh, size + j, count))
-            g = simd_math.tanh(load_sum(gx, gh, 2 * size + j, count))
-            o = simd_math.sigmoid(load_sum(gx, gh, 3 * size + j, count))
-            cell = simd.fma(f, simd.load_part(old_c, j, count, 0.0), i * g)
-            simd.store_part(gates, j, count, i)
-            simd.store_part(gates, size + j, count, f)
-            simd.store_part(gates, 2 * size + j, count, g)
-            simd.store_part(gates, 3 * size + j, count, o)
-            simd.store_part(new_c, j, count, cell)
-            simd.store_part(new, j, count, o * simd_math.tanh(cell))
+        next_gx, next_gates = (
+            row_at(dtype, s.gx, here + s.stride, 4 * size),
+            row_at(dtype, s.gates, here + s.stride, 4 * size),
+        )
+        step = simd.lanes(of_row.gx)
+        whole = size - size % step
+        for j in range(0, whole, step):
+            for gate in range(4):
+                simd.prefetch(next_gx, gate * size + j)
+                simd.prefetch(next_gates, gate * size + j)
+            _units_forward(of_row, size, j, step)
+        if whole < size:
+            _units_forward(of_row, size, whole, size - whole)
 
     return forward
+
+
+class _Backward(NamedTuple):
+    """The arrays of a row backward."""
+
+    gates: Any
+    dgates: Any
+    old_c: Any
+    new_c: Any
+    dh: Any
+    dc: Any
+
+
+@inlined_kernel
+def _units_backward(row: Any, size: int, j: int, count: int) -> None:
+    """As `_units_forward`."""
+    gates, dgates, dh, dc = row.gates, row.dgates, row.dh, row.dc
+    i = simd.load_part(gates, j, count, 0.0)
+    f = simd.load_part(gates, size + j, count, 0.0)
+    g = simd.load_part(gates, 2 * size + j, count, 0.0)
+    o = simd.load_part(gates, 3 * size + j, count, 0.0)
+    tanh_c = simd_math.tanh(simd.load_part(row.new_c, j, count, 0.0))
+    d = simd.load_part(dh, j, count, 0.0)
+    d_cell = simd.fma(d * o, 1.0 - tanh_c * tanh_c, simd.load_part(dc, j, count, 0.0))
+    simd.store_part(dgates, j, count, d_cell * g * i * (1.0 - i))
+    simd.store_part(dgates, size + j, count, d_cell * simd.load_part(row.old_c, j, count, 0.0) * f * (1.0 - f))
+    simd.store_part(dgates, 2 * size + j, count, d_cell * i * (1.0 - g * g))
+    simd.store_part(dgates, 3 * size + j, count, d * tanh_c * o * (1.0 - o))
+    simd.store_part(dh, j, count, simd.splat(dh, 0.0))
+    simd.store_part(dc, j, count, d_cell * f)
 
 
 def _make_backward(dtype: Any) -> Any:
@@ -92,24 +149,27 @@ def _make_backward(dtype: Any) -> Any:
     def backward(loop: int, here: int, row: int, h: int, c: int) -> None:
         s = read_struct(Loop, loop)
         size = s.size
-        gates, dgates = row_at(dtype, s.gates, here, 4 * size), row_at(dtype, s.dgx, here, 4 * size)
-        old_c, new_c = row_at(dtype, c, 0, size), row_at(dtype, s.cells, here, size)
-        dh, dc = row_at(dtype, s.dh, row, size), row_at(dtype, s.dc, row, size)
-        for j in range(0, size, simd.lanes(dh)):
-            count = min(simd.lanes(dh), size - j)
-            i = simd.load_part(gates, j, count, 0.0)
-            f = simd.load_part(gates, size + j, count, 0.0)
-            g = simd.load_part(gates, 2 * size + j, count, 0.0)
-            o = simd.load_part(gates, 3 * size + j, count, 0.0)
-            tanh_c = simd_math.tanh(simd.load_part(new_c, j, count, 0.0))
-            d = simd.load_part(dh, j, count, 0.0)
-            d_cell = simd.fma(d * o, 1.0 - tanh_c * tanh_c, simd.load_part(dc, j, count, 0.0))
-            simd.store_part(dgates, j, count, d_cell * g * i * (1.0 - i))
-            simd.store_part(dgates, size + j, count, d_cell * simd.load_part(old_c, j, count, 0.0) * f * (1.0 - f))
-            simd.store_part(dgates, 2 * size + j, count, d_cell * i * (1.0 - g * g))
-            simd.store_part(dgates, 3 * size + j, count, d * tanh_c * o * (1.0 - o))
-            simd.store_part(dh, j, count, simd.splat(dh, 0.0))
-            simd.store_part(dc, j, count, d_cell * f)
+        of_row = _Backward(
+            row_at(dtype, s.gates, here, 4 * size),
+            row_at(dtype, s.dgx, here, 4 * size),
+            row_at(dtype, c, 0, size),
+            row_at(dtype, s.cells, here, size),
+            row_at(dtype, s.dh, row, size),
+            row_at(dtype, s.dc, row, size),
+        )
+        next_gates, next_dgates = (
+            row_at(dtype, s.gates, here + s.stride, 4 * size),
+            row_at(dtype, s.dgx, here + s.stride, 4 * size),
+        )
+        step = simd.lanes(of_row.dh)
+        whole = size - size % step
+        for j in range(0, whole, step):
+            for gate in range(4):
+                simd.prefetch(next_gates, gate * size + j)
+                simd.prefetch(next_dgates, gate * size + j)
+            _units_backward(of_row, size, j, step)
+        if whole < size:
+            _units_backward(of_row, size, whole, size - whole)
 
     return backward
 

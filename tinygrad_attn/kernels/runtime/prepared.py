@@ -48,14 +48,12 @@ class Prepared:
         alone: the calling thread does all: waking the others would cost more.
     """
 
-    __slots__ = ("_items", "_kept", "_kernel", "_layout", "_memory", "_shares", "_start", "_tails")
+    __slots__ = ("_free", "_image", "_items", "_kept", "_kernel", "_packers", "_shares", "_start")
 
     def __init__(self, *jobs: Job, alone: bool = False) -> None:
-        firsts = [min(map(job.kind._fields.index, job.last)) for job in jobs]
         self._kept = [_packed(job) for job in jobs]  # with the arrays among the last fields
         packed = [whole._memory.raw for whole in self._kept]
         starts = [sum(map(len, packed[:number])) for number in range(len(jobs) + 1)]
-        self._tails = [whole[8 * first :] for whole, first in zip(packed, firsts, strict=True)]
         self._kernel, self._start, self._items, self._shares = jobs[0].kernel, 0, jobs[0].items, jobs[0].shares
         table = b""
         if len(jobs) > 1:
@@ -67,19 +65,30 @@ class Prepared:
             self._shares = len(shares)
         if alone:
             self._shares = 1
-        self._tails[-1] += table
-        pairs = zip(firsts, self._tails, strict=True)
-        self._layout = struct.Struct("".join(f"{first}q{len(tail)}s" for first, tail in pairs))
-        self._memory = ctypes.c_char * self._layout.size
+        # How the first fields of each job are written, and where.
+        self._packers = [
+            (struct.Struct(f"{min(map(job.kind._fields.index, job.last))}q").pack_into, start)
+            for job, start in zip(jobs, starts, strict=False)
+        ]
+        self._image = b"".join([*packed, table])
+        # Memory for launches that are not under way, with the address that a kernel is given: several Python threads
+        # may launch at once, and a list's pop and append are atomic.
+        self._free: list[tuple[Any, int]] = []
 
     def launch(self, *firsts: tuple[int, ...]) -> None:
         """Run the kernels; of each its first fields, addresses of what lives until this returns."""
-        fields: list[Any] = []
-        for first, tail in zip(firsts, self._tails):  # noqa: B905  of one length, or packing fails
-            fields += first
-            fields.append(tail)
-        memory = self._memory.from_buffer_copy(self._layout.pack(*fields))
-        launch_at(self._kernel, ctypes.addressof(memory) + self._start, self._items, self._shares)
+        try:
+            memory, address = lent = self._free.pop()
+        except IndexError:
+            memory, address = lent = self._memory()
+        for (pack_into, start), first in zip(self._packers, firsts, strict=True):
+            pack_into(memory, start, *first)
+        launch_at(self._kernel, address, self._items, self._shares)
+        self._free.append(lent)
+
+    def _memory(self) -> tuple[Any, int]:
+        memory = ctypes.create_string_buffer(self._image, len(self._image))
+        return memory, ctypes.addressof(memory) + self._start
 
 
 def _packed(job: Job) -> Struct:

@@ -106,6 +106,13 @@ def fold(builder: ir.IRBuilder, vector: ir.Value, combine: Callable[[ir.Value, i
     return builder.extract_element(vector, ir.Constant(_INDEX, 0))
 
 
+def prefetch(builder: ir.IRBuilder, pointer: ir.Value, to_write: bool) -> None:
+    """Ask for the cache line at a pointer, which need not be valid, to be written or only read soon."""
+    pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    arguments = [pointer, *(ir.Constant(_INDEX, value) for value in (int(to_write), 3, 1))]  # keep it, data
+    _call(builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
+
+
 class Emitter:
     """Emits code on vectors of ``lanes`` elements of a dtype (numba's type of it), which lie at addresses."""
 
@@ -144,10 +151,8 @@ class Emitter:
         store(self.builder, value, self.pointer(address, self.vector), 1, mask)
 
     def prefetch(self, address: Address, to_write: bool) -> None:
-        """Ask for the cache line of an address, which need not be valid, to be written or only read soon."""
-        pointer = self.pointer(address, ir.IntType(8))
-        arguments = [pointer, *(ir.Constant(_INDEX, value) for value in (int(to_write), 3, 1))]  # keep it, data
-        _call(self.builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
+        """See `prefetch`."""
+        prefetch(self.builder, self.pointer(address, ir.IntType(8)), to_write)
 
     def load_broadcast(self, address: Address) -> ir.Value:
         """The element at an address in every lane."""

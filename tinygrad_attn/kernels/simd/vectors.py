@@ -44,6 +44,7 @@ __all__ = [
     "load_part",
     "mask_of",
     "maximum",
+    "prefetch",
     "reduce_max",
     "reduce_sum",
     "select",
@@ -153,6 +154,16 @@ def _emit_store(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: 
     array, offset, vector = arguments
     pointer = _pointer(context, builder, sig.args[0], array, offset)
     instructions.store(builder, vector, pointer, _itemsize(sig.args[0]))
+    return context.get_dummy_value()
+
+
+def prefetch(array: Any, offset: int) -> None:
+    """Ask for the cache line of ``array[offset]``, which need not exist, to be read or written soon."""
+
+
+@emits(prefetch, lambda array, offset: signature(types.none, array, types.intp))
+def _emit_prefetch(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Any) -> ir.Value:
+    instructions.prefetch(builder, _pointer(context, builder, sig.args[0], *arguments), to_write=True)
     return context.get_dummy_value()
 
 

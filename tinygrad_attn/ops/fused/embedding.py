@@ -82,7 +82,7 @@ def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> Ar
         ValueError: ``weight`` does not have two axes.
     """
     _check("embedding", input, weight, padding_idx)
-    return np.take(weight, input, axis=0)
+    return weight.take(input, 0)
 
 
 def _weight_gradient(g: Tensor, input: Tensor, shapes: Any, padding_idx: int | None) -> Tensor:
@@ -154,7 +154,7 @@ def placed_embedding(
     """
     _check("placed_embedding", input, weight, padding_idx)
     _check_positions(positions, (*input.shape, weight.shape[1]))
-    z = np.take(weight, input, axis=0)
+    z = weight.take(input, 0)
     if scale != 1.0:
         z *= scale
     z += positions

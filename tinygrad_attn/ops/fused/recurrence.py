@@ -6,6 +6,7 @@ Time is the first axis. The inputs' contributions to the gates are computed befo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -41,22 +42,32 @@ def check_shapes(
     """
     if gx.dtype.kind != "f":
         raise TypeError(f"{name}: its operands must be float32 or float64, gx is {gx.dtype}")
-    (first, state), *_ = initial.items()
-    if state.ndim != 2:
-        raise ValueError(f"{name}: {first} must have shape (B, H), it has {state.shape}")
-    batch, size = state.shape
-    expected = {
-        "gx": (gx, (*steps, batch, gates * size)),
-        "w_hh": (w_hh, (gates * size, size)),
-        "b_hh": (b_hh, (gates * size,)),
-        "mask": (mask, (*steps, batch)),
-        **{which: (array, (batch, size)) for which, array in initial.items()},
-    }
-    for which, (array, shape) in expected.items():
-        if array is not None and array.shape != shape:
-            raise ValueError(f"{name}: {which} must have shape {shape} for {first} {state.shape}, it has {array.shape}")
+    shapes = [None if operand is None else operand.shape for operand in (gx, w_hh, b_hh, mask)]
+    _check(name, gates, steps, (*shapes, *[state.shape for state in initial.values()]), tuple(initial))
     if mask is not None and mask.dtype != np.bool_:
         raise TypeError(f"{name}: mask must be bool (True = a step to take), it is {mask.dtype}")
+
+
+@functools.lru_cache(maxsize=1024)  # of the shapes that were right last: they recur in every step of training
+def _check(
+    name: str, gates: int, steps: tuple[int, ...], shapes: tuple[tuple[int, ...] | None, ...], states: tuple[str, ...]
+) -> None:
+    gx, w_hh, b_hh, mask, *initial = shapes
+    first = initial[0]
+    assert first is not None
+    if len(first) != 2:
+        raise ValueError(f"{name}: {states[0]} must have shape (B, H), it has {first}")
+    batch, size = first
+    expected = [
+        ("gx", gx, (*steps, batch, gates * size)),
+        ("w_hh", w_hh, (gates * size, size)),
+        ("b_hh", b_hh, (gates * size,)),
+        ("mask", mask, (*steps, batch)),
+        *[(which, shape, (batch, size)) for which, shape in zip(states, initial, strict=True)],
+    ]
+    for which, shape, right in expected:
+        if shape is not None and shape != right:
+            raise ValueError(f"{name}: {which} must have shape {right} for {states[0]} {first}, it has {shape}")
 
 
 def step_count(name: str, gates: int, gx: Any) -> tuple[int, ...]:
