@@ -182,7 +182,9 @@ def run_cell(
     panels, gh = pack(w_hh.T).panels, np.empty((layout.batch, cell.parts * size), layout.dtype)
     fields = _common_fields(saved, initial, mask)
     plan.loop.launch(
-        _addresses(panels=data_address(panels), gx=data_address(gx), gh=data_address(gh), bias=address_in(b_hh), **fields)
+        _addresses(
+            panels=data_address(panels), gx=data_address(gx), gh=data_address(gh), bias=address_in(b_hh), **fields
+        )
     )
     return saved
 
@@ -204,7 +206,10 @@ def _plan_backward(
     lie = layout.have(g, *saved, mask) and all(form.lies() for form in initial)
     (width, size), rows, gradients = w_hh.shape, layout.steps * layout.batch, None
     if not is_tiny(rows * width * size) and width > 1:
-        dgh, before = Place((width, rows), (itemsize, width * itemsize)), Place((rows, size), (size * itemsize, itemsize))
+        dgh, before = (
+            Place((width, rows), (itemsize, width * itemsize)),
+            Place((rows, size), (size * itemsize, itemsize)),
+        )
         places = dgh, before, Place((width, size), (size * itemsize, itemsize))
         gradients = prepared_together((places,), ((rows, width),), True, g.dtype, threads)
     return _Plan(layout, size, lie, _loop(cell, layout, w_hh, (reverse, 0, True, 0), threads), gradients)
@@ -322,9 +327,7 @@ def _loop(cell: Cell, layout: Layout, w_hh: Form, options: tuple[bool, int, bool
     )
 
 
-def _check(
-    cell: Cell, gx: Form, w_hh: Form, b_hh: Form | None, mask: Form | None, initial: tuple[Form, ...]
-) -> None:
+def _check(cell: Cell, gx: Form, w_hh: Form, b_hh: Form | None, mask: Form | None, initial: tuple[Form, ...]) -> None:
     """Check everything against the first initial state."""
     (h0, *_), name, parts = initial, cell.name, cell.parts
     if h0.dtype != np.float32 and h0.dtype != np.float64:
