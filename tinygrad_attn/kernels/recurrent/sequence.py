@@ -90,7 +90,8 @@ class Layout(NamedTuple):
     @classmethod
     def of(cls, form: Form) -> Layout:
         """That of an array (T, B, n)."""
-        return cls(*form.shape[:2], form.dtype.type, not form.lies() and form.lies(by_sequence=True))
+        steps, batch = form.shape[:2]
+        return cls(steps, batch, form.dtype.type, not form.lies() and form.lies(by_sequence=True))
 
     def empty(self, width: int) -> Array:
         """A new array (T, B, width)."""
