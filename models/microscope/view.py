@@ -76,7 +76,7 @@ class Microscope:
 
 def _write(path: str | os.PathLike[str], content: str) -> None:
     with atomic_path(Path(path)) as unfinished:
-        unfinished.write_text(content, encoding="utf-8")
+        unfinished.write_text(content, encoding="utf-8", newline="\n")
 
 
 def microscope(

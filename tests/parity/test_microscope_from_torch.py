@@ -216,3 +216,152 @@ def test_what_cannot_be(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     with pytest.raises(UserError, match="from_torch needs PyTorch: pip install torch"):
         from_torch(3, x, cube)
+
+
+# -- modules and losses as people write them ---------------------------------------------------------------------------
+
+
+class Written(torch.nn.Module):
+    """What a forward does, given as a function of the module and its input."""
+
+    def __init__(self, forward, **parts):
+        super().__init__()
+        self.attend, self.out, self.plain = MHA(8, 2, batch_first=True), torch.nn.Linear(8, 3), torch.randn(4, 8)
+        self.function = forward
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.out(self.function(self, x))
+
+
+def attended(module, query, key=None, **options):
+    key = query if key is None else key
+    return module.attend(query, key, key, **options)[0]
+
+
+def causal_mask(module, x):
+    return attended(module, x, attn_mask=torch.nn.Transformer.generate_square_subsequent_mask(x.shape[1]))
+
+
+def with_first_symbol(module, x):
+    return attended(module, torch.cat([torch.zeros(len(x), 1, 8), x], 1))
+
+
+def written_over(module, x):
+    y = attended(module, x)
+    y += x
+    return y.relu_()
+
+
+def without_gradient(module, x):
+    with torch.no_grad():
+        memory = attended(module, x)
+    return attended(module, x, memory)
+
+
+def kept(module, x):
+    module.last = attended(module, x)
+    return module.last
+
+
+FORWARDS = {
+    "a mask of float32": causal_mask,
+    "a state of float32": lambda module, x: attended(module, x, torch.ones(x.shape, dtype=torch.float32)),
+    "the input in float32": lambda module, x: attended(module, x.float()),
+    "a tensor that is no buffer": lambda module, x: attended(module, x + module.plain),
+    "something joined to the input": with_first_symbol,
+    "the output written over": written_over,
+    "dropout that no mode turns off": lambda module, x: torch.nn.functional.dropout(attended(module, x), 0.5),
+    "a part without gradient": without_gradient,
+    "the output kept": kept,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FORWARDS)
+def test_a_forward_as_people_write_it(case):
+    module, x = Written(FORWARDS[case]), torch.randn(2, 4, 8)
+    before = torch.random.get_rng_state()
+    module(x)  # whatever it keeps of this
+    torch.random.set_rng_state(before)
+    found = from_torch(module, x, cube)
+    assert found.data["check"]["ok"], found.data["check"]["failures"]
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+HEAD = torch.nn.Linear(3, 1)
+LOSSES = {
+    "mse": lambda y: torch.nn.functional.mse_loss(y, torch.ones(2, 4, 3)),
+    "classes": lambda y: torch.nn.functional.cross_entropy(
+        y.flatten(0, 1), torch.arange(8) % 3, weight=torch.tensor([1.0, 2.0, 3.0])
+    ),
+    "two classes": lambda y: torch.nn.functional.binary_cross_entropy_with_logits(
+        y, torch.ones(2, 4, 3), pos_weight=torch.ones(3)
+    ),
+    "a product": lambda y: (y @ torch.ones(3, 1)).square().sum(),
+    "a layer": lambda y: HEAD(y).square().sum(),
+}
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_a_loss_with_numbers_in_float32(case):
+    module, x = Written(attended), torch.randn(2, 4, 8)
+    found = from_torch(module, x, LOSSES[case])
+    assert found.data["check"]["ok"], found.data["check"]["failures"]
+    assert found.data["meta"]["loss"] == pytest.approx(LOSSES[case](module(x)).item(), rel=1e-4)
+
+
+class Guided(MHA):
+    """Attention to itself alone, with arguments of its own."""
+
+    def forward(self, x, *rest, **options):
+        return super().forward(x, x, x, *rest, need_weights=False, **options)[0]
+
+
+def test_a_subclass_with_arguments_of_its_own():
+    module = torch.nn.Sequential(Guided(8, 2, batch_first=True), torch.nn.Linear(8, 3))
+    assert site_of(from_torch(module, torch.randn(2, 4, 8), cube))["id"] == "0"
+    assert MHA.forward.__qualname__ == "MultiheadAttention.forward"
+
+
+def test_a_weight_that_is_computed():
+    module = Written(attended)
+    torch.nn.utils.parametrizations.weight_norm(module.attend.out_proj)
+    site_of(from_torch(module, torch.randn(2, 4, 8), cube))
+
+
+def test_parts_named_as_what_the_page_computes_with():
+    module = Written(lambda module, x: module.computed(module.loss(x)), loss=Guided(8, 2), computed=Guided(8, 2))
+    found = from_torch(module, torch.randn(4, 2, 8), cube)
+    assert [site["id"] for site in found.data["sites"]] == ["loss", "computed"]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_within_a_mode_without_gradients(mode):
+    with mode():
+        x = torch.randn(2, 4, 8, dtype=torch.float64)
+        site_of(from_torch(Written(attended).double(), x, cube))
+        assert not torch.is_grad_enabled()
+
+
+def test_inputs_within_lists_and_arrays():
+    x = torch.randn(2, 4, 8)
+    expected = from_torch(Written(attended), x, cube).data["meta"]["inputs"]
+    assert from_torch(Written(attended), x.numpy(), cube).data["meta"]["inputs"] == expected == ["x: float64 (2, 4, 8)"]
+    site_of(from_torch(Written(lambda module, pair: attended(module, *pair)), ([x, x],), cube))
+
+
+def test_dropout_is_said_to_be_off():
+    x = torch.randn(2, 4, 8)
+    for module in (Attending(dropout=0.5), torch.nn.Sequential(Guided(8, 2), torch.nn.Dropout(0.1))):
+        assert "evaluation" in from_torch(module, x, cube).data["meta"]["missing"]
+        assert "evaluation" not in from_torch(module.eval(), x, cube).data["meta"]["missing"]
+
+
+def test_errors_of_the_module_and_of_the_loss_are_told():
+    with pytest.raises(UserError, match="Written fails on these inputs: AssertionError: was expecting embedding dim"):
+        from_torch(Written(attended), torch.randn(2, 4, 7), cube)
+    with pytest.raises(UserError, match="the loss fails on what Written returns: IndexError: "):
+        from_torch(Written(attended), torch.randn(2, 4, 8), lambda y: y[5].sum())
+    with pytest.raises(UserError, match="Written cannot be copied: NotImplementedError: Cannot copy out of meta"):
+        from_torch(Written(attended).to("meta"), torch.randn(2, 4, 8), cube)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn import enable_grad
+
 from ...console.errors import CommandError
 from ...interface import LanguageModel, Translator
 from ...runs.folder import Run
@@ -40,6 +42,7 @@ from .vocabulary import described_vocabulary
 __all__ = ["build", "found_in", "meta_of"]
 
 
+@enable_grad()
 @np.errstate(all="ignore")  # a model that has diverged is shown, not warned of
 def build(
     model: LanguageModel,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_attn import enable_grad
 from tinygrad_attn.creation import as_tensor
 from tinygrad_attn.nn.dropout import Dropout
 from tinygrad_attn.nn.module import Module
@@ -27,6 +28,7 @@ Loss = Callable[[Any], Tensor]
 """From what a module returns to a scalar."""
 
 
+@enable_grad()
 @np.errstate(all="ignore")  # as in `build`
 def build_own(
     model: Module,
@@ -55,6 +57,11 @@ def build_own(
         UserError: a loss that is no scalar tensor with a gradient, one that reads attention weights themselves, or
             inputs that are none.
     """
+    if not callable(loss):
+        raise UserError(
+            f"microscope: the loss must be a function from what {type(model).__name__} returns to a scalar tensor, it "
+            f"is {type(loss).__name__}"
+        )
     copied = copy_in_float64(model)
     change = None if nudge is None else nudged(copied, nudge)
     positional, named = _arguments(inputs)
@@ -96,10 +103,14 @@ def _input(name: str, value: Any) -> Any:
     """An input: floats in float64 and with a gradient, arrays and lists as tensors, all else as it is."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, np.ndarray) and value.dtype == np.float16:
+        value = value.astype(np.float64)
     try:
         array = as_tensor(value).array
     except (TypeError, ValueError) as error:
         raise UserError(f"microscope: {name} is no tensor, array or list of numbers: {error}") from None
+    if not array.size:
+        raise UserError(f"microscope: {name} has no elements, its shape is {array.shape}; give at least one of each")
     if array.dtype.kind != "f":
         return Tensor(array.copy())
     return Tensor(array.astype(np.float64), requires_grad=True)

@@ -120,7 +120,9 @@ def in_float64(model: LanguageModel) -> LanguageModel:
 
 def copy_in_float64(model: Module) -> Module:
     """A copy of any module in float64 and in evaluation mode, without gradients."""
-    same: Module = copy.deepcopy(model)
+    # What a module has kept of an earlier pass is copied as a constant: the output of an op is not copied deeply.
+    kept = [x for module in model.modules() for x in vars(module).values() if isinstance(x, Tensor)]
+    same: Module = copy.deepcopy(model, {id(x): x.detach().clone() for x in kept if not x.is_leaf})
     for module in same.modules():
         if isinstance(module, RMSNorm) and module.eps is None:  # the eps of the trained dtype, not float64's
             module.eps = float(np.finfo(dtype_of(module if module.weight is not None else model)).eps)

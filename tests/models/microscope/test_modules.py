@@ -162,6 +162,51 @@ def test_what_cannot_be():
         microscope(Reader(), (inputs()[0], object()), loss=loss)
 
 
+def test_within_no_grad():
+    with ta.no_grad():
+        assert microscope(Reader(), inputs(), loss=loss).data["check"]["ok"]
+        assert not ta.is_grad_enabled()
+
+
+def test_what_a_module_has_kept_of_an_earlier_pass():
+    class Keeping(Reader):
+        def forward(self, *given):
+            self.last = super().forward(*given)["read"]
+            return {"read": self.last}
+
+    model, given = Keeping(), inputs()
+    model(*given)
+    assert microscope(model, given, loss=loss).data["check"]["ok"]
+
+
+def test_inputs_and_losses_in_other_precisions():
+    x, memory = (each.numpy() for each in inputs())
+    data = microscope(Reader(), (x.astype(np.float16), memory), loss=loss).data
+    assert data["check"]["ok"] and data["meta"]["inputs"][0] == "x: float64 (1, 4, 8)"
+    head = nn.Linear(3, 1)  # in float32
+    data = microscope(Reader(), (x, memory), loss=lambda y: head(y["read"]).square().mean()).data
+    assert data["check"]["ok"], data["check"]["failures"]
+
+
+def test_a_constant_mask_of_float32():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Linear(8, 3)
+
+        def forward(self, x):
+            return {"read": self.out(F.scaled_dot_product_attention(x, x, x, ta.ones(4, 4)))}
+
+    assert microscope(Masked(), inputs()[0], loss=loss).data["check"]["ok"]
+
+
+def test_neither_an_empty_input_nor_a_number_as_loss():
+    with pytest.raises(UserError, match=r"input 0 has no elements, its shape is \(0, 4, 8\)"):
+        microscope(Reader(), inputs(0), loss=loss)
+    with pytest.raises(UserError, match="must be a function from what Reader returns to a scalar tensor, it is int"):
+        microscope(Reader(), inputs(), loss=3)
+
+
 def test_there_is_no_worksheet_without_predictions():
     found = microscope(Reader(), inputs(), loss=loss)
     with pytest.raises(UserError, match=r"^the worksheet asks about predictions; .* a loss of your own"):
