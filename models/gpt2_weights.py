@@ -36,6 +36,7 @@ __all__ = ["from_gpt2", "load_gpt2", "save_gpt2", "to_gpt2"]
 Array = np.ndarray[Any, Any]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _PREFIX, _OUTPUT = "transformer.", "lm_head.weight"
 _EMBEDDING, _POSITIONS = "wte.weight", "wpe.weight"
 _MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # constants, which old files hold
@@ -92,6 +93,12 @@ def load_gpt2(path: str | os.PathLike[str], *, heads: int | None = None, dtype: 
     """
     file = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
     if not file.is_file():
+        pickles = [name for name in _PICKLES if file.with_name(name).is_file()]
+        if pickles:
+            raise FileNotFoundError(
+                f"there is no {file}, and {pickles[0]} is a pickle, which may run any code when it is read; write the "
+                "weights with transformers' GPT2LMHeadModel.from_pretrained(folder).save_pretrained(folder)"
+            )
         raise FileNotFoundError(
             f"there is no {file}; transformers' model.save_pretrained(folder, max_shard_size='100GB') writes it, "
             "in one piece"
@@ -199,7 +206,7 @@ def to_gpt2(state: Mapping[str, Any]) -> dict[str, Array]:
             f"a state_dict has no layout of GPT-2's: {problem}; train with model.bias=true and the learned positions, "
             "norm and heads that are the default"
         )
-    arrays = {own: np.asarray(value.array if isinstance(value, Tensor) else value) for own, value in state.items()}
+    arrays = {own: _array(value) for own, value in state.items()}
     return {_PREFIX + name: _turned(name, arrays[own]) for own, name in theirs.items()}
 
 
@@ -231,7 +238,7 @@ def _without_prefix(arrays: Mapping[str, Any]) -> dict[str, tuple[str, Array]]:
         if name in given:
             raise UserError(f"{name} is there twice, with the prefix {_PREFIX!r} and without; remove one")
         if not _MASKS.fullmatch(name):
-            given[name] = written, np.asarray(value.array if isinstance(value, Tensor) else value)
+            given[name] = written, _array(value)
     if _OUTPUT in given:
         written, output = given.pop(_OUTPUT)
         _, embedding = given.setdefault(_EMBEDDING, (written, output))  # of two tied arrays a file may hold either
@@ -376,6 +383,17 @@ def _layers(state: Mapping[str, Any]) -> int:
 
 def _norms(model: GPT) -> list[nn.LayerNorm]:
     return [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
+
+
+def _array(value: Any) -> Array:
+    """A tensor of this package or of PyTorch, or an array, as an array."""
+    if isinstance(value, Tensor):
+        return value.array
+    if callable(detach := getattr(value, "detach", None)):
+        value = detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # NumPy has none
+            value = value.float()
+    return np.asarray(value)
 
 
 def _some(names: list[str]) -> str:

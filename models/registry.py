@@ -75,7 +75,7 @@ def import_file(path: str | os.PathLike[str]) -> str:
     Raises:
         ConfigError: the file cannot be read, or raises; the message names the file, the line and the error.
     """
-    file = Path(os.path.realpath(Path(path).expanduser()))
+    file = Path(os.path.realpath(os.path.expanduser(path)))
     try:
         fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:

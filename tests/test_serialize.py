@@ -103,3 +103,10 @@ def test_equal_content_gives_equal_bytes_in_every_process(tmp_path: Path) -> Non
     assert paths[0].read_bytes() == paths[1].read_bytes()
     about = json.loads(paths[0].read_bytes()[8:].partition(b"}")[0] + b"}}")["__metadata__"]
     assert list(about) == sorted(about)
+
+
+@pytest.mark.parametrize("beginning", [b"PK\x03\x04", b"\x80\x02", b"\x80\x05"])
+def test_a_pickle_is_told_from_damage(tmp_path: Path, beginning: bytes) -> None:
+    (tmp_path / "model.bin").write_bytes(beginning + bytes(100))
+    with pytest.raises(ValueError, match=r"model\.bin is a pickle, as torch\.save writes it, which may run any code"):
+        load_file(tmp_path / "model.bin")

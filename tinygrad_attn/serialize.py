@@ -66,7 +66,8 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, A
     Raises:
         FileNotFoundError: no such file.
         OSError: the file cannot be read.
-        ValueError: the file is damaged, or not a safetensors file, or has a dtype that NumPy lacks, such as bfloat16.
+        ValueError: the file is damaged, or not a safetensors file, or a pickle, or has a dtype that NumPy lacks, such
+            as bfloat16.
         ModuleNotFoundError: the safetensors package (extra "models") is not installed.
     """
     _safetensors()
@@ -86,7 +87,19 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, A
     except TypeError as error:
         raise ValueError(f"{path} has a dtype that NumPy lacks ({error}); save it again in float32") from None
     except (SafetensorError, ValueError, AttributeError, OSError) as error:
+        if _is_pickle(Path(path)):
+            raise ValueError(
+                f"{path} is a pickle, as torch.save writes it, which may run any code when it is read; load it with "
+                "PyTorch and write it with safetensors.torch.save_file, or with save_pretrained(folder)"
+            ) from None
         raise ValueError(f"{path} is damaged or not a safetensors file ({error}); use another checkpoint") from None
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as one of ``torch.save``: as a zip archive, or as a pickle of a protocol from 2 on."""
+    with path.open("rb") as file:
+        beginning = file.read(4)
+    return beginning == b"PK\x03\x04" or (beginning[:1] == b"\x80" and beginning[1:2] in b"\x02\x03\x04\x05")
 
 
 def _verify(path: Path) -> None:

@@ -210,8 +210,8 @@ def decoding(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def is_text(data: str | None) -> bool:
-    """Whether --data names a text file, for a language model, and not a folder of parallel text."""
-    return data is not None and Path(data).is_file()
+    """Whether --data names a text, for a language model, and not a folder of parallel text; it may be a pipe."""
+    return data is not None and Path(data).exists() and not Path(data).is_dir()
 
 
 def overrides(arguments: argparse.Namespace) -> list[str]:

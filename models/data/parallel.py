@@ -79,7 +79,7 @@ def _read(directory: str | os.PathLike[str], source: str, target: str, sizes: Ma
     """`read_parallel_text`, so many pairs of each split; 0 for all."""
     if source == target:
         raise DataError(f"source and target are both {source!r}; name two languages, as in train.ko and train.en")
-    folder = Path(directory).expanduser()
+    folder = Path(os.path.expanduser(directory))
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
         first = next(iter(sizes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Text(TextTask):
         Raises:
             DataError: the file cannot be read, is not UTF-8, or has too little text.
         """
-        path, place = Path(self.file), Path(self.file).expanduser()
+        path, place = Path(self.file), Path(os.path.expanduser(self.file))
         text = FileText.whole(place) if place.is_file() else read_text(place)  # a pipe can be read but once
         size = len(text)
         train, valid = (int(size * share) for share in (1 - self.valid_share - self.test_share, self.valid_share))
@@ -65,4 +66,4 @@ def read_text(file: str | Path) -> str:
     Raises:
         DataError: there is no such file, or it is not UTF-8.
     """
-    return "".join(blocks(Path(file).expanduser()))
+    return "".join(blocks(Path(os.path.expanduser(file))))

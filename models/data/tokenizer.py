@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 from tinygrad_attn.registry import Registry
 
 from ..console.working import working
+from ..setting import short
 from .vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 
 __all__ = [
@@ -252,5 +253,11 @@ class RuleTokenizer(VocabularyTokenizer):
 
 
 def normalise(text: str, lowercase: bool) -> str:
-    """NFC, so that a Korean syllable typed as jamo equals the composed one."""
+    """NFC, so that a Korean syllable typed as jamo equals the composed one.
+
+    Raises:
+        TypeError: no text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"expected a text, got {type(text).__name__} {short(text)}; give a str")
     return unicodedata.normalize("NFC", text.lower() if lowercase else text)

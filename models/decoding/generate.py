@@ -171,7 +171,8 @@ def distribution(logits: Array, sampling: Sampling) -> Array:
     _check(logits[likeliest])
     if sampling.temperature == 0:
         return (np.arange(len(logits)) == likeliest).astype(np.float64)
-    weights = np.exp((logits - logits[likeliest]) / sampling.temperature)
+    with np.errstate(over="ignore"):  # of a temperature near 0: -inf then
+        weights = np.exp((logits - logits[likeliest]) / sampling.temperature)
     if sampling.top_k:
         _keep(weights, sampling.top_k)
     weights /= weights.sum()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ..console.errors import UserError
 
@@ -32,14 +36,24 @@ class Sampling:
     """The same seed writes the same text; None takes another each time."""
 
     def __post_init__(self) -> None:
-        wrong = {
-            "temperature": (not 0 <= self.temperature < math.inf, "at least 0"),
-            "top_k": (self.top_k < 0, "at least 0"),
-            "top_p": (not 0 < self.top_p <= 1, "more than 0 and at most 1"),
-            "length": (self.length < 0, "at least 0"),
-            "stop": (isinstance(self.stop, str) or not all(self.stop), "texts that are not empty"),
-            "seed": (self.seed is not None and self.seed < 0, "at least 0"),
-        }
-        for name, (is_wrong, right) in wrong.items():
-            if is_wrong:
-                raise UserError(f"generate: {name} must be {right}, got {getattr(self, name)!r}")
+        for name, (kind, fits, right) in _RIGHT.items():
+            value = getattr(self, name)
+            if value is None and name == "seed":
+                continue
+            if isinstance(value, (bool, str)) or not isinstance(value, kind) or not fits(value):
+                raise UserError(f"generate: {name} must be {right}, got {value!r}")
+
+
+_NUMBER, _WHOLE = (int, float, np.integer, np.floating), (int, np.integer)
+# Of each option its types, whether a value of them can be, and what it must be.
+_RIGHT: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
+    "temperature": (_NUMBER, lambda x: 0 <= x < math.inf, "at least 0"),
+    "top_k": (_WHOLE, lambda x: x >= 0, "at least 0 and whole"),
+    "top_p": (_NUMBER, lambda x: 0 < x <= 1, "more than 0 and at most 1"),
+    "length": (_WHOLE, lambda x: x >= 0, "at least 0 and whole"),
+    "stop": (
+        (tuple, list), lambda x: all(isinstance(text, str) and text for text in x),
+        "texts that are not empty, in a tuple or list",
+    ),
+    "seed": (_WHOLE, lambda x: x >= 0, "at least 0 and whole"),
+}  # fmt: skip

@@ -190,7 +190,7 @@ def find_config(name: str) -> Path:
     shipped = CONFIGS / f"{name}.toml"
     if shipped.is_file():
         return shipped
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.suffix == ".toml" or path.exists():
         return path
     names = sorted(path.stem for path in CONFIGS.glob("*.toml"))
@@ -284,7 +284,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _import_files(names: object, folder: Path) -> tuple[str, ...]:
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f'import: expected a list of files, as in import = ["my_model.py"], got {short(names)}')
-    return tuple(import_file(folder / Path(name).expanduser()) for name in names)
+    return tuple(import_file(folder / os.path.expanduser(name)) for name in names)
 
 
 def _override(values: dict[str, Any], overrides: Iterable[str] | Mapping[str, Value]) -> None:

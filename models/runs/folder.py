@@ -376,7 +376,7 @@ class Run:
     def write_text(self, name: str, content: str) -> None:
         """A text file in the folder."""
         with atomic_path(self.to_write(name)) as path:
-            path.write_text(content, encoding="utf-8", errors="backslashreplace")
+            path.write_text(content, encoding="utf-8", errors="backslashreplace", newline="\n")
 
     @_of_the_writer
     def remove(self, name: str) -> None:

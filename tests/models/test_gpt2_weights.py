@@ -264,6 +264,10 @@ def test_a_number_of_heads_that_cannot_be(tmp_path, heads):
 def test_files_that_are_not_there_or_damaged(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no .*none; transformers' model.save_pretrained"):
         load_gpt2(tmp_path / "none")
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"PK")
+    with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin is a pickle, which may run .*save_pretrained"):
+        load_gpt2(tmp_path / "pickled")
     folder = write(tmp_path, drawn())
     with pytest.raises(UserError, match=r"heads is 4, and config.json has n_head 2; leave heads out"):
         load_gpt2(folder, heads=4)

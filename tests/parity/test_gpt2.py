@@ -80,6 +80,13 @@ def test_a_file_of_bfloat16_and_one_in_pieces(tmp_path):
         load_gpt2(tmp_path / "pieces")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_parameters_of_a_model_in_memory(dtype):
+    model = make_gpt2(torch.float32).to(dtype)
+    found = from_gpt2(dict(model.named_parameters()))
+    np.testing.assert_array_equal(found["embedding.weight"], model.transformer.wte.weight.detach().float().numpy())
+
+
 def test_there_and_back_to_the_bit(tmp_path):
     theirs = make_gpt2(torch.float32)
     theirs.save_pretrained(tmp_path / "theirs")

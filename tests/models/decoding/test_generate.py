@@ -124,11 +124,36 @@ def test_gradients_stay_on_while_it_waits(model):
         ({"stop": ("",)}, "stop must be texts that are not empty"),
         ({"stop": "x"}, "stop must be texts"),
         ({"seed": -1}, "seed must be at least 0"),
+        ({"temperature": "hot"}, "temperature must be at least 0, got 'hot'"),
+        ({"temperature": None}, "temperature must be at least 0, got None"),
+        ({"temperature": True}, "temperature must be"),
+        ({"top_k": 2.5}, "top_k must be at least 0 and whole, got 2.5"),
+        ({"top_p": "0.9"}, "top_p must be"),
+        ({"length": 10.0}, "length must be at least 0 and whole"),
+        ({"length": None}, "length must be"),
+        ({"stop": None}, "stop must be texts that are not empty, in a tuple or list, got None"),
+        ({"stop": ("a", 1)}, "stop must be texts"),
+        ({"seed": "1"}, "seed must be"),
     ],
 )
 def test_settings_that_cannot_be(options, message):
     with pytest.raises(UserError, match=f"generate: {message}"):
         Sampling(**options)
+
+
+def test_numbers_of_numpy_are_numbers(model):
+    given = Sampling(temperature=np.float32(1), top_k=np.int64(3), length=np.int32(4), seed=np.uint8(1), stop=["zz"])
+    assert len("".join(generate(model, TOKENIZER, "ab", given))) == 4
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_temperature_near_0_takes_the_likeliest():
+    assert distribution(LOGITS.copy(), Sampling(temperature=5e-324)).tolist() == [1, 0, 0, 0]
+
+
+def test_a_prompt_that_is_no_text(model):
+    with pytest.raises(TypeError, match="expected a text, got int 5; give a str"):
+        generate(model, TOKENIZER, 5, Sampling())
 
 
 def test_an_empty_prompt_begins_a_line(model):

@@ -106,6 +106,19 @@ def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
         Parallel(directory="~/text", source="ko", target="en").load()
 
 
+def test_the_home_of_a_user_that_there_is_not():
+    with pytest.raises(ConfigError, match="there is no config '~nobody-of-this-name/dates'"):
+        find_config("~nobody-of-this-name/dates")
+    with pytest.raises(ConfigError, match=r"~nobody-of-this-name.*model\.py cannot be imported"):
+        load_config(None, [], ["~nobody-of-this-name/model.py"])
+    for data in ({"data.kind": "text", "data.file": "~nobody-of-this-name/text"},
+                 {"data.kind": "parallel", "data.directory": "~nobody-of-this-name", "data.source": "a",
+                  "data.target": "b"}):  # fmt: skip
+        model = {"model.name": "gpt"} if data["data.kind"] == "text" else {}
+        with pytest.raises(DataError, match="~nobody-of-this-name"):
+            load_config(None, {**data, **model}).data.load()
+
+
 def test_values_nested_deep(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text(f"training = {'[' * 5000}{']' * 5000}", encoding="utf-8")
