@@ -93,6 +93,19 @@ def test_state_continues_with_the_same_bits(name: str) -> None:
         np.testing.assert_array_equal(p.array, q.array)
 
 
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW])
+def test_a_group_may_be_empty(kind: type[optim.SGD] | type[optim.Adam]) -> None:
+    """As of the parameters without decay, in a model that has none."""
+    params = parameters()
+    optimizer = kind([{"params": []}, {"params": params, "lr": 0.5}, {"params": ()}])
+    before = [p.array.copy() for p in params]
+    set_gradients(params, 0)
+    optimizer.step(clip_norm=1.0)
+    assert all((p.array != q).any() for p, q in zip(params, before, strict=True)) and len(optimizer.param_groups) == 3
+    with pytest.raises(ValueError, match="no parameters to optimise"):
+        kind([{"params": []}, {"params": []}])
+
+
 def test_errors() -> None:
     params = parameters()
     with pytest.raises(ValueError, match="no parameters"):

@@ -57,6 +57,30 @@ def test_float_mask_with_gradient(shape):
     )
 
 
+def test_float32_mask_of_float64_operands():
+    rng = np.random.default_rng(0)
+    mask = rng.standard_normal((4, 6)).astype(np.float32)
+    assert_equal_to_torch(
+        lambda q, k, v: scaled_dot_product_attention(q, k, v, attn_mask=mask),
+        lambda q, k, v: theirs(q, k, v, attn_mask=torch.tensor(mask)),
+        operands(rng, QUERY, KEY, VALUE),
+    )
+    with pytest.raises(TypeError, match="float32 as query, it is float64"):
+        scaled_dot_product_attention(
+            *(x.astype(np.float32) for x in operands(rng, QUERY, KEY, VALUE)), mask.astype(np.float64)
+        )
+
+
+def test_a_row_without_keys_is_zeros_in_both():
+    mask = np.ones((4, 6), bool)
+    mask[1] = False
+    assert_equal_to_torch(
+        lambda q, k, v: scaled_dot_product_attention(q, k, v, attn_mask=mask),
+        lambda q, k, v: theirs(q, k, v, attn_mask=torch.tensor(mask)),
+        operands(np.random.default_rng(0), QUERY, KEY, VALUE),
+    )
+
+
 def test_float_mask_with_infinities():
     rng = np.random.default_rng(0)
     mask = np.where(rng.random((4, 6)) < 0.5, -np.inf, rng.standard_normal((4, 6)))

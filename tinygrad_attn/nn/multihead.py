@@ -42,7 +42,7 @@ class MultiheadAttention(Module):
     Masks are PyTorch's: a bool mask is **True where a query may not attend** to a key; a float mask is added to the
     scores, so that -inf masks a key. (In `tinygrad_attn.nn.attention` and `scaled_dot_product_attention` True means
     that it may attend, in the latter as in PyTorch.) A query whose keys are all masked gets zeros from every head,
-    where PyTorch gives nan.
+    where PyTorch gives nan if it returns weights.
 
     Attributes:
         in_proj_weight: (E + 2C, E), the projections of queries, keys and values stacked, C = E unless heads share keys;

@@ -21,6 +21,7 @@ Params = Iterable[Parameter] | Iterable[tuple[str, Parameter]] | Iterable[Group]
 """Leaf tensors; or pairs of a name and one, whose names errors then show; or groups, each a dict with the tensors under
 "params" and, under the names of the optimiser's arguments, the options that are its own."""
 
+_NONE = "no parameters to optimise; an iterator such as parameters() serves only once"
 _KNOWN_TO_GROUPS = frozenset(("params", "name", "initial_lr"))
 
 
@@ -80,9 +81,11 @@ class Optimizer:
                 self.add_param_group(group)
         else:
             self.add_param_group({"params": params})
+        if not self.params:
+            raise ValueError(f"{type(self).__name__}: {_NONE}")
 
     def add_param_group(self, param_group: Group) -> None:
-        """Add parameters with options of their own; those left out are the optimiser's.
+        """Add parameters with options of their own; those left out are the optimiser's. An empty list adds none.
 
         Raises:
             ValueError, TypeError: as in the constructor, or an option that the optimiser does not have.
@@ -116,8 +119,8 @@ class Optimizer:
         if isinstance(params, Tensor):
             raise TypeError(f"{owner}: params must be a list of parameters, got one tensor; put it in a list")
         added = named(owner, params)
-        if not added:
-            raise ValueError(f"{owner}: no parameters to optimise; an iterator such as parameters() serves only once")
+        if not added and not isinstance(params, (list, tuple)):
+            raise ValueError(f"{owner}: {_NONE}")
         known = {id(parameter): name for name, parameter in zip(self._names, self.params, strict=True)}
         for name, parameter in added:
             if not parameter.is_leaf:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygrad_attn.kernels.attention import tiled as kernels
 from tinygrad_attn.modes import current_modes, mark
-from tinygrad_attn.op import op
+from tinygrad_attn.op import cast, op
 from tinygrad_attn.ops.arguments import as_tensor, floating, only_floats
 from tinygrad_attn.ops.comparison import logical_and, ne
 from tinygrad_attn.ops.dropout import drop_by_key, new_key_for, probability
@@ -307,7 +307,7 @@ def scaled_dot_product_attention(
 
     Vaswani et al., "Attention Is All You Need", 2017. The leading axes (batch, heads) broadcast.
 
-    Unlike in PyTorch, a query whose keys are all masked gets output, weights and gradients of 0, not nan.
+    A query whose keys are all masked gets output, weights and gradients of 0.
 
     Args:
         query: ``(..., L, E)``, float32 or float64, as are all the others; ``(..., H, L, E)`` with ``enable_gqa``.
@@ -329,7 +329,7 @@ def scaled_dot_product_attention(
     Raises:
         ValueError: sizes that do not fit together, a mask that does not broadcast to the scores, or both a mask and
             ``is_causal``.
-        TypeError: a mask that is neither bool nor of the query's dtype.
+        TypeError: a mask that is neither bool nor floats; or float64, with a query of float32.
     """
     query, key, value = floating(_NAME, "query", query), floating(_NAME, "key", key), floating(_NAME, "value", value)
     groups = group_size(query, key, value) if enable_gqa else 1
@@ -340,6 +340,8 @@ def scaled_dot_product_attention(
         raise ValueError(f"{_NAME}: give attn_mask or is_causal, not both; combine the masks with &")
     mask = None if attn_mask is None else as_tensor(attn_mask, f"{_NAME}: attn_mask")
     if mask is not None:
+        if query.dtype == np.float64 and mask.dtype == np.float32:
+            mask = cast(mask, dtype=query.dtype)
         check_mask(mask, scores_shape, (np.bool_, query.dtype), f"{_NAME}: attn_mask")
     dropout_p = probability(_NAME, "dropout_p", dropout_p)
     options: dict[str, Any] = {"is_causal": is_causal, "scale": scale, "groups": groups}
