@@ -55,16 +55,28 @@ def lasting_output() -> Iterator[LastingOutput]:
         yield output
 
 
-class _LastingFile(io.FileIO):
-    """An open file to which every write succeeds; the errors are told to ``lost``."""
+class _LastingFile(io.RawIOBase):
+    """An open file to which every write succeeds; the errors are told to ``lost``.
 
-    def __init__(self, descriptor: int, lost: Callable[[OSError], None]) -> None:
-        super().__init__(descriptor, "w", closefd=False)
+    It is the stream's own file that is written: that of a console of Windows takes UTF-8, and its descriptor does not.
+    """
+
+    def __init__(self, file: io.RawIOBase, lost: Callable[[OSError], None]) -> None:
+        self.file = file
         self.lost = lost
 
-    def write(self, content: ReadableBuffer, /) -> int:
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def isatty(self) -> bool:
+        return self.file.isatty()
+
+    def write(self, content: ReadableBuffer, /) -> int | None:
         try:
-            return super().write(content)
+            return self.file.write(content)
         except OSError as error:
             self.lost(error)
             return memoryview(content).nbytes
@@ -73,7 +85,10 @@ class _LastingFile(io.FileIO):
 def _lasting(stream: TextIO, lost: Callable[[OSError], None]) -> TextIO:
     """A stream to the same file as ``stream``; or ``stream`` itself if it has no file, as in a notebook."""
     try:
-        file = io.BufferedWriter(_LastingFile(stream.fileno(), lost))
+        descriptor = stream.fileno()
     except (OSError, ValueError):
         return stream
+    own = getattr(getattr(stream, "buffer", None), "raw", None)
+    raw = own if isinstance(own, io.RawIOBase) else io.FileIO(descriptor, "w", closefd=False)
+    file = io.BufferedWriter(_LastingFile(raw, lost))
     return io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=bool(stream.line_buffering))

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -151,7 +152,7 @@ def status_on_stderr() -> Iterator[Callable[[str], None]]:
         nonlocal shown
         now = time.perf_counter()
         if terminal:
-            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+            print(_cleared() + _cut(text, _columns() - 1), end="", file=sys.stderr, flush=True)
         elif text and now - shown >= DELAYS.lines:
             print(text, file=sys.stderr, flush=True)
         else:
@@ -160,7 +161,30 @@ def status_on_stderr() -> Iterator[Callable[[str], None]]:
 
     def clear() -> None:
         if terminal and shown > -math.inf:
-            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+            print(_cleared(), end="", file=sys.stderr, flush=True)
 
     with undone_by(clear), reporting_to(report):
         yield report
+
+
+def _cleared() -> str:
+    """What empties the terminal's line. Not every terminal of Windows knows the escape."""
+    return f"\r{' ' * (_columns() - 1)}\r" if sys.platform == "win32" else "\r\x1b[2K"
+
+
+def _columns() -> int:
+    """The width of the terminal."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError, AttributeError):  # no terminal that tells
+        return 80
+
+
+def _cut(text: str, columns: int) -> str:
+    """As much of a text as fits into a line: of a line that wraps only a part could be cleared."""
+    width = 0
+    for place, character in enumerate(text):
+        width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if width > columns:
+            return text[:place]
+    return text

@@ -1,5 +1,6 @@
 """Output that may end: the process goes on, and says so once."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -48,6 +49,33 @@ def test_what_cannot_be_printed_is_lost_and_noted_once(kind, reason, request, mo
     errors = capsys.readouterr().err
     assert errors.count("note: standard output cannot be written") == 1
     assert reason in errors and errors.endswith("the last words\n")
+
+
+class Console(io.RawIOBase):
+    """That of Windows: it takes UTF-8, while its descriptor would take a code page."""
+
+    def __init__(self):
+        self.written = b""
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return 1
+
+    def write(self, content):
+        self.written += bytes(content[:1])  # a console may take a part
+        return 1
+
+
+def test_a_consoles_own_file_is_written(monkeypatch):
+    console = Console()
+    stream = io.TextIOWrapper(io.BufferedWriter(console), encoding="utf-8", line_buffering=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with lasting_output() as output:
+        print("시월 십구일 → 10-19 ✓")
+        assert console.written.decode() == "시월 십구일 → 10-19 ✓\n".replace("\n", os.linesep)
+    assert not output.failed and not console.closed
 
 
 def test_last_words_that_are_the_first_to_fail_are_not_lost(closed_pipe, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """What is told of long work, and where."""
 
 import io
+import os
 import re
 import time
 
@@ -72,6 +73,30 @@ def test_on_stderr(terminal, monkeypatch):
             time.sleep(0.005)
     shown = r"(\r\x1b\[2Kreading, 0:00)+(\r\x1b\[2K){2}" if terminal else "reading, 0:00\n"
     assert re.fullmatch(shown, screen.getvalue())
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_a_line_that_is_longer_than_the_terminal_is_cut(columns, monkeypatch):
+    screen = io.StringIO()
+    screen.isatty, screen.fileno = lambda: True, lambda: 2
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr(module.os, "get_terminal_size", lambda file: os.terminal_size((columns, 24)))
+    with status_on_stderr() as report:
+        report("compiling " * 20)
+        report("글" * 80)
+    shown = screen.getvalue().split("\r\x1b[2K")
+    assert shown == ["", ("compiling " * 20)[: columns - 1], "글" * ((columns - 1) // 2), ""]
+
+
+def test_a_line_is_emptied_without_escapes_on_windows(monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr(module.sys, "platform", "win32")
+    with status_on_stderr() as report:
+        report("reading")
+    empty = f"\r{' ' * 79}\r"
+    assert screen.getvalue() == f"{empty}reading{empty}"
 
 
 def test_quietly():
