@@ -338,11 +338,7 @@ def scaled_dot_product_attention(
         scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
     if is_causal and attn_mask is not None:
         raise ValueError(f"{_NAME}: give attn_mask or is_causal, not both; combine the masks with &")
-    mask = None if attn_mask is None else as_tensor(attn_mask, f"{_NAME}: attn_mask")
-    if mask is not None:
-        if query.dtype == np.float64 and mask.dtype == np.float32:
-            mask = cast(mask, dtype=query.dtype)
-        check_mask(mask, scores_shape, (np.bool_, query.dtype), f"{_NAME}: attn_mask")
+    mask = None if attn_mask is None else _given_mask(attn_mask, scores_shape, query.dtype)
     dropout_p = probability(_NAME, "dropout_p", dropout_p)
     options: dict[str, Any] = {"is_causal": is_causal, "scale": scale, "groups": groups}
     options |= {"dropout_p": dropout_p, "dropout_key": new_key_for(dropout_p)}
@@ -353,6 +349,14 @@ def scaled_dot_product_attention(
         weights, output = weights_and_output(query, key, value, mask, bias, **options)
         return (output, weights) if need_weights else output
     return _scaled_dot_product_attention(query, key, value, mask, bias, **options)
+
+
+def _given_mask(attn_mask: Any, scores: tuple[int, ...], dtype: Any) -> Tensor:
+    mask = as_tensor(attn_mask, f"{_NAME}: attn_mask")
+    if (dtype, mask.dtype) == (np.float64, np.float32):
+        mask = cast(mask, dtype=dtype)
+    check_mask(mask, scores, (np.bool_, dtype), f"{_NAME}: attn_mask")
+    return mask
 
 
 def weights_and_output(
