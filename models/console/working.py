@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,6 +17,7 @@ from typing import TypeVar
 from tinygrad_attn.contexts import context, undone_by
 
 from .counts import clock
+from .line import Beside, Line
 
 __all__ = ["DELAYS", "is_quiet", "quietly", "reporting_to", "status_on_stderr", "tell", "worked_off", "working"]
 
@@ -143,48 +143,26 @@ def worked_off(items: Iterable[T], what: str, total: int = 0) -> Iterator[T]:
 
 @context
 def status_on_stderr() -> Iterator[Callable[[str], None]]:
-    """Inside, lines about work go to stderr: in a terminal on one line, which goes when it is over; elsewhere a line
-    every few seconds."""
+    """Inside, lines about work go to stderr: in a terminal on one line, which makes room for all that is printed there
+    and goes when it is over; elsewhere a line every few seconds."""
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    line, before = Line(sys.stderr), (sys.stdout, sys.stderr)
     shown = -math.inf
 
     def report(text: str) -> None:
         nonlocal shown
         now = time.perf_counter()
         if terminal:
-            print(_cleared() + _cut(text, _columns() - 1), end="", file=sys.stderr, flush=True)
+            line.show(text)
         elif text and now - shown >= DELAYS.lines:
             print(text, file=sys.stderr, flush=True)
-        else:
-            return
-        shown = now
+            shown = now
 
-    def clear() -> None:
-        if terminal and shown > -math.inf:
-            print(_cleared(), end="", file=sys.stderr, flush=True)
+    def restore() -> None:
+        line.end()
+        sys.stdout, sys.stderr = before
 
-    with undone_by(clear), reporting_to(report):
+    with undone_by(restore), reporting_to(report):
+        if terminal:
+            sys.stdout, sys.stderr = (Beside(stream, line) if stream.isatty() else stream for stream in before)  # type: ignore[assignment]
         yield report
-
-
-def _cleared() -> str:
-    """What empties the terminal's line. Not every terminal of Windows knows the escape."""
-    return f"\r{' ' * (_columns() - 1)}\r" if sys.platform == "win32" else "\r\x1b[2K"
-
-
-def _columns() -> int:
-    """The width of the terminal."""
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
-    except (OSError, ValueError, AttributeError):  # no terminal that tells
-        return 80
-
-
-def _cut(text: str, columns: int) -> str:
-    """As much of a text as fits into a line: of a line that wraps only a part could be cleared."""
-    width = 0
-    for place, character in enumerate(text):
-        width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if width > columns:
-            return text[:place]
-    return text

@@ -3,9 +3,11 @@
 import io
 import os
 import re
+import sys
 import time
 
 import pytest
+from tinygrad_attn_models.console import line
 from tinygrad_attn_models.console import working as module
 from tinygrad_attn_models.console.working import (
     DELAYS,
@@ -80,7 +82,7 @@ def test_a_line_that_is_longer_than_the_terminal_is_cut(columns, monkeypatch):
     screen = io.StringIO()
     screen.isatty, screen.fileno = lambda: True, lambda: 2
     monkeypatch.setattr("sys.stderr", screen)
-    monkeypatch.setattr(module.os, "get_terminal_size", lambda file: os.terminal_size((columns, 24)))
+    monkeypatch.setattr(line.os, "get_terminal_size", lambda file: os.terminal_size((columns, 24)))
     with status_on_stderr() as report:
         report("compiling " * 20)
         report("글" * 80)
@@ -92,11 +94,55 @@ def test_a_line_is_emptied_without_escapes_on_windows(monkeypatch):
     screen = io.StringIO()
     screen.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", screen)
-    monkeypatch.setattr(module.sys, "platform", "win32")
+    monkeypatch.setattr(line.sys, "platform", "win32")
     with status_on_stderr() as report:
         report("reading")
     empty = f"\r{' ' * 79}\r"
     assert screen.getvalue() == f"{empty}reading{empty}"
+
+
+def terminal(monkeypatch):
+    """A terminal to which both streams go."""
+    found = io.StringIO()
+    found.isatty = lambda: True
+    monkeypatch.setattr("sys.stdout", found)
+    monkeypatch.setattr("sys.stderr", found)
+    return found
+
+
+EMPTY = "\r\x1b[2K"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_is_printed_takes_the_place_of_the_line(stream, monkeypatch):
+    screen = terminal(monkeypatch)
+    with status_on_stderr() as report:
+        report("compiling")
+        print("a result", file=getattr(sys, stream))
+        report("compiling more")
+    assert screen.getvalue() == f"{EMPTY}compiling{EMPTY}a result\n{EMPTY}compiling more{EMPTY}"
+    assert getattr(sys, stream) is screen
+
+
+def test_a_text_that_comes_piece_by_piece_stays(monkeypatch):
+    screen = terminal(monkeypatch)
+    with status_on_stderr() as report:
+        report("compiling")
+        print("Mina has", end="", flush=True)
+        report("compiling more")  # not over the text
+        print(" three", end="", flush=True)
+        print()
+        report("compiling on")
+    assert screen.getvalue() == f"{EMPTY}compiling{EMPTY}Mina has three\n{EMPTY}compiling on{EMPTY}"
+
+
+def test_an_interrupt_within_a_text_leaves_it(monkeypatch):
+    screen = terminal(monkeypatch)
+    with pytest.raises(KeyboardInterrupt), status_on_stderr() as report:
+        report("compiling")
+        print("Mina has", end="", flush=True)
+        raise KeyboardInterrupt
+    assert screen.getvalue() == f"{EMPTY}compiling{EMPTY}Mina has" and sys.stdout is screen
 
 
 def test_quietly():
