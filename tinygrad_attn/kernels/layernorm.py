@@ -22,12 +22,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_attn.kernels.runtime import atomics
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
 from tinygrad_attn.kernels.runtime.structs import Address, Struct, kernel_for, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
-from tinygrad_attn.kernels.sums import sum_over
+from tinygrad_attn.kernels.sums import LONGEST_CHAIN, sum_over
 
 __all__ = [
     "layer_norm",
@@ -77,10 +78,15 @@ class _Rows(NamedTuple):
     sums: Address  # (blocks, 2, size), each block's share of dweight and of dbias
     total: Address  # (rows, size), x + residual, written in the forward pass, or None
     added: Address  # (rows, size), what is added to dx, or None
+    parameters: Address  # (2, size), dweight and dbias: the sums of all blocks; or None
+    done: int  # how many blocks have their sums, counted by the kernel
     rows: int
     size: int
     eps: float = 0.0
     block: int = 0  # rows in a block
+
+
+_DONE = 8 * _Rows._fields.index("done")  # bytes from where the arguments begin
 
 
 # --- Forward: a row is whole vectors, and the rest --------------------------------------------------------------------
@@ -183,7 +189,7 @@ def layer_norm(
     means, rstds = np.empty(x.shape[:-1], x.dtype), np.empty(x.shape[:-1], x.dtype)
     x, residual = np.ascontiguousarray(x), None if residual is None else np.ascontiguousarray(residual)
     prepared = _prepared_forward(x.dtype, means.size, weight.size, eps)
-    prepared.launch((*_addresses(x, residual, weight, bias, means, rstds, y), 0, 0, 0, *_addresses(total), 0))
+    prepared.launch((*_addresses(x, residual, weight, bias, means, rstds, y), 0, 0, 0, *_addresses(total), 0, 0, 0))
     return y, means, rstds
 
 
@@ -209,6 +215,7 @@ def layer_norm_call(
     means, rstds = np.empty((2, len(x)), x.dtype)
     arrays = (x, residual, weight, bias, means, rstds, y)
     gradients: dict[str, Any] = {"g": None, "dx": None, "sums": None, "total": None, "added": None}
+    gradients |= {"parameters": None, "done": 0}
     arguments = _Rows(*arrays, **gradients, rows=len(x), size=weight.size, eps=eps)
     return kernel_for(_make_forward, x.dtype.type), Struct(arguments)
 
@@ -219,7 +226,7 @@ def layer_norm_call(
 def _make_backward(dtype: Any) -> Any:
     @serial_kernel
     def backward(arguments: int, first: int, last: int) -> None:
-        """Write the ``dx`` of some blocks of rows, and their sums."""
+        """Write the ``dx`` of some blocks of rows, and their sums; who is the last adds up the sums of all."""
         s = read_struct(_Rows, arguments)
         weight = row_at(dtype, s.weight, 0, s.size)
         means, rstds = row_at(dtype, s.means, 0, s.rows), row_at(dtype, s.rstds, 0, s.rows)
@@ -233,8 +240,24 @@ def _make_backward(dtype: Any) -> Any:
                 g, dx = row_at(dtype, s.g, row, s.size), row_at(dtype, s.dx, row, s.size)
                 added = row_at(dtype, s.added, row, s.size if s.added else 0)
                 _backward_row(g, _Row(x, residual, weight, means[row], rstds[row]), dweight, dbias, dx, added)
+        blocks = -(-s.rows // s.block)
+        if s.parameters != 0 and atomics.add(arguments + _DONE, last - first) == blocks - (last - first):
+            total = row_at(dtype, s.parameters, 0, 2 * s.size)
+            total[:] = row_at(dtype, s.sums, 0, 2 * s.size)
+            for block in range(1, blocks):
+                _add_to(total, row_at(dtype, s.sums, block, 2 * s.size))
 
     return backward
+
+
+@inlined_kernel
+def _add_to(total: Any, terms: Any) -> None:
+    rest = total.size % simd.lanes(total)
+    whole = total.size - rest
+    for i in range(0, whole, simd.lanes(total)):
+        simd.store(total, i, simd.load(total, i) + simd.load(terms, i))
+    for i in range(whole, total.size):
+        total[i] += terms[i]
 
 
 class _Row(NamedTuple):
@@ -311,14 +334,15 @@ def layer_norm_backward(
     dx = np.empty(x.shape, x.dtype)
     rows, size = mean.size, weight.size
     block = min(max(_GRADIENT_ROWS, -(-rows // _GRADIENT_BLOCKS)), _GRADIENT_LONGEST)
-    sums = np.empty((-(-rows // block), 2, size), x.dtype)
+    sums, parameters = np.empty((-(-rows // block), 2, size), x.dtype), np.empty((2, size), x.dtype)
+    few = 0 < len(sums) <= LONGEST_CHAIN
     arrays = [
         array if array is None or array.flags.c_contiguous else np.ascontiguousarray(array)
         for array in (x, residual, weight, None, mean, rstd, None, g, dx, sums, None, added)
     ]
     prepared = _prepared_backward(x.dtype, rows, size, block)
-    prepared.launch(tuple(_addresses(*arrays)))
-    dweight, dbias = sum_over(sums, (0,))
+    prepared.launch((*_addresses(*arrays), data_address(parameters) if few else 0, 0))
+    dweight, dbias = parameters if few else sum_over(sums, (0,))
     return dx, dweight, dbias
 
 
