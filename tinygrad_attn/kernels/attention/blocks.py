@@ -7,119 +7,53 @@ weights exist for one block of queries and keys at a time, in memory that stays 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tinygrad_attn.kernels.attention.rows import add_to_row, differentiate_row, hide, scale_row, weigh_row
+from tinygrad_attn.kernels.attention.task import (
+    GRADIENT,
+    KEY,
+    OF_KEY,
+    OF_QUERY,
+    OF_VALUE,
+    OUTPUT,
+    QUERY,
+    VALUE,
+    Task,
+    below,
+    rows_of,
+    seen_of_row,
+)  # fmt: skip
 from tinygrad_attn.kernels.gemm.operands import Extent, Matrix, transposed
 from tinygrad_attn.kernels.runtime.calls import call
 from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, serial_kernel
-from tinygrad_attn.kernels.runtime.structs import Address, read_struct, row_at
-from tinygrad_attn.kernels.runtime.subnormals import flush_subnormals, restore_subnormals
+from tinygrad_attn.kernels.runtime.structs import read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["Task", "make_backward", "make_forward"]
-
-# The numbers of the operands, whose addresses are the first fields of a task. They are int64s: for a number that numba
-# knows to be constant it compiles what is called with it anew.
-_Q, _K, _V, _O, _G, _DQ, _DK, _DV = np.arange(8)
-
-
-class Task(NamedTuple):
-    """What the kernels work on. Places are in bytes from the start of a worker's scratch memory.
-
-    The first fields are other ones at each call, the others go with the sizes.
-    """
-
-    q: Address
-    k: Address
-    v: Address
-    o: Address
-    g: Address
-    dq: Address
-    dk: Address
-    dv: Address
-    mask: Address  # None if it is True throughout
-    bias: Address  # added to the scores, or None
-    tops: Address  # (batch, heads, queries)
-    factors: Address
-    scratch: Address
-    key: int
-    strides: Address  # (operands, 3), in bytes from batch to batch, head to head and row to row
-    product: int  # from `kernels.gemm.panels.panel_product_for`
-    pack: int  # from `kernels.gemm.panels.packer_for`
-    itemsize: int
-    panel: int  # columns of a packed panel
-    causal: int
-    scale: float
-    batch: int
-    heads: int
-    group: int  # heads that share the keys and values of one head
-    queries: int
-    keys: int
-    width: int
-    value_width: int
-    mask_size: int
-    mask_batch: int  # elements from batch to batch
-    mask_head: int
-    mask_query: int
-    bias_size: int
-    bias_batch: int  # elements from batch to batch
-    bias_head: int
-    bias_query: int
-    keep: int  # `kernels.attention.rows.keep_elements`, or 0 without dropout
-    threshold: int
-    kept_scale: float  # of the weights that dropout keeps
-    workers: int
-    blocks: int  # of queries of a head
-    key_block: int  # keys at a time
-    corner: int  # the same where a causal mask cuts through
-    stride: int  # elements of a row of scores
-    scratch_size: int  # bytes of each worker
-    query: int  # place of scale Q of a block, a row after the other
-    scores: int
-    sums: int  # forward: a vector for each row
-    kept: int  # which weights of a block dropout keeps: a byte for each, the keys of a row after those of the last
-    across: int  # Kᵀ in panels
-    values: int  # forward V in panels, backward Vᵀ
-    gradient: int = 0  # backward: as `query`, G times each row's factor
-    dscores: int = 0
-    means: int = 0  # rowsum(P dP) of each row
-    keys_down: int = 0  # K in panels
-    query_panels: int = 0  # `query` in panels
-    gradient_panels: int = 0
-
+__all__ = [
+    "add_bias", "differentiate_weights", "make_backward", "make_forward", "normalize_block", "scale_gradients",
+    "scale_rows", "weigh_block",
+]  # fmt: skip
 
 # --- What both passes do ----------------------------------------------------------------------------------------------
 
 
-@inlined_kernel
-def _rows_of(task: int, strides: int, number: int, batch: int, head: int, itemsize: int) -> Any:
-    """The rows of one operand that belong to a head."""
-    address, steps = row_at(np.int64, task, number, 1), row_at(np.int64, strides, number, 3)
-    return Matrix(address[0] + batch * steps[0] + head * steps[1], steps[2], itemsize)
-
-
 @called_kernel
-def _add_bias(dtype: Any, task: int, own: int, head: int, first: int, last: int, j: int, count: int) -> None:
+def add_bias(dtype: Any, task: int, own: int, head: int, first: int, last: int, j: int, count: int) -> None:
     """Add to the scores of the queries from ``first`` to ``last`` with ``count`` keys what they are biased by."""
     s = read_struct(Task, task)
     scores = row_at(dtype, own + s.scores, 0, (last - first) * s.stride)
     bias = row_at(dtype, s.bias, 0, s.bias_size)
     at = head // s.heads * s.bias_batch + head % s.heads * s.bias_head + j
     for row in range(max(0, j - first) if s.causal else 0, last - first):
-        seen = _seen_of_row(s, first + row, j, count)
+        seen = seen_of_row(s, first + row, j, count)
         add_to_row(scores, row * s.stride, seen, bias, at + (first + row) * s.bias_query)
 
 
-@inlined_kernel
-def _below(matrix: Any, rows: int) -> Any:
-    return Matrix(matrix.address + rows * matrix.row, matrix.row, matrix.column)
-
-
 @called_kernel
-def _scale_rows(dtype: Any, source: Any, target: int, rows: int, width: int, scale: float) -> None:
+def scale_rows(dtype: Any, source: Any, target: int, rows: int, width: int, scale: float) -> None:
     """Rows of ``width`` elements at ``target``: those of ``source`` times ``scale``."""
     for row in range(rows):
         x, y = row_at(dtype, source.address + row * source.row, 0, width), row_at(dtype, target, row, width)
@@ -141,12 +75,6 @@ def _keys_at_once(s: Any, first: int, j: int, seen: int) -> int:
     return count
 
 
-@inlined_kernel
-def _seen_of_row(s: Any, query: int, j: int, count: int) -> int:
-    """How many of the ``count`` keys from ``j`` on a query may attend to."""
-    return min(count, query + 1 - j) if s.causal else count
-
-
 @called_kernel
 def _keep_weights(task: int, own: int, head: int, first: int, last: int, j: int, count: int) -> None:
     """Write which weights of the queries from ``first`` to ``last`` with ``count`` keys dropout keeps.
@@ -166,7 +94,7 @@ def _keep_weights(task: int, own: int, head: int, first: int, last: int, j: int,
 
 
 @called_kernel
-def _weigh_block(
+def weigh_block(
     dtype: Any, task: int, own: int, head: int, first: int, last: int, j: int, count: int, out: Any
 ) -> None:
     """Scores of the queries from ``first`` to ``last`` with ``count`` keys become weights of the rows of ``out``."""
@@ -182,7 +110,7 @@ def _weigh_block(
     mask_at = head // s.heads * s.mask_batch + head % s.heads * s.mask_head + j
     for row in range(max(0, j - first) if s.causal else 0, rows):
         query = first + row
-        seen = _seen_of_row(s, query, j, count)
+        seen = seen_of_row(s, query, j, count)
         if s.mask != 0:
             hide(scores, row * s.stride, seen, mask, mask_at + query * s.mask_query, -math.inf)
         o = row_at(dtype, out.address + row * out.row, 0, s.value_width)
@@ -193,7 +121,7 @@ def _weigh_block(
 
 
 @called_kernel
-def _normalize_block(dtype: Any, task: int, own: int, head: int, first: int, last: int, out: Any) -> None:
+def normalize_block(dtype: Any, task: int, own: int, head: int, first: int, last: int, out: Any) -> None:
     """Outputs are divided by the sums of their weights; rows without weights are zero already."""
     s = read_struct(Task, task)
     factors = row_at(dtype, s.factors, head, s.queries)
@@ -210,12 +138,12 @@ def _attend_block(dtype: Any, task: int, own: int, head: int, first: int, last: 
     """The outputs of the queries from ``first`` to ``last`` of a head."""
     s = read_struct(Task, task)
     size, rows, batch, member = s.itemsize, last - first, head // s.heads, head % s.heads
-    q = _below(_rows_of(task, s.strides, _Q, batch, member, size), first)
-    out = _below(_rows_of(task, s.strides, _O, batch, member, size), first)
+    q = below(rows_of(task, s.strides, QUERY, batch, member, size), first)
+    out = below(rows_of(task, s.strides, OUTPUT, batch, member, size), first)
     query, scores = Matrix(own + s.query, s.width * size, size), Matrix(own + s.scores, s.stride * size, size)
     across = Matrix(own + s.across, s.panel * size, s.panel * s.width * size)
     values = Matrix(own + s.values, s.panel * size, s.panel * s.keys * size)
-    _scale_rows(dtype, q, query.address, rows, s.width, s.scale)
+    scale_rows(dtype, q, query.address, rows, s.width, s.scale)
     tops = row_at(dtype, s.tops, head, s.queries)
     for i in range(first, last):
         tops[i] = -math.inf
@@ -226,38 +154,33 @@ def _attend_block(dtype: Any, task: int, own: int, head: int, first: int, last: 
         blind = max(0, j - first) if s.causal else 0
         panels = Matrix(across.address + j // s.panel * across.column, across.row, across.column)
         extent = Extent(rows - blind, count, s.width)
-        call(s.product, extent, _below(query, blind), panels, _below(scores, blind), 0)
+        call(s.product, extent, below(query, blind), panels, below(scores, blind), 0)
         if s.bias != 0:
-            _add_bias(dtype, task, own, head, first, last, j, count)
-        _weigh_block(dtype, task, own, head, first, last, j, count, out)
+            add_bias(dtype, task, own, head, first, last, j, count)
+        weigh_block(dtype, task, own, head, first, last, j, count, out)
         extent = Extent(rows - blind, s.value_width, count)
-        call(s.product, extent, _below(scores, blind), _below(values, j), _below(out, blind), 0 if j == 0 else 1)
+        call(s.product, extent, below(scores, blind), below(values, j), below(out, blind), 0 if j == 0 else 1)
         j += count
-    _normalize_block(dtype, task, own, head, first, last, out)
+    normalize_block(dtype, task, own, head, first, last, out)
 
 
 def make_forward(dtype: Any) -> Any:
-    """Attention, a kernel ``(task, first, last)`` for the shares of some workers: blocks of queries, one after the
-    other."""
+    """Attention, a kernel ``(task, own, first, last)`` for some items: blocks of queries, one after the other."""
 
     @serial_kernel
-    def forward(task: int, first: int, last: int) -> None:
-        state = flush_subnormals()
+    def forward(task: int, own: int, first: int, last: int) -> None:
         s = read_struct(Task, task)
-        size, items = s.itemsize, s.batch * s.heads * s.blocks
-        for worker in range(first, last):
-            own, packed = s.scratch + worker * s.scratch_size, -1
-            for item in range(items * worker // s.workers, items * (worker + 1) // s.workers):
-                head, block = item // s.blocks, item % s.blocks
-                if head // s.group != packed:
-                    packed = head // s.group
-                    k = _rows_of(task, s.strides, _K, head // s.heads, head % s.heads // s.group, size)
-                    v = _rows_of(task, s.strides, _V, head // s.heads, head % s.heads // s.group, size)
-                    call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
-                    call(s.pack, Extent(s.keys, s.value_width, 0), v, own + s.values)
-                start, stop = s.queries * block // s.blocks, s.queries * (block + 1) // s.blocks
-                _attend_block(dtype, task, own, head, start, stop)
-        restore_subnormals(state)
+        size, packed = s.itemsize, -1
+        for item in range(first, last):
+            head, block = item // s.blocks, item % s.blocks
+            if head // s.group != packed:
+                packed = head // s.group
+                k = rows_of(task, s.strides, KEY, head // s.heads, head % s.heads // s.group, size)
+                v = rows_of(task, s.strides, VALUE, head // s.heads, head % s.heads // s.group, size)
+                call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
+                call(s.pack, Extent(s.keys, s.value_width, 0), v, own + s.values)
+            start, stop = s.queries * block // s.blocks, s.queries * (block + 1) // s.blocks
+            _attend_block(dtype, task, own, head, start, stop)
 
     return forward
 
@@ -266,7 +189,7 @@ def make_forward(dtype: Any) -> Any:
 
 
 @called_kernel
-def _scale_gradients(dtype: Any, task: int, own: int, head: int, first: int, last: int, g: Any, out: Any) -> None:
+def scale_gradients(dtype: Any, task: int, own: int, head: int, first: int, last: int, g: Any, out: Any) -> None:
     """G times each row's factor, and to the same scale the mean of dP over its weights, rowsum(G O) = rowsum(P dP)."""
     s = read_struct(Task, task)
     factors, width = row_at(dtype, s.factors, head, s.queries), s.value_width
@@ -285,7 +208,7 @@ def _scale_gradients(dtype: Any, task: int, own: int, head: int, first: int, las
 
 
 @called_kernel
-def _differentiate_weights(
+def differentiate_weights(
     dtype: Any, task: int, own: int, head: int, first: int, last: int, j: int, count: int
 ) -> None:
     """Scores of the queries from ``first`` to ``last`` with ``count`` keys become weights, and dP becomes dS."""
@@ -301,7 +224,7 @@ def _differentiate_weights(
     mask_at = head // s.heads * s.mask_batch + head % s.heads * s.mask_head + j
     for row in range(max(0, j - first) if s.causal else 0, rows):
         query = first + row
-        seen = _seen_of_row(s, query, j, count)
+        seen = seen_of_row(s, query, j, count)
         if s.mask != 0:
             hide(scores, row * s.stride, seen, mask, mask_at + query * s.mask_query, -math.inf)
         at = row * s.stride
@@ -320,18 +243,18 @@ def _multiply_gradients(task: int, own: int, head: int, first: int, last: int, j
     size, rows, batch, member = s.itemsize, last - first, head // s.heads, head % s.heads
     blind = max(0, j - first) if s.causal else 0
     p, ds = Matrix(own + s.scores, s.stride * size, size), Matrix(own + s.dscores, s.stride * size, size)
-    p, ds = _below(p, blind), _below(ds, blind)
-    dq = _below(_rows_of(task, s.strides, _DQ, batch, member, size), first + blind)
-    dk = _below(_rows_of(task, s.strides, _DK, batch, member // s.group, size), j)
-    dv = _below(_rows_of(task, s.strides, _DV, batch, member // s.group, size), j)
+    p, ds = below(p, blind), below(ds, blind)
+    dq = below(rows_of(task, s.strides, OF_QUERY, batch, member, size), first + blind)
+    dk = below(rows_of(task, s.strides, OF_KEY, batch, member // s.group, size), j)
+    dv = below(rows_of(task, s.strides, OF_VALUE, batch, member // s.group, size), j)
     k = Matrix(own + s.keys_down, s.panel * size, s.panel * s.keys * size)
     q = Matrix(own + s.query_panels, s.panel * size, s.panel * rows * size)
     g = Matrix(own + s.gradient_panels, s.panel * size, s.panel * rows * size)
     # The last block of queries, which sees all keys, comes first, and so does the first head that shares the keys.
     started = 0 if last == s.queries and member % s.group == 0 else 1
-    call(s.product, Extent(rows - blind, s.width, count), ds, _below(k, j), dq, 0 if j == 0 else 1)
-    call(s.product, Extent(count, s.width, rows - blind), transposed(ds), _below(q, blind), dk, started)
-    call(s.product, Extent(count, s.value_width, rows - blind), transposed(p), _below(g, blind), dv, started)
+    call(s.product, Extent(rows - blind, s.width, count), ds, below(k, j), dq, 0 if j == 0 else 1)
+    call(s.product, Extent(count, s.width, rows - blind), transposed(ds), below(q, blind), dk, started)
+    call(s.product, Extent(count, s.value_width, rows - blind), transposed(p), below(g, blind), dv, started)
 
 
 @called_kernel
@@ -339,9 +262,9 @@ def _differentiate_block(dtype: Any, task: int, own: int, head: int, first: int,
     """dQ of the queries from ``first`` to ``last`` of a head, and their parts of dK and dV."""
     s = read_struct(Task, task)
     size, rows, batch, member = s.itemsize, last - first, head // s.heads, head % s.heads
-    q = _below(_rows_of(task, s.strides, _Q, batch, member, size), first)
-    g = _below(_rows_of(task, s.strides, _G, batch, member, size), first)
-    out = _below(_rows_of(task, s.strides, _O, batch, member, size), first)
+    q = below(rows_of(task, s.strides, QUERY, batch, member, size), first)
+    g = below(rows_of(task, s.strides, GRADIENT, batch, member, size), first)
+    out = below(rows_of(task, s.strides, OUTPUT, batch, member, size), first)
     query, gradient = (
         Matrix(own + s.query, s.width * size, size),
         Matrix(own + s.gradient, s.value_width * size, size),
@@ -349,8 +272,8 @@ def _differentiate_block(dtype: Any, task: int, own: int, head: int, first: int,
     scores, dscores = Matrix(own + s.scores, s.stride * size, size), Matrix(own + s.dscores, s.stride * size, size)
     across = Matrix(own + s.across, s.panel * size, s.panel * s.width * size)
     values = Matrix(own + s.values, s.panel * size, s.panel * s.value_width * size)
-    _scale_rows(dtype, q, query.address, rows, s.width, s.scale)
-    _scale_gradients(dtype, task, own, head, first, last, g, out)
+    scale_rows(dtype, q, query.address, rows, s.width, s.scale)
+    scale_gradients(dtype, task, own, head, first, last, g, out)
     call(s.pack, Extent(rows, s.width, 0), query, own + s.query_panels)
     call(s.pack, Extent(rows, s.value_width, 0), gradient, own + s.gradient_panels)
     seen = min(s.keys, last) if s.causal else s.keys
@@ -360,41 +283,37 @@ def _differentiate_block(dtype: Any, task: int, own: int, head: int, first: int,
         blind = max(0, j - first) if s.causal else 0
         panels = Matrix(across.address + j // s.panel * across.column, across.row, across.column)
         extent = Extent(rows - blind, count, s.width)
-        call(s.product, extent, _below(query, blind), panels, _below(scores, blind), 0)
+        call(s.product, extent, below(query, blind), panels, below(scores, blind), 0)
         panels = Matrix(values.address + j // s.panel * values.column, values.row, values.column)
         extent = Extent(rows - blind, count, s.value_width)
-        call(s.product, extent, _below(gradient, blind), panels, _below(dscores, blind), 0)
+        call(s.product, extent, below(gradient, blind), panels, below(dscores, blind), 0)
         if s.bias != 0:
-            _add_bias(dtype, task, own, head, first, last, j, count)
-        _differentiate_weights(dtype, task, own, head, first, last, j, count)
+            add_bias(dtype, task, own, head, first, last, j, count)
+        differentiate_weights(dtype, task, own, head, first, last, j, count)
         _multiply_gradients(task, own, head, first, last, j, count)
         j += count
-    dq = _below(_rows_of(task, s.strides, _DQ, batch, member, size), first)
+    dq = below(rows_of(task, s.strides, OF_QUERY, batch, member, size), first)
     for row in range(rows):
         x = row_at(dtype, dq.address + row * dq.row, 0, s.width)
         scale_row(x, simd.splat(x, s.scale))
 
 
 def make_backward(dtype: Any) -> Any:
-    """The gradients, a kernel ``(task, first, last)`` for the shares of some workers: heads."""
+    """The gradients, a kernel ``(task, own, first, last)`` for some items: heads of keys, and those that share them."""
 
     @serial_kernel
-    def backward(task: int, first: int, last: int) -> None:
-        state = flush_subnormals()
+    def backward(task: int, own: int, first: int, last: int) -> None:
         s = read_struct(Task, task)
-        size, shared = s.itemsize, s.batch * s.heads // s.group
-        for worker in range(first, last):
-            own = s.scratch + worker * s.scratch_size
-            for head in range(shared * worker // s.workers * s.group, shared * (worker + 1) // s.workers * s.group):
-                if head % s.group == 0:
-                    k = _rows_of(task, s.strides, _K, head // s.heads, head % s.heads // s.group, size)
-                    v = _rows_of(task, s.strides, _V, head // s.heads, head % s.heads // s.group, size)
-                    call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
-                    call(s.pack, Extent(s.value_width, s.keys, 0), transposed(v), own + s.values)
-                    call(s.pack, Extent(s.keys, s.width, 0), k, own + s.keys_down)
-                for block in range(s.blocks - 1, -1, -1):
-                    start, stop = s.queries * block // s.blocks, s.queries * (block + 1) // s.blocks
-                    _differentiate_block(dtype, task, own, head, start, stop)
-        restore_subnormals(state)
+        size = s.itemsize
+        for head in range(first * s.group, last * s.group):
+            if head % s.group == 0:
+                k = rows_of(task, s.strides, KEY, head // s.heads, head % s.heads // s.group, size)
+                v = rows_of(task, s.strides, VALUE, head // s.heads, head % s.heads // s.group, size)
+                call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
+                call(s.pack, Extent(s.value_width, s.keys, 0), transposed(v), own + s.values)
+                call(s.pack, Extent(s.keys, s.width, 0), k, own + s.keys_down)
+            for block in range(s.blocks - 1, -1, -1):
+                start, stop = s.queries * block // s.blocks, s.queries * (block + 1) // s.blocks
+                _differentiate_block(dtype, task, own, head, start, stop)
 
     return backward

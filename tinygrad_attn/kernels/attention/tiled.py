@@ -24,19 +24,21 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.attention.blocks import Task, make_backward, make_forward
+from tinygrad_attn.kernels.attention import bfloat16
+from tinygrad_attn.kernels.attention.blocks import make_backward, make_forward
 from tinygrad_attn.kernels.attention.rows import keep_elements
+from tinygrad_attn.kernels.attention.task import Task, attend_shares
 from tinygrad_attn.kernels.gemm.panels import packed_size, packer_for, panel_product_for
+from tinygrad_attn.kernels.gemm.parts import SIDE
 from tinygrad_attn.kernels.gemm.plan import tile_shape
 from tinygrad_attn.kernels.philox import threshold_of
-from tinygrad_attn.kernels.runtime.addresses import data_address
+from tinygrad_attn.kernels.runtime.addresses import data_address, data_addresses
 from tinygrad_attn.kernels.runtime.calls import address_of
-from tinygrad_attn.kernels.runtime.structs import Template, kernel_for, launch
+from tinygrad_attn.kernels.runtime.structs import Struct, Template, kernel_for, launch
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
 __all__ = [
@@ -144,7 +146,7 @@ def attention(
         tops[...], factors[...] = -math.inf, 0.0
         return tops, factors
     operands = (adjoining(q), adjoining(k), adjoining(v), out, None, None, None, None)
-    _attend(make_forward, operands, (mask, bias), (tops, factors), causal=causal, scale=scale, dropout=dropout)
+    _attend(make_forward, operands, (mask, bias), (tops, factors), causal, scale, dropout)
     return tops, factors
 
 
@@ -166,7 +168,7 @@ def attention_backward(
     else was given to it.
     ``gradients`` are arrays of the shapes of q, k and v, of any strides but with a last axis that adjoins.
     """
-    out, *scales = attended
+    out, scales = attended[0], attended[1:]
     q, k, v = inputs
     _, dk, dv = gradients
     if g.size == 0 or k.size == 0:
@@ -176,15 +178,18 @@ def attention_backward(
     if causal and k.shape[2] > q.shape[2]:  # keys that no query may attend to
         dk[:, :, q.shape[2] :], dv[:, :, q.shape[2] :] = 0.0, 0.0
     operands = (*map(adjoining, (q, k, v, out, g)), *gradients)
-    _attend(make_backward, operands, (mask, bias), scales, causal=causal, scale=scale, dropout=dropout)
+    _attend(make_backward, operands, (mask, bias), scales, causal, scale, dropout)
+
+
+_NO_MASK = (0, 0, 0, 0)
+_NO_MASKS = (None, None), (_NO_MASK, _NO_MASK)
 
 
 def _attend(
     make: Any,
     operands: tuple[np.ndarray | None, ...],
     masks: tuple[np.ndarray | None, np.ndarray | None],
-    scales: Iterable[np.ndarray],
-    *,
+    scales: tuple[np.ndarray, np.ndarray],
     causal: bool,
     scale: float,
     dropout: Dropout | None,
@@ -193,21 +198,31 @@ def _attend(
     ``scales`` tops and factors."""
     q, k, v, *_ = operands
     assert q is not None and k is not None and v is not None
-    elements: list[np.ndarray | None] = [None, None]
-    places: list[tuple[int, ...]] = [(0, 0, 0, 0), (0, 0, 0, 0)]
-    for number, mask in enumerate(masks):
-        if mask is not None:
-            elements[number], *place = flat_mask(mask, v.shape[2])
-            places[number] = tuple(place)
-    p, key = dropout or (0.0, 0)
-    strides = tuple([(0, 0, 0) if array is None else array.strides[:3] for array in operands])
-    sizes = (*q.shape, k.shape[1], *v.shape[2:])
-    prepared = prepare(make, q.dtype, sizes, strides, tuple(places), (causal, scale, p), get_num_threads())
+    masked = masks[0] is not None or masks[1] is not None
+    elements, places = _flat_masks(masks, v.shape[2]) if masked else _NO_MASKS
+    p, key = (0.0, 0) if dropout is None else dropout
+    shapes, strides = (q.shape, k.shape, v.shape), tuple([None if each is None else each.strides for each in operands])
+    dtype: Any = q.dtype.type
+    prepared = _prepared(make, dtype, shapes, strides, places, (causal, scale, p), get_num_threads())
     scratch = np.empty(prepared.scratch_bytes, np.uint8)
     start = data_address(scratch)
-    addresses = [0 if array is None else data_address(array) for array in (*operands, *elements, *scales)]
+    addresses = data_addresses((*operands, *elements, *scales))
     task = prepared.template.fill(*addresses, start + -start % LINE, key)
     launch(prepared.kernel, task, prepared.workers, prepared.workers)
+
+
+def _flat_masks(masks: tuple[np.ndarray | None, np.ndarray | None], keys: int) -> tuple[Any, Any]:
+    """The elements of both masks, and how they lie."""
+    flat = [(None, *_NO_MASK) if mask is None else flat_mask(mask, keys) for mask in masks]
+    return (flat[0][0], flat[1][0]), (flat[0][1:], flat[1][1:])
+
+
+@functools.lru_cache(maxsize=1024)
+def _prepared(make: Any, dtype: Any, shapes: Any, strides: Any, masks: Any, options: Any, threads: int) -> Prepared:
+    """`prepare`, by the shapes of q, k and v and the strides of all operands as they are, which costs least."""
+    q, k, v = shapes
+    steps = tuple([(0, 0, 0) if each is None else each[:3] for each in strides])
+    return prepare(make, np.dtype(dtype), (*q, k[1], *v[2:]), steps, masks, options, threads)
 
 
 class Prepared(NamedTuple):
@@ -243,14 +258,21 @@ def prepare(
     """
     (batch, heads, queries, width, shared, keys, value_width), (causal, scale, p) = sizes, options
     itemsize, forward, group = dtype.itemsize, make is make_forward, heads // shared
-    cut = _cut(forward, (queries, keys, width, value_width), itemsize)
+    kind: Any = dtype.type
+    on_tiles, items = bfloat16.pays(dtype, (queries, keys, width, value_width), scale), kernel_for(make, kind)
+    cut = _cut(forward, (queries, keys, width, value_width), itemsize, items if on_tiles else 0)
+    if on_tiles:
+        items = address_of(bfloat16.attend_on_tiles if forward else bfloat16.differentiate_on_tiles)
+    item_count = batch * (heads * cut["blocks"] if forward else shared)
     many = batch * heads * queries * keys * (width + value_width) > _SERIAL_WORK
-    workers = min(threads, batch * (heads * cut["blocks"] if forward else shared)) if many else 1
+    workers = min(threads, item_count) if many else 1
     masked: dict[str, int] = {}
     for names, places in zip(_MASKS, masks, strict=True):
         masked |= zip(names, places, strict=True)
     constants = {
         "strides": np.array(strides, np.int64),
+        "items": items,
+        "item_count": item_count,
         "product": panel_product_for(itemsize),
         "pack": packer_for(itemsize),
         "causal": causal,
@@ -265,30 +287,37 @@ def prepare(
         "workers": workers,
         **cut,
     }
-    kind: Any = dtype.type
     scratch_bytes = workers * cut["scratch_size"] + LINE
-    return Prepared(kernel_for(make, kind), Template(Task, constants), workers, scratch_bytes)
+    return Prepared(address_of(attend_shares), Template(Task, constants), workers, scratch_bytes)
 
 
-def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int) -> dict[str, int]:
-    """The fields of `Task` that say how a head is cut into blocks, and where the parts of scratch memory begin."""
+def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int, ordinary: int) -> dict[str, Any]:
+    """The fields of `Task` that say how a head is cut into blocks, and where the parts of scratch memory begin.
+
+    ``ordinary`` is the kernel that those on tiles need besides; without tiles it is 0.
+    """
     queries, keys, width, value_width = sizes
-    panel, lanes = tile_shape(itemsize).columns, LINE // itemsize
-    blocks, stride = -(-queries // _QUERIES), -(-min(_KEYS, keys) // lanes) * lanes
-    rows = -(-queries // blocks)
-    parts = {"query": rows * width, "scores": rows * stride, "sums": rows * lanes}
+    panel, lanes = tile_shape(itemsize).columns, SIDE if ordinary else LINE // itemsize
+    most_queries, most_keys = bfloat16.BLOCKS[forward] if ordinary else (_QUERIES, _KEYS)
+    blocks, stride = -(-queries // most_queries), -(-min(most_keys, keys) // lanes) * lanes
+    rows, key_block = -(-queries // blocks), most_keys // panel * panel
+    all_rows = -(-rows // SIDE) * SIDE if ordinary else rows
+    parts = {"query": rows * width, "scores": all_rows * stride, "sums": rows * LINE // itemsize}
     parts["kept"] = rows * stride // itemsize + 1  # a byte for each weight
     parts["across"] = packed_size(width, keys, itemsize)
     if forward:
         parts["values"] = packed_size(keys, value_width, itemsize)
     else:
-        parts |= {"gradient": rows * value_width, "dscores": rows * stride, "means": rows}
+        parts |= {"gradient": rows * value_width, "dscores": all_rows * stride, "means": rows}
         parts["values"] = packed_size(value_width, keys, itemsize)
         parts["keys_down"] = packed_size(keys, width, itemsize)
         parts["query_panels"] = packed_size(rows, width, itemsize)
         parts["gradient_panels"] = packed_size(rows, value_width, itemsize)
-    lines = [-(-elements * itemsize // LINE) * LINE for elements in parts.values()]
-    *starts, scratch_size = itertools.accumulate(lines, initial=0)
+    places, end = _places({name: elements * itemsize for name, elements in parts.items()})
+    on_tiles: dict[str, Any] = {}
+    if ordinary:
+        split, end = _places(bfloat16.sizes_of_parts(forward, rows, key_block, sizes), end)
+        on_tiles["parts"] = Struct(bfloat16.Parts(ordinary, **split))
     return {
         "itemsize": itemsize,
         "panel": panel,
@@ -297,12 +326,20 @@ def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int) -> dict
         "width": width,
         "value_width": value_width,
         "blocks": blocks,
-        "key_block": _KEYS // panel * panel,
+        "key_block": key_block,
         "corner": max(_CORNER // panel, 1) * panel,
         "stride": stride,
-        "scratch_size": scratch_size,
-        **dict(zip(parts, starts, strict=True)),
+        "scratch_size": end,
+        **places,
+        **on_tiles,
     }
+
+
+def _places(sizes: dict[str, int], start: int = 0) -> tuple[dict[str, int], int]:
+    """Where, from ``start`` on, parts of so many bytes begin, each in a cache line of its own, and where they end."""
+    lines = [-(-size // LINE) * LINE for size in sizes.values()]
+    *starts, end = itertools.accumulate(lines, initial=start)
+    return dict(zip(sizes, starts, strict=True)), end
 
 
 def adjoining(array: np.ndarray) -> np.ndarray:

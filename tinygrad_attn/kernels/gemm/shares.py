@@ -8,7 +8,7 @@ other. The bits of the result do not depend on their number: both products, `ker
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from tinygrad_attn.kernels.gemm.blocks import block_product_for, workspaces
 from tinygrad_attn.kernels.gemm.operands import Epilogue, Extent, Matrix
 from tinygrad_attn.kernels.gemm.parts import SIDE
 from tinygrad_attn.kernels.gemm.plan import DOUBLE, SINGLE
+from tinygrad_attn.kernels.gemm.small import is_small, small_product_for
 from tinygrad_attn.kernels.gemm.tiles import tiles_are_there
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of, call
@@ -144,6 +145,8 @@ def product_for(a: Place, b: Place, c: Place, itemsize: int) -> int:
         and tiles_are_there()
     ):
         return address_of(multiply_by_parts)
+    if is_small(rows, columns, depth, itemsize):
+        return small_product_for(itemsize)
     return block_product_for(itemsize)
 
 
@@ -175,8 +178,12 @@ def product_job(
 
 
 @functools.lru_cache(maxsize=MOST_PREPARED)
-def _prepared(*options: Any) -> Prepared:
-    return Prepared(product_job(*options))
+def _prepared(
+    shapes: tuple[tuple[int, ...], ...], strides: tuple[tuple[int, ...], ...], itemsize: int, workers: int,
+    accumulate: bool, activation: int,
+) -> Prepared:  # fmt: skip
+    a, b, c = (Place(*each) for each in zip(shapes, strides, strict=True))
+    return Prepared(product_job(a, b, c, itemsize, workers, (accumulate, activation)))
 
 
 def multiply(
@@ -189,7 +196,7 @@ def multiply(
     workers: int,
 ) -> None:
     """The product of `product_job` on arrays; the bias is contiguous, (columns,), or None."""
-    places = Place(a.shape, a.strides), Place(b.shape, b.strides), Place(c.shape, c.strides)
-    prepared = _prepared(*places, c.itemsize, workers, (accumulate, activation))
+    shapes, strides = (a.shape, b.shape, c.shape), (a.strides, b.strides, c.strides)
+    prepared = _prepared(shapes, strides, c.itemsize, workers, accumulate, activation)
     bias_at = 0 if bias is None else data_address(bias)
     prepared.launch((data_address(a), data_address(b), data_address(c), bias_at, workspaces.address()))

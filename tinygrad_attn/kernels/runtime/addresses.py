@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numba
@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
 
-__all__ = ["addresses_of", "array_address", "data_address", "elements_at"]
+__all__ = ["addresses_of", "array_address", "data_address", "data_addresses", "elements_at"]
 
 
 # NumPy's array object begins with Python's header of an object, and then the pointer to its data: this is part of the
@@ -31,6 +31,12 @@ _words = (ctypes.c_ssize_t * (sys.maxsize // _WORD)).from_address(object.__basic
 def data_address(array: np.ndarray) -> int:
     """Where the first element of an array lies, whatever its strides; valid for as long as the array lives."""
     return _words[id(array) // _WORD]
+
+
+def data_addresses(arrays: Iterable[np.ndarray | None]) -> list[int]:
+    """`data_address` of each array, and 0 for None."""
+    words, word = _words, _WORD
+    return [0 if array is None else words[id(array) // word] for array in arrays]
 
 
 def array_address(array: np.ndarray) -> int:

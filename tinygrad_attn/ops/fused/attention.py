@@ -50,6 +50,7 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 
 _NAME = "scaled_dot_product_attention"
+_NO_DROPOUT = float, 0.0
 
 LEFT_BY_MASK = r"\text{ over what the mask leaves}"
 _FORWARD = rf"z = (P \odot m) V, \quad P = \operatorname{{softmax}}(s\,Q K^\top + b) {LEFT_BY_MASK}"
@@ -332,10 +333,12 @@ def scaled_dot_product_attention(
         TypeError: a mask that is neither bool nor floats; or float64, with a query of float32.
     """
     query, key, value = floating(_NAME, "query", query), floating(_NAME, "key", key), floating(_NAME, "value", value)
+    if scale is None:
+        scale = 1.0 / math.sqrt(query.shape[-1] or 1) if query.ndim else 1.0
+    if attn_mask is None and (type(dropout_p), dropout_p) == _NO_DROPOUT and not (need_weights or enable_gqa):
+        return _scaled_dot_product_attention(query, key, value, None, None, is_causal=is_causal, scale=scale)
     groups = group_size(query, key, value) if enable_gqa else 1
     scores_shape = check_operands(query, key, value, groups)
-    if scale is None:
-        scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
     if is_causal and attn_mask is not None:
         raise ValueError(f"{_NAME}: give attn_mask or is_causal, not both; combine the masks with &")
     mask = None if attn_mask is None else _given_mask(attn_mask, scores_shape, query.dtype)
