@@ -87,13 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.source is None:
         missing = "SOURCE" if arguments.run else "RUN, SOURCE"
         arguments.parser.error(f"the following arguments are required: {missing}, or --demo")
+    _check_alternatives(arguments)
     model = TrainedModel.load(arguments.run)
-    if arguments.serve:
-        return _serve(arguments, model)
-    if arguments.open and (arguments.view == "term" or Path(arguments.out or "").suffix == ".json"):
-        raise CommandError("--open opens the page; leave out --view term, and give --out a name that ends in .html")
     beside = TrainedModel.load(arguments.beside) if arguments.beside else None
     options = {"beside": beside, "broken": arguments.broken, "sentences": _sentences(arguments, model)}
+    if arguments.serve:
+        return _serve(arguments, model, options)
     with working("recording and checking every number"):
         found = first_run(lambda: model.microscope(arguments.source, arguments.target, **options))
     if arguments.view == "term":
@@ -111,6 +110,19 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.open:
             _open(Path(written).absolute().as_uri())
     return _verdict(found, arguments.broken)
+
+
+def _check_alternatives(arguments: argparse.Namespace) -> None:
+    """Refuse options that name two different things to do with the page."""
+    if arguments.serve:
+        files = {"--out": arguments.out, "--worksheet": arguments.worksheet}
+        given = [name for name, value in files.items() if value]
+        if given or arguments.view != "page":
+            raise CommandError(
+                f"--serve shows the page in the browser; leave out {' and '.join(given) or '--view'}, or --serve"
+            )
+    elif arguments.open and (arguments.view == "term" or Path(arguments.out or "").suffix == ".json"):
+        raise CommandError("--open opens the page; leave out --view term, and give --out a name that ends in .html")
 
 
 def _sentences(arguments: argparse.Namespace, model: TrainedModel) -> Given | None:
@@ -179,23 +191,17 @@ def _verdict(found: Microscope, broken: str | None) -> int:
     return 0
 
 
-def _serve(arguments: argparse.Namespace, model: TrainedModel) -> int:
+def _serve(arguments: argparse.Namespace, model: TrainedModel, options: dict[str, Any]) -> int:
     """The live microscope, until Ctrl-C."""
-    others = {
-        "--out": arguments.out,
-        "--worksheet": arguments.worksheet,
-        "--beside": arguments.beside,
-        "--sentences": arguments.sentences,
-        "--file": arguments.file,
-        "--broken": arguments.broken,
-    }
-    given = [name for name, value in others.items() if value]
-    if given or arguments.view != "page":
-        raise CommandError(f"--serve shows the page of one run; leave out {' and '.join(given) or '--view'}")
+    from ..console.working import working
     from ..microscope.page.serve import MicroscopeServer
 
     first: Rerun = {"source": arguments.source, "target": arguments.target}
-    with MicroscopeServer(model.run, model.module, first, arguments.port or 0) as server:
+    if (beside := options["beside"]) is not None:
+        options = {**options, "beside": (beside.run, beside.module)}
+    with working("recording and checking every number"):
+        made = MicroscopeServer(model.run, model.module, first, arguments.port or 0, **options)
+    with made as server:
         print(f"The microscope is at {server.address}; Ctrl-C ends it", flush=True)
         if arguments.open:
             _open(server.address)

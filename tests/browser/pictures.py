@@ -32,6 +32,8 @@ SOURCE, TARGET = "이천사십이년 시월 십구일", "2042-10-18"
 STEP, KEY = 9, 11
 """Where the decoder should say 8, and looks at 구, nine."""
 PLACE = f"step={STEP}&key={KEY}&tensor=scores&part=gradient"
+FRAME = 1
+"""Of the demo's frames that of step 100."""
 FOLDER = Path(__file__).parents[2] / ".pictures" / "microscope"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -62,6 +64,11 @@ def main() -> None:
             page.goto(opening.as_uri())
             page.wait_for_selector("#says")
             photograph(page, "body", f"picture-{theme}")
+            page.goto(f"{opening.as_uri()}#view=over_training")
+            page.wait_for_selector(".film-says")
+            page.get_by_role("slider").fill(str(FRAME))
+            page.wait_for_timeout(300)
+            photograph(page, "body", f"training-{theme}")
             if arguments.runs:
                 take(page, file.as_uri(), theme)
             context.close()

@@ -98,14 +98,13 @@ def test_pointing_shows_the_numbers_and_so_does_the_keyboard(page, found):
     page.locator(".seen [aria-checked=true]").focus()
     page.keyboard.press("Home")
     page.evaluate(SETTLED)
-    assert "key=0" in page.url and page.locator(".seen button").first.evaluate(
-        "(each) => each === document.activeElement"
-    )
+    page.wait_for_url("**key=0&**")
+    assert page.locator(".seen button").first.evaluate("(each) => each === document.activeElement")
     page.locator(".readers [aria-checked=true]").focus()
     page.keyboard.press("End")
     page.evaluate(SETTLED)
     last = len(found["tokens"]) - 1
-    assert f"step={last}" in page.url
+    page.wait_for_url(f"**step={last}&**")
     assert number(page.locator(".readout [data-name=loss]").get_attribute("title")) == found["tokens"][last]["loss"]
 
 
@@ -116,7 +115,7 @@ def test_other_layers_and_heads(visit, tmp_path):
         page.locator(".controls select").select_option(site)
         page.locator(".head").nth(2).click()
         page.evaluate(SETTLED)
-        assert f"site={site}" in page.url and "head=2" in page.url
+        page.wait_for_url(f"**site={site}&**head=2&**")
         assert "looks most at" in page.inner_text("#says")
         assert page.locator(".expected-symbol").count() == (0 if "encoder" in site else len(TARGET) + 1)
 

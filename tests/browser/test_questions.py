@@ -3,6 +3,8 @@
 The expected numbers are those of an ordinary pass of the model, or of plain NumPy, never the page's own data.
 """
 
+import contextlib
+import io
 from types import SimpleNamespace
 
 import numpy as np
@@ -245,22 +247,61 @@ def test_6_a_row_that_is_wholly_masked_gives_zeros_and_no_nan(visit, tmp_path):
     assert "weights 0, context 0 and gradient 0" in page.locator("#masks").inner_text()
 
 
-def test_7_heads_get_different_gradients(ask):
+def twins(model):
+    """The model with heads 0 and 1 of its first encoder layer made equal, also in the columns of the output map."""
+    attention = model.transformer.encoder.layers[0].self_attn
+    width = attention.in_proj_weight.shape[1] // attention.num_heads
+    for block in range(3):
+        first = block * attention.in_proj_weight.shape[1]
+        for tensor in (attention.in_proj_weight, attention.in_proj_bias):
+            tensor.array[first + width : first + 2 * width] = tensor.array[first : first + width]
+    attention.out_proj.weight.array[:, width : 2 * width] = attention.out_proj.weight.array[:, :width]
+    return model
+
+
+def test_7_heads_learn_apart_because_they_start_apart(ask, visit, tmp_path):
+    """They get different gradients; two heads that start alike get the same one and stay alike."""
     seen = ask("transformer", view="heads")
     assert seen.page.locator(".multiple").count() == 6 * 4
     alike = titles(seen.page, "table.cosines.gradients >> nth=0 >> td.number").reshape(4, 4)
     np.testing.assert_allclose(np.diag(alike), 1.0, rtol=1e-12)
     assert np.abs(alike - np.diag(np.diag(alike))).max() < 0.999
-    assert "What stops heads" in seen.page.locator("#panel").inner_text()
+    assert "Heads with the same weights would get the same gradient" in seen.page.locator("#panel").inner_text()
+    microscope(twins(make("transformer")), SOURCE, TARGET).save(tmp_path / "page.html")
+    page = visit(tmp_path / "page.html")
+    look(page, view="heads")
+    for kind in ("weights", "gradients"):
+        cosines = titles(page, f"table.cosines.{kind} >> nth=0 >> td.number").reshape(4, 4)
+        assert cosines[0, 1] == pytest.approx(1.0, rel=1e-12) and np.abs(cosines[0, 2:]).max() < 0.999
+    name = "transformer.encoder.layers.0.self_attn.in_proj_weight"
+    rows = backward(twins(make("transformer")), (SOURCE, TARGET))[name].reshape(3, 4, 2, 8)
+    close(rows[:, 0], rows[:, 1])
+
+
+def by_each_map(model, attention):
+    """‖∂L/∂x‖ of attention's input x, and of what reaches it as a query, as a key and as a value: of three copies."""
+    forward, copies = attention.forward, []
+
+    def apart(query, *more, **options):
+        copies.extend(each.clone() for each in (query, *more[:2]))
+        for copy in copies:
+            copy.retain_grad()
+        return forward(*copies, *more[2:], **options)
+
+    attention.forward = apart
+    backward(model, (SOURCE, TARGET))
+    return {name: np.linalg.norm(copy.grad.numpy()) for name, copy in zip("QKV", copies, strict=True)}
 
 
 def test_8_the_maps_of_queries_keys_and_values_bring_gradients_of_their_own(ask):
+    """And 1, with respect to x: ∂L/∂x has come through each of the three."""
     seen = ask("transformer", view="layers")
     first = seen.page.locator("table.layers-table").first.locator("tbody tr").nth(1)  # self-attention of the last layer
     parts = {
         part.inner_text().split()[0]: number(part.get_attribute("title")) for part in first.locator(".guess").all()
     }
-    assert set(parts) == {"Q", "K", "V"} and len({round(size, 9) for size in parts.values()}) == 3
+    model = make("transformer")
+    assert parts == pytest.approx(by_each_map(model, model.transformer.encoder.layers[1].self_attn), rel=1e-9)
 
 
 def test_9_pre_norm_passes_the_gradient_unchanged_and_post_norm_through_every_norm(visit, tmp_path):
@@ -282,12 +323,25 @@ def test_9_pre_norm_passes_the_gradient_unchanged_and_post_norm_through_every_no
         assert ("Pre-norm" if norm_first else "Post-norm") in page.locator(".layers .words").inner_text()
 
 
-def test_10_the_derivative_of_softmax(ask):
-    """J = diag(α) − ααᵀ, and J times the gradient of the weights is that of the scores."""
+def softmax(e):
+    return np.exp(e - e.max()) / np.exp(e - e.max()).sum()
+
+
+def test_10_the_derivative_of_softmax_in_numpy(ask):
+    """J = diag(α) − ααᵀ is what differences of softmax find, and J times ∂L/∂α what the page's NumPy code says."""
     seen = ask("bahdanau", view="jacobian", step=2)
     jacobian = shown(seen.page, 0)
-    alpha = titles(seen.page, "table.products tbody td:nth-of-type(1)")
-    np.testing.assert_allclose(jacobian, np.diag(alpha) - np.outer(alpha, alpha), rtol=0, atol=1e-15)
+    d_alpha = titles(seen.page, "table.products tbody td:nth-of-type(2)")
+    look(seen.page, view="site", step=2)
+    e, eps = shown(seen.page, 0)[2], 1e-6
+    by_differences = [(softmax(e + eps * x) - softmax(e - eps * x)) / (2 * eps) for x in np.eye(len(e))]
+    np.testing.assert_allclose(jacobian, np.array(by_differences).T, rtol=0, atol=1e-9)
+    for key in range(len(e)):
+        look(seen.page, view="check", step=2, key=key, tensor="scores", part="gradient")
+        code = seen.page.locator("#snippet").inner_text()
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(code, {})
+        assert float(printed.getvalue().split()[-1]) == pytest.approx((jacobian @ d_alpha)[key], rel=1e-9, abs=1e-15)
 
 
 def test_12_the_gradient_of_attention_and_which_zeros_are_right(ask):
@@ -297,11 +351,21 @@ def test_12_the_gradient_of_attention_and_which_zeros_are_right(ask):
     assert np.abs(gradient.sum(axis=1)).max() < 1e-15 and (gradient != 0.0).all()
 
 
+def at_each_position(text):
+    """‖∂L/∂x_j‖ of the last symbol's loss, by the table of positions, whose row j is added to x_j alone."""
+    model = gpt().to(ta.float64)
+    logits = model(ta.tensor([text[:-1]]))[0, -1]
+    nn.functional.cross_entropy(logits.reshape(1, -1), ta.tensor(text[-1:])).backward()
+    return np.linalg.norm(model.positions.weight.grad.numpy()[: len(text) - 1], axis=1)
+
+
 def test_14_all_positions_are_trained_at_once_and_none_sees_a_later_symbol(ask):
     seen = ask("gpt", view="embeddings")
     norms = shown(seen.page, 1)
     later = np.triu(np.ones(norms.shape, bool), 1)
     assert norms.shape == (len(TEXT) - 1,) * 2 and (norms[later] == 0.0).all() and (norms[~later] > 0.0).all()
+    for t in range(len(norms)):  # of the pass over all at once a row is what training on that prefix alone would give
+        np.testing.assert_allclose(norms[t, : t + 1], at_each_position(TEXT[: t + 2]), rtol=1e-9)
     assert "All positions are trained at once" in seen.page.locator("#panel").inner_text()
 
 
@@ -330,6 +394,22 @@ def test_does_the_gradient_point_where_it_says(ask):
     seen.page.locator("#site-rate").fill("-3")
     seen.page.evaluate(SETTLED)
     assert titles(seen.page, "#site-real") == pytest.approx(titles(seen.page, "#site-predicted"), rel=0.01)
+
+
+def test_why_the_backward_pass_goes_in_topological_order(ask):
+    """Every op that uses a value stands below it, so going upwards a gradient is whole when it is sent on."""
+    seen = ask("bahdanau", view="tape")
+    uses = {}
+    for op in range(40):
+        look(seen.page, view="tape", op=op)
+        lists = seen.page.locator(".inspector .plain-list")
+        numbers = [[int(x.inner_text().split()[0][1:]) for x in each.locator("a").all()] for each in lists.all()]
+        assert all(source < op for source in numbers[0]), op
+        uses[op] = numbers[1] if len(numbers) > 1 else []
+        assert all(reader > op for reader in uses[op]), op
+    assert any(len(readers) > 1 for readers in uses.values())
+    seen.page.locator("#order summary").click()
+    assert "from the last to the first" in seen.page.locator("#order").inner_text()
 
 
 def test_luong_or_bahdanau_which_states(ask):

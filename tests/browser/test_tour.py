@@ -149,16 +149,15 @@ def test_progress_is_in_the_address(visit, found, tmp_path):
     page.locator(".choices button").first.focus()
     page.keyboard.press("Enter")
     page.get_by_role("button", name="On →").click()
-    page.evaluate(SETTLED)
-    assert "stop=2" in page.url and "answers=0-" in page.url
+    page.wait_for_url(lambda address: "stop=2" in address and "answers=0-" in address)
     page.goto("about:blank")
     page.go_back()
     page.wait_for_selector(".stops [aria-current=step]")
     assert page.locator(".stops [aria-current=step]").inner_text() == "2"
     assert page.locator(".stops .right, .stops .wrong").count() == 1
     page.get_by_role("button", name="Begin again").click()
-    page.evaluate(SETTLED)
-    assert "answers" not in page.url and page.locator(".stops .right, .stops .wrong").count() == 0
+    page.wait_for_url(lambda address: "answers" not in address)
+    assert page.locator(".stops .right, .stops .wrong").count() == 0
 
 
 def test_the_worksheet_has_blanks_and_a_key(page, found):

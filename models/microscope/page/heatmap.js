@@ -46,6 +46,8 @@ export function widthOfMatrix(rows, columns, corner) {
   return sideOf(rows, corner) + starts(columns).at(-1) + 2;
 }
 
+const sameTexts = (some, others) => some.length === others.length && some.every((text, i) => text === others[i]);
+
 // Matrices of one name scroll together: the one that the reader touches leads.
 const linked = new Map();
 let leader = null;
@@ -72,7 +74,7 @@ function label(cell, name) {
 class Grid {
   // box scrolls; extent is as large as the whole matrix; table holds the part in sight.
   constructor(box, extent, table) {
-    Object.assign(this, { box, extent, table, matrix: null, selected: null, drawn: null, sight: null, near: null, moved: true });
+    Object.assign(this, { box, extent, table, matrix: null, selected: null, drawn: null, placed: [], sight: null, near: null, moved: true });
     this.follow = () => { this.look(); this.update(); };
     this.scrolled = () => { this.follow(); this.lead(); };
     this.touched = () => { leader = this; };
@@ -113,14 +115,20 @@ class Grid {
     for (const other of linked.get(this.name) ?? []) if (other !== this) other.box.scrollTo({ top, left, behavior: "instant" });
   }
 
-  // Other numbers: { linked, rows, columns, at, ends, masked, corner, theme }. They are drawn with the next mark().
+  // Other numbers: { linked, rows, columns, at, ends, masked, corner, theme }. They are drawn with the next mark(). With the
+  // same labels as before nothing has another size, so that nothing need be measured.
   show(matrix) {
+    this.drawn = null;
+    this.link(matrix.linked);
+    if (this.matrix && ["rows", "columns"].every((side) => sameTexts(matrix[side], this.matrix[side])) && matrix.corner === this.matrix.corner) {
+      const { edges, whole, side } = this.matrix;
+      this.matrix = { ...matrix, edges, whole, side };
+      return;
+    }
     pen.font = getComputedStyle(this.table).font;
     const edges = starts(matrix.columns);
     const whole = matrix.rows.length * matrix.columns.length <= WHOLE;
     this.matrix = { ...matrix, edges, whole, side: sideOf(matrix.rows, matrix.corner) };
-    this.link(matrix.linked);
-    this.drawn = null;
     this.box.style.scrollPaddingLeft = `${this.matrix.side}px`;
     this.extend();
     this.extent.style.height = `${HEAD + ROW * matrix.rows.length}px`;
@@ -231,7 +239,30 @@ class Grid {
   }
 
   fill({ top, bottom, left, right }) {
-    const { rows, columns, at, ends, masked, corner, theme, edges, side } = this.matrix;
+    const { at, ends, masked, theme } = this.matrix;
+    this.place(top, bottom, left, right);
+    const [, ...lines] = this.table.rows;
+    lines.forEach((line, n) => {
+      const [, ...cells] = line.cells;
+      cells.forEach((cell, k) => {
+        const [i, j] = [top + n, left + k];
+        const x = at(i, j);
+        const out = Boolean(masked?.(i, j));
+        const { fill, ink } = out ? { fill: "", ink: "" } : colour(x, ends, theme);
+        put(cell, short(x), full(x));
+        cell.classList.toggle("masked", out);
+        cell.style.backgroundColor = fill;
+        cell.style.color = ink;
+      });
+    });
+  }
+
+  // Labels and sizes of a part, if it is not the one that is there.
+  place(top, bottom, left, right) {
+    const { rows, columns, corner, edges, side } = this.matrix;
+    const part = [top, bottom, left, right, corner, ...rows.slice(top, bottom), ...columns.slice(left, right)];
+    if (sameTexts(part, this.placed) && this.table.rows.length) return;
+    this.placed = part;
     this.extent.style.paddingTop = `${top * ROW}px`;
     this.extent.style.paddingLeft = `${edges[left]}px`;
     this.table.style.width = `${side + edges[right] - edges[left]}px`;
@@ -241,27 +272,15 @@ class Grid {
     put(first, corner, "");
     first.style.width = `${side}px`;
     heads.forEach((title, k) => {
-      const j = left + k;
-      label(title, columns[j]);
-      title.style.width = `${edges[j + 1] - edges[j]}px`;
-      title.ariaColIndex = String(j + 2);
+      label(title, columns[left + k]);
+      title.style.width = `${edges[left + k + 1] - edges[left + k]}px`;
+      title.ariaColIndex = String(left + k + 2);
     });
     lines.forEach((line, n) => {
-      const i = top + n;
       const [name, ...cells] = line.cells;
-      line.ariaRowIndex = String(i + 2);
-      label(name, rows[i]);
-      cells.forEach((cell, k) => {
-        const j = left + k;
-        const x = at(i, j);
-        const out = Boolean(masked?.(i, j));
-        const { fill, ink } = out ? { fill: "", ink: "" } : colour(x, ends, theme);
-        put(cell, short(x), full(x));
-        cell.ariaColIndex = String(j + 2);
-        cell.classList.toggle("masked", out);
-        cell.style.backgroundColor = fill;
-        cell.style.color = ink;
-      });
+      line.ariaRowIndex = String(top + n + 2);
+      label(name, rows[top + n]);
+      cells.forEach((cell, k) => { cell.ariaColIndex = String(left + k + 2); });
     });
   }
 

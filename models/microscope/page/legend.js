@@ -15,9 +15,18 @@ function formulasOf(site) {
   ];
 }
 
+const found = new WeakMap(); // by site its letters
+
+function lettersOf(site) {
+  if (!found.has(site)) {
+    const present = spelled(formulasOf(site));
+    found.set(site, Object.entries(letters).filter(([, [, sign]]) => present.includes(` ${sign} `)));
+  }
+  return found.get(site);
+}
+
 export function Legend({ site }) {
-  const present = spelled(formulasOf(site));
-  const known = Object.entries(letters).filter(([, [, sign]]) => present.includes(` ${sign} `));
+  const known = lettersOf(site);
   return html`<details class="legend"><summary>${t("legend.title")} <${Formula} latex=${letters.bar[0]} /> — ${t("letter.bar")}</summary>
     <dl>${known.filter(([name]) => name !== "bar").map(([name, [latex]]) => html`<div key=${name}><dt><${Formula} latex=${latex} /></dt><dd>${t(`letter.${name}`)}</dd></div>`)}</dl>
     <p class="note">${t("legend.counting")}</p>

@@ -47,14 +47,18 @@ export function Scale({ ends: [low, high] }) {
   </span>`;
 }
 
-// A bar that grows from the middle: to the left below zero, to the right above; on a scale that begins at 0, from the left.
-export function Bar({ x, ends: [low, high] }) {
+// A bar that grows from the middle: to the left below zero, to the right above; on a scale that begins at 0, from the left. In
+// per cent.
+export function barOf(x, [low, high]) {
   const share = high > 0 && Number.isFinite(x) ? Math.min(1, Math.abs(x) / high) : 0;
   const oneSided = low === 0 && high > 0;
-  const half = oneSided ? 100 : 50;
-  const style = { backgroundColor: colour(Math.sign(x) * 0.85 * high, [low, high], theme.get()).fill, width: `${half * share}%` };
-  style.left = oneSided ? "0" : `${x < 0 ? 50 - 50 * share : 50}%`;
-  return html`<span class=${oneSided ? "bar one-sided" : "bar"} aria-hidden="true"><span style=${style}></span></span>`;
+  const { fill } = colour(Math.sign(x) * 0.85 * high, [low, high], theme.get());
+  return { oneSided, fill, left: oneSided ? 0 : x < 0 ? 50 - 50 * share : 50, width: (oneSided ? 100 : 50) * share };
+}
+
+export function Bar({ x, ends }) {
+  const { oneSided, fill, left, width } = barOf(x, ends);
+  return html`<span class=${oneSided ? "bar one-sided" : "bar"} aria-hidden="true"><span style=${{ backgroundColor: fill, left: `${left}%`, width: `${width}%` }}></span></span>`;
 }
 
 // What to say of a model that announces no attention.

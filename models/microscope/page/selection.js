@@ -30,7 +30,7 @@ function within(chosen) {
   const sound = { ...chosen, op: limit(chosen.op, all.tape.length) };
   if (!["value", "gradient"].includes(sound.part)) sound.part = "gradient";
   if (!site) return { ...sound, site: "", step: limit(sound.step, all.tokens.length) };
-  const tensor = site.tensors[sound.tensor] ?? site.tensors.scores;
+  const tensor = Object.hasOwn(site.tensors, sound.tensor) ? site.tensors[sound.tensor] : site.tensors.scores;
   return {
     ...sound,
     site: site.id,
@@ -54,12 +54,32 @@ export function hash(changes) {
 export function select(changes) {
   const before = selection.get();
   const chosen = within({ ...before, ...changes });
-  const address = hash(changes);
-  if (address !== location.hash) keep(chosen.view === before.view ? "replaceState" : "pushState", address);
+  keep(hash(changes), chosen.view === before.view ? "replaceState" : "pushState");
   selection.set(chosen);
 }
 
-function keep(how, address) {
+const REST = 400; // milliseconds between two addresses of one view: a browser takes two to write one, and allows a hundred in half a minute
+let [written, waiting] = [-Infinity, null]; // when the last was written, and one that is not yet: { address, beside, timer }
+
+function keep(address, how) {
+  const rest = written + REST - performance.now();
+  if (how === "pushState") flush();
+  clearTimeout(waiting?.timer);
+  waiting = null;
+  if (address === location.hash) return;
+  if (how === "pushState" || rest <= 0) write(address, how);
+  else waiting = { address, beside: location.hash, timer: setTimeout(flush, rest) };
+}
+
+// Write the address that waits, unless the reader has gone to another meanwhile.
+function flush() {
+  if (waiting && waiting.beside === location.hash) write(waiting.address, "replaceState");
+  clearTimeout(waiting?.timer);
+  waiting = null;
+}
+
+function write(address, how) {
+  written = performance.now();
   try {
     history[how](null, "", address);
   } catch {

@@ -22,8 +22,10 @@ from ...runs.folder import Run
 from ...runs.jsons import parse_json
 from ..record.arrays import as_json
 from ..record.build import build
+from ..record.drawn import Given
 from ..record.rerun import Rerun
 from ..record.schema import Data
+from ..record.sentences import Once
 from .render import render
 
 __all__ = ["MicroscopeServer"]
@@ -51,6 +53,9 @@ class MicroscopeServer(ThreadingHTTPServer):
         run, model: the run and its model.
         first: the request that the page opens with.
         port: the port on 127.0.0.1; 0 for any free one.
+        sentences: those to take averages over, followed once for the weights of the run, and again for every request
+            that changes them.
+        beside, broken: see `models.microscope.view.microscope`.
 
     Raises:
         CommandError, DataError: the first request cannot be run, or the port cannot be used.
@@ -58,8 +63,12 @@ class MicroscopeServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, run: Run, model: LanguageModel, first: Rerun, port: int = 0) -> None:
-        self.run, self.model = run, model
+    def __init__(
+        self, run: Run, model: LanguageModel, first: Rerun, port: int = 0, *, sentences: Given | None = None,
+        beside: tuple[Run, LanguageModel] | None = None, broken: str | None = None,
+    ) -> None:  # fmt: skip
+        self.run, self.model, self.beside, self.broken = run, model, beside, broken
+        self.sentences = None if sentences is None else Once(sentences)
         self.token = secrets.token_urlsafe(24)
         self._turn = threading.Lock()  # one pass at a time: each takes all cores
         self._connections = threading.BoundedSemaphore(_MOST_CONNECTIONS)
@@ -115,8 +124,20 @@ class MicroscopeServer(ThreadingHTTPServer):
         for name, change in (("nudge", nudge), ("step", step)):
             if change is not None and not isinstance(change, dict):
                 raise CommandError(f"{name} must be an object or null, got {type(change).__name__}")
+        changed = nudge is not None or step is not None
+        sentences = self.sentences.given if self.sentences and changed else self.sentences
+        options: Any = {"sentences": sentences, "beside": self.beside, "broken": self.broken}
         with self._turn:
-            return build(self.model, source, target, run=self.run, nudge=nudge, step=step, served={"token": self.token})
+            return build(
+                self.model,
+                source,
+                target,
+                run=self.run,
+                nudge=nudge,
+                step=step,
+                served={"token": self.token},
+                **options,
+            )
 
 
 class _Handler(BaseHTTPRequestHandler):

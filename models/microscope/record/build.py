@@ -30,7 +30,7 @@ from .over_training import Reel, checkpoints_of, described_films, film, given_ch
 from .parameters import described_parameters
 from .paths import find_paths
 from .schema import LIMIT, SCHEMA, Data, Identity, Meta, Sentence
-from .sentences import Among, follow_among
+from .sentences import Among, Once, follow_among
 from .sites import find_sites
 from .spread import described_sentences
 from .step import described_steps, take_step
@@ -54,7 +54,7 @@ def build(
     nudge: dict[str, Any] | None = None,
     step: dict[str, Any] | None = None,
     broken: str | None = None,
-    sentences: Given | None = None,
+    sentences: Given | Once | None = None,
     checkpoints: Mapping[int, Mapping[str, Any]] | None = None,
     limit: int = LIMIT,
     served: dict[str, str] | None = None,

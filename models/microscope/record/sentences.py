@@ -32,7 +32,7 @@ from .single_tokens import looks_up
 from .sites import find_sites
 from .trace import Traced, trace
 
-__all__ = ["Among", "Followed", "Side", "follow", "follow_among"]
+__all__ = ["Among", "Followed", "Once", "Others", "Side", "follow", "follow_among", "follow_others"]
 
 Array = np.ndarray[Any, Any]
 
@@ -77,27 +77,57 @@ class Followed:
 
 
 @dataclass(frozen=True)
-class Among:
-    """The sentence that is shown, among others."""
+class Others:
+    """Sentences to take averages over."""
 
-    own: Followed
     followed: list[Followed]
-    """The others, whose passes are finite."""
+    """Those whose passes are finite."""
     split: Literal["test", "valid", "given"]
     """What they are of."""
     left_out: int
     """How many could not be read, or were not finite."""
 
 
-def follow_among(model: LanguageModel, given: Given, run: Run | None, traced: Traced, example: Example) -> Among:
-    """Follow the sentence of a pass, and others, with progress.
+@dataclass(frozen=True)
+class Among(Others):
+    """The sentence that is shown, among others."""
+
+    own: Followed
+
+
+class Once:
+    """Sentences that are followed at their first use, for several passes with the same weights."""
+
+    def __init__(self, given: Given) -> None:
+        self.given = given
+        self._others: Others | None = None
+
+    def follow(self, model: LanguageModel, run: Run | None) -> Others:
+        """Follow them, or return what was found before; the arguments are those of `follow_others`."""
+        if self._others is None:
+            self._others = follow_others(model, self.given, run)
+        return self._others
+
+
+def follow_among(model: LanguageModel, given: Given | Once, run: Run | None, traced: Traced, example: Example) -> Among:
+    """Follow the sentence of a pass, and others.
+
+    Args:
+        model, given, run: see `follow_others`.
+        traced: the pass that is shown.
+        example: what it read.
+    """
+    others = given.follow(model, run) if isinstance(given, Once) else follow_others(model, given, run)
+    return Among(others.followed, others.split, others.left_out, follow(traced, example))
+
+
+def follow_others(model: LanguageModel, given: Given, run: Run | None) -> Others:
+    """Follow sentences, with progress.
 
     Args:
         model: in float64 (see `models.microscope.record.trace.in_float64`).
-        given: the others, see `models.microscope.record.drawn.draw`, which says what is raised.
+        given: the sentences, see `models.microscope.record.drawn.draw`, which says what is raised.
         run: the run that the model is from.
-        traced: the pass that is shown.
-        example: what it read.
     """
     chosen = draw(model, given, run)
     refuse_too_large(model, max(chosen.examples, key=_length))
@@ -106,7 +136,7 @@ def follow_among(model: LanguageModel, given: Given, run: Run | None, traced: Tr
         source = None if each.source is None else each.source["ids"]
         followed.append(follow(trace(model, source, each.target["ids"], single_tokens=False), each))
     finite = [each for each in followed if each.finite]
-    return Among(follow(traced, example), finite, chosen.split, chosen.left_out + len(followed) - len(finite))
+    return Others(finite, chosen.split, chosen.left_out + len(followed) - len(finite))
 
 
 def _length(example: Example) -> int:

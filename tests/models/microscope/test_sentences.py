@@ -299,7 +299,6 @@ def test_a_files_lines(trained, tmp_path, capsys):
     refused(capsys, command, f"{lines} has no sentences")
     refused(capsys, [*command[:-1], tmp_path / "none"], "cannot be read")
     refused(capsys, ["microscope", trained, "2026", "--sentences", "0"], "--sentences", "at least 1")
-    refused(capsys, ["microscope", trained, "2026", "--serve", "--sentences", "3"], "leave out --sentences")
 
 
 def test_the_terminal_has_the_averages(trained, capsys):

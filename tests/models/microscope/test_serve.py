@@ -12,6 +12,7 @@ from tinygrad_attn_models import load
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.microscope.page import serve
 from tinygrad_attn_models.microscope.page.serve import MicroscopeServer
+from tinygrad_attn_models.microscope.record import sentences
 from tinygrad_attn_models.runs.folder import Run
 
 
@@ -201,5 +202,41 @@ def test_large_requests_and_unknown_paths(server):
 
 
 def test_options_that_do_not_go_together(trained, capsys):
-    assert main(["microscope", str(trained), "2026", "--serve", "--out", "page.html"]) == 2
-    assert "--serve" in capsys.readouterr().err
+    command = ["microscope", trained, "2026", "--serve"]
+    refused(capsys, [*command, "--out", "page.html"], "leave out --out, or --serve")
+    refused(capsys, [*command, "--out", "a.html", "--worksheet", "b.html"], "leave out --out and --worksheet")
+    refused(capsys, [*command, "--view", "term"], "leave out --view")
+
+
+def test_averages_are_served_too_and_follow_the_weights(trained, capsys, monkeypatch, tmp_path):
+    """Those of the run's weights are found once; a nudged model has averages of its own."""
+    lines = tmp_path / "lines.txt"
+    lines.write_text("4 May 2026\t2026-05-04\n2 June 1990\t1990-06-02\n", encoding="utf-8")
+    followed, answers = [], []
+    follow = sentences.follow_others
+    monkeypatch.setattr(sentences, "follow_others", lambda *given: followed.append(given[1]) or follow(*given))
+
+    def asked(server):
+        nudge = {"parameter": "output.bias", "index": [4], "by": 0.5}
+        requests = ({"source": "11"}, {"source": "11", "nudge": nudge}, {"source": "2026", "target": "2026-01-01"})
+        answers.extend(server.rerun(request)["sentences"] for request in requests)
+        answers.append(server.page.decode())
+
+    monkeypatch.setattr(MicroscopeServer, "serve_forever", asked)
+    assert main(["microscope", str(trained), "2026", "--serve", "--file", str(lines)]) == 0
+    other, nudged, another, page = answers
+    losses = [next(curve for curve in each["curves"] if curve["name"] == "loss") for each in (other, nudged, another)]
+    assert len(followed) == 2 and '"split":"given"' in page.replace(" ", "")
+    assert losses[0]["mean"] == losses[2]["mean"] != losses[1]["mean"] and losses[0]["own"] != losses[2]["own"]
+    assert [each["count"] for each in (other, nudged, another)] == [2, 2, 2]
+
+
+def test_a_wrong_derivative_and_a_run_beside_are_served_too(trained, monkeypatch):
+    found = []
+    monkeypatch.setattr(MicroscopeServer, "serve_forever", lambda self: found.append(self.rerun({"source": "11"})))
+    command = ["microscope", str(trained), "2026", "--serve"]
+    assert main([*command, "--broken", "softmax-without-second-term"]) == 0
+    assert main([*command, "--beside", str(trained)]) == 0
+    broken, beside = found
+    assert broken["meta"]["broken"] == "softmax-without-second-term" and not broken["check"]["ok"]
+    assert len(beside["paths"]) == 2

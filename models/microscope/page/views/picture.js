@@ -118,7 +118,7 @@ function Drawing({ all, site, chosen, row, pointed, point }) {
   }, [chosen.step, site.id, rows]);
   return html`<div class="picture-heads" aria-hidden="true">
       <b>${t(isDecoder(site) ? "head.read" : "head.symbol")}</b><span class="value">${t("head.looks")} α →</span><b>${t(HEADS[site.role])}</b>
-      <span class="gradient">← ${t("head.pulls")} ∂L/∂e</span><b>${isDecoder(site) ? t("head.expected") : ""}</b>
+      <span class="gradient">← ${t("head.pulls")} <span class="index">∂L/∂e</span></span><b>${isDecoder(site) ? t("head.expected") : ""}</b>
     </div>
     <div class="picture-box" ref=${box}><div class="picture-grid" style=${{ "--rows": rows }}>
       <${Steps} ...${{ all, site, chosen, point }} />

@@ -1,13 +1,15 @@
 // The six steps of attention as a strip: forward above, backward below, for one step.
 
+import { Bars } from "page/bars.js";
 import { html, useState } from "page/core.js";
 import { Controls } from "page/controls.js";
 import { data, labels } from "page/data.js";
 import { Formula } from "page/formula.js";
 import { translator } from "page/i18n.js";
 import { Legend } from "page/legend.js";
-import { full, rounded, short } from "page/numbers.js";
-import { Bar, endsOf, GradientState, symbol, title, Token } from "page/parts.js";
+import { Near } from "page/near.js";
+import { rounded } from "page/numbers.js";
+import { endsOf, GradientState, symbol, title, Token } from "page/parts.js";
 import { chosenBy, hash, place, select } from "page/selection.js";
 
 // Of a row over channels or symbols, which have no names, the largest numbers tell the most.
@@ -64,10 +66,9 @@ function Strip({ site, chosen, part }) {
 // Forward, what the step makes; backward, the gradients that leave it: of what it reads.
 function Card({ site, step, chosen, part, i }) {
   const shown = part === "value" ? [step] : step.backward;
-  return html`<li class="step">
+  return html`<${Near} as="li" class="step" content=${() => html`
     <h3 class="step-name"><span class="step-number">${i + 1}</span> ${t(`step.${step.key}`)}</h3>
-    ${shown.map(({ tensor, latex }) => html`<${Entry} key=${tensor} ...${{ site, step, tensor: site.tensors[tensor], latex, chosen, part }} />`)}
-  </li>`;
+    ${shown.map(({ tensor, latex }) => html`<${Entry} key=${tensor} ...${{ site, step, tensor: site.tensors[tensor], latex, chosen, part }} />`)}`} />`;
 }
 
 function Entry({ site, step, tensor, latex, chosen, part }) {
@@ -119,12 +120,9 @@ function Row({ site, tensor, chosen, part }) {
   const shown = whole ? entries : entries.filter(([j], i) => i < FIRST || (keyed && j === chosen.key));
   const ends = endsOf(tensor, part);
   return html`${ofKey && html`<p class="note of-key">${t("of_key", { j: chosen.key })} <${Token} text=${site.keys[chosen.key]} /></p>`}
-    <div class="row-scroll" tabindex="0" onScroll=${() => showWhole(true)} onFocusCapture=${() => showWhole(true)} role="region" aria-label=${t("numbers", { name: symbol(tensor.name, part) })}>
-    <table class="row"><caption class="hidden">${t("numbers", { name: symbol(tensor.name, part) })}</caption><tbody>
-      ${shown.map(([j, x], i) => html`<tr key=${i} class=${keyed && j === chosen.key ? "in-row" : ""} onClick=${() => select(chosenBy(tensor, part, ofKey ? chosen.key : chosen.step, j))}>
-        <th scope="row"><${Token} text=${names[j]} /></th><td class="bar-cell"><${Bar} x=${x} ends=${ends} /></td><td class="number" title=${full(x)}>${short(x)}</td>
-      </tr>`)}</tbody></table>
-      ${shown.length < entries.length && html`<button type="button" class="quiet" onClick=${() => showWhole(true)}>${t("more", { count: entries.length - shown.length })}</button>`}</div>
+    <${Bars} caption=${t("numbers", { name: symbol(tensor.name, part) })} rows=${shown.map(([j, x]) => ({ name: names[j], x, ends, on: keyed && j === chosen.key }))}
+      choose=${(i) => select(chosenBy(tensor, part, ofKey ? chosen.key : chosen.step, shown[i][0]))} />
+      ${shown.length < entries.length && html`<button type="button" class="quiet" onClick=${() => showWhole(true)}>${t("more", { count: entries.length - shown.length })}</button>`}
     <div class="muted norm">${entries.length < numbers.columns && html`${t("largest", { shown: entries.length, all: numbers.columns })} · `}‖·‖ = ${rounded(norm(line))}</div>`;
 }
 

@@ -58,6 +58,7 @@ export function View({ chosen }) {
         <option value="">${t("any")}</option>${STATES.map((name) => html`<option key=${name} value=${name}>${t(`state.${name}`)}</option>`)}</select></label>
       <span role="status" class="muted">${t("found", { found: found.length, all: all.tape.length })}</span>
     </div>
+    <details class="legend" id="order"><summary>${t("order")}</summary><p class="words">${t("order_words")}</p></details>
     <div class="with-inspector">
       <div class="tape" ref=${box} tabindex="0" role="grid" aria-label=${t("title")} aria-rowcount=${found.length + 1} aria-colcount="7"
         aria-activedescendant=${at >= first && at < first + rows.length ? `op-${chosen.op}` : undefined}
@@ -122,6 +123,8 @@ export const words = {
     "state": "Gradient",
     "any": "any",
     "found": "{found} of {all} ops",
+    "order": "In which order does the backward pass go, and why not in any?",
+    "order_words": "The ops are listed in the order in which they ran, so every op that uses a value stands below the one that made it: a topological order of the graph. The backward pass goes through it from the last to the first. When an op's turn comes, all that use it have sent their shares, so their sum is the whole gradient, and it is sent on once. In another order an op would send on a part, and once more for every share that comes later; where each of n layers uses its input twice, as residual connections do, the first would send 2ⁿ times.",
     "number": "#",
     "op": "op",
     "module": "module",
@@ -146,6 +149,8 @@ export const words = {
     "state": "기울기",
     "any": "모두",
     "found": "연산 {all}개 중 {found}개",
+    "order": "역전파는 어떤 순서로 가고, 왜 아무 순서나 안 될까요?",
+    "order_words": "연산은 실행된 순서대로 놓여 있으므로, 어떤 값을 쓰는 연산은 모두 그 값을 만든 연산보다 아래에 있습니다. 곧 그래프의 위상 순서입니다. 역전파는 이것을 마지막에서 처음으로 지나갑니다. 한 연산의 차례가 오면 그것을 쓰는 연산이 모두 제 몫을 이미 보냈으므로, 그 합이 온전한 기울기이고 한 번만 보내면 됩니다. 다른 순서라면 일부만 보낸 뒤 나중에 몫이 올 때마다 다시 보내야 합니다. 잔차 연결처럼 n개 층이 저마다 입력을 두 번 쓰면 첫 층은 2ⁿ번 보내게 됩니다.",
     "number": "#",
     "op": "연산",
     "module": "모듈",
