@@ -238,6 +238,25 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
     return [*(f"data.{name}={value}" for name, value in settings.items() if value), *arguments.set]
 
 
+def refuse_other_data(config: str, path: Path, arguments: argparse.Namespace) -> None:
+    """Raise if --data does not give what the model of a config, which has this name and file, reads."""
+    from ..runs.config import reads_of
+
+    if arguments.data is None or not Path(arguments.data).exists():
+        return
+    gives, reads = "text" if is_text(arguments.data) else "pairs", reads_of(path, arguments.set)
+    if (reads, gives) == ("text", "pairs"):
+        raise CommandError(
+            f"{config} is a language model, which reads one text, and --data {arguments.data} is a folder; name a file "
+            "of text, or another config"
+        )
+    if (reads, gives) == ("pairs", "text"):
+        raise CommandError(
+            f"{config} is a translator, which reads parallel text, and --data {arguments.data} is one text; name a "
+            "folder, with --source and --target, or another config, such as gpt"
+        )
+
+
 def use_threads(count: int | None) -> None:
     """Let the kernels use ``count`` threads; None changes nothing."""
     from tinygrad_attn import set_num_threads

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..console.counts import counted
 from ..console.errors import INTERRUPTED, CommandError
 from ..console.program import command_line
-from .options import add_data, is_text, overrides, path_name
+from .options import add_data, is_text, overrides, path_name, refuse_other_data
 
 if TYPE_CHECKING:
     from ..console.progress import Progress
@@ -104,6 +104,8 @@ def _begin(arguments: argparse.Namespace, progress: Progress) -> Trainer:
     else:
         name = arguments.config or ("gpt" if arguments.data else "")
         path = find_config(name) if name else None
+        if path:
+            refuse_other_data(name, path, arguments)
         config = (load_quick_config if arguments.quick else load_config)(path, settings, imports)
         _print_defaults(progress, config, settings)
         text = config.data.load()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..console.counts import counted
 from .batches import Batch, IntArray
 from .corpus import DataError
 
@@ -42,9 +43,10 @@ class Windows:
     ) -> None:  # fmt: skip
         self.ids = np.asarray(ids)
         if len(self.ids) <= length:
+            found = counted(len(self.ids), "symbol")
+            fix = f", or set model.context to at most {len(self.ids) - 1}" if len(self.ids) > 1 else ""
             raise DataError(
-                f"{name} has {len(self.ids):,} symbols, and a window is {length:,} and the one that follows; give more "
-                f"text, or set model.context to at most {max(len(self.ids) - 1, 1)}"
+                f"{name} has {found}, and a window is {length:,} and the one that follows; give more text{fix}"
             )
         self.length = length
         self.batch_size = batch_size

@@ -45,6 +45,7 @@ __all__ = [
     "differences",
     "find_config",
     "load_config",
+    "reads_of",
     "section_classes",
 ]
 
@@ -227,6 +228,15 @@ def load_config(
         if path is None or str(error) != _problem(of_file):
             raise
         raise ConfigError(f"{path}: {error}") from error
+
+
+def reads_of(path: Path, overrides: Iterable[str]) -> str:
+    """What the model of a config's file reads, "pairs" or "text", whatever else is wrong with it; empty if nobody
+    knows, as of a user's own model."""
+    given = [value for name, value in map(_split_override, overrides) if name == "model.name"]
+    section = _read_toml(path).get("model", {})
+    name = given[-1] if given else section.get("name", _DEFAULT["model"]) if isinstance(section, dict) else ""
+    return MODELS[name].Settings.reads if isinstance(name, str) and name in MODELS else ""
 
 
 def _problem(values: Mapping[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """The command train: what it makes and shows, and one line for every mistake."""
 
+import os
 import sys
+import threading
 
 import pytest
 import tinygrad_attn_models.cli
@@ -204,6 +206,30 @@ def test_a_quick_run_of_a_config_with_a_long_warmup(tmp_path, capsys, monkeypatc
     assert "3 epochs, 96 steps" in capsys.readouterr().out
     # A warm-up that is asked for is not shortened.
     refused(capsys, [*command, "--set", *sizes, "training.warmup=96"], "training.warmup", "number of steps, 96, got 96")
+
+
+def test_data_that_the_config_does_not_read(parallel, tmp_path, capsys):
+    text = tmp_path / "poem.txt"
+    text.write_text("a line\n" * 99, encoding="utf-8")
+    words = ["train", "--config", "gpt", "--data", str(parallel), "--source", "ko", "--target", "en"]
+    refused(capsys, words, "gpt is a language model, which reads one text, and --data")
+    refused(capsys, words[:5], "gpt is a language model")
+    refused(capsys, ["train", "--config", "dates", "--data", text], "dates is a translator, which reads parallel text")
+    refused(capsys, [*words[:3], "--data", text, "--set", "model.name=luong"], "gpt is a translator")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="of POSIX")
+def test_a_text_from_a_pipe(tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_text("some words in a line\n" * 40, encoding="utf-8"))
+    writer.start()
+    sizes = ["model.layers=1", "model.d_model=8", "model.heads=2", "model.context=8", "training.batch_size=2"]
+    short = ["training.epochs=1", "data.epoch_windows=4", "training.warmup=0"]
+    run = tmp_path / "run"
+    assert main(["train", "--data", str(pipe), "--out", str(run), "--set", *sizes, *short]) == 0
+    writer.join()
+    assert "pipe: train 756, valid 84 characters" in capsys.readouterr().out and (run / BEST).exists()
 
 
 def test_a_folder_needs_its_languages(parallel, capsys):

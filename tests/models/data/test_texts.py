@@ -135,3 +135,5 @@ def test_the_last_window_can_be_drawn():
 def test_too_little_text():
     with pytest.raises(DataError, match=r"the poem has 7 symbols, .* set model\.context to at most 6"):
         Windows(np.arange(7), length=7, batch_size=1, name="the poem")
+    with pytest.raises(DataError, match=r"the poem has 1 symbol, .* give more text$"):  # of which no window can be
+        Windows(np.arange(1), length=7, batch_size=1, name="the poem")
