@@ -79,7 +79,8 @@ def _listening(report: Callable[[str], None]) -> Iterator[None]:
                 now = f", now {under_way[0]}" if under_way else ""
                 known = kernels_of_first_run()
                 count = f"{known[0]} of {known[1]}" if known else f"{self.done}"
-                tell(f"compiling kernels, once on each machine: {count} in {seconds:.0f} s{now}", report)
+                # What changes comes first: a narrow terminal shows no more.
+                tell(f"compiling kernels: {count} in {seconds:.0f} s{now}; once on each machine", report)
 
     watch = Watch()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import sys
 import time
 from typing import Protocol
@@ -16,6 +17,12 @@ from .working import DELAYS, is_quiet
 __all__ = ["LiveProgress", "NoProgress", "PlainProgress", "Progress", "make_progress"]
 
 _FIRST_STEP = "the first step compiles the kernels, once on each machine"
+
+
+_SHARE, _LONGEST = 0.05, 60.0
+"""Between two lines passes this share of the time so far, at most so many seconds."""
+_NARROW = 60
+"""Columns of a terminal, below which figures take the place of the bar."""
 
 
 class Progress(Protocol):
@@ -55,36 +62,41 @@ class _Pace:
 
 
 class PlainProgress:
-    """A line at the start, then one every few seconds, also while the first step compiles kernels."""
+    """A line at the start, then one every few seconds, also while the first step compiles kernels; the longer training
+    takes, the rarer."""
 
     def __init__(self) -> None:
         self.pace = _Pace(0, 0)
-        self.shown = -DELAYS.lines
+        self.began = self.shown = -math.inf
         self.work = contextlib.ExitStack()
 
     def start(self, done: int, total: int) -> None:
         """See `Progress`."""
         self.pace = _Pace(done, total)
         self.print(f"step {done}/{total}  {_FIRST_STEP}")
-        self.shown = time.perf_counter()
+        self.began = self.shown = time.perf_counter()
         self.work.enter_context(watch_compilation(self._show_work))
 
     def _show_work(self, text: str) -> None:
-        now = time.perf_counter()
-        if text and now - self.shown >= DELAYS.lines:
-            self.shown = now
+        if text and self._is_time():
             self.print(f"step {self.pace.first - 1}/{self.pace.total}  {text}")
 
     def advance(self, step: int, loss: float, accuracy: float, tokens: int) -> None:
         """See `Progress`."""
         if step == self.pace.first:
             self.work.close()
-            self.shown = -DELAYS.lines
+            self.shown = -math.inf
         pace = self.pace.describe(step, tokens)
-        now = time.perf_counter()
-        if now - self.shown >= DELAYS.lines or step == self.pace.total:
-            self.shown = now
+        if self._is_time() or step == self.pace.total:
             self.print(f"step {step}/{self.pace.total}  loss {loss:.3f}  token accuracy {100 * accuracy:.1f} %  {pace}")
+
+    def _is_time(self) -> bool:
+        """Whether a line is due, which is noted then."""
+        now = time.perf_counter()
+        wait = max(DELAYS.lines, min((now - self.began) * _SHARE, _LONGEST))
+        if due := now - self.shown >= wait:
+            self.shown = now
+        return due
 
     def print(self, text: str) -> None:
         """See `Progress`."""
@@ -102,8 +114,10 @@ class LiveProgress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}")
-        self.bar = Bar(*columns, console=make_console())
+        console = make_console()
+        narrow = (TextColumn("{task.completed}/{task.total} {task.description}"),)
+        wide = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        self.bar = Bar(*(narrow if console.width < _NARROW else wide), console=console)
         self.work = contextlib.ExitStack()
         self.pace = _Pace(0, 0)
         self.task = self.bar.add_task("", total=None)

@@ -29,12 +29,12 @@ class Delays:
     Attributes:
         work: of work that needs no notice.
         compilation: of compilation that needs no notice.
-        lines: between two lines where there is no terminal.
+        lines: between two lines where there is no terminal, at first.
     """
 
     work: float = 2.0
     compilation: float = 1.0
-    lines: float = 5.0
+    lines: float = 2.0
 
 
 DELAYS = Delays()

@@ -35,7 +35,7 @@ def test_each_kernel_is_named_when_it_begins_and_counted_when_it_ends():
     lines = []
     with watch_compilation(lines.append):
         assert compile_one() == 2.0
-    told = [re.sub(r".*: (\d) in \d+ s", r"\1", line) for line in lines]
+    told = [re.sub(r".*: (\d) in \d+ s(.*); once on each machine", r"\1\2", line) for line in lines]
     assert told == ["0, now quartered", "0, now halved", "1, now quartered", "2"]
     compile_one()
     assert len(lines) == 4  # nothing after the block
@@ -46,7 +46,7 @@ def test_in_a_first_step_it_says_which_of_how_many(monkeypatch):
     monkeypatch.setattr(compilation, "kernels_of_first_run", lambda: (7, 21))
     with watch_compilation(lines.append):
         compile_one()
-    assert re.match(r"compiling kernels, once on each machine: 7 of 21 in \d+ s, now quartered$", lines[0])
+    assert re.match(r"compiling kernels: 7 of 21 in \d+ s, now quartered; once on each machine$", lines[0])
 
 
 def test_the_inner_of_two_blocks_tells():
@@ -70,7 +70,7 @@ def test_one_line_that_goes_in_a_terminal_and_few_lines_elsewhere(terminal, monk
     if terminal:
         assert shown.endswith("\r\x1b[2K") and "\n" not in shown
     else:
-        assert shown == "compiling kernels, once on each machine: 0 in 0 s, now quartered\n"
+        assert shown == "compiling kernels: 0 in 0 s, now quartered; once on each machine\n"
 
 
 def test_nothing_is_told_of_what_takes_no_time(monkeypatch, capsys):
@@ -111,5 +111,5 @@ def test_a_kernel_that_ends_while_it_is_told_of(monkeypatch):
         watches[0].under_way = Ending(["halved"])
         watches[0].tell()
     assert [re.sub(r"in \d+ s", "in 0 s", line) for line in lines] == [
-        "compiling kernels, once on each machine: 0 in 0 s, now halved"
+        "compiling kernels: 0 in 0 s, now halved; once on each machine"
     ]

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from tinygrad_attn_models.console import progress
 from tinygrad_attn_models.console.counts import clock
@@ -58,6 +59,35 @@ def test_the_live_bar(monkeypatch):
     assert "[a] → b ✓" in text  # brackets are no markup
     assert "2/2" in text
     assert "loss 1.500" in text
+
+
+def test_lines_become_rarer(time, capsys, monkeypatch):
+    monkeypatch.setattr(DELAYS, "lines", 2.0)
+    shown = PlainProgress()
+    shown.start(done=0, total=10**6)
+    capsys.readouterr()
+    ends = []
+    for second in range(1, 4001):
+        time.now += 1.0
+        shown.advance(second, loss=3.0, accuracy=0.25, tokens=1000)
+        if capsys.readouterr().out:
+            ends.append(second)
+    waits = np.diff(ends)
+    assert waits[0] == 2 and waits.max() == 60 and (np.diff(waits) >= 0).all() and len(ends) < 150
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_figures_are_seen_in_a_narrow_terminal(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    screen = io.StringIO()
+    monkeypatch.setattr("sys.stdout", screen)
+    shown = LiveProgress()
+    shown.start(done=0, total=942)
+    shown.advance(1, loss=1.5, accuracy=0.5, tokens=100)
+    shown.advance(2, loss=1.5, accuracy=0.5, tokens=100)
+    shown.bar.refresh()
+    shown.stop()
+    assert "2/942" in screen.getvalue() and "loss 1.500  accuracy 50.0 %" in screen.getvalue()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals of POSIX")
