@@ -194,6 +194,9 @@ def squeeze(input: Array, /, dim: int | tuple[int, ...] | None = None) -> Array:
     Raises:
         IndexError: an axis that is not there.
     """
+    if type(dim) is int:  # what is usual, soon done
+        axis = one_dim("squeeze", dim, input.ndim)
+        return input.squeeze(axis) if axis < input.ndim and input.shape[axis] == 1 else input.view()
     # An empty tuple names no axis here, while it stands for all of them in reductions.
     dims = () if isinstance(dim, (tuple, list)) and not dim else several_dims("squeeze", dim, input.ndim)
     dropped = tuple(d for d in dims if d < input.ndim and input.shape[d] == 1)
@@ -222,7 +225,7 @@ def unsqueeze(input: Array, /, dim: int) -> Array:
     Raises:
         IndexError: the result has no such axis.
     """
-    return np.expand_dims(input, one_dim("unsqueeze", dim, input.ndim + 1))
+    return input[(*[slice(None)] * one_dim("unsqueeze", dim, input.ndim + 1), None)]
 
 
 unsqueeze.vjp(

@@ -42,6 +42,26 @@ def test_a_large_array_lies_where_the_last_one_lay():
     assert int(run(_COUNT_FAULTS)) < 20  # each of the 20 arrays has thousands of pages, or a dozen huge ones
 
 
+# Of an array too small for NumPy to do so itself: whether its memory is to lie in large pages.
+_FLAGS = """
+import numpy as np, tinygrad_attn
+array = np.ones(500_000, np.float32)
+for line in open("/proc/self/smaps"):
+    first = line.split()[0]
+    if "-" in first:
+        start, end = (int(address, 16) for address in first.split("-"))
+    elif first == "VmFlags:" and start <= array.ctypes.data + array.nbytes // 2 < end:
+        print("hg" in line.split())
+"""
+
+
+@glibc_only
+@pytest.mark.skipif(not os.path.exists("/sys/kernel/mm/transparent_hugepage"), reason="no large pages")
+def test_arrays_lie_in_large_pages():
+    assert run(_FLAGS) == "True"
+    assert run("import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))" + _FLAGS) == "False"
+
+
 @glibc_only
 @pytest.mark.slow
 def test_what_the_environment_says_of_malloc_holds():
