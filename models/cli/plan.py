@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .options import (
     above_zero,
@@ -18,6 +20,9 @@ from .options import (
     several,
     use_threads,
 )
+
+if TYPE_CHECKING:
+    from ..speed.plan import Plan, PlanOptions
 
 NEEDS = ()
 
@@ -63,14 +68,28 @@ def run(arguments: argparse.Namespace) -> int:
     """See `parser.Command`."""
     from ..console.working import working
     from ..demos import folder_of
-    from ..speed.plan import PlanOptions, make_plan
+    from ..speed.plan import PlanOptions
     from ..speed.plan_text import describe_plan
-    from ..speed.subject import find_subject
 
     use_threads(arguments.threads)
     options = PlanOptions(arguments.ranks, arguments.bandwidth, arguments.latency * 1e-6, arguments.seconds)
-    subject = find_subject(str(folder_of(arguments.config)), overrides(arguments))
     with working("taking a few steps"):
-        found = make_plan(subject, options)
+        found = _plan(str(folder_of(arguments.config)), overrides(arguments), options)
     print(json.dumps(dataclasses.asdict(found)) if arguments.json else describe_plan(found))
     return 0
+
+
+def _plan(name: str, changes: Sequence[str], options: PlanOptions) -> Plan:
+    from ..memory import TooLargeError
+    from ..speed.beyond import plan_beyond
+    from ..speed.plan import make_plan
+    from ..speed.subject import ConfigSubject, WorkloadSubject, find_run
+
+    run = find_run(name, changes)
+    if run is None:
+        return make_plan(WorkloadSubject(name), options)
+    try:
+        subject = ConfigSubject(name, run)
+    except TooLargeError:
+        return plan_beyond(name, run, options)
+    return make_plan(subject, options)

@@ -65,8 +65,7 @@ P = ParamSpec("P")
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.toml"
 STEPS, PRINTED, _LOCK = "steps.csv", "train.log", ".lock"
-# Of a parameter or an activation.
-_BYTES = 4
+_BYTES = 4  # of a parameter or an activation
 # One entry: safetensors writes several in an order of its own, and equal checkpoints would be different files.
 _METADATA = "run"
 _SHOWN = 3  # of many faults of a checkpoint
@@ -241,9 +240,10 @@ class Run:
             TooLargeError: it does not fit into the machine's memory.
         """
         self.refuse_too_large()
-        return self._build()
+        return self.build_without_check()
 
-    def _build(self) -> LanguageModel:
+    def build_without_check(self) -> LanguageModel:
+        """`build`, however large the model is."""
         settings = self.config.model
         return MODELS[settings.name].from_settings(settings, len(self.source), len(self.target))
 
@@ -253,7 +253,7 @@ class Run:
         Raises:
             TooLargeError: they are; the message has the number of parameters.
         """
-        count = count_parameters(self._build)
+        count = count_parameters(self.build_without_check)
         weights, settings = _BYTES * copies * count, self.config.model
         large = [
             f"{settings.section}.{field.name} {getattr(settings, field.name):,}"

@@ -24,7 +24,7 @@ from ..data import Batch
 from .counts import Size
 from .subject import Subject, size_of
 
-__all__ = ["COMPARED", "EAGER", "PROGRAM", "TRACED", "Pace", "kinds_of", "time_steps"]
+__all__ = ["COMPARED", "EAGER", "PROGRAM", "TRACED", "Pace", "kinds_of", "time_measuring", "time_steps"]
 
 EAGER, TRACED, COMPARED, PROGRAM = range(4)
 """What a step is to its shape: the first, the second, the third, or a later one."""
@@ -90,6 +90,13 @@ def time_step(subject: Subject, batch: Batch, seconds: float) -> tuple[float, fl
     subject.forget()
     program = statistics.median(times)
     return max(eager, program), max(traced, program), max(compared, program), program
+
+
+def time_measuring(subject: Subject) -> float:
+    """Seconds in which the model is measured after an epoch, from some of the examples."""
+    measure, share = subject.measuring()
+    measure()  # which compiles kernels
+    return _seconds(measure) / share
 
 
 def _turned(batch: Batch) -> Batch:

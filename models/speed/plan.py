@@ -16,17 +16,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import tinygrad_attn as ta
-from tinygrad_attn import nn
 
 from ..data import Batch
 from ..parallel.shares import shard_of
-from .calibration import PROGRAM, Pace, kinds_of, time_step, time_steps
+from .calibration import PROGRAM, Pace, kinds_of, time_measuring, time_step, time_steps
 from .counts import Counts, Operations, Size, count_step
 from .memory import peak_memory
 from .ranks import LATENCY, Network, Share, on_ranks
 from .subject import Subject, resized, size_of
 
-__all__ = ["Memory", "OnRanks", "Parts", "Plan", "PlanOptions", "make_plan", "parts_of"]
+__all__ = [
+    "Beyond", "Memory", "OnRanks", "Parts", "Plan", "PlanOptions", "Way", "grouped_by_part", "make_plan", "step_on",
+]  # fmt: skip
 
 _SAMPLE = 500  # steps of an epoch that are looked at
 _LATER = 3  # the epoch that stands for all but the first: a shape that comes for the fourth time has its program
@@ -99,6 +100,26 @@ class OnRanks:
 
 
 @dataclass(frozen=True)
+class Way:
+    """Settings with which training may fit into memory."""
+
+    settings: str
+    process_bytes: int
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """That training does not fit into the machine's memory, and what would."""
+
+    machine_bytes: int
+    measured_on: str
+    """The settings of the smaller model that took the steps."""
+    measured_parameters: int
+    ways: list[Way]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What training will take; the names are those of the command's JSON."""
 
@@ -125,16 +146,25 @@ class Plan:
     """Seconds of the steps of the first epoch, in which every shape is new, without the compilation of kernels."""
     epoch_s: float
     """Seconds of the steps of a later epoch, the fourth."""
+    measuring_s: float
+    """Seconds in which the model is measured on the validation set after an epoch."""
     latency_s: float
     same_batch: list[OnRanks] = field(default_factory=list)
     """Each rank has a share of the batch."""
     larger_batch: list[OnRanks] = field(default_factory=list)
     """Each rank has a batch as large as one machine has now."""
+    beyond: Beyond | None = None
+    """If training does not fit into memory: then all but parameters, weights, gradients and moments is estimated."""
 
     @property
     def step_s(self) -> float:
         """Seconds of a step, the mean of a later epoch."""
         return self.epoch_s / self.steps
+
+    @property
+    def training_s(self) -> float:
+        """Seconds of all epochs, with what is measured after each."""
+        return self.first_epoch_s + max(self.epochs - 1, 0) * self.epoch_s + self.epochs * self.measuring_s
 
 
 def make_plan(subject: Subject, options: PlanOptions) -> Plan:
@@ -151,7 +181,7 @@ def make_plan(subject: Subject, options: PlanOptions) -> Plan:
     plan = Plan(
         name=subject.name,
         parameters=sum(parameter.numel() for parameter in subject.model.parameters()),
-        parts=parts_of(subject.model),
+        parts=grouped_by_part({name: p.numel() for name, p in subject.model.named_parameters()}),
         threads=ta.get_num_threads(),
         unit=subject.unit,
         steps=subject.count(_LATER),
@@ -164,15 +194,16 @@ def make_plan(subject: Subject, options: PlanOptions) -> Plan:
         memory=memory,
         first_epoch_s=seconds[0] * subject.count(0) / len(epochs[0]),
         epoch_s=seconds[_LATER] * subject.count(_LATER) / len(epochs[_LATER]),
+        measuring_s=time_measuring(subject),
         latency_s=options.latency,
     )
     _plan_ranks(plan, subject, typical, sum(cost(size_of(typical))), pace, options)
     return plan
 
 
-def parts_of(model: nn.Module) -> Parts:
-    """The parameters of a model's parts, in its order; a part with most of them is shown by its own parts."""
-    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+def grouped_by_part(sizes: Parts) -> Parts:
+    """The parameters of a model's parts, in its order, from those by path; a part with most of them is shown by its own
+    parts."""
     coarse = _by_prefix(sizes, dict.fromkeys(sizes, 1))
     large = {name for name, size in coarse.items() if size > _LARGE * sum(sizes.values())}
     return _by_prefix(sizes, {name: 2 if name.split(".")[0] in large else 1 for name in sizes})
@@ -262,11 +293,11 @@ def _plan_ranks(
         part = time_step(subject, shard_of(typical, 0, ranks), options.seconds / 4)[PROGRAM] if ranks > 1 else whole
         for gigabits in options.gigabits:
             network = Network(gigabits, options.latency)
-            plan.same_batch.append(_on(plan, pace.update, ranks, network, share, part / whole))
-            plan.larger_batch.append(_on(plan, pace.update, ranks, network, rows, 1.0))
+            plan.same_batch.append(step_on(plan, pace.update, ranks, network, share, part / whole))
+            plan.larger_batch.append(step_on(plan, pace.update, ranks, network, rows, 1.0))
 
 
-def _on(plan: Plan, update: float, ranks: int, network: Network, rows: int, factor: float) -> OnRanks:
+def step_on(plan: Plan, update: float, ranks: int, network: Network, rows: int, factor: float) -> OnRanks:
     """A step of so many ranks, each with so many rows of a batch, which take ``factor`` of the time of all rows."""
     seconds = plan.step_s * factor
     # Of the last batch of a step alone: the sums begin when its gradients are added to those of the others.

@@ -11,12 +11,14 @@ from .plan import OnRanks, Plan
 
 __all__ = ["describe_plan"]
 
+_BYTES_OF_PARAMETER = 16  # weight, gradient and Adam's two moments
+_DAY, _YEAR = 86_400.0, 365.25 * 86_400.0
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
 def describe_plan(plan: Plan) -> str:
     """The plan as text, with what its numbers assume."""
-    return "\n".join([*_model(plan), "", *_memory(plan), "", *_time(plan), *_machines(plan)])
+    return "\n".join([*_model(plan), "", *_memory(plan), *_ways(plan), "", *_time(plan), *_machines(plan)])
 
 
 def _model(plan: Plan) -> list[str]:
@@ -25,17 +27,36 @@ def _model(plan: Plan) -> list[str]:
 
 
 def _memory(plan: Plan) -> list[str]:
-    memory = plan.memory
+    memory, about = plan.memory, "about " if plan.beyond else ""
     lines = {
         "weights": memory.weights,
         "gradients": memory.gradients,
         "Adam's moments": memory.moments,
-        f"activations of the largest batch, {plan.largest}": memory.activations,
+        f"{about}activations of the largest batch, {plan.largest}": memory.activations,
         "a step at its peak, gradients and activations among it": memory.step,
         "Python, NumPy and compiled kernels": memory.process,
         f"the process at its peak, of {readable(machine_memory())}": memory.peak,
     }
     return [plain_table(["memory", ""], [[name, readable(size)] for name, size in lines.items()])]
+
+
+def _ways(plan: Plan) -> list[str]:
+    """That training does not fit, and what would; nothing if it does."""
+    if plan.beyond is None:
+        return []
+    rows = [[way.settings, readable(way.process_bytes), "yes" if way.fits else "no"] for way in plan.beyond.ways]
+    there = readable(plan.beyond.machine_bytes)
+    lines = ["", f"This does not fit into the {there} of this machine. About what it would take with", ""]
+    lines.append(plain_table(["settings", "a process", "fits"], rows))
+    if not any(way.fits for way in plan.beyond.ways):
+        fixed = readable(plan.memory.weights + plan.memory.gradients)
+        most = plan.beyond.machine_bytes // _BYTES_OF_PARAMETER
+        lines += [
+            "",
+            f"None of these fits: every process holds all weights and gradients, {fixed}. A machine of {there} trains "
+            f"a model of at most {most:,} parameters.",
+        ]
+    return lines
 
 
 def _time(plan: Plan) -> list[str]:
@@ -49,13 +70,18 @@ def _time(plan: Plan) -> list[str]:
     ]
     if plan.epochs:
         lines.insert(2, ["an epoch's", _count(operations * plan.steps)])
-        later = max(plan.epochs - 1, 0)
         lines += [
             [f"an epoch, {counted(plan.steps, 'step')} of {_batch(plan)}", _seconds(plan.epoch_s)],
             ["the first, with shapes that are new", _seconds(plan.first_epoch_s)],
-            [f"all {counted(plan.epochs, 'epoch')}", _seconds(plan.first_epoch_s + later * plan.epoch_s)],
+            ["measuring on the validation set after it", _seconds(plan.measuring_s)],
+            [f"all {counted(plan.epochs, 'epoch')}", _seconds(plan.training_s)],
         ]
-    notes = "Steps alone: validation after each epoch, and compiling kernels once on a machine, come on top."
+    notes = "Compiling kernels, once on a machine, reading the text and the final test come on top."
+    if plan.beyond is not None:
+        notes += (
+            f" Estimated, if there were the memory, from steps of a model of {plan.beyond.measured_parameters:,} "
+            f"parameters, with {plan.beyond.measured_on}."
+        )
     return [plain_table(["time", ""], lines), "", notes]
 
 
@@ -99,6 +125,10 @@ def _table(plan: Plan, rows: Sequence[OnRanks]) -> str:
 
 
 def _seconds(seconds: float) -> str:
+    if seconds >= 2 * _YEAR:
+        return f"{seconds / _YEAR:,.3g} years"
+    if seconds >= 2 * _DAY:
+        return f"{seconds / _DAY:.3g} days"
     if seconds >= 60.0:
         return clock(seconds)
     return f"{seconds:.3g} s" if seconds >= 1.0 else f"{seconds * 1e3:.3g} ms"

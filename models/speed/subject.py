@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +22,7 @@ from .counts import Size
 from .profile import find_config_of
 from .workloads import RandomBatch, RandomText
 
-__all__ = ["ConfigSubject", "Subject", "WorkloadSubject", "find_subject", "resized", "size_of"]
+__all__ = ["ConfigSubject", "Subject", "WorkloadSubject", "find_run", "find_subject", "new_run", "resized", "size_of"]
 
 
 class Subject(Protocol):
@@ -60,6 +59,10 @@ class Subject(Protocol):
         """Drop the programs of all shapes."""
         ...
 
+    def measuring(self) -> tuple[Callable[[], object], float]:
+        """What measures the model as after an epoch, on some examples, and the share of all that these are."""
+        ...
+
 
 class ConfigSubject:
     """The training of a config, as `models.training.trainer` does it."""
@@ -75,6 +78,7 @@ class ConfigSubject:
         self.unit = {"pairs": "pairs", "text": "windows"}[run.config.data.gives]
         self.epochs = settings.epochs
         self.captured = settings.capture and settings.teacher_forcing == 1.0
+        self.train_batches = self._trainer.train_batches
 
     def groups(self, epoch: int) -> Iterator[list[Batch]]:
         """See `Subject`."""
@@ -91,6 +95,11 @@ class ConfigSubject:
     def forget(self) -> None:
         """See `Subject`."""
         self._trainer.gradients.captured.programs.clear()
+
+    def measuring(self) -> tuple[Callable[[], object], float]:
+        """See `Subject`."""
+        part, share = self._trainer.validation.part(self._trainer.run.config.decoding.batch_size)
+        return lambda: part.row(self.model), share
 
 
 class WorkloadSubject:
@@ -128,6 +137,10 @@ class WorkloadSubject:
         """See `Subject`."""
         self._step.programs.clear()
 
+    def measuring(self) -> tuple[Callable[[], object], float]:
+        """See `Subject`; a workload has no epochs."""
+        return lambda: None, 1.0
+
 
 def _as_batch(random: RandomBatch | RandomText) -> Batch:
     read, said = random.target_in.array, random.target_out.array
@@ -141,7 +154,17 @@ def _as_batch(random: RandomBatch | RandomText) -> Batch:
 
 
 def find_subject(name: str, overrides: Sequence[str] = ()) -> Subject:
-    """What is planned, by its name.
+    """What is planned, by its name; errors as of `find_run`, and
+
+    Raises:
+        TooLargeError: the machine's memory does not hold the training.
+    """
+    run = find_run(name, overrides)
+    return WorkloadSubject(name) if run is None else ConfigSubject(name, run)
+
+
+def find_run(name: str, overrides: Sequence[str] = ()) -> Run | None:
+    """The run that would be trained, by its name; None for a workload.
 
     Args:
         name: a workload of bench, a config of the package, a TOML file, or a run folder.
@@ -150,12 +173,11 @@ def find_subject(name: str, overrides: Sequence[str] = ()) -> Subject:
     Raises:
         ProfileError: unknown name, or overrides given for a workload.
         ConfigError, DataError, TrainingError, RunError: the config has a mistake, its data or the run cannot be read.
-        TooLargeError: the machine's memory does not hold the training.
     """
     if (Path(name) / BEST).is_file() or (Path(name) / LAST).is_file():
-        return ConfigSubject(name, _of_folder(name, overrides))
+        return _of_folder(name, overrides)
     found = find_config_of(name, overrides)
-    return WorkloadSubject(name) if found is None else ConfigSubject(name, new_run(found))
+    return None if found is None else new_run(found)
 
 
 def new_run(config: Config) -> Run:
@@ -190,8 +212,3 @@ def resized(batch: Batch, size: Size) -> Batch:
         source = np.resize(batch.source[batch.source_mask], (size.rows, size.source))
         changed |= {"source": source, "source_mask": np.ones(source.shape, dtype=bool)}
     return dataclasses.replace(batch, **changed, target_tokens=size.rows * size.target)
-
-
-def sampled(subject: Subject, epoch: int, most: int) -> list[list[Batch]]:
-    """The batches of an epoch's steps, ``most`` of them at most: they are shuffled, so the first are a fair sample."""
-    return list(itertools.islice(subject.groups(epoch), most))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -67,6 +68,13 @@ class TextValidation(Validation):
             "valid_perplexity_teacher_forced": figures.perplexity,
             "valid_accuracy": figures.accuracy,
         }
+
+    def part(self, most: int) -> tuple[TextValidation, float]:
+        """See `Validation.part`."""
+        found, whole = copy.copy(self), self.windows
+        ids = whole.ids[: most * whole.length + 1]
+        found.windows = Windows(ids, length=whole.length, batch_size=whole.batch_size)
+        return found, len(ids) / len(whole.ids)
 
 
 class Continuation(Goal):

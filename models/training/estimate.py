@@ -9,10 +9,10 @@ from ..interface import LanguageModel
 from ..runs.folder import Run
 from .goal import EpochBatches
 
-__all__ = ["build_model", "refuse_too_large"]
+__all__ = ["COPIES", "build_model", "kept_bytes", "refuse_too_large"]
 
-# Weights, gradients, and Adam's two moments.
-_COPIES = 4
+COPIES = 4
+"""Of the parameters: weights, gradients, and Adam's two moments."""
 _BYTES = 4
 
 
@@ -21,16 +21,19 @@ def refuse_too_large(run: Run, batches: EpochBatches | None = None) -> None:
 
     Without batches only the weights count: so a model that is too large is told before texts that are too long for it.
 
-    Of a batch count the activations that the model's settings tell (see `ModelSettings.activations`), unless they are
-    computed again, and the logits with their gradient.
-
     Raises:
         TooLargeError: they do.
     """
-    sources, targets = batches.largest() if batches else (0, 0)
-    of_symbol = 0 if run.config.training.recompute else run.config.model.activations()
-    kept = (sources + targets) * of_symbol + 2 * targets * len(run.target)
-    run.refuse_too_large(copies=_COPIES, more=_BYTES * kept)
+    of_layers, of_logits = kept_bytes(run, batches) if batches else (0, 0)
+    recompute = run.config.training.recompute
+    run.refuse_too_large(copies=COPIES, more=of_logits + (0 if recompute else of_layers))
+
+
+def kept_bytes(run: Run, batches: EpochBatches) -> tuple[int, int]:
+    """About the bytes that training keeps of the largest batch until its backward pass: of the layers, as far as the
+    model's settings tell (see `ModelSettings.activations`), and of the logits with their gradient."""
+    sources, targets = batches.largest()
+    return _BYTES * (sources + targets) * run.config.model.activations(), _BYTES * 2 * targets * len(run.target)
 
 
 def build_model(run: Run) -> LanguageModel:

@@ -56,6 +56,13 @@ class Validation(ABC):
     def row(self, model: Any) -> dict[str, Any]:
         """The columns of ``log.csv`` that are measured here, ``valid_loss`` among them."""
 
+    @abstractmethod
+    def part(self, most: int) -> tuple[Validation, float]:
+        """One that measures at most so many examples, and which share of all these are: to tell how long all take.
+
+        A model that has learned nothing does not know where to end; here it writes no more than one that has.
+        """
+
     def merit(self, row: Row) -> tuple[float, float]:
         """How good an epoch is; larger is better. Of epochs with equal metrics that with the smaller loss is better."""
         return (0.0 if self.metric == "loss" else float(row[f"valid_{self.metric}"])), -float(row["valid_loss"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 from tinygrad_attn.nn.evaluating import evaluating
 
 from ..data import Batches, ParallelText, encode_pairs
+from ..data.ids import Examples
 from ..decoding.unknown import Detokenizer
 from ..evaluation.bleu import BleuSettings, References
 from ..evaluation.metrics import Figures, measure
@@ -57,6 +59,19 @@ class PairValidation(Validation):
             "valid_exact_match": figures.exact_match,
             "valid_bleu": figures.bleu,
         }
+
+    def part(self, most: int) -> tuple[PairValidation, float]:
+        """See `Validation.part`."""
+        rows = range(0, len(self.examples), -(-len(self.examples) // most))
+        found = copy.copy(self)
+        found.examples = Examples.of([self.examples[i] for i in rows])
+        texts, sources = ([side[i] for i in rows] for side in (self.references.texts, self.references.sources))
+        found.references = dataclasses.replace(self.references, texts=texts, sources=sources)
+        longest = 1 + max(len(target) for _, target in found.examples)
+        found.decoding = dataclasses.replace(
+            self.decoding, max_length=min(self.decoding.max_length, max(longest, self.decoding.min_length))
+        )
+        return found, len(rows) / len(self.examples)
 
 
 class Translation(Goal):

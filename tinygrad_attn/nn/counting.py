@@ -1,4 +1,4 @@
-"""count_parameters: how large a module will be, before its memory is asked for."""
+"""count_parameters: how large a module will be, before its memory is asked for; hollow, the module without it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad_attn.checked import shown
 from tinygrad_attn.nn.module import Module, Parameter
 
-__all__ = ["count_parameters", "empty_parameter"]
+__all__ = ["count_parameters", "empty_parameter", "hollow"]
 
 
 class _Counting(threading.local):
@@ -60,10 +60,17 @@ def count_parameters(make: Callable[[], Module]) -> int:
     """
     if not callable(make):
         raise TypeError(f"count_parameters: expected a function that makes a module, got {shown(make)}")
+    return sum(hollow(make)[1].values())
+
+
+def hollow(make: Callable[[], Module]) -> tuple[Module, dict[str, int]]:
+    """The module that ``make`` makes, whose parameters have their axes and no elements, and by path how many each is to
+    have; see `count_parameters`."""
     before = _counting.active
     try:
         _counting.active = True
-        parameters = make().parameters()
+        module = make()
     finally:
         _counting.active = before
-    return sum(p.elements if isinstance(p, _Counted) else p.numel() for p in parameters)
+    sizes = {name: p.elements if isinstance(p, _Counted) else p.numel() for name, p in module.named_parameters()}
+    return module, sizes
