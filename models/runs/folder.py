@@ -69,7 +69,7 @@ _BYTES = 4  # of a parameter or an activation
 # One entry: safetensors writes several in an order of its own, and equal checkpoints would be different files.
 _METADATA = "run"
 _SHOWN = 3  # of many faults of a checkpoint
-# Files that a run may leave which was stopped before its first checkpoint; the folder is as good as empty.
+# What a run may leave that was stopped before its first checkpoint.
 _BEFORE = {_LOCK, CLOCK, STEPS, PRINTED}
 
 
@@ -165,13 +165,11 @@ class Run:
         Raises:
             RunError: another process trains in the folder.
         """
-        if not self.writes:
-            yield
-            return
         import filelock
 
         lock = filelock.FileLock(self.directory / _LOCK, blocking=False)
-        with undone_by(lock.release):
+
+        def acquire() -> None:
             try:
                 lock.acquire()
             except filelock.Timeout:
@@ -180,6 +178,9 @@ class Run:
                     f"then continue with: {command_line('train', '--resume', self.directory)}"
                 ) from None
             self._held = _identity(self.directory)
+
+        with undone_by(lock.release):
+            current().of_first(acquire)
             yield
 
     @classmethod
@@ -244,8 +245,7 @@ class Run:
 
     def build_without_check(self) -> LanguageModel:
         """`build`, however large the model is."""
-        settings = self.config.model
-        return MODELS[settings.name].from_settings(settings, len(self.source), len(self.target))
+        return MODELS[self.config.model.name].from_settings(self.config.model, len(self.source), len(self.target))
 
     def refuse_too_large(self, copies: int = 1, more: int = 0) -> None:
         """Raise if ``copies`` of the model's parameters, and ``more`` bytes, are more than the machine's memory.

@@ -7,6 +7,7 @@ of a few small models tell how many a parameter, an embedding's and an activatio
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -120,6 +121,15 @@ def _halved(run: Run) -> Iterator[Run]:
             yield other
 
 
+def _doubled(small: Run, run: Run) -> Iterator[Run]:
+    """The smaller run with each setting doubled that the other one has larger."""
+    for name, kind in small.config.model.types().items():
+        value = getattr(small.config.model, name)
+        if kind is int and value < getattr(run.config.model, name):
+            with contextlib.suppress(ConfigError):
+                yield _with(small, model={name: 2 * value})
+
+
 def _with(run: Run, **sections: Settings) -> Run:
     """The run with other settings in some sections."""
     changed = {name: dataclasses.replace(getattr(run.config, name), **settings) for name, settings in sections.items()}
@@ -143,25 +153,31 @@ def _describe(run: Run, small: Run) -> str:
 def _operations(run: Run, small: Run, batch: Batch) -> float:
     """How many times as many operations the model takes for a batch as the smaller one.
 
-    They are a sum of what multiplies: elements of matrices, of embeddings (which multiply where the output layer is
-    one of them) and of activations (which meet each other in attention). Small models tell the factors.
+    They are a sum of what multiplies: the elements of each part's matrices, of embeddings (which multiply where the
+    output layer is one of them) and of activations (which meet each other in attention). Small models tell the factors.
     """
-    models = [small, *_halved(small)]
-    counted = [_count(each, batch) for each in models]
-    features = np.array([_features(each) for each in models])
-    relative = features / np.array(counted)[:, None]
-    factors = np.linalg.lstsq(relative / (scale := relative.max(axis=0) + 1e-300), np.ones(len(models)), rcond=1e-6)[0]
-    estimated = np.array([_features(each) for each in (run, small)]) @ (factors / scale)
-    return max(1.0, float(estimated[0] / estimated[1]))
+    models = [small, *_halved(small), *_doubled(small, run)]
+    found = [_features(each) for each in (*models, run)]
+    names = sorted({name for features in found for name in features})
+    table = np.array([[features.get(name, 0.0) for name in names] for features in found])
+    scale = np.maximum(table[:-1].max(axis=0), 1.0)
+    counted = np.array([_count(each, batch) for each in models], dtype=np.float64)
+    relative = table[:-1] / scale / counted[:, None]
+    factors = np.linalg.lstsq(relative, np.ones(len(models)), rcond=1e-8)[0] / scale
+    return max(1.0, float(table[-1] @ factors) / counted[0])
 
 
-def _features(run: Run) -> list[float]:
+def _features(run: Run) -> dict[str, float]:
+    """What multiplies in a model, by the parts that it has whatever its settings."""
     model, sizes = hollow(run.build_without_check)
-    modules = list(model.named_modules())
-    embeddings = {f"{path}.weight".lstrip(".") for path, module in modules if isinstance(module, nn.Embedding)}
-    matrices = {name: size for name, size in sizes.items() if dict(model.named_parameters())[name].ndim > 1}
-    embedded = sum(size for name, size in matrices.items() if name in embeddings)
-    return [float(sum(matrices.values()) - embedded), float(embedded), float(run.config.model.activations())]
+    embeddings = {f"{path}.weight" for path, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    found = {"activations": float(run.config.model.activations())}
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            words = [word for word in name.split(".")[:-1] if not word.isdecimal()]
+            part = "embeddings" if name in embeddings else ".".join(words[:2])
+            found[part] = found.get(part, 0.0) + sizes[name]
+    return found
 
 
 def _count(run: Run, batch: Batch) -> int:

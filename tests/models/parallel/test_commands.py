@@ -3,10 +3,12 @@
 import contextlib
 import csv
 import os
+import shutil
 import signal
 import sys
 import time
 
+import filelock
 import pytest
 from ranks import ROOT, SETTINGS, is_open_mpi, needs_mpi, run, start, state
 from tinygrad_attn_models.runs.folder import LAST, Run
@@ -41,7 +43,12 @@ def test_a_run_of_several_processes_is_written_and_told_once(alone, tmp_path):
 
 
 def test_errors_appear_once(alone, tmp_path):
+    held = tmp_path / "held"
+    shutil.copytree(alone, held)
+    another = filelock.FileLock(held / ".lock")
+    another.acquire()
     for words, arguments in (
+        ("another process is training in", ["train", "--resume", held, "--set", "training.epochs=9"]),
         ("is not empty", ["train", "--out", alone]),
         ("there is no setting", ["train", "--set", "training.epoch=1"]),
         ("unrecognized arguments", ["train", "--epochs"]),
