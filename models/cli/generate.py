@@ -39,7 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     warn_of_unknown(arguments, arguments.prompt, model.unknown(arguments.prompt))
     first = next(pieces, "")  # before the prompt: its line ends with no error then
     print(arguments.prompt, first, sep="", end="", flush=True)
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+    finally:  # what ends it, as Ctrl-C, is told on a line of its own
+        print()
     return 0

@@ -18,6 +18,8 @@ from .parser import INSTALL, make_parser
 __all__ = ["main"]
 
 _LONGEST_MESSAGE = 2_000
+# Of numba, with the least number that each can have.
+_VARIABLES = {"NUMBA_NUM_THREADS": 1, "NUMBA_DISABLE_JIT": 0}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +55,7 @@ def _run(arguments: Sequence[str] | None, errors: TextIO) -> int:
             reason = f"the argument {short(word)} is not UTF-8; rename the file, or set the terminal to UTF-8"
             return _fail_in_a_line(reason, errors)
     try:
+        _refuse_variables()
         if launched_size() > 1:
             from ..parallel.ranks import join, note_of_threads
 
@@ -88,6 +91,14 @@ def _run(arguments: Sequence[str] | None, errors: TextIO) -> int:
         if sys.platform == "win32" and error.errno == errno.EINVAL and error.filename is None:  # a closed pipe, there
             return _pipe_closed()
         return _fail_in_a_line(f"{error.filename or 'input or output'}: {error.strerror or error}", errors)
+
+
+def _refuse_variables() -> None:
+    """Raise if numba, once imported, could not read a variable of the environment."""
+    for name, least in _VARIABLES.items():
+        given = os.environ.get(name, str(least))
+        if not (given.strip().isdecimal() and int(given) >= least):
+            raise CommandError(f"{name} is {short(given)}; set it to a whole number of at least {least}, or unset it")
 
 
 def _pipe_closed() -> int:

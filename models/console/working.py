@@ -151,12 +151,14 @@ def status_on_stderr() -> Iterator[Callable[[str], None]]:
 
     def report(text: str) -> None:
         nonlocal shown
-        now = time.perf_counter()
         if terminal:
             line.show(text)
-        elif text and now - shown >= DELAYS.lines:
-            print(text, file=sys.stderr, flush=True)
-            shown = now
+            return
+        with line.lock:  # whatever thread it comes from
+            now = time.perf_counter()
+            if text and now - shown >= DELAYS.lines:
+                print(f"{text}\n", end="", file=sys.stderr, flush=True)
+                shown = now
 
     def restore() -> None:
         line.end()

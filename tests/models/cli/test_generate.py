@@ -51,6 +51,17 @@ def test_a_reader_that_has_enough_ends_it(storyteller):
         assert process.wait(60) == 141
 
 
+def test_what_ends_it_is_told_on_a_line_of_its_own(storyteller, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        yield from "ab"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainedModel, "generate", interrupted)
+    assert main(["generate", storyteller, "Mina "]) == 130
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("Mina ab\n", "interrupted\n")
+
+
 def test_an_end(storyteller, capsys):
     main(["generate", storyteller, "Mina", "--length", "60", "--seed", "1"])
     whole = capsys.readouterr().out.removesuffix("\n")

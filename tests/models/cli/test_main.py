@@ -87,6 +87,15 @@ def test_an_argument_that_is_not_utf8(capsys, tmp_path):
         refused(capsys, arguments, "the argument 'caf\\udce9' is not UTF-8")
 
 
+@pytest.mark.parametrize("threads", ["0", "-2", "all", ""])
+def test_variables_that_numba_cannot_read(capsys, monkeypatch, threads):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+    refused(capsys, ["settings"], f"NUMBA_NUM_THREADS is {threads!r}; set it to a whole number of at least 1, or unset")
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "yes")
+    refused(capsys, ["settings"], "NUMBA_DISABLE_JIT is 'yes'; set it to a whole number of at least 0")
+
+
 def test_files_of_ones_own_that_cannot_be_imported(capsys, tmp_path):
     loop, leaves = tmp_path / "loop.py", tmp_path / "leaves.py"
     loop.symlink_to(loop)

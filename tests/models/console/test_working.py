@@ -4,6 +4,7 @@ import io
 import os
 import re
 import sys
+import threading
 import time
 
 import pytest
@@ -134,6 +135,26 @@ def test_a_text_that_comes_piece_by_piece_stays(monkeypatch):
         print()
         report("compiling on")
     assert screen.getvalue() == f"{EMPTY}compiling{EMPTY}Mina has three\n{EMPTY}compiling on{EMPTY}"
+
+
+def test_lines_of_two_threads_are_not_mixed(monkeypatch):
+    class Slow(io.StringIO):
+        def write(self, text):
+            for character in text:
+                super().write(character)
+                time.sleep(1e-4)
+            return len(text)
+
+    screen = Slow()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr(DELAYS, "lines", 0.0)
+    with status_on_stderr() as report:
+        threads = [threading.Thread(target=report, args=(word * 30,)) for word in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(screen.getvalue().splitlines()) == [word * 30 for word in "abcd"]
 
 
 def test_an_interrupt_within_a_text_leaves_it(monkeypatch):
