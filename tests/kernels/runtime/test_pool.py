@@ -55,6 +55,37 @@ def test_every_item_is_visited_once(items, shares):
     check_visits(items, shares)
 
 
+@compiled_only
+def test_more_shares_than_a_ticket_counts():
+    check_visits(items=5, shares=1 << 21)
+
+
+@serial_kernel
+def number(arguments: int, first: int, last: int) -> None:
+    """Write to each item how many were done before."""
+    s = read_struct(Visits, arguments)
+    counts = row_at(np.int64, s.counts, 0, s.items)
+    for item in range(first, last):
+        counts[item] = atomics.add(s.total, 1)
+        for turn in range(s.work):
+            counts[item] += turn % 2
+            counts[item] -= turn % 2
+
+
+def test_the_launching_thread_begins_at_the_front_and_the_other_at_the_end():
+    turns, total = np.zeros(200, np.int64), np.zeros(1, np.int64)
+    threads = ta.get_num_threads()
+    ta.set_num_threads(min(threads, 2))
+    try:
+        for _ in range(20):
+            total[0] = 0
+            launch(address_of(number), Struct(Visits(turns, turns.size, total, 100)), turns.size, turns.size)
+            latest = turns.argmax()
+            assert (np.diff(turns[: latest + 1]) > 0).all() and (np.diff(turns[latest:]) < 0).all()
+    finally:
+        ta.set_num_threads(threads)
+
+
 def test_launches_from_several_python_threads_at_once():
     failures = []
 
