@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of
 from tinygrad_attn.kernels.runtime.jit import serial_kernel
-from tinygrad_attn.kernels.runtime.structs import Address, Struct, Template, launch, read_struct, row_at
+from tinygrad_attn.kernels.runtime.structs import Address, Struct, launch, read_struct, row_at
 
 
 class Inner(NamedTuple):
@@ -51,15 +50,6 @@ def test_a_struct_becomes_another_at_the_same_address():
     struct.become(Scaling(second, 3, 4.0, Struct(Inner(1.0))))
     launch(address_of(scale), struct, items=2, shares=1)
     assert struct.address == address and first.tolist() == [1.0] * 6 and second.tolist() == [5.0] * 6
-
-
-def test_a_template_is_filled_with_the_first_fields():
-    template = Template(Scaling, {"width": 3, "factor": -0.5, "inner": Struct(Inner(0.25))})
-    for start in (0.0, 7.0):
-        x = start + np.arange(15, dtype=np.float32).reshape(5, 3)
-        expected = -0.5 * x + 0.25
-        launch(address_of(scale), template.fill(data_address(x)), items=5, shares=1)
-        np.testing.assert_array_equal(x, expected)
 
 
 def test_what_is_read_only_or_not_contiguous_is_copied_and_kept():

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_attn.kernels.attention.blocks import make_backward, make_forward
-from tinygrad_attn.kernels.attention.tiled import LINE, Dropout, Prepared, flat_mask, prepare
+from tinygrad_attn.kernels.attention.tiled import Dropout, PreparedPass, flat_mask, prepare
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED
-from tinygrad_attn.kernels.runtime.structs import launch
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
 __all__ = ["Heads", "heads_of", "projected_attention", "projected_attention_backward", "queries_keys_values"]
@@ -56,7 +55,7 @@ def queries_keys_values(projected: Array, memory: Array | None, kind: Heads) -> 
 
 
 class _Plan(NamedTuple):
-    prepared: Prepared
+    prepared: PreparedPass
     queries: tuple[int, int, int]  # B, heads and L
     keys_at: int  # bytes from where the projection begins, or the memory
     values_at: int
@@ -109,12 +108,8 @@ def _masks(mask: Array | None, bias: Array | None, keys: int) -> _Masks:
 
 def _launch(plan: _Plan, addresses: tuple[int, ...], masks: _Masks, scales: tuple[Array, Array], key: int) -> None:
     """Run the kernel on eight operands."""
-    prepared = plan.prepared
-    scratch = np.empty(prepared.scratch_bytes, np.uint8)
-    start = data_address(scratch)
     others = [0 if each is None else data_address(each) for each in (*masks.kept, *scales)]
-    task = prepared.template.fill(*addresses, *others, start + -start % LINE, key)
-    launch(prepared.kernel, task, prepared.workers, prepared.workers)
+    plan.prepared.run((*addresses, *others), key)
 
 
 def _of(projected: Array, memory: Array | None) -> tuple[tuple[int, ...], tuple[int, ...] | None]:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,8 @@ from tinygrad_attn.kernels.gemm.plan import tile_shape
 from tinygrad_attn.kernels.philox import threshold_of
 from tinygrad_attn.kernels.runtime.addresses import data_address, data_addresses
 from tinygrad_attn.kernels.runtime.calls import address_of
-from tinygrad_attn.kernels.runtime.structs import Struct, Template, kernel_for, launch
+from tinygrad_attn.kernels.runtime.prepared import MOST_PREPARED, Job, Prepared
+from tinygrad_attn.kernels.runtime.structs import Struct, kernel_for
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
 
 __all__ = [
@@ -54,7 +56,7 @@ _SERIAL_WORK = 80**3  # multiplications up to which waking the threads costs mor
 # Queries and keys of a block, and keys where a causal mask cuts through: scores of 64 KB, and as much of their
 # gradients, stay in the second-level cache, and products are long enough to be worth their start.
 _QUERIES, _KEYS, _CORNER = 64, 256, 32
-LINE = 64  # bytes: of a vector and of a cache line
+_LINE = 64  # bytes: of a vector and of a cache line
 # Fields of `Task`, in the order of what `flat_mask` returns after the elements.
 _MASKS = (
     ("mask_size", "mask_batch", "mask_head", "mask_query"),
@@ -204,11 +206,7 @@ def _attend(
     shapes, strides = (q.shape, k.shape, v.shape), tuple([None if each is None else each.strides for each in operands])
     dtype: Any = q.dtype.type
     prepared = _prepared(make, dtype, shapes, strides, places, (causal, scale, p), get_num_threads())
-    scratch = np.empty(prepared.scratch_bytes, np.uint8)
-    start = data_address(scratch)
-    addresses = data_addresses((*operands, *elements, *scales))
-    task = prepared.template.fill(*addresses, start + -start % LINE, key)
-    launch(prepared.kernel, task, prepared.workers, prepared.workers)
+    prepared.run(data_addresses((*operands, *elements, *scales)), key)
 
 
 def _flat_masks(masks: tuple[np.ndarray | None, np.ndarray | None], keys: int) -> tuple[Any, Any]:
@@ -217,24 +215,28 @@ def _flat_masks(masks: tuple[np.ndarray | None, np.ndarray | None], keys: int) -
     return (flat[0][0], flat[1][0]), (flat[0][1:], flat[1][1:])
 
 
-@functools.lru_cache(maxsize=1024)
-def _prepared(make: Any, dtype: Any, shapes: Any, strides: Any, masks: Any, options: Any, threads: int) -> Prepared:
+@functools.lru_cache(maxsize=MOST_PREPARED)
+def _prepared(make: Any, dtype: Any, shapes: Any, strides: Any, masks: Any, options: Any, threads: int) -> PreparedPass:
     """`prepare`, by the shapes of q, k and v and the strides of all operands as they are, which costs least."""
     q, k, v = shapes
     steps = tuple([(0, 0, 0) if each is None else each[:3] for each in strides])
     return prepare(make, np.dtype(dtype), (*q, k[1], *v[2:]), steps, masks, options, threads)
 
 
-class Prepared(NamedTuple):
-    """What a call needs that others of the same sizes need, too."""
+class PreparedPass(NamedTuple):
+    """What a forward or backward pass needs that others of the same sizes need, too."""
 
-    kernel: int  # its address
-    template: Template  # of a `Task`
-    workers: int
+    prepared: Prepared  # of a `Task`
     scratch_bytes: int
 
+    def run(self, addresses: Iterable[int], key: int) -> None:
+        """Run the kernel, given the fields of its `Task` before the scratch memory, and dropout's key."""
+        scratch = np.empty(self.scratch_bytes, np.uint8)
+        start = data_address(scratch)
+        self.prepared.launch((*addresses, start + -start % _LINE, key))
 
-@functools.lru_cache(maxsize=1024)
+
+@functools.lru_cache(maxsize=MOST_PREPARED)
 def prepare(
     make: Any,
     dtype: np.dtype[Any],
@@ -243,7 +245,7 @@ def prepare(
     masks: tuple[tuple[int, ...], ...],
     options: tuple[bool, float, float],
     threads: int,
-) -> Prepared:
+) -> PreparedPass:
     """Everything but addresses and dropout's key.
 
     Args:
@@ -287,8 +289,8 @@ def prepare(
         "workers": workers,
         **cut,
     }
-    scratch_bytes = workers * cut["scratch_size"] + LINE
-    return Prepared(address_of(attend_shares), Template(Task, constants), workers, scratch_bytes)
+    prepared = Prepared(Job(address_of(attend_shares), Task, constants, workers, workers))
+    return PreparedPass(prepared, workers * cut["scratch_size"] + _LINE)
 
 
 def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int, ordinary: int) -> dict[str, Any]:
@@ -297,12 +299,12 @@ def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int, ordinar
     ``ordinary`` is the kernel that those on tiles need besides; without tiles it is 0.
     """
     queries, keys, width, value_width = sizes
-    panel, lanes = tile_shape(itemsize).columns, SIDE if ordinary else LINE // itemsize
+    panel, lanes = tile_shape(itemsize).columns, SIDE if ordinary else _LINE // itemsize
     most_queries, most_keys = bfloat16.BLOCKS[forward] if ordinary else (_QUERIES, _KEYS)
     blocks, stride = -(-queries // most_queries), -(-min(most_keys, keys) // lanes) * lanes
     rows, key_block = -(-queries // blocks), most_keys // panel * panel
     all_rows = -(-rows // SIDE) * SIDE if ordinary else rows
-    parts = {"query": rows * width, "scores": all_rows * stride, "sums": rows * LINE // itemsize}
+    parts = {"query": rows * width, "scores": all_rows * stride, "sums": rows * _LINE // itemsize}
     parts["kept"] = rows * stride // itemsize + 1  # a byte for each weight
     parts["across"] = packed_size(width, keys, itemsize)
     if forward:
@@ -337,7 +339,7 @@ def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int, ordinar
 
 def _places(sizes: dict[str, int], start: int = 0) -> tuple[dict[str, int], int]:
     """Where, from ``start`` on, parts of so many bytes begin, each in a cache line of its own, and where they end."""
-    lines = [-(-size // LINE) * LINE for size in sizes.values()]
+    lines = [-(-size // _LINE) * _LINE for size in sizes.values()]
     *starts, end = itertools.accumulate(lines, initial=start)
     return dict(zip(sizes, starts, strict=True)), end
 

@@ -41,7 +41,7 @@ from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of
 from tinygrad_attn.kernels.runtime.threads import launch_at
 
-__all__ = ["Address", "Struct", "Template", "address_in", "kernel_for", "launch", "read_struct", "row_at"]
+__all__ = ["Address", "Struct", "address_in", "kernel_for", "launch", "read_struct", "row_at"]
 
 Address = Any  # of a field: an array, a `Struct` or None outside kernels, an integer inside
 
@@ -84,34 +84,6 @@ class Struct:
 
     def __reduce__(self) -> Any:
         raise TypeError("what holds the addresses of arrays for a kernel cannot be copied; make it anew")
-
-
-class Template:
-    """Structs that differ in their first fields alone, all of them integers: the others are packed once.
-
-    Args:
-        kind: the NamedTuple.
-        last: its last fields by name, as of a `Struct`; those that have a default may be left out.
-    """
-
-    __slots__ = ("_first", "_kept", "_last", "_memory")
-
-    def __init__(self, kind: Any, last: dict[str, Any]) -> None:
-        given = last | {name: 0 for name in kind._fields if name not in last and name not in kind._field_defaults}
-        count = min(map(kind._fields.index, last))
-        whole = Struct(kind(**given))
-        self._kept = whole
-        self._first = struct.Struct("q" * count)
-        self._last = whole._memory.raw[self._first.size :]
-        self._memory = ctypes.c_char * _format(kind).size
-
-    def fill(self, *first: int) -> Struct:
-        """The struct with these first fields; what they are addresses of the caller keeps."""
-        filled = Struct.__new__(Struct)
-        filled._kept = [self]
-        filled._memory = self._memory.from_buffer_copy(self._first.pack(*first) + self._last)
-        filled.address = ctypes.addressof(filled._memory)
-        return filled
 
 
 @functools.cache
