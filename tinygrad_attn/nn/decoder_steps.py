@@ -13,7 +13,7 @@ import numpy as np
 from tinygrad_attn.kernels.decoder.attend import attend_call
 from tinygrad_attn.kernels.decoder.program import Call
 from tinygrad_attn.kernels.runtime.structs import Struct
-from tinygrad_attn.nn.fused_steps import FIRST_CAPACITY, FusedSteps, Keys, Maps
+from tinygrad_attn.nn.fused_steps import FIRST_CAPACITY, FusedSteps, Keys, Maps, norm_call
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.norm import LayerNorm, RMSNorm
 from tinygrad_attn.nn.transformer import TransformerDecoder
@@ -92,7 +92,7 @@ class Steps(FusedSteps):
             calls += self._sublayer(layer.norm2, layer.norm_first, self._attention(number, layer))
             calls += self._sublayer(layer.norm3, layer.norm_first, self._feed_forward(layer))
         if self._decoder.norm is not None:
-            calls.append(self._norm(self._decoder.norm, b.x, b.branch))
+            calls.append(norm_call(self._decoder.norm, b.x, b.branch))
         return calls
 
     def _sublayer(
@@ -105,8 +105,8 @@ class Steps(FusedSteps):
         b = self._buffers
         assert isinstance(norm, LayerNorm)  # says can_fuse
         if norm_first:
-            return [self._norm(norm, b.x, b.branch), *calls(b.branch, True)]
-        return [*calls(b.x, False), self._norm(norm, b.x, b.x, b.branch)]
+            return [norm_call(norm, b.x, b.branch), *calls(b.branch, True)]
+        return [*calls(b.x, False), norm_call(norm, b.x, b.x, b.branch)]
 
     def _attention(self, number: int, layer: TransformerDecoderLayer) -> Callable[[Array, bool], list[Call]]:
         attention = layer.multihead_attn

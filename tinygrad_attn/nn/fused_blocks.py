@@ -16,7 +16,7 @@ from tinygrad_attn.kernels.decoder.linear import rows_call
 from tinygrad_attn.kernels.decoder.program import Call, Program
 from tinygrad_attn.nn.embedding import Embedding
 from tinygrad_attn.nn.fused_decoder import TokenVectors
-from tinygrad_attn.nn.fused_steps import FusedSteps, Maps
+from tinygrad_attn.nn.fused_steps import FusedSteps, Maps, norm_call
 from tinygrad_attn.nn.fusing import is_newer_attention, is_plain_linear, is_plain_norm, is_unobserved
 from tinygrad_attn.nn.kv_cache import KVCache
 from tinygrad_attn.nn.linear import Linear
@@ -226,11 +226,11 @@ class FusedBlocks(FusedSteps):
             b, calls = self._buffers, [self._embed(reading=1)]
             for number, block in enumerate(self._blocks):
                 attention = self._self_attention(number, reading=1)(b.branch, True)
-                calls += [self._norm(block.norm1, b.x, b.branch), *attention[:-2]]
+                calls += [norm_call(block.norm1, b.x, b.branch), *attention[:-2]]
                 self._reading.append(Program(calls))
-                calls = [*attention[-2:], self._norm(block.norm2, b.x, b.branch), *self._feed_forward(block)]
+                calls = [*attention[-2:], norm_call(block.norm2, b.x, b.branch), *self._feed_forward(block)]
             self._reading.append(Program(calls))
-            norm = self._norm(self._norm_of_last, b.x, b.branch)
+            norm = norm_call(self._norm_of_last, b.x, b.branch)
             self._last_of_read = Program([norm, rows_call(self._dtype, self._to_symbols())])
         return self._reading
 
@@ -239,11 +239,11 @@ class FusedBlocks(FusedSteps):
         b = self._buffers
         calls: list[Call] = []
         for number, block in enumerate(self._blocks):
-            calls.append(self._norm(block.norm1, b.x, b.branch))
+            calls.append(norm_call(block.norm1, b.x, b.branch))
             calls += self._self_attention(number)(b.branch, True)
-            calls.append(self._norm(block.norm2, b.x, b.branch))
+            calls.append(norm_call(block.norm2, b.x, b.branch))
             calls += self._feed_forward(block)
-        return [*calls, self._norm(self._norm_of_last, b.x, b.branch)]
+        return [*calls, norm_call(self._norm_of_last, b.x, b.branch)]
 
     def _feed_forward(self, block: FusedBlock) -> list[Call]:
         b, gate = self._buffers, block.gate

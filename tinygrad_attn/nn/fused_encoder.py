@@ -17,7 +17,7 @@ from tinygrad_attn.kernels.decoder.linear import linear_of, rows_call
 from tinygrad_attn.kernels.decoder.program import Call, Program
 from tinygrad_attn.kernels.gemm.cache import lent
 from tinygrad_attn.kernels.gemm.packed import pack
-from tinygrad_attn.kernels.layernorm import layer_norm_call
+from tinygrad_attn.nn.fused_steps import array_of, norm_call
 from tinygrad_attn.nn.fusing import is_plain_stack
 from tinygrad_attn.nn.linear import Linear
 from tinygrad_attn.nn.module import is_plain
@@ -94,7 +94,7 @@ class _Steps:
             calls = self._attend(layer, self._projected[number % 2]) + self._feed_forward(layer)
         self._result = self._x
         if isinstance(encoder.norm, LayerNorm):
-            calls.append(_norm(encoder.norm, self._x, self._branch))
+            calls.append(norm_call(encoder.norm, self._x, self._branch))
             self._result = self._branch
         self._programs.append(Program(calls))
 
@@ -110,8 +110,7 @@ class _Steps:
         attention = layer.self_attn
         calls, x = self._before(layer, layer.norm1)
         packed = pack(attention.in_proj_weight.array.T)  # type: ignore[union-attr]  # says _can_fuse
-        bias = None if attention.in_proj_bias is None else attention.in_proj_bias.array
-        return [*calls, rows_call(x.dtype, linear_of(packed, bias, x, projected))]
+        return [*calls, rows_call(x.dtype, linear_of(packed, array_of(attention.in_proj_bias), x, projected))]
 
     def _attend(self, layer: TransformerEncoderLayer, projected: Array) -> list[Call]:
         attention, (length,) = layer.self_attn, self._length
@@ -139,21 +138,16 @@ class _Steps:
     def _before(self, layer: TransformerEncoderLayer, norm: Any) -> tuple[list[Call], Array]:
         """What comes before a sublayer, and what it reads."""
         if layer.norm_first:
-            return [_norm(norm, self._x, self._branch)], self._branch
+            return [norm_call(norm, self._x, self._branch)], self._branch
         return [], self._x
 
     def _after(self, layer: TransformerEncoderLayer, last: Linear, inner: Array, norm: Any) -> list[Call]:
         """The last map of a sublayer, and what comes after it."""
         if layer.norm_first:
             return [_linear(last, inner, self._x, add=True)]
-        return [_linear(last, inner, self._branch), _norm(norm, self._x, self._x, self._branch)]
+        return [_linear(last, inner, self._branch), norm_call(norm, self._x, self._x, self._branch)]
 
 
 def _linear(linear: Linear, x: Array, y: Array, *, relu: bool = False, add: bool = False) -> Call:
-    bias = None if linear.bias is None else linear.bias.array
-    return rows_call(x.dtype, linear_of(pack(linear.weight.array.T), bias, x, y, relu=relu, add=add))
-
-
-def _norm(norm: LayerNorm, x: Array, y: Array, residual: Array | None = None) -> Call:
-    weight, bias = (None if tensor is None else tensor.array for tensor in (norm.weight, norm.bias))
-    return layer_norm_call(x, y, weight, bias, norm.eps, residual)
+    packed = pack(linear.weight.array.T)
+    return rows_call(x.dtype, linear_of(packed, array_of(linear.bias), x, y, relu=relu, add=add))

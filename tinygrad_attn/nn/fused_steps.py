@@ -32,7 +32,7 @@ from tinygrad_attn.nn.positional import alibi_slopes
 from tinygrad_attn.ops.fused.rotary import rotary_tables
 from tinygrad_attn.tensor import Tensor
 
-__all__ = ["FIRST_CAPACITY", "FusedSteps", "Keys", "Maps"]
+__all__ = ["FIRST_CAPACITY", "FusedSteps", "Keys", "Maps", "array_of", "norm_call"]
 
 Array = np.ndarray[Any, Any]
 
@@ -193,7 +193,7 @@ class FusedSteps(ABC):
         """The map to logits."""
         packed, b = self._packed_once(self._maps.output), self._buffers
         self._panels = len(packed.panels)
-        return linear_of(packed, _array(self._maps.bias), self._last(), b.logits, rows=b.rows)
+        return linear_of(packed, array_of(self._maps.bias), self._last(), b.logits, rows=b.rows)
 
     def _packed_once(self, weight: Tensor, queries: bool = False) -> Packed | Int8:
         """A weight, or its first d_model rows, packed at the first time."""
@@ -235,7 +235,7 @@ class FusedSteps(ABC):
         weights: tuple[Array | None, Array | None] = (None, None)
         eps = 0.0
         if q_norm is not None and k_norm is not None:
-            weights, eps = (_array(q_norm.weight), _array(k_norm.weight)), self._eps(q_norm)
+            weights, eps = (array_of(q_norm.weight), array_of(k_norm.weight)), _eps(q_norm, self._dtype)
         b = self._buffers
         heads = Heads(
             b.wide, b.wide.shape[1], attention.num_heads, attention.num_kv_heads, width, *weights, eps, cos, sin,
@@ -267,16 +267,19 @@ class FusedSteps(ABC):
             heads // attention.num_kv_heads, slopes, reading,
         )  # fmt: skip
 
-    def _norm(self, norm: Module, x: Array, y: Array, residual: Array | None = None) -> Call:
-        """norm(x), or of a `LayerNorm` norm(x + residual)."""
-        if isinstance(norm, RMSNorm):
-            return rms_norm_call(x, y, _array(norm.weight), self._eps(norm))
-        assert isinstance(norm, LayerNorm)
-        return layer_norm_call(x, y, _array(norm.weight), _array(norm.bias), norm.eps, residual)
 
-    def _eps(self, norm: RMSNorm) -> float:
-        return float(np.finfo(self._dtype).eps) if norm.eps is None else norm.eps
+def norm_call(norm: Module, x: Array, y: Array, residual: Array | None = None) -> Call:
+    """y = norm(x), or of a `LayerNorm` y = norm(x + residual)."""
+    if isinstance(norm, RMSNorm):
+        return rms_norm_call(x, y, array_of(norm.weight), _eps(norm, x.dtype))
+    assert isinstance(norm, LayerNorm)
+    return layer_norm_call(x, y, array_of(norm.weight), array_of(norm.bias), norm.eps, residual)
 
 
-def _array(tensor: Tensor | None) -> Array | None:
+def _eps(norm: RMSNorm, dtype: Any) -> float:
+    return float(np.finfo(dtype).eps) if norm.eps is None else norm.eps
+
+
+def array_of(tensor: Tensor | None) -> Array | None:
+    """The array of a parameter that a layer may do without."""
     return None if tensor is None else tensor.array
