@@ -14,13 +14,11 @@ import sys
 import torch
 import torch.distributed as dist
 from steps import timed_steps
-from tinygrad_attn_models.speed.bench import CLIP_NORM, LEARNING_RATE
 from tinygrad_attn_models.speed.memory import peak_memory
 from tinygrad_attn_models.speed.workloads import find_workload
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
-from torch_training import TorchTransformer
+from torch_training import TorchTransformer, step_of
 
 
 class TorchBahdanau(nn.Module):
@@ -60,17 +58,8 @@ def main() -> None:
     rank, size = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(0)
     model = DistributedDataParallel(MODELS[name]())
-    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
     batch = find_workload(name).batch()
-    source, target_in, target_out, mask = (torch.from_numpy(each.array[rank::size].copy()) for each in batch)
-
-    def step() -> float:
-        optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(model(source, target_in, mask).flatten(0, 1), target_out.flatten())
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        optimizer.step()
-        return loss.item()
+    step = step_of(model, [torch.from_numpy(each.array[rank::size].copy()) for each in batch])
 
     def agree(going_on: bool) -> bool:
         decision = torch.tensor(float(going_on))

@@ -1,9 +1,9 @@
-"""The Transformer of `models.speed.workloads` in PyTorch, and its training step as a good user writes it there."""
+"""The Transformer of `models.speed.workloads` in PyTorch, and a training step as a good user writes it there."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -40,10 +40,15 @@ class TorchTransformer(nn.Module):
 def training_step(
     sizes: tuple[int, int, int, int, int], ours: TransformerWorkload, batch: RandomBatch
 ) -> Callable[[], float]:
-    """The step of a model of ``sizes``, (V, D, layers, heads, FF), that begins with our weights; it gives the loss."""
+    """`step_of` a model of ``sizes``, (V, D, layers, heads, FF), that begins with our weights."""
     model = TorchTransformer(*sizes)
     model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in ours.state_dict().items()})
-    source, target_in, target_out, mask = (torch.from_numpy(tensor.array) for tensor in batch)
+    return step_of(model, [torch.from_numpy(tensor.array) for tensor in batch])
+
+
+def step_of(model: nn.Module, batch: Sequence[Tensor]) -> Callable[[], float]:
+    """A step of a model on source, target_in, target_out and the source's mask; it gives the loss."""
+    source, target_in, target_out, mask = batch
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
 
     def step() -> float:

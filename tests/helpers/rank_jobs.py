@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from small_models import small_model
 from tinygrad_attn_models.console.progress import NoProgress
 from tinygrad_attn_models.data import train_tokenizers
 from tinygrad_attn_models.parallel.ranks import join
@@ -22,14 +23,8 @@ SMALL = {
 }  # fmt: skip
 COPY = {"data.kind": "copy", "data.shortest": 1, "data.longest": 4, "data.longest_test": 4}
 RECURRENT = {"model.embedding_size": 3, "model.hidden_size": 4}
-GPT = {
-    "model.name": "gpt", "model.layers": 1, "model.heads": 2, "model.d_model": 8, "model.context": 8,
-    "data.kind": "stories", "data.epoch_windows": 14,
-}  # fmt: skip
-TRANSFORMER = {
-    "model.name": "transformer", "model.d_model": 8, "model.heads": 2, "model.encoder_layers": 1,
-    "model.decoder_layers": 1, "model.d_ff": 8, "model.dropout": 0.0,
-}  # fmt: skip
+GPT = small_model("gpt") | {"model.context": 8, "data.kind": "stories", "data.epoch_windows": 14}
+TRANSFORMER = small_model("transformer") | {"model.dropout": 0.0}
 CASES = {
     "bahdanau": RECURRENT,
     "luong": {

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 
 import pytest
+from small_models import STORIES, small_model
 from tinygrad_attn_models.console.progress import PlainProgress
 from tinygrad_attn_models.console.working import DELAYS
 from tinygrad_attn_models.data import TASKS, TOKENIZERS, train_tokenizers
@@ -27,10 +28,6 @@ TINY = {
     "training.learning_rate": 0.01,
     "decoding.max_length": 12,
 }
-TINY_TEXT = {
-    "model.name": "gpt", "model.layers": 1, "model.heads": 2, "model.d_model": 8, "model.context": 16,
-    "data.kind": "stories", "data.train_size": 60, "data.valid_size": 4, "data.test_size": 4,
-}  # fmt: skip
 
 
 def new_trainer(folder, config):
@@ -71,7 +68,7 @@ def own_registries(monkeypatch):
 @pytest.fixture(scope="session")
 def storyteller(tmp_path_factory):
     """The folder of a language model's run that was never trained."""
-    config = load_config(None, TINY_TEXT)
+    config = load_config(None, small_model("gpt") | STORIES)
     run = Run(tmp_path_factory.mktemp("runs") / "gpt", config, *train_tokenizers(config.data.load(), config.data))
     run.create()
     ta.manual_seed(0)

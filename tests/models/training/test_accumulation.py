@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+from small_models import STORIES, small_model
 from tinygrad_attn_models.data import Batch, collate
 from tinygrad_attn_models.registry import MODELS
 from tinygrad_attn_models.runs.continued import continued
@@ -12,23 +13,11 @@ from weights import assert_same, weights
 
 from tinygrad_attn.program import Program
 
-TEXT = {
-    "model.name": "gpt", "model.layers": 1, "model.heads": 2, "model.d_model": 8, "model.context": 16,
-    "data.kind": "stories", "data.train_size": 60, "data.valid_size": 4, "data.test_size": 4,
-    "data.epoch_windows": 40, "training.batch_size": 4,
-}  # fmt: skip
-SIZES = {"embedding_size": 4, "hidden_size": 6}
-SMALL = {
-    "transformer": {"d_model": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "d_ff": 8, "dropout": 0.0},
-    "gpt": {key.partition(".")[2]: value for key, value in TEXT.items() if key.startswith("model.")},
-}
-
 
 def settings_of(name):
     """The settings of a small model, and of what it is trained on."""
-    model = {f"model__{key}": value for key, value in (SMALL.get(name, SIZES) | {"name": name}).items()}
-    text = {key.replace(".", "__"): value for key, value in TEXT.items() if not key.startswith("model.")}
-    return model | (text if MODELS[name].Settings.reads == "text" else {})
+    text = {**STORIES, "data.epoch_windows": 40, "training.batch_size": 4} if name == "gpt" else {}
+    return {**small_model(name), **text, "model.dropout": 0.0}
 
 
 def as_one(trainer, batches):
@@ -48,9 +37,9 @@ def as_one(trainer, batches):
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_step_is_that_of_one_large_batch(make_trainer, name, capture, dtype, tolerance):
     options = settings_of(name) | {
-        "training__capture": capture, "training__label_smoothing": 0.1, "training__clip_norm": 0.05,
-        "training__schedule": "constant", "training__batch_type": "tokens", "training__batch_size": 70,
-        "training__gradient_accumulation_steps": 3,
+        "training.capture": capture, "training.label_smoothing": 0.1, "training.clip_norm": 0.05,
+        "training.schedule": "constant", "training.batch_type": "tokens", "training.batch_size": 70,
+        "training.gradient_accumulation_steps": 3,
     }  # fmt: skip
     parts, whole = make_trainer("parts", **options), make_trainer("whole", **options)
     whole.group = 1
@@ -99,8 +88,10 @@ def test_a_limit_of_steps_counts_those_of_the_optimiser(make_trainer):
 
 @pytest.mark.parametrize("text", [True, False])
 def test_a_stopped_run_continues_to_the_same_bits(make_trainer, text):
-    options = settings_of("gpt" if text else "bahdanau") | {"training__gradient_accumulation_steps": 4}
-    options |= {"model__dropout": 0.1}
+    options = settings_of("gpt" if text else "bahdanau") | {
+        "training.gradient_accumulation_steps": 4,
+        "model.dropout": 0.1,
+    }
     whole = make_trainer("whole", **options)
     assert whole.train()
     for steps in (1, 2, 4):

@@ -5,6 +5,7 @@ import shlex
 
 import numpy as np
 import pytest
+from small_models import STORIES, small_model
 from tinygrad_attn_models.cli.main import main
 from tinygrad_attn_models.cli.parser import make_parser
 from tinygrad_attn_models.console.errors import UserError
@@ -17,10 +18,8 @@ from tinygrad_attn_models.training.trainer import Trainer
 from tinygrad_attn import Tensor
 from tinygrad_attn.nn import functional as F
 
-TINY = {
-    "model.name": "gpt", "model.layers": 1, "model.heads": 2, "model.d_model": 8, "model.context": 16,
-    "data.kind": "stories", "data.train_size": 60, "data.valid_size": 4, "data.test_size": 4, "data.epoch_windows": 8,
-    "training.epochs": 2, "training.batch_size": 4, "training.learning_rate": 0.01,
+TINY = small_model("gpt") | STORIES | {
+    "data.epoch_windows": 8, "training.epochs": 2, "training.batch_size": 4, "training.learning_rate": 0.01,
     "training.warmup": 0,
 }  # fmt: skip
 

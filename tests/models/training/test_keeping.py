@@ -4,6 +4,7 @@ import signal
 
 import numpy as np
 import pytest
+from small_models import STORIES, small_model
 from tinygrad_attn_models.console.progress import PlainProgress
 from tinygrad_attn_models.memory import readable
 from tinygrad_attn_models.registry import MODELS
@@ -15,23 +16,12 @@ from weights import assert_same, weights
 
 from tinygrad_attn.serialize import load_file
 
-TEXT = {
-    "model.name": "gpt", "model.layers": 1, "model.heads": 2, "model.d_model": 8, "model.context": 16,
-    "data.kind": "stories", "data.train_size": 60, "data.valid_size": 4, "data.test_size": 4,
-    "data.epoch_windows": 48, "training.batch_size": 4,
-}  # fmt: skip
-SIZES = {"model.embedding_size": 4, "model.hidden_size": 6}
-SMALL = {
-    "transformer": {"model.d_model": 8, "model.heads": 2, "model.encoder_layers": 1, "model.decoder_layers": 1,
-                    "model.d_ff": 8},
-    "gpt": TEXT,
-}  # fmt: skip
 STEPS = [0, 1, 3, 10, 20]
 
 
 def settings_of(name="bahdanau", **changes):
-    found = {**SMALL.get(name, SIZES), "model.name": name, "training.keep_checkpoints": True, **changes}
-    return {key.replace(".", "__"): value for key, value in found.items()}
+    text = {**STORIES, "data.epoch_windows": 48, "training.batch_size": 4} if name == "gpt" else {}
+    return {**small_model(name), **text, "training.keep_checkpoints": True, **changes}
 
 
 def kept(trainer):
@@ -92,7 +82,7 @@ def test_keeping_changes_no_bit_of_training(make_trainer):
     settings = settings_of(**{"model.dropout": 0.1})
     keeps = make_trainer("keeps", **settings)
     assert keeps.train()
-    does_not = make_trainer("does not", **{**settings, "training__keep_checkpoints": False})
+    does_not = make_trainer("does not", **{**settings, "training.keep_checkpoints": False})
     assert does_not.train()
     assert_same(weights(keeps), weights(does_not))
 

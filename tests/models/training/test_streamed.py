@@ -3,6 +3,7 @@ split alone."""
 
 import numpy as np
 import pytest
+from small_models import small_model
 from tinygrad_attn_models.console.progress import PlainProgress
 from tinygrad_attn_models.data import cache, encode, file_text, prepare, text, train_tokenizers
 from tinygrad_attn_models.runs.config import load_config
@@ -16,9 +17,8 @@ PAIRS = {
     "model.embedding_size": 4, "model.hidden_size": 6, "decoding.max_length": 10,
     "training.epochs": 2, "training.batch_type": "tokens", "training.batch_size": 60,
 }  # fmt: skip
-TEXT = {
-    "data.kind": "text", "model.name": "gpt", "model.layers": 1, "model.heads": 2, "model.d_model": 8,
-    "model.context": 16, "data.tokenizer": "words", "data.epoch_windows": 40, "training.batch_size": 8,
+TEXT = small_model("gpt") | {
+    "data.kind": "text", "data.tokenizer": "words", "data.epoch_windows": 40, "training.batch_size": 8,
     "training.epochs": 2,
 }  # fmt: skip
 
