@@ -1,5 +1,6 @@
 """A KeyboardInterrupt at every instruction of a function and of what it calls; and the contexts of a package."""
 
+import functools
 import importlib
 import inspect
 import itertools
@@ -26,7 +27,7 @@ def interrupted_everywhere(function, delivered=False, within=""):
     """
     for point in itertools.count():
         before = sys.gettrace()
-        sys.settrace(_Interrupt(point, delivered, within).trace)
+        sys.settrace(_interrupt(point, delivered, within))
         try:
             function()
         except KeyboardInterrupt as interrupt:
@@ -37,29 +38,54 @@ def interrupted_everywhere(function, delivered=False, within=""):
             sys.settrace(before)
 
 
-class _Interrupt:
-    """Comes at one of the instructions that are traced."""
+def _interrupt(left, delivered, within):
+    """A function for `sys.settrace` that interrupts after so many instructions that are traced.
 
-    def __init__(self, point, delivered, within):
-        self.left, self.delivered, self.within = point, delivered, within
-        self.last = {}  # the last instruction of each frame; a reference to a frame would keep alive what it holds
+    It is called for every instruction before, millions of times, and so does little.
+    """
 
-    def trace(self, frame, event, argument):
-        if not frame.f_code.co_filename.startswith(self.within):
+    def come():
+        nonlocal left
+        if left == 0:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        left -= 1
+
+    def begin(frame, event, argument):
+        if not frame.f_code.co_filename.startswith(within):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        before = "RESUME"
+        come()
+        return after_checks(_checked_in(frame.f_code)) if delivered else everywhere
+
+    def everywhere(frame, event, argument):
+        nonlocal left
         if event == "opcode":
-            before = self.last.get(id(frame), "RESUME")
-            self.last[id(frame)] = opcode.opname[frame.f_code.co_code[frame.f_lasti]]
-        elif event == "call":
-            self.last.pop(id(frame), None)
-        if event in ("call", "opcode") and (not self.delivered or before.startswith(_CHECKED)):
-            if self.left == 0:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-            self.left -= 1
-        return self.trace
+            if left == 0:
+                come()
+            left -= 1
+        return everywhere
+
+    def after_checks(checked):
+        before = True
+
+        def trace(frame, event, argument):
+            nonlocal before
+            if event == "opcode":
+                if before:
+                    come()
+                before = checked[frame.f_lasti]
+            return trace
+
+        return trace
+
+    return begin
+
+
+@functools.cache
+def _checked_in(code):
+    """By the place of an instruction, whether CPython looks for signals after it."""
+    return [opcode.opname[byte].startswith(_CHECKED) for byte in code.co_code]
 
 
 def contexts_of(package):
