@@ -3,13 +3,13 @@
 ``--hypothesis-profile=thorough`` (or ci, or quick, the default) decides how many examples of a property are tried.
 """
 
-import functools
 import gc
 import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from optional import needs_more
 
 import models  # noqa: F401  so that this checkout's models are those tested
 
@@ -30,18 +30,13 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of a room that has a mark of its name, and those of files that some package is optional for."""
+    """Mark the tests of a room that has a mark of its name, and those that need more packages."""
     for item in items:
         room = item.path.relative_to(Path(__file__).parent).parts[0]
         if room in ("parity", "browser"):
             item.add_marker(room)
-        elif _has_optional_parts(item.path):
+        elif needs_more(item.path, getattr(item, "originalname", item.name)):
             item.add_marker("optional")
-
-
-@functools.cache
-def _has_optional_parts(file: Path) -> bool:
-    return "importorskip(" in file.read_text(encoding="utf-8")
 
 
 def pytest_collection_finish() -> None:
