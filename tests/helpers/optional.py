@@ -34,7 +34,10 @@ def _asks(node):
 @functools.cache
 def _asking(file):
     """The functions of a file that ask, or use one that does; None if the file does as it is imported."""
-    body = ast.parse(file.read_text(encoding="utf-8")).body
+    text = file.read_text(encoding="utf-8")
+    if "importorskip(" not in text:
+        return set()
+    body = ast.parse(text).body
     functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
     if any(_asks(node) for node in body if node not in functions.values()):
         return None
