@@ -27,7 +27,7 @@ def interrupted_everywhere(function, delivered=False, within=""):
     """
     for point in itertools.count():
         before = sys.gettrace()
-        sys.settrace(_interrupt(point, delivered, within))
+        sys.settrace(_Interrupt(point, delivered, within).begin)
         try:
             function()
         except KeyboardInterrupt as interrupt:
@@ -38,48 +38,52 @@ def interrupted_everywhere(function, delivered=False, within=""):
             sys.settrace(before)
 
 
-def _interrupt(left, delivered, within):
-    """A function for `sys.settrace` that interrupts after so many instructions that are traced.
+class _Interrupt:
+    """Comes after so many instructions that are traced. Its methods are called millions of times, and so do little.
 
-    It is called for every instruction before, millions of times, and so does little.
+    They are no closures: CPython 3.11 was seen to crash as it called one to trace.
     """
 
-    def come():
-        nonlocal left
-        if left == 0:
+    __slots__ = ("delivered", "left", "within")
+
+    def __init__(self, left, delivered, within):
+        self.left, self.delivered, self.within = left, delivered, within
+
+    def come(self):
+        if self.left == 0:
             sys.settrace(None)
             raise KeyboardInterrupt
-        left -= 1
+        self.left -= 1
 
-    def begin(frame, event, argument):
-        if not frame.f_code.co_filename.startswith(within):
+    def begin(self, frame, event, argument):
+        if not frame.f_code.co_filename.startswith(self.within):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        come()
-        return after_checks(_checked_in(frame.f_code)) if delivered else everywhere
+        self.come()
+        return _Delivered(self, _checked_in(frame.f_code)).trace if self.delivered else self.trace
 
-    def everywhere(frame, event, argument):
-        nonlocal left
+    def trace(self, frame, event, argument):
         if event == "opcode":
-            if left == 0:
-                come()
-            left -= 1
-        return everywhere
+            if self.left == 0:
+                self.come()
+            self.left -= 1
+        return self.trace
 
-    def after_checks(checked):
-        before = True
 
-        def trace(frame, event, argument):
-            nonlocal before
-            if event == "opcode":
-                if before:
-                    come()
-                before = checked[frame.f_lasti]
-            return trace
+class _Delivered:
+    """Traces one frame: an interrupt comes only after instructions after which CPython looks for signals."""
 
-        return trace
+    __slots__ = ("before", "checked", "interrupt")
 
-    return begin
+    def __init__(self, interrupt, checked):
+        self.interrupt, self.checked, self.before = interrupt, checked, True
+
+    def trace(self, frame, event, argument):
+        if event == "opcode":
+            if self.before:
+                self.interrupt.come()
+            self.before = self.checked[frame.f_lasti]
+        return self.trace
 
 
 @functools.cache
