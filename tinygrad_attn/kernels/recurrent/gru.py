@@ -6,13 +6,13 @@ Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014, i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_attn.kernels.recurrent.loops import Loop, load_sum
 from tinygrad_attn.kernels.recurrent.sequence import Cell
-from tinygrad_attn.kernels.runtime.jit import serial_kernel
+from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import read_struct, row_at
 from tinygrad_attn.kernels.simd import math as simd_math
 from tinygrad_attn.kernels.simd import vectors as simd
@@ -47,7 +47,33 @@ def _gates(gx: Array, gh: Array) -> tuple[Array, Array, Array]:
     return r, z, np.tanh(gx_n + r * gh_n)
 
 
-# --- In kernels, for one row at one step (see `Loop`); the gates that are kept are r, z, n and gh_n -------------------
+# --- In kernels, for one row at one step (see `Loop`); the gates that are kept are r, z, n and gh_n. Rows of one step
+#     lie apart where arrays are by sequence, so that nothing but a request fetches the next one in time. --------------
+
+
+class _Forward(NamedTuple):
+    """The arrays of a row forward."""
+
+    gx: Any
+    gh: Any
+    old: Any
+    gates: Any
+    new: Any
+
+
+@inlined_kernel
+def _units_forward(row: Any, size: int, i: int, count: int) -> None:
+    """``count`` units from ``i`` on, at most as many as a vector has lanes."""
+    gx, gh, gates = row.gx, row.gh, row.gates
+    gh_n = simd.load_part(gh, 2 * size + i, count, 0.0)
+    r = simd_math.sigmoid(load_sum(gx, gh, i, count))
+    z = simd_math.sigmoid(load_sum(gx, gh, size + i, count))
+    n = simd_math.tanh(simd.fma(r, gh_n, simd.load_part(gx, 2 * size + i, count, 0.0)))
+    simd.store_part(gates, i, count, r)
+    simd.store_part(gates, size + i, count, z)
+    simd.store_part(gates, 2 * size + i, count, n)
+    simd.store_part(gates, 3 * size + i, count, gh_n)
+    simd.store_part(row.new, i, count, simd.fma(z, simd.load_part(row.old, i, count, 0.0) - n, n))
 
 
 def _make_forward(dtype: Any) -> Any:
@@ -55,25 +81,59 @@ def _make_forward(dtype: Any) -> Any:
     def forward(loop: int, here: int, row: int, h: int, c: int) -> None:
         s = read_struct(Loop, loop)
         size = s.size
-        gx, gh = row_at(dtype, s.gx, here, 3 * size), row_at(dtype, s.gh, row, 3 * size)
-        old, new, gates = (
+        of_row = _Forward(
+            row_at(dtype, s.gx, here, 3 * size),
+            row_at(dtype, s.gh, row, 3 * size),
             row_at(dtype, h, 0, size),
-            row_at(dtype, s.states, here, size),
             row_at(dtype, s.gates, here, 4 * size),
+            row_at(dtype, s.states, here, size),
         )
-        for i in range(0, size, simd.lanes(gx)):
-            count = min(simd.lanes(gx), size - i)
-            gh_n = simd.load_part(gh, 2 * size + i, count, 0.0)
-            r = simd_math.sigmoid(load_sum(gx, gh, i, count))
-            z = simd_math.sigmoid(load_sum(gx, gh, size + i, count))
-            n = simd_math.tanh(simd.fma(r, gh_n, simd.load_part(gx, 2 * size + i, count, 0.0)))
-            simd.store_part(gates, i, count, r)
-            simd.store_part(gates, size + i, count, z)
-            simd.store_part(gates, 2 * size + i, count, n)
-            simd.store_part(gates, 3 * size + i, count, gh_n)
-            simd.store_part(new, i, count, simd.fma(z, simd.load_part(old, i, count, 0.0) - n, n))
+        next_gx, next_gates = (
+            row_at(dtype, s.gx, here + s.stride, 3 * size),
+            row_at(dtype, s.gates, here + s.stride, 4 * size),
+        )
+        step = simd.lanes(of_row.gx)
+        whole = size - size % step
+        for i in range(0, whole, step):
+            for gate in range(3):
+                simd.prefetch(next_gx, gate * size + i)
+            for gate in range(4):
+                simd.prefetch(next_gates, gate * size + i)
+            _units_forward(of_row, size, i, step)
+        if whole < size:
+            _units_forward(of_row, size, whole, size - whole)
 
     return forward
+
+
+class _Backward(NamedTuple):
+    """The arrays of a row backward."""
+
+    gates: Any
+    old: Any
+    dh: Any
+    dgx: Any
+    dgh: Any
+
+
+@inlined_kernel
+def _units_backward(row: Any, size: int, i: int, count: int) -> None:
+    """As `_units_forward`."""
+    gates, dh, dgx, dgh = row.gates, row.dh, row.dgx, row.dgh
+    r = simd.load_part(gates, i, count, 0.0)
+    z = simd.load_part(gates, size + i, count, 0.0)
+    n = simd.load_part(gates, 2 * size + i, count, 0.0)
+    d = simd.load_part(dh, i, count, 0.0)
+    dz = d * (simd.load_part(row.old, i, count, 0.0) - n) * z * (1.0 - z)
+    dn = d * (1.0 - z) * (1.0 - n * n)
+    dr = dn * simd.load_part(gates, 3 * size + i, count, 0.0) * r * (1.0 - r)
+    simd.store_part(dgx, i, count, dr)
+    simd.store_part(dgx, size + i, count, dz)
+    simd.store_part(dgx, 2 * size + i, count, dn)
+    simd.store_part(dgh, i, count, dr)
+    simd.store_part(dgh, size + i, count, dz)
+    simd.store_part(dgh, 2 * size + i, count, dn * r)
+    simd.store_part(dh, i, count, d * z)
 
 
 def _make_backward(dtype: Any) -> Any:
@@ -81,28 +141,29 @@ def _make_backward(dtype: Any) -> Any:
     def backward(loop: int, here: int, row: int, h: int, c: int) -> None:
         s = read_struct(Loop, loop)
         size = s.size
-        old, dh, gates = (
+        of_row = _Backward(
+            row_at(dtype, s.gates, here, 4 * size),
             row_at(dtype, h, 0, size),
             row_at(dtype, s.dh, row, size),
-            row_at(dtype, s.gates, here, 4 * size),
+            row_at(dtype, s.dgx, here, 3 * size),
+            row_at(dtype, s.dgh, here, 3 * size),
         )
-        dgx, dgh = row_at(dtype, s.dgx, here, 3 * size), row_at(dtype, s.dgh, here, 3 * size)
-        for i in range(0, size, simd.lanes(dh)):
-            count = min(simd.lanes(dh), size - i)
-            r = simd.load_part(gates, i, count, 0.0)
-            z = simd.load_part(gates, size + i, count, 0.0)
-            n = simd.load_part(gates, 2 * size + i, count, 0.0)
-            d = simd.load_part(dh, i, count, 0.0)
-            dz = d * (simd.load_part(old, i, count, 0.0) - n) * z * (1.0 - z)
-            dn = d * (1.0 - z) * (1.0 - n * n)
-            dr = dn * simd.load_part(gates, 3 * size + i, count, 0.0) * r * (1.0 - r)
-            simd.store_part(dgx, i, count, dr)
-            simd.store_part(dgx, size + i, count, dz)
-            simd.store_part(dgx, 2 * size + i, count, dn)
-            simd.store_part(dgh, i, count, dr)
-            simd.store_part(dgh, size + i, count, dz)
-            simd.store_part(dgh, 2 * size + i, count, dn * r)
-            simd.store_part(dh, i, count, d * z)
+        next_gates, next_dgx, next_dgh = (
+            row_at(dtype, s.gates, here + s.stride, 4 * size),
+            row_at(dtype, s.dgx, here + s.stride, 3 * size),
+            row_at(dtype, s.dgh, here + s.stride, 3 * size),
+        )
+        step = simd.lanes(of_row.dh)
+        whole = size - size % step
+        for i in range(0, whole, step):
+            for gate in range(4):
+                simd.prefetch(next_gates, gate * size + i)
+            for gate in range(3):
+                simd.prefetch(next_dgx, gate * size + i)
+                simd.prefetch(next_dgh, gate * size + i)
+            _units_backward(of_row, size, i, step)
+        if whole < size:
+            _units_backward(of_row, size, whole, size - whole)
 
     return backward
 
