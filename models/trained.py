@@ -13,14 +13,14 @@ import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from .console.errors import UserError
 from .console.program import command_line
 from .data import END, ParallelText, PlainText, Tokenizer
-from .data.corpus import Fingerprint, Pair
+from .data.corpus import SPLITS, Fingerprint, Pair
 from .decoding.alignment import Alignment
 from .decoding.generate import Sampling, generate
 from .decoding.translate import OnBatch, search, translate
@@ -176,8 +176,7 @@ class TrainedModel:
             TypeError: a single text instead of a list, or a setting that does not exist.
             UserError: a text is too long for the model, or an option is out of its range.
         """
-        if isinstance(texts, str):
-            raise TypeError(f"translate: expected a list of texts, got one text; write translate([{texts!r}])")
+        texts = _listed("translate", texts)
         settings = self.decoding(n_best=n_best, **decoding)
         sentences = self.encode(texts)
         text_of = Detokenizer(self.translator, *self.tokenizers, settings).text
@@ -194,6 +193,7 @@ class TrainedModel:
         self, texts: Sequence[str], *, on_batch: OnBatch | None = None, **decoding: Any
     ) -> list[tuple[str, Alignment | None]]:
         """The translation of each text with its attention weights, None for an empty text; see `translate`."""
+        texts = _listed("translate_aligned", texts)
         settings = self.decoding(**decoding)
         sentences = self.encode(texts)
         aligned = Detokenizer(self.translator, *self.tokenizers, settings).aligned
@@ -232,6 +232,8 @@ class TrainedModel:
             decoding: how that is found; see `decoding`.
         """
         (sentence,) = self.encode([text])
+        if not sentence:
+            raise UserError("align: the text is empty; give at least one symbol")
         settings = self.decoding(**decoding)
         shown = Detokenizer(self.translator, *self.tokenizers, settings)
         if translation is None:
@@ -257,6 +259,8 @@ class TrainedModel:
                 raise TypeError(f"there is no setting of decoding {name!r}; there are {', '.join(known)}")
         given = {name: value for name, value in given.items() if value is not None}
         if n_best is not None:
+            if isinstance(n_best, bool) or not isinstance(n_best, int):
+                raise UserError(f"n_best is {n_best!r}; it must be a whole number")
             if not 1 <= n_best <= given.get("beam", n_best):
                 raise UserError(f"n_best is {n_best}; it must be from 1 to the width of the beam, so raise beam")
             given.setdefault("beam", max(n_best, settings.beam))
@@ -337,6 +341,8 @@ class TrainedModel:
             UserError: the run is a language model, or the data can no longer be read, is empty, or is too long for the
                 model.
         """
+        if split not in (known := SPLITS[1:]):
+            raise UserError(f"evaluate: there is no split {split!r}; there are {' and '.join(map(repr, known))}")
         from .evaluation.bleu import BleuSettings
         from .evaluation.report import evaluate, refuse_language_model
 
@@ -381,5 +387,16 @@ class TrainedModel:
         """
         from .microscope import microscope
 
+        if not isinstance(beside, TrainedModel | None):
+            raise TypeError(f"microscope: beside must be another TrainedModel, got {type(beside).__name__}; load(RUN)")
         other = None if beside is None else (beside.run, beside.module)
         return microscope(self.module, source, target, run=self.run, beside=other, **options)
+
+
+def _listed(method: str, texts: Iterable[str]) -> list[str]:
+    """Several texts as a list."""
+    if isinstance(texts, str):
+        raise TypeError(f"{method}: expected a list of texts, got one text; write {method}([{texts!r}])")
+    if not isinstance(texts, Iterable):
+        raise TypeError(f"{method}: expected a list of texts, got {type(texts).__name__}")
+    return list(texts)

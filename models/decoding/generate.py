@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from ..console.errors import UserError
 from ..data import END, PAD, START, UNKNOWN, Tokenizer
 from ..interface import Decoder, LanguageModel, TextDecoder
 from .sampling import Sampling
-from .states import decoder_of
+from .states import PlainDecoder, decoder_of
 
 __all__ = ["Sampling", "distribution", "first_symbols", "generate", "generate_ids"]
 
@@ -105,20 +106,23 @@ def generate_ids(
     generator = np.random.default_rng(sampling.seed)
     never = np.array([*forbidden, *([] if end is None or model.delimited else [end])], np.int64)
     text = [START, *read] if model.delimited else list(read)
-    with evaluating(model):
-        step = _reader(model)
-        for _ in range(sampling.length):
-            logits = step(text)
-            logits[never] = -np.inf
-            chosen = _drawn(logits, sampling, generator)
-            if chosen == end:
-                return
-            yield chosen
-            text.append(chosen)
+    step = _reader(model)
+    for _ in range(sampling.length):
+        logits = step(text)
+        logits[never] = -np.inf
+        chosen = _drawn(logits, sampling, generator)
+        if chosen == end:
+            return
+        yield chosen
+        text.append(chosen)
 
 
 def _reader(model: LanguageModel) -> Callable[[list[int]], Array]:
-    """A function from all ids so far, of which it reads those that are new, to the logits of the next."""
+    """A function from all ids so far, of which it reads those that are new, to the logits of the next.
+
+    The model is in evaluation mode while the function runs, and not between: who gets the ids may train it, or have it
+    write another text. Its own fast decoder knows no modes once it is made.
+    """
     decoder: Decoder | None = None
     done = first = 0
 
@@ -138,11 +142,10 @@ def _reader(model: LanguageModel) -> Callable[[list[int]], Array]:
 
     def step(text: list[int]) -> Array:
         nonlocal done
-        with no_grad():
-            if decoder is None or (model.context is not None and len(text) - first > model.context):
-                logits = begin(text)
-            else:
-                logits = decoder.step(np.array(text[done:]))[0]
+        begins = decoder is None or (model.context is not None and len(text) - first > model.context)
+        by_itself = not (begins or isinstance(decoder, PlainDecoder))
+        with no_grad(), nullcontext() if by_itself else evaluating(model):
+            logits = begin(text) if begins else decoder.step(np.array(text[done:]))[0]  # type: ignore[union-attr]
         done = len(text)
         return logits
 

@@ -113,6 +113,8 @@ def folder_of(run: str | os.PathLike[str]) -> str | os.PathLike[str]:
     Raises:
         CommandError: there is no such demo.
     """
+    if not isinstance(run, str | os.PathLike):
+        raise TypeError(f"expected the path of a run folder, got {type(run).__name__} {short(run)}")
     name = os.fspath(run)
     return find_demo(name.removeprefix(PREFIX)).folder if name.startswith(PREFIX) else run
 

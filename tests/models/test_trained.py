@@ -64,6 +64,35 @@ def test_mistakes(model, tmp_path):
         load(tmp_path / "none")
 
 
+def test_texts_from_anything_that_gives_them(model):
+    expected = model.translate(TEXTS)
+    assert model.translate(text for text in TEXTS) == model.translate(tuple(TEXTS)) == expected
+    assert model.translate(np.array(TEXTS), n_best=1)[0][0].text == expected[0]
+    assert [text for text, _ in model.translate_aligned(iter(TEXTS))] == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda model: model.translate(5), r"translate: expected a list of texts, got int"),
+        (lambda model: model.translate_aligned("22"), r"write translate_aligned\(\['22'\]\)"),
+        (lambda model: model.translate([5]), r"expected a text, got int 5"),
+        (lambda model: model.translate(["22"], n_best="2"), r"n_best is '2'; it must be a whole number"),
+        (lambda model: model.align(""), r"align: the text is empty"),
+        (lambda model: model.score(None, "22"), r"expected a text, got NoneType None"),
+        (lambda model: model.evaluate("testing"), r"there is no split 'testing'; there are 'valid' and 'test'"),
+        (lambda model: model.microscope(5), r"the source must be a text, or a list of ids; it is 5"),
+        (lambda model: model.microscope("22", ["a"]), r"the target must be a text, or a list of ids; it is \['a'\]"),
+        (lambda model: model.microscope("22", beside="runs/x"), r"beside must be another TrainedModel, got str"),
+        (lambda model: load(5), r"expected the path of a run folder, got int 5"),
+        (lambda model: load(None), r"expected the path of a run folder, got NoneType None"),
+    ],
+)
+def test_what_is_no_text(model, wrong, message):
+    with pytest.raises((TypeError, UserError), match=message):
+        wrong(model)
+
+
 def test_alignment_of_its_own_translation_and_of_another(model):
     own = model.align("22 Nov 2026")
     (weights,) = own.weights.values()

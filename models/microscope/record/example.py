@@ -13,6 +13,7 @@ from ...data import END, START, UNKNOWN, Tokenizer
 from ...evaluation.scoring import read_and_said
 from ...interface import LanguageModel, Translator
 from ...runs.folder import Run
+from ...setting import short
 from ..checks.softmax import cross_entropies, softmax
 from .schema import Data, Sentence, Token
 from .trace import Traced, greedy_translation
@@ -86,7 +87,10 @@ def read_text(given: str | Sequence[int], model: LanguageModel, run: Run | None)
 
 def _read(given: str | Sequence[int], name: str, tokenizer: Tokenizer | None) -> Sentence:
     if not isinstance(given, str):
-        ids = [int(number) for number in given]
+        try:
+            ids = [int(number) for number in given]
+        except (TypeError, ValueError):
+            raise CommandError(f"{name} must be a text, or a list of ids; it is {short(given)}") from None
         unknown = [] if tokenizer is None else [number for number in ids if not 0 <= number < len(tokenizer)]
         if tokenizer is not None and unknown:
             raise CommandError(f"{name} has the id {unknown[0]}; those of the vocabulary are 0 to {len(tokenizer) - 1}")

@@ -106,6 +106,39 @@ def test_stops(model):
     assert written(model, seed=1, length=40, stop=(whole[-1] + "x",)) == whole
 
 
+class Dropping(LanguageModel):
+    """Of the first symbol alone: no fast decoder, and in training other logits."""
+
+    def __init__(self, fast):
+        super().__init__()
+        self.gpt = GPT(len(TOKENIZER), layers=1, heads=2, d_model=8, context=8, dropout=0.9)
+        self.fast = fast
+
+    def start(self, memory=None):
+        return self.gpt.start()
+
+    def step(self, state, token, *, need_weights=False):
+        return self.gpt.step(state, token)
+
+    def fused_decoder(self, state, rows, *, int8=False):
+        return self.gpt.fused_decoder(state, rows) if self.fast else None
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_two_texts_at_once_and_training_between_change_nothing(fast):
+    ta.manual_seed(0)
+    model = Dropping(fast)
+    for parameter in model.parameters():
+        parameter.array[...] *= 20
+    expected = [written(model, prompt, seed=1, length=6) for prompt in ("ab", "cd")]
+    first, second = (generate(model, TOKENIZER, prompt, Sampling(seed=1, length=6)) for prompt in ("ab", "cd"))
+    begun = [next(first), next(second)]
+    assert model.training and all(module.training for module in model.modules())  # while they wait
+    rest = "".join(first)
+    assert [begun[0] + rest, begun[1] + "".join(second)] == expected
+    assert all(module.training for module in model.modules())
+
+
 def test_gradients_stay_on_while_it_waits(model):
     pieces = generate(model, TOKENIZER, "ab", Sampling(length=3))
     next(pieces)
