@@ -58,9 +58,13 @@ class Prepared:
         table = b""
         if len(jobs) > 1:
             shares = [
-                share for job, start in zip(jobs, starts, strict=False) for share in _shares(job, start - starts[-1])
+                (number / job.shares, share)
+                for job, start in zip(jobs, starts, strict=False)
+                for number, share in enumerate(_shares(job, start - starts[-1]))
             ]
-            table = b"".join(struct.pack("4q", *share) for share in shares)
+            # The first parts of all jobs come first: a thread then works on the same rows in all (`runtime.pool`).
+            shares.sort(key=lambda each: each[0])
+            table = b"".join(struct.pack("4q", *share) for _, share in shares)
             self._kernel, self._start, self._items = address_of(_do_shares), starts[-1], len(shares)
             self._shares = len(shares)
         if alone:
