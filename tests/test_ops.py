@@ -29,12 +29,6 @@ def test_check_op(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPS)
-def test_check_op_on_more_samples(name: str) -> None:
-    check_op(OPS[name], samples=12)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OPS)
 @given(data=st.data())
 def test_any_sample(name: str, data: st.DataObject) -> None:
     draw = Draw(lambda low, high: data.draw(st.integers(low, high)))
