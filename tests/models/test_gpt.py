@@ -37,8 +37,11 @@ def options(request):
     return FORMS[request.param]
 
 
-def test_gradients(options):
-    model = make(**options)
+@pytest.mark.parametrize(
+    "form", [form if form == "modern" else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]
+)
+def test_gradients(form):
+    model = make(**FORMS[form])
     (batch,) = Windows(text().ravel(), length=4, batch_size=2, count=2).epoch(0)
     check_gradients(model, most=8, batch=batch)
 

@@ -41,7 +41,11 @@ def model(request):
     return make(**request.param).eval()
 
 
-@pytest.mark.parametrize("most", [8, pytest.param(24, marks=pytest.mark.slow)])
+FEW = [(options, 8) for options in (min(OPTIONS, key=len), max(OPTIONS, key=len))]
+MANY = [pytest.param(options, 24, marks=pytest.mark.slow) for options in OPTIONS]
+
+
+@pytest.mark.parametrize(("model", "most"), FEW + MANY, indirect=["model"])
 def test_gradients(model, most):
     t.check_gradients(model, most)
 

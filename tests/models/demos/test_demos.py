@@ -74,7 +74,14 @@ def test_without_demo_run_and_source_are_required(capsys, words, missing):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["dates-bahdanau"], ["22 November 2026"], ["dates-bahdanau", "22 November 2026"]]
+    "words",
+    [
+        [],
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (["dates-bahdanau"], ["22 November 2026"], ["dates-bahdanau", "22 November 2026"])
+        ),
+    ],
 )
 def test_a_demo_makes_its_page(capsys, tmp_path, words):
     out = tmp_path / "page.html"

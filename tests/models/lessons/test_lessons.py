@@ -42,7 +42,9 @@ MISTAKES = [
     (6, "transpose(1, 2).reshape(B, T, D)", "reshape(B, T, D)"),
     (7, "result[i] = g[i] * (1.0 - share * share)", "result[i] = g[i] * (1.0 - share)"),
     (7, "return ta.tanh(x / c) * c", "return ta.tanh(x / c)"),
-    (8, "claimed = [DIGITS + digit for digit in (5, 4, 9, 2, 1)]", "claimed = shown[::-1]"),
+    pytest.param(
+        8, "claimed = [DIGITS + digit for digit in (5, 4, 9, 2, 1)]", "claimed = shown[::-1]", marks=pytest.mark.slow
+    ),
 ]
 
 
@@ -54,7 +56,9 @@ def run(number):
     return printed.getvalue(), names
 
 
-@pytest.mark.parametrize("number", LESSONS)
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, marks=pytest.mark.slow) if number in (6, 8) else number for number in LESSONS]
+)
 def test_it_runs(number):
     if number in TRAINS and numba.config.DISABLE_JIT:
         pytest.skip("trains: too slow without compiled kernels")

@@ -81,7 +81,9 @@ def test_losses_and_norms_are_those_of_an_ordinary_pass_and_of_plain_numpy(name)
             assert gradient == pytest.approx(np.linalg.norm(parameter.grad.array), rel=1e-9, abs=1e-14)
 
 
-@pytest.mark.parametrize("name", ["bahdanau", "luong dot global", "transformer"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("bahdanau", "luong dot global")), "transformer"]
+)
 def test_attention_has_the_bits_of_a_page_of_its_own(name):
     """And the rows of weights sum to 1, those of the gradient to 0, to 1e-12."""
     model = make(name)
@@ -239,6 +241,7 @@ def test_a_damaged_file_of_a_run_is_named_and_the_rest_shown(kept_run, tmp_path)
     assert [frame["step"] for frame in film_of(data)["frames"]][:4] == [0, 1, 10, 20]
 
 
+@pytest.mark.slow
 def test_the_run_beside_has_a_film_too(kept_run):
     model = load(kept_run)
     data = model.microscope("22 November 2026", "2026-11-22", beside=load(kept_run)).data
@@ -246,6 +249,7 @@ def test_the_run_beside_has_a_film_too(kept_run):
     assert first == second
 
 
+@pytest.mark.slow
 def test_the_command_in_a_terminal_and_as_json(kept_run, tmp_path, capsys):
     words = ["microscope", str(kept_run), "22 Nov 2026", "--target", "2026-11-22"]
     assert main([*words, "--view", "term", "--out", str(tmp_path / "page.json")]) == 0

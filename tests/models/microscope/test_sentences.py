@@ -278,6 +278,7 @@ def test_of_a_run_they_are_drawn_from_the_test_set(trained, tmp_path, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_more_than_there_are_gives_all(trained):
     model = load(str(trained))
     found = model.microscope("2026", sentences=1000).data["sentences"]
@@ -301,6 +302,7 @@ def test_a_files_lines(trained, tmp_path, capsys):
     refused(capsys, ["microscope", trained, "2026", "--sentences", "0"], "--sentences", "at least 1")
 
 
+@pytest.mark.slow
 def test_the_terminal_has_the_averages(trained, capsys):
     assert main(["microscope", str(trained), "2026", "--sentences", "3", "--view", "term"]) == 0
     out = capsys.readouterr().out

@@ -133,6 +133,10 @@ def test_the_paths_are_those_of_every_sublayer(data, model):
     assert first["tokens"] == [str(number) for number in read]
 
 
+@pytest.mark.parametrize(
+    "form", [form if form == "gpt" else pytest.param(form, marks=pytest.mark.slow) for form in FORMS],
+    indirect=True, scope="module",
+)  # fmt: skip
 def test_a_wrong_derivative_turns_the_badge_red(model):
     check = microscope(model, TEXT, broken=BROKEN).data["check"]
     assert check["state"] == "bad" and check["failing"] >= LAYERS

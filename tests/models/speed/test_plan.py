@@ -42,7 +42,12 @@ def subject_of(settings=(), **changes):
     return ConfigSubject("small", new_run(load_config(None, {**SMALL, **dict(settings), **changes})))
 
 
-@pytest.mark.parametrize("name", ALL)
+AT_ONCE = ("bahdanau", "luong fed", "transformer", "gpt")
+
+
+@pytest.mark.parametrize(
+    "name", [each if each in AT_ONCE else pytest.param(each, marks=pytest.mark.slow) for each in ALL]
+)
 def test_a_plan_of_every_model(name):
     subject = subject_of(ALL[name])
     found = make_plan(subject, PlanOptions(ranks=[1, 2], gigabits=[1.0], seconds=0.0))
