@@ -23,6 +23,7 @@ from tinygrad_attn.kernels.attention.task import (
     VALUE,
     Task,
     below,
+    is_read_in_place,
     rows_of,
     seen_of_row,
 )  # fmt: skip
@@ -143,6 +144,9 @@ def _attend_block(dtype: Any, task: int, own: int, head: int, first: int, last: 
     query, scores = Matrix(own + s.query, s.width * size, size), Matrix(own + s.scores, s.stride * size, size)
     across = Matrix(own + s.across, s.panel * size, s.panel * s.width * size)
     values = Matrix(own + s.values, s.panel * size, s.panel * s.keys * size)
+    if is_read_in_place(s, s.value_width):
+        v = rows_of(task, s.strides, VALUE, batch, member // s.group, size)
+        values = Matrix(v.address, v.row, s.panel * size)
     scale_rows(dtype, q, query.address, rows, s.width, s.scale)
     tops = row_at(dtype, s.tops, head, s.queries)
     for i in range(first, last):
@@ -178,7 +182,8 @@ def make_forward(dtype: Any) -> Any:
                 k = rows_of(task, s.strides, KEY, head // s.heads, head % s.heads // s.group, size)
                 v = rows_of(task, s.strides, VALUE, head // s.heads, head % s.heads // s.group, size)
                 call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
-                call(s.pack, Extent(s.keys, s.value_width, 0), v, own + s.values)
+                if not is_read_in_place(s, s.value_width):
+                    call(s.pack, Extent(s.keys, s.value_width, 0), v, own + s.values)
             start, stop = s.queries * block // s.blocks, s.queries * (block + 1) // s.blocks
             _attend_block(dtype, task, own, head, start, stop)
 
@@ -230,10 +235,18 @@ def differentiate_weights(
         at = row * s.stride
         if s.keep != 0:
             hide(gradient, at, seen, kept, row * count, 0.0)
-            differentiate_row(scores, gradient, at, seen, count, tops[query], means[row])
+        differentiate_row(scores, gradient, at, seen, count, tops[query], means[row])
+        if s.keep != 0:
             hide(scores, at, seen, kept, row * count, 0.0)
-        else:
-            differentiate_row(scores, gradient, at, seen, count, tops[query], means[row])
+
+
+@inlined_kernel
+def _panels(s: Any, rows_at: int, packed_at: int, rows: int, width: int) -> Any:
+    """Rows that adjoin, as panels: where they lie if they are whole vectors, or packed."""
+    size = s.itemsize
+    if width * size % 64 == 0:
+        return Matrix(rows_at, width * size, s.panel * size)
+    return Matrix(packed_at, s.panel * size, s.panel * rows * size)
 
 
 @called_kernel
@@ -248,8 +261,11 @@ def _multiply_gradients(task: int, own: int, head: int, first: int, last: int, j
     dk = below(rows_of(task, s.strides, OF_KEY, batch, member // s.group, size), j)
     dv = below(rows_of(task, s.strides, OF_VALUE, batch, member // s.group, size), j)
     k = Matrix(own + s.keys_down, s.panel * size, s.panel * s.keys * size)
-    q = Matrix(own + s.query_panels, s.panel * size, s.panel * rows * size)
-    g = Matrix(own + s.gradient_panels, s.panel * size, s.panel * rows * size)
+    if is_read_in_place(s, s.width):
+        of_keys = rows_of(task, s.strides, KEY, batch, member // s.group, size)
+        k = Matrix(of_keys.address, of_keys.row, s.panel * size)
+    q = _panels(s, own + s.query, own + s.query_panels, rows, s.width)
+    g = _panels(s, own + s.gradient, own + s.gradient_panels, rows, s.value_width)
     # The last block of queries, which sees all keys, comes first, and so does the first head that shares the keys.
     started = 0 if last == s.queries and member % s.group == 0 else 1
     call(s.product, Extent(rows - blind, s.width, count), ds, below(k, j), dq, 0 if j == 0 else 1)
@@ -274,8 +290,10 @@ def _differentiate_block(dtype: Any, task: int, own: int, head: int, first: int,
     values = Matrix(own + s.values, s.panel * size, s.panel * s.value_width * size)
     scale_rows(dtype, q, query.address, rows, s.width, s.scale)
     scale_gradients(dtype, task, own, head, first, last, g, out)
-    call(s.pack, Extent(rows, s.width, 0), query, own + s.query_panels)
-    call(s.pack, Extent(rows, s.value_width, 0), gradient, own + s.gradient_panels)
+    if s.width * size % 64 != 0:
+        call(s.pack, Extent(rows, s.width, 0), query, own + s.query_panels)
+    if s.value_width * size % 64 != 0:
+        call(s.pack, Extent(rows, s.value_width, 0), gradient, own + s.gradient_panels)
     seen = min(s.keys, last) if s.causal else s.keys
     j: Any = np.int64(0)
     while j < seen:
@@ -311,7 +329,8 @@ def make_backward(dtype: Any) -> Any:
                 v = rows_of(task, s.strides, VALUE, head // s.heads, head % s.heads // s.group, size)
                 call(s.pack, Extent(s.width, s.keys, 0), transposed(k), own + s.across)
                 call(s.pack, Extent(s.value_width, s.keys, 0), transposed(v), own + s.values)
-                call(s.pack, Extent(s.keys, s.width, 0), k, own + s.keys_down)
+                if not is_read_in_place(s, s.width):
+                    call(s.pack, Extent(s.keys, s.width, 0), k, own + s.keys_down)
             for block in range(s.blocks - 1, -1, -1):
                 start, stop = s.queries * block // s.blocks, s.queries * (block + 1) // s.blocks
                 _differentiate_block(dtype, task, own, head, start, stop)

@@ -80,7 +80,7 @@ def scale_row(x: Any, factor: Any) -> None:
         simd.store_part(x, whole, width - whole, simd.load_part(x, whole, width - whole, 0.0) * factor)
 
 
-@called_kernel
+@inlined_kernel
 def weigh_row(
     scores: Any, at: int, count: int, length: int, tops: Any, row: int, sums: Any, sums_at: int, out: Any, first: bool
 ) -> None:
@@ -119,7 +119,7 @@ def weigh_row(
     _clear(scores, whole, at + length)
 
 
-@called_kernel
+@inlined_kernel
 def differentiate_row(scores: Any, gradient: Any, at: int, count: int, length: int, top: float, mean: float) -> None:
     """Scores become exp(score - top) again, and what is at the same place of ``gradient``, dP, becomes P (dP - mean).
 

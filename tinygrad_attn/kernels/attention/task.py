@@ -14,7 +14,7 @@ from tinygrad_attn.kernels.runtime.subnormals import flush_subnormals, restore_s
 
 __all__ = [
     "GRADIENT", "KEY", "OF_KEY", "OF_QUERY", "OF_VALUE", "OUTPUT", "QUERY", "VALUE", "Task", "attend_shares", "below",
-    "rows_of", "seen_of_row",
+    "is_read_in_place", "rows_of", "seen_of_row",
 ]  # fmt: skip
 
 # The numbers of the operands, whose addresses are the first fields of a task. They are int64s: for a number that numba
@@ -74,6 +74,7 @@ class Task(NamedTuple):
     key_block: int  # keys at a time
     corner: int  # the same where a causal mask cuts through
     stride: int  # elements of a row of scores
+    direct: int  # keys are so few that rows of K and V are read where they lie, if they are whole vectors
     scratch_size: int  # bytes of each worker
     query: int  # place of scale Q of a block, a row after the other
     scores: int
@@ -111,6 +112,12 @@ def rows_of(task: int, strides: int, number: int, batch: int, head: int, itemsiz
 @inlined_kernel
 def below(matrix: Any, rows: int) -> Any:
     return Matrix(matrix.address + rows * matrix.row, matrix.row, matrix.column)
+
+
+@inlined_kernel
+def is_read_in_place(s: Any, width: int) -> bool:
+    """Whether rows of ``width`` elements of K or V can be, and are, what a product reads as panels."""
+    return s.direct != 0 and width * s.itemsize % 64 == 0
 
 
 @inlined_kernel

@@ -56,6 +56,7 @@ _SERIAL_WORK = 80**3  # multiplications up to which waking the threads costs mor
 # Queries and keys of a block, and keys where a causal mask cuts through: scores of 64 KB, and as much of their
 # gradients, stay in the second-level cache, and products are long enough to be worth their start.
 _QUERIES, _KEYS, _CORNER = 64, 256, 32
+_FEW_KEYS = 64  # up to which packing rows costs more than it saves in reading them
 _LINE = 64  # bytes: of a vector and of a cache line
 # Fields of `Task`, in the order of what `flat_mask` returns after the elements.
 _MASKS = (
@@ -331,6 +332,7 @@ def _cut(forward: bool, sizes: tuple[int, int, int, int], itemsize: int, ordinar
         "key_block": key_block,
         "corner": max(_CORNER // panel, 1) * panel,
         "stride": stride,
+        "direct": keys <= _FEW_KEYS,
         "scratch_size": end,
         **places,
         **on_tiles,

@@ -123,17 +123,25 @@ def _scaled_dot_product_attention(
         leading = np.broadcast_shapes(leading, of_values)
     shared = leading if groups == 1 else (*leading[:-1], leading[-1] // groups)
     z = np.empty((*leading, query.shape[-2], value.shape[-1]), query.dtype)
+    dropped = kernels.Dropout(dropout_p, dropout_key) if dropout_p else None
+    if mask is None and bias is None and _are_heads(leading, query, key, value):
+        options: dict[str, Any] = {"causal": is_causal, "scale": scale, "dropout": dropped}
+        return z, *kernels.attention(query, key, value, z, **options)
     if mask is not None:
         check_mask(mask, scores, (np.bool_,), f"{_NAME}: mask")
     if bias is not None:
         check_mask(bias, scores, (query.dtype,), f"{_NAME}: bias")
     mask, bias = (_of_four_axes(array, scores[:-2]) for array in (mask, bias))
     query, key, value = _heads(query, leading), _heads(key, shared), _heads(value, shared)
-    dropped = kernels.Dropout(dropout_p, dropout_key)
     tops, factors = kernels.attention(
         query, key, value, _heads(z, leading), mask, bias, causal=is_causal, scale=scale, dropout=dropped
     )
     return z, tops, factors
+
+
+def _are_heads(leading: tuple[int, ...], query: Array, key: Array, value: Array) -> bool:
+    """Whether all have these leading axes, which are two: as in most calls, whose arrays are used as they are."""
+    return len(leading) == 2 and query.shape[:-2] == key.shape[:-2] == value.shape[:-2] == leading
 
 
 def _heads(array: Array, leading: tuple[int, ...]) -> Array:
@@ -274,6 +282,12 @@ def _gradients(
     groups: int,
 ) -> tuple[Array, Array, Array, None, None]:
     leading = g.shape[:-2]
+    options: dict[str, Any] = {"causal": is_causal, "scale": scale}
+    options["dropout"] = kernels.Dropout(dropout_p, dropout_key) if dropout_p else None
+    if mask is None and bias is None and _are_heads(leading, query, key, value):
+        dq, dk, dv = (np.empty(array.shape, g.dtype) for array in (query, key, value))
+        kernels.attention_backward(g, (query, key, value), (z, tops, factors), (dq, dk, dv), **options)
+        return dq, dk, dv, None, None
     shared = leading if groups == 1 else (*leading[:-1], leading[-1] // groups)
     mask, bias = (_of_four_axes(array, leading) for array in (mask, bias))
     dq = np.empty((*leading, *query.shape[-2:]), g.dtype)
@@ -281,8 +295,6 @@ def _gradients(
     inputs = (_heads(query, leading), _heads(key, shared), _heads(value, shared))
     written = (_heads(dq, leading), _heads(dk, shared), _heads(dv, shared))
     attended = (_heads(z, leading), tops, factors)
-    options: dict[str, Any] = {"causal": is_causal, "scale": scale}
-    options["dropout"] = kernels.Dropout(dropout_p, dropout_key)
     kernels.attention_backward(_heads(g, leading), inputs, attended, written, mask, bias, **options)
     return dq, dk, dv, None, None
 
