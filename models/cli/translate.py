@@ -79,6 +79,7 @@ class _Texts:
 
     def __init__(self, arguments: argparse.Namespace, size: int) -> None:
         from ..data.lines import STANDARD_INPUT, batched, batched_as_they_come, file_lines, standard_input_lines
+        from ..parallel.launcher import is_open_mpi
         from ..parallel.ranks import current
 
         self.batches: Iterable[Sequence[str]]
@@ -89,6 +90,11 @@ class _Texts:
             self.batches = batched(lines, _POOL * size)
             self.name = f"{arguments.file}, line" if arguments.file else "text"
         else:
+            if is_open_mpi():
+                raise CommandError(
+                    "Open MPI's mpirun does not tell a process that standard input has ended; give the sentences with "
+                    "--file FILE"
+                )
             if sys.stdin.isatty():
                 self.total = 0
             self.batches = current().shared(batched_as_they_come(standard_input_lines(), size))

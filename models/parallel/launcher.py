@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TextIO
 
-__all__ = ["launched_rank", "launched_size", "silence_others", "warns_of_a_death"]
+__all__ = ["is_open_mpi", "launched_rank", "launched_size", "silence_others"]
 
 # Open MPI; MPICH, Intel MPI and Microsoft's; MVAPICH; Slurm's srun, whichever MPI it starts.
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -23,9 +23,12 @@ def launched_rank() -> int:
     return _number(_RANKS, 0)
 
 
-def warns_of_a_death() -> bool:
-    """Whether the launcher asks the other processes to end, some time before it ends them, when one has died: Open
-    MPI's does. Others end all at once."""
+def is_open_mpi() -> bool:
+    """Whether the launcher is Open MPI's.
+
+    When a process has died it asks the others to end, some time before it ends them; other launchers end all at once.
+    And it does not tell the first process that standard input has ended.
+    """
     return _SIZES[0] in os.environ
 
 

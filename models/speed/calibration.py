@@ -30,7 +30,8 @@ EAGER, TRACED, COMPARED, PROGRAM = range(4)
 """What a step is to its shape: the first, the second, the third, or a later one."""
 
 _FEWEST, _MOST = 3, 40  # steps that are timed as a program
-_SLOW = 0.5  # seconds of a step so long that one will do
+_SLOW = 0.5  # seconds of a step, or of measuring a batch, so long that one will do
+_FEW = 10  # batches that are measured if that is quick
 # Seconds of a step, and of how many sizes steps are taken if it takes at most so long.
 _SIZES = ((0.1, 5), (0.4, 3), (math.inf, 2))
 
@@ -94,9 +95,13 @@ def time_step(subject: Subject, batch: Batch, seconds: float) -> tuple[float, fl
 
 def time_measuring(subject: Subject) -> float:
     """Seconds in which the model is measured after an epoch, from some of the examples."""
-    measure, share = subject.measuring()
-    measure()  # which compiles kernels
-    return _seconds(measure) / share
+    for batches in (1, _FEW):  # several of like lengths are faster than one of all
+        measure, share = subject.measuring(batches)
+        measure()  # which compiles kernels
+        seconds = _seconds(measure)
+        if seconds > _SLOW:
+            break
+    return seconds / share
 
 
 def _turned(batch: Batch) -> Batch:

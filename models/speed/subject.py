@@ -59,8 +59,8 @@ class Subject(Protocol):
         """Drop the programs of all shapes."""
         ...
 
-    def measuring(self) -> tuple[Callable[[], object], float]:
-        """What measures the model as after an epoch, on some examples, and the share of all that these are."""
+    def measuring(self, batches: int) -> tuple[Callable[[], object], float]:
+        """What measures the model as after an epoch, on so many batches, and the share of all that these are."""
         ...
 
 
@@ -78,7 +78,7 @@ class ConfigSubject:
         self.unit = {"pairs": "pairs", "text": "windows"}[run.config.data.gives]
         self.epochs = settings.epochs
         self.captured = settings.capture and settings.teacher_forcing == 1.0
-        self.train_batches = self._trainer.train_batches
+        self.train_batches, self.validation = self._trainer.train_batches, self._trainer.validation
 
     def groups(self, epoch: int) -> Iterator[list[Batch]]:
         """See `Subject`."""
@@ -96,9 +96,9 @@ class ConfigSubject:
         """See `Subject`."""
         self._trainer.gradients.captured.programs.clear()
 
-    def measuring(self) -> tuple[Callable[[], object], float]:
+    def measuring(self, batches: int) -> tuple[Callable[[], object], float]:
         """See `Subject`."""
-        part, share = self._trainer.validation.part(self._trainer.run.config.decoding.batch_size)
+        part, share = self.validation.part(batches * self._trainer.run.config.decoding.batch_size)
         return lambda: part.row(self.model), share
 
 
@@ -137,7 +137,7 @@ class WorkloadSubject:
         """See `Subject`."""
         self._step.programs.clear()
 
-    def measuring(self) -> tuple[Callable[[], object], float]:
+    def measuring(self, batches: int) -> tuple[Callable[[], object], float]:
         """See `Subject`; a workload has no epochs."""
         return lambda: None, 1.0
 

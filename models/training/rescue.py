@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 
 from tinygrad_attn.contexts import context, undone_by
 
-from ..parallel.launcher import warns_of_a_death
+from ..parallel.launcher import is_open_mpi
 from ..parallel.ranks import Ranks
 from ..runs.training import TrainingConfig
 
@@ -113,7 +113,7 @@ def note_of_deaths(settings: TrainingConfig) -> str:
     """What to say at the start where nothing can be saved when a process dies; else nothing."""
     if settings.divided_moments:
         reason = "with training.divided_moments only all processes together can save"
-    elif not warns_of_a_death():
+    elif not is_open_mpi():
         reason = "this MPI ends all processes at once when one dies (Open MPI lets them save)"
     else:
         return ""

@@ -1,11 +1,12 @@
-"""What ``plan`` says beside what training takes: seconds a step, of a later epoch, and the peak of memory.
+"""What ``plan`` says beside what training takes: seconds of a step, in a later epoch and in the first, seconds in which
+the model is measured after an epoch, and the peak of memory.
 
     python tests/benchmarks/bench_plan.py [CASE …] [--threads 2] [--steps 150] [--clock wall]
 
 A case is a config with overrides after blanks, or a workload. Prediction and measurement are processes of their own, in
 turn. Measured are the steps of the fourth epoch, or as many of a workload's; those before are taken, too, since in them
-shapes are new. With ``--clock processor`` and one thread both sides count processor time, for a machine that others
-use, too.
+shapes are new. The first step of all, which compiles, is left out. A workload has one shape, and no epochs. With
+``--clock processor`` and one thread both sides count processor time, for a machine that others use, too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tinygrad_attn_models.console.working import quietly
 from tinygrad_attn_models.speed import calibration
 from tinygrad_attn_models.speed.memory import peak_memory
 from tinygrad_attn_models.speed.plan import PlanOptions, make_plan
-from tinygrad_attn_models.speed.subject import Subject, find_subject
+from tinygrad_attn_models.speed.subject import ConfigSubject, Subject, find_subject
 
 import tinygrad_attn as ta
 
@@ -53,6 +54,7 @@ def predicted(case: str, seconds: float) -> dict[str, float]:
     return {
         "step_s": plan.step_s,
         "first_s": plan.first_epoch_s / max(1, found["steps"]),
+        "after_s": plan.measuring_s,
         "memory": plan.memory.peak / (1 << 20),
         "gflop": (plan.forward + plan.backward) / 1e9,
     }
@@ -73,7 +75,13 @@ def measured(case: str, steps: int, clock) -> dict[str, float]:
             subject.step(*group)
             count += 1
         passed.append((clock() - began) / count)
-    return {"step_s": passed[3], "first_s": passed[0], "memory": peak_memory()}
+    memory, after = peak_memory(), 0.0
+    if isinstance(subject, ConfigSubject):
+        for _ in range(2):  # the first compiles
+            began = clock()
+            subject.validation.row(subject.model)
+            after = clock() - began
+    return {"step_s": passed[3], "first_s": passed[0], "after_s": after, "memory": memory}
 
 
 def main() -> None:
@@ -100,8 +108,8 @@ def main() -> None:
             )
         print(json.dumps(found))
         return
-    print(f"{'':>32}{'ms a step':>22}{'first epoch, ms':>24}{'peak, MiB':>22}")
-    print(f"{'':>32}" + f"{'plan':>8}{'real':>8}{'ratio':>6}" * 3)
+    print(f"{'':>32}{'ms a step':>22}{'first epoch, ms':>22}{'after an epoch, ms':>22}{'peak, MiB':>22}")
+    print(f"{'':>32}" + f"{'plan':>8}{'real':>8}{'ratio':>6}" * 4)
     for case in options.cases or CASES:
         arguments = [case, "--threads", str(options.threads), "--clock", options.clock]
         arguments += ["--steps", str(options.steps), "--seconds", str(options.seconds)]
@@ -110,7 +118,10 @@ def main() -> None:
             for side in ("predicted", "measured")
         )
         cells = []
-        for key, factor in (("step_s", 1e3), ("first_s", 1e3), ("memory", 1.0)):
+        for key, factor in (("step_s", 1e3), ("first_s", 1e3), ("after_s", 1e3), ("memory", 1.0)):
+            if not real["after_s"] and key in ("first_s", "after_s"):
+                cells.append(" " * 22)
+                continue
             cells.append(f"{plan[key] * factor:8.2f}{real[key] * factor:8.2f}{plan[key] / real[key]:6.2f}")
         name, *overrides = case.split()
         print(

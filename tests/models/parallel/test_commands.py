@@ -54,6 +54,7 @@ def test_errors_appear_once(alone, tmp_path):
         ("unrecognized arguments", ["train", "--epochs"]),
         ("runs in one process", ["bench", "bahdanau-small"]),
         ("there is no run folder", ["train", "--resume", tmp_path / "none"]),
+        *([("with --file FILE", ["translate", alone])] if is_open_mpi() else []),
     ):
         code, _, errors = run(2, "-m", "models", *arguments)
         assert code != 0
