@@ -24,7 +24,7 @@ from .checks.equations import equation
 from .record.own import build_own
 from .record.schema import LIMIT, Identity
 from .record.trace import Traced
-from .torch_pass import INPUTS, Call, Pass, attentions, drops, in_our_modes, numbers, weights_of
+from .torch_pass import INPUTS, Call, Pass, attentions, drops, numbers, weights_of
 from .view import Microscope
 
 __all__ = ["from_torch"]
@@ -60,7 +60,9 @@ def from_torch(module: Any, inputs: Any, loss: Callable[[Any], Any], *, limit: i
             weights themselves, or PyTorch's numbers are not finite.
     """
     module = _checked(module)
-    with in_our_modes():
+    import torch
+
+    with torch.inference_mode(False), torch.enable_grad():  # whatever mode PyTorch was in
         calls = Pass(module, inputs, loss)
         data = build_own(
             _mirror(calls), (), lambda output: output, limit=limit,

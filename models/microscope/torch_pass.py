@@ -6,7 +6,6 @@ numbers each time, whatever the module, its masks and the loss are made of.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ import numpy as np
 
 from ..console.errors import UserError
 
-__all__ = ["INPUTS", "Call", "Pass", "attentions", "drops", "in_our_modes", "numbers", "weights_of"]
+__all__ = ["INPUTS", "Call", "Pass", "attentions", "drops", "numbers", "weights_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -104,10 +103,15 @@ class Pass:
         import torch
 
         calls: list[Call] = []
-        with _recorded(calls, self.attentions, moved or {}), torch.random.fork_rng(devices=[]), _in_float64():
-            torch.manual_seed(0)
-            output = _attempted(f"{self.name} fails on these inputs", self.module, *self._positional, **self._named)
-            result = _attempted(f"the loss fails on what {self.name} returns", self._loss, output)
+        base, original = torch.nn.MultiheadAttention, torch.nn.MultiheadAttention.forward
+        base.forward = _recording(calls, self.attentions, moved or {})
+        try:
+            with torch.random.fork_rng(devices=[]), _float64_mode():
+                torch.manual_seed(0)
+                output = _attempted(f"{self.name} fails on these inputs", self.module, *self._positional, **self._named)
+                result = _attempted(f"the loss fails on what {self.name} returns", self._loss, output)
+        finally:
+            base.forward = original
         if not isinstance(result, torch.Tensor) or result.numel() != 1:
             raise UserError("from_torch: the loss must be a tensor of PyTorch with one number, as of mean() or sum()")
         if not result.requires_grad:
@@ -144,15 +148,6 @@ def numbers(x: Any) -> Array:
     """A tensor of PyTorch as an array of its own."""
     found: Array = x.detach().cpu().numpy().copy()
     return found
-
-
-@contextlib.contextmanager
-def in_our_modes() -> Iterator[None]:
-    """Inside, PyTorch records gradients, whatever mode it was in."""
-    import torch
-
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 # -- the copy ----------------------------------------------------------------------------------------------------------
@@ -206,13 +201,13 @@ def _line(error: Exception) -> str:
 # -- the pass ----------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _recorded(calls: list[Call], attended: Mapping[str, Any], moved: Mapping[int, Any]) -> Iterator[None]:
-    """Inside, each call of these attentions is added to ``calls``, also where a subclass calls its base's forward."""
+def _recording(calls: list[Call], attended: Mapping[str, Any], moved: Mapping[int, Any]) -> Callable[..., Any]:
+    """A forward in place of nn.MultiheadAttention's, which adds each call of these attentions to ``calls``, also where
+    a subclass calls its base's."""
     import torch
 
     paths = {id(attention): path for path, attention in attended.items()}
-    base, original = torch.nn.MultiheadAttention, torch.nn.MultiheadAttention.forward
+    original = torch.nn.MultiheadAttention.forward
     signature = inspect.signature(original)
 
     def forward(*arguments: Any, **options: Any) -> Any:
@@ -238,16 +233,12 @@ def _recorded(calls: list[Call], attended: Mapping[str, Any], moved: Mapping[int
         # Copies, for the module may write over what it gets.
         return tuple(None if each is None else each.clone() for each in results)
 
-    base.forward = forward
-    try:
-        yield
-    finally:
-        base.forward = original
+    return forward
 
 
-@contextlib.contextmanager
-def _in_float64() -> Iterator[None]:
-    """Inside, all that PyTorch computes with is float64 on the CPU, also what a module or a loss makes in float32."""
+def _float64_mode() -> Any:
+    """A mode of PyTorch, in which all that it computes with is float64 on the CPU, also what a module or a loss makes
+    in float32."""
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -266,8 +257,7 @@ def _in_float64() -> Iterator[None]:
             found = function(*args[:first], *_mapped(_wide, tuple(args[first:])), **options)
             return found if first or "out" in options else _mapped(_wide, found)
 
-    with Wide():
-        yield
+    return Wide()
 
 
 def _writes(name: str) -> bool:
