@@ -58,8 +58,10 @@ def _use_large_pages(library: Any) -> None:
     from, and so do the pages that it was promised. Where addresses are scarce, or the system has no large pages,
     nothing changes.
     """
-    import resource  # Unix alone has it
-
+    try:
+        import resource
+    except ImportError:  # not every Python has it
+        return
     if any(
         resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
     ):
