@@ -67,6 +67,7 @@ def main() -> None:
             page.goto(f"{opening.as_uri()}#view=over_training")
             page.wait_for_selector(".film-says")
             page.get_by_role("slider").fill(str(FRAME))
+            page.evaluate("document.activeElement.blur()")
             page.wait_for_timeout(300)
             photograph(page, "body", f"training-{theme}")
             if arguments.runs:

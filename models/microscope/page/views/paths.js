@@ -49,9 +49,10 @@ function chart(paths, [low, high], look, label, titled) {
     drawn.push(element("path", { d: `M${margin.left} ${at}H${width - margin.right}`, stroke: faint }));
     drawn.push(text(`1e${power}`.replace("-", "−"), { x: margin.left - 8, y: at + 4, "text-anchor": "end", "font-size": 11 }));
   }
+  const turned = names.some((name) => widthOf(name) > step - 4); // a turned 6 would look like a 9
   names.forEach((name, j) => {
-    const place = `translate(${x(j) + 4} ${bottom + 14}) rotate(-40)`;
-    drawn.push(text(name, { transform: place, "text-anchor": "end" }));
+    const place = turned ? { transform: `translate(${x(j) + 4} ${bottom + 14}) rotate(-40)`, "text-anchor": "end" } : { x: x(j), y: bottom + 16, "text-anchor": "middle" };
+    drawn.push(text(name, place));
   });
   Object.entries(series(paths)).forEach(([name, sizes], i) => {
     const { [look]: ink, shape } = SERIES[name];

@@ -160,7 +160,7 @@ const value = (x) => (x === null ? "" : rounded(x));
 function Numbers({ all, name, label, curves, head, place }) {
   const [open, setOpen] = useState(false);
   const save = () => download(`sentences-${name}.csv`, new Blob([csv(curves)], { type: "text/csv" }));
-  return html`<details open=${open} onToggle=${(event) => setOpen(event.currentTarget.open)}><summary>${t("numbers")}</summary>
+  return html`<details open=${open} onToggle=${(event) => setOpen(event.currentTarget.open)}><summary>${t("numbers")} <span class="muted">${label}</span></summary>
     ${open && html`<p class="saving"><button type="button" class="quiet" aria-label=${t("save_csv", { name: label })} onClick=${save}>CSV</button></p>
     <div class="scroll tall" tabindex="0" role="region" aria-label=${label}><table class="plain sentences-table"><thead><tr><th scope="col">${head}</th><th scope="col" class="number">n</th>
       ${PARTS.map((part) => html`<th scope="col" class="number" key=${part}>${t(`part.${part}`)}</th>`)}<th scope="col" class="number">${t("part.below")}</th></tr></thead>

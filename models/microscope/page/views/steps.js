@@ -14,7 +14,7 @@ import { chosenBy, hash, place, select } from "page/selection.js";
 
 // Of a row over channels or symbols, which have no names, the largest numbers tell the most.
 const MOST = 12;
-// Of a row over keys, all can be seen; at first as many as the card shows, and the chosen one.
+// Of a row over keys, all can be seen; at first those that the step looks at most, and the chosen one.
 const FIRST = 16;
 
 // The walk runs forward through the steps, then backward through them, as the computation did.
@@ -104,6 +104,14 @@ const rowOf = (tensor, part, chosen) => {
   return Array.from({ length: numbers.columns }, (_, i) => numbers.at(numbers.heads === 1 ? 0 : chosen.head, row, i));
 };
 
+// The keys that the step looks at most, the same ones on every card.
+function lookedAt(site, { head, step, key }) {
+  const weights = site.tensors.weights?.value;
+  const order = site.keys.map((_, j) => j);
+  if (weights && order.length > FIRST) order.sort((a, b) => weights.at(head, step, b) - weights.at(head, step, a) || a - b);
+  return new Set([...order.slice(0, FIRST), key]);
+}
+
 function Row({ site, tensor, chosen, part }) {
   const numbers = tensor[part];
   const names = labels(site, tensor.axes[1], numbers.columns);
@@ -117,7 +125,8 @@ function Row({ site, tensor, chosen, part }) {
     entries = entries.sort((a, b) => size(b) - size(a)).slice(0, MOST).sort(([a], [b]) => a - b);
   }
   const [whole, showWhole] = useState(false);
-  const shown = whole ? entries : entries.filter(([j], i) => i < FIRST || (keyed && j === chosen.key));
+  const most = keyed && !whole ? lookedAt(site, chosen) : null;
+  const shown = most ? entries.filter(([j]) => most.has(j)) : entries;
   const ends = endsOf(tensor, part);
   return html`${ofKey && html`<p class="note of-key">${t("of_key", { j: chosen.key })} <${Token} text=${site.keys[chosen.key]} /></p>`}
     <${Bars} caption=${t("numbers", { name: symbol(tensor.name, part) })} rows=${shown.map(([j, x]) => ({ name: names[j], x, ends, on: keyed && j === chosen.key }))}

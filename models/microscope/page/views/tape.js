@@ -88,7 +88,7 @@ function Row({ all, i, index, on }) {
     <span role="gridcell" class="number">${i}</span><span role="gridcell"><b>${op.op}</b>${op.tensor ? html` <em>${symbol(op.tensor)}</em>` : ""}</span>
     <span role="gridcell" title=${all.modules[op.module]}>${all.modules[op.module] || "—"}</span><span role="gridcell" class="number">${op.step ?? ""}</span>
     <span role="gridcell" class="number">(${op.shape.join(", ")})</span><span role="gridcell" class="number">${op.norm === null ? "" : rounded(op.norm)}</span>
-    <span role="gridcell" class="number">${op.state === "value" ? rounded(op.gradient_norm) : html`<${GradientState} state=${op.state} />`}</span>
+    <span role="gridcell" class="number">${op.state === "value" ? rounded(op.gradient_norm) : op.state === "none" ? html`<span class="state state-none" title=${t("state.none")}>${t("none")}</span>` : html`<${GradientState} state=${op.state} />`}</span>
   </div>`;
 }
 
@@ -139,6 +139,7 @@ export const words = {
     "sends": "sends",
     "receives": "receives",
     "constant": "a constant",
+    "none": "none",
     "unread": "No op uses it.",
     "jump": "Go to {site}"
   },
@@ -165,6 +166,7 @@ export const words = {
     "sends": "보냄",
     "receives": "받음",
     "constant": "상수",
+    "none": "없음",
     "unread": "쓰는 연산이 없습니다.",
     "jump": "{site}(으)로 가기"
   }
