@@ -74,7 +74,7 @@ def seen(request, browser, tmp_path_factory):
         page.evaluate("(hash) => { location.hash = hash; }", "&".join(f"{k}={v}" for k, v in selection.items()))
         page.wait_for_selector(f"#tab-{selection['view']}[aria-selected=true]")
         page.evaluate(SETTLED)
-        page.wait_for_function("!document.querySelector('[aria-busy=true]')")  # cards that are not in sight
+        page.wait_for_function("() => !document.querySelector('[aria-busy=true]')")  # cards that are not in sight
 
     yield SimpleNamespace(
         name=name,
