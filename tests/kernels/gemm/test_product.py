@@ -19,6 +19,7 @@ from tinygrad_attn.kernels.gemm import tile as gemm_tile
 from tinygrad_attn.kernels.gemm.blocks import multiply_in_numpy
 from tinygrad_attn.kernels.gemm.product import gemm
 from tinygrad_attn.kernels.runtime.threads import get_num_threads
+from tinygrad_attn.tensor import Tensor
 
 DTYPES = (np.float32, np.float64)
 IN_PYTHON = bool(numba.config.DISABLE_JIT)
@@ -258,6 +259,7 @@ W32 = np.ones((3, 4), np.float32)
     "arguments, keywords, error, words",
     [
         (([[1.0]], W32), {}, TypeError, "a must be a numpy.ndarray, got list"),
+        ((F32, Tensor(W32)), {}, TypeError, "b must be a numpy.ndarray, got Tensor"),
         ((F32, W32.astype(int)), {}, TypeError, "b must be float32 or float64, got int64"),
         ((F32, W32.astype(np.float64)), {}, TypeError, "got float32 and float64"),
         ((F32[0], W32), {}, ValueError, r"a must have at least 2 dimensions, got shape \(3,\)"),

@@ -89,7 +89,7 @@ def gemm(
                 rows, depth = a.shape
                 _, columns = b.shape
                 dtype = a.dtype
-                known = b.dtype is dtype and (dtype is _FLOAT32 or dtype is _FLOAT64)
+                known = type(b) is np.ndarray and b.dtype is dtype and (dtype is _FLOAT32 or dtype is _FLOAT64)
                 if known and rows * depth * columns <= _NUMPY_WORK:
                     return _dot(a, b)  # of matrices the same as matmul, at half its price
             except (AttributeError, TypeError, ValueError):  # see below what is wrong, if anything
