@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from ..console.errors import UserError
 
@@ -44,7 +43,7 @@ class Sampling:
                 raise UserError(f"generate: {name} must be {right}, got {value!r}")
 
 
-_NUMBER, _WHOLE = (int, float, np.integer, np.floating), (int, np.integer)
+_NUMBER, _WHOLE = (numbers.Real,), (numbers.Integral,)  # NumPy's scalars, too; the command's help needs no NumPy
 # Of each option its types, whether a value of them can be, and what it must be.
 _RIGHT: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "temperature": (_NUMBER, lambda x: 0 <= x < math.inf, "at least 0"),
