@@ -89,7 +89,11 @@ def _smaller(run: Run) -> Run:
     found, size = run, sum(hollow(run.build_without_check)[1].values())
     while size > min(_TIMED, machine_memory() // _SPARED):
         sizes = [(sum(hollow(other.build_without_check)[1].values()), other) for other in _halved(found)]
-        least, smallest = min(sizes, key=lambda each: each[0], default=(size, found))
+        # Fewer layers rather than narrower ones, whose rate is another.
+        smaller = [each for each in sizes if each[0] <= 0.75 * size]
+        least, smallest = max(
+            smaller or sizes, key=lambda each: each[0] * (1 if smaller else -1), default=(size, found)
+        )
         if least >= size:
             break
         found, size = smallest, least
