@@ -55,8 +55,8 @@ def _use_large_pages(library: Any) -> None:
     """Have the system use large pages for what ``malloc`` gives from now on, up to a GiB or a quarter of all memory.
 
     A block of that size, which is freed before it is touched, takes no memory. It stays part of what ``malloc`` gives
-    from, and so do the pages that it was promised. Where addresses are scarce, or the system has no large pages,
-    nothing changes.
+    from, and so do the pages that it was promised. Where addresses are scarce, where the system promises no more than
+    it has, or has no large pages, nothing changes.
     """
     try:
         import resource
@@ -65,6 +65,8 @@ def _use_large_pages(library: Any) -> None:
     if any(
         resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
     ):
+        return
+    if _promises_no_more_than_it_has():
         return
     library.malloc.restype = library.sbrk.restype = ctypes.c_void_p
     size = min(_MOST_IN_LARGE_PAGES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
@@ -76,3 +78,12 @@ def _use_large_pages(library: Any) -> None:
         start = block + -block % _PAGE
         library.madvise(ctypes.c_void_p(start), ctypes.c_size_t(block + size - start), _MADV_HUGEPAGE)
     library.free(ctypes.c_void_p(block))
+
+
+def _promises_no_more_than_it_has() -> bool:
+    """Whether the system counts memory that nobody has touched, so that a large block takes it from other processes."""
+    try:
+        with open("/proc/sys/vm/overcommit_memory", encoding="ascii") as setting:
+            return setting.read().strip() == "2"
+    except OSError:
+        return False
