@@ -180,7 +180,7 @@ def test_errors(shapes, options, error, match):
 
 def test_a_mask_of_more_digits_than_the_query_is_refused():
     q, k, v = operands(0, (3, 2), (4, 2), (4, 5), dtype=np.float32)
-    with pytest.raises(TypeError, match="float32 as query, .*float64"):
+    with pytest.raises(TypeError, match=r"float32 as query, .*float64"):
         attention(q, k, v, np.ones((3, 4), np.float64))
 
 
