@@ -42,9 +42,7 @@ MISTAKES = [
     (6, "transpose(1, 2).reshape(B, T, D)", "reshape(B, T, D)"),
     (7, "result[i] = g[i] * (1.0 - share * share)", "result[i] = g[i] * (1.0 - share)"),
     (7, "return ta.tanh(x / c) * c", "return ta.tanh(x / c)"),
-    pytest.param(
-        8, "claimed = [DIGITS + digit for digit in (5, 4, 9, 2, 1)]", "claimed = shown[::-1]", marks=pytest.mark.slow
-    ),
+    (8, "claimed = [DIGITS + digit for digit in (5, 4, 9, 2, 1)]", "claimed = shown[::-1]"),
 ]
 
 
@@ -72,7 +70,10 @@ def _own_ops(monkeypatch):
     monkeypatch.setattr(_OPS, "_found", dict(_OPS._found))
 
 
-@pytest.mark.parametrize(("number", "before", "after"), MISTAKES)
+@pytest.mark.parametrize(
+    ("number", "before", "after"),
+    [pytest.param(*mistake, marks=pytest.mark.slow) if mistake[0] == 8 else mistake for mistake in MISTAKES],
+)
 def test_its_claims_can_fail(number, before, after):
     if number in TRAINS and numba.config.DISABLE_JIT:
         pytest.skip("trains: too slow without compiled kernels")
