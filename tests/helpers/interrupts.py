@@ -20,7 +20,7 @@ def interrupted_everywhere(function, delivered=False, within=""):
     Args:
         function: what to call, without arguments.
         delivered: interrupt only where CPython delivers signals.
-        within: only in code whose file's name begins with this.
+        within: only in code whose file's name begins with this, or with one of these.
 
     Yields:
         After each interrupted call its KeyboardInterrupt, which still holds every frame.
