@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threads import in_threads
 
 import tinygrad_attn as ta
 from tinygrad_attn.autograd import backward, grad
@@ -319,11 +320,7 @@ def test_a_decorated_function_may_run_in_two_threads() -> None:
                 seen.append(ta.is_grad_enabled())
                 go_on.set()
 
-    threads = [threading.Thread(target=in_thread, args=(first,)) for first in (True, False)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(in_thread, (True, False))
     assert seen == [True]
 
 

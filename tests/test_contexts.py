@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from interrupts import contexts_of, interrupted_everywhere
 from numba.core.compiler_lock import global_compiler_lock
+from threads import in_threads
 
 import tinygrad_attn as ta
 from tinygrad_attn import nn
@@ -286,11 +287,7 @@ def test_one_object_in_two_threads_and_in_itself():
         if not first:
             meet.wait()
 
-    threads = [threading.Thread(target=work, args=(first,)) for first in (True, False)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, (True, False))
     assert found == [False, True, False, True] and ta.is_grad_enabled()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 
 import numba
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from bits import assert_same_bits, compiled_only, examples
 from hypothesis import given
 from hypothesis import strategies as st
+from threads import in_threads
 
 from tinygrad_attn.kernels.gemm import product as gemm_module
 from tinygrad_attn.kernels.gemm import tile as gemm_tile
@@ -242,11 +242,7 @@ def test_products_of_several_python_threads():
         for _ in range(20):
             results[index] = gemm(*operands[index])
 
-    threads = [threading.Thread(target=multiply, args=(index,)) for index in range(len(operands))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(multiply, range(len(operands)))
     for (a, b), result in zip(operands, results, strict=True):
         assert_product(result, a, b)
 

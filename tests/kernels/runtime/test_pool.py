@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threads import in_threads
 
 import tinygrad_attn as ta
 from tinygrad_attn.kernels.runtime import atomics
@@ -97,11 +98,7 @@ def test_launches_from_several_python_threads_at_once():
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=many, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(many, range(4))
     assert not failures
 
 

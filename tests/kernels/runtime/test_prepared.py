@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import struct
-import threading
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from bits import assert_same_bits, compiled_only
+from threads import in_threads
 
 from tinygrad_attn.kernels.runtime.addresses import data_address
 from tinygrad_attn.kernels.runtime.calls import address_of
@@ -77,11 +77,7 @@ def test_python_threads_may_launch_at_once():
             if not (y == 2.0 * x + 1).all():
                 wrong.append(seed)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, range(4))
     assert not wrong
 
 

@@ -50,7 +50,6 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 
 _NAME = "scaled_dot_product_attention"
-_NO_DROPOUT = float, 0.0
 
 LEFT_BY_MASK = r"\text{ over what the mask leaves}"
 _FORWARD = rf"z = (P \odot m) V, \quad P = \operatorname{{softmax}}(s\,Q K^\top + b) {LEFT_BY_MASK}"
@@ -347,7 +346,7 @@ def scaled_dot_product_attention(
     query, key, value = floating(_NAME, "query", query), floating(_NAME, "key", key), floating(_NAME, "value", value)
     if scale is None:
         scale = 1.0 / math.sqrt(query.shape[-1] or 1) if query.ndim else 1.0
-    if attn_mask is None and (type(dropout_p), dropout_p) == _NO_DROPOUT and not (need_weights or enable_gqa):
+    if attn_mask is None and isinstance(dropout_p, float) and not (dropout_p or need_weights or enable_gqa):
         return _scaled_dot_product_attention(query, key, value, None, None, is_causal=is_causal, scale=scale)
     groups = group_size(query, key, value) if enable_gqa else 1
     scores_shape = check_operands(query, key, value, groups)
