@@ -21,7 +21,7 @@ class Line:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.lock = threading.RLock()  # lines about work come from threads of their own
-        self.was_shown = self.is_shown = False
+        self.is_shown = False
         self.is_within = False
         """Whether something else has been written whose line is not ended, as of a text that comes piece by piece."""
 
@@ -30,19 +30,12 @@ class Line:
         with self.lock:
             if not self.is_within:
                 self._write(_cut(text, self._columns() - 1))
-                self.was_shown, self.is_shown = True, bool(text)
+                self.is_shown = bool(text)
 
     def clear(self) -> None:
         """Empty the line, if there is one."""
         with self.lock:
             if self.is_shown:
-                self._write("")
-                self.is_shown = False
-
-    def end(self) -> None:
-        """Empty the line for good."""
-        with self.lock:
-            if self.was_shown and not self.is_within:
                 self._write("")
                 self.is_shown = False
 

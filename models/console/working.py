@@ -161,7 +161,7 @@ def status_on_stderr() -> Iterator[Callable[[str], None]]:
                 shown = now
 
     def restore() -> None:
-        line.end()
+        line.clear()
         sys.stdout, sys.stderr = before
 
     with undone_by(restore), reporting_to(report):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.recurrent.loops import Loop, load_sum
+from tinygrad_attn.kernels.recurrent.loops import Loop, load_sum, prefetch_gates
 from tinygrad_attn.kernels.recurrent.sequence import Cell
 from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import read_struct, row_at
@@ -95,10 +95,8 @@ def _make_forward(dtype: Any) -> Any:
         step = simd.lanes(of_row.gx)
         whole = size - size % step
         for i in range(0, whole, step):
-            for gate in range(3):
-                simd.prefetch(next_gx, gate * size + i)
-            for gate in range(4):
-                simd.prefetch(next_gates, gate * size + i)
+            prefetch_gates(next_gx, size, i, 3)
+            prefetch_gates(next_gates, size, i, 4)
             _units_forward(of_row, size, i, step)
         if whole < size:
             _units_forward(of_row, size, whole, size - whole)
@@ -156,11 +154,9 @@ def _make_backward(dtype: Any) -> Any:
         step = simd.lanes(of_row.dh)
         whole = size - size % step
         for i in range(0, whole, step):
-            for gate in range(4):
-                simd.prefetch(next_gates, gate * size + i)
-            for gate in range(3):
-                simd.prefetch(next_dgx, gate * size + i)
-                simd.prefetch(next_dgh, gate * size + i)
+            prefetch_gates(next_gates, size, i, 4)
+            prefetch_gates(next_dgx, size, i, 3)
+            prefetch_gates(next_dgh, size, i, 3)
             _units_backward(of_row, size, i, step)
         if whole < size:
             _units_backward(of_row, size, whole, size - whole)

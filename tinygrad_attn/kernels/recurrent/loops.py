@@ -21,7 +21,7 @@ from tinygrad_attn.kernels.runtime.jit import called_kernel, inlined_kernel, ser
 from tinygrad_attn.kernels.runtime.structs import Address, read_struct, row_at
 from tinygrad_attn.kernels.simd import vectors as simd
 
-__all__ = ["Loop", "load_sum", "make_backward", "make_forward", "run", "run_backward"]
+__all__ = ["Loop", "load_sum", "make_backward", "make_forward", "prefetch_gates", "run", "run_backward"]
 
 Array = np.ndarray[Any, Any]
 
@@ -181,6 +181,13 @@ def make_backward(dtype: Any) -> Any:
             call(s.product, Extent(rows, s.size, width), dgh, s.panels, s.width, 0, dh, 1, step % 2)
 
     return backward
+
+
+@inlined_kernel
+def prefetch_gates(row: Any, size: int, i: int, count: int) -> None:
+    """Ask for unit i of so many gates, ``size`` units each, of the row that the next step reads or writes."""
+    for gate in range(count):
+        simd.prefetch(row, gate * size + i)
 
 
 @inlined_kernel

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_attn.kernels.recurrent.loops import Loop, load_sum
+from tinygrad_attn.kernels.recurrent.loops import Loop, load_sum, prefetch_gates
 from tinygrad_attn.kernels.recurrent.sequence import Cell
 from tinygrad_attn.kernels.runtime.jit import inlined_kernel, serial_kernel
 from tinygrad_attn.kernels.runtime.structs import read_struct, row_at
@@ -104,9 +104,8 @@ def _make_forward(dtype: Any) -> Any:
         step = simd.lanes(of_row.gx)
         whole = size - size % step
         for j in range(0, whole, step):
-            for gate in range(4):
-                simd.prefetch(next_gx, gate * size + j)
-                simd.prefetch(next_gates, gate * size + j)
+            prefetch_gates(next_gx, size, j, 4)
+            prefetch_gates(next_gates, size, j, 4)
             _units_forward(of_row, size, j, step)
         if whole < size:
             _units_forward(of_row, size, whole, size - whole)
@@ -164,9 +163,8 @@ def _make_backward(dtype: Any) -> Any:
         step = simd.lanes(of_row.dh)
         whole = size - size % step
         for j in range(0, whole, step):
-            for gate in range(4):
-                simd.prefetch(next_gates, gate * size + j)
-                simd.prefetch(next_dgates, gate * size + j)
+            prefetch_gates(next_gates, size, j, 4)
+            prefetch_gates(next_dgates, size, j, 4)
             _units_backward(of_row, size, j, step)
         if whole < size:
             _units_backward(of_row, size, whole, size - whole)
