@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from ..console.counts import clock, counted
 from ..console.tables import plain_table
 from ..memory import machine_memory, readable
+from ..training.estimate import COPIES
 from .plan import OnRanks, Plan
 
 __all__ = ["describe_plan"]
 
-_BYTES_OF_PARAMETER = 16  # weight, gradient and Adam's two moments
+_BYTES_OF_PARAMETER = 4 * COPIES
 _DAY, _YEAR = 86_400.0, 365.25 * 86_400.0
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
